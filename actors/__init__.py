@@ -1,0 +1,1 @@
+"""Who decides: one folder per concern, each with its pure core and its doors."""

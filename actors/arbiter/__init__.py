@@ -1,0 +1,1 @@
+"""The register that decides who may write, and its drivers."""

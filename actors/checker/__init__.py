@@ -1,0 +1,1 @@
+"""Watch the application and its surroundings."""

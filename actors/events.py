@@ -1,0 +1,264 @@
+"""What actors of one process tell each other: facts in the past, and orders.
+
+Events are frozen and typed; they are recorded in the trace as they are handed to a core.
+`Received` brings in what another process said; `mirrorfarm.transport.messages` lists it.
+"""
+
+import msgspec
+
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import ANY_MESSAGE, Announcement, Register
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all events."""
+
+
+class Received(Event, frozen=True):
+    """A message came in over the bus; its source was authenticated by the transport."""
+
+    source: Address
+    message: ANY_MESSAGE
+    network: str = ""  # The network it came by; empty within the node.
+
+
+class Started(Event, frozen=True):
+    """First event of every core: its shell runs."""
+
+
+# --- heartbeat -> mirror, mirror -> heartbeat ----------------------------------------------
+
+
+class Announce(Event, frozen=True):
+    """Put this into every heartbeat from now on; `at_once` sends one without waiting."""
+
+    about: Announcement
+    at_once: bool = False
+
+
+class PeerHeard(Event, frozen=True):
+    """A heartbeat of the peer came in on `network`."""
+
+    network: str
+    number: int
+    sent_ns: int
+    about: Announcement
+
+
+class PeerSilent(Event, frozen=True):
+    """Every network has been silent for the detection time, and the silence was re-probed."""
+
+    silent_ns: int
+
+
+class NetworkSilent(Event, frozen=True):
+    """One network has been silent for its timeout."""
+
+    network: str
+
+
+class NetworkHeard(Event, frozen=True):
+    """A network that was silent carries heartbeats again."""
+
+    network: str
+
+
+class Stalled(Event, frozen=True):
+    """This process was not scheduled for `late_ns` beyond what it asked for."""
+
+    late_ns: int
+
+
+# --- mirror <-> arbiter --------------------------------------------------------------------
+
+
+class AskRead(Event, frozen=True):
+    """Order: read the register; answered by RegisterKnown with the same request number."""
+
+    request: int
+
+
+class AskCas(Event, frozen=True):
+    """Order: compare and swap; the driver retries the same request until it is answered."""
+
+    request: int
+    expected_ver: int
+    register: Register
+
+
+class AskRenew(Event, frozen=True):
+    """Order: renew the lease of `term`."""
+
+    request: int
+    term: int
+    lease_ns: int
+
+
+class AskCancel(Event, frozen=True):
+    """Order: stop retrying whatever is under way. It may still have happened."""
+
+
+class RegisterKnown(Event, frozen=True):
+    """The arbiter answered request `request`, whose last sending was at `sent_ns`."""
+
+    request: int
+    outcome: str  # ok conflict unset held refused
+    register: Register | None
+    sent_ns: int  # First sending for a renewal: leases count from the sending.
+    lease_left_ns: int = 0
+    reason: str = ""
+
+
+class ArbiterSilent(Event, frozen=True):
+    """No answer since `since_ns`; retries go on."""
+
+    since_ns: int
+    reason: str = ""
+
+
+class ArbiterHeard(Event, frozen=True):
+    """The arbiter answers again."""
+
+
+# --- mirror <-> scripts --------------------------------------------------------------------
+
+
+class ScriptStep(msgspec.Struct, frozen=True, array_like=True):
+    """One script of a sequence."""
+
+    name: str  # start_prim, stop_prim, transition, …
+    force: bool = False
+
+
+class RunSequence(Event, frozen=True):
+    """Order: run these scripts one after the other, instead of whatever runs now."""
+
+    run: int
+    steps: tuple[ScriptStep, ...]
+    state: str  # Arguments of every script: state it leaves, state it enters, action.
+    next_state: str
+    action: str  # start stop stopstart stopwait restart swap
+
+
+class SequenceEnded(Event, frozen=True):
+    """All scripts of run `run` ended; `failed` names those that exited non-zero or timed out."""
+
+    run: int
+    failed: tuple[str, ...] = ()
+
+
+class KillApplication(Event, frozen=True):
+    """Order: end every process that the module's scripts ever started, now."""
+
+    run: int
+
+
+class ApplicationGone(Event, frozen=True):
+    """No process of the application is left."""
+
+    run: int
+
+
+class ScriptEnded(Event, frozen=True):
+    """One script process ended: its exit code, or `timed_out`, or why it could not start."""
+
+    run: int
+    name: str
+    code: int
+    timed_out: bool = False
+    failure: str = ""
+
+
+# --- mirror <-> vip ------------------------------------------------------------------------
+
+
+class VipProbe(Event, frozen=True):
+    """Order: ask the network whether somebody already uses the addresses."""
+
+    run: int
+
+
+class VipProbed(Event, frozen=True):
+    """Result of a probe: who answered, as `address=mac`."""
+
+    run: int
+    conflicts: tuple[str, ...] = ()
+
+
+class VipUp(Event, frozen=True):
+    """Order: put the addresses on the interfaces and announce them."""
+
+    run: int
+
+
+class VipIsUp(Event, frozen=True):
+    """The addresses are configured and the first announcement is out."""
+
+    run: int
+    failures: tuple[str, ...] = ()
+
+
+class VipDown(Event, frozen=True):
+    """Order: reset connections and remove the addresses."""
+
+    run: int
+
+
+class VipIsDown(Event, frozen=True):
+    """No address of the module is on this node any more."""
+
+    run: int
+
+
+# --- mirror <-> checker --------------------------------------------------------------------
+
+
+class WatchClasses(Event, frozen=True):
+    """Order: watch exactly these classes: prim, second, both, pre; none: watch nothing."""
+
+    classes: tuple[str, ...]
+
+
+class ResourceChanged(Event, frozen=True):
+    """A checker set a resource."""
+
+    resource: str  # class.ident
+    value: str  # init up down
+    action: str = "noaction"  # restart stopstart stop wait noaction
+    reason: str = ""
+
+
+# --- mirror <-> guard ----------------------------------------------------------------------
+
+
+class GuardArm(Event, frozen=True):
+    """Order: unless told otherwise before, fence this node's application at `deadline_ns`."""
+
+    deadline_ns: int
+
+
+class GuardDisarm(Event, frozen=True):
+    """Order: no deadline."""
+
+
+class GuardActed(Event, frozen=True):
+    """The guard removed the addresses and killed the application at its deadline."""
+
+    deadline_ns: int
+
+
+# --- results of effects that every core may use --------------------------------------------
+
+
+class Stored(Event, frozen=True):
+    """The record with this counter is durable."""
+
+    counter: int
+
+
+class StoreFailed(Event, frozen=True):
+    """The record could not be made durable."""
+
+    counter: int
+    error: int
+    text: str

@@ -1,0 +1,1 @@
+"""Self-fencing: act at the deadline whatever the agent does."""

@@ -1,0 +1,1 @@
+"""Is the peer alive, on each network."""

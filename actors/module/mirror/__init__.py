@@ -1,0 +1,1 @@
+"""The mirror: two nodes, one of them runs the application."""

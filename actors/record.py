@@ -1,0 +1,27 @@
+"""The durable record of one module on one node: what it must not forget across a crash."""
+
+import msgspec
+
+
+class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Field by field the table of docs/protocols/mirror.md; written whole, in two slots."""
+
+    cluster: str = ""
+    module: str = ""
+    node: str = ""
+    counter: int = 0  # +1 for each writing; the newest valid slot wins.
+    inc: int = 0  # Incarnation of the process that wrote it.
+    os_boot: str = ""  # Kernel boot id at the time of writing.
+    ack_mode: str = "durable"  # durable received
+    term: int = 0  # Highest term adopted; never goes back.
+    sid: int = 0  # Highest session begun in `term`.
+    gen_cur: str = ""
+    gen_base: str = ""
+    gen_hist: tuple[str, ...] = ()  # Ancestors, newest first.
+    cons: bool = False  # False from before the first byte of a copy until its end is durable.
+    was: str = "idle"  # idle second prim alone; set before the role's first effect.
+    isr_seen: tuple[str, ...] = ()
+    ver_seen: int = 0
+    wit_instance: str = ""
+    forced: tuple[str, ...] = ()  # Audit of operator overrides, newest first.
+    wanted: bool = False  # Started by the administrator and not stopped since.

@@ -1,0 +1,1 @@
+"""Replicated directories: the mounted file system and its data plane."""

@@ -1,0 +1,1 @@
+"""The virtual addresses of a module."""

@@ -1,0 +1,1 @@
+"""Keep an application running on two servers, or on many."""

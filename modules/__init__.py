@@ -1,0 +1,1 @@
+"""What users run: module templates, their configuration and packaging."""

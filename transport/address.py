@@ -1,0 +1,39 @@
+"""Where an actor lives: `node/module/actor`, in whatever process it runs."""
+
+import re
+
+import msgspec
+
+from mirrorfarm.errors import FrameInvalid
+from mirrorfarm.limits import NAME_PATTERN
+
+_NAME = re.compile(NAME_PATTERN)
+
+AGENT = "agent"  # The module name of actors that belong to the node, not to a module.
+
+
+class Address(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """One actor: the node it runs on, its module (`agent` for the node's own), its name."""
+
+    node: str
+    module: str
+    actor: str
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.module}/{self.actor}"
+
+    @property
+    def process(self) -> str:
+        """Name of the process, on its node, in which the actor runs.
+
+        The replicator has a process of its own, so that it survives its module's; a command
+        line is its own module, named `cli-` and a number.
+        """
+        return f"{self.module}.replica" if self.actor == "replicator" else self.module
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it may name a node, module, network or actor; raise FrameInvalid."""
+    if not _NAME.fullmatch(name):
+        raise FrameInvalid(f"{name!r} is not a name: {NAME_PATTERN}")
+    return name

@@ -1,0 +1,1 @@
+"""One peer on the bus."""
