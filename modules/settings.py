@@ -1,0 +1,187 @@
+"""What configuration files say, parsed once into frozen records. Durations are nanoseconds."""
+
+import msgspec
+
+from mirrorfarm.limits import (
+    BUS_PORT,
+    LOOP_INTERVAL_NS,
+    MAXLOOP,
+    MILLISECOND_NS,
+    SCRIPT_LOG_BYTES_MAX,
+    SECOND_NS,
+    START_TIMEOUT_NS,
+    STOP_TIMEOUT_NS,
+    WITNESS_PORT,
+)
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Base of the records below."""
+
+
+# --- cluster.xml ---------------------------------------------------------------------------
+
+
+class NodeOnNetwork(Record, frozen=True):
+    """One node's address on one network, as the others reach it (`addr`) and as it binds it."""
+
+    name: str
+    addr: str
+    laddr: str = ""  # Local address when address translation makes it differ; "": addr.
+
+
+class Network(Record, frozen=True):
+    """A `<lan>`: a network that the nodes share."""
+
+    name: str
+    nodes: tuple[NodeOnNetwork, ...]
+    command: bool = False
+
+
+class Witness(Record, frozen=True):
+    """A `<witness>`: the third machine that keeps the registers."""
+
+    name: str
+    addr: str
+    port: int = WITNESS_PORT
+
+
+class Cluster(Record, frozen=True):
+    """The whole cluster.xml; node names in order of first appearance."""
+
+    networks: tuple[Network, ...]
+    witnesses: tuple[Witness, ...] = ()
+    port: int = BUS_PORT
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of all nodes, in order of first appearance."""
+        seen: dict[str, None] = {}
+        for network in self.networks:
+            for node in network.nodes:
+                seen.setdefault(node.name)
+        return tuple(seen)
+
+
+# --- userconfig.xml ------------------------------------------------------------------------
+
+
+class Timing(Record, frozen=True):
+    """The clocks of a mirror. T_L > D > 3 heartbeats is checked at configuration."""
+
+    heartbeat_ns: int = 250 * MILLISECOND_NS
+    detection_ns: int = 2 * SECOND_NS
+    lease_ns: int = 2_500 * MILLISECOND_NS
+    replication_timeout_ns: int = 2 * SECOND_NS
+
+
+PROFILES: dict[str, Timing] = {
+    "default": Timing(),
+    "fast": Timing(
+        heartbeat_ns=50 * MILLISECOND_NS,
+        detection_ns=300 * MILLISECOND_NS,
+        lease_ns=400 * MILLISECOND_NS,
+        replication_timeout_ns=SECOND_NS,
+    ),
+    "safekit": Timing(
+        heartbeat_ns=700 * MILLISECOND_NS,
+        detection_ns=30 * SECOND_NS,
+        lease_ns=31 * SECOND_NS,
+        replication_timeout_ns=30 * SECOND_NS,
+    ),
+}
+
+
+class HeartbeatNetwork(Record, frozen=True):
+    """A `<heartbeat>`: one network that carries heartbeats, perhaps also the replication."""
+
+    name: str  # Cluster network.
+    ident: str
+    pulse_ns: int
+    timeout_ns: int
+    flow: bool = False  # Also carries the replication stream.
+
+
+class VirtualAddress(Record, frozen=True):
+    """A `<virtual_addr>` of a mirror."""
+
+    addr: str
+    prefix: int = 0  # 0: that of the interface's address in the same subnet.
+    interface: str = ""  # "": found by the subnet.
+    where: str = "one_side_alias"  # one_side_alias one_side
+    check: bool = True
+
+
+class Replicated(Record, frozen=True):
+    """A `<replicated>` directory."""
+
+    dir: str
+    tocheck: tuple[str, ...] = ()
+    notreplicated: tuple[str, ...] = ()  # Relative paths.
+    notreplicated_regexes: tuple[str, ...] = ()
+
+
+class Replication(Record, frozen=True):
+    """The `<rfs>` element."""
+
+    directories: tuple[Replicated, ...] = ()
+    ack_mode: str = "durable"  # async="none": durable; async="second": received
+    mode: str = "commit"  # commit each
+    threads: int = 2
+
+
+class Process(Record, frozen=True):
+    """A `<proc>`: a process that must run (or must not)."""
+
+    name: str = ""
+    nameregex: str = ""
+    argregex: str = ""
+    process_class: str = "prim"  # prim second both pre or a name of the user's
+    action: str = "stopstart"  # stopstart restart stop noaction
+    atleast: int = 1  # -1: not checked
+    atmax: int = -1  # -1: not checked
+    service: bool = False
+    start_after: int = 0
+
+    @property
+    def ident(self) -> str:
+        """The word behind `proc.` in the resource's name."""
+        return self.name or self.nameregex or self.argregex
+
+
+class Arbiter(Record, frozen=True):
+    """The `<arbiter>` element: who decides who may write."""
+
+    kind: str = "none"  # witness ping none
+    name: str = ""  # witness: its name in cluster.xml
+    addresses: tuple[str, ...] = ()  # ping: addresses that must answer
+
+
+class Module(Record, frozen=True):
+    """A module's userconfig.xml, with its name and its number in the cluster."""
+
+    name: str
+    id: int
+    nodes: tuple[str, ...]  # The two nodes of a mirror.
+    mode: str = "mirror"
+    boot: str = "ignore"  # on off auto ignore
+    boot_delay_ns: int = 0
+    failover: bool = True
+    defaultprim: str = "alone"  # alone lastprim or a node's name
+    maxloop: int = MAXLOOP
+    loop_interval_ns: int = LOOP_INTERVAL_NS
+    timing: Timing = Timing()
+    heartbeats: tuple[HeartbeatNetwork, ...] = ()
+    vips: tuple[VirtualAddress, ...] = ()
+    tcpreset: bool = True
+    replication: Replication = Replication()
+    processes: tuple[Process, ...] = ()
+    errd_poll_ns: int = 30 * SECOND_NS
+    has_scripts: bool = False  # Without a <user> element no script is ever run.
+    variables: tuple[tuple[str, str], ...] = ()
+    nice_stop_ns: int = STOP_TIMEOUT_NS
+    force_stop_ns: int = STOP_TIMEOUT_NS
+    start_ns: int = START_TIMEOUT_NS
+    script_log: bool = True
+    script_log_bytes_max: int = SCRIPT_LOG_BYTES_MAX
+    arbiter: Arbiter = Arbiter()
