@@ -84,6 +84,7 @@ class AskCas(Event, frozen=True):
     request: int
     expected_ver: int
     register: Register
+    forced: bool = False  # See RegisterCas.
 
 
 class AskRenew(Event, frozen=True):
@@ -99,12 +100,12 @@ class AskCancel(Event, frozen=True):
 
 
 class RegisterKnown(Event, frozen=True):
-    """The arbiter answered request `request`, whose last sending was at `sent_ns`."""
+    """The arbiter answered request `request`, which was sent at `sent_ns`."""
 
     request: int
     outcome: str  # ok conflict unset held refused
     register: Register | None
-    sent_ns: int  # First sending for a renewal: leases count from the sending.
+    sent_ns: int  # First sending for a renewal or a swap, which start leases; else the last.
     lease_left_ns: int = 0
     reason: str = ""
 
@@ -118,6 +119,38 @@ class ArbiterSilent(Event, frozen=True):
 
 class ArbiterHeard(Event, frozen=True):
     """The arbiter answers again."""
+
+
+# --- arbiters and their doors --------------------------------------------------------------
+
+
+class RegisterLoaded(Event, frozen=True):
+    """At the start: the register of `module` as the disk has it; None: never written."""
+
+    cluster: str
+    module: str
+    register: Register | None
+    counter: int = 0
+    lease_ns: int = 0  # The longest lease that may still run.
+    asker: str = ""  # Whose request wrote it, and the number of that request.
+    request: int = 0
+
+
+class RegisterStored(Event, frozen=True):
+    """The register written with this counter is durable; StoreFailed tells the contrary."""
+
+    counter: int
+
+
+class PingAnswered(Event, frozen=True):
+    """Result of PingProbe: the addresses that answered in time."""
+
+    request: int
+    answered: tuple[str, ...] = ()
+
+
+class ArbiterTick(Event, frozen=True):
+    """Timer of an arbiter client: repeat what is unanswered, notice silence."""
 
 
 # --- mirror <-> scripts --------------------------------------------------------------------

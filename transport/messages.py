@@ -93,6 +93,7 @@ class RegisterCas(Message, frozen=True):
     request: int
     expected_ver: int
     register: Register
+    forced: bool = False  # An administrator takes the role for a copy outside the set.
 
 
 class RegisterRenew(Message, frozen=True):
@@ -183,10 +184,14 @@ class PlaneWish(Message, frozen=True):
     peer: str = ""  # The other node.
     clean: bool = True  # off only: flush and keep the change map; else abort at once.
     map_base: str = ""  # lead only: generation the change map is relative to ("" : none kept).
+    map_new: bool = False  # lead only: no lone write was made since `map_base`: a map may begin.
 
 
 class PlaneIs(Message, frozen=True):
-    """The data plane has become what wish `number` says, or failed to."""
+    """The data plane has become what wish `number` says, or failed to.
+
+    Number 0, role off: this process has just started and knows of no wish.
+    """
 
     number: int
     role: str
