@@ -123,6 +123,9 @@ class RegisterStore(Effect, frozen=True):
     module: str
     register: Register
     counter: int
+    lease_ns: int = 0  # The longest lease that may run when this is read back.
+    asker: str = ""  # Node whose request this answers, and its number: to know a repetition.
+    request: int = 0
 
 
 class PlaneOrder(Effect, frozen=True):
