@@ -1,0 +1,335 @@
+"""What the data plane of a module shall be: the mirror wishes, the plane reports, this decides.
+
+Level-triggered: every event compares the latest wish with what the plane last said it is, and
+orders the next step between them. Long orders (mounts) run one at a time; orders to the gate
+and to sessions go out at once, in the order *freeze, close, open, gate*, so that a modification
+that a broken session did not carry is in the change map before the gate may open to `self`.
+Invariant: a session (term, sid) below one that was ever wished is never ordered again (S10),
+and a session that broke stays broken: only a new sid replaces it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mirrorfarm.actors.effects import ANY_EFFECT, Log, PlaneOrder, Send
+from mirrorfarm.actors.events import Event, Received, Started
+from mirrorfarm.limits import Nanoseconds
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import (
+    CopyComplete,
+    PlaneIs,
+    PlaneWish,
+    SessionBroken,
+    SessionUp,
+    StorageFailed,
+    SyncProgress,
+    WriteHeld,
+)
+
+
+class PlaneDone(Event, frozen=True):
+    """The long order `run` is finished."""
+
+    run: int
+
+
+class PlaneFault(Event, frozen=True):
+    """The long order `run` failed; the plane is off, or as off as the kernel lets it be."""
+
+    run: int
+    error: int  # errno
+    text: str
+
+
+class PlaneGated(Event, frozen=True):
+    """The gate order `run` is in force; the change map is complete since `map_base`."""
+
+    run: int
+    map_base: str = ""
+
+
+class PlaneHeld(Event, frozen=True):
+    """The first modification since the gate froze waits at it."""
+
+
+class PlaneSessionUp(Event, frozen=True):
+    """The peer's plane answered the source's greeting in this session."""
+
+    term: int
+    sid: int
+
+
+class PlaneSessionBroken(Event, frozen=True):
+    """The source gave the session up; what it had not carried is in the change map."""
+
+    term: int
+    sid: int
+    reason: str
+
+
+class PlaneCopied(Event, frozen=True):
+    """Target: the end of the copy arrived, and everything before it is durable."""
+
+    term: int
+    sid: int
+
+
+class PlaneStorage(Event, frozen=True):
+    """The local disk refused something."""
+
+    where: str  # data map mount
+    error: int
+    text: str
+
+
+class PlaneProgress(Event, frozen=True):
+    """How far the copy is; the plane tells it at most four times a second."""
+
+    term: int
+    sid: int
+    files_done: int
+    files_total: int
+    bytes_done: int
+    bytes_total: int
+    rate: int
+    eta_ns: int
+
+
+class PlaneEnd(Event, frozen=True):
+    """The process is asked to end."""
+
+
+@dataclass(slots=True)
+class Replicator:
+    """The core. `role term gate sid map_base` are what the plane last was, or was ordered."""
+
+    node: str
+    module: str
+    wish: PlaneWish | None = None
+    number: int = -1
+    answered: bool = True
+    failure: str = ""
+    role: str = "off"
+    term: int = 0
+    gate: str = "frozen"
+    gate_base: str = ""  # map_base given with the last gate order.
+    sid: int = 0
+    map_base: str = ""
+    floor: tuple[int, int] = (0, 0)
+    broken: tuple[int, int] = (0, 0)
+    run: int = 0
+    busy: str = ""  # Verb of the long order under way.
+    busy_term: int = 0
+    busy_sid: int = 0
+    gating: int = 0  # Run of the gate order not yet reported; 0: none.
+    aborted: bool = False
+    ending: bool = False
+
+    def handle(self, event: Any, now: Nanoseconds) -> list[ANY_EFFECT]:
+        """Apply one event; return orders to the plane and messages to the mirror."""
+        del now
+        effects: list[ANY_EFFECT] = []
+        match event:
+            case Received(source=source, message=PlaneWish() as wish):
+                if source == self._mirror:
+                    effects += self._wished(wish)
+            case PlaneDone(run=run):
+                if run == self.run and self.busy:
+                    self._finished()
+            case PlaneFault(run=run, text=text):
+                if run == self.run and self.busy:
+                    effects += self._failed(text)
+            case PlaneGated(run=run, map_base=map_base):
+                if run == self.gating:
+                    self.gating, self.map_base = 0, map_base
+            case PlaneEnd():
+                self.ending = True
+            case Received() | Started():
+                pass
+            case _:
+                effects += self._news(event)
+        return effects + self._converge()
+
+    # --- what comes in ---------------------------------------------------------------------
+
+    @property
+    def _mirror(self) -> Address:
+        return Address(self.node, self.module, "mirror")
+
+    def _tell(self, message: Any) -> ANY_EFFECT:
+        return Send(self._mirror, message)
+
+    def _wished(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        if wish.number < self.number or self.ending:
+            return []
+        if wish.role != "off" and self._is_past(wish):
+            failure = f"session {wish.term}.{wish.sid} is over: {self.floor} was wished before"
+            return [self._tell(self._present(wish.number, failure)), Log("C", failure)]
+        if wish.number == self.number and wish != self.wish:
+            return []  # One number means one wish; the first one counts.
+        self.wish, self.number = wish, wish.number
+        self.answered, self.failure = False, ""
+        if wish.role != "off":
+            self.floor = max(self.floor, (wish.term, wish.sid))
+        return []
+
+    def _is_past(self, wish: PlaneWish) -> bool:
+        term, sid = self.floor
+        return wish.term < term or (wish.term == term and 0 < wish.sid < sid)
+
+    def _finished(self) -> None:
+        verb, self.busy = self.busy, ""
+        self.aborted = False
+        if verb == "accept_session":
+            self.term, self.sid = self.busy_term, self.busy_sid
+            return
+        self.role = {"mount_lead": "lead", "mount_follow": "follow"}.get(verb, "off")
+        self.term = self.busy_term
+        self._reset()
+
+    def _failed(self, text: str) -> list[ANY_EFFECT]:
+        verb, self.busy = self.busy, ""
+        self.aborted = False
+        self.failure = text
+        if verb != "accept_session":
+            self.role, self.term = "off", 0
+            self._reset()
+        return [Log("C", f"data plane: {verb}: {text}")]
+
+    def _reset(self) -> None:
+        """A plane just mounted or unmounted: no session, gate frozen, nothing promised."""
+        self.gate, self.gate_base, self.gating = "frozen", "", 0
+        self.sid, self.map_base = 0, ""
+
+    def _news(self, event: Any) -> list[ANY_EFFECT]:
+        match event:
+            case PlaneHeld():
+                return [self._tell(WriteHeld(self.term))] if self.role == "lead" else []
+            case PlaneSessionUp(term=term, sid=sid):
+                return [self._tell(SessionUp(term, sid))] if self._current(term, sid) else []
+            case PlaneSessionBroken(term=term, sid=sid, reason=reason):
+                if not self._current(term, sid):
+                    return []
+                self.broken, self.sid = (term, sid), 0
+                return [
+                    Log("E", f"session {term}.{sid} broke: {reason}"),
+                    self._tell(SessionBroken(term, sid, reason)),
+                ]
+            case PlaneCopied(term=term, sid=sid):
+                return [self._tell(CopyComplete(term, sid))] if self._current(term, sid) else []
+            case PlaneStorage(where=where, error=error, text=text):
+                return [
+                    Log("C", f"storage failed: {where}: {text}"),
+                    self._tell(StorageFailed(self.term, where, error, text)),
+                ]
+            case PlaneProgress(term=term, sid=sid):
+                if not self._current(term, sid):
+                    return []
+                return [
+                    self._tell(
+                        SyncProgress(
+                            term,
+                            sid,
+                            event.files_done,
+                            event.files_total,
+                            event.bytes_done,
+                            event.bytes_total,
+                            event.rate,
+                            event.eta_ns,
+                        )
+                    )
+                ]
+            case _:
+                return []
+
+    def _current(self, term: int, sid: int) -> bool:
+        return self.role != "off" and (term, sid) == (self.term, self.sid)
+
+    # --- from what is to what is wished ----------------------------------------------------
+
+    def _converge(self) -> list[ANY_EFFECT]:
+        wish = self._goal()
+        if wish is None:
+            return []
+        if self.busy:
+            return self._hurry(wish)
+        if self.failure:
+            return self._answer()
+        effects: list[ANY_EFFECT] = []
+        if self.role != wish.role:
+            effects = self._change_role(wish)
+        elif wish.role == "lead":
+            effects = self._lead(wish)
+        elif wish.role == "follow":
+            effects = self._follow(wish)
+        if not self.busy and not self.gating:
+            effects += self._answer()
+        return effects
+
+    def _goal(self) -> PlaneWish | None:
+        if not self.ending:
+            return self.wish
+        # Ended by the system while leading: as after a crash, nothing may be promised later.
+        return PlaneWish(number=self.number, role="off", clean=self.role != "lead")
+
+    def _hurry(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        """An unclean end does not wait for a clean one that is under way."""
+        urgent = wish.role == "off" and not wish.clean
+        if self.busy != "unmount" or not urgent or self.aborted:
+            return []
+        self.aborted = True
+        return [PlaneOrder("abort")]
+
+    def _change_role(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        if self.role != "off":
+            self.aborted = not wish.clean
+            return [self._long("unmount", 0, 0, (wish.clean,))]
+        if wish.role == "lead":
+            return [self._long("mount_lead", wish.term, 0, (wish.term, wish.map_base))]
+        return [self._long("mount_follow", wish.term, 0, (wish.term,))]
+
+    def _long(self, verb: str, term: int, sid: int, arguments: tuple[Any, ...]) -> ANY_EFFECT:
+        self.run += 1
+        self.busy, self.busy_term, self.busy_sid = verb, term, sid
+        return PlaneOrder(verb, (self.run, *arguments))
+
+    def _lead(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        effects: list[ANY_EFFECT] = []
+        sid = 0 if (wish.term, wish.sid) == self.broken else wish.sid
+        new_term = wish.term != self.term
+        if wish.gate == "frozen" and (self.gate != "frozen" or new_term):
+            effects.append(self._gate(wish, sid))
+        if self.sid and (new_term or sid != self.sid):
+            effects.append(PlaneOrder("close_session", (self.term, self.sid)))
+            self.sid = 0
+        self.term = wish.term
+        if sid and not self.sid:
+            order = (wish.term, sid, wish.plan, wish.peer)
+            effects.append(PlaneOrder("open_session", order))
+            self.sid = sid
+        if (self.gate, self.gate_base) != (wish.gate, wish.map_base):
+            effects.append(self._gate(wish, sid))
+        return effects
+
+    def _gate(self, wish: PlaneWish, sid: int) -> ANY_EFFECT:
+        self.run += 1
+        self.gating = self.run
+        self.gate, self.gate_base = wish.gate, wish.map_base
+        return PlaneOrder("gate", (self.run, wish.term, sid, wish.gate, wish.map_base))
+
+    def _follow(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        if (wish.term, wish.sid) == (self.term, self.sid):
+            return []
+        order = (wish.term, wish.sid)
+        return [self._long("accept_session", wish.term, wish.sid, order)]
+
+    def _present(self, number: int, failure: str) -> PlaneIs:
+        return PlaneIs(number, self.role, self.term, self.gate, self.sid, self.map_base, failure)
+
+    def _answer(self) -> list[ANY_EFFECT]:
+        if self.ending:
+            return [PlaneOrder("exit")]
+        if self.answered:
+            return []
+        self.answered = True
+        return [self._tell(self._present(self.number, self.failure))]
