@@ -68,6 +68,13 @@ class StartScript(Effect, frozen=True):
     timeout_ns: int
 
 
+class EndScript(Effect, frozen=True):
+    """End the running script and its process group, not the daemons; ScriptEnded follows."""
+
+    run: int
+    name: str
+
+
 class KillScripts(Effect, frozen=True):
     """End every process of the module's cgroup; ApplicationGone follows."""
 
@@ -100,6 +107,7 @@ class Watch(Effect, frozen=True):
     """Have the kernel tell when processes of these `proc` entries (by index) come and go."""
 
     entries: tuple[int, ...]
+    number: int = 0  # Returned in the answers: those to an older order are out of date.
 
 
 class GuardOrder(Effect, frozen=True):
@@ -143,6 +151,7 @@ ANY_EFFECT = (
     | Log
     | Publish
     | StartScript
+    | EndScript
     | KillScripts
     | AddressProbe
     | AddressAdd

@@ -261,6 +261,22 @@ class ResourceChanged(Event, frozen=True):
     reason: str = ""
 
 
+class ProcessesSeen(Event, frozen=True):
+    """So many processes match a `proc` entry (by index): first count, or a changed one."""
+
+    entry: int
+    count: int
+    number: int = 0  # Of the Watch order.
+
+
+class ProcessGone(Event, frozen=True):
+    """A process of a `proc` entry ended; so many are left, counted anew."""
+
+    entry: int
+    count: int
+    number: int = 0
+
+
 # --- mirror <-> guard ----------------------------------------------------------------------
 
 
