@@ -47,6 +47,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     starting: bool = False  # Wants to run: started, not stopped.
     failed: bool = False  # Its storage or record failed: it cannot serve.
     resources: tuple[tuple[str, str], ...] = ()
+    full_wanted: bool = False  # Its administrator wants every byte compared and copied.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------

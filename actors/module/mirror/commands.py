@@ -1,0 +1,389 @@
+"""What administrators and checkers order: each command ends with a final answer (L7).
+
+A command names its request: the same request twice is answered twice and done once.
+"""
+
+from mirrorfarm.actors.effects import Send
+from mirrorfarm.actors.events import ResourceChanged
+from mirrorfarm.actors.module.mirror import leading, procedure
+from mirrorfarm.actors.module.mirror.describe import role_of, status_of
+from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, RUNNING, Phase
+from mirrorfarm.actors.module.mirror.state import Leading, Pending, State, Target
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Command, CommandResult, Leave, SwapWanted
+
+PENDING_MAX = 32
+SWAP_TIMEOUT_NS = 900 * SECOND_NS
+STARTING_VERBS = {"start", "prim", "second", "primforce"}
+STABLE = {Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING}
+
+
+def on_command(s: State, source: Address, command: Command, now: int) -> None:
+    """Take an order; answer at once if it is refused or done already."""
+    if command.request in s.answered:
+        outcome, text = s.answered[command.request]
+        _send(s, source, command.request, outcome, text)
+        return
+    if any(p.request == command.request for p in s.pending):
+        _send(s, source, command.request, "accepted", "under way")
+        return
+    fact(s, now, f"Action {command.verb} called by {command.who}", "U")
+    s.loop.clear()
+    if len(s.pending) >= PENDING_MAX:
+        _answer(s, source, command.request, "refused", "too many commands are under way")
+        return
+    refusal = _obey(s, command, now)
+    if refusal:
+        fact(s, now, f"{command.verb} refused: {refusal}")
+        _answer(s, source, command.request, "refused", refusal)
+        return
+    s.pending.append(Pending(command.request, source, command.verb, now))
+    _send(s, source, command.request, "accepted", f"{command.verb} begins")
+
+
+def _obey(s: State, command: Command, now: int) -> str:
+    """Begin what is ordered; return why not, or ""."""
+    verb = command.verb
+    if verb in STARTING_VERBS:
+        return _start(s, verb, "fullsync" in command.arguments, now)
+    if verb == "stop":
+        stop(s, now, "stop")
+    elif verb == "forcestop":
+        force_stop(s, now)
+    elif verb == "restart":
+        if s.phase not in {Phase.LEADING, Phase.FOLLOWING}:
+            return f"nothing to restart in {role_of(s)} {status_of(s)}"
+        restart(s, now)
+    elif verb == "stopstart":
+        if s.phase is Phase.STOPPED:
+            return _start(s, "start", full=False, now=now)
+        stop(s, now, "stopstart")
+    elif verb == "swap":
+        return swap(s, now, command.who)
+    else:
+        return f"unknown verb {verb!r}"
+    return ""
+
+
+def _start(s: State, verb: str, full: bool, now: int) -> str:
+    if s.phase not in {Phase.STOPPED, Phase.WAITING}:
+        if verb == "start" or (verb == "second" and role_of(s) == "SECOND"):
+            return ""
+        if verb in {"prim", "primforce"} and role_of(s) in {"PRIM", "ALONE"}:
+            return ""
+        return f"this node is {role_of(s)} {status_of(s)}: stop it first"
+    peer_leads = not s.peer.silent and s.peer.about.role in {"PRIM", "ALONE"}
+    if verb in {"prim", "primforce"} and peer_leads:
+        return f"{s.settings.peer} is {s.peer.about.role} already: stop it first, or use swap"
+    if verb == "prim" and not s.record.cons and s.record.gen_cur:
+        return (
+            "a resynchronisation of this node did not end: its files may be half copied. "
+            f"primforce -m {s.module.name} overrides that"
+        )
+    if verb == "second" and s.phase is Phase.STOPPED and not peer_leads:
+        return f"{s.settings.peer} is not primary: start it first"
+    s.force = "" if verb == "start" else verb
+    s.leading.full_wanted = full
+    if s.phase is Phase.STOPPED:
+        start(s, now)
+    return ""
+
+
+def start(s: State, now: int) -> None:
+    """Leave STOP: prestart, then look for the role to take."""
+    become(s, Phase.STARTING, now, "")
+    s.stopping_for, s.failed, s.plane_off = "", "", ""
+    s.started_ns = now
+    s.probed_ns, s.conflicts = 0, ()
+    s.arbiter.known, s.arbiter.retry_ns = False, 0
+    s.target = Target()
+    store(s, "", wanted=True)
+    procedure.begin(s, now, "scripts STOP-WAIT", "then started")
+
+
+@procedure.continuation
+def started(s: State, now: int) -> None:
+    """Prestart ended."""
+    become(s, Phase.WAITING, now, "")
+
+
+def stop(s: State, now: int, why: str) -> None:
+    """End the module here in good order; the peer takes over if it can."""
+    if s.phase is Phase.STOPPED or s.stopping_for in {"stop", "stopstart"}:
+        if why == "stop" and s.stopping_for == "stopstart":
+            s.stopping_for = "stop"
+            store(s, "", wanted=False)
+        return
+    s.stopping_for = why
+    if why == "stop":
+        store(s, "", wanted=False)
+    finish = ("scripts WAIT-STOP", "kill", "then ended")
+    if s.phase in LEADERS:
+        become_leaving(s, now)
+        handover = ("handover",) if leading.may_hand_over(s) and s.module.failover else ()
+        leave = ("watch", "scripts stop", "kill", "vip down", "plane clean", "idle")
+        procedure.begin(s, now, *leave, *handover, "then stopping", *finish)
+        return
+    following = s.phase in FOLLOWERS
+    clean = s.phase is Phase.FOLLOWING
+    if following:
+        send_peer(s, Leave(s.record.term))
+    scripts = ("watch", "scripts stop") if following else ()
+    become(s, Phase.STOPPING, now, "")
+    idle = ("idle",) if clean else ()
+    procedure.begin(s, now, *scripts, "plane clean", *idle, *finish)
+
+
+def become_leaving(s: State, now: int) -> None:
+    """Keep the primary role only until it is given away."""
+    if s.phase is not Phase.LEAVING:
+        become(s, Phase.LEAVING, now, "")
+
+
+@procedure.continuation
+def stopping(s: State, now: int) -> None:
+    """The primary role is given away, or nobody could take it."""
+    s.leading = Leading(full_wanted=s.leading.full_wanted)
+    become(s, Phase.STOPPING, now, "")
+
+
+@procedure.continuation
+def ended(s: State, now: int) -> None:
+    """Everything is down."""
+    again = s.stopping_for == "stopstart"
+    become(s, Phase.STOPPED, now, "")
+    s.scripts_as, s.stopping_for, s.force = "", "", ""
+    s.target = Target()
+    fact(s, now, "Local state STOP NotReady")
+    n, m = s.settings.node, s.module.name
+    explain(s, "stopped", "it is started", f"mirrorfarm -H {n} start -m {m}")
+    if again:
+        start(s, now)
+
+
+def force_stop(s: State, now: int) -> None:
+    """End everything at once, without the graceful scripts."""
+    if s.phase is Phase.STOPPED:
+        return
+    s.stopping_for = "stop"
+    store(s, "", wanted=False)
+    if s.phase is not Phase.STOPPING:
+        become(s, Phase.STOPPING, now, "")
+    procedure.begin(
+        s, now, "watch", "kill", "vip down", "plane abort", "scripts WAIT-STOP", "kill",
+        "then ended",
+    )  # fmt: skip
+
+
+def restart(s: State, now: int) -> None:
+    """Run the stop and the start scripts; the role stays."""
+    came_from = "leading" if s.phase is Phase.LEADING else "following"
+    watch = "watch prim both" if came_from == "leading" else "watch second both"
+    become(s, Phase.RESTARTING, now, "")
+    procedure.begin(s, now, "watch", "scripts restart", watch, f"then restarted_{came_from}")
+
+
+@procedure.continuation
+def restarted_leading(s: State, now: int) -> None:
+    """The application runs again."""
+    become(s, Phase.LEADING, now, "")
+
+
+@procedure.continuation
+def restarted_following(s: State, now: int) -> None:
+    """The secondary's scripts ran again."""
+    become(s, Phase.FOLLOWING, now, "")
+
+
+def swap(s: State, now: int, who: str) -> str:
+    """Exchange the roles; return why not, or ""."""
+    if s.phase is Phase.FOLLOWING:
+        if s.peer.about.role != "PRIM" or s.peer.silent:
+            return f"{s.settings.peer} is not PRIM Ready"
+        send_peer(s, SwapWanted(s.record.term, who))
+        return ""
+    if s.phase is Phase.LEAVING and s.stopping_for == "swap":
+        return ""
+    if s.phase is not Phase.LEADING:
+        return f"this node is {role_of(s)} {status_of(s)}: a swap needs PRIM and SECOND Ready"
+    if not leading.may_hand_over(s):
+        return f"{s.settings.peer} is not SECOND Ready"
+    s.stopping_for = "swap"
+    fact(s, now, "Begin of Swap")
+    become_leaving(s, now)
+    procedure.begin(
+        s, now, "watch", "scripts swap-out", "vip down", "plane clean", "idle",
+        "handover", "then swapped_out",
+    )  # fmt: skip
+    return ""
+
+
+@procedure.continuation
+def swapped_out(s: State, now: int) -> None:
+    """The register names the peer, or the hand-over failed and this node goes on."""
+    s.stopping_for = ""
+    register = s.arbiter.register
+    if register and register.holder == s.settings.node and register.term == s.record.term:
+        fact(s, now, "the swap failed: this node takes its role again", "C")
+        become(s, Phase.TAKING, now, "")
+        s.plane_off = ""
+        s.leading = Leading(since_ns=now)
+        take(s, now)
+        return
+    s.leading = Leading()
+    become(s, Phase.WAITING, now, "")
+
+
+def take(s: State, now: int) -> None:
+    """Open the gate, set the addresses, start the application."""
+    procedure.begin(
+        s, now, "gate", "vip up", "scripts take", "watch prim both", "then led"
+    )  # fmt: skip
+
+
+@procedure.continuation
+def led(s: State, now: int) -> None:
+    """The application runs here."""
+    become(s, Phase.LEADING, now, "")
+    fact(s, now, f"Local state {role_of(s)} {status_of(s)}")
+
+
+def demote(s: State, now: int, why: str) -> None:
+    """Superseded or broken: end everything at once, then wait (row 18)."""
+    if s.phase is Phase.DEMOTING or s.phase not in LEADERS:
+        return
+    fact(s, now, f"this node gives up the primary role: {why}", "C")
+    s.leading = Leading(full_wanted=s.leading.full_wanted)
+    s.plane.held = False
+    become(s, Phase.DEMOTING, now, why)
+    procedure.begin(
+        s, now, "watch", "kill", "vip down", "plane abort", "scripts stop", "kill", "then demoted"
+    )  # fmt: skip
+
+
+@procedure.continuation
+def demoted(s: State, now: int) -> None:
+    """Nothing of the primary role is left."""
+    s.scripts_as = ""
+    s.plane_off = ""
+    s.arbiter.known = False
+    become(s, Phase.WAITING, now, "")
+
+
+def storage_failed(s: State, now: int, text: str) -> None:
+    """Trust this copy no more (R11): give the role away, or leave the in-sync set."""
+    if s.failed:
+        return
+    s.failed = text
+    fact(s, now, f"storage failed: {text}", "C")
+    if s.phase in FOLLOWERS:
+        send_peer(s, Leave(s.record.term))
+        s.target = Target()
+        become(s, Phase.WAITING, now, "")
+    elif s.phase in RUNNING:
+        handover = ("handover",) if leading.may_hand_over(s) else ()
+        s.stopping_for = "fail"
+        become_leaving(s, now)
+        procedure.begin(
+            s, now, "watch", "kill", "vip down", "plane abort", *handover, "then demoted_failed"
+        )
+
+
+@procedure.continuation
+def demoted_failed(s: State, now: int) -> None:
+    """The failed primary waits for its administrator."""
+    s.stopping_for, s.scripts_as, s.plane_off = "", "", ""
+    s.leading = Leading()
+    become(s, Phase.WAITING, now, "")
+
+
+# --- checkers ------------------------------------------------------------------------------
+
+
+def on_resource(s: State, event: ResourceChanged, now: int) -> None:
+    """A checker found something: act on it, within the loop limit."""
+    s.resources[event.resource] = event.value
+    level = "C" if event.value == "down" else "I"
+    fact(s, now, f"Resource {event.resource} set to {event.value} {event.reason}".rstrip(), level)
+    if event.value != "down" or event.action == "noaction" or s.phase is not Phase.LEADING:
+        if event.value != "down" or s.phase is not Phase.FOLLOWING:
+            return
+    if event.action == "noaction":
+        return
+    if event.action != "stop" and _loops_too_often(s, now):
+        fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
+        stop(s, now, "stop")
+        return
+    fact(s, now, f"Action {event.action} called by errd")
+    if event.action == "stop":
+        stop(s, now, "stop")
+    elif event.action == "stopstart" and (s.phase is Phase.FOLLOWING or leading.may_hand_over(s)):
+        stop(s, now, "stopstart")
+    else:
+        restart(s, now)
+
+
+def _loops_too_often(s: State, now: int) -> bool:
+    interval = s.module.loop_interval_ns
+    if not interval:
+        return False
+    s.loop = [at for at in s.loop if now - at < interval][-s.module.maxloop :]
+    s.loop.append(now)
+    return len(s.loop) > s.module.maxloop
+
+
+# --- answers -------------------------------------------------------------------------------
+
+
+def poll_answers(s: State, now: int) -> None:
+    """Give the final answers that can be given now."""
+    if s.steps or s.step or s.phase not in STABLE:
+        return
+    still: list[Pending] = []
+    for pending in s.pending:
+        outcome = _outcome(s, pending, now)
+        if outcome:
+            _answer(s, pending.source, pending.request, outcome, _text(s))
+        else:
+            still.append(pending)
+    s.pending = still
+
+
+def _outcome(s: State, pending: Pending, now: int) -> str:
+    verb = pending.verb
+    stopped = s.phase is Phase.STOPPED
+    if verb in {"stop", "forcestop"}:
+        return "done" if stopped else ""
+    if verb == "swap":
+        if now - pending.since_ns > SWAP_TIMEOUT_NS:
+            return "failed"
+        swapped = s.since_ns > pending.since_ns and s.phase in {Phase.FOLLOWING, Phase.LEADING}
+        return "done" if swapped else ("failed" if stopped else "")
+    if stopped:
+        return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
+    if s.phase is Phase.WAITING:
+        settled = now - s.since_ns > 2 * s.module.timing.detection_ns + SECOND_NS
+        return "done" if s.reason and settled else ""
+    if verb in {"prim", "primforce"}:
+        return "done" if s.phase is Phase.LEADING else ""
+    return "done"
+
+
+def _text(s: State) -> str:
+    text = f"{s.settings.node} is {role_of(s)} {status_of(s)}"
+    if s.phase is Phase.WAITING and s.reason:
+        text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
+    return text
+
+
+def _answer(s: State, source: Address, request: str, outcome: str, text: str) -> None:
+    while len(s.answered) >= PENDING_MAX:
+        s.answered.pop(next(iter(s.answered)))
+    s.answered[request] = (outcome, text)
+    _send(s, source, request, outcome, text)
+
+
+def _send(s: State, source: Address, request: str, outcome: str, text: str) -> None:
+    s.out.append(Send(source, CommandResult(request, outcome, text)))

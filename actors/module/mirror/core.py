@@ -1,0 +1,303 @@
+"""Decide which of two nodes runs the application, and whose data are current.
+
+The rules R1–R15 and the rows of docs/protocols/mirror.md. At most one node acknowledges writes
+in a term (S1), and no acknowledged write is lost (S4): tests/sim monitors both, and S2–S12.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
+from mirrorfarm.actors.module.mirror import (
+    commands,
+    following,
+    leading,
+    planes,
+    procedure,
+    questions,
+    waiting,
+)
+from mirrorfarm.actors.module.mirror.describe import announcement, state_json
+from mirrorfarm.actors.module.mirror.lease import Lease, promise_end
+from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, tell
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
+from mirrorfarm.actors.module.mirror.state import Plane, Settings, State
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+
+
+class Tick(ev.Event, frozen=True):
+    """Time has passed: look at what is due."""
+
+
+@dataclass(slots=True)
+class Mirror:
+    """The state machine of one mirror module on one node."""
+
+    state: State
+
+    @classmethod
+    def build(cls, settings: Settings, record: NodeRecord | None, fault: str = "") -> "Mirror":
+        """Return a core that begins with the record found on disk (None: none was ever written).
+
+        `fault`: both slots of the record are damaged; the node then trusts none of its data.
+        """
+        found = record or NodeRecord()
+        first = settings.incarnation << 32  # Wishes of this process outrank its predecessor's.
+        lease = Lease(settings.module.timing.lease_ns)
+        state = State(settings, found, lease, Plane(msg.PlaneWish(first, "off")))
+        unclean = found.was != "idle" and bool(found.os_boot)
+        state.os_crashed = unclean and found.os_boot != settings.os_boot
+        if fault:
+            state.facts.append((0, fault))
+        return cls(state)
+
+    def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
+        """Apply one event; return what to do about it, in order."""
+        s = self.state
+        s.out = []
+        self._apply(event, now)
+        self._poll(now)
+        return s.out
+
+    def _apply(self, event: Any, now: int) -> None:
+        s = self.state
+        match event:
+            case ev.Received(source, message, _):
+                self._on_message(source, message, now)
+            case ev.PeerHeard():
+                self._on_heard(event, now)
+            case ev.PeerSilent(silent_ns):
+                self._on_silent(silent_ns, now)
+            case ev.NetworkSilent(network):
+                s.peer.networks[network] = "down"
+            case ev.NetworkHeard(network):
+                s.peer.networks[network] = "up"
+            case ev.RegisterKnown():
+                questions.on_known(s, event, now)
+            case ev.ArbiterSilent(since_ns, _):
+                if not s.arbiter.silent_since_ns:
+                    fact(s, now, "the arbiter does not answer", "C")
+                s.arbiter.silent_since_ns = since_ns or now
+            case ev.ArbiterHeard():
+                s.arbiter.silent_since_ns = 0
+                fact(s, now, "the arbiter answers again")
+            case ev.Stored(counter):
+                self._on_stored(counter, now)
+            case ev.StoreFailed(counter, error, text):
+                s.stores.pop(counter, None)
+                commands.storage_failed(s, now, f"the durable record: {text} ({error})")
+            case Tick():
+                if now >= s.wake_ns:
+                    s.wake_ns = 0
+            case ev.Started():
+                self._on_started(now)
+            case _:
+                self._on_result(event, now)
+
+    def _on_result(self, event: Any, now: int) -> None:
+        s = self.state
+        match event:
+            case ev.SequenceEnded(run, failed):
+                for name in failed:
+                    fact(s, now, f"script {name}", "C")
+                if run == s.side_run:
+                    s.side_run = 0
+                elif failed and s.stopping_for == "swap":
+                    s.steps.appendleft("kill")  # Nothing may run on where it could not be stopped.
+                procedure.complete(s, now, "scripts", run)
+            case ev.ApplicationGone(run):
+                procedure.complete(s, now, "kill", run)
+            case ev.VipIsUp(run, failures):
+                for failure in failures:
+                    fact(s, now, failure, "C")
+                procedure.complete(s, now, "vip up", run)
+            case ev.VipIsDown(run):
+                procedure.complete(s, now, "vip down", run)
+            case ev.VipProbed(run, conflicts):
+                if run == s.probing:
+                    s.probing, s.probed_ns, s.conflicts = 0, now, conflicts
+                    for conflict in conflicts:
+                        fact(s, now, f"virtual address in use: {conflict}", "C")
+            case ev.ResourceChanged():
+                commands.on_resource(s, event, now)
+            case ev.GuardActed():
+                s.guard_ns = 0
+                commands.demote(s, now, "its guard acted: the lease was over")
+            case ev.Stalled(late_ns):
+                s.out.append(Log("I", f"this node did not run for {late_ns // 1_000_000} ms"))
+            case _:
+                raise AssertionError(f"unknown event {event!r}")
+
+    # --- messages --------------------------------------------------------------------------
+
+    def _on_message(self, source: Address, message: msg.ANY_MESSAGE, now: int) -> None:
+        s = self.state
+        match message:
+            case msg.Command():
+                commands.on_command(s, source, message, now)
+            case msg.StateQuery(request):
+                s.out.append(Send(source, msg.StateAnswer(request, state_json(s, now))))
+            case _ if source.module != s.module.name:
+                s.out.append(Log("D", f"ignored {type(message).__name__} from {source}"))
+            case _ if source.node == s.settings.node:
+                planes.on_message(s, message, now)
+            case _ if source.node == s.settings.peer:
+                self._on_peer_message(message, now)
+            case _:
+                s.out.append(Log("D", f"ignored {type(message).__name__} from {source}"))
+
+    def _on_peer_message(self, message: msg.ANY_MESSAGE, now: int) -> None:
+        s = self.state
+        leads = s.phase in LEADERS
+        match message:
+            case msg.HeartbeatAck(_, _, sent_ns, term, promised):
+                if leads and promised and term <= s.record.term:
+                    s.lease.granted(sent_ns)
+            case msg.SyncOffer():
+                following.on_offer(s, message, now)
+            case msg.SyncAccepted() if leads:
+                leading.on_accepted(s, message, now)
+            case msg.SyncRefused() if leads:
+                leading.on_refused(s, message, now)
+            case msg.Synced() if leads:
+                leading.on_synced(s, message)
+            case msg.RegisterNews(register):
+                questions.on_news(s, register, now)
+            case msg.Leave(term):
+                s.peer.left = True
+                if leads and term <= s.record.term:
+                    leading.lose(s, now, "it stops")
+            case msg.SwapWanted(_, who) if leads:
+                why = commands.swap(s, now, who)
+                if why:
+                    fact(s, now, f"swap refused: {why}")
+            case _:
+                pass  # For a role that this node has not, or a kind that it does not take.
+
+    def _on_heard(self, event: ev.PeerHeard, now: int) -> None:
+        s = self.state
+        peer, about = s.peer, event.about
+        if peer.silent:
+            fact(s, now, f"{s.settings.peer} is heard: {about.role} {about.status}")
+        elif (peer.about.role, peer.about.status) != (about.role, about.status):
+            s.out.append(Log("E", f"Remote state {about.role} {about.status}"))
+        restarted = peer.about.incarnation not in {0, about.incarnation}
+        peer.about, peer.heard_ns, peer.silent = about, now, False
+        peer.networks.setdefault(event.network, "up")
+        if about.starting:
+            peer.left = False
+        if about.role in {"PRIM", "ALONE"}:
+            promised = s.phase is not Phase.ASKING
+            if promised:
+                s.promise_until_ns = promise_end(now, s.lease.lease_ns)
+            ack = msg.HeartbeatAck(
+                event.network, event.number, event.sent_ns, s.record.term, promised
+            )
+            send_peer(s, ack, network=event.network)
+        elif s.phase in LEADERS:
+            ack = msg.HeartbeatAck(event.network, event.number, event.sent_ns, s.record.term, False)
+            send_peer(s, ack, network=event.network)
+        if s.phase in LEADERS:
+            if about.term > s.record.term and about.role in {"PRIM", "ALONE"}:
+                s.arbiter.known = False
+                commands.demote(s, now, f"{s.settings.peer} is primary in term {about.term}")
+            elif restarted and s.leading.session is not Session.NONE:
+                leading.lose(s, now, "it was restarted")
+
+    def _on_silent(self, silent_ns: int, now: int) -> None:
+        s = self.state
+        if s.peer.silent:
+            return
+        s.peer.silent = True
+        fact(s, now, f"no heartbeat from {s.settings.peer} for {silent_ns // 1_000_000} ms", "C")
+        if s.phase in LEADERS:
+            leading.lose(s, now, "it is silent on every network")
+        else:
+            following.suspect(s, now)
+
+    def _on_stored(self, counter: int, now: int) -> None:
+        s = self.state
+        then = s.stores.pop(counter, "")
+        if then == "granted":
+            commands.take(s, now)
+        elif then == "lone":
+            s.lone, s.plane.held = True, False
+        elif then == "target":
+            following.on_target_stored(s)
+        elif then == "copied":
+            following.on_copy_stored(s)
+        elif then == "step":
+            procedure.complete(s, now, "idle", counter)
+
+    # --- start and time --------------------------------------------------------------------
+
+    def _on_started(self, now: int) -> None:
+        """A new process: whatever its predecessor left is removed before anything else (R9)."""
+        s = self.state
+        for _, text in tuple(s.facts):
+            s.failed = text
+        s.peer.silent = True
+        s.started_ns = now
+        s.peer.networks = dict.fromkeys((h.ident for h in s.module.heartbeats), "init")
+        become(s, Phase.RESETTING, now, "this process has just started")
+        procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")
+
+    def _poll(self, now: int) -> None:
+        """Do what is due; twice, because one thing done can make another one due."""
+        s = self.state
+        for _ in range(2):
+            procedure.advance(s, now)
+            if s.phase in LEADERS:
+                leading.poll(s, now)
+            elif s.phase in FOLLOWERS:
+                following.poll(s, now)
+            waiting.poll(s, now)
+            planes.poll(s, now)
+        procedure.poll_side_scripts(s)
+        commands.poll_answers(s, now)
+        self._announce()
+        self._wake(now)
+
+    def _announce(self) -> None:
+        s = self.state
+        about = announcement(s)
+        before = s.announced
+        if about != before:
+            s.announced = about
+            urgent = before is None or (before.role, before.phase, before.term, before.cons) != (
+                about.role,
+                about.phase,
+                about.term,
+                about.cons,
+            )
+            tell(s, "heartbeat", ev.Announce(about, urgent))
+
+    def _wake(self, now: int) -> None:
+        """Keep exactly one timer: at the next time that anything can be due."""
+        s = self.state
+        if s.phase is Phase.STOPPED and not s.steps and not s.step and s.plane.settled:
+            return
+        due = now + s.module.timing.heartbeat_ns
+        for at in (s.lease.gate_closes_ns(), s.promise_until_ns, s.arbiter.retry_ns):
+            if now < at < due:
+                due = at
+        if s.wake_ns == 0 or due < s.wake_ns:
+            s.wake_ns = due
+            s.out.append(Later(due, Tick()))
+
+
+@procedure.continuation
+def reset(s: State, now: int) -> None:
+    """Nothing of a predecessor is left."""
+    become(s, Phase.STOPPED, now, "")
+    s.plane_off = ""
+    n, m = s.settings.node, s.module.name
+    explain(s, "stopped", "it is started", f"mirrorfarm -H {n} start -m {m}")
+    if s.settings.start:
+        failed = s.failed
+        fact(s, now, "Action start called automatically")
+        commands.start(s, now)
+        s.failed = failed

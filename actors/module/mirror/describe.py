@@ -1,0 +1,165 @@
+"""What a mirror says of itself: its role, its announcement, its state for `state` and `why`."""
+
+from typing import Any
+
+import msgspec
+
+from mirrorfarm.actors.arbiter.advisory import advisory
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.transport.messages import Announcement
+
+ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
+
+
+def role_of(s: State) -> str:
+    """Return STOP, WAIT, ALONE, PRIM or SECOND."""
+    if s.phase in {Phase.STOPPED, Phase.RESETTING}:
+        return "STOP"
+    if s.phase in LEADERS:
+        return "PRIM" if s.peer_in_isr else "ALONE"
+    if s.phase in FOLLOWERS:
+        return "SECOND"
+    return "WAIT"
+
+
+def frozen(s: State) -> bool:
+    """Return whether acknowledgements are held back although the role is taken."""
+    if not s.has_plane or s.phase not in LEADERS:
+        return False
+    armed = not s.peer_in_isr and not s.lone and not s.plane.held
+    return s.plane.wish.gate == "frozen" and not armed
+
+
+def status_of(s: State) -> str:
+    """Return NotReady, Transient or Ready."""
+    if s.phase is Phase.STOPPED:
+        return "NotReady"
+    if s.phase is Phase.WAITING:
+        return "Transient" if s.reason == "" else "NotReady"
+    if s.phase is Phase.LEADING:
+        if s.leading.lease_closed:
+            return "NotReady"
+        return "Transient" if frozen(s) else "Ready"
+    if s.phase is Phase.FOLLOWING:
+        return "Ready"
+    return "Transient"
+
+
+def announcement(s: State) -> Announcement:
+    """Return what every heartbeat says of this node."""
+    r = s.record
+    return Announcement(
+        role=role_of(s),
+        status=status_of(s),
+        phase=s.phase.value,
+        term=r.term,
+        sid=r.sid,
+        ver=s.arbiter.register.ver if s.arbiter.register else 0,
+        cons=r.cons,
+        was=r.was,
+        gen_cur=r.gen_cur,
+        gen_base=r.gen_base,
+        gen_hist=r.gen_hist,
+        incarnation=s.settings.incarnation,
+        os_crashed=s.os_crashed,
+        starting=s.phase not in {Phase.STOPPED, Phase.RESETTING, Phase.STOPPING},
+        failed=bool(s.failed),
+        full_wanted=s.leading.full_wanted,
+    )
+
+
+def state_json(s: State, now: int) -> bytes:
+    """Return the state of this side, as docs/protocols/state.md describes it."""
+    r, register = s.record, s.arbiter.register
+    peer = s.peer.about
+    state: dict[str, Any] = {
+        "module": s.module.name,
+        "node": s.settings.node,
+        "mode": "mirror",
+        "id": s.module.id,
+        "state": role_of(s),
+        "status": status_of(s),
+        "phase": s.phase.value,
+        "now_ns": now,
+        "since_ns": s.since_ns,
+        "reason": s.reason,
+        "would_change": s.would_change,
+        "command": s.command,
+        "facts": [{"at_ns": at, "text": text} for at, text in s.facts],
+        "term": r.term,
+        "sid": r.sid,
+        "ver": register.ver if register else 0,
+        "holder": register.holder if register else "",
+        "isr": list(register.isr) if register else [],
+        "uptodate": r.cons and s.self_in_isr and s.phase is not Phase.SYNCING,
+        "degraded": bool(s.failed),
+        "arbiter": _arbiter(s, now),
+        "peer": {
+            "name": s.settings.peer,
+            "state": "UNKNOWN" if s.peer.silent else peer.role,
+            "status": "" if s.peer.silent else peer.status,
+            "heard_ns": s.peer.heard_ns,
+            "networks": dict(s.peer.networks),
+        },
+        "record": {
+            "term": r.term,
+            "sid": r.sid,
+            "gen_cur": r.gen_cur,
+            "gen_base": r.gen_base,
+            "cons": r.cons,
+            "was": r.was,
+            "inc": r.inc,
+            "forced": list(r.forced),
+        },
+        "resources": resources(s),
+        "sync": _progress(s),
+        "session": s.leading.session.value if s.phase in LEADERS else s.target.step,
+        "plan": s.leading.plan if s.leading.session is not Session.NONE else s.target.plan,
+        "gate": s.plane.wish.gate if s.phase in LEADERS else "",
+        "lease": {"deadline_ns": s.lease.deadline_ns if s.guard_ns else 0},
+        "loop": len(s.loop),
+        "maxloop": s.module.maxloop,
+    }
+    return msgspec.json.encode(state)
+
+
+def resources(s: State) -> dict[str, str]:
+    """Return every resource with its value."""
+    values = {f"heartbeat.{name}": value for name, value in sorted(s.peer.networks.items())}
+    values["state.local"] = f"{role_of(s)} {status_of(s)}"
+    peer = s.peer.about
+    values["state.remote"] = "UNKNOWN" if s.peer.silent else f"{peer.role} {peer.status}"
+    if s.has_plane:
+        current = s.record.cons and s.self_in_isr and s.phase is not Phase.SYNCING
+        values["rfs.uptodate"] = "up" if current else "down"
+        values["rfs.degraded"] = "up" if s.failed else "down"
+    values["heart.stopstartloop"] = str(len(s.loop))
+    return values | dict(sorted(s.resources.items()))
+
+
+def _arbiter(s: State, now: int) -> dict[str, Any]:
+    kind = s.module.arbiter.kind
+    silent = s.arbiter.silent_since_ns
+    return {
+        "kind": kind,
+        "class": ARBITER_CLASS.get(kind, "A0"),
+        "advisory": advisory(kind),
+        "reachable": not silent,
+        "silent_ns": now - silent if silent else 0,
+        "distrust": s.arbiter.distrust,
+    }
+
+
+def _progress(s: State) -> dict[str, int] | None:
+    p = s.leading.progress
+    if p is None or s.leading.session not in {Session.COPYING, Session.SYNCED, Session.GROWING}:
+        return None
+    return {
+        "files_done": p.files_done,
+        "files_total": p.files_total,
+        "bytes_done": p.bytes_done,
+        "bytes_total": p.bytes_total,
+        "rate": p.rate,
+        "eta_ns": p.eta_ns,
+    }

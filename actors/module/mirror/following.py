@@ -1,0 +1,191 @@
+"""The target of a session and the secondary: accept, follow, and take over when it must.
+
+A session is durable here before its first byte (R7), the data is declared inconsistent before
+they change and consistent only when all of them are durable (S12).
+"""
+
+from mirrorfarm.actors.events import VipProbe
+from mirrorfarm.actors.module.mirror.orders import (
+    ask_read,
+    become,
+    explain,
+    fact,
+    next_run,
+    send_peer,
+    store,
+    tell,
+)
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, Phase
+from mirrorfarm.actors.module.mirror.procedure import run_side_scripts
+from mirrorfarm.actors.module.mirror.state import State, Target
+from mirrorfarm.limits import GENERATION_HISTORY_MAX
+from mirrorfarm.transport.messages import (
+    CopyComplete,
+    Leave,
+    SyncAccepted,
+    Synced,
+    SyncOffer,
+    SyncRefused,
+)
+
+
+def on_offer(s: State, offer: SyncOffer, now: int) -> None:
+    """The primary wants to bring this node up to date."""
+    if offer.term < s.record.term:
+        return  # A primary of the past; our heartbeats tell it so.
+    if s.phase not in {Phase.WAITING, *FOLLOWERS}:
+        return  # Starting, stopping or asking: it will offer again.
+    if s.failed:
+        send_peer(s, SyncRefused(offer.term, offer.sid, s.failed))
+        return
+    target = s.target
+    if (offer.term, offer.sid) == (target.term, target.sid):
+        if target.step in {"copying", "done"}:
+            send_peer(s, SyncAccepted(offer.term, offer.sid))
+        return
+    if (offer.term, offer.sid) <= (s.record.term, s.record.sid):
+        send_peer(s, SyncRefused(offer.term, offer.sid, "that session is already over here"))
+        return
+    if offer.plan == "none" and not s.record.cons:
+        send_peer(s, SyncRefused(offer.term, offer.sid, "the data here are inconsistent"))
+        return
+    s.target = Target(
+        offer.term,
+        offer.sid,
+        offer.plan,
+        offer.gen_cur,
+        offer.gen_base,
+        offer.gen_hist,
+        "beginning",
+    )
+    s.plane_off = ""
+    keeps = offer.plan == "none"
+    store(
+        s,
+        "target",
+        term=offer.term,
+        sid=offer.sid,
+        cons=s.record.cons and keeps,
+        was="second",
+    )
+    if s.phase is not Phase.SYNCING:
+        become(s, Phase.SYNCING, now, "")
+        fact(s, now, f"{s.settings.peer} resynchronises this node: {offer.plan}")
+    if not s.scripts_as:
+        run_side_scripts(s, "WAIT-SECOND")
+    elif s.scripts_as == "swapped":
+        run_side_scripts(s, "swap-in")
+    explain(s, f"data are being copied from {s.settings.peer}", "the end of the copy")
+
+
+def on_target_stored(s: State) -> None:
+    """The session is durable: the data plane may accept it."""
+    if s.target.step == "beginning":
+        s.target.step = "preparing"
+
+
+def poll(s: State, now: int) -> None:
+    """Do what is due for a target or a secondary."""
+    target = s.target
+    ready = not s.has_plane or (s.plane.settled and s.plane.wish.role == "follow")
+    if target.step == "preparing" and ready:
+        target.step = "copying"
+        send_peer(s, SyncAccepted(target.term, target.sid))
+        if target.plan == "none" or not s.has_plane:
+            _end_copy(s)
+    if s.phase is Phase.SYNCING:
+        _poll_syncing(s, now)
+    elif s.phase is Phase.FOLLOWING:
+        _poll_following(s, now)
+
+
+def on_copy_complete(s: State, message: CopyComplete) -> None:
+    """Every byte of the session is durable on this disk; now let the record say so."""
+    target = s.target
+    if (message.term, message.sid) == (target.term, target.sid) and target.step == "copying":
+        _end_copy(s)
+
+
+def _end_copy(s: State) -> None:
+    target = s.target
+    target.step = "ending"
+    history = (target.gen_base, *target.gen_hist)
+    known = tuple(dict.fromkeys(g for g in history if g))[:GENERATION_HISTORY_MAX]
+    store(
+        s,
+        "copied",
+        cons=True,
+        was="second",
+        gen_cur=target.gen_cur,
+        gen_base=target.gen_base,
+        gen_hist=known,
+    )
+
+
+def on_copy_stored(s: State) -> None:
+    """The record says that this node has everything: tell the primary."""
+    if s.target.step == "ending":
+        s.target.step = "done"
+        send_peer(s, Synced(s.target.term, s.target.sid))
+
+
+def _poll_syncing(s: State, now: int) -> None:
+    register = s.arbiter.register
+    done = s.target.step == "done"
+    if done and register and register.term == s.target.term and s.self_in_isr:
+        become(s, Phase.FOLLOWING, now, "")
+        s.leading.full_wanted = False
+        fact(s, now, "this node is up to date and in the in-sync set")
+        return
+    about = s.peer.about
+    if done and not s.peer.silent and about.role == "PRIM":
+        ask_read(s, now)  # The news of the growth may have been lost.
+    gone = s.peer.silent or s.peer.left or about.role not in {"PRIM", "ALONE"}
+    if gone and s.target.step in {"", "copying", "done"} and about.phase != "taking":
+        fact(s, now, f"{s.settings.peer} is no primary any more: the resynchronisation ends")
+        give_up(s, now)
+
+
+def give_up(s: State, now: int) -> None:
+    """Leave the secondary's role without a primary to follow."""
+    s.target = Target()
+    if s.scripts_as == "second":
+        run_side_scripts(s, "SECOND-WAIT")
+    s.arbiter.known = False
+    become(s, Phase.WAITING, now, "")
+
+
+def _poll_following(s: State, now: int) -> None:
+    about = s.peer.about
+    register = s.arbiter.register
+    if not s.peer.silent and about.role == "ALONE" and about.term >= s.record.term:
+        if register is None or about.ver > register.ver:
+            fact(s, now, f"{s.settings.peer} went on without this node")
+            s.target = Target()
+            become(s, Phase.SYNCING, now, "")
+            explain(s, f"{s.settings.peer} went on without this node", "its next offer")
+        return
+    if not (s.peer.silent or s.peer.left or about.role in {"STOP", "WAIT"}):
+        return
+    if not s.self_in_isr:
+        give_up(s, now)
+    elif not s.module.failover and not s.peer.left:
+        fact(s, now, "failover is off: this node does not take the role by itself")
+        give_up(s, now)
+
+
+def lost_plane(s: State, now: int) -> None:
+    """The replicator died: what was under way may not have reached the disk; begin anew."""
+    fact(s, now, "the replicator died: this node leaves the in-sync set until it is resynchronised")
+    send_peer(s, Leave(s.record.term))
+    s.target = Target()
+    if s.phase is Phase.FOLLOWING:
+        become(s, Phase.SYNCING, now, "")
+
+
+def suspect(s: State, now: int) -> None:
+    """The primary fell silent: use the wait for its lease to look for its addresses."""
+    del now
+    if s.phase is Phase.FOLLOWING and not s.probing and s.module.vips:
+        s.probing = next_run(s)
+        tell(s, "vip", VipProbe(s.probing))

@@ -1,0 +1,389 @@
+"""The primary: its lease, its gate, the peer left behind (R2) and taken back (R5).
+
+Everything here is level-triggered: `poll` looks at the state and does what is due, so that no
+order of events can leave a step undone. The gate is never chosen, it follows from the state
+(`gate_of`), and contains the peer whenever the register does, did at the last answer, or could
+after a question that is still unanswered (R1).
+"""
+
+import msgspec
+
+from mirrorfarm.actors.events import GuardArm, GuardDisarm
+from mirrorfarm.actors.module.mirror import comparison
+from mirrorfarm.actors.module.mirror.orders import (
+    ask_read,
+    ask_renew,
+    ask_swap,
+    branch,
+    explain,
+    fact,
+    remember,
+    send_peer,
+    store,
+    tell,
+)
+from mirrorfarm.actors.module.mirror.phases import RUNNING, Phase, Session
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.transport.messages import (
+    Register,
+    RegisterNews,
+    SessionBroken,
+    SessionUp,
+    SyncAccepted,
+    Synced,
+    SyncOffer,
+    SyncRefused,
+)
+
+OFFER_AGAIN_NS = 500 * MILLISECOND_NS
+OFFER_TIMEOUT_NS = 30 * SECOND_NS
+
+
+def poll(s: State, now: int) -> None:
+    """Do what is due for the holder of the register."""
+    _keep_lease(s, now)
+    if s.plane_off:
+        return
+    _leave_peer_behind(s, now)
+    if s.arbiter.purpose != "shrink" and not s.leading.lost:
+        _take_peer_in(s, now)
+    _go_lone(s)
+
+
+# --- the gate ------------------------------------------------------------------------------
+
+
+def gate_of(s: State) -> str:
+    """Return who must have a modification before the application is told."""
+    session = s.leading.session
+    growing = s.arbiter.swapping != 0 and s.arbiter.purpose == "grow"
+    if s.leading.lease_closed:
+        return "frozen"
+    if s.peer_in_isr or growing or session in {Session.SYNCED, Session.GROWING, Session.JOINED}:
+        joined = session in {Session.SYNCED, Session.GROWING, Session.JOINED}
+        return "both" if joined else "frozen"
+    return "self" if s.lone else "frozen"
+
+
+def gate_usable(s: State, now: int) -> bool:
+    """Return whether the application may be started behind the gate as it is."""
+    if s.peer_in_isr:
+        if not s.lease.valid(now) or s.leading.session is not Session.JOINED:
+            return False
+        return not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
+    return not s.has_plane or (s.plane.settled and s.plane.wish.role == "lead")
+
+
+def map_base(s: State) -> str:
+    """Return the generation since which the data plane must know every change; "": none."""
+    if s.peer_in_isr or s.leading.session is Session.JOINED:
+        return ""
+    return s.record.gen_base if s.record.was == "alone" else s.record.gen_cur
+
+
+# --- the lease -----------------------------------------------------------------------------
+
+
+def _keep_lease(s: State, now: int) -> None:
+    """Renew while the peer could be promoted; close the gate when the right to act ends."""
+    leading = s.leading
+    about_to_grow = leading.session in {Session.SYNCED, Session.GROWING}
+    if not s.peer_in_isr and not about_to_grow:
+        leading.lease_closed = False
+        if s.guard_ns:
+            s.guard_ns = 0
+            tell(s, "guard", GuardDisarm())
+        return
+    ask_renew(s, now)
+    valid = s.lease.valid(now)
+    if valid and s.guard_ns != s.lease.guard_acts_ns():
+        s.guard_ns = s.lease.guard_acts_ns()
+        tell(s, "guard", GuardArm(s.guard_ns))
+    if not s.peer_in_isr:
+        return
+    if not valid and not leading.lease_closed and s.guard_ns:
+        leading.lease_closed = True
+        fact(s, now, "neither the arbiter nor the peer renewed the lease: writes are held", "C")
+        explain(s, "the lease is over: neither the arbiter nor the peer answers")
+    elif valid and leading.lease_closed:
+        leading.lease_closed = False
+        fact(s, now, "the lease is renewed: writes go on")
+        explain(s, "")
+
+
+# --- leaving the peer behind ---------------------------------------------------------------
+
+
+def lose(s: State, now: int, why: str) -> None:
+    """Note that the peer cannot be waited for any longer."""
+    leading = s.leading
+    growing = s.arbiter.swapping != 0 and s.arbiter.purpose == "grow"
+    if leading.session is not Session.NONE:
+        leading.session, leading.progress = Session.NONE, None
+        leading.since_ns = now
+        if not s.peer_in_isr:
+            fact(s, now, f"the resynchronisation of {s.settings.peer} ended early: {why}")
+    if (s.peer_in_isr or growing) and not leading.lost:
+        leading.lost = why
+        fact(s, now, f"{s.settings.peer} must be left behind: {why}")
+
+
+def _leave_peer_behind(s: State, now: int) -> None:
+    if not s.leading.lost or s.arbiter.swapping:
+        return
+    register = s.arbiter.register
+    if not s.peer_in_isr or register is None:
+        s.leading.lost = ""
+        return
+    if register.holder != s.settings.node or register.term != s.record.term:
+        ask_read(s, now)
+        return
+    alone = msgspec.structs.replace(register, isr=(s.settings.node,), gen=s.record.gen_cur)
+    ask_swap(s, "shrink", alone)
+
+
+def left_behind(s: State, now: int) -> None:
+    """The arbiter removed the peer from the in-sync set."""
+    fact(
+        s,
+        now,
+        f"{s.settings.peer} is out of the in-sync set: {s.settings.node} goes on ALONE "
+        f"({s.leading.lost or 'asked before'})",
+    )
+    s.leading.lost = ""
+    s.leading.since_ns = now
+    explain(
+        s,
+        "",
+        f"{s.settings.peer} returns and is resynchronised by itself",
+        f"mirrorfarm -H {s.settings.peer} start -m {s.module.name}",
+    )
+
+
+def _go_lone(s: State) -> None:
+    """Make the new generation durable before the first write that only this node has (R2, R10)."""
+    if s.peer_in_isr or s.lone or not s.plane.held or "lone" in s.stores.values():
+        return
+    if s.arbiter.swapping or s.leading.session in {Session.SYNCED, Session.GROWING}:
+        return
+    if s.plane.settled and s.plane.wish.role == "lead":
+        store(s, "lone", was="alone", **branch(s), **remember(s))
+
+
+# --- taking the peer in --------------------------------------------------------------------
+
+
+def _take_peer_in(s: State, now: int) -> None:
+    leading, peer = s.leading, s.peer
+    match leading.session:
+        case Session.NONE:
+            if s.has_plane and not (s.plane.settled and s.plane.wish.role == "lead"):
+                return
+            if s.peer_in_isr:
+                _rejoin(s, now)
+            elif s.phase is Phase.LEADING and now - leading.since_ns >= OFFER_AGAIN_NS:
+                if _may_be_target(s):
+                    _offer(s, now)
+        case Session.OFFERED:
+            if peer.silent or now - leading.since_ns > OFFER_TIMEOUT_NS:
+                lose(s, now, "it did not take the offer")
+            elif now - leading.offered_ns >= OFFER_AGAIN_NS:
+                _send_offer(s, now)
+        case Session.SYNCED:
+            _grow(s, now)
+        case _:
+            pass
+
+
+def _may_be_target(s: State) -> bool:
+    about = s.peer.about
+    if s.peer.silent or s.peer.left or not about.starting or about.failed:
+        return False
+    if about.role not in {"WAIT", "SECOND"} or about.phase in {"starting", "asking", "demoting"}:
+        return False
+    if about.term > s.record.term:
+        return False
+    return not refusal(s)
+
+
+def refusal(s: State) -> str:
+    """Return why the peer's data must not be overwritten without a decision; "": it may."""
+    about = s.peer.about
+    if about.full_wanted:
+        return ""
+    if comparison.unrelated(s.record, about):
+        return "its data and this node's have no common ancestor"
+    if s.module.arbiter.kind != "witness" and comparison.diverged(s.record, about):
+        return "both nodes went on alone: each has writes that the other lacks (SPLIT)"
+    return ""
+
+
+def _rejoin(s: State, now: int) -> None:
+    """Both are in the in-sync set but no session runs: join without data, or leave it behind."""
+    leading = s.leading
+    waited = now - leading.since_ns > s.module.timing.replication_timeout_ns
+    about = s.peer.about
+    stale = about.role in {"PRIM", "ALONE"} or about.phase in {"starting", "leaving"}
+    if s.peer.silent or s.peer.left or about.failed or (waited and not _may_be_target(s)):
+        lose(s, now, "it is not there")
+    elif _may_be_target(s):
+        if _plan(s) == "none":
+            _offer(s, now)
+        else:
+            lose(s, now, "its data must be compared first")
+    elif not stale and not about.starting:
+        lose(s, now, f"it is in {about.role}")
+
+
+def _plan(s: State) -> str:
+    answer = s.plane.answer
+    base = answer.map_base if answer else ""
+    if not s.has_plane:
+        return "none"
+    about = s.peer.about
+    full = s.leading.full_wanted or about.full_wanted
+    return comparison.plan_for(s.record, about, base, exact=s.leading.exact, full=full)
+
+
+def _offer(s: State, now: int) -> None:
+    leading = s.leading
+    leading.sid = max(leading.sid, s.record.sid if s.peer.about.term == s.record.term else 0)
+    if s.peer.about.term == s.record.term:
+        leading.sid = max(leading.sid, s.peer.about.sid)
+    leading.sid += 1
+    leading.plan = _plan(s)
+    leading.session, leading.since_ns, leading.progress = Session.OFFERED, now, None
+    _send_offer(s, now)
+
+
+def _send_offer(s: State, now: int) -> None:
+    s.leading.offered_ns = now
+    r = s.record
+    offer = SyncOffer(r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist)
+    send_peer(s, offer)
+
+
+def _grow(s: State, now: int) -> None:
+    """The target has everything: gate on it first, then ask to add it (R5)."""
+    gated = not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
+    register = s.arbiter.register
+    if not gated or register is None:
+        return
+    if s.peer_in_isr:
+        _joined(s, now)
+    elif s.lease.valid(now) and not s.arbiter.swapping:
+        both = tuple(sorted((s.settings.node, s.settings.peer)))
+        s.leading.session = Session.GROWING
+        ask_swap(s, "grow", msgspec.structs.replace(register, isr=both, gen=s.record.gen_cur))
+
+
+def grown(s: State, now: int) -> None:
+    """The arbiter added the peer to the in-sync set."""
+    if s.leading.session is Session.GROWING:
+        _joined(s, now)
+    elif not s.leading.lost:
+        lose(s, now, "its session broke while it was being added")
+
+
+def _joined(s: State, now: int) -> None:
+    s.leading.session, s.leading.progress = Session.JOINED, None
+    s.leading.full_wanted = s.leading.exact = False
+    s.lone = False
+    register = s.arbiter.register
+    assert register is not None
+    send_peer(s, RegisterNews(register))
+    store(s, "", was="prim", **remember(s))
+    fact(s, now, f"{s.settings.peer} is up to date and in the in-sync set")
+    explain(s, "")
+
+
+# --- what the peer and the data planes say -------------------------------------------------
+
+
+def on_accepted(s: State, message: SyncAccepted, now: int) -> None:
+    """The target made the session durable."""
+    leading = s.leading
+    if (message.term, message.sid) != (s.record.term, leading.sid):
+        return
+    if leading.session is Session.OFFERED:
+        leading.session = Session.OPENING if s.has_plane else Session.SYNCED
+        leading.since_ns = now
+        fact(s, now, f"resynchronisation {leading.sid} of {s.settings.peer} begins: {leading.plan}")
+
+
+def on_refused(s: State, message: SyncRefused, now: int) -> None:
+    """The target cannot take the offer."""
+    if (message.term, message.sid) == (s.record.term, s.leading.sid):
+        lose(s, now, message.reason)
+
+
+def on_session_up(s: State, message: SessionUp) -> None:
+    """Modifications flow to the target."""
+    leading = s.leading
+    if (message.term, message.sid) != (s.record.term, leading.sid):
+        return
+    if leading.session is Session.OPENING:
+        leading.session = Session.SYNCED if leading.plan == "none" else Session.COPYING
+
+
+def on_synced(s: State, message: Synced) -> None:
+    """The target's record says that it has everything."""
+    leading = s.leading
+    if (message.term, message.sid) != (s.record.term, leading.sid):
+        return
+    if leading.session in {Session.OPENING, Session.COPYING}:
+        leading.session = Session.SYNCED
+
+
+def on_broken(s: State, message: SessionBroken, now: int) -> None:
+    """The stream broke or its acknowledgements are too late."""
+    if (message.term, message.sid) == (s.record.term, s.leading.sid) and not s.plane_off:
+        lose(s, now, message.reason)
+
+
+# --- giving the role away ------------------------------------------------------------------
+
+
+def may_hand_over(s: State) -> bool:
+    """Return whether the peer has everything and is there to take the role."""
+    if not s.peer_in_isr or s.peer.silent or s.peer.left or s.peer.about.failed:
+        return False
+    return s.leading.session is Session.JOINED and s.peer.about.role == "SECOND"
+
+
+def hand_over(s: State, now: int) -> None:
+    """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
+    register = s.arbiter.register
+    if register is None or register.holder != s.settings.node or not may_hand_over(s):
+        fact(s, now, f"the role is not handed over: {s.leading.lost or 'the peer is not there'}")
+        return
+    if s.arbiter.swapping:
+        return
+    both = tuple(sorted((s.settings.node, s.settings.peer)))
+    isr = both if s.stopping_for == "swap" else (s.settings.peer,)
+    wanted = Register(
+        register.term + 1, register.ver + 1, s.settings.peer, isr, register.gen, register.instance
+    )
+    ask_swap(s, "handover", wanted)
+
+
+def send_news(s: State, register: Register) -> None:
+    """Tell the peer at once that the register changed."""
+    send_peer(s, RegisterNews(register))
+
+
+def handed_over(s: State) -> bool:
+    """Return whether the question of the hand-over is settled."""
+    return not s.arbiter.swapping
+
+
+def holds_role(s: State) -> bool:
+    """Return whether the last known register still names this node in its own term."""
+    register = s.arbiter.register
+    return (
+        register is not None
+        and register.holder == s.settings.node
+        and register.term == s.record.term
+        and s.phase in (*RUNNING, Phase.LEAVING)
+    )

@@ -1,0 +1,156 @@
+"""What every part of the mirror uses: facts, moves, durable writes, questions to the arbiter."""
+
+import msgspec
+import xxhash
+
+from mirrorfarm.actors.effects import Log, Send, Store, Tell
+from mirrorfarm.actors.events import AskCas, AskRead, AskRenew, Event
+from mirrorfarm.actors.module.mirror.phases import MOVES, Phase
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.limits import GENERATION_HISTORY_MAX
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import ANY_MESSAGE, Register
+
+
+def fact(s: State, now: int, text: str, level: str = "E") -> None:
+    """Note a fact: in the chain that `why` tells, and in the log."""
+    s.facts.append((now, text))
+    s.out.append(Log(level, text))
+
+
+def become(s: State, phase: Phase, now: int, reason: str) -> None:
+    """Move to `phase`; the only writer of the phase."""
+    assert phase in MOVES[s.phase], f"{s.phase} -> {phase}"
+    s.phase = phase
+    s.since_ns = now
+    explain(s, reason)
+    s.out.append(Log("D", f"phase {phase.value}: {reason}"))
+
+
+def explain(s: State, reason: str, would_change: str = "", command: str = "") -> None:
+    """Say why the node is where it is, what would change that, and the command for it."""
+    s.reason, s.would_change, s.command = reason, would_change, command
+
+
+def tell(s: State, actor: str, event: Event) -> None:
+    """Give an event to another actor of this process."""
+    s.out.append(Tell(actor, event))
+
+
+def send_peer(s: State, message: ANY_MESSAGE, actor: str = "mirror", network: str = "") -> None:
+    """Send to the peer's side of the module."""
+    s.out.append(Send(Address(s.settings.peer, s.module.name, actor), message, network))
+
+
+def send_plane(s: State, message: ANY_MESSAGE) -> None:
+    """Send to the replicator of this node."""
+    s.out.append(Send(Address(s.settings.node, s.module.name, "replicator"), message))
+
+
+def next_run(s: State) -> int:
+    """Return a fresh number for an order whose result is awaited."""
+    s.run += 1
+    return s.run
+
+
+def store(s: State, then: str, **changes: object) -> int:
+    """Change the record and make it durable; `then` names what follows when it is."""
+    s.record = msgspec.structs.replace(
+        s.record,
+        cluster=s.settings.cluster,
+        module=s.module.name,
+        node=s.settings.node,
+        counter=s.record.counter + 1,
+        inc=s.settings.incarnation,
+        os_boot=s.settings.os_boot,
+        ack_mode=s.module.replication.ack_mode,
+        **changes,
+    )
+    s.stores[s.record.counter] = then
+    s.out.append(Store(s.record))
+    return s.record.counter
+
+
+def new_generation(s: State) -> str:
+    """Return a new identity of the data: 32 hex digits, never used before."""
+    text = f"{s.settings.node} {s.settings.incarnation} {s.record.term} {s.record.counter}"
+    return f"{xxhash.xxh3_128_intdigest(text.encode(), seed=s.settings.seed):032x}"
+
+
+def branch(s: State) -> dict[str, object]:
+    """Return the record's changes for going on alone: a new generation on top of the present."""
+    history = (s.record.gen_cur, *s.record.gen_hist)[:GENERATION_HISTORY_MAX]
+    return {
+        "gen_cur": new_generation(s),
+        "gen_base": s.record.gen_cur,
+        "gen_hist": tuple(g for g in history if g),
+    }
+
+
+def ask_read(s: State, now: int) -> None:
+    """Ask for the register, unless a question is under way."""
+    a = s.arbiter
+    if a.reading or a.swapping:
+        return
+    a.request += 1
+    a.reading, a.read_ns = a.request, now
+    tell(s, "arbiter", AskRead(a.request))
+
+
+def ask_swap(s: State, purpose: str, register: Register, *, forced: bool = False) -> None:
+    """Ask to replace the register; the driver repeats the question until it is answered (R3)."""
+    a = s.arbiter
+    assert not a.swapping, f"{purpose} while {a.purpose} is under way"
+    a.request += 1
+    a.reading = 0
+    a.swapping, a.purpose, a.wanted = a.request, purpose, register
+    expected = a.register.ver if a.register else 0
+    tell(s, "arbiter", AskCas(a.request, expected, register, forced))
+
+
+def ask_renew(s: State, now: int) -> None:
+    """Renew the lease, at most once a quarter of it."""
+    a = s.arbiter
+    if now - a.renewed_ns < s.lease.lease_ns // 4:
+        return
+    a.request += 1
+    a.renewed_ns = now
+    tell(s, "arbiter", AskRenew(a.request, s.record.term, s.lease.lease_ns))
+
+
+def learn(s: State, register: Register | None) -> bool:
+    """Take over what the arbiter said, unless it went back (R15); return whether it is used."""
+    a, record = s.arbiter, s.record
+    a.known = True
+    if register is None:
+        a.register = None
+        if record.wit_instance and record.ver_seen:
+            a.distrust = (
+                "the arbiter knows no register although one existed: it was reset or restored"
+            )
+        return not a.distrust
+    if record.wit_instance and register.instance != record.wit_instance:
+        a.distrust = "the arbiter's register is another one than before: it was created anew"
+        return False
+    if register.ver < record.ver_seen:
+        a.distrust = (
+            f"the arbiter went back from version {record.ver_seen} to {register.ver}: "
+            "it was restored from an old copy"
+        )
+        return False
+    a.distrust = ""
+    if a.register is None or register.ver >= a.register.ver:
+        a.register = register
+    return True
+
+
+def remember(s: State) -> dict[str, object]:
+    """Return the record's changes that note the last known register."""
+    register = s.arbiter.register
+    if register is None:
+        return {}
+    return {
+        "isr_seen": register.isr,
+        "ver_seen": register.ver,
+        "wit_instance": register.instance,
+    }

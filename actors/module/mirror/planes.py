@@ -1,0 +1,103 @@
+"""The mirror's side of the data plane: what it shall be follows from the state."""
+
+import msgspec
+
+from mirrorfarm.actors.effects import Log
+from mirrorfarm.actors.module.mirror import commands, following, leading
+from mirrorfarm.actors.module.mirror.orders import send_plane
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.transport import messages as msg
+
+WISH_AGAIN_NS = 500 * MILLISECOND_NS
+
+
+def wanted(s: State) -> msg.PlaneWish:
+    """Return the wish that follows from the state; its number is the present one."""
+    number = s.plane.wish.number
+    if s.phase in LEADERS and not s.plane_off:
+        if "granted" in s.stores.values():
+            return s.plane.wish  # The term is not durable yet.
+        session = s.leading.session
+        open_ = session not in {Session.NONE, Session.OFFERED}
+        base = leading.map_base(s)
+        return msg.PlaneWish(
+            number,
+            "lead",
+            term=s.record.term,
+            gate=leading.gate_of(s),
+            sid=s.leading.sid if open_ else 0,
+            plan=s.leading.plan if open_ else "none",
+            peer=s.settings.peer,
+            map_base=base,
+            map_new=bool(base) and s.record.was != "alone",
+        )
+    follows = s.phase in FOLLOWERS or s.phase in {Phase.ASKING, Phase.RESTARTING}
+    if follows and s.target.step not in {"", "beginning"}:
+        return msg.PlaneWish(
+            number, "follow", term=s.target.term, sid=s.target.sid, peer=s.settings.peer
+        )
+    if follows and s.target.step == "beginning":
+        return s.plane.wish
+    abort = s.plane_off == "abort" or s.phase in {Phase.RESETTING, Phase.DEMOTING}
+    if s.plane.wish.role == "off":
+        return s.plane.wish  # Off is off: how it got there does not change any more.
+    return msg.PlaneWish(number, "off", clean=not abort)
+
+
+def poll(s: State, now: int) -> None:
+    """Tell the plane when its wish changed, and again until it answers."""
+    plane = s.plane
+    if not s.has_plane:
+        return
+    wish = wanted(s)
+    if wish != plane.wish:
+        plane.wish = msgspec.structs.replace(wish, number=wish.number + 1)
+        plane.sent_ns = 0
+        if wish.role != "lead":
+            plane.held = False
+    answered = plane.answer is not None and plane.answer.number == plane.wish.number
+    if not answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
+        plane.sent_ns = now
+        send_plane(s, plane.wish)
+
+
+def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
+    """The replicator of this node said something."""
+    match message:
+        case msg.PlaneIs():
+            _on_plane_is(s, message, now)
+        case msg.SessionUp():
+            leading.on_session_up(s, message)
+        case msg.SessionBroken():
+            if s.phase in LEADERS:
+                leading.on_broken(s, message, now)
+        case msg.CopyComplete():
+            following.on_copy_complete(s, message)
+        case msg.WriteHeld(term):
+            if s.phase in LEADERS and term == s.record.term:
+                s.plane.held = True
+        case msg.StorageFailed(_, where, error, text):
+            commands.storage_failed(s, now, f"{where}: {text} ({error})")
+        case msg.SyncProgress():
+            s.leading.progress = message
+        case _:
+            s.out.append(Log("D", f"the replicator sent {type(message).__name__}"))
+
+
+def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
+    plane = s.plane
+    if answer.number == 0:
+        plane.sent_ns = 0  # A new replicator: it must be told again.
+        if plane.answer is not None and plane.answer.role == "lead" and s.phase in LEADERS:
+            commands.demote(s, now, "the replicator died, and the mounted directories with it")
+        elif plane.answer is not None and plane.answer.role == "follow" and s.phase in FOLLOWERS:
+            following.lost_plane(s, now)
+        plane.answer = None
+        return
+    if answer.number != plane.wish.number:
+        return
+    plane.answer = answer
+    if answer.failure and plane.wish.role != "off":
+        commands.storage_failed(s, now, answer.failure)

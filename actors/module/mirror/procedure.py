@@ -1,0 +1,155 @@
+"""Procedures: steps that follow one another, each waiting for its result.
+
+A step is a short text, so that a trace shows it: `scripts KIND`, `vip up`, `vip down`,
+`watch CLASS…`, `kill`, `plane clean`, `plane abort`, `gate`, `idle`, `handover`, `then NAME`.
+"""
+
+from collections.abc import Callable
+
+from mirrorfarm.actors.events import (
+    KillApplication,
+    RunSequence,
+    VipDown,
+    VipUp,
+    WatchClasses,
+)
+from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror.describe import role_of
+from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.scripts.sequences import sequence
+
+
+def begin(s: State, now: int, *steps: str) -> None:
+    """Start a procedure instead of whatever runs."""
+    s.steps.clear()
+    s.steps.extend(steps)
+    s.step, s.token = "", 0
+    advance(s, now)
+
+
+def advance(s: State, now: int) -> None:
+    """Take the steps that can be taken now."""
+    while True:
+        if s.step:
+            if not _polled_done(s, now):
+                return
+            s.step = ""
+        if not s.steps:
+            return
+        s.step = s.steps.popleft()
+        word, _, rest = s.step.partition(" ")
+        if word == "then":
+            s.step = ""
+            CONTINUATIONS[rest](s, now)
+        else:
+            _start(s, now, word, rest)
+
+
+def complete(s: State, now: int, step: str, token: int) -> None:
+    """Note the result of the step under way, if it is this one."""
+    if s.step.startswith(step) and s.token == token:
+        s.step = ""
+        advance(s, now)
+
+
+def _start(s: State, now: int, word: str, rest: str) -> None:
+    s.token = next_run(s)
+    match word:
+        case "scripts":
+            _run_scripts(s, rest, s.token)
+        case "vip":
+            tell(s, "vip", VipUp(s.token) if rest == "up" else VipDown(s.token))
+        case "watch":
+            tell(s, "checker", WatchClasses(tuple(rest.split())))
+            s.step = ""
+        case "kill":
+            tell(s, "scripts", KillApplication(s.token))
+        case "plane":
+            s.plane_off = rest
+        case "idle":
+            s.token = store(s, "step", was="idle")
+        case "handover":
+            leading.hand_over(s, now)
+        case "gate":
+            pass
+        case _:
+            raise AssertionError(f"unknown step {s.step!r}")
+
+
+def _polled_done(s: State, now: int) -> bool:
+    if s.step == "gate":
+        return leading.gate_usable(s, now)
+    if s.step.startswith("plane "):
+        return not s.has_plane or (s.plane.wish.role == "off" and s.plane.settled)
+    if s.step == "handover":
+        return leading.handed_over(s)
+    return False
+
+
+def _run_scripts(s: State, kind: str, run: int) -> None:
+    """Order the scripts of `kind`; `take`, `stop` and `restart` depend on the present role."""
+    role = role_of(s)
+    if kind == "take":
+        kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}-{role}"
+    elif kind == "stop":
+        # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
+        kind = f"{'ALONE' if role == 'WAIT' else role}-WAIT"
+    elif kind == "restart":
+        kind = f"{role}-{role}"
+    steps = sequence("PRIM-SECOND" if kind in {"swap-out", "swap-in"} else kind)
+    if kind == "swap-out":
+        steps = tuple(step for step in steps if step.name.startswith("stop"))
+    elif kind == "swap-in":
+        steps = tuple(step for step in steps if not step.name.startswith("stop"))
+    s.scripts_as = _scripts_after(kind, s.scripts_as)
+    state, next_state, action = _words(s, kind)
+    tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
+
+
+def _words(s: State, kind: str) -> tuple[str, str, str]:
+    """Return the arguments of every script: state left, state entered, action."""
+    if kind in {"swap-out", "swap-in"}:
+        return "PRIM", "SECOND", "swap"
+    state, next_state = kind.split("-")
+    if state == next_state:
+        return state, next_state, "restart"
+    if next_state == "STOP" or (next_state == "WAIT" and state != "STOP"):
+        again = s.stopping_for in {"stopstart", "fail"} or not s.stopping_for
+        return state, next_state, "stopstart" if again else "stop"
+    return state, next_state, "swap" if kind == "SECOND-PRIM" else "start"
+
+
+def _scripts_after(kind: str, before: str) -> str:
+    """Return which role's start scripts have run when `kind` is over: "" prim second swapped."""
+    state, _, next_state = kind.partition("-")
+    if kind == "swap-out":
+        return "swapped"
+    if kind == "swap-in" or (next_state == "SECOND" and state == "WAIT"):
+        return "second"
+    if state in {"WAIT", "SECOND"} and next_state in {"ALONE", "PRIM"}:
+        return "prim"
+    return "" if next_state in {"WAIT", "STOP"} else before
+
+
+def run_side_scripts(s: State, kind: str) -> None:
+    """Queue scripts that only accompany a change of role, such as `transition`."""
+    if s.module.has_scripts and len(s.side_scripts) < 4:
+        s.side_scripts.append(kind)
+
+
+def poll_side_scripts(s: State) -> None:
+    """Start the next accompanying scripts when nothing else runs scripts."""
+    if s.side_run or not s.side_scripts or s.step or s.steps:
+        return
+    s.side_run = next_run(s)
+    _run_scripts(s, s.side_scripts.popleft(), s.side_run)
+
+
+CONTINUATIONS: dict[str, Callable[[State, int], None]] = {}
+
+
+def continuation(function: Callable[[State, int], None]) -> Callable[[State, int], None]:
+    """Make a function known as `then NAME`."""
+    CONTINUATIONS[function.__name__] = function
+    return function

@@ -1,0 +1,111 @@
+"""The arbiter's answers, and what follows from each."""
+
+from mirrorfarm.actors.events import RegisterKnown
+from mirrorfarm.actors.module.mirror import commands, leading, waiting
+from mirrorfarm.actors.module.mirror.orders import ask_read, become, fact, learn
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.transport.messages import Register
+
+BACK_OFF_NS = 20 * MILLISECOND_NS
+
+
+def on_known(s: State, event: RegisterKnown, now: int) -> None:
+    """The arbiter answered one of our questions."""
+    a = s.arbiter
+    if a.silent_since_ns:
+        a.silent_since_ns = 0
+        fact(s, now, "the arbiter answers again")
+    if event.request == a.swapping and a.swapping:
+        _on_swapped(s, event, now)
+        return
+    is_read = event.request == a.reading
+    if is_read:
+        a.reading = 0
+    if event.outcome in {"ok", "conflict", "held"} and event.register is not None:
+        if not learn(s, event.register):
+            return
+        if not is_read and event.outcome == "ok" and s.phase in LEADERS:
+            mine = event.register.holder == s.settings.node
+            if mine and event.register.term == s.record.term:
+                s.lease.granted(event.sent_ns)
+        _follow_register(s, now)
+    elif event.outcome == "unset":
+        learn(s, None)
+
+
+def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
+    a = s.arbiter
+    purpose, a.swapping, a.purpose = a.purpose, 0, ""
+    if event.outcome in {"ok", "conflict", "held"} and not learn(s, event.register):
+        _ask_again(s, now)
+        return
+    if event.outcome == "ok":
+        _done(s, purpose, event, now)
+        return
+    if event.outcome == "held":
+        # `fast` must not lose time: ask again right when the other's lease ends.
+        a.retry_ns = now + max(event.lease_left_ns, MILLISECOND_NS)
+    elif event.outcome in {"refused", "unset"}:
+        fact(s, now, f"the arbiter refused to {purpose}: {event.reason}", "C")
+        a.retry_ns = now + 50 * BACK_OFF_NS
+        s.force = ""
+    else:
+        a.retry_ns = now + BACK_OFF_NS
+    _ask_again(s, now)
+    _follow_register(s, now)
+
+
+def _ask_again(s: State, now: int) -> None:
+    """Not granted, yet: back to where the question came from."""
+    if s.phase is Phase.ASKING:
+        follows = s.target.step == "done"
+        become(s, Phase.FOLLOWING if follows else Phase.WAITING, now, "")
+
+
+def _done(s: State, purpose: str, event: RegisterKnown, now: int) -> None:
+    register = event.register
+    assert register is not None
+    if purpose in {"promote", "create"} and s.phase is Phase.ASKING:
+        s.lease.granted(event.sent_ns)
+        waiting.granted(s, register, now, exact=_exact(s))
+    elif purpose == "shrink" and s.phase in LEADERS:
+        leading.left_behind(s, now)
+    elif purpose == "grow" and s.phase in LEADERS:
+        leading.grown(s, now)
+    elif purpose == "handover":
+        fact(s, now, f"the register names {register.holder} primary in term {register.term}")
+        leading.send_news(s, register)
+
+
+def _exact(s: State) -> bool:
+    """Return whether this node's data equal what a clean record of the peer stands for."""
+    return s.target.step == "done" or s.record.was == "idle"
+
+
+def _follow_register(s: State, now: int) -> None:
+    """The register may name this node, or somebody else, without our having asked."""
+    register = s.arbiter.register
+    if register is None:
+        return
+    mine = register.holder == s.settings.node
+    if s.phase in LEADERS and s.phase is not Phase.LEAVING:
+        if not mine and register.term > s.record.term:
+            commands.demote(s, now, f"the register names {register.holder}")
+    elif mine and register.term > s.record.term and s.record.cons:
+        if s.phase is Phase.FOLLOWING and s.self_in_isr:
+            waiting.granted(s, register, now, exact=True)
+
+
+def on_news(s: State, register: Register, now: int) -> None:
+    """The peer tells of a change: what concerns roles is checked at the arbiter itself."""
+    a = s.arbiter
+    if a.register is not None and register.ver <= a.register.ver:
+        return
+    if register.holder == s.settings.node:
+        ask_read(s, now)
+    elif s.phase in FOLLOWERS and register.term == s.target.term:
+        learn(s, register)
+    else:
+        ask_read(s, now)

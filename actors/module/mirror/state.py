@@ -1,0 +1,187 @@
+"""Everything a mirror core knows: one record, so that a trace can hold it and a test build it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.module.mirror.lease import Lease
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import FACTS_MAX
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Announcement, PlaneIs, PlaneWish, Register, SyncProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a mirror core is built with."""
+
+    cluster: str
+    node: str
+    peer: str
+    module: Module
+    incarnation: int
+    os_boot: str
+    seed: int  # 64 random bits, for the identities of data generations.
+    start: bool = False  # Start without being asked: at boot, or again after a crash.
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of the other node."""
+
+    about: Announcement = field(default_factory=Announcement)
+    heard_ns: int = 0  # 0: never.
+    silent: bool = True
+    left: bool = False  # It said that it stops.
+    networks: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Arbitration:
+    """What is known of the register, and what was asked."""
+
+    register: Register | None = None
+    known: bool = False  # An answer has come since the last start; `register` None: unset.
+    distrust: str = ""  # Why the arbiter is not used (rule R15).
+    silent_since_ns: int = 0  # 0: it answers.
+    request: int = 0
+    reading: int = 0  # Request under way; 0: none.
+    read_ns: int = 0
+    swapping: int = 0  # Request of the compare-and-swap under way; 0: none.
+    purpose: str = ""  # promote create shrink grow handover
+    wanted: Register | None = None
+    renewed_ns: int = 0
+    retry_ns: int = 0  # Do not ask for promotion before.
+
+
+@dataclass(slots=True)
+class Plane:
+    """The data plane: what it shall be, and what it says it is."""
+
+    wish: PlaneWish
+    answer: PlaneIs | None = None
+    sent_ns: int = 0
+    held: bool = False  # A modification waits at the frozen gate.
+
+    @property
+    def settled(self) -> bool:
+        """Whether the plane has become what it shall be."""
+        answer = self.answer
+        return answer is not None and answer.number == self.wish.number and not answer.failure
+
+
+@dataclass(slots=True)
+class Leading:
+    """The primary's view of its peer."""
+
+    session: Session = Session.NONE
+    sid: int = 0
+    plan: str = "none"
+    since_ns: int = 0
+    offered_ns: int = 0
+    lost: str = ""  # Why the peer must be left behind; "": it need not.
+    exact: bool = False  # See comparison.plan_for.
+    full_wanted: bool = False
+    lease_closed: bool = False
+    progress: SyncProgress | None = None
+
+
+@dataclass(slots=True)
+class Target:
+    """The target's view of its session."""
+
+    term: int = 0
+    sid: int = 0
+    plan: str = ""
+    gen_cur: str = ""
+    gen_base: str = ""
+    gen_hist: tuple[str, ...] = ()
+    step: str = ""  # "" beginning preparing copying ending done
+
+
+@dataclass(slots=True)
+class Pending:
+    """A command whose final answer is owed."""
+
+    request: str
+    source: Address
+    verb: str
+    since_ns: int
+
+
+@dataclass(slots=True)
+class State:
+    """The whole state of one mirror."""
+
+    settings: Settings
+    record: NodeRecord
+    lease: Lease
+    plane: Plane
+    phase: Phase = Phase.STOPPED
+    since_ns: int = 0
+    reason: str = ""
+    would_change: str = ""
+    command: str = ""
+    peer: Peer = field(default_factory=Peer)
+    arbiter: Arbitration = field(default_factory=Arbitration)
+    leading: Leading = field(default_factory=Leading)
+    target: Target = field(default_factory=Target)
+    promise_until_ns: int = 0
+    started_ns: int = 0
+    os_crashed: bool = False
+    failed: str = ""  # The storage or the record failed: this copy is not trusted.
+    force: str = ""  # prim primforce second: how the administrator started this node.
+    both_running: bool = False
+    stopping_for: str = ""  # stop stopstart swap fail: why a procedure leaves the role.
+    # Steps of the procedure under way, and what it waits for.
+    steps: deque[str] = field(default_factory=deque)
+    step: str = ""
+    token: int = 0
+    run: int = 0
+    side_scripts: deque[str] = field(default_factory=deque)  # Role scripts that change nothing.
+    side_run: int = 0
+    side_kind: str = ""
+    # Durable writes under way: counter -> what follows.
+    stores: dict[int, str] = field(default_factory=dict)
+    pending: list[Pending] = field(default_factory=list)
+    answered: dict[str, tuple[str, str]] = field(default_factory=dict)
+    loop: list[int] = field(default_factory=list)
+    facts: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=FACTS_MAX))
+    resources: dict[str, str] = field(default_factory=dict)
+    guard_ns: int = 0
+    announced: Announcement | None = None
+    probing: int = 0  # Run of the probe under way.
+    conflicts: tuple[str, ...] = ()
+    probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.
+    plane_off: str = ""  # clean abort: a procedure has ended the data plane.
+    lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
+    scripts_as: str = ""  # Which start scripts ran: "" prim second.
+    wake_ns: int = 0  # The one outstanding Later; 0: none.
+    out: list[ANY_EFFECT] = field(default_factory=list)
+
+    @property
+    def module(self) -> Module:
+        """The module's configuration."""
+        return self.settings.module
+
+    @property
+    def has_plane(self) -> bool:
+        """Whether the module replicates directories."""
+        return bool(self.settings.module.replication.directories)
+
+    @property
+    def isr(self) -> tuple[str, ...]:
+        """The in-sync set of the last known register."""
+        return self.arbiter.register.isr if self.arbiter.register else ()
+
+    @property
+    def peer_in_isr(self) -> bool:
+        """Whether the peer may be promoted, as far as this node knows."""
+        return self.settings.peer in self.isr
+
+    @property
+    def self_in_isr(self) -> bool:
+        """Whether this node may be promoted, as far as it knows."""
+        return self.settings.node in self.isr

@@ -1,0 +1,252 @@
+"""Whether to ask for the primary role, and what a node without it waits for.
+
+Promotion is only by the arbiter, only from the in-sync set, into a new term (R8).
+"""
+
+import msgspec
+
+from mirrorfarm.actors.events import VipProbe
+from mirrorfarm.actors.module.mirror.leading import refusal
+from mirrorfarm.actors.module.mirror.orders import (
+    ask_read,
+    ask_swap,
+    become,
+    branch,
+    explain,
+    fact,
+    new_generation,
+    next_run,
+    remember,
+    store,
+    tell,
+)
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.module.mirror.state import Leading, State
+from mirrorfarm.limits import FORCED_AUDIT_MAX, SECOND_NS
+from mirrorfarm.transport.messages import Register
+
+READ_AGAIN_NS = SECOND_NS
+PROBE_AGAIN_NS = 5 * SECOND_NS
+
+
+def poll(s: State, now: int) -> None:
+    """Look at what is known; wait with a reason, or ask."""
+    if s.steps or s.step:
+        return
+    if s.phase is Phase.WAITING:
+        _consider(s, now)
+    elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
+        if s.self_in_isr and s.record.cons and (s.module.failover or s.peer.left):
+            _ask_when_free(s, now)
+
+
+def _peer_gave_up(s: State) -> bool:
+    return s.peer.about.role in {"STOP", "WAIT"} and s.peer.about.phase != "leaving"
+
+
+def _consider(s: State, now: int) -> None:
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    if s.failed:
+        explain(
+            s,
+            f"the data of this node cannot be trusted: {s.failed}",
+            "the disk is repaired and the module is started again",
+            f"mirrorfarm -H {n} stopstart -m {m}",
+        )
+        return
+    about = s.peer.about
+    if not s.peer.silent and about.role in {"PRIM", "ALONE"} and about.term >= s.record.term:
+        _wait_for_offer(s)
+        return
+    a = s.arbiter
+    if not a.known or (now - a.read_ns > READ_AGAIN_NS and not a.reading):
+        ask_read(s, now)
+    if not a.known:
+        if a.silent_since_ns:
+            kind = s.module.arbiter
+            explain(
+                s,
+                f"the arbiter ({kind.kind} {kind.name}) does not answer: nobody may be promoted",
+                "the arbiter answers again, or the peer is primary and returns",
+                f"mirrorfarm -H {n} state -v -m {m}",
+            )
+        return
+    if a.distrust:
+        explain(
+            s,
+            f"{a.distrust}; it is not used, because it could name the wrong node",
+            "an administrator decides which node has the newest data and forces it",
+            f"mirrorfarm -H {n} primforce -m {m}",
+        )
+        if s.force != "primforce":
+            return
+    if a.register is None or s.force == "primforce":
+        _first_or_forced(s, now)
+        return
+    _from_register(s, a.register, now, p)
+
+
+def _wait_for_offer(s: State) -> None:
+    why = refusal(s)
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    if why:
+        explain(
+            s,
+            f"{p} is primary, but {why}",
+            "an administrator discards this node's data, which are kept until then",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} second fullsync -m {m}",
+        )
+    else:
+        explain(s, "")
+
+
+def _first_or_forced(s: State, now: int) -> None:
+    n, m = s.settings.node, s.module.name
+    if s.force in {"prim", "primforce"}:
+        _force(s, now)
+        return
+    explain(
+        s,
+        "neither node is known to have the current data (first start)",
+        "an administrator names the node with the good data",
+        f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m}",
+    )
+
+
+def _force(s: State, now: int) -> None:
+    """An administrator decided that this node's data are the current ones (R14)."""
+    a, register = s.arbiter, s.arbiter.register
+    if a.swapping:
+        return
+    node = s.settings.node
+    if register is None:
+        purpose, term = "create", s.record.term + 1
+        term = 1 if not s.record.wit_instance else term
+        wanted = Register(term, 1, node, (node,), s.record.gen_cur or new_generation(s), "")
+    else:
+        purpose, term = "promote", max(register.term, s.record.term) + 1
+        wanted = Register(term, register.ver + 1, node, (node,), register.gen, register.instance)
+    audit = f"{s.force} by an administrator on {node}, term {term}"
+    forced = (audit, *s.record.forced)[:FORCED_AUDIT_MAX]
+    changes = branch(s) if s.record.gen_cur else {"gen_cur": wanted.gen}
+    store(s, "", cons=True, was="prim", forced=forced, **changes)
+    s.leading.full_wanted = s.force == "primforce"
+    fact(s, now, audit, "C")
+    ask_swap(s, purpose, wanted, forced=register is not None)
+    become(s, Phase.ASKING, now, "")
+
+
+def _from_register(s: State, register: Register, now: int, p: str) -> None:
+    n, m = s.settings.node, s.module.name
+    if not s.self_in_isr:
+        if s.force == "prim":
+            _force(s, now)
+            return
+        explain(
+            s,
+            f"the data of this node may not be up to date: the newest are on "
+            f"{', '.join(register.isr)} (term {register.term})",
+            f"{p} becomes primary and resynchronises this node",
+            f"mirrorfarm -H {p} start -m {m}   (or, giving up its newer writes: "
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m})",
+        )
+        return
+    if not s.record.cons:
+        explain(
+            s,
+            "a resynchronisation of this node did not end: its files may be half copied",
+            f"{p} becomes primary and resynchronises this node",
+            f"mirrorfarm -H {p} start -m {m}",
+        )
+        return
+    if s.os_crashed and s.record.was == "second" and s.record.ack_mode == "received":
+        explain(
+            s,
+            "this node crashed while it acknowledged from memory: it may lack the last writes",
+            f"{p} becomes primary",
+            f"mirrorfarm -H {p} start -m {m}",
+        )
+        return
+    if s.force == "second":
+        explain(s, f"started as secondary, and {p} is not primary", f"{p} becomes primary")
+        return
+    if not s.module.failover and register.holder != n and s.force != "prim":
+        explain(
+            s,
+            f"failover is off, and {register.holder} was the last primary",
+            f"{register.holder} returns",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m}",
+        )
+        return
+    if _leave_it_to_peer(s, register, now):
+        explain(s, "")
+        return
+    if _addresses_free(s, now):
+        explain(s, "")
+        _ask_when_free(s, now)
+
+
+def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
+    """Return whether the peer may be there and has the better claim."""
+    detection_ns = s.module.timing.detection_ns
+    if s.peer.silent:
+        return now - max(s.peer.heard_ns, s.started_ns) < detection_ns
+    about = s.peer.about
+    if s.peer.left or not about.starting or about.failed or not about.cons:
+        return False
+    if s.settings.peer not in register.isr or s.force == "prim":
+        return False
+    preferred = s.module.defaultprim
+    if preferred not in register.isr:
+        preferred = register.holder
+    return preferred == s.settings.peer
+
+
+def _addresses_free(s: State, now: int) -> bool:
+    """Return whether nobody else uses the virtual addresses; ask the network if unknown."""
+    if not s.module.vips:
+        return True
+    if s.probing:
+        return False
+    if s.probed_ns and (not s.conflicts or now - s.probed_ns < PROBE_AGAIN_NS):
+        if s.conflicts:
+            explain(
+                s,
+                f"a virtual address is in use by somebody else: {', '.join(s.conflicts)}",
+                "the other user of the address goes away",
+                f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
+            )
+        return not s.conflicts
+    s.probing = next_run(s)
+    tell(s, "vip", VipProbe(s.probing))
+    return False
+
+
+def _ask_when_free(s: State, now: int) -> None:
+    """Ask for the primary role as soon as this node's own promise is over."""
+    a, register = s.arbiter, s.arbiter.register
+    assert register is not None
+    if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
+        return
+    wanted = msgspec.structs.replace(
+        register, term=register.term + 1, ver=register.ver + 1, holder=s.settings.node
+    )
+    ask_swap(s, "promote", wanted)
+    become(s, Phase.ASKING, now, "")
+
+
+def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
+    """The arbiter named this node in a new term: durable first, then everything else."""
+    s.leading = Leading(
+        exact=exact, full_wanted=s.leading.full_wanted, since_ns=now, session=Session.NONE
+    )
+    alone = register.isr == (s.settings.node,) and s.record.was == "alone"
+    s.lone = False
+    s.plane_off = ""
+    s.plane.held = False
+    s.force = ""
+    s.stopping_for = ""
+    become(s, Phase.TAKING, now, "")
+    fact(s, now, f"the arbiter named {s.settings.node} primary in term {register.term}")
+    was = "alone" if alone else "prim"
+    store(s, "granted", term=register.term, sid=0, was=was, **remember(s))

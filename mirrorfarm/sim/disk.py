@@ -1,0 +1,166 @@
+"""The simulated data plane of one node: a set of writes instead of files.
+
+Same orders and answers as the replicator; the stream between two of them is in order and is
+lost as a whole when the link is cut, as TCP is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mirrorfarm.transport.messages import (
+    ANY_MESSAGE,
+    CopyComplete,
+    PlaneIs,
+    PlaneWish,
+    SessionBroken,
+    SessionUp,
+    WriteHeld,
+)
+
+
+@dataclass(slots=True)
+class SimPlane:
+    """Directories of one node, as numbered writes. `data` is what survives a crash."""
+
+    node: str
+    say: Callable[[ANY_MESSAGE], None]  # To the mirror of this node.
+    stream: Callable[[tuple[object, ...]], None]  # To the peer's plane, in order.
+    acknowledge: Callable[[int, int], None]  # (write, term): the application was told.
+    data: set[int] = field(default_factory=set)
+    changed: set[int] = field(default_factory=set)
+    map_base: str = ""
+    wish: PlaneWish = field(default_factory=lambda: PlaneWish(0, "off"))
+    waiting: dict[int, bool] = field(default_factory=dict)  # write -> applied here
+    confirmed: set[int] = field(default_factory=set)  # By the peer, in this session.
+    up: bool = False
+    told_held: bool = False
+
+    def order(self, wish: PlaneWish) -> None:
+        """Become what the mirror wants."""
+        before = self.wish
+        if wish.number >= before.number:
+            self.wish = wish
+            if wish.number > before.number:
+                self._change(before, wish)
+        self.say(
+            PlaneIs(
+                self.wish.number,
+                self.wish.role,
+                self.wish.term,
+                self.wish.gate,
+                self.wish.sid,
+                self.map_base,
+            )
+        )
+        self._release()
+
+    def _change(self, before: PlaneWish, wish: PlaneWish) -> None:
+        if wish.role != "lead":
+            self.waiting.clear()
+            self.up = False
+            if wish.role == "off" and not wish.clean:
+                self.map_base = ""
+            return
+        if (before.role, before.term) != ("lead", wish.term):
+            self.told_held = False
+            self.confirmed = set()
+            if wish.map_base and wish.map_new:
+                self.map_base, self.changed = wish.map_base, set()
+            elif self.map_base != wish.map_base:
+                self.map_base = ""
+        if wish.map_base and wish.map_base != self.map_base and wish.map_new:
+            self.map_base = wish.map_base
+            self.changed = {w for w in self.waiting if w not in self.confirmed}
+        if not wish.map_base:
+            self.map_base, self.changed = "", set()
+        if wish.gate != "frozen":
+            self.told_held = False
+        if wish.sid and wish.sid != before.sid:
+            self.confirmed, self.up = set(), False
+            self.stream(("OPEN", wish.term, wish.sid, wish.plan))
+        elif not wish.sid:
+            self.up = False
+
+    def write(self, number: int) -> None:
+        """The application modifies something."""
+        if self.wish.role != "lead":
+            return
+        self.waiting[number] = False
+        self._release()
+
+    def _release(self) -> None:
+        wish = self.wish
+        if wish.role != "lead":
+            return
+        for number in list(self.waiting):
+            if wish.gate == "frozen" and not self.waiting[number]:
+                if not self.told_held:
+                    self.told_held = True
+                    self.say(WriteHeld(wish.term))
+                continue
+            if not self.waiting[number]:
+                self.waiting[number] = True
+                self.data.add(number)
+                if self.map_base:
+                    self.changed.add(number)
+                if self.up:
+                    self.stream(("REPL", wish.term, wish.sid, number))
+            done = wish.gate == "self" or (wish.gate == "both" and number in self.confirmed)
+            if wish.gate == "frozen" and not self.told_held:
+                self.told_held = True
+                self.say(WriteHeld(wish.term))
+            if done:
+                del self.waiting[number]
+                self.acknowledge(number, wish.term)
+
+    def broken(self, reason: str) -> None:
+        """The stream to the peer is cut."""
+        if self.wish.role == "lead" and self.wish.sid:
+            self.up = False
+            self.say(SessionBroken(self.wish.term, self.wish.sid, reason))
+
+    def receive(self, frame: tuple[object, ...]) -> None:
+        """A frame of the peer's plane came in."""
+        kind, term, sid, value = frame
+        wish = self.wish
+        if (term, sid) != (wish.term, wish.sid):
+            if kind == "OPEN" and wish.role == "follow":
+                self.stream(("BROKEN", term, sid, "another session"))
+            return
+        if wish.role == "follow":
+            self._follow(str(kind), value)
+        elif wish.role == "lead":
+            self._lead(str(kind), value)
+
+    def _follow(self, kind: str, value: object) -> None:
+        wish = self.wish
+        if kind == "OPEN":
+            self.stream(("UP", wish.term, wish.sid, value))
+        elif kind == "REPL":
+            assert isinstance(value, int)
+            self.data.add(value)
+            self.stream(("RACK", wish.term, wish.sid, value))
+        elif kind == "COPY":
+            whole, numbers = value  # type: ignore[misc]
+            self.data = set(numbers) if whole else self.data | set(numbers)
+            self.stream(("COPIED", wish.term, wish.sid, whole))
+            self.say(CopyComplete(wish.term, wish.sid))
+
+    def _lead(self, kind: str, value: object) -> None:
+        wish = self.wish
+        if kind == "UP":
+            self.up = True
+            self.say(SessionUp(wish.term, wish.sid))
+            if value == "full":
+                self.stream(("COPY", wish.term, wish.sid, (True, frozenset(self.data))))
+            elif value == "map":
+                self.stream(("COPY", wish.term, wish.sid, (False, frozenset(self.changed))))
+            for number, applied in self.waiting.items():
+                if applied:
+                    self.stream(("REPL", wish.term, wish.sid, number))
+        elif kind == "RACK":
+            assert isinstance(value, int)
+            self.confirmed.add(value)
+            self._release()
+        elif kind == "BROKEN":
+            self.broken(str(value))

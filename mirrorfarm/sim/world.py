@@ -1,0 +1,385 @@
+"""Two nodes, an arbiter and an application in one thread: same seed, same story.
+
+Real cores (mirror, heartbeat, arbiter client, witness) on a simulated clock, network, disk and
+application. Every fault that the world can do is a method; `mirrorfarm.sim.monitors` watches.
+"""
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.arbiter.client import WitnessClient
+from mirrorfarm.actors.arbiter.witness import WitnessCore
+from mirrorfarm.actors.heartbeat.core import Heartbeat
+from mirrorfarm.actors.module.mirror.core import Mirror
+from mirrorfarm.actors.module.mirror.state import Settings
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS
+from mirrorfarm.modules.settings import (
+    Arbiter,
+    HeartbeatNetwork,
+    Module,
+    Replicated,
+    Replication,
+    Timing,
+)
+from mirrorfarm.sim.disk import SimPlane
+from mirrorfarm.sim.monitors import Monitors
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+
+MODULE = "app"
+WITNESS = "w1"
+
+
+@dataclass(slots=True)
+class SimNode:
+    """One node: its cores while it is up, its disk for ever."""
+
+    name: str
+    plane: SimPlane
+    cores: dict[str, Any] = field(default_factory=dict)
+    record: NodeRecord | None = None
+    incarnation: int = 0
+    up: bool = False
+    frozen_until: int = 0
+    application: bool = False
+    guard_ns: int = 0
+    boot: int = 1
+    backlog: list[Callable[[], None]] = field(default_factory=list)
+
+
+class World:
+    """The agenda of everything that will happen, and the hands that do it."""
+
+    def __init__(self, seed: int, timing: Timing, *, failover: bool = True) -> None:
+        self.random = Random(seed)
+        self.now = 1_000_000_000
+        self.timing = timing
+        self.failover = failover
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+        self.cut: set[frozenset[str]] = set()
+        self.monitors = Monitors()
+        self.witness = WitnessCore()
+        self.witness_up = True
+        self.loss_percent = 0
+        self.results: list[tuple[int, str, str, str]] = []
+        self.story: list[str] = []
+        self.nodes = {name: self._node(name) for name in ("n1", "n2")}
+        self._next_write = 0
+        self._feed_witness(ev.Started())
+
+    # --- time ------------------------------------------------------------------------------
+
+    def at(self, when: int, what: Callable[[], None]) -> None:
+        """Put something on the agenda."""
+        self._order += 1
+        heapq.heappush(self._agenda, (max(when, self.now), self._order, what))
+
+    def run(self, milliseconds: int) -> None:
+        """Let time pass."""
+        end = self.now + milliseconds * MILLISECOND_NS
+        while self._agenda and self._agenda[0][0] <= end:
+            self.now, _, what = heapq.heappop(self._agenda)
+            what()
+        self.now = end
+
+    def run_until(self, condition: Callable[[], bool], milliseconds: int) -> bool:
+        """Let time pass until the condition holds; return whether it did."""
+        for _ in range(milliseconds // 5):
+            if condition():
+                return True
+            self.run(5)
+        return condition()
+
+    # --- nodes -----------------------------------------------------------------------------
+
+    def module(self) -> Module:
+        """Return the configuration of the simulated module."""
+        t = self.timing
+        beat = HeartbeatNetwork("default", "default", t.heartbeat_ns, t.detection_ns)
+        return Module(
+            MODULE,
+            1,
+            ("n1", "n2"),
+            timing=t,
+            failover=self.failover,
+            heartbeats=(beat,),
+            replication=Replication((Replicated("/data"),)),
+            has_scripts=True,
+            arbiter=Arbiter("witness", WITNESS),
+        )
+
+    def _node(self, name: str) -> SimNode:
+        peer = "n2" if name == "n1" else "n1"
+
+        def say(message: msg.ANY_MESSAGE) -> None:
+            source = Address(name, MODULE, "replicator")
+            self._soon(name, "mirror", ev.Received(source, message))
+
+        def stream(frame: tuple[object, ...]) -> None:
+            self._stream(name, peer, frame)
+
+        def acknowledge(number: int, term: int) -> None:
+            self.monitors.acknowledged(self, name, number, term)
+
+        return SimNode(name, SimPlane(name, say, stream, acknowledge))
+
+    def start(self, name: str, *, again: bool = False) -> None:
+        """Start the processes of a node; `again`: its module starts by itself."""
+        node = self.nodes[name]
+        assert not node.up
+        node.up, node.incarnation = True, node.incarnation + 1
+        module = self.module()
+        peer = "n2" if name == "n1" else "n1"
+        settings = Settings(
+            "c" * 16,
+            name,
+            peer,
+            module,
+            node.incarnation,
+            f"boot-{node.boot}",
+            self.random.getrandbits(64),
+            start=again,
+        )
+        node.cores = {
+            "mirror": Mirror.build(settings, node.record),
+            "heartbeat": Heartbeat(
+                name, peer, MODULE, module.heartbeats, module.timing.detection_ns
+            ),
+            "arbiter": WitnessClient(name, WITNESS, module),
+        }
+        for actor in ("heartbeat", "arbiter", "mirror"):
+            self._soon(name, actor, ev.Started())
+
+    def kill(self, name: str) -> None:
+        """Power off: everything but the disk is gone at once."""
+        node = self.nodes[name]
+        node.up, node.cores, node.guard_ns, node.backlog = False, {}, 0, []
+        node.boot += 1
+        self._application(node, runs=False)
+        plane = node.plane
+        plane.wish = msg.PlaneWish(0, "off")
+        plane.waiting, plane.up, plane.map_base = {}, False, ""
+        self._cut_stream(name)
+
+    def freeze(self, name: str, milliseconds: int) -> None:
+        """Stop the processes of a node for a while; the guard is a process too."""
+        node = self.nodes[name]
+        node.frozen_until = self.now + milliseconds * MILLISECOND_NS
+        self.at(node.frozen_until, lambda: self._thaw(node))
+
+    def _thaw(self, node: SimNode) -> None:
+        if self.now >= node.frozen_until:
+            backlog, node.backlog = node.backlog, []
+            for what in backlog:
+                what()
+
+    def set_link(self, a: str, b: str, *, up: bool) -> None:
+        """Cut or mend the link between two machines (`w1` is the witness)."""
+        pair = frozenset((a, b))
+        if up:
+            self.cut.discard(pair)
+        else:
+            self.cut.add(pair)
+            if WITNESS not in pair:
+                self._cut_stream(a)
+
+    def isolate(self, name: str, *, up: bool = False) -> None:
+        """Cut (or mend) every link of a machine."""
+        for other in ("n1", "n2", WITNESS):
+            if other != name:
+                self.set_link(name, other, up=up)
+
+    def command(self, name: str, verb: str, *arguments: str) -> None:
+        """Give an administrator's order."""
+        self._order += 1
+        source = Address(name, f"cli-{self._order}", "cli")
+        order = msg.Command(f"r{self._order}", verb, "test", arguments)
+        self._soon(name, "mirror", ev.Received(source, order))
+
+    def write(self) -> int:
+        """Let the application, wherever it runs, modify something."""
+        self._next_write += 1
+        number = self._next_write
+        for node in self.nodes.values():
+            if node.application and node.up and self.now >= node.frozen_until:
+                node.plane.write(number)
+                break
+        return number
+
+    def role(self, name: str) -> str:
+        """Return `PRIM Ready` and the like; `down` when the node is."""
+        node = self.nodes[name]
+        if not node.up:
+            return "down"
+        about = node.cores["mirror"].state.announced
+        return f"{about.role} {about.status}" if about else "?"
+
+    # --- delivery --------------------------------------------------------------------------
+
+    def _soon(self, name: str, actor: str, event: Any, delay: int = 20 * MICROSECOND_NS) -> None:
+        node = self.nodes[name]
+        incarnation = node.incarnation
+        self.at(self.now + delay, lambda: self._feed(node, actor, event, incarnation))
+
+    def _feed(self, node: SimNode, actor: str, event: Any, incarnation: int) -> None:
+        if not node.up or node.incarnation != incarnation:
+            return
+        if self.now < node.frozen_until:
+            node.backlog.append(lambda: self._feed(node, actor, event, incarnation))
+            return
+        if isinstance(event, msg.PlaneWish):
+            node.plane.order(event)
+            return
+        core = node.cores.get(actor)
+        if core is None:
+            self._model(node, actor, event)
+            return
+        if actor == "mirror":
+            self.story.append(f"{self.now // 1000} {node.name} < {event}")
+        for effect in core.handle(event, self.now):
+            self._perform(node, actor, effect)
+        if actor == "mirror":
+            self.monitors.stepped(self, node)
+
+    def _perform(self, node: SimNode, actor: str, effect: Any) -> None:
+        match effect:
+            case fx.Send(to, message, network):
+                self._send(node, actor, to, message, network)
+            case fx.Tell(target, event):
+                self._soon(node.name, target, event)
+            case fx.Later(at_ns, event):
+                self._soon(node.name, actor, event, max(0, at_ns - self.now))
+            case fx.Store(record):
+                delay = self.random.randint(200, 3_000) * MICROSECOND_NS
+                self.at(self.now + delay, lambda: self._stored(node, record))
+            case fx.Log(_, text):
+                self.story.append(f"{self.now // 1000} {node.name} > {text}")
+            case _:
+                pass
+
+    def _stored(self, node: SimNode, record: NodeRecord) -> None:
+        if node.up and node.incarnation == record.inc:
+            self.monitors.recorded(node.name, node.record, record)
+            node.record = record
+            self._feed(node, "mirror", ev.Stored(record.counter), node.incarnation)
+
+    def _send(
+        self, node: SimNode, actor: str, to: Address, message: msg.ANY_MESSAGE, network: str
+    ) -> None:
+        if isinstance(message, msg.CommandResult):
+            self.results.append((self.now, node.name, message.outcome, message.text))
+            return
+        if to.node == node.name:
+            self._soon(node.name, to.actor, message)
+            return
+        if frozenset((node.name, to.node)) in self.cut:
+            return
+        if self.random.randrange(100) < self.loss_percent:
+            return
+        source = Address(node.name, MODULE, actor)
+        event = ev.Received(source, message, network or "default")
+        delay = self.random.randint(100, 2_000) * MICROSECOND_NS
+        if to.node == WITNESS:
+            self.at(self.now + delay, lambda: self._feed_witness(event))
+        else:
+            self._soon(to.node, to.actor, event, delay)
+
+    def _feed_witness(self, event: Any) -> None:
+        if not self.witness_up:
+            return
+        for effect in self.witness.handle(event, self.now):
+            match effect:
+                case fx.Send(to, message, _):
+                    if frozenset((WITNESS, to.node)) not in self.cut:
+                        source = Address(WITNESS, MODULE, "register")
+                        delay = self.random.randint(100, 2_000) * MICROSECOND_NS
+                        self._soon(to.node, to.actor, ev.Received(source, message), delay)
+                case fx.RegisterStore():
+                    self.monitors.installed(self, effect.register)
+                    stored = ev.RegisterStored(effect.cluster, effect.module, effect.counter)
+                    self.at(self.now + MILLISECOND_NS, lambda e=stored: self._feed_witness(e))  # type: ignore[misc]
+                case _:
+                    pass
+
+    def _stream(self, source: str, to: str, frame: tuple[object, ...]) -> None:
+        delay = 300 * MICROSECOND_NS  # Constant: the stream keeps its order.
+        node = self.nodes[to]
+        incarnation = node.incarnation
+
+        def deliver() -> None:
+            if frozenset((source, to)) in self.cut or not node.up:
+                return
+            if node.incarnation != incarnation:
+                return
+            if self.now < node.frozen_until:
+                node.backlog.append(deliver)
+                return
+            node.plane.receive(frame)
+
+        if frozenset((source, to)) in self.cut or not node.up:
+            self._late(source)
+        else:
+            self.at(self.now + delay, deliver)
+
+    def _cut_stream(self, name: str) -> None:
+        for node in self.nodes.values():
+            self._late(node.name)
+        del name
+
+    def _late(self, name: str) -> None:
+        plane = self.nodes[name].plane
+        sid, term = plane.wish.sid, plane.wish.term
+
+        def broken() -> None:
+            if (plane.wish.term, plane.wish.sid) == (term, sid) and self.nodes[name].up:
+                plane.broken("no acknowledgement in time")
+
+        if sid:
+            self.at(self.now + self.timing.replication_timeout_ns, broken)
+
+    # --- models of the actors around the mirror --------------------------------------------
+
+    def _model(self, node: SimNode, actor: str, event: Any) -> None:
+        del actor
+        quick = self.random.randint(500, 5_000) * MICROSECOND_NS
+        match event:
+            case ev.RunSequence(run, steps):
+                names = [step.name for step in steps]
+                if any(n in {"stop_prim"} for n in names):
+                    self._application(node, runs=False)
+                if "start_prim" in names:
+                    self._application(node, runs=True)
+                self._soon(node.name, "mirror", ev.SequenceEnded(run), quick)
+            case ev.KillApplication(run):
+                self._application(node, runs=False)
+                self._soon(node.name, "mirror", ev.ApplicationGone(run), quick)
+            case ev.VipUp(run):
+                self._soon(node.name, "mirror", ev.VipIsUp(run), quick)
+            case ev.VipDown(run):
+                self._soon(node.name, "mirror", ev.VipIsDown(run), quick)
+            case ev.VipProbe(run):
+                self._soon(node.name, "mirror", ev.VipProbed(run), quick)
+            case ev.GuardArm(deadline_ns):
+                node.guard_ns = deadline_ns
+                self.at(deadline_ns, lambda: self._guard(node, deadline_ns))
+            case ev.GuardDisarm():
+                node.guard_ns = 0
+            case _:
+                pass
+
+    def _guard(self, node: SimNode, deadline_ns: int) -> None:
+        if node.guard_ns == deadline_ns and node.up:
+            node.guard_ns = 0
+            self._application(node, runs=False)
+            self._soon(node.name, "mirror", ev.GuardActed(deadline_ns))
+
+    def _application(self, node: SimNode, *, runs: bool) -> None:
+        node.application = runs
+        self.monitors.application(self, node.name, runs=runs)
