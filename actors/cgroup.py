@@ -2,7 +2,7 @@
 
 A daemon may fork, leave its session and be adopted by init; it cannot leave its control group
 by that. Version 2 is preferred; the freezer of version 1 serves as well. Where no hierarchy is
-mounted – `ip netns exec` hides it – one is opened without mounting it anywhere.
+mounted (`ip netns exec` hides it) one is opened without mounting it anywhere.
 """
 
 import ctypes

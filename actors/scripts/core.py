@@ -1,7 +1,7 @@
 """Which script runs next. One sequence at a time, one script of it at a time.
 
 Invariant: no script starts while another of the module runs, nor between the order to end the
-application and the news that it is gone – else the new script would be ended with the old ones.
+application and the news that it is gone: else the new script would be ended with the old ones.
 The exit code decides nothing here: a failure is listed, the sequence goes on, the mirror judges.
 """
 

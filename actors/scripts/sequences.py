@@ -33,38 +33,38 @@ def _steps(words: str) -> tuple[ScriptStep, ...]:
     return tuple(steps)
 
 
-# By the state that is left and the state that is entered; the same twice is a restart.
+# By the state that is left and the state that is entered, or the state restarted in.
 SEQUENCES: Final = MappingProxyType(
     {
         kind: _steps(words)
         for kind, words in {
-            "STOP-WAIT": "transition prestart",
-            "WAIT-ALONE": "transition start_both start_prim start_sec",
-            "WAIT-UP": "transition start_both start_prim start_sec",
-            "WAIT-PRIM": "transition start_both start_prim",
-            "WAIT-SECOND": "transition start_both start_second start_sec",
-            "ALONE-PRIM": "stop_sec transition",
-            "PRIM-ALONE": "transition start_sec",
-            "SECOND-ALONE": "stop_second transition start_prim",
-            "ALONE-SECOND": "stop_prim*2 transition start_second",
-            "SECOND-PRIM": "stop_sec stop_second transition start_prim",
-            "PRIM-SECOND": "stop_prim*2 transition start_second start_sec",
-            "ALONE-ALONE": "stop_sec*2 stop_prim*2 stop_both*2 start_both start_prim start_sec",
-            "UP-UP": "stop_sec*2 stop_prim*2 stop_both*2 start_both start_prim start_sec",
-            "PRIM-PRIM": "stop_prim*2 stop_both*2 start_both start_prim",
-            "SECOND-SECOND": (
+            "STOP->WAIT": "transition prestart",
+            "WAIT->ALONE": "transition start_both start_prim start_sec",
+            "WAIT->UP": "transition start_both start_prim start_sec",
+            "WAIT->PRIM": "transition start_both start_prim",
+            "WAIT->SECOND": "transition start_both start_second start_sec",
+            "ALONE->PRIM": "stop_sec transition",
+            "PRIM->ALONE": "transition start_sec",
+            "SECOND->ALONE": "stop_second transition start_prim",
+            "ALONE->SECOND": "stop_prim*2 transition start_second",
+            "SECOND->PRIM": "stop_sec stop_second transition start_prim",
+            "PRIM->SECOND": "stop_prim*2 transition start_second start_sec",
+            "restart ALONE": "stop_sec*2 stop_prim*2 stop_both*2 start_both start_prim start_sec",
+            "restart UP": "stop_sec*2 stop_prim*2 stop_both*2 start_both start_prim start_sec",
+            "restart PRIM": "stop_prim*2 stop_both*2 start_both start_prim",
+            "restart SECOND": (
                 "stop_sec*2 stop_second*2 stop_both*2 start_both start_second start_sec"
             ),
-            "ALONE-WAIT": "stop_sec stop_prim stop_both transition",
-            "UP-WAIT": "stop_sec stop_prim stop_both transition",
-            "PRIM-WAIT": "stop_prim stop_both transition",
-            "SECOND-WAIT": "stop_sec stop_second stop_both transition",
-            "WAIT-STOP": "stop_sec! stop_prim! stop_second! stop_both! poststop transition",
+            "ALONE->WAIT": "stop_sec stop_prim stop_both transition",
+            "UP->WAIT": "stop_sec stop_prim stop_both transition",
+            "PRIM->WAIT": "stop_prim stop_both transition",
+            "SECOND->WAIT": "stop_sec stop_second stop_both transition",
+            "WAIT->STOP": "stop_sec! stop_prim! stop_second! stop_both! poststop transition",
         }.items()
     }
 )
 
 
 def sequence(kind: str) -> tuple[ScriptStep, ...]:
-    """Return the scripts of a transition, such as `WAIT-ALONE`; none for an unknown one."""
-    return SEQUENCES.get(kind, ())
+    """Return the scripts of a transition, such as `WAIT->ALONE` or `restart PRIM`."""
+    return SEQUENCES[kind]

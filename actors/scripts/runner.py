@@ -1,0 +1,252 @@
+"""Run scripts as processes: no shell in between, in the module's control group from the start.
+
+A script enters the group between fork and exec, so nothing it starts can be outside of it. The
+code that runs there takes no lock, which makes it safe although this process has threads. One
+thread waits for all ends, time limits and outputs; it sleeps as long as none of them comes.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
+from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
+from mirrorfarm.actors.scripts.output import Output, open_log, prune
+from mirrorfarm.actors.scripts.program import environment, unfit
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.paths import Paths
+
+Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
+
+TERM_NS: Final = SECOND_NS  # Between SIGTERM and SIGKILL.
+KILL_NS: Final = 5 * SECOND_NS  # After SIGKILL, until a script counts as ended regardless.
+REST_NS: Final = 20 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
+OUTPUTS_MAX: Final = 64
+
+
+@dataclass(slots=True)
+class _Running:
+    run: int
+    name: str
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    due_ns: int  # When the next signal is due.
+    inbox: Inbox
+    signals: int = 0  # How many were sent: SIGTERM, SIGKILL.
+    timed_out: bool = True  # What a signal means, unless the script was ended by order.
+
+
+class ScriptRunner:
+    """Performs StartScript, EndScript and KillScripts for one module."""
+
+    def __init__(self, settings: Module, paths: Paths, cgroup: Cgroup, log: Logger) -> None:
+        """Use `cgroup`, which was created; `log` may be called from several threads."""
+        self._settings = settings
+        self._bin = paths.module_etc(settings.name) / "bin"
+        self._logs = paths.module_log(settings.name) / "scripts"
+        self._environment = environment(settings, paths)
+        self._cgroup = cgroup
+        self._log = log
+        self._lock = threading.Lock()
+        self._running: dict[int, _Running] = {}
+        self._outputs: dict[int, Output] = {}
+        self._resting: dict[int, int] = {}  # Outputs not read before a time.
+        self._closing = False
+        self._kill_lock = threading.Lock()
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._thread = threading.Thread(target=self._wait, name="script-waiter", daemon=True)
+        self._thread.start()
+
+    def start(self, order: StartScript, inbox: Inbox) -> None:
+        """Start a script; ScriptEnded follows, also when it cannot start."""
+        script = self._bin / order.name
+        if fault := unfit(script):
+            inbox(ScriptEnded(order.run, order.name, 0, failure=fault))
+            return
+        output = self._open_output(order)
+        try:
+            process = self._spawn([str(script), *order.arguments], output.writer)
+        except (OSError, subprocess.SubprocessError) as error:
+            output.close_writer()
+            output.close()
+            inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {_why(script, error)}"))
+            return
+        output.close_writer()
+        due = _now() + order.timeout_ns
+        pidfd = os.pidfd_open(process.pid)
+        with self._lock:
+            self._running[pidfd] = _Running(order.run, order.name, process, pidfd, due, inbox)
+            self._outputs[output.reader] = output
+            self._epoll.register(pidfd, select.EPOLLIN)
+            self._epoll.register(output.reader, select.EPOLLIN)
+        self._rouse()
+        prune(self._logs)
+
+    def end(self, order: EndScript) -> None:
+        """Have the script's process group ended now; ScriptEnded follows."""
+        with self._lock:
+            for running in self._running.values():
+                if (running.run, running.name) == (order.run, order.name) and not running.signals:
+                    running.due_ns, running.timed_out = 0, False
+        self._rouse()
+
+    def kill(self, order: KillScripts, inbox: Inbox) -> None:
+        """End every process of the group; ApplicationGone follows when none is left."""
+        threading.Thread(
+            target=self._kill, args=(order.run, inbox), name="script-killer", daemon=True
+        ).start()
+
+    def close(self) -> None:
+        """Stop waiting. Processes of the application go on."""
+        self._closing = True
+        self._rouse()
+        self._thread.join()
+        for output in self._outputs.values():
+            output.close()
+        for running in self._running.values():
+            os.close(running.pidfd)
+            running.process.returncode = 0  # Nobody will wait for it: not an oversight.
+        self._epoll.close()
+        os.close(self._wake)
+
+    def _open_output(self, order: StartScript) -> Output:
+        words, file = " ".join(f'"{word}"' for word in order.arguments), -1
+        note = f"Script {order.name} {words}"
+        if self._settings.script_log and len(self._outputs) < OUTPUTS_MAX:
+            try:
+                path, file = open_log(self._logs, order.name, order.arguments)
+                note += f" > {path.name}"
+            except OSError as error:
+                note += f" (no log: {error.filename or self._logs}: {error.strerror})"
+        self._log("S", note)
+        return Output(file, self._settings.script_log_bytes_max)
+
+    def _spawn(self, words: list[str], writer: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=writer,
+            cwd=self._bin,
+            env=self._environment,
+            umask=0o077,
+            start_new_session=True,
+            preexec_fn=self._enter,  # noqa: PLW1509  Takes no lock: see the module's docstring.
+        )
+
+    def _enter(self) -> None:
+        """Become an ordinary process of the group; runs in the child, before exec."""
+        self._cgroup.add_self()
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+        with suppress(OSError):
+            score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(score, b"0")
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+    def _kill(self, run: int, inbox: Inbox) -> None:
+        with self._kill_lock:
+            while left := self._cgroup.kill():
+                self._log("C", f"Processes {left} do not end although killed: still waiting")
+            inbox(ApplicationGone(run))
+
+    def _rouse(self) -> None:
+        os.eventfd_write(self._wake, 1)
+
+    def _wait(self) -> None:
+        while not self._closing:
+            ready = self._epoll.poll(self._patience())
+            for descriptor, _ in ready:
+                if descriptor == self._wake:
+                    os.eventfd_read(self._wake)
+                elif descriptor in self._running:
+                    self._ended(self._running[descriptor])
+                else:
+                    self._pump(descriptor)
+            now = _now()
+            self._signal_late(now)
+            self._wake_resting(now)
+
+    def _patience(self) -> float | None:
+        """Return the seconds until something is due; None: nothing is."""
+        with self._lock:
+            times = [running.due_ns for running in self._running.values()]
+        times += self._resting.values()
+        # One nanosecond more: never wake just before, and then again.
+        return max(0, min(times) - _now() + 1) / SECOND_NS if times else None
+
+    def _ended(self, running: _Running) -> None:
+        code = running.process.wait()
+        self._forget(running)
+        timed_out = running.timed_out and running.signals > 0
+        running.inbox(ScriptEnded(running.run, running.name, code, timed_out))
+
+    def _forget(self, running: _Running) -> None:
+        with self._lock:
+            del self._running[running.pidfd]
+            self._epoll.unregister(running.pidfd)
+            os.close(running.pidfd)
+
+    def _signal_late(self, now: int) -> None:
+        with self._lock:
+            late = [running for running in self._running.values() if running.due_ns <= now]
+        for running in late:
+            running.signals += 1
+            if running.signals > 2:  # In an uninterruptible call: the kernel holds it.
+                self._log("C", f"Script {running.name} does not end although killed")
+                running.process.returncode = -signal.SIGKILL
+                self._forget(running)
+                running.inbox(
+                    ScriptEnded(running.run, running.name, -signal.SIGKILL, running.timed_out)
+                )
+                continue
+            what, wait = (
+                (signal.SIGTERM, TERM_NS) if running.signals == 1 else (signal.SIGKILL, KILL_NS)
+            )
+            running.due_ns = now + wait
+            with suppress(ProcessLookupError):
+                os.killpg(running.process.pid, what)
+
+    def _pump(self, reader: int) -> None:
+        output = self._outputs[reader]
+        more = output.pump()
+        if more and not output.full:
+            return
+        self._epoll.unregister(reader)
+        if more:
+            self._resting[reader] = _now() + REST_NS
+        else:
+            with self._lock:
+                del self._outputs[reader]
+            output.close()
+
+    def _wake_resting(self, now: int) -> None:
+        for reader in [reader for reader, until in self._resting.items() if until <= now]:
+            del self._resting[reader]
+            self._epoll.register(reader, select.EPOLLIN)
+
+
+def _now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _why(script: os.PathLike[str], error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    if isinstance(error, FileNotFoundError):
+        text = "the interpreter named in its first line does not exist"
+    elif isinstance(error, OSError) and text == "Exec format error":
+        text = "it has no first line such as #!/bin/sh, nor is it a program of this machine"
+    return f"{script}: {text}"

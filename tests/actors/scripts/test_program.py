@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.actors.scripts.core import MISSING
+from mirrorfarm.actors.scripts.program import environment, unfit
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.paths import Paths
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir(mode=0o755)
+    path = folder / "start_prim"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_script_that_only_root_can_write_may_run(script: Path) -> None:
+    assert unfit(script) == ""
+
+
+def test_script_that_does_not_exist_is_missing_and_not_at_fault(script: Path) -> None:
+    assert unfit(script.with_name("stop_prim")) == MISSING
+
+
+def test_script_without_execute_permission_names_the_cure(script: Path) -> None:
+    script.chmod(0o644)
+    assert unfit(script) == f"not run: {script} is not executable: chmod u+x {script}"
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_script_that_others_can_write_does_not_run(script: Path, mode: int) -> None:
+    script.chmod(mode)
+    assert f"chmod go-w {script}" in unfit(script)
+
+
+def test_script_in_a_folder_that_others_can_write_does_not_run(script: Path) -> None:
+    script.parent.chmod(0o777)
+    assert f"chmod go-w {script.parent}" in unfit(script)
+
+
+def test_folder_named_like_a_script_does_not_run(script: Path) -> None:
+    folder = script.with_name("stop_prim")
+    folder.mkdir()
+    assert "is not a regular file" in unfit(folder)
+
+
+def test_variables_of_the_user_reach_scripts_but_cannot_replace_ours(tmp_path: Path) -> None:
+    variables = (("SERVICES", "a, b"), ("PATH", "/tmp"), ("SAFEMODULE", "other"))
+    settings = Module(name="db", id=1, nodes=("node1", "node2"), variables=variables)
+    given = environment(settings, Paths(tmp_path))
+    assert given["SERVICES"] == "a, b"
+    assert given["SAFEMODULE"] == given["MIRRORFARM_MODULE"] == "db"
+    assert given["SAFEUSERBIN"] == f"{tmp_path}/etc/mirrorfarm/modules/db/bin"
+    assert given["PATH"].endswith(":/usr/bin:/sbin:/bin")
+    assert given["LANG"] == "C.UTF-8"

@@ -1,0 +1,210 @@
+import os
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
+from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
+from mirrorfarm.actors.scripts.core import MISSING
+from mirrorfarm.actors.scripts.runner import ScriptRunner
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.paths import Paths
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups need root")
+
+CAP = 100_000
+SETTINGS = Module(
+    name="db",
+    id=1,
+    nodes=("node1", "node2"),
+    has_scripts=True,
+    script_log_bytes_max=CAP,
+    variables=(("SERVICES", "a; touch b"),),
+)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return bool(condition())
+
+
+@dataclass
+class Bench:
+    paths: Paths
+    cgroup: Cgroup
+    inbox: "queue.Queue[Any]" = field(default_factory=queue.Queue)
+    logged: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.bin = self.paths.module_etc("db") / "bin"
+        self.bin.mkdir(parents=True)
+        self.runner = ScriptRunner(
+            SETTINGS, self.paths, self.cgroup, lambda level, text: self.logged.append((level, text))
+        )
+
+    def write(self, text: str, name: str = "start_prim") -> Path:
+        path = self.bin / name
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def start(self, *arguments: str, name: str = "start_prim", seconds: float = 20) -> None:
+        limit = int(seconds * SECOND_NS)
+        self.runner.start(StartScript(1, name, arguments, limit), self.inbox.put)
+
+    def news(self) -> Any:
+        return self.inbox.get(timeout=20)
+
+    @property
+    def logs(self) -> list[Path]:
+        return sorted((self.paths.module_log("db") / "scripts").iterdir())
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    tmp_path.chmod(0o755)
+    cgroup = Cgroup(f"test-{uuid.uuid4().hex[:12]}")
+    cgroup.create()
+    made = Bench(Paths(tmp_path), cgroup)
+    yield made
+    assert cgroup.kill() == []
+    assert eventually(lambda: not made.runner._running)
+    made.runner.close()
+    cgroup.remove()
+
+
+def test_script_gets_its_arguments_and_a_fixed_environment(bench: Bench) -> None:
+    bench.write('#!/bin/sh\necho "$# $1,$2"; pwd; umask; env | sort; cat; ulimit -n >/dev/null\n')
+    bench.start("force; rm", "$HOME")
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    (log,) = bench.logs
+    assert eventually(lambda: "SERVICES=a; touch b" in log.read_text())
+    lines = log.read_text().splitlines()
+    assert lines[1] == "2 force; rm,$HOME"
+    assert lines[2] == str(bench.bin)
+    assert lines[3] == "0077"
+    assert f"SAFEUSERBIN={bench.bin}" in lines
+    assert "HOME" not in {line.partition("=")[0] for line in lines}
+    assert bench.logged[0][0] == "S"
+    assert log.name in bench.logged[0][1]
+
+
+def test_script_that_hangs_is_ended_at_its_time_limit(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nsleep 60\n")
+    bench.start(seconds=0.2)
+    assert bench.news() == ScriptEnded(1, "start_prim", -15, timed_out=True)
+    assert eventually(lambda: bench.cgroup.processes() == [])
+
+
+def test_script_that_ignores_sigterm_is_killed(bench: Bench, monkeypatch: Any) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.scripts.runner.TERM_NS", 100 * MILLISECOND_NS)
+    bench.write("#!/bin/sh\ntrap '' TERM\necho ready > ready\nwhile :; do sleep 60; done\n")
+    bench.start()
+    assert eventually((bench.bin / "ready").exists)
+    bench.runner.end(EndScript(1, "start_prim"))
+    assert bench.news() == ScriptEnded(1, "start_prim", -9)
+
+
+def test_ended_script_leaves_the_daemons_of_the_application_alone(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nsetsid sh -c 'touch daemon; sleep 60; :' &\nsleep 60\n")
+    bench.start()
+    assert eventually((bench.bin / "daemon").exists)
+    assert eventually(lambda: len(bench.cgroup.processes()) == 4)
+    bench.runner.end(EndScript(1, "start_prim"))
+    assert bench.news() == ScriptEnded(1, "start_prim", -15)
+    assert eventually(lambda: len(bench.cgroup.processes()) == 2)
+
+
+def test_daemon_that_left_its_session_goes_with_the_application(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nsetsid sh -c 'sleep 60; :' &\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    assert eventually(lambda: len(bench.cgroup.processes()) == 2)
+    bench.runner.kill(KillScripts(7), bench.inbox.put)
+    assert bench.news() == ApplicationGone(7)
+    assert bench.cgroup.processes() == []
+
+
+def test_endless_printing_fills_no_disk_and_hangs_nothing(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nyes 2>&1 | head -c 20000000\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    (log,) = bench.logs
+    assert log.stat().st_size < CAP + 200
+    assert "truncated" in log.read_text()
+
+
+def test_daemon_may_print_long_after_its_script_ended(bench: Bench) -> None:
+    bench.write(
+        "#!/bin/sh\n"
+        "(while [ ! -e go ]; do sleep 0.02; done; yes | head -c 3000000; echo end > end) &\n"
+    )
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    (bench.bin / "go").touch()
+    assert eventually((bench.bin / "end").exists)
+
+
+def test_outputs_are_closed_when_their_last_writer_is_gone(bench: Bench) -> None:
+    bench.write("#!/bin/sh\necho hello\n")
+    for _ in range(3):
+        bench.start()
+        assert bench.news().code == 0
+    assert eventually(lambda: not bench.runner._outputs)
+
+
+def test_exit_code_is_reported(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nexit 255\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 255)
+
+
+def test_missing_script_is_reported_as_such(bench: Bench) -> None:
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0, failure=MISSING)
+
+
+def test_script_without_execute_permission_is_a_failure(bench: Bench) -> None:
+    bench.write("#!/bin/sh\n").chmod(0o600)
+    bench.start()
+    assert "chmod u+x" in bench.news().failure
+
+
+def test_script_without_first_line_is_a_failure_that_names_the_cure(bench: Bench) -> None:
+    bench.write("echo hello\n")
+    bench.start()
+    assert "#!/bin/sh" in bench.news().failure
+
+
+def test_script_with_an_interpreter_that_does_not_exist_is_a_failure(bench: Bench) -> None:
+    bench.write("#!/no/such/shell\n")
+    bench.start()
+    assert "interpreter" in bench.news().failure
+    assert eventually(lambda: not bench.runner._outputs)
+
+
+def test_script_runs_at_normal_priority_without_foreign_descriptors(bench: Bench) -> None:
+    # A pipe's ends, and nothing else: the list of descriptors is read through one of its own.
+    bench.write("#!/bin/sh\nls /proc/$$/fd | tr '\\n' ' '; cat /proc/$$/oom_score_adj; nice\n")
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)
+    bench.start()
+    assert bench.news().code == 0
+    os.close(reader)
+    os.close(writer)
+    (log,) = bench.logs
+    assert eventually(lambda: log.read_text().splitlines()[-1] == "0")
+    # 10 is where a shell keeps the script that it reads.
+    assert log.read_text().splitlines()[1] == "0 1 10 2 0"

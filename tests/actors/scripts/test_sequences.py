@@ -1,0 +1,41 @@
+import pytest
+
+from mirrorfarm.actors.events import ScriptStep
+from mirrorfarm.actors.scripts.sequences import NAMES, SEQUENCES, sequence
+
+
+def words(kind: str) -> str:
+    return " ".join(f"{step.name}{'+f' if step.force else ''}" for step in sequence(kind))
+
+
+def test_application_starts_with_both_then_prim_then_sec() -> None:
+    assert words("WAIT->ALONE") == "transition start_both start_prim start_sec"
+    assert words("WAIT->PRIM") == "transition start_both start_prim"
+
+
+def test_restart_stops_gracefully_then_by_force_and_starts_again() -> None:
+    assert words("restart PRIM") == (
+        "stop_prim stop_prim+f stop_both stop_both+f start_both start_prim"
+    )
+
+
+def test_last_stop_forces_everything_before_poststop() -> None:
+    assert words("WAIT->STOP") == (
+        "stop_sec+f stop_prim+f stop_second+f stop_both+f poststop transition"
+    )
+
+
+def test_failover_stops_the_secondary_before_it_starts_the_primary() -> None:
+    assert words("SECOND->ALONE") == "stop_second transition start_prim"
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_force_only_ever_goes_with_a_stop_script(kind: str) -> None:
+    for step in sequence(kind):
+        assert step.name in NAMES
+        assert not step.force or step.name.startswith("stop_")
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_every_transition_but_a_restart_tells_the_transition_script(kind: str) -> None:
+    assert (ScriptStep("transition") in sequence(kind)) == (not kind.startswith("restart"))
