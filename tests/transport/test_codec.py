@@ -27,7 +27,7 @@ from mirrorfarm.transport.messages import (
 )
 
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 INTEGERS = st.integers(-(2**63) + 1, 2**63 - 1)
 
 
