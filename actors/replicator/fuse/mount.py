@@ -1,0 +1,97 @@
+"""Mount, unmount, abort: what happens at the mount point."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.fuse.protocol import WRITE_BYTES_MAX
+from mirrorfarm.errors import SystemUnsuitable
+
+KIND: Final = b"fuse.mirrorfarm"
+_CONTROL: Final = Path("/sys/fs/fuse/connections")
+_LEFTOVERS_MAX: Final = 8
+
+
+class Mounted(NamedTuple):
+    """A line of mountinfo."""
+
+    device: int  # Minor number: the FUSE connection.
+    point: bytes
+    kind: bytes
+
+
+def mounts() -> list[Mounted]:
+    """Every mount of this mount namespace, in mounting order."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields = line.split(b" ")
+        minor = int(fields[2].partition(b":")[2])
+        point = fields[4].decode("unicode_escape").encode("latin-1")
+        found.append(Mounted(minor, point, fields[fields.index(b"-", 6) + 1]))
+    return found
+
+
+def topmost(path: bytes) -> Mounted | None:
+    """Whatever is mounted right at `path`; None: nothing."""
+    at_path = [mounted for mounted in mounts() if mounted.point == path]
+    return at_path[-1] if at_path else None
+
+
+def clear_leftover(path: bytes) -> None:
+    """Detach the dead mounts of a killed predecessor; EBUSY if a live one is there."""
+    for _ in range(_LEFTOVERS_MAX):
+        mounted = topmost(path)
+        if mounted is None or mounted.kind != KIND:
+            return
+        try:
+            os.stat(path)
+        except OSError as fault:
+            if fault.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
+                raise
+        else:
+            raise OSError(errno.EBUSY, "already mounted", os.fsdecode(path))
+        libc.unmount(path, libc.MNT_DETACH)
+
+
+def attach(path: bytes, read_only: bool) -> tuple[int, int]:
+    """Mount over `path`; give the device's descriptor and the number of the connection."""
+    try:
+        device_fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as fault:
+        raise SystemUnsuitable(
+            f"cannot open /dev/fuse: {fault.strerror}; load the kernel module with `modprobe fuse`"
+        ) from None
+    options = (
+        f"fd={device_fd},rootmode=40000,user_id=0,group_id=0,"
+        f"allow_other,default_permissions,max_read={WRITE_BYTES_MAX}"
+    )
+    flags = libc.MS_NODEV | (libc.MS_RDONLY if read_only else 0)
+    try:
+        libc.mount(b"mirrorfarm", path, KIND, flags, options.encode())
+        mounted = topmost(path)
+        assert mounted is not None, "a mount that succeeded is listed"
+    except BaseException:
+        os.close(device_fd)
+        raise
+    return device_fd, mounted.device
+
+
+def detach(path: bytes, lazy: bool) -> None:
+    """Unmount; OSError EBUSY if the mount is in use and `lazy` is not asked for."""
+    libc.unmount(path, libc.MNT_DETACH if lazy else 0)
+
+
+def abort(path: bytes, connection: int) -> None:
+    """Make every request, waiting or to come, fail at once with ENOTCONN."""
+    switch = _CONTROL / str(connection) / "abort"
+    try:
+        if not switch.exists() and not any(m.kind == b"fusectl" for m in mounts()):
+            libc.mount(b"fusectl", os.fsencode(_CONTROL), b"fusectl", 0)
+        switch.write_bytes(b"1")
+    except FileNotFoundError:
+        return  # The connection is gone already.
+    except OSError:
+        # Without the control file system: a forced unmount begins with an abort.
+        libc.unmount(path, libc.MNT_FORCE | libc.MNT_DETACH)

@@ -1,0 +1,215 @@
+"""What the handlers of one mounted directory share: nodes, handles, locks, journal."""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final
+
+from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.fuse import protocol
+from mirrorfarm.actors.replicator.fuse.nodes import Node, NodeTable
+from mirrorfarm.actors.replicator.fuse.protocol import Request
+from mirrorfarm.actors.replicator.journal import Journal
+from mirrorfarm.actors.replicator.operations import (
+    CHANGE_OPERATION,
+    ROOT,
+    SET_MODE,
+    Introduce,
+    SetAttr,
+)
+
+_ORDER_LOCKS: Final = 64
+_LOST_DATA: Final = (errno.EIO, errno.EUCLEAN, errno.ENODATA)  # Not the application's fault.
+
+
+class Handle:
+    """An open file or directory."""
+
+    __slots__ = ("fd", "lock", "node", "pending", "synchronous", "writing")
+
+    def __init__(
+        self, fd: int, node: Node, writing: bool = False, synchronous: bool = False
+    ) -> None:
+        self.fd = fd
+        self.node = node
+        self.writing = writing
+        self.synchronous = synchronous
+        self.lock = threading.Lock()
+        # Directories: entries read from the disk that did not fit: (offset before, entries).
+        self.pending: tuple[int, list[tuple[int, int, int, bytes]]] = (-1, [])
+
+
+class Volume:
+    """One directory being served; also the `Places` that the journal asks."""
+
+    def __init__(
+        self,
+        root_fd: int,
+        directory: int,
+        journal: Journal,
+        *,
+        read_only: bool,
+        writeback: bool,
+        each: bool,
+        about_to_wait: Callable[[], None],
+    ) -> None:
+        self.directory = directory
+        self.journal = journal
+        self.read_only = read_only
+        self.writeback = writeback and not read_only  # As wished; then as the kernel agreed.
+        self.each = each
+        self.about_to_wait = about_to_wait
+        self.nodes = NodeTable(root_fd)
+        self.cache_seconds = 0 if read_only else protocol.CACHE_SECONDS
+        self.extended_setxattr = False
+        self._handles: dict[int, Handle] = {}
+        self._next_handle = 1
+        self._handle_lock = threading.Lock()
+        self._order = tuple(threading.Lock() for _ in range(_ORDER_LOCKS))
+
+    # --- gate and order --------------------------------------------------------------------
+
+    @contextmanager
+    def modifying(self) -> Iterator[None]:
+        """Stay inside the gate for one modification."""
+        if self.read_only:
+            raise OSError(errno.EROFS, "read-only")
+        if self.journal.frozen:
+            self.about_to_wait()
+        self.journal.enter()
+        try:
+            yield
+        finally:
+            self.journal.leave()
+
+    def order(self, node: Node) -> threading.Lock:
+        """Lock that gives the changes of an inode one order, on disk and in the stream."""
+        return self._order[node.number % _ORDER_LOCKS]
+
+    def change(self, node: Node, operation: CHANGE_OPERATION) -> int:
+        """Hand over a change of an inode that has a name."""
+        if not node.names and os.fstat(node.fd).st_nlink == 0:
+            return 0
+        node.told = True
+        node.ticket = self.journal.change(operation)
+        return node.ticket
+
+    def drop_privileges(self, node: Node, status: os.stat_result, group_only: bool = False) -> None:
+        """Take setuid and setgid away after somebody wrote; order lock held, node lent."""
+        mode = status.st_mode
+        drop = 0 if group_only else stat.S_ISUID
+        if group_only or mode & stat.S_IXGRP:
+            drop |= stat.S_ISGID
+        if not stat.S_ISREG(mode) or not mode & drop:
+            return
+        mode &= ~drop
+        os.chmod(node.path, stat.S_IMODE(mode))
+        self.change(node, SetAttr(self.directory, node.number, SET_MODE, mode=mode))
+
+    @contextmanager
+    def watching_disk(self) -> Iterator[None]:
+        """Tell the journal when the disk itself fails."""
+        try:
+            yield
+        except OSError as fault:
+            if fault.errno in _LOST_DATA:
+                self.journal.local_failed(fault.errno, "data")
+            raise
+
+    # --- places, for the journal -----------------------------------------------------------
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """The namespace lock."""
+        return self.nodes.lock
+
+    def introductions(self, node: int) -> tuple[Introduce, ...] | None:
+        """All that leads to `node`, root first; see `Places`."""
+        steps = self.nodes.way_to(node)
+        if steps is None:
+            return None
+        for step in steps:
+            known = self.nodes.get(step[0])
+            if known is not None:
+                known.told = True
+        return tuple(Introduce(self.directory, *step) for step in steps)
+
+    # --- entries ---------------------------------------------------------------------------
+
+    def status(self, parent: Node, name: bytes) -> os.stat_result:
+        """What lies at `name`; EXDEV where another file system is mounted."""
+        found = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+        if found.st_dev != self.nodes.device or found.st_ino == ROOT:
+            raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
+        return found
+
+    def entry(self, parent: Node, name: bytes, status: os.stat_result) -> tuple[Node, bytes]:
+        """Count a lookup; give the node and what the kernel is answered."""
+        node = self.nodes.found(parent, name, status.st_ino, status.st_mode)
+        keep = self.cache_seconds
+        head = protocol.ENTRY.pack(node.number, 0, keep, keep, 0, 0)
+        return node, head + protocol.pack_attributes(status)
+
+    def forget(self, number: int, count: int) -> None:
+        """Take back lookups; drop the node, and ancestors kept for it, when none is left."""
+        idle = self.nodes.forget(number, count)
+        pending = [idle] if idle is not None else []
+        while pending:
+            node = pending.pop()
+            # With both locks nobody can hand over an operation on it in between.
+            with self.order(node), self.nodes.lock:
+                parents = self.nodes.remove(node)
+                if parents is None:
+                    continue
+                pending += parents
+                if node.told:
+                    self.journal.forgotten(self.directory, node.number)
+
+    # --- handles ---------------------------------------------------------------------------
+
+    def add_handle(self, handle: Handle) -> int:
+        """Number an open file."""
+        with self._handle_lock:
+            number = self._next_handle
+            self._next_handle += 1
+            self._handles[number] = handle
+        return number
+
+    def handle(self, number: int) -> Handle:
+        """Give the open file; EBADF if there is none."""
+        try:
+            return self._handles[number]
+        except KeyError:
+            raise OSError(errno.EBADF, "no such handle") from None
+
+    def remove_handle(self, number: int) -> Handle | None:
+        """Take the open file out and close it."""
+        with self._handle_lock:
+            handle = self._handles.pop(number, None)
+        if handle is not None:
+            os.close(handle.fd)
+        return handle
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        with self._handle_lock:
+            for handle in self._handles.values():
+                os.close(handle.fd)
+            self._handles.clear()
+        self.nodes.close()
+
+
+@contextmanager
+def acting_as(request: Request) -> Iterator[None]:
+    """Let what is created belong to the caller."""
+    if request.uid == 0 and request.gid == 0:
+        yield
+        return
+    libc.act_as(request.uid, request.gid)
+    try:
+        yield
+    finally:
+        libc.act_as(0, 0)
