@@ -1,0 +1,182 @@
+"""Which parts of the replicated directories changed since the peer's copy was the same.
+
+Keys are `(directory, node)`, node being the inode number on the local disk. For file contents
+a bitmap of 64 KiB zones; for directories whether names in them changed; for any inode whether
+its attributes did. Removed and renamed things need no entry of their own: their directories
+have one, and a copy compares these. A superset is always right, a subset never: when the map
+cannot be complete any more it says so and is worth nothing.
+
+On disk it is written once, at a clean end, and deleted when it is read (`mapfile.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import xxhash
+
+from mirrorfarm.actors.replicator.operations import (
+    NAMESPACE_OPERATION,
+    ROOT,
+    Create,
+    Fallocate,
+    Link,
+    RemoveXattr,
+    Rename,
+    Rmdir,
+    SetAttr,
+    SetXattr,
+    Unlink,
+    Write,
+)
+from mirrorfarm.errors import RecordInvalid
+from mirrorfarm.limits import ZONE_BYTES
+
+Key = tuple[int, int]  # Directory, node.
+
+ZONES_MAX: Final = 8_388_608  # 512 GiB of one file; beyond, the whole file counts as changed.
+NODES_MAX: Final = 1_000_000
+_MAGIC: Final = b"MFMAP001"
+
+
+@dataclass(slots=True)
+class Change:
+    """What changed of one inode."""
+
+    names: bool = False  # A directory's entries.
+    attributes: bool = False
+    whole: bool = False  # All of a file's content.
+    zones: bytearray = field(default_factory=bytearray)  # One bit for each zone.
+
+    def mark(self, offset: int, length: int) -> None:
+        """Note that `length` bytes at `offset` changed."""
+        if self.whole or not length:
+            return
+        first, last = offset // ZONE_BYTES, (offset + length - 1) // ZONE_BYTES
+        if last >= ZONES_MAX:
+            self.whole, self.zones = True, bytearray()
+            return
+        if last // 8 >= len(self.zones):
+            self.zones.extend(bytes(last // 8 + 1 - len(self.zones)))
+        for zone in range(first, last + 1):
+            self.zones[zone >> 3] |= 1 << (zone & 7)
+
+    def marked(self) -> Iterator[int]:
+        """Numbers of the changed zones, ascending."""
+        for index, byte in enumerate(self.zones):
+            if byte:
+                for bit in range(8):
+                    if byte & 1 << bit:
+                        yield index * 8 + bit
+
+    def join(self, other: "Change") -> None:
+        """Add what `other` knows."""
+        self.names |= other.names
+        self.attributes |= other.attributes
+        self.whole |= other.whole
+        if len(other.zones) > len(self.zones):
+            self.zones.extend(bytes(len(other.zones) - len(self.zones)))
+        for index, byte in enumerate(other.zones):
+            self.zones[index] |= byte
+
+
+@dataclass(slots=True)
+class ChangeMap:
+    """All changes; the caller sees to it that one thread marks at a time."""
+
+    nodes: dict[Key, Change] = field(default_factory=dict)
+    overflowed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def _at(self, directory: int, node: int) -> Change:
+        change = self.nodes.get((directory, node))
+        if change is None:
+            change = Change()
+            if len(self.nodes) >= NODES_MAX:
+                self.overflowed = True  # The rest is not noted: only a full copy helps now.
+                return change
+            self.nodes[directory, node] = change
+        return change
+
+    def mark_write(self, operation: Write) -> None:
+        """Note bytes written."""
+        change = self._at(operation.directory, operation.node)
+        change.attributes = True
+        change.mark(operation.offset, operation.length)
+
+    def mark_change(self, operation: SetAttr | SetXattr | RemoveXattr | Fallocate) -> None:
+        """Note a change of an inode that is not a plain write."""
+        change = self._at(operation.directory, operation.node)
+        change.attributes = True
+        if isinstance(operation, Fallocate):
+            change.whole = True
+
+    def mark_names(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> None:
+        """Note changed names: the directories, and the link counts of the inodes."""
+        directory = operation.directory
+        match operation:
+            case Create():
+                self._at(directory, operation.parent).names = True
+                change = self._at(directory, operation.node)
+                change.attributes = change.whole = True
+            case Rename():
+                self._at(directory, operation.parent).names = True
+                self._at(directory, operation.new_parent).names = True
+            case Link() | Unlink() | Rmdir():
+                self._at(directory, operation.parent).names = True
+        for node in touched:
+            self._at(directory, node).attributes = True
+
+    def join(self, other: "ChangeMap") -> None:
+        """Add what `other` knows."""
+        self.overflowed |= other.overflowed
+        for (directory, node), change in other.nodes.items():
+            self._at(directory, node).join(change)
+
+    def mark_roots(self, directories: int) -> None:
+        """Note the roots' attributes; harmless, and makes the map of a new pair usable."""
+        for directory in range(directories):
+            self._at(directory, ROOT).attributes = True
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True):
+    """The map as it is written; `roots` tell whether the disk is still the same one."""
+
+    base: str
+    roots: tuple[tuple[int, int], ...]  # Device and inode of each replicated directory.
+    nodes: list[tuple[int, int, int, bytes]]  # directory, node, flags, zones
+
+
+def dump(changes: ChangeMap, base: str, roots: tuple[tuple[int, int], ...]) -> bytes:
+    """Bytes of a map that is complete since generation `base`."""
+    nodes = [
+        (directory, node, _flags(change), bytes(change.zones))
+        for (directory, node), change in changes.nodes.items()
+    ]
+    body = msgspec.msgpack.encode(Stored(base, roots, nodes))
+    return _MAGIC + xxhash.xxh3_128_digest(body) + body
+
+
+def load(data: bytes) -> tuple[ChangeMap, str, tuple[tuple[int, int], ...]]:
+    """Map, base generation and roots in `data`; RecordInvalid if it was damaged."""
+    head = len(_MAGIC)
+    body = data[head + 16 :]
+    if data[:head] != _MAGIC or data[head : head + 16] != xxhash.xxh3_128_digest(body):
+        raise RecordInvalid("change map: checksum")
+    try:
+        stored = msgspec.msgpack.decode(body, type=Stored)
+    except msgspec.DecodeError as fault:
+        raise RecordInvalid(f"change map: {fault}") from None
+    changes = ChangeMap()
+    for directory, node, flags, zones in stored.nodes[:NODES_MAX]:
+        changes.nodes[directory, node] = Change(
+            bool(flags & 1), bool(flags & 2), bool(flags & 4), bytearray(zones)
+        )
+    return changes, stored.base, stored.roots
+
+
+def _flags(change: Change) -> int:
+    return change.names | change.attributes << 1 | change.whole << 2

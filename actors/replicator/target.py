@@ -1,0 +1,241 @@
+"""The receiving end of the stream: applies what one session sends, in order, once.
+
+One thread receives and applies; flushes run in a small pool, so that one does not hold up the
+stream. Nothing of a session other than the accepted one is ever applied (S10), and nothing is
+acknowledged behind a modification that the disk refused (R11).
+"""
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import zmq
+
+from mirrorfarm.actors.replicator import frames
+from mirrorfarm.actors.replicator.wire import Link, Wire
+from mirrorfarm.errors import FrameInvalid
+
+_BATCH = 32
+_FLUSHERS = 4
+Flush = Callable[[], None]
+Answer = tuple[int, bytes, bytes]  # Number of the question, record, payload.
+
+
+class TargetWorker(Protocol):
+    """What carries frames out on the disk; called by one thread, except for the flushes."""
+
+    def begin(self, term: int, sid: int) -> None:
+        """A session begins: nothing that an earlier one said counts any more."""
+
+    def apply(self, record: bytes, payload: bytes) -> Flush | None:
+        """Carry out a modification; of an Fsync return what flushes. OSError, FrameInvalid."""
+
+    def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
+        """Carry out an order of the copy, or answer a question, perhaps by a slow function."""
+
+    def copied(self, answer: Answer) -> None:
+        """The slow function's answer is about to be sent."""
+
+    def failed(self, error: int, text: str) -> None:
+        """The disk refused something: this copy cannot be trusted."""
+
+
+class Target:
+    """The listening socket and the one session that it accepts."""
+
+    def __init__(
+        self, link: Link, worker: TargetWorker, *, received_suffices: bool = False
+    ) -> None:
+        """`received_suffices`: flushes are acknowledged before they are done (async=second)."""
+        self.session = (0, 0)
+        self.applied = 0
+        self.dropped = 0
+        self.invalid = 0
+        self._worker = worker
+        self._received_suffices = received_suffices
+        self._nonce = 0
+        self._failed = False
+        self._gap_told = False
+        self._identity = b""
+        self._flushed: dict[int, bool] = {}  # Frame -> whether its flush is done.
+        self._lock = threading.RLock()  # Held while a frame is applied: `accept` waits for it.
+        self._flushers = ThreadPoolExecutor(_FLUSHERS, "flusher")
+        self._ended = False
+        self._timeout_ns = link.timeout_ns
+        self._wire = Wire(link, zmq.ROUTER)
+        self._wire.bind()
+        self._thread = threading.Thread(target=self._run, name="target", daemon=True)
+        self._thread.start()
+
+    def accept(self, term: int, sid: int) -> None:
+        """From now on only frames of this session are applied; sid 0: none at all."""
+        with self._lock:
+            self.session = (term, sid) if sid else (0, 0)
+            self.applied, self._nonce = 0, 0
+            self._failed = self._gap_told = False
+            self._flushed = {}
+            if sid:
+                self._worker.begin(term, sid)
+
+    def close(self) -> None:
+        """Apply nothing more, and free the port."""
+        self.accept(0, 0)
+        self._ended = True
+        self._wire.ring()
+        self._thread.join(5)
+        self._flushers.shutdown(wait=False, cancel_futures=True)
+
+    # --- the thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ended:
+            messages = self._wire.receive(_BATCH, self._timeout_ns // 4)
+            before = (self.session, self.applied)
+            for identity, *parts in messages:
+                self._hear(identity, parts)
+            if (self.session, self.applied) != before and self.applied:
+                self._say(frames.ACK, self.applied)
+        self._wire.close()
+
+    def _hear(self, identity: bytes, parts: list[bytes]) -> None:
+        try:
+            header, record, payload = frames.unpack(parts)
+            with self._lock:
+                self._handle(identity, header, record, payload)
+        except FrameInvalid:
+            self.invalid += 1
+
+    def _handle(
+        self, identity: bytes, header: frames.Header, record: bytes, payload: bytes
+    ) -> None:
+        current = (header.term, header.sid) == self.session and header.sid > 0
+        if header.kind == frames.HELLO:
+            self._greeted(identity, header, record, current)
+            return
+        if not current or header.nonce != self._nonce or self._failed:
+            self.dropped += 1
+            return
+        if header.kind not in {frames.OP, frames.COPY}:
+            raise FrameInvalid(f"frame of kind {header.kind} from a source")
+        if header.seq <= self.applied:
+            self.dropped += 1
+            if header.flags & frames.WITH_ANSWER and self._flushed.get(header.seq):
+                self._say(frames.DURABLE, 0, frames.pack_numbers([header.seq]))
+        elif header.seq > self.applied + 1:
+            self.dropped += 1
+            self._tell_gap()
+        else:
+            self._apply(header, record, payload)
+
+    def _greeted(
+        self, identity: bytes, header: frames.Header, record: bytes, current: bool
+    ) -> None:
+        numbers = frames.unpack_numbers(record)
+        if not current:
+            # A session not accepted *yet* just gets no answer; one that is over gets a no.
+            if (header.term, header.sid) < self.session:
+                self._refuse(identity, header, f"session {self.session} was accepted since")
+            return
+        if self._nonce not in {0, header.nonce}:
+            self._refuse(identity, header, "the session belongs to another stream")
+            return
+        if len(numbers) != 2 or header.nonce == 0:
+            raise FrameInvalid("greeting")
+        self._nonce, self._identity = header.nonce, identity
+        for seq in [n for n in self._flushed if self._flushed[n]][:-1_000]:
+            del self._flushed[seq]
+        self._say(frames.WELCOME, self.applied, frames.pack_numbers([numbers[0], header.seq]))
+
+    def _tell_gap(self) -> None:
+        if not self._gap_told:
+            self._gap_told = True
+            self._say(frames.WELCOME, self.applied, frames.pack_numbers([frames.GAP, 0]))
+
+    def _apply(self, header: frames.Header, record: bytes, payload: bytes) -> None:
+        try:
+            if header.kind == frames.COPY:
+                self._copy(record, payload)
+            else:
+                flush = self._worker.apply(record, payload)
+                if header.flags & frames.WITH_ANSWER:
+                    self._flush_later(header.seq, flush)
+        except OSError as fault:
+            self._fail(fault.errno or errno.EIO, str(fault))
+            return
+        except FrameInvalid as fault:
+            self.invalid += 1
+            self._fail(errno.EPROTO, str(fault))
+            return
+        self.applied = header.seq
+        self._gap_told = False
+
+    def _copy(self, record: bytes, payload: bytes) -> None:
+        answer = self._worker.copy(record, payload)
+        if isinstance(answer, tuple):
+            self._say(frames.ANSWER, *answer)
+        elif answer is not None:
+            self._flushers.submit(self._answer_later, self.session, self._nonce, answer)
+
+    def _answer_later(
+        self, session: tuple[int, int], nonce: int, slow: Callable[[], Answer]
+    ) -> None:
+        try:
+            answer = slow()
+        except OSError as fault:
+            self._flush_failed(session, nonce, fault)
+            return
+        with self._lock:
+            if (self.session, self._nonce) == (session, nonce) and not self._failed:
+                self._worker.copied(answer)
+                self._say(frames.ANSWER, *answer)
+
+    def _flush_later(self, seq: int, flush: Flush | None) -> None:
+        self._flushed[seq] = False
+        if flush is None:
+            self._flush_done(seq)
+            return
+        if self._received_suffices:
+            self._flush_done(seq)
+        self._flushers.submit(self._flush, self.session, self._nonce, seq, flush)
+
+    def _flush(self, session: tuple[int, int], nonce: int, seq: int, flush: Flush) -> None:
+        try:
+            flush()
+        except OSError as fault:
+            self._flush_failed(session, nonce, fault)
+            return
+        # Without the lock: whoever applies a frame must not hold up an acknowledgement.
+        if (self.session, self._nonce) == (session, nonce) and not self._received_suffices:
+            self._flush_done(seq)
+
+    def _flush_done(self, seq: int) -> None:
+        self._flushed[seq] = True
+        self._say(frames.DURABLE, 0, frames.pack_numbers([seq]))
+
+    def _flush_failed(self, session: tuple[int, int], nonce: int, fault: OSError) -> None:
+        with self._lock:
+            if (self.session, self._nonce) == (session, nonce):
+                self._fail(fault.errno or errno.EIO, str(fault))
+
+    def _fail(self, error: int, text: str) -> None:
+        if self._failed:
+            return
+        self._failed = True
+        reason = f"{text} ({errno.errorcode.get(error, os.strerror(error))})"
+        self._say(frames.FAULT, self.applied + 1, reason.encode())
+        self._worker.failed(error, text)
+
+    # --- answering -------------------------------------------------------------------------
+
+    def _say(self, kind: int, seq: int, record: bytes = b"", payload: bytes = b"") -> None:
+        header = frames.pack(kind, (*self.session, self._nonce), seq)
+        parts = [self._identity, header, record]
+        self._wire.send([*parts, payload] if payload else parts)
+
+    def _refuse(self, identity: bytes, header: frames.Header, text: str) -> None:
+        stream = (header.term, header.sid, header.nonce)
+        answer = frames.pack(frames.REFUSED, stream, 0)
+        self._wire.send([identity, answer, text.encode()])
