@@ -1,0 +1,56 @@
+"""The virtual addresses of a mirror."""
+
+import ipaddress
+
+from mirrorfarm.modules.faults import Faults
+from mirrorfarm.modules.schema import Checked
+from mirrorfarm.modules.settings import Cluster, VirtualAddress
+from mirrorfarm.modules.userschema import ADDRESSES_MAX
+
+
+def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[VirtualAddress, ...]:
+    """Return what `<vip>` says; an address is one of nobody else's."""
+    vips: dict[str, VirtualAddress] = {}
+    taken = {
+        addr: node.name
+        for network in cluster.networks
+        for node in network.nodes
+        for addr in (node.addr, node.laddr)
+    }
+    taken |= {witness.addr: witness.name for witness in cluster.witnesses}
+    for interface, element in _virtual_addresses(vip):
+        addr, prefix = str(element["addr"]), int(element["netmask"])
+        if addr in vips:
+            faults.add(element.line, "virtual_addr.addr", f"{addr} is here twice")
+        if addr in taken:
+            reason = f"{addr} is the address of {taken[addr]}; a virtual one moves between nodes"
+            faults.add(element.line, "virtual_addr.addr", reason)
+        if ipaddress.ip_address(addr).is_loopback:
+            faults.add(element.line, "virtual_addr.addr", f"{addr} cannot be reached by clients")
+        if prefix > ipaddress.ip_address(addr).max_prefixlen:
+            faults.add(
+                element.line, "virtual_addr.netmask", f"{prefix} bits is too long for {addr}"
+            )
+        vips[addr] = VirtualAddress(
+            addr=addr,
+            prefix=prefix,
+            interface=interface,
+            where=element["where"],
+            check=element["check"],
+        )
+    if vip is not None and not vips:
+        faults.add(vip.line, "vip", "has no virtual_addr; add one or remove vip")
+    if vip is not None and len(vips) > ADDRESSES_MAX:
+        faults.add(vip.line, "vip", f"{len(vips)} addresses, more than {ADDRESSES_MAX}")
+    return tuple(vips.values())
+
+
+def _virtual_addresses(vip: Checked | None) -> list[tuple[str, Checked]]:
+    """Return each `<virtual_addr>` with the name of its interface."""
+    return [
+        (str(interface["name"]), address)
+        for listed in (vip.all("interface_list") if vip is not None else [])
+        for interface in listed.all("interface")
+        for real in interface.all("real_interface")
+        for address in real.all("virtual_addr")
+    ]

@@ -1,0 +1,50 @@
+"""What is wrong with a file: everything, in one go, so that it is mended in one go."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mirrorfarm.errors import ConfigInvalid
+
+FAULTS_MAX: Final = 100
+SHOWN_CHARACTERS_MAX: Final = 60
+
+
+@dataclass(slots=True)
+class Faults:
+    """Collects `file:line: key: reason`, each fault once, in the order of the lines."""
+
+    file: str
+    found: list[tuple[int, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def add(self, line: int, key: str, reason: str) -> None:
+        """Note one fault; line 0: it belongs to the file as a whole."""
+        where = f"{self.file}:{line}" if line else self.file
+        fault = (line, f"{where}: {key}: {reason}")
+        if fault not in self.found and len(self.found) < FAULTS_MAX:
+            self.found.append(fault)
+
+    def raise_if_any(self) -> None:
+        """Raise ConfigInvalid with all of them."""
+        if self.found:
+            ordered = sorted(self.found, key=lambda fault: fault[0])
+            raise ConfigInvalid(tuple(text for _, text in ordered))
+
+
+def shown(text: str) -> str:
+    """Return text from a file such that it cannot harm a terminal or flood a log."""
+    short = text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
+    return "".join(character if character.isprintable() else "?" for character in short)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return how to mend a word: the nearest known one, else the known ones."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word[:SHOWN_CHARACTERS_MAX], words, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"known here: {', '.join(words)}" if words else "nothing is known here"

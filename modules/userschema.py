@@ -1,0 +1,249 @@
+"""The table of userconfig.xml: every element, attribute, default and kind that a mirror may have.
+
+What the reference product has and mirrorfarm has no use for is listed with the reason, so that
+existing files work unchanged; what it cannot do yet is refused in so many words.
+"""
+
+from typing import Final
+
+from mirrorfarm.limits import (
+    DIRECTORIES_MAX,
+    LOOP_INTERVAL_NS,
+    MAXLOOP,
+    MILLISECOND_NS,
+    NETWORKS_MAX,
+    SCRIPT_LOG_BYTES_MAX,
+    SECOND_NS,
+    START_TIMEOUT_NS,
+    STOP_TIMEOUT_NS,
+)
+from mirrorfarm.modules import kinds
+from mirrorfarm.modules.schema import Attribute, Element
+from mirrorfarm.modules.settings import PROFILES
+
+PROCESSES_MAX: Final = 64
+VARIABLES_MAX: Final = 64
+ADDRESSES_MAX: Final = 32
+
+_ANY: Final = kinds.text(256)
+
+
+def _ignored(reason: str, *attributes: str) -> dict[str, Attribute]:
+    return {attribute: Attribute(_ANY, ignored=reason) for attribute in attributes}
+
+
+def _later(what: str) -> Element:
+    return Element(unsupported=what)
+
+
+MACRO = Element(
+    {
+        "name": Attribute(kinds.text(64), required=True),
+        "value": Attribute(kinds.text(4_096), required=True),
+    },
+    at_most=256,
+)
+
+HEARTBEAT = Element(
+    {
+        "name": Attribute(kinds.name(), required=True),
+        "ident": Attribute(kinds.name()),
+        "pulse": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        "timeout": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+    },
+    at_least=1,
+    at_most=NETWORKS_MAX,
+)
+HEART = Element(
+    {
+        "pulse": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        "timeout": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        "detection": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        "lease": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        "replication_timeout": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS)),
+        **_ignored("heartbeats travel on the port of the bus, lans.port of cluster.xml", "port"),
+        **_ignored("the kernel keeps its own neighbour table", "permanent_arp"),
+    },
+    {"heartbeat": HEARTBEAT, "server": _later("the syntax before 8; use heartbeat name=")},
+    at_most=1,
+)
+
+_NATIVE: Final = "the replication tunes itself"
+_NFS: Final = "the directories are not replicated through NFS"
+RFS = Element(
+    {
+        "async": Attribute(kinds.choice("none", "second"), default="none"),
+        "mode": Attribute(kinds.choice("commit", "each"), default="commit"),
+        "threads": Attribute(kinds.whole(1, 16), default=2),
+        "scripts": Attribute(kinds.choice("off", later=("on",)), default="off"),
+        "syncdelta": Attribute(kinds.choice("0"), default="0"),
+        **_ignored(_NFS, "mountoversuffix", "mountover", "packetsize", "nfsbox_options"),
+        **_ignored(_NFS, "checktime", "checkintv"),
+        **_ignored(_NATIVE, "reipacketsize", "ruzone_blocksize", "nbrei", "namespacepolicy"),
+        **_ignored(_NATIVE, "reitimeout", "reicommit", "reidetail", "nbremconn", "reiallowedbw"),
+        **_ignored("set heart.replication_timeout", "locktimeout", "sendtimeout"),
+        **_ignored("access control lists are always replicated", "acl"),
+        **_ignored("for Windows only", "iotimeout", "roflags", "allocthreshold"),
+    },
+    {
+        "replicated": Element(
+            {
+                "dir": Attribute(kinds.directory(), required=True),
+                "mode": Attribute(
+                    kinds.choice("read_only"), ignored="the secondary's copy is always protected"
+                ),
+            },
+            {
+                "tocheck": Element({"path": Attribute(kinds.path(relative=False), required=True)}),
+                "notreplicated": Element(
+                    {
+                        "path": Attribute(kinds.path(relative=True)),
+                        "regexpath": Attribute(kinds.regex()),
+                    }
+                ),
+            },
+            at_least=1,
+            at_most=DIRECTORIES_MAX,
+        ),
+        "flow": _later('use <heartbeat ident="flow">'),
+    },
+    at_most=1,
+)
+
+VIP = Element(
+    {
+        "tcpreset": Attribute(kinds.switch(), default=True),
+        "scriptcontrol": Attribute(kinds.choice("off", later=("on",)), default="off"),
+    },
+    {
+        "interface_list": Element(
+            {},
+            {
+                "interface": Element(
+                    {
+                        "name": Attribute(kinds.text(15), default=""),
+                        **_ignored("interfaces are watched with the addresses", "check"),
+                        **_ignored(
+                            "addresses are announced again and again by default",
+                            *("arpreroute", "arpinterval", "arpelapse"),
+                        ),
+                    },
+                    {
+                        "real_interface": Element(
+                            {},
+                            {
+                                "virtual_addr": Element(
+                                    {
+                                        "addr": Attribute(kinds.address(), required=True),
+                                        "where": Attribute(
+                                            kinds.choice(
+                                                "one_side_alias", "one_side", later=("alias",)
+                                            ),
+                                            default="one_side_alias",
+                                        ),
+                                        "check": Attribute(kinds.switch(), default=True),
+                                        "netmask": Attribute(kinds.netmask(), default=0),
+                                        **_ignored("connections are not counted", "connections"),
+                                    },
+                                    at_least=1,
+                                )
+                            },
+                            at_least=1,
+                        ),
+                        "virtual_interface": _later("virtual MAC addresses"),
+                    },
+                    at_least=1,
+                )
+            },
+            at_most=1,
+        ),
+        "loadbalancing_list": _later("load balancing"),
+    },
+    at_most=1,
+)
+
+ERRD = Element(
+    {"polltimer": Attribute(kinds.duration("s", SECOND_NS), default=30 * SECOND_NS)},
+    {
+        "proc": Element(
+            {
+                "name": Attribute(kinds.text(63), default=""),
+                "nameregex": Attribute(kinds.regex(), default=""),
+                "argregex": Attribute(kinds.regex(), default=""),
+                "class": Attribute(kinds.name(), default="prim"),
+                "action": Attribute(
+                    kinds.choice("stopstart", "restart", "stop", "noaction"), default="stopstart"
+                ),
+                "atleast": Attribute(kinds.whole(-1, 10_000), default=1),
+                "atmax": Attribute(kinds.whole(-1, 10_000), default=-1),
+                "service": Attribute(kinds.switch(), default=False),
+                "start_after": Attribute(kinds.whole(0, 1_000), default=0),
+            },
+            at_least=1,
+            at_most=PROCESSES_MAX,
+        )
+    },
+    at_most=1,
+)
+
+USER = Element(
+    {
+        "nicestoptimeout": Attribute(kinds.duration("s", SECOND_NS), default=STOP_TIMEOUT_NS),
+        "forcestoptimeout": Attribute(kinds.duration("s", SECOND_NS), default=STOP_TIMEOUT_NS),
+        "starttimeout": Attribute(kinds.duration("s", SECOND_NS), default=START_TIMEOUT_NS),
+        "logging": Attribute(kinds.choice("userlog", "none"), default="userlog"),
+        "userlogsize": Attribute(  # KiB.
+            kinds.whole(1, 1_048_576), default=SCRIPT_LOG_BYTES_MAX // 1_024
+        ),
+    },
+    {
+        "var": Element(
+            {
+                "name": Attribute(kinds.text(64), required=True),
+                "value": Attribute(kinds.text(4_096), required=True),
+            },
+            at_most=VARIABLES_MAX,
+        )
+    },
+    at_most=1,
+)
+
+ARBITER = Element(
+    {
+        "kind": Attribute(kinds.choice("witness", "ping", "none"), required=True),
+        "name": Attribute(kinds.name(), default=""),
+        "addr": Attribute(kinds.addresses(), default=()),
+    },
+    at_most=1,
+)
+
+SERVICE = Element(
+    {
+        "mode": Attribute(kinds.choice("mirror", later=("farm", "light")), required=True),
+        "boot": Attribute(kinds.choice("on", "off", "auto", "ignore"), default="ignore"),
+        "boot_delay": Attribute(kinds.duration("s"), default=0),
+        "failover": Attribute(kinds.switch(), default=True),
+        "defaultprim": Attribute(kinds.name(), default="alone"),
+        "maxloop": Attribute(kinds.whole(0, 10_000), default=MAXLOOP),
+        "loop_interval": Attribute(kinds.duration("h"), default=LOOP_INTERVAL_NS),
+        "automatic_reboot": Attribute(kinds.choice("off", later=("on",)), default="off"),
+        "nodes": Attribute(kinds.names(), default=()),
+        "profile": Attribute(kinds.choice(*PROFILES), default="default"),
+    },
+    {
+        "heart": HEART,
+        "rfs": RFS,
+        "vip": VIP,
+        "errd": ERRD,
+        "user": USER,
+        "arbiter": ARBITER,
+        "farm": _later("farm modules"),
+        "failover": _later("failover rules"),
+        "check": _later("checkers other than errd; use errd, or let start_prim judge"),
+        "vhost": _later("virtual host names"),
+    },
+    at_least=1,
+    at_most=1,
+)
+
+SAFE = Element({}, {"macro": MACRO, "service": SERVICE})
