@@ -61,7 +61,7 @@ def test_duration_that_rounds_to_zero_names_the_unit() -> None:
     ],
 )
 def test_refusals_say_why(kind: kinds.Kind, text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="^[^\n]+$") as refused:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as refused:
         kind(text)
     assert reason in str(refused.value)
 

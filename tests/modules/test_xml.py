@@ -1,6 +1,6 @@
 """What the reader of XML refuses, and that nothing else ever comes out of it."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirrorfarm.modules.faults import Faults
@@ -70,11 +70,13 @@ def test_faults_cannot_harm_a_terminal() -> None:
     assert fault.isprintable()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_give_a_tree_or_faults(text: bytes) -> None:
     faults_of(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='<>!/&;"= a-[]?xsafe%', max_size=120))
 def test_any_markup_gives_a_tree_or_faults(text: str) -> None:
     faults_of(text.encode())
