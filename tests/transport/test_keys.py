@@ -1,0 +1,191 @@
+"""Keys are made once, joined with a bundle, guarded by modes; incarnations only grow."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from mirrorfarm.errors import KeyInvalid, RecordInvalid
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.keys import (
+    Keys,
+    create_cluster,
+    join_cluster,
+    load_keys,
+    next_incarnation,
+)
+
+XML = "<cluster/>\n"
+MANUAL_SECRET = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"  # Of zmq_curve(7).
+
+
+def create(tmp_path: Path) -> Keys:
+    return create_cluster(
+        XML, ["n1", "n2"], ["w1"], "n1", Paths(tmp_path / "n1"), tmp_path / "bundles"
+    )
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def refused(action: Any, *arguments: Any) -> str:
+    with pytest.raises(KeyInvalid) as caught:
+        action(*arguments)
+    return str(caught.value)
+
+
+def change(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_every_name_gets_a_key_and_all_know_the_public_ones(tmp_path: Path) -> None:
+    create(tmp_path)
+    for name in ("n2", "w1"):
+        join_cluster(tmp_path / f"bundles/{name}.join", Paths(tmp_path / name))
+    keys = {name: load_keys(Paths(tmp_path / name)) for name in ("n1", "n2", "w1")}
+    public = {name: one.public for name, one in keys.items()}
+    assert len(set(public.values())) == 3
+    for name, one in keys.items():
+        assert one.name == name
+        assert one.cluster == keys["n1"].cluster
+        assert one.peers == {other: key for other, key in public.items() if other != name}
+        assert zmq.curve_public(one.secret.encode()).decode() == one.public
+        assert Paths(tmp_path / name).cluster_xml.read_text() == XML
+    assert len(keys["n1"].cluster) == 16
+    assert not (tmp_path / "bundles/n1.join").exists()
+
+
+def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+    create(tmp_path)
+    keys = Paths(tmp_path / "n1").keys
+    assert mode(keys) == 0o700
+    assert [mode(path) for path in keys.iterdir()] == [0o600]
+    assert mode(tmp_path / "bundles") == 0o700
+    assert [mode(path) for path in (tmp_path / "bundles").iterdir()] == [0o600, 0o600]
+
+
+def test_a_printed_identity_does_not_show_its_secret(tmp_path: Path) -> None:
+    keys = create(tmp_path)
+    assert keys.secret not in f"{keys} {keys!r}"
+
+
+@pytest.mark.parametrize("bits", [0o640, 0o604, 0o620])
+def test_secrets_open_to_others_are_refused(tmp_path: Path, bits: int) -> None:
+    create(tmp_path)
+    path = Paths(tmp_path / "n1").keys / "keys.json"
+    path.chmod(bits)
+    text = refused(load_keys, Paths(tmp_path / "n1"))
+    assert str(path) in text
+    assert "chmod 600" in text
+    bundle = tmp_path / "bundles/n2.join"
+    bundle.chmod(bits)
+    refused(join_cluster, bundle, Paths(tmp_path / "n2"))
+
+
+def test_a_node_without_keys_is_told_what_to_do(tmp_path: Path) -> None:
+    assert "mirrorfarm cluster" in refused(load_keys, Paths(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"secret": "short"},
+        {"secret": "~" * 40},
+        {"secret": "#" * 40},
+        {"secret": zmq.curve_keypair()[1].decode()},
+        {"cluster": "xyz"},
+        {"name": "n9"},
+        {"name": "../n1"},
+        {"public": {}},
+        {"more": 1},
+        {"secret": None},
+    ],
+)
+def test_malformed_bundles_and_key_files_are_refused(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    create(tmp_path)
+    bundle = tmp_path / "bundles/n2.join"
+    change(bundle, **fields)
+    refused(join_cluster, bundle, Paths(tmp_path / "n2"))
+    assert not (tmp_path / "n2").exists()
+    change(Paths(tmp_path / "n1").keys / "keys.json", **fields)
+    refused(load_keys, Paths(tmp_path / "n1"))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b"0" * 2_000_000])
+def test_files_that_are_no_bundles_are_refused(tmp_path: Path, data: bytes) -> None:
+    bundle = tmp_path / "n2.join"
+    bundle.write_bytes(data)
+    bundle.chmod(0o600)
+    assert str(bundle) in refused(join_cluster, bundle, Paths(tmp_path / "n2"))
+
+
+def test_the_keys_printed_in_the_manual_are_refused(tmp_path: Path) -> None:
+    keys = create(tmp_path)
+    public = zmq.curve_public(MANUAL_SECRET.encode()).decode()
+    bundle = tmp_path / "bundles/n2.join"
+    names = {"n1": keys.public, "w1": keys.peers["w1"], "n2": public}
+    change(bundle, secret=MANUAL_SECRET, public=names)
+    assert "manual" in refused(join_cluster, bundle, Paths(tmp_path / "n2"))
+    # Not even as somebody else's.
+    change(Paths(tmp_path / "n1").keys / "keys.json", public=names)
+    assert "manual" in refused(load_keys, Paths(tmp_path / "n1"))
+
+
+def test_a_machine_belongs_to_one_cluster(tmp_path: Path) -> None:
+    create(tmp_path)
+    before = load_keys(Paths(tmp_path / "n1"))
+    assert "already" in refused(create, tmp_path)
+    other = tmp_path / "other"
+    create_cluster(XML, ["n1", "n2"], [], "n2", Paths(other), other)
+    assert "already" in refused(join_cluster, other / "n1.join", Paths(tmp_path / "n1"))
+    assert load_keys(Paths(tmp_path / "n1")) == before
+
+
+def test_joining_again_with_the_same_bundle_changes_nothing(tmp_path: Path) -> None:
+    create(tmp_path)
+    paths = Paths(tmp_path / "n2")
+    first = join_cluster(tmp_path / "bundles/n2.join", paths)
+    assert join_cluster(tmp_path / "bundles/n2.join", paths) == first == load_keys(paths)
+
+
+@pytest.mark.parametrize("names", [["n1", "n1"], ["n1", "N2"], ["n1", ".."], ["n2"]])
+def test_clusters_with_bad_names_are_not_made(tmp_path: Path, names: list[str]) -> None:
+    refused(create_cluster, XML, names, [], "n1", Paths(tmp_path / "r"), tmp_path / "b")
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "b").exists()
+
+
+def test_incarnations_grow_and_continue_above_an_earlier_life(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    first = next_incarnation(paths)
+    assert first > 1_600_000_000
+    assert [next_incarnation(paths) for _ in range(3)] == [first + 1, first + 2, first + 3]
+
+
+def test_a_damaged_count_is_reported_not_guessed(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    next_incarnation(paths)
+    for damage in (b"", b"-1\n", b"12", b"x\n"):
+        (paths.lib / "incarnation").write_bytes(damage)
+        with pytest.raises(RecordInvalid, match="incarnation"):
+            next_incarnation(paths)
+
+
+def test_processes_that_start_together_get_different_incarnations(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mirrorfarm.paths import Paths\n"
+        "from mirrorfarm.transport.keys import next_incarnation\n"
+        "for _ in range(50): print(next_incarnation(Paths(Path(sys.argv[1]))))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    numbers = [int(n) for one in processes for n in one.communicate(timeout=60)[0].split()]
+    assert len(numbers) == len(set(numbers)) == 150
+    assert max(numbers) - min(numbers) == 149
