@@ -91,9 +91,8 @@ class Scripts:
         step = order.steps[self.position]
         self.position += 1
         self.running, self.ending = (order.run, step), False
-        words = (order.state, order.next_state, order.action)
-        if step.force:
-            words = ("force", *words)
+        force = ("force",) if step.force else ()
+        words = (*force, order.state, order.next_state, order.action)
         return [StartScript(order.run, step.name, words, time_limit(self.settings, step))]
 
     def _ended(self, news: ScriptEnded) -> list[ANY_EFFECT]:

@@ -1,0 +1,175 @@
+"""Start the guard, keep it alive, and give it its deadline.
+
+The module's process and its guard share a socket pair and nothing else. A guard that dies is
+replaced at once and given the same deadline; should that have passed, the new one acts at once.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.effects import GuardOrder
+from mirrorfarm.actors.events import GuardActed
+from mirrorfarm.actors.guard import process
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.paths import Paths
+
+PROGRAM: Final = str(Path(process.__file__).resolve())
+ANSWER_BYTES_MAX: Final = 4_096
+FORERUNNER_SECONDS: Final = 4  # More than the guard takes to end an application.
+RESTART_SECONDS: Final = 0.2
+CLOSE_SECONDS: Final = 3
+
+
+class GuardClient:
+    """Performs GuardOrder for one module; GuardActed goes to the inbox."""
+
+    def __init__(
+        self,
+        module: str,
+        paths: Paths,
+        cgroup: Cgroup,
+        *,
+        addresses: tuple[str, ...],
+        inbox: Inbox,
+        log: Callable[[str, str], None],
+    ) -> None:
+        """Take what the guard has to fence: `cgroup`, which was created, and `addresses`."""
+        self._pid_file = paths.run / f"guard-{module}.pid"
+        self._cgroup = cgroup
+        self._addresses = addresses
+        self._inbox = inbox
+        self._log = log
+        self._lock = threading.Lock()
+        self._deadline_ns = 0
+        self._closing = False
+        self._channel: socket.socket
+        self._process: subprocess.Popen[bytes]
+        self._thread = threading.Thread(target=self._listen, name="guard-listener", daemon=True)
+
+    @property
+    def pid(self) -> int:
+        """The guard's process."""
+        return self._process.pid
+
+    def start(self) -> None:
+        """Have an armed guard of an earlier process act now, then start our own.
+
+        The application it watched over is the earlier process's; ours starts afresh. Were that
+        guard left waiting, it would end our application at its deadline.
+        """
+        self._relieve()
+        self._spawn()
+        self._thread.start()
+
+    def order(self, order: GuardOrder) -> None:
+        """Give the guard its deadline, or none."""
+        with self._lock:
+            self._deadline_ns = order.deadline_ns
+            self._send_deadline()
+
+    def close(self) -> None:
+        """End the guard without fencing anything."""
+        with self._lock:
+            self._closing = True
+            self._deadline_ns = 0
+            self._send_deadline()
+            with suppress(OSError):
+                self._channel.shutdown(socket.SHUT_WR)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():  # Stopped by somebody, it does not hear us.
+            self._process.kill()
+            self._thread.join()
+        self._pid_file.unlink(missing_ok=True)
+
+    def _spawn(self) -> None:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        directory = self._cgroup.open_directory()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-E", "-I", PROGRAM, str(its.fileno()), str(directory)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(its.fileno(), directory),
+                cwd="/",
+                env={},
+                start_new_session=True,
+            )
+        finally:
+            its.close()
+            os.close(directory)
+        self._channel = ours
+        self._send(f"addresses {' '.join(self._addresses)}")
+        self._send_deadline()
+        self._pid_file.parent.mkdir(parents=True, exist_ok=True)
+        self._pid_file.write_text(f"{self._process.pid}\n")
+
+    def _send_deadline(self) -> None:
+        self._send(f"arm {self._deadline_ns}" if self._deadline_ns else "disarm")
+
+    def _send(self, text: str) -> None:
+        # A guard that just died hears it from its successor; a stuck one must not stop us.
+        with suppress(OSError):
+            self._channel.send(text.encode(), socket.MSG_DONTWAIT)
+
+    def _listen(self) -> None:
+        while True:
+            answer = self._hear()
+            if answer.startswith("acted "):
+                self._acted(*(int(word) for word in answer.split()[1:]))
+            elif not answer and not self._replace():
+                return
+
+    def _hear(self) -> str:
+        try:
+            return self._channel.recv(ANSWER_BYTES_MAX).decode()
+        except OSError:
+            return ""
+
+    def _acted(self, deadline_ns: int, left: int) -> None:
+        with self._lock:
+            if self._deadline_ns == deadline_ns:
+                self._deadline_ns = 0
+        if left:
+            self._log("C", f"The guard killed the application, but {left} processes do not end")
+        self._inbox(GuardActed(deadline_ns))
+
+    def _replace(self) -> bool:
+        """Clean up after a guard that ended; start its successor unless we asked for the end."""
+        code = self._process.wait()
+        with self._lock:
+            self._channel.close()
+            if self._closing:
+                return False
+            self._spawn()
+        self._log("C", f"The guard ended with {code}: another one took over")
+        time.sleep(RESTART_SECONDS)  # Should they all end at once, let it cost little.
+        return True
+
+    def _relieve(self) -> None:
+        try:
+            pid = int(self._pid_file.read_text())
+            pidfd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return
+        try:
+            # The number may have gone to a stranger since.
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if PROGRAM.encode() in words and pid != os.getpid():
+                self._log("E", "A guard of an earlier process is still armed: it acts now")
+                signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+                select.select([pidfd], [], [], FORERUNNER_SECONDS)
+        except OSError:
+            pass  # It ended by itself.
+        finally:
+            os.close(pidfd)

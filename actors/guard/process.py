@@ -1,0 +1,240 @@
+"""The guard: at its deadline it takes the addresses from this node and ends the application.
+
+A process of its own, started as `python3 -S -E -I process.py CHANNEL CGROUP` with two inherited
+descriptors: a SOCK_SEQPACKET pair, and the directory of the application's control group. It uses
+the standard library alone and imports nothing of this project, so that nothing that stops or
+slows the module (a lock, a long computation, SIGSTOP, a crash) can keep it from acting.
+
+It hears `addresses A B …`, `arm NANOSECONDS` (boot clock) and `disarm`; it says `ready` and
+`acted NANOSECONDS LEFT`. When its parent ends, an armed guard stays until it has acted; SIGUSR1,
+from the module's next process, makes it act at once.
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+
+PACKET_BYTES_MAX = 65_536
+PACKETS_AT_ONCE_MAX = 64
+KILL_NS = 2_000_000_000
+NETLINK_TIMEOUT = struct.pack("ll", 1, 0)
+
+CLOCK_BOOTTIME = 7
+TIMER_CLOEXEC, TIMER_ABSOLUTE = 0o2000000, 1
+LOCK_CURRENT, LOCK_FUTURE, LOCK_ON_FAULT = 1, 2, 4
+PRIORITY = 50
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
+DONE, ERROR, DELADDR, GETADDR = 3, 2, 21, 22
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+HEADER, ADDRESS, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
+
+Found = tuple[int, int, int, bytes]  # Family, prefix length, interface index, address.
+
+
+class Addresses:
+    """The node's addresses, through a netlink socket that is opened while all is well."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, NETLINK_TIMEOUT)
+        self._sequence = 0
+
+    def remove(self, unwanted: frozenset[bytes]) -> None:
+        """Remove every address in `unwanted`, whatever interface carries it."""
+        for family, prefix, index, address in list(self._present()):
+            if address in unwanted:
+                body = ADDRESS.pack(family, prefix, 0, 0, index)
+                body += ATTRIBUTE.pack(ATTRIBUTE.size + len(address), IFA_LOCAL) + address
+                for _ in self._ask(DELADDR, ACK, body):
+                    pass
+
+    def _present(self) -> Iterator[Found]:
+        for body in self._ask(GETADDR, DUMP, ADDRESS.pack(0, 0, 0, 0, 0)):
+            family, prefix, _, _, index = ADDRESS.unpack_from(body)
+            found, at = {}, ADDRESS.size
+            while at + ATTRIBUTE.size <= len(body):
+                size, kind = ATTRIBUTE.unpack_from(body, at)
+                found[kind] = body[at + ATTRIBUTE.size : at + size]
+                at += max(4, (size + 3) & ~3)
+            address = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
+            if address:
+                yield family, prefix, index, address
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """Send one request; yield the bodies of the answers until the last one."""
+        self._sequence += 1
+        size = HEADER.size + len(body)
+        self._socket.send(HEADER.pack(size, kind, flags | REQUEST, self._sequence, 0) + body)
+        while True:
+            data, at = self._socket.recv(PACKET_BYTES_MAX), 0
+            while at + HEADER.size <= len(data):
+                size, kind, _, sequence, _ = HEADER.unpack_from(data, at)
+                if sequence == self._sequence:
+                    if kind in (DONE, ERROR):
+                        return
+                    yield data[at + HEADER.size : at + size]
+                at += max(HEADER.size, (size + 3) & ~3)
+
+
+class Application:
+    """The application's control group, of either version."""
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+
+    def freeze(self) -> None:
+        """Let no process of the application take another step."""
+        self._write("cgroup.freeze", b"1") or self._write("freezer.state", b"FROZEN")
+
+    def end(self) -> int:
+        """Freeze, then kill; return how many processes are left after the time limit."""
+        until = time.clock_gettime_ns(CLOCK_BOOTTIME) + KILL_NS
+        while True:
+            self.freeze()
+            if not self._write("cgroup.kill", b"1"):
+                for process in self.processes():
+                    with contextlib.suppress(OSError):
+                        os.kill(process, signal.SIGKILL)
+            # Thawed, the dead can go, and scripts can run here again.
+            self._write("cgroup.freeze", b"0") or self._write("freezer.state", b"THAWED")
+            left = self.processes()
+            if not left or time.clock_gettime_ns(CLOCK_BOOTTIME) > until:
+                return len(left)
+            time.sleep(0.001)
+
+    def processes(self) -> list[int]:
+        """Return the processes of the group and those below it."""
+        found = []
+        for folder, _, _ in os.walk(f"/proc/self/fd/{self._directory}/"):
+            with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs") as file:
+                found += [int(word) for word in file.read().split()]
+        return [process for process in found if process]  # 0: of a foreign pid namespace.
+
+    def _write(self, name: str, value: bytes) -> bool:
+        try:
+            file = os.open(name, os.O_WRONLY, dir_fd=self._directory)
+        except OSError:
+            return False
+        try:
+            os.write(file, value)
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+
+class Guard:
+    """Waits for orders and for the deadline; uses no time otherwise."""
+
+    def __init__(self, channel: socket.socket, directory: int) -> None:
+        self._channel = channel
+        self._channel.setblocking(False)
+        self._application = Application(directory)
+        self._addresses = Addresses()
+        self._unwanted: frozenset[bytes] = frozenset()
+        self._deadline = 0
+        self._orphan = False
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._timer = self._libc.timerfd_create(CLOCK_BOOTTIME, TIMER_CLOEXEC)
+
+    def harden(self) -> None:
+        """Take what the system grants: memory that stays, real time, no death for memory."""
+        self._libc.mlockall(LOCK_CURRENT | LOCK_FUTURE | LOCK_ON_FAULT)
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("-1000")
+        # Walk the paths of the deadline once: their pages are in memory from now on.
+        with contextlib.suppress(OSError):
+            self._addresses.remove(frozenset())
+        self._application.processes()
+        self._arm(0)
+        self._say("ready")
+
+    def run(self) -> None:
+        """Serve until the parent is gone and no deadline is left."""
+        while self._deadline or not self._orphan:
+            channel = [] if self._orphan else [self._channel]
+            select.select([self._timer, *channel], [], [])
+            # Orders first: one that came in before the deadline may have moved it.
+            for _ in range(PACKETS_AT_ONCE_MAX):
+                if self._orphan or not self._hear():
+                    break
+            if self._deadline and time.clock_gettime_ns(CLOCK_BOOTTIME) >= self._deadline:
+                self._act()
+
+    def _hear(self) -> bool:
+        """Take one order; False: there is none."""
+        try:
+            packet = self._channel.recv(PACKET_BYTES_MAX)
+        except BlockingIOError:
+            return False
+        except OSError:
+            packet = b""
+        words = packet.decode().split()
+        if not words:
+            self._orphan = True
+        elif words[0] == "addresses":
+            self._unwanted = frozenset(packed(word) for word in words[1:])
+        elif words[0] == "arm":
+            self._arm(int(words[1]))
+        elif words[0] == "disarm":
+            self._arm(0)
+        return True
+
+    def hurry(self, *_: object) -> None:
+        """Let a deadline that is set have come; a signal handler."""
+        if self._deadline:
+            self._arm(1)
+
+    def _arm(self, deadline: int) -> None:
+        self._deadline = deadline
+        seconds, rest = divmod(deadline, 1_000_000_000)
+        times = (ctypes.c_long * 4)(0, 0, seconds, rest)  # No repetition; zero: no alarm.
+        self._libc.timerfd_settime(self._timer, TIMER_ABSOLUTE, times, None)
+
+    def _act(self) -> None:
+        deadline = self._deadline
+        self._application.freeze()  # At once; netlink may have to wait for others.
+        try:
+            self._addresses.remove(self._unwanted)
+        except (OSError, struct.error):
+            pass  # Whatever keeps the addresses, the application behind them ends.
+        finally:
+            left = self._application.end()
+        self._arm(0)
+        self._say(f"acted {deadline} {left}")
+
+    def _say(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # Nobody listens, or not now: acting is what counts.
+            self._channel.send(text.encode())
+
+
+def packed(address: str) -> bytes:
+    """Return the bytes of an IPv4 or IPv6 address."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+
+
+def main() -> None:
+    """Run the guard on the descriptors given as arguments."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    os.chdir("/")
+    guard = Guard(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    signal.signal(signal.SIGUSR1, guard.hurry)
+    guard.harden()
+    guard.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.cgroup import Cgroup, mounted
+from mirrorfarm.actors.effects import GuardOrder
+from mirrorfarm.actors.events import GuardActed
+from mirrorfarm.actors.guard.client import GuardClient
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.paths import Paths
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups need root")
+
+FAR = 3_600 * SECOND_NS
+RSS_KIB_MAX = 12 * 1_024
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.effects import GuardOrder
+from mirrorfarm.actors.guard.client import GuardClient
+from mirrorfarm.paths import Paths
+scope, root, lease_ns = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+cgroup = Cgroup(scope)
+cgroup.create()
+guard = GuardClient("db", Paths(root), cgroup, addresses=("198.18.7.1", "2001:db8:7::1"),
+                    inbox=lambda event: None, log=lambda *words: None)
+guard.start()
+guard.order(GuardOrder(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + lease_ns))
+print(guard.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def now() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return bool(condition())
+
+
+def ended(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return True
+
+
+@dataclass
+class Bench:
+    paths: Paths
+    cgroup: Cgroup
+    inbox: "queue.Queue[Any]" = field(default_factory=queue.Queue)
+    logged: list[str] = field(default_factory=list)
+    applications: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def client(self) -> GuardClient:
+        return GuardClient(
+            "db",
+            self.paths,
+            self.cgroup,
+            addresses=("198.18.7.1",),
+            inbox=self.inbox.put,
+            log=lambda _, text: self.logged.append(text),
+        )
+
+    def application(self) -> subprocess.Popen[bytes]:
+        application = subprocess.Popen(["/bin/sleep", "60"])
+        self.applications.append(application)
+        self.cgroup.add(application.pid)
+        return application
+
+
+@pytest.fixture(params=[2, 1])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    hierarchy = next(mounted(request.param), None)
+    if hierarchy is None:
+        pytest.skip(f"no control groups of version {request.param} here")
+    cgroup = Cgroup(f"test-{uuid.uuid4().hex[:12]}", hierarchy)
+    cgroup.create()
+    made = Bench(Paths(tmp_path), cgroup)
+    yield made
+    assert cgroup.kill() == []
+    for application in made.applications:
+        application.wait()
+    cgroup.remove()
+
+
+@pytest.fixture
+def guard(bench: Bench) -> Iterator[GuardClient]:
+    client = bench.client()
+    client.start()
+    yield client
+    client.close()
+
+
+def test_application_dies_at_the_deadline_and_the_guard_says_so(
+    bench: Bench, guard: GuardClient
+) -> None:
+    application = bench.application()
+    deadline = now() + 50 * MILLISECOND_NS
+    guard.order(GuardOrder(deadline))
+    assert bench.inbox.get(timeout=20) == GuardActed(deadline)
+    assert now() >= deadline
+    assert application.wait() == -signal.SIGKILL
+
+
+def test_moved_deadline_is_the_one_that_counts(bench: Bench, guard: GuardClient) -> None:
+    application = bench.application()
+    guard.order(GuardOrder(now() + 300 * MILLISECOND_NS))
+    guard.order(GuardOrder(now() + FAR))
+    time.sleep(0.4)
+    assert application.poll() is None
+    guard.order(GuardOrder(1))
+    assert bench.inbox.get(timeout=20) == GuardActed(1)
+
+
+def test_disarmed_guard_spares_the_application(bench: Bench, guard: GuardClient) -> None:
+    application = bench.application()
+    guard.order(GuardOrder(now() + 300 * MILLISECOND_NS))
+    guard.order(GuardOrder(0))
+    time.sleep(0.4)
+    assert application.poll() is None
+    assert bench.inbox.empty()
+
+
+def test_scripts_can_run_again_after_the_guard_acted(bench: Bench, guard: GuardClient) -> None:
+    bench.application()
+    guard.order(GuardOrder(1))
+    bench.inbox.get(timeout=20)
+    again = subprocess.Popen(["/bin/sleep", "0"])
+    bench.cgroup.add(again.pid)
+    assert again.wait(timeout=20) == 0
+
+
+def test_guard_that_dies_is_replaced_and_the_new_one_knows_the_deadline(
+    bench: Bench, guard: GuardClient
+) -> None:
+    application = bench.application()
+    first, deadline = guard.pid, now() + SECOND_NS
+    guard.order(GuardOrder(deadline))
+    os.kill(first, signal.SIGKILL)
+    assert bench.inbox.get(timeout=20) == GuardActed(deadline)
+    assert guard.pid != first
+    assert application.wait() == -signal.SIGKILL
+    assert any("another one took over" in line for line in bench.logged)
+
+
+def test_closed_guard_ends_and_spares_the_application(bench: Bench) -> None:
+    application = bench.application()
+    client = bench.client()
+    client.start()
+    client.order(GuardOrder(now() + FAR))
+    client.close()
+    assert ended(client.pid)
+    assert application.poll() is None
+
+
+def test_guard_is_small_and_ignores_requests_to_end(guard: GuardClient) -> None:
+    status = Path(f"/proc/{guard.pid}/status")
+    assert eventually(lambda: "VmLck:\t       0 kB" not in status.read_text())
+    os.kill(guard.pid, signal.SIGTERM)
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    assert int(fields["VmRSS"].split()[0]) <= RSS_KIB_MAX
+    assert not ended(guard.pid)
+
+
+def parent(bench: Bench, lease_ns: int, *prefix: str) -> "subprocess.Popen[str]":
+    words = [bench.cgroup.scope, str(bench.paths.root), str(lease_ns)]
+    return subprocess.Popen(
+        [*prefix, sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_new_module_process_has_the_armed_guard_of_the_old_one_act_at_once(bench: Bench) -> None:
+    if not (bench.cgroup.path / "cgroup.kill").exists():
+        pytest.skip("one version is enough: the parent takes the preferred one")
+    with parent(bench, FAR) as old:
+        assert old.stdout is not None
+        orphan = int(old.stdout.readline())
+        application = bench.application()
+        old.kill()
+    assert not ended(orphan)
+    client = bench.client()
+    client.start()
+    assert application.wait(timeout=20) == -signal.SIGKILL
+    assert eventually(lambda: ended(orphan))
+    assert bench.application().poll() is None
+    client.close()
+
+
+def addresses(namespace: str) -> set[str]:
+    shown = subprocess.run(
+        ["ip", "-n", namespace, "-j", "address", "show", "dev", "side0"],
+        check=True,
+        capture_output=True,
+    )
+    return {info["local"] for link in json.loads(shown.stdout) for info in link["addr_info"]}
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"guard-{uuid.uuid4().hex[:8]}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        for words in (
+            "link add side0 type veth peer name side1",
+            "link set side0 up",
+            "link set side1 up",
+            "address add 198.18.7.2/24 dev side0",
+            "address add 198.18.7.1/24 dev side0",
+            "address add 2001:db8:7::1/64 dev side0 nodad",
+        ):
+            subprocess.run(["ip", "-n", name, *words.split()], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("blow", [signal.SIGSTOP, signal.SIGKILL])
+def test_stopped_or_killed_module_loses_addresses_and_application(
+    bench: Bench, namespace: str, blow: signal.Signals
+) -> None:
+    if not (bench.cgroup.path / "cgroup.kill").exists():
+        pytest.skip("one version is enough: the parent takes the preferred one")
+    with parent(bench, SECOND_NS, "ip", "netns", "exec", namespace) as module:
+        assert module.stdout is not None
+        guard = int(module.stdout.readline())
+        application = bench.application()
+        module.send_signal(blow)
+        assert {"198.18.7.1", "2001:db8:7::1"} <= addresses(namespace)
+        assert application.wait(timeout=20) == -signal.SIGKILL
+        assert eventually(lambda: not {"198.18.7.1", "2001:db8:7::1"} & addresses(namespace))
+        assert "198.18.7.2" in addresses(namespace)
+        module.kill()
+    assert eventually(lambda: ended(guard))
+    assert bench.cgroup.processes() == []
