@@ -127,6 +127,7 @@ class SyncOffer(Message, frozen=True):
     gen_cur: str
     gen_base: str
     gen_hist: tuple[str, ...]
+    ver: int = 0  # Version of the register when this was offered: older ones say nothing of it.
 
 
 class SyncAccepted(Message, frozen=True):

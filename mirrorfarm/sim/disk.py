@@ -58,6 +58,8 @@ class SimPlane:
         if wish.role != "lead":
             self.waiting.clear()
             self.up = False
+            if before.role == "follow" and (wish.term, wish.sid) != (before.term, before.sid):
+                self.stream(("BROKEN", before.term, before.sid, "the target ended it"))
             if wish.role == "off" and not wish.clean:
                 self.map_base = ""
             return

@@ -49,6 +49,7 @@ class SimNode:
     frozen_until: int = 0
     application: bool = False
     guard_ns: int = 0
+    disk_ns: int = 0
     boot: int = 1
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
@@ -258,7 +259,8 @@ class World:
                 self._soon(node.name, actor, event, max(0, at_ns - self.now))
             case fx.Store(record):
                 delay = self.random.randint(200, 3_000) * MICROSECOND_NS
-                self.at(self.now + delay, lambda: self._stored(node, record))
+                node.disk_ns = max(self.now + delay, node.disk_ns)  # One after the other.
+                self.at(node.disk_ns, lambda: self._stored(node, record))
             case fx.Log(_, text):
                 self.story.append(f"{self.now // 1000} {node.name} > {text}")
             case _:
@@ -303,7 +305,7 @@ class World:
                         self._soon(to.node, to.actor, ev.Received(source, message), delay)
                 case fx.RegisterStore():
                     self.monitors.installed(self, effect.register)
-                    stored = ev.RegisterStored(effect.cluster, effect.module, effect.counter)
+                    stored = ev.RegisterStored(effect.counter)
                     self.at(self.now + MILLISECOND_NS, lambda e=stored: self._feed_witness(e))  # type: ignore[misc]
                 case _:
                     pass

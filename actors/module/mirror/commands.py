@@ -100,7 +100,7 @@ def start(s: State, now: int) -> None:
     s.arbiter.known, s.arbiter.retry_ns = False, 0
     s.target = Target()
     store(s, "", wanted=True)
-    procedure.begin(s, now, "scripts STOP-WAIT", "then started")
+    procedure.begin(s, now, "scripts STOP->WAIT", "then started")
 
 
 @procedure.continuation
@@ -119,7 +119,7 @@ def stop(s: State, now: int, why: str) -> None:
     s.stopping_for = why
     if why == "stop":
         store(s, "", wanted=False)
-    finish = ("scripts WAIT-STOP", "kill", "then ended")
+    finish = ("scripts WAIT->STOP", "kill", "then ended")
     if s.phase in LEADERS:
         become_leaving(s, now)
         handover = ("handover",) if leading.may_hand_over(s) and s.module.failover else ()
@@ -172,29 +172,24 @@ def force_stop(s: State, now: int) -> None:
     if s.phase is not Phase.STOPPING:
         become(s, Phase.STOPPING, now, "")
     procedure.begin(
-        s, now, "watch", "kill", "vip down", "plane abort", "scripts WAIT-STOP", "kill",
+        s, now, "watch", "kill", "vip down", "plane abort", "scripts WAIT->STOP", "kill",
         "then ended",
     )  # fmt: skip
 
 
 def restart(s: State, now: int) -> None:
     """Run the stop and the start scripts; the role stays."""
-    came_from = "leading" if s.phase is Phase.LEADING else "following"
-    watch = "watch prim both" if came_from == "leading" else "watch second both"
+    if s.phase is Phase.FOLLOWING:
+        procedure.run_side_scripts(s, "restart SECOND")
+        return
     become(s, Phase.RESTARTING, now, "")
-    procedure.begin(s, now, "watch", "scripts restart", watch, f"then restarted_{came_from}")
+    procedure.begin(s, now, "watch", "scripts restart", "watch prim both", "then restarted")
 
 
 @procedure.continuation
-def restarted_leading(s: State, now: int) -> None:
+def restarted(s: State, now: int) -> None:
     """The application runs again."""
     become(s, Phase.LEADING, now, "")
-
-
-@procedure.continuation
-def restarted_following(s: State, now: int) -> None:
-    """The secondary's scripts ran again."""
-    become(s, Phase.FOLLOWING, now, "")
 
 
 def swap(s: State, now: int, who: str) -> str:
@@ -339,7 +334,7 @@ def _loops_too_often(s: State, now: int) -> bool:
 
 def poll_answers(s: State, now: int) -> None:
     """Give the final answers that can be given now."""
-    if s.steps or s.step or s.phase not in STABLE:
+    if s.steps or s.step or s.side_run or s.side_scripts or s.phase not in STABLE:
         return
     still: list[Pending] = []
     for pending in s.pending:

@@ -10,7 +10,9 @@ from mirrorfarm.actors.module.mirror.orders import (
     become,
     explain,
     fact,
+    new_generation,
     next_run,
+    remember,
     send_peer,
     store,
     tell,
@@ -18,7 +20,7 @@ from mirrorfarm.actors.module.mirror.orders import (
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, Phase
 from mirrorfarm.actors.module.mirror.procedure import run_side_scripts
 from mirrorfarm.actors.module.mirror.state import State, Target
-from mirrorfarm.limits import GENERATION_HISTORY_MAX
+from mirrorfarm.limits import GENERATION_HISTORY_MAX, MILLISECOND_NS
 from mirrorfarm.transport.messages import (
     CopyComplete,
     Leave,
@@ -27,6 +29,8 @@ from mirrorfarm.transport.messages import (
     SyncOffer,
     SyncRefused,
 )
+
+SYNCED_AGAIN_NS = 500 * MILLISECOND_NS
 
 
 def on_offer(s: State, offer: SyncOffer, now: int) -> None:
@@ -56,6 +60,7 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         offer.gen_cur,
         offer.gen_base,
         offer.gen_hist,
+        offer.ver,
         "beginning",
     )
     s.plane_off = ""
@@ -72,7 +77,7 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         become(s, Phase.SYNCING, now, "")
         fact(s, now, f"{s.settings.peer} resynchronises this node: {offer.plan}")
     if not s.scripts_as:
-        run_side_scripts(s, "WAIT-SECOND")
+        run_side_scripts(s, "WAIT->SECOND")
     elif s.scripts_as == "swapped":
         run_side_scripts(s, "swap-in")
     explain(s, f"data are being copied from {s.settings.peer}", "the end of the copy")
@@ -107,41 +112,71 @@ def on_copy_complete(s: State, message: CopyComplete) -> None:
 
 
 def _end_copy(s: State) -> None:
+    """Declare the data consistent, under a generation of their own.
+
+    The source's generation is taken over only as a member of the in-sync set (`_join`): until
+    then the source answers its application without this node, and equal generations must mean
+    equal data.
+    """
     target = s.target
     target.step = "ending"
-    history = (target.gen_base, *target.gen_hist)
-    known = tuple(dict.fromkeys(g for g in history if g))[:GENERATION_HISTORY_MAX]
+    gen = s.record.gen_cur if target.plan == "none" else new_generation(s)
+    history = (target.gen_cur, target.gen_base, *target.gen_hist)
     store(
         s,
         "copied",
         cons=True,
         was="second",
+        gen_cur=gen,
+        gen_base=target.gen_base,
+        gen_hist=_known(history),
+    )
+
+
+def _join(s: State, now: int) -> None:
+    """The register counts this node in: its data are those of the source's generation."""
+    target = s.target
+    become(s, Phase.FOLLOWING, now, "")
+    s.leading.full_wanted = False
+    fact(s, now, "this node is up to date and in the in-sync set")
+    store(
+        s,
+        "",
+        was="second",
         gen_cur=target.gen_cur,
         gen_base=target.gen_base,
-        gen_hist=known,
+        gen_hist=_known((target.gen_base, *target.gen_hist)),
+        **remember(s),
     )
+
+
+def _known(generations: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(g for g in generations if g))[:GENERATION_HISTORY_MAX]
 
 
 def on_copy_stored(s: State) -> None:
     """The record says that this node has everything: tell the primary."""
     if s.target.step == "ending":
         s.target.step = "done"
-        send_peer(s, Synced(s.target.term, s.target.sid))
 
 
 def _poll_syncing(s: State, now: int) -> None:
     register = s.arbiter.register
     done = s.target.step == "done"
-    if done and register and register.term == s.target.term and s.self_in_isr:
-        become(s, Phase.FOLLOWING, now, "")
-        s.leading.full_wanted = False
-        fact(s, now, "this node is up to date and in the in-sync set")
+    current = register and register.term == s.target.term and register.ver >= s.target.ver
+    if done and current and s.self_in_isr:
+        _join(s, now)
         return
     about = s.peer.about
-    if done and not s.peer.silent and about.role == "PRIM":
-        ask_read(s, now)  # The news of the growth may have been lost.
+    if done and now - s.target.told_ns >= SYNCED_AGAIN_NS:
+        s.target.told_ns = now
+        send_peer(s, Synced(s.target.term, s.target.sid))
+        if not s.peer.silent and about.role == "PRIM":
+            ask_read(s, now)  # The news of the growth may have been lost.
     gone = s.peer.silent or s.peer.left or about.role not in {"PRIM", "ALONE"}
-    if gone and s.target.step in {"", "copying", "done"} and about.phase != "taking":
+    # An offer can be here before the heartbeat that announces its sender's role.
+    patience_over = now - s.since_ns >= s.module.timing.detection_ns
+    if gone and patience_over and s.target.step in {"", "copying", "done"} and about.phase != "taking":
         fact(s, now, f"{s.settings.peer} is no primary any more: the resynchronisation ends")
         give_up(s, now)
 
@@ -150,7 +185,7 @@ def give_up(s: State, now: int) -> None:
     """Leave the secondary's role without a primary to follow."""
     s.target = Target()
     if s.scripts_as == "second":
-        run_side_scripts(s, "SECOND-WAIT")
+        run_side_scripts(s, "SECOND->WAIT")
     s.arbiter.known = False
     become(s, Phase.WAITING, now, "")
 

@@ -190,6 +190,13 @@ def _take_peer_in(s: State, now: int) -> None:
                 lose(s, now, "it did not take the offer")
             elif now - leading.offered_ns >= OFFER_AGAIN_NS:
                 _send_offer(s, now)
+        case Session.OPENING:
+            if now - leading.since_ns > 2 * s.module.timing.replication_timeout_ns:
+                lose(s, now, "its data plane did not answer")
+        case Session.COPYING:
+            patience_over = now - leading.since_ns > s.module.timing.detection_ns
+            if patience_over and not peer.silent and peer.about.role in {"STOP", "WAIT"}:
+                lose(s, now, f"it is in {peer.about.role}")
         case Session.SYNCED:
             _grow(s, now)
         case _:
@@ -260,7 +267,11 @@ def _offer(s: State, now: int) -> None:
 def _send_offer(s: State, now: int) -> None:
     s.leading.offered_ns = now
     r = s.record
-    offer = SyncOffer(r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist)
+    register = s.arbiter.register
+    ver = register.ver if register else 0
+    offer = SyncOffer(
+        r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist, ver
+    )
     send_peer(s, offer)
 
 

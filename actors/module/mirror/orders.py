@@ -62,7 +62,8 @@ def store(s: State, then: str, **changes: object) -> int:
         node=s.settings.node,
         counter=s.record.counter + 1,
         inc=s.settings.incarnation,
-        os_boot=s.settings.os_boot,
+        # The boot in which `was` became true: a crash is noticed however often we start again.
+        os_boot=s.settings.os_boot if "was" in changes else s.record.os_boot,
         ack_mode=s.module.replication.ack_mode,
         **changes,
     )

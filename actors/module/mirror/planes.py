@@ -33,7 +33,7 @@ def wanted(s: State) -> msg.PlaneWish:
             map_base=base,
             map_new=bool(base) and s.record.was != "alone",
         )
-    follows = s.phase in FOLLOWERS or s.phase in {Phase.ASKING, Phase.RESTARTING}
+    follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
     if follows and s.target.step not in {"", "beginning"}:
         return msg.PlaneWish(
             number, "follow", term=s.target.term, sid=s.target.sid, peer=s.settings.peer

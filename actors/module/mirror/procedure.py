@@ -91,13 +91,13 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     """Order the scripts of `kind`; `take`, `stop` and `restart` depend on the present role."""
     role = role_of(s)
     if kind == "take":
-        kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}-{role}"
+        kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}->{role}"
     elif kind == "stop":
         # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
-        kind = f"{'ALONE' if role == 'WAIT' else role}-WAIT"
+        kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
     elif kind == "restart":
-        kind = f"{role}-{role}"
-    steps = sequence("PRIM-SECOND" if kind in {"swap-out", "swap-in"} else kind)
+        kind = f"restart {role}"
+    steps = sequence("PRIM->SECOND" if kind in {"swap-out", "swap-in"} else kind)
     if kind == "swap-out":
         steps = tuple(step for step in steps if step.name.startswith("stop"))
     elif kind == "swap-in":
@@ -111,18 +111,18 @@ def _words(s: State, kind: str) -> tuple[str, str, str]:
     """Return the arguments of every script: state left, state entered, action."""
     if kind in {"swap-out", "swap-in"}:
         return "PRIM", "SECOND", "swap"
-    state, next_state = kind.split("-")
-    if state == next_state:
-        return state, next_state, "restart"
+    if kind.startswith("restart "):
+        return kind.split()[1], kind.split()[1], "restart"
+    state, next_state = kind.split("->")
     if next_state == "STOP" or (next_state == "WAIT" and state != "STOP"):
         again = s.stopping_for in {"stopstart", "fail"} or not s.stopping_for
         return state, next_state, "stopstart" if again else "stop"
-    return state, next_state, "swap" if kind == "SECOND-PRIM" else "start"
+    return state, next_state, "swap" if kind == "SECOND->PRIM" else "start"
 
 
 def _scripts_after(kind: str, before: str) -> str:
     """Return which role's start scripts have run when `kind` is over: "" prim second swapped."""
-    state, _, next_state = kind.partition("-")
+    state, _, next_state = kind.partition("->")
     if kind == "swap-out":
         return "swapped"
     if kind == "swap-in" or (next_state == "SECOND" and state == "WAIT"):

@@ -98,7 +98,9 @@ class Target:
     gen_cur: str = ""
     gen_base: str = ""
     gen_hist: tuple[str, ...] = ()
+    ver: int = 0
     step: str = ""  # "" beginning preparing copying ending done
+    told_ns: int = 0  # When Synced was last sent.
 
 
 @dataclass(slots=True)

@@ -240,8 +240,9 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.leading = Leading(
         exact=exact, full_wanted=s.leading.full_wanted, since_ns=now, session=Session.NONE
     )
-    alone = register.isr == (s.settings.node,) and s.record.was == "alone"
-    s.lone = False
+    # Lone writes were made since the peer left exactly if the generation was branched since.
+    alone = register.isr == (s.settings.node,) and register.gen == s.record.gen_base != ""
+    s.lone = alone
     s.plane_off = ""
     s.plane.held = False
     s.force = ""

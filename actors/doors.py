@@ -1,0 +1,146 @@
+"""The doors of a module's process: each effect goes to the one door that performs it."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.arbiter.ping_door import PingDoor
+from mirrorfarm.actors.checker.processes import ProcessWatcher
+from mirrorfarm.actors.guard.client import GuardClient
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.actors.scripts.runner import ScriptRunner
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.slots import SlotStore
+from mirrorfarm.actors.supervisor import Supervisor
+from mirrorfarm.actors.timers import Timers, boot_clock_ns
+from mirrorfarm.actors.vip.door import VipDoor
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.trace import TraceWriter
+
+Send = Callable[[Address, str, ANY_MESSAGE, str], None]
+LogLine = Callable[[str, str, str], None]  # level, origin, text
+
+
+class Recorder:
+    """Makes records durable in their order, on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def store(self, write: Callable[[], None], counter: int, stored: Any, inbox: Inbox) -> None:
+        """Call `write`; then give `stored`, or StoreFailed, to `inbox`."""
+
+        def work() -> None:
+            try:
+                write()
+            except OSError as error:
+                text = error.strerror or str(error)
+                inbox(ev.StoreFailed(counter, error.errno or 0, text))
+            else:
+                inbox(stored)
+
+        self._queue.put(work)
+
+    def close(self) -> None:
+        """Finish what was ordered."""
+        self._queue.put(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            work()
+
+
+@dataclass(slots=True)
+class ModuleDoors:
+    """Everything that the cores of one module's process can reach."""
+
+    supervisor: Supervisor
+    send: Send
+    log: LogLine
+    timers: Timers
+    recorder: Recorder
+    records: SlotStore[NodeRecord]
+    trace: TraceWriter
+    scripts: ScriptRunner
+    vip: VipDoor
+    processes: ProcessWatcher
+    guard: GuardClient
+    ping: PingDoor
+    registers: Callable[[fx.RegisterStore], None]
+
+    def now(self) -> int:
+        """Return the boot clock."""
+        return boot_clock_ns()
+
+    def record(self, actor: str, now: int, event: Any, effects: list[fx.ANY_EFFECT]) -> None:
+        """Write one step to the trace."""
+        self.trace.step(actor, now, event, effects)
+
+    def failed(self, actor: str, error: BaseException) -> None:
+        """A core broke."""
+        self.supervisor.failed(actor, error)
+
+    def perform(self, actor: str, effect: fx.ANY_EFFECT, inbox: Inbox) -> None:
+        """Give the effect to its door; no door blocks this thread for long."""
+        match effect:
+            case fx.Send(to, message, network):
+                self.send(to, actor, message, network)
+            case fx.Tell(target, event):
+                self.supervisor.tell(target, event)
+            case fx.Later(at_ns, event):
+                self.timers.later(at_ns, event, inbox)
+            case fx.Store(record):
+                self.recorder.store(
+                    lambda: self.records.write(record, record.counter),
+                    record.counter,
+                    ev.Stored(record.counter),
+                    inbox,
+                )
+            case fx.RegisterStore():
+                self.recorder.store(
+                    lambda: self.registers(effect),
+                    effect.counter,
+                    ev.RegisterStored(effect.counter),
+                    inbox,
+                )
+            case fx.Log(level, text):
+                self.log(level, actor, text)
+            case fx.Publish(resource, value):
+                self.supervisor.tell("mirror", ev.ResourceChanged(resource, value))
+            case _:
+                self._perform_outside(effect, inbox)
+
+    def _perform_outside(self, effect: Any, inbox: Inbox) -> None:
+        match effect:
+            case fx.StartScript():
+                self.scripts.start(effect, inbox)
+            case fx.EndScript():
+                self.scripts.end(effect)
+            case fx.KillScripts():
+                self.scripts.kill(effect, inbox)
+            case fx.AddressProbe(run):
+                self.vip.probe(run, inbox)
+            case fx.AddressAdd(run):
+                self.vip.add(run, inbox)
+            case fx.AddressAnnounce():
+                self.vip.announce()
+            case fx.AddressRemove(run):
+                self.vip.remove(run, inbox)
+            case fx.Watch():
+                self.processes.watch(effect, inbox)
+            case fx.GuardOrder(deadline_ns):
+                self.guard.order(deadline_ns)
+            case fx.PingProbe():
+                self.ping.probe(effect, inbox)
+            case fx.PlaneOrder():
+                raise AssertionError("the data plane has a process of its own")
+            case _:
+                assert_never(effect)

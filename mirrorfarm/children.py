@@ -1,0 +1,204 @@
+"""The processes of a node: started, watched, started again; found again by a new agent.
+
+A child holds a lock on its own file for as long as it lives and writes its process id into it.
+An agent that was killed and started again finds its children by these files, and watches them
+instead of starting a second one.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+
+RESTART_NS = 200 * MILLISECOND_NS
+RESTART_MAX_NS = 10 * SECOND_NS
+HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
+Log = Callable[[str], None]
+
+
+def hold_lock(path: Path) -> int:
+    """Take the lock of this process, write the process id into it; return the descriptor.
+
+    Raises BlockingIOError when another process has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def lock_holder(path: Path) -> int:
+    """Return the process id of whoever holds the lock; 0: nobody."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        text = os.pread(descriptor, 32, 0).strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+@dataclass(slots=True)
+class Child:
+    """One process that shall run."""
+
+    name: str
+    words: tuple[str, ...]
+    lock: Path
+    pid: int = 0
+    pidfd: int = -1
+    process: subprocess.Popen[bytes] | None = None
+    started_ns: int = 0
+    delay_ns: int = RESTART_NS
+    due_ns: int = 0  # When to start it; 0: it runs.
+    starts: int = 0
+    wanted: bool = True
+
+
+@dataclass(slots=True)
+class Children:
+    """Keeps children alive; one thread, woken by their ends and by `rouse`."""
+
+    log: Log
+    children: dict[str, Child] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _pipe: tuple[int, int] = field(default_factory=os.pipe)
+    _ends: bool = False
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread = threading.Thread(target=self._run, name="children", daemon=True)
+        self._thread.start()
+
+    def want(self, name: str, words: tuple[str, ...], lock: Path) -> None:
+        """Have a child run from now on."""
+        with self._lock:
+            if name not in self.children:
+                self.children[name] = Child(name, words, lock, due_ns=time.monotonic_ns())
+        self._rouse()
+
+    def unwant(self, name: str, timeout_seconds: float = 20) -> None:
+        """End a child and forget it; SIGTERM first, then SIGKILL."""
+        with self._lock:
+            child = self.children.get(name)
+            if child is None:
+                return
+            child.wanted = False
+            pid, pidfd = child.pid, child.pidfd
+        if pid and pidfd >= 0:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError, OSError):
+                    signal.pidfd_send_signal(pidfd, number)
+                deadline = time.monotonic() + timeout_seconds
+                while time.monotonic() < deadline and child.pid == pid:
+                    time.sleep(0.02)
+                if child.pid != pid:
+                    break
+        with self._lock:
+            self.children.pop(name, None)
+        self._rouse()
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of all children that run."""
+        with self._lock:
+            return {name: child.pid for name, child in self.children.items() if child.pid}
+
+    def close(self) -> None:
+        """End every child, then the thread."""
+        for name in reversed(list(self.children)):
+            self.unwant(name)
+        self._ends = True
+        self._rouse()
+        if self._thread:
+            self._thread.join(timeout=2)
+
+    def _rouse(self) -> None:
+        os.write(self._pipe[1], b".")
+
+    def _run(self) -> None:
+        poller = select.poll()
+        while not self._ends:
+            with self._lock:
+                self._start_due()
+                by_fd = {c.pidfd: c for c in self.children.values() if c.pidfd >= 0}
+                due = [c.due_ns for c in self.children.values() if c.due_ns]
+            poller = select.poll()
+            poller.register(self._pipe[0], select.POLLIN)
+            for descriptor in by_fd:
+                poller.register(descriptor, select.POLLIN)
+            wait = max(0, min(due) - time.monotonic_ns()) if due else None
+            ready = poller.poll(None if wait is None else wait // MILLISECOND_NS + 1)
+            for descriptor, _ in ready:
+                if descriptor == self._pipe[0]:
+                    os.read(self._pipe[0], 4096)
+                else:
+                    with self._lock:
+                        self._ended(by_fd[descriptor])
+
+    def _start_due(self) -> None:
+        now = time.monotonic_ns()
+        for child in self.children.values():
+            if child.wanted and child.due_ns and child.due_ns <= now:
+                child.due_ns = 0
+                pid = lock_holder(child.lock)
+                if pid and self._adopt(child, pid):
+                    self.log(f"{child.name}: runs already as process {pid}")
+                else:
+                    self._spawn(child)
+
+    def _adopt(self, child: Child, pid: int) -> bool:
+        try:
+            child.pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        child.pid, child.started_ns = pid, time.monotonic_ns()
+        return True
+
+    def _spawn(self, child: Child) -> None:
+        child.starts += 1
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", *child.words],
+            stdin=subprocess.DEVNULL,
+            close_fds=True,
+            start_new_session=True,
+            cwd="/",
+        )
+        child.pid, child.started_ns = child.process.pid, time.monotonic_ns()
+        child.pidfd = os.pidfd_open(child.pid)
+        self.log(f"{child.name}: started as process {child.pid}")
+
+    def _ended(self, child: Child) -> None:
+        code: int | None = None
+        if child.process is not None:
+            code = child.process.wait()
+        os.close(child.pidfd)
+        lived_ns = time.monotonic_ns() - child.started_ns
+        self.log(f"{child.name}: process {child.pid} ended ({code})")
+        child.pid, child.pidfd, child.process = 0, -1, None
+        if lived_ns > HEALTHY_NS:
+            child.delay_ns = RESTART_NS
+        if child.wanted:
+            child.due_ns = time.monotonic_ns() + child.delay_ns
+            child.delay_ns = min(RESTART_MAX_NS, child.delay_ns * 2)

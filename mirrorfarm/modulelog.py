@@ -1,0 +1,87 @@
+"""The log of a module: JSON lines with a number, bounded in size, readable while it is written."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+BYTES_MAX = 4 * 1_048_576  # Then the file becomes log.jsonl.1 and a new one begins.
+LINES_ANSWERED_MAX = 500
+TEXT_CHARACTERS_MAX = 2_000
+
+
+class ModuleLog:
+    """Appends lines; one writer, any number of readers."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        self._path = folder / "log.jsonl"
+        self._lock = threading.Lock()
+        self._number = _last_number(self._path) or _last_number(_older(self._path))
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def write(self, level: str, origin: str, text: str) -> None:
+        """Append one line. Levels: C critical, E event, U user, S script, I and D verbose."""
+        with self._lock:
+            self._number += 1
+            line = {
+                "n": self._number,
+                "t": round(time.time(), 3),
+                "level": level,
+                "origin": origin,
+                "text": text[:TEXT_CHARACTERS_MAX],
+            }
+            try:
+                self._file.write(json.dumps(line) + "\n")
+                if self._file.tell() > BYTES_MAX:
+                    self._file.close()
+                    self._path.replace(_older(self._path))
+                    self._file = self._path.open("a", encoding="utf-8", buffering=1)
+            except OSError:
+                pass  # A full disk must not stop the module; the trace and `why` still work.
+
+
+def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:
+    """Return up to `count` lines numbered above `after`, and the number to continue from.
+
+    A negative `after` asks for the last `-after` lines.
+    """
+    count = max(1, min(count, LINES_ANSWERED_MAX))
+    lines = [
+        (record["n"], line)
+        for path in (_older(folder / "log.jsonl"), folder / "log.jsonl")
+        for record, line in _records(path)
+    ]
+    if after < 0:
+        chosen = lines[max(after, -LINES_ANSWERED_MAX) :]
+    else:
+        chosen = [entry for entry in lines if entry[0] > after][:count]
+    last = chosen[-1][0] if chosen else max(after, lines[-1][0] if lines and after < 0 else 0)
+    return [line for _, line in chosen], last
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
+def _records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue  # The last line of a writer that was killed.
+                if isinstance(record, dict) and isinstance(record.get("n"), int):
+                    yield record, line.rstrip("\n")
+    except FileNotFoundError:
+        return
+
+
+def _last_number(path: Path) -> int:
+    number = 0
+    for record, _ in _records(path):
+        number = record["n"]
+    return number

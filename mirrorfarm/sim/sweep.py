@@ -1,0 +1,101 @@
+"""Random faults from a seed, then a calm end in which everything must come up again."""
+
+from random import Random
+
+from mirrorfarm.modules.settings import PROFILES, Timing
+from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.world import WITNESS, World
+
+NAMES = ("n1", "n2")
+COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
+
+
+def play(seed: int, steps: int = 40, timing: Timing | None = None) -> World:
+    """Play one seed to its end; raise Violation when an invariant does not hold."""
+    world = World(seed, timing or PROFILES["fast"])
+    random = Random(seed ^ 0x5EED)
+    _begin(world)
+    for _ in range(steps):
+        _fault(world, random)
+        for _ in range(random.randint(1, 8)):
+            world.write()
+            world.run(random.randint(1, 120))
+    _calm(world)
+    return world
+
+
+def _begin(world: World) -> None:
+    for name in NAMES:
+        world.start(name)
+    world.run(100)
+    world.command("n1", "prim")
+    if not world.run_until(lambda: world.role("n1") == "ALONE Ready", 10_000):
+        raise Violation("L: the first start does not end")
+    world.command("n2", "start")
+    if not world.run_until(lambda: world.role("n2") == "SECOND Ready", 10_000):
+        raise Violation("L: the first resynchronisation does not end")
+
+
+def _fault(world: World, random: Random) -> None:
+    name = random.choice(NAMES)
+    match random.randint(0, 11):
+        case 0:
+            if world.nodes[name].up:
+                world.kill(name)
+        case 1 | 2:
+            if not world.nodes[name].up:
+                world.start(name, again=True)
+        case 3:
+            if world.nodes[name].up:
+                world.freeze(name, random.choice((100, 200, 400, 900, 2_000)))
+        case 4:
+            world.set_link("n1", "n2", up=False)
+        case 5 | 6:
+            world.set_link("n1", "n2", up=True)
+        case 7:
+            world.isolate(name)
+        case 8:
+            for other in NAMES:
+                world.isolate(other, up=True)
+        case 9:
+            world.set_link(name, WITNESS, up=random.random() < 0.6)  # noqa: PLR2004
+        case 10:
+            world.loss_percent = random.choice((0, 0, 0, 5, 20))
+        case _:
+            if world.nodes[name].up:
+                world.command(name, random.choice(COMMANDS))
+
+
+def _calm(world: World) -> None:
+    """End every fault; both nodes must be in service, with everything acknowledged on both."""
+    world.loss_percent = 0
+    for name in NAMES:
+        world.isolate(name, up=True)
+    world.run(3_000)
+    for name in NAMES:
+        if not world.nodes[name].up:
+            world.start(name, again=True)
+    world.run(3_000)
+
+    def settled() -> bool:
+        for name in NAMES:
+            if world.role(name).startswith("STOP"):
+                world.command(name, "start")
+        return {world.role(name) for name in NAMES} == {"PRIM Ready", "SECOND Ready"}
+
+    for _ in range(40):
+        if world.run_until(settled, 500):
+            break
+    else:
+        states = {name: world.role(name) for name in NAMES}
+        reasons = {
+            name: world.nodes[name].cores["mirror"].state.reason
+            for name in NAMES
+            if world.nodes[name].up
+        }
+        raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
+    world.run(1_000)
+    for node in world.nodes.values():
+        lost = sorted(w for w in world.monitors.acked if w not in node.plane.data)
+        if lost:
+            raise Violation(f"S13: {node.name} lacks {lost[:5]} after the end")
