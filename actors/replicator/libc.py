@@ -15,6 +15,7 @@ UMOUNT_NOFOLLOW: Final = 8
 
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
+_UTIME_OMIT: Final = (1 << 30) - 2
 _CLONE_FS: Final = 0x200
 _PR_GET_SECUREBITS: Final = 27
 _PR_SET_SECUREBITS: Final = 28
@@ -57,6 +58,17 @@ def own(fd: int, uid: int, gid: int) -> None:
     """Change the owner of what `fd` (also O_PATH, also of a symbolic link) is; -1: keep."""
     unsigned = ctypes.c_uint
     _checked(_libc.fchownat(fd, b"", unsigned(uid), unsigned(gid), _AT_EMPTY_PATH))
+
+
+def set_times(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
+    """Set the times of what `fd` (also O_PATH, also of a symbolic link) is; None: keep."""
+    times = (ctypes.c_int64 * 4)()
+    for place, time_ns in ((0, atime_ns), (2, mtime_ns)):
+        if time_ns is None:
+            times[place + 1] = _UTIME_OMIT
+        else:
+            times[place], times[place + 1] = divmod(time_ns, 1_000_000_000)
+    _checked(_libc.utimensat(fd, b"", times, _AT_EMPTY_PATH))
 
 
 def syncfs(fd: int) -> None:

@@ -91,19 +91,15 @@ class Attributes:
         if valid & SET_MODE:
             os.chmod(node.path, stat.S_IMODE(mode))
         if valid & (SET_ATIME | SET_MTIME):
-            status, now = os.fstat(node.fd), time.time_ns()
+            now = time.time_ns()
             given_atime = atime * protocol.SECOND_NS + atime_ns
             given_mtime = mtime * protocol.SECOND_NS + mtime_ns
-            os.utime(
-                node.path,
-                ns=(
-                    (now if valid & protocol.SETATTR_ATIME_NOW else given_atime)
-                    if valid & SET_ATIME
-                    else status.st_atime_ns,
-                    (now if valid & protocol.SETATTR_MTIME_NOW else given_mtime)
-                    if valid & SET_MTIME
-                    else status.st_mtime_ns,
-                ),
+            new_atime = now if valid & protocol.SETATTR_ATIME_NOW else given_atime
+            new_mtime = now if valid & protocol.SETATTR_MTIME_NOW else given_mtime
+            libc.set_times(
+                node.fd,
+                new_atime if valid & SET_ATIME else None,
+                new_mtime if valid & SET_MTIME else None,
             )
 
     def _tell(self, node: Node, valid: int, status: os.stat_result) -> int:

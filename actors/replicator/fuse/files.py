@@ -87,7 +87,7 @@ class Files:
             os.close(fd)
             raise
         node, entry = self._volume.entry(parent, name, status)
-        node.ticket = ticket
+        node.ticket, node.told = ticket, True
         return fd, node, ticket, entry
 
     def _open_existing(self, parent: Node, name: bytes, flags: int) -> Reply:

@@ -127,7 +127,9 @@ class Names:
                 make(parent)
             status = volume.status(parent, name)
             ticket = self.tell_created(parent, name, status, target)
-            return Deferred(ticket, volume.entry(parent, name, status)[1])
+            node, entry = volume.entry(parent, name, status)
+            node.told = True
+            return Deferred(ticket, entry)
 
     def tell_created(
         self, parent: Node, name: bytes, status: os.stat_result, target: bytes = b""
@@ -274,5 +276,5 @@ class Names:
         for number in touched:
             node_or_none = self._nodes.get(number)
             if node_or_none is not None:
-                node_or_none.ticket = ticket
+                node_or_none.ticket, node_or_none.told = ticket, True
         return ticket

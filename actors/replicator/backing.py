@@ -1,0 +1,228 @@
+"""The inodes of the secondary's disk by the primary's numbers, strictly beneath one root.
+
+Everything is reached from the root's descriptor by single, checked names that are never
+followed when they are symbolic links. Descriptors are opened as needed and only some thousands
+are kept; an inode whose known names are gone keeps its own as long as it has other names.
+Used by one thread.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections import OrderedDict
+from typing import Final
+
+from mirrorfarm.actors.replicator.operations import ROOT
+
+DESCRIPTORS_MAX: Final = 4_096
+_PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_EVICTIONS_MAX: Final = 16
+
+Place = tuple[int, bytes]
+
+
+class Inode:
+    """One inode here, under the number that it has on the primary."""
+
+    __slots__ = ("absent", "data_fd", "fd", "inode", "mode", "names", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.inode = 0  # Its own number on this disk.
+        self.mode = 0
+        self.fd = -1  # O_PATH
+        self.data_fd = -1  # For reading and writing, once needed.
+        self.names: tuple[Place, ...] = ()
+        self.absent = False  # Unlinked, or not here yet: operations on it do nothing.
+
+
+class Backing:
+    """One replicated directory of the secondary."""
+
+    def __init__(self, root: str | bytes | int, descriptors_max: int = DESCRIPTORS_MAX) -> None:
+        if isinstance(root, int):
+            root = f"/proc/self/fd/{root}"
+        self.root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.device = os.fstat(self.root_fd).st_dev
+        self._descriptors_max = descriptors_max
+        self._inodes: dict[int, Inode] = {}
+        self._at: dict[Place, Inode] = {}
+        self._open: OrderedDict[int, Inode] = OrderedDict()
+        self._add_root()
+
+    def __len__(self) -> int:
+        return len(self._inodes)
+
+    def _add_root(self) -> None:
+        root = self._inodes[ROOT] = Inode(ROOT)
+        status = os.fstat(self.root_fd)
+        root.fd, root.inode, root.mode = self.root_fd, status.st_ino, status.st_mode
+
+    # --- finding ---------------------------------------------------------------------------
+
+    def get(self, number: int) -> Inode:
+        """Give what was introduced as `number`; ESTALE if nothing was."""
+        inode = self._inodes.get(number)
+        if inode is None:
+            raise OSError(errno.ESTALE, f"inode {number} was never introduced")
+        return inode
+
+    def at(self, parent: int, name: bytes) -> Inode | None:
+        """Give the known inode at a place."""
+        return self._at.get((parent, name))
+
+    def fd(self, number: int) -> int:
+        """Give an O_PATH descriptor, valid until the next call."""
+        inode = self.get(number)
+        if inode.fd < 0:
+            self._reopen(inode)
+        if number != ROOT:
+            self._open[number] = inode
+            self._open.move_to_end(number)
+        return inode.fd
+
+    def data_fd(self, number: int) -> int:
+        """Give a descriptor for data, valid until the next call; directories: for fsync only."""
+        inode = self.get(number)
+        if inode.data_fd < 0:
+            way = f"/proc/self/fd/{self.fd(number)}"
+            access = os.O_RDONLY if stat.S_ISDIR(inode.mode) else os.O_RDWR
+            if not stat.S_ISDIR(inode.mode) and not stat.S_ISREG(inode.mode):
+                raise OSError(errno.EINVAL, "neither a file nor a directory")
+            inode.data_fd = os.open(way, access | os.O_CLOEXEC)
+        elif number in self._open:
+            self._open.move_to_end(number)
+        return inode.data_fd
+
+    def _reopen(self, inode: Inode) -> None:
+        for parent, name in inode.names:
+            try:
+                fd = os.open(name, _PATH_ONLY, dir_fd=self.fd(parent))
+            except OSError:
+                continue
+            status = os.fstat(fd)
+            if status.st_ino == inode.inode and status.st_dev == self.device:
+                inode.fd = fd
+                self._open[inode.number] = inode
+                self._evict()
+                return
+            os.close(fd)
+        raise OSError(errno.ESTALE, f"inode {inode.number} is not where it was")
+
+    def _evict(self) -> None:
+        for _ in range(_EVICTIONS_MAX):
+            if len(self._open) <= self._descriptors_max:
+                return
+            number, inode = next(iter(self._open.items()))
+            if not inode.names:
+                self._open.move_to_end(number)
+                continue
+            self._close(inode)
+
+    def _close(self, inode: Inode) -> None:
+        self._open.pop(inode.number, None)
+        for fd in (inode.fd, inode.data_fd):
+            if fd >= 0 and fd != self.root_fd:
+                os.close(fd)
+        inode.fd = inode.data_fd = -1
+
+    # --- learning --------------------------------------------------------------------------
+
+    def learn(self, number: int, parent: int, name: bytes, data_fd: int = -1) -> Inode:
+        """Note that `number` is what lies at a place now; takes over `data_fd`."""
+        try:
+            fd = os.open(name, _PATH_ONLY, dir_fd=self.fd(parent))
+        except BaseException:
+            if data_fd >= 0:
+                os.close(data_fd)
+            raise
+        status = os.fstat(fd)
+        if status.st_dev != self.device:
+            os.close(fd)
+            if data_fd >= 0:
+                os.close(data_fd)
+            raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
+        old = self._inodes.get(number)
+        if old is not None and old.inode == status.st_ino and not old.absent:
+            self._close(old)
+            inode = old
+        else:
+            self.forget(number)
+            inode = self._inodes[number] = Inode(number)
+        inode.fd, inode.data_fd = fd, data_fd
+        inode.inode, inode.mode = status.st_ino, status.st_mode
+        self._open[number] = inode
+        self.add_name(inode, parent, name)
+        self._evict()
+        return inode
+
+    def learn_absent(self, number: int) -> None:
+        """Note that `number` is not here: what is said of it has no effect."""
+        self.forget(number)
+        inode = self._inodes[number] = Inode(number)
+        inode.absent = True
+
+    def add_name(self, inode: Inode, parent: int, name: bytes) -> None:
+        """Note one more name."""
+        place = (parent, name)
+        self.drop_name(parent, name)
+        inode.names += (place,)
+        self._at[place] = inode
+
+    def drop_name(self, parent: int, name: bytes) -> Inode | None:
+        """Note that a name is gone; the descriptor must be open if it was the last known one."""
+        inode = self._at.pop((parent, name), None)
+        if inode is not None:
+            inode.names = tuple(place for place in inode.names if place != (parent, name))
+        return inode
+
+    def bury(self, inode: Inode) -> None:
+        """Close an inode without a known name if it has no other either."""
+        if inode.names:
+            return
+        if inode.fd < 0 or os.fstat(inode.fd).st_nlink == 0 or stat.S_ISDIR(inode.mode):
+            self._close(inode)
+            inode.absent = True
+
+    def forget(self, number: int) -> None:
+        """Drop everything about `number`."""
+        inode = self._inodes.pop(number, None) if number != ROOT else None
+        if inode is not None:
+            for place in inode.names:
+                self._at.pop(place, None)
+            self._close(inode)
+
+    def forget_all(self) -> None:
+        """Begin anew: nothing is introduced but the root."""
+        for inode in self._inodes.values():
+            self._close(inode)
+        self._inodes.clear()
+        self._at.clear()
+        self._open.clear()
+        self._add_root()
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        self.forget_all()
+        self._inodes.clear()
+        os.close(self.root_fd)
+
+    # --- removing --------------------------------------------------------------------------
+
+    def clear(self, parent: int, name: bytes) -> None:
+        """Remove whatever lies at a place, with all below; nothing there is fine."""
+        directory_fd = self.fd(parent)
+        try:
+            status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if status.st_dev != self.device:
+            raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
+        if stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(name, dir_fd=directory_fd)
+        else:
+            os.unlink(name, dir_fd=directory_fd)
+        known = self.drop_name(parent, name)
+        if known is not None:
+            self.bury(known)
