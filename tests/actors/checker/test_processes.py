@@ -1,0 +1,144 @@
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.checker.processes import ProcessWatcher
+from mirrorfarm.actors.effects import Watch
+from mirrorfarm.actors.events import ProcessesSeen, ProcessGone
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import Module, Process
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups need root")
+
+
+@dataclass
+class Bench:
+    cgroup: Cgroup
+    folder: Path
+    name: str = field(default_factory=lambda: f"app{uuid.uuid4().hex[:10]}")
+    inbox: "queue.Queue[Any]" = field(default_factory=queue.Queue)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.program = self.folder / self.name
+        shutil.copy("/bin/sleep", self.program)
+        entries = (
+            Process(name=self.name),
+            Process(argregex=f"{self.name} 61$", atleast=2),
+            Process(nameregex="^python"),
+        )
+        settings = Module(name="db", id=1, nodes=("node1", "node2"), processes=entries)
+        self.watcher = ProcessWatcher(settings, self.cgroup, self.inbox.put)
+
+    def application(self, seconds: int = 60) -> subprocess.Popen[bytes]:
+        application = subprocess.Popen([str(self.program), str(seconds)])
+        self.cgroup.add(application.pid)
+        self.started.append(application)
+        return application
+
+    def news(self) -> Any:
+        return self.inbox.get(timeout=20)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    cgroup = Cgroup(f"test-{uuid.uuid4().hex[:12]}")
+    cgroup.create()
+    made = Bench(cgroup, tmp_path)
+    yield made
+    made.watcher.close()
+    assert cgroup.kill() == []
+    for application in made.started:
+        application.wait()
+    cgroup.remove()
+
+
+def test_first_count_is_told_also_when_it_is_none(bench: Bench) -> None:
+    bench.watcher.watch(Watch((0, 1), 4))
+    assert bench.news() == ProcessesSeen(0, 0, 4)
+    assert bench.news() == ProcessesSeen(1, 0, 4)
+
+
+def test_end_of_a_process_is_told_with_the_count_that_is_left(bench: Bench) -> None:
+    first, second = bench.application(), bench.application()
+    bench.watcher.watch(Watch((0,), 1))
+    assert bench.news() == ProcessesSeen(0, 2, 1)
+    first.kill()
+    assert bench.news() == ProcessGone(0, 1, 1)
+    second.kill()
+    killed = time.monotonic_ns()
+    assert bench.news() == ProcessGone(0, 0, 1)
+    # Far below the pace of any polling: the end was an event.
+    assert time.monotonic_ns() - killed < 5 * SECOND_NS
+
+
+def test_newcomer_is_found_while_processes_are_missing(bench: Bench) -> None:
+    bench.watcher.watch(Watch((0,), 1))
+    assert bench.news() == ProcessesSeen(0, 0, 1)
+    bench.application()
+    assert bench.news() == ProcessesSeen(0, 1, 1)
+
+
+def test_process_is_known_by_its_command_line(bench: Bench) -> None:
+    for seconds in (61, 610, 61):
+        bench.application(seconds)
+    bench.watcher.watch(Watch((1,), 1))
+    assert bench.news() == ProcessesSeen(1, 2, 1)
+
+
+def test_one_process_may_count_for_several_entries(bench: Bench) -> None:
+    application = bench.application(61)
+    bench.watcher.watch(Watch((0, 1), 1))
+    assert bench.news() == ProcessesSeen(0, 1, 1)
+    assert bench.news() == ProcessesSeen(1, 1, 1)
+    application.send_signal(signal.SIGKILL)
+    assert {bench.news(), bench.news()} == {ProcessGone(0, 0, 1), ProcessGone(1, 0, 1)}
+
+
+def test_nobody_watched_nothing_told(bench: Bench) -> None:
+    application = bench.application()
+    bench.watcher.watch(Watch((0,), 1))
+    assert bench.news() == ProcessesSeen(0, 1, 1)
+    bench.watcher.watch(Watch((), 2))
+    bench.watcher.watch(Watch((1,), 3))
+    assert bench.news() == ProcessesSeen(1, 0, 3)
+    application.kill()
+    application.wait()
+    assert bench.inbox.empty()
+    assert not bench.watcher._pidfds
+
+
+def test_dead_process_that_nobody_waited_for_does_not_count(bench: Bench) -> None:
+    application = bench.application()
+    application.kill()
+    os.waitid(os.P_PID, application.pid, os.WEXITED | os.WNOWAIT)
+    bench.watcher.watch(Watch((0,), 1))
+    assert bench.news() == ProcessesSeen(0, 0, 1)
+
+
+def test_own_process_is_never_taken_for_the_application(bench: Bench) -> None:
+    bench.watcher.watch(Watch((2,), 1))
+    bench.news()
+    assert os.getpid() not in bench.watcher._entries[2].pids
+
+
+def test_program_that_restarts_itself_by_exec_is_not_lost(bench: Bench) -> None:
+    again = subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; exec {bench.program} 60"])
+    bench.cgroup.add(again.pid)
+    bench.started.append(again)
+    bench.watcher.watch(Watch((0,), 1))
+    counts = [bench.news()]
+    if counts[0].count == 0:
+        counts.append(bench.news())
+    assert counts[-1] == ProcessesSeen(0, 1, 1)
