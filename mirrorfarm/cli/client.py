@@ -1,0 +1,249 @@
+"""Ask the actors of any node, through the agent of this one. Used by the commands and as a library.
+
+with Client(Paths.from_environment()) as client:
+    print(client.state("n1", "ledger")["state"])
+"""
+
+import json
+import os
+import queue
+import secrets
+import socket
+import time
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused, TimedOut
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import AGENT, Address
+from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
+from mirrorfarm.transport.keys import load_keys
+from mirrorfarm.transport.messages import (
+    ANY_MESSAGE,
+    AgentCommand,
+    AgentResult,
+    Command,
+    CommandResult,
+    LogAnswer,
+    LogQuery,
+    StateAnswer,
+    StateQuery,
+)
+
+ACTOR: Final = "cli"
+REPEAT_SECONDS: Final = 0.5  # A question may be lost; its request number makes it harmless.
+STATE_SECONDS: Final = 3.0
+ANSWERS_MAX: Final = 1_000
+QUESTION = Command | StateQuery | LogQuery | AgentCommand
+ANSWER = CommandResult | StateAnswer | LogAnswer | AgentResult
+Key = TypeVar("Key", bound=Hashable)
+
+
+def new_request() -> str:
+    """Return an idempotency key: the same key again is the same command."""
+    return secrets.token_hex(8)
+
+
+def agent_runs(paths: Paths) -> bool:
+    """Return whether the agent of this node takes connections."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(paths.bus_socket))
+        except OSError:
+            return False
+    return True
+
+
+class Client:
+    """One command line, or one program, on the bus of this node."""
+
+    _numbers = iter(range(1_000_000))
+
+    def __init__(self, paths: Paths, who: str = "") -> None:
+        """Attach. Raises KeyInvalid, or NodeUnreachable when the agent does not run."""
+        keys = load_keys(paths)
+        if not agent_runs(paths):
+            raise NodeUnreachable(
+                f"the agent of this node does not run (nobody answers on {paths.bus_socket}): "
+                "start it with `systemctl start mirrorfarm`, or `mirrorfarm agent` by hand"
+            )
+        self.node = keys.name
+        self.paths = paths
+        self.who = who or f"SYSTEM/{os.environ.get('SUDO_USER') or os.environ.get('USER', 'root')}"
+        self._answers: queue.Queue[tuple[Address, ANSWER]] = queue.Queue(ANSWERS_MAX)
+        settings = AttachmentSettings(
+            socket=paths.bus_socket,
+            cluster=keys.cluster,
+            node=keys.name,
+            process=f"cli-{os.getpid()}-{next(self._numbers)}",
+            incarnation=time.time_ns() // 1_000_000,
+        )
+        self._attachment = Attachment(settings, self._received)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detach."""
+        self._attachment.close()
+
+    def _received(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
+        del actor, network
+        if isinstance(message, ANSWER):
+            self._answers.put_nowait((source, message))
+
+    # --- questions -------------------------------------------------------------------------
+
+    def ask_all(
+        self, questions: Mapping[Key, tuple[Address, QUESTION]], seconds: float
+    ) -> dict[Key, ANSWER]:
+        """Ask many at once; return the final answers that came within `seconds`."""
+        waiting = {(to, message.request): key for key, (to, message) in questions.items()}
+        found: dict[Key, ANSWER] = {}
+        deadline = time.monotonic() + seconds
+        repeat = 0.0
+        while waiting and (now := time.monotonic()) < deadline:
+            if now >= repeat:
+                repeat = now + REPEAT_SECONDS
+                for key in waiting.values():
+                    to, message = questions[key]
+                    self._attachment.send(to, ACTOR, message)
+            try:
+                source, answer = self._answers.get(timeout=min(repeat, deadline) - now)
+            except (queue.Empty, ValueError):
+                continue
+            if not (isinstance(answer, CommandResult) and answer.outcome == "accepted"):
+                answered = waiting.pop((source, answer.request), None)
+                if answered is not None:
+                    found[answered] = answer
+        return found
+
+    def ask(self, to: Address, message: QUESTION, seconds: float) -> ANSWER:
+        """Ask one actor. Raises NodeUnreachable when no answer comes within `seconds`."""
+        answers = self.ask_all({to: (to, message)}, seconds)
+        if to not in answers:
+            raise NodeUnreachable(
+                f"no answer from {to} within {seconds:g} s: see `mirrorfarm -H '*' state`, and "
+                f"whether the agent of {to.node} runs and its cables are in"
+            )
+        return answers[to]
+
+    def state(self, node: str, module: str, seconds: float = STATE_SECONDS) -> dict[str, Any]:
+        """Return the state of a module on a node (see docs/protocols/state.md)."""
+        answer = self.ask(Address(node, module, "mirror"), StateQuery(new_request()), seconds)
+        assert isinstance(answer, StateAnswer)
+        return parse_state(answer)
+
+    def states(
+        self, wanted: Iterable[tuple[str, str]], seconds: float = STATE_SECONDS
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return the states of `(node, module)` pairs, asked at once; who is silent is absent."""
+        questions = {
+            (node, module): (Address(node, module, "mirror"), StateQuery(new_request()))
+            for node, module in wanted
+        }
+        answers = self.ask_all(questions, seconds)
+        return {
+            key: parse_state(answer)
+            for key, answer in answers.items()
+            if isinstance(answer, StateAnswer)
+        }
+
+    def command(
+        self,
+        node: str,
+        module: str,
+        verb: str,
+        arguments: tuple[str, ...] = (),
+        *,
+        seconds: float = 60.0,
+        request: str = "",
+    ) -> str:
+        """Give an order to a module and return what it said when done.
+
+        Raises Refused with the reason, MirrorfarmError when it failed, TimedOut without a final
+        answer within `seconds`; repeating it with the same `request` is harmless.
+        """
+        to = Address(node, module, "mirror")
+        message = Command(request or new_request(), verb, self.who, arguments)
+        answer = self.ask_all({to: (to, message)}, seconds).get(to)
+        if answer is None:
+            raise TimedOut(
+                f"{verb} of {module} on {node} has no final answer within {seconds:g} s; it may "
+                f"still happen: `mirrorfarm -H {node} state -m {module}` tells"
+            )
+        assert isinstance(answer, CommandResult)
+        return settled(answer.outcome, answer.text)
+
+    def agent(
+        self,
+        node: str,
+        verb: str,
+        arguments: tuple[str, ...] = (),
+        *,
+        package: bytes = b"",
+        seconds: float = 30.0,
+    ) -> AgentResult:
+        """Give an order to the agent of a node. Raises as `command`."""
+        message = AgentCommand(new_request(), verb, self.who, arguments, package)
+        answer = self.ask(Address(node, AGENT, "agent"), message, seconds)
+        assert isinstance(answer, AgentResult)
+        settled(answer.outcome, answer.text)
+        return answer
+
+    def modules(self, node: str, seconds: float = STATE_SECONDS) -> list[str]:
+        """Return the names of the modules that are configured on a node."""
+        listed = msgspec.json.decode(self.agent(node, "modules", seconds=seconds).json)
+        return [entry["module"] for entry in listed if entry.get("configured", True)]
+
+    def log(self, node: str, module: str, after: int, count: int) -> LogAnswer:
+        """Return log lines of a module on a node, numbered above `after`; negative: the last."""
+        to = Address(node, module, "mirror")
+        answer = self.ask(to, LogQuery(new_request(), after, count), STATE_SECONDS)
+        assert isinstance(answer, LogAnswer)
+        return answer
+
+
+def settled(outcome: str, text: str) -> str:
+    """Return the text of what is done; raise for what was refused or failed."""
+    if outcome == "refused":
+        raise Refused(text)
+    if outcome != "done":
+        raise MirrorfarmError(text)
+    return text
+
+
+def parse_state(answer: StateAnswer) -> dict[str, Any]:
+    """Return the JSON object of an answer."""
+    state = json.loads(answer.json)
+    return state if isinstance(state, dict) else {}
+
+
+def resolve_nodes(paths: Paths, wanted: str, own: str) -> tuple[str, ...]:
+    """Return the nodes that `-H` names: `*`, or names with commas; "": this one.
+
+    Raises Refused for names that the cluster does not have.
+    """
+    from mirrorfarm.modules.install import load_cluster
+
+    if not wanted:
+        return (own,)
+    nodes = load_cluster(paths).nodes
+    if wanted == "*":
+        return nodes
+    names = tuple(name.strip() for name in wanted.split(",") if name.strip())
+    unknown = [name for name in names if name not in nodes]
+    if unknown:
+        raise Refused(f"{', '.join(unknown)}: not a node of this cluster: {', '.join(nodes)}")
+    return names
+
+
+def absolute(path: str) -> Path:
+    """Return a path that does not depend on the working directory."""
+    return Path(path).absolute()

@@ -1,0 +1,122 @@
+"""The verbs: orders to a module's state machine, and waiting for a state."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import click
+
+from mirrorfarm.cli.main import Scope, fail
+from mirrorfarm.cli.show import clean
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, TimedOut
+
+STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND")
+POLL_SECONDS: Final = 0.1
+# Verb -> help, seconds until the command gives up waiting for the final answer. They cover the
+# scripts' own limits: 300 s for stop_prim, 300 s for start_prim.
+VERBS: Final[dict[str, tuple[str, float]]] = {
+    "start": ("Start the module; it becomes SECOND, PRIM or ALONE as its data allow.", 330),
+    "stop": ("Stop the module; its peer takes over if it can.", 660),
+    "restart": ("Run the stop and start scripts; no failover.", 660),
+    "stopstart": ("Stop the module and start it again; a primary hands over.", 960),
+    "swap": ("Exchange the roles of PRIM and SECOND.", 660),
+    "prim": ("Start as primary: this node has the good data.", 330),
+    "second": ("Start as secondary: the other node has the good data.", 330),
+    "primforce": ("Start as primary on possibly incomplete data; the other is copied anew.", 330),
+    "forcestop": ("End the module and every process of its application, at once.", 60),
+}
+
+
+def module_option(
+    required: bool = True,
+) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return the option `-m`, which scripts need not give."""
+    return click.option(
+        *("-m", "--module", "module"),
+        envvar="SAFEMODULE",
+        required=required,
+        help="The module; default: $SAFEMODULE.",
+    )
+
+
+def act(scope: Scope, module: str, verb: str, arguments: tuple[str, ...], seconds: float) -> int:
+    """Order `verb` on every chosen node, one after the other; return the worst exit code."""
+    from mirrorfarm.cli.client import Client, resolve_nodes
+
+    worst = 0
+    with Client(scope.paths) as client:
+        for node in resolve_nodes(scope.paths, scope.hosts, client.node):
+            try:
+                text = client.command(node, module, verb, arguments, seconds=seconds)
+                click.echo(f"{node}: {clean(text) or f'{verb} done'}")
+            except MirrorfarmError as error:
+                worst = max(worst, fail(f"{node}: {error}", error.exit_code))
+    return worst
+
+
+def verb_command(verb: str) -> click.Command:
+    """Return the click command of a verb."""
+    text, seconds = VERBS[verb]
+
+    @click.command(verb, help=f"{text}\n\nRepeating it is harmless.", short_help=text)
+    @module_option()
+    @click.option(
+        *("--timeout", "timeout"),
+        type=click.FloatRange(min=0.1, max=86_400),
+        default=seconds,
+        show_default=True,
+        help="Seconds to wait for the final answer.",
+    )
+    @click.argument("arguments", nargs=-1)
+    @click.pass_obj
+    def run(scope: Scope, module: str, timeout: float, arguments: tuple[str, ...]) -> int:
+        return act(scope, module, verb, arguments, timeout)
+
+    return run
+
+
+start = verb_command("start")
+stop = verb_command("stop")
+restart = verb_command("restart")
+stopstart = verb_command("stopstart")
+swap = verb_command("swap")
+prim = verb_command("prim")
+second = verb_command("second")
+primforce = verb_command("primforce")
+forcestop = verb_command("forcestop")
+
+
+@click.command("waitstate")
+@click.argument("state", type=click.Choice(STATES))
+@module_option()
+@click.option(
+    *("--timeout", "timeout"),
+    type=click.FloatRange(min=0.1, max=86_400),
+    default=300,
+    show_default=True,
+    help="Seconds to wait.",
+)
+@click.pass_obj
+def waitstate(scope: Scope, state: str, module: str, timeout: float) -> int:
+    """Wait until the module is in STATE, stable: Ready, or NotReady for STOP and WAIT."""
+    from mirrorfarm.cli.client import Client, resolve_nodes
+
+    deadline = time.monotonic() + timeout
+    last: dict[str, str] = {}
+    with Client(scope.paths) as client:
+        missing = list(resolve_nodes(scope.paths, scope.hosts, client.node))
+        while True:
+            found = client.states([(node, module) for node in missing], seconds=1.0)
+            for (node, _), now in found.items():
+                last[node] = f"{now.get('state')} {now.get('status')}"
+                if now.get("state") == state and now.get("status") != "Transient":
+                    missing.remove(node)
+            if not missing:
+                return 0
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_SECONDS)
+    node = missing[0]
+    if node not in last:
+        raise NodeUnreachable(f"{module} on {node} never answered within {timeout:g} s")
+    raise TimedOut(f"{module} on {node} is {last[node]}, not {state}, after {timeout:g} s")

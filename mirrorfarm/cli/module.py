@@ -1,0 +1,176 @@
+"""`mirrorfarm module`: install, configure, list and remove modules, here or on other nodes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import msgspec
+
+from mirrorfarm.cli.main import Scope, fail
+from mirrorfarm.cli.show import as_json, clean, table
+from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.transport.messages import AgentResult
+
+AGENT_SECONDS = 30.0
+
+
+@click.group("module")
+def module() -> None:
+    """Install, configure, list and remove modules. Each answers within 30 seconds per node."""
+
+
+def tell_agents(scope: Scope, verb: str, arguments: tuple[str, ...], package: bytes = b"") -> int:
+    """Give an order to the agents of the chosen nodes; return the worst exit code."""
+    return each_agent(
+        scope,
+        verb,
+        arguments,
+        package,
+        lambda node, result: click.echo(f"{node}: {clean(result.text)}"),
+    )
+
+
+def each_agent(
+    scope: Scope,
+    verb: str,
+    arguments: tuple[str, ...],
+    package: bytes,
+    use: Callable[[str, AgentResult], None],
+) -> int:
+    """Ask every chosen agent, hand each result to `use`; return the worst exit code."""
+    from mirrorfarm.cli.client import Client, resolve_nodes
+
+    worst = 0
+    with Client(scope.paths) as client:
+        for node in resolve_nodes(scope.paths, scope.hosts, client.node):
+            try:
+                use(
+                    node,
+                    client.agent(node, verb, arguments, package=package, seconds=AGENT_SECONDS),
+                )
+            except MirrorfarmError as error:
+                worst = max(worst, fail(f"{node}: {error}", error.exit_code))
+    return worst
+
+
+@module.command("install")
+@click.argument("name")
+@click.option(
+    *("--from", "source"),
+    default="",
+    help="A template's name, a folder or a .safe file; default: the template NAME.",
+)
+@click.option("--id", "number", type=int, help="The module's number; default: the smallest free.")
+@click.option("--force", is_flag=True, help="Replace an installed module.")
+@click.pass_obj
+def install(scope: Scope, name: str, source: str, number: int | None, force: bool) -> int:
+    """Install module NAME. Its id must be the same on both nodes."""
+    from mirrorfarm.modules import install as door
+
+    origin: str | Path = source or name
+    if source and Path(source).exists():
+        origin = Path(source).absolute()
+    if not scope.hosts:
+        number = door.install(scope.paths, name, source=origin, module_id=number, force=force)
+        click.echo(f"module {name} is installed with id {number}")
+        click.echo(f"edit {scope.paths.module_etc(name) / 'conf/userconfig.xml'}")
+        click.echo(f"then: mirrorfarm module config {name}")
+        return 0
+    arguments = (name, str(number or ""), "force" if force else "")
+    return tell_agents(scope, "install", arguments, packed(name, origin))
+
+
+def packed(name: str, origin: str | Path) -> bytes:
+    """Return a package made from a source, for other nodes."""
+    import tempfile
+
+    from mirrorfarm.modules import install as door
+    from mirrorfarm.paths import Paths
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Paths(Path(folder))
+        door.install(scratch, name, source=origin)
+        return door.package(scratch, name)
+
+
+@module.command("config")
+@click.argument("name")
+@click.pass_obj
+def config(scope: Scope, name: str) -> int:
+    """Check the configuration of NAME and make it the active one."""
+    from mirrorfarm.cli.client import agent_runs
+    from mirrorfarm.modules import install as door
+
+    if scope.hosts or agent_runs(scope.paths):
+        return tell_agents(scope, "config", (name,))
+    notes: list[str] = []
+    door.configure(scope.paths, name, notes=notes)
+    for note in notes:
+        click.echo(f"note: {clean(note)}", err=True)
+    click.echo(f"module {name} is configured; it starts with the agent: mirrorfarm agent")
+    return 0
+
+
+@module.command("deconfig")
+@click.argument("name")
+@click.pass_obj
+def deconfig(scope: Scope, name: str) -> int:
+    """Undo the configuration of a stopped module; its files and data stay."""
+    from mirrorfarm.cli.client import agent_runs
+    from mirrorfarm.modules import install as door
+
+    if scope.hosts or agent_runs(scope.paths):
+        return tell_agents(scope, "deconfig", (name,))
+    door.deconfigure(scope.paths, name)
+    click.echo(f"module {name} is not configured any more")
+    return 0
+
+
+@module.command("uninstall")
+@click.argument("name")
+@click.pass_obj
+def uninstall(scope: Scope, name: str) -> int:
+    """Remove module NAME; its files are kept as the previous version."""
+    from mirrorfarm.cli.client import agent_runs
+    from mirrorfarm.modules import install as door
+
+    if scope.hosts or agent_runs(scope.paths):
+        return tell_agents(scope, "uninstall", (name,))
+    door.uninstall(scope.paths, name)
+    click.echo(f"module {name} is removed")
+    return 0
+
+
+@module.command("list")
+@click.option("--json", "json_wanted", is_flag=True, help="Print it as JSON.")
+@click.pass_obj
+def list_modules(scope: Scope, json_wanted: bool) -> int:
+    """List the installed modules; of this node also while the agent is down."""
+    from mirrorfarm.modules import install as door
+
+    rows: list[dict[str, object]] = []
+
+    def take(node: str, result: AgentResult) -> None:
+        rows.extend({"node": node, **entry} for entry in msgspec.json.decode(result.json))
+
+    worst = 0
+    if scope.hosts:
+        worst = each_agent(scope, "modules", (), b"", take)
+    else:
+        active = door.configured(scope.paths)
+        for name, number in door.installed(scope.paths):
+            rows.append({"node": "", "module": name, "id": number, "configured": name in active})
+    if json_wanted:
+        click.echo(as_json(rows))
+        return worst
+    cells = [
+        (
+            str(row.get("module", "")),
+            str(row.get("id", "")),
+            str(row["node"]) or "this node",
+            "configured" if row.get("configured") else "not configured",
+        )
+        for row in rows
+    ]
+    table(("module", "id", "node", ""), cells)
+    return worst

@@ -1,0 +1,101 @@
+"""`mirrorfarm state`: which module is what, where, since when."""
+
+from typing import Any
+
+import click
+
+from mirrorfarm.cli.control import module_option
+from mirrorfarm.cli.main import Scope
+from mirrorfarm.cli.show import COLOURS, as_json, label, since, table
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable
+
+CODES = {"STOP": 0, "WAIT": 1, "ALONE": 2, "UP": 2, "PRIM": 3, "SECOND": 4}
+HEADS = ("module", "node", "state", "status", "data", "since", "reason")
+Found = dict[tuple[str, str], dict[str, Any] | None]  # (node, module); None: no answer.
+
+
+def collect(scope: Scope, module: str) -> tuple[Found, list[str]]:
+    """Return the states of one module, or all, on the chosen nodes; and the silent nodes."""
+    from mirrorfarm.cli.client import Client, resolve_nodes
+
+    silent: list[str] = []
+    with Client(scope.paths) as client:
+        wanted: list[tuple[str, str]] = []
+        for node in resolve_nodes(scope.paths, scope.hosts, client.node):
+            try:
+                names = [module] if module else client.modules(node)
+                wanted += [(node, name) for name in names]
+            except NodeUnreachable:
+                silent.append(node)
+        states = client.states(wanted)
+    found: Found = {key: states.get(key) for key in sorted(wanted, key=lambda key: key[::-1])}
+    return found, silent
+
+
+def show_table(found: Found) -> None:
+    """Print one line per module and node."""
+    rows, colours = [], []
+    for (node, module), state in found.items():
+        if state is None:
+            rows.append(
+                (module, node, "ERROR", "", "", "", "no answer: `mirrorfarm why` tells more")
+            )
+            colours.append("red")
+            continue
+        status = str(state.get("status", ""))
+        words = (str(state.get("state")), status, label(state), since(state))
+        rows.append((module, node, *words, str(state.get("reason", ""))))
+        colours.append(COLOURS.get(status, ""))
+    table(HEADS, rows, colours)
+
+
+def show_resources(found: Found) -> None:
+    """Print the resources of each module."""
+    for (node, module), state in found.items():
+        if state is not None:
+            resources = state.get("resources", {})
+            table((f"{module} on {node}", "value"), [(k, str(resources[k])) for k in resources])
+
+
+@click.command("state")
+@module_option(required=False)
+@click.option("-v", "verbose", is_flag=True, help="Show the resources as well.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print the full state as JSON.")
+@click.option("-l", "-q", "-lq", "quiet", is_flag=True, help="Only the exit code tells the state.")
+@click.pass_obj
+def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, quiet: bool) -> int:
+    """Show the state of the modules. Answers within 6 seconds.
+
+    With -lq the exit code is: 0 STOP, 1 WAIT, 2 ALONE, 3 PRIM, 4 SECOND, 5 no answer.
+    """
+    if quiet:
+        return quiet_code(scope, module)
+    found, silent = collect(scope, module or "")
+    if json_wanted:
+        answers = [
+            now or {"node": node, "module": name, "error": "no answer"}
+            for (node, name), now in found.items()
+        ]
+        click.echo(as_json([*answers, *({"node": node, "error": "no answer"} for node in silent)]))
+    else:
+        show_table(found)
+        if verbose:
+            show_resources(found)
+    missing = silent + [node for (node, _), now in found.items() if now is None]
+    if missing:
+        raise NodeUnreachable(f"no answer from {', '.join(dict.fromkeys(missing))}")
+    return 0
+
+
+def quiet_code(scope: Scope, module: str | None) -> int:
+    """Return the exit code that tells the state of one module on one node."""
+    if not module or "," in scope.hosts or scope.hosts == "*":
+        raise click.UsageError("-lq needs one module (-m) and one node")
+    try:
+        found, _ = collect(scope, module)
+    except MirrorfarmError:
+        return NodeUnreachable.exit_code
+    for now in found.values():
+        if now is not None:
+            return CODES.get(str(now.get("state")), NodeUnreachable.exit_code)
+    return NodeUnreachable.exit_code
