@@ -95,6 +95,7 @@ class RegisterCas(Message, frozen=True):
     expected_ver: int
     register: Register
     forced: bool = False  # An administrator takes the role for a copy outside the set.
+    lease_ns: int = 0  # Lease that a new holder gets with it; 0: as long as the last one.
 
 
 class RegisterRenew(Message, frozen=True):
