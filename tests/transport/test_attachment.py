@@ -1,0 +1,207 @@
+"""Processes of a node on its bus: by name, across nodes, through restarts of the agent."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
+from mirrorfarm.transport.codec import encode
+from mirrorfarm.transport.messages import Frame, Probe
+from mirrorfarm.transport.sockets import Bind, Link, endpoint
+from mirrorfarm.transport.zmq import Hub, HubSettings
+from tests.transport.bus import CLUSTER, Inbox, free_port, make_keys, until
+
+MIRROR1, MIRROR2 = Address("n1", "web", "mirror"), Address("n2", "web", "mirror")
+REPLICATOR1 = Address("n1", "web", "replicator")
+
+
+class Nodes:
+    """Two hubs on two networks, and what attaches to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.keys = make_keys("n1", "n2")
+        self.where = {
+            (node, network): endpoint("127.0.0.1", free_port())
+            for node in ("n1", "n2")
+            for network in ("red", "blue")
+        }
+        self.hubs: dict[str, Hub] = {}
+        self.attachments: list[Attachment] = []
+
+    def path(self, node: str) -> Path:
+        return self.folder / node / "bus.sock"
+
+    def start(self, node: str, incarnation: int = 1) -> Hub:
+        binds = tuple(Bind(net, at) for (name, net), at in self.where.items() if name == node)
+        links = tuple(Link(name, net, at) for (name, net), at in self.where.items() if name != node)
+        hub = Hub(HubSettings(self.keys[node], incarnation, binds, links, self.path(node)))
+        hub.start()
+        self.hubs[node] = hub
+        return hub
+
+    def attach(self, node: str, process: str, incarnation: int = 2) -> tuple[Attachment, Inbox]:
+        inbox = Inbox()
+        settings = AttachmentSettings(self.path(node), CLUSTER, node, process, incarnation)
+        one = Attachment(settings, inbox.receive)
+        self.attachments.append(one)
+        return one, inbox
+
+    def close(self) -> None:
+        for thing in (*self.attachments, *self.hubs.values()):
+            thing.close()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    one = Nodes(tmp_path)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def repeat(sender: Attachment, to: Address, actor: str, inbox: Inbox, network: str = "") -> None:
+    """Send until something arrives."""
+
+    def arrived() -> bool:
+        sender.send(to, actor, Probe("red", 1), network)
+        time.sleep(0.02)
+        return bool(inbox.messages)
+
+    inbox.messages.clear()
+    until(arrived)
+
+
+def test_processes_of_one_node_reach_each_other_by_name(nodes: Nodes) -> None:
+    nodes.start("n1")
+    module, at_module = nodes.attach("n1", "web")
+    replica, at_replica = nodes.attach("n1", "web.replica", 3)
+    repeat(replica, MIRROR1, "replicator", at_module)
+    repeat(module, REPLICATOR1, "mirror", at_replica)
+    assert at_module.messages[0] == (REPLICATOR1, Probe("red", 1), "")
+    assert at_replica.messages[0] == (MIRROR1, Probe("red", 1), "")
+
+
+def test_a_message_sent_before_the_agent_starts_waits_for_it_a_moment(nodes: Nodes) -> None:
+    hub_inbox = Inbox()
+    module, _ = nodes.attach("n1", "cli-7")
+    module.send(Address("n1", "agent", "agent"), "cli", Probe("red", 5))
+    nodes.start("n1").register("agent", "agent", hub_inbox)
+    until(lambda: hub_inbox.messages or module.counters()["expired"])
+    assert hub_inbox.messages == [(Address("n1", "cli-7", "cli"), Probe("red", 5), "")]
+
+
+def test_a_message_is_not_kept_for_an_agent_that_stays_away(nodes: Nodes) -> None:
+    module, _ = nodes.attach("n1", "web")
+    module.send(MIRROR2, "mirror", Probe("red", 5))
+    until(lambda: module.counters()["expired"] == 1)
+
+
+@pytest.mark.parametrize("network", ["red", "blue"])
+def test_modules_of_two_nodes_talk_and_know_the_network(nodes: Nodes, network: str) -> None:
+    for node in ("n1", "n2"):
+        nodes.start(node)
+    module, _ = nodes.attach("n1", "web")
+    _, at_other = nodes.attach("n2", "web")
+    repeat(module, MIRROR2, "mirror", at_other, network)
+    assert at_other.messages[0] == (MIRROR1, Probe("red", 1), network)
+
+
+def test_processes_stay_attached_when_the_agent_starts_again(nodes: Nodes) -> None:
+    for node in ("n1", "n2"):
+        nodes.start(node)
+    module, at_module = nodes.attach("n1", "web")
+    other, at_other = nodes.attach("n2", "web")
+    repeat(module, MIRROR2, "mirror", at_other)
+    nodes.hubs["n1"].close()
+    nodes.start("n1", incarnation=9)
+    repeat(module, MIRROR2, "mirror", at_other)
+    repeat(other, MIRROR1, "mirror", at_module)
+
+
+def test_a_process_that_starts_again_takes_its_place(nodes: Nodes) -> None:
+    for node in ("n1", "n2"):
+        nodes.start(node)
+    module, at_module = nodes.attach("n1", "web", incarnation=2)
+    other, at_other = nodes.attach("n2", "web")
+    repeat(module, MIRROR2, "mirror", at_other)
+    _, at_module = nodes.attach("n1", "web", incarnation=5)  # The old one hangs.
+    repeat(other, MIRROR1, "mirror", at_module)
+
+
+def test_what_comes_for_a_process_that_is_away_is_counted(nodes: Nodes) -> None:
+    hub = nodes.start("n1")
+    module, _ = nodes.attach("n1", "web")
+    module.send(REPLICATOR1, "mirror", Probe("red", 1))
+    until(lambda: hub.counters()["no_process"] == 1)
+
+
+def test_the_socket_is_for_its_owner_alone(nodes: Nodes) -> None:
+    nodes.start("n1")
+    assert nodes.path("n1").stat().st_mode & 0o777 == 0o600
+    assert nodes.path("n1").parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_process_cannot_speak_for_another_nor_for_another_node(nodes: Nodes) -> None:
+    hub = nodes.start("n1")
+    _, at_other = nodes.attach("n1", "db")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    liar = context.socket(zmq.DEALER)
+    liar.routing_id = b"web"
+    liar.connect(f"ipc://{nodes.path('n1')}")
+    to = Address("n1", "db", "mirror")
+    sources = (Address("n2", "web", "mirror"), Address("n1", "db", "mirror"), REPLICATOR1)
+    for source in sources:
+        liar.send_multipart([b"", encode(Frame(CLUSTER, source, 1, 1, 0, to, Probe("red", 1)))])
+    liar.send_multipart([b"", b"garbage"])
+    liar.send_multipart([b"\xff", encode(Frame(CLUSTER, MIRROR1, 1, 1, 0, to, Probe("red", 1)))])
+    liar.send(b"alone")
+    until(lambda: hub.counters()["bad_parts"] == 1)
+    context.destroy(linger=0)
+    assert hub.counters()["forged_local"] == len(sources)
+    assert hub.counters()["bad_local"] == 2
+    assert at_other.messages == []
+
+
+def test_last_words_of_a_process_are_heard(nodes: Nodes) -> None:
+    hub = nodes.start("n1")
+    inbox = Inbox()
+    hub.register("agent", "agent", inbox)
+    module, _ = nodes.attach("n1", "web")
+    repeat(module, Address("n1", "agent", "agent"), "mirror", inbox)
+    module.send(Address("n1", "agent", "agent"), "mirror", Probe("red", 99))
+    module.close()
+    until(lambda: inbox.messages[-1][1] == Probe("red", 99))
+
+
+def test_what_is_sent_after_closing_is_lost_without_an_error(nodes: Nodes) -> None:
+    module, _ = nodes.attach("n1", "web")
+    module.close()
+    module.send(MIRROR2, "mirror", Probe("red", 1))
+    module.close()
+    assert module.counters()["queue_full"] == 1
+
+
+def test_an_attachment_without_an_agent_does_not_spin(nodes: Nodes) -> None:
+    module, _ = nodes.attach("n1", "web")
+    started = time.process_time()
+    for _ in range(10):
+        module.send(MIRROR2, "mirror", Probe("red", 1))
+        time.sleep(0.1)  # A span to measure, not something to wait for.
+    assert time.process_time() - started < 0.2
+
+
+def test_the_bus_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, mirrorfarm.transport.attachment, mirrorfarm.transport.zmq\n"
+        "print(*{'asyncio', 'lxml', 'rich', 'structlog', 'pyroute2'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert found.stdout.split() == []
