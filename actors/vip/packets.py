@@ -99,7 +99,7 @@ def _icmp_frame(mac: bytes, source: bytes, group: ipaddress.IPv6Address, body: b
 
 def _checksum(data: bytes) -> int:
     """Internet checksum (RFC 1071); every body here has an even length."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total >> 16) + (total & 0xFFFF)
     return ~total & 0xFFFF

@@ -1,0 +1,130 @@
+"""Put virtual addresses on interfaces and take them off, by netlink.
+
+An alias of IPv4 shares its subnet with the interface's address and is therefore secondary:
+the node's own connections keep their source. An alias of IPv6 is added as deprecated for the
+same purpose, and without duplicate detection, so that it is usable at once; the probe has
+already asked. `one_side` leaves out the deprecation; with IPv4 the interface's own address,
+which was there first, stays the preferred source, because making the virtual one preferred
+would mean to remove the other and break its connections.
+"""
+
+import errno
+import ipaddress
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
+from mirrorfarm.modules.settings import VirtualAddress
+
+_NO_DUPLICATE_DETECTION = 0x02  # IFA_F_NODAD
+_FOR_EVER = 0xFFFFFFFF
+_INET6 = 10
+
+T = TypeVar("T")
+
+
+class Addresses:
+    """The virtual addresses of one module, seen through one netlink socket, kept open.
+
+    To be used by one thread. Methods raise OSError if the kernel refuses.
+    """
+
+    def __init__(self, vips: tuple[VirtualAddress, ...]) -> None:
+        self._vips = vips
+        self._texts = tuple(str(ipaddress.ip_address(vip.addr)) for vip in vips)
+        self._socket: Any = None
+
+    def close(self) -> None:
+        """Close the socket; the next use opens one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def links(self) -> tuple[Link, ...]:
+        """Return the interfaces."""
+        found = []
+        for entry in self._ask(lambda route: list(route.get_links())):
+            mac = entry.get_attr("IFLA_ADDRESS") or ""
+            raw = bytes.fromhex(mac.replace(":", "")) if mac.count(":") == 5 else b""
+            found.append(Link(entry["index"], entry.get_attr("IFLA_IFNAME"), raw))
+        return tuple(found)
+
+    def configured(self) -> tuple[Configured, ...]:
+        """Return every address of every interface."""
+        found = []
+        for entry in self._ask(lambda route: list(route.get_addr())):
+            text = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
+            if text is not None:
+                address = ipaddress.ip_address(text)
+                found.append(Configured(entry["index"], address, entry["prefixlen"]))
+        return tuple(found)
+
+    def locate(self) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+        """Return where the addresses go, and the faults of those that can go nowhere."""
+        links, configured = self.links(), self.configured()
+        places = [locate(vip, links, configured, self._texts) for vip in self._vips]
+        targets = tuple(place for place in places if isinstance(place, Target))
+        return targets, tuple(place for place in places if isinstance(place, str))
+
+    def add(self, target: Target) -> None:
+        """Put one address on its interface; nothing if it is there."""
+        request: dict[str, Any] = {
+            "index": target.link.index,
+            "address": str(target.address),
+            "prefixlen": target.prefix,
+        }
+        if target.address.version == 6:
+            request["flags"] = _NO_DUPLICATE_DETECTION
+            if not target.main:
+                request.update(preferred_lft=0, valid_lft=_FOR_EVER)
+        self._change("add", request, errno.EEXIST)
+
+    def present(self) -> tuple[Configured, ...]:
+        """Return which of the module's addresses are on this node, on whatever interface."""
+        return tuple(entry for entry in self.configured() if str(entry.address) in self._texts)
+
+    def remove(self) -> None:
+        """Take every address of the module off every interface of this node."""
+        for entry in self.present():
+            request = {
+                "index": entry.index,
+                "address": str(entry.address),
+                "prefixlen": entry.prefix,
+            }
+            self._change("delete", request, errno.EADDRNOTAVAIL)
+
+    def _change(self, verb: str, request: dict[str, Any], harmless: int) -> None:
+        """Add or delete; `harmless` is the error that says it was done before."""
+        try:
+            self._ask(lambda route: route.addr(verb, **request))
+        except OSError as error:
+            if error.errno != harmless:
+                raise
+
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """Ask the kernel; a socket that failed is not used again."""
+        if self._socket is None:
+            self._socket = IPRoute()
+        try:
+            return question(self._socket)
+        except NetlinkError as error:
+            raise OSError(error.code, str(error.args[-1])) from error
+        except OSError:
+            self.close()
+            raise
+
+
+def suitable(vips: tuple[VirtualAddress, ...]) -> list[str]:
+    """Return, in words, why this node could not carry the addresses; empty: it could."""
+    if not vips:
+        return []
+    addresses = Addresses(vips)
+    try:
+        return list(addresses.locate()[1])
+    except OSError as error:
+        return [f"virtual addresses: the kernel refused to list interfaces: {error}"]
+    finally:
+        addresses.close()

@@ -1,0 +1,148 @@
+"""Perform what the core of the virtual addresses asks, on threads of its own."""
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from mirrorfarm.actors.events import VipIsDown, VipIsUp, VipProbed
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.announce import Announcer
+from mirrorfarm.actors.vip.connections import reset
+from mirrorfarm.actors.vip.packets import IPAddress, mac_text
+from mirrorfarm.actors.vip.probe import probe
+from mirrorfarm.actors.vip.subnets import Target
+from mirrorfarm.modules.settings import VirtualAddress
+
+_ORDERS_MAX = 16
+_RETRY_S = 0.1
+
+
+class _Worker:
+    """A thread that performs orders in turn; too many waiting: the oldest is superseded."""
+
+    def __init__(self, name: str) -> None:
+        self._orders: deque[Callable[[], None]] = deque(maxlen=_ORDERS_MAX)
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, order: Callable[[], None]) -> None:
+        with self._changed:
+            self._orders.append(order)
+            self._changed.notify()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; return False at once if there is something else to do."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._orders or self._closing, seconds)
+
+    def close(self) -> None:
+        """Perform what was ordered, then end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._orders or self._closing)
+                if not self._orders:
+                    return
+                order = self._orders.popleft()
+            order()
+
+
+class VipDoor:
+    """The virtual addresses of one module on this node. No method blocks.
+
+    Orders are performed in the order given; a probe takes its 300 ms beside them. `close`
+    leaves the addresses as they are.
+    """
+
+    def __init__(self, vips: tuple[VirtualAddress, ...], tcpreset: bool = True) -> None:
+        self._tcpreset = tcpreset
+        self._addresses = Addresses(vips)
+        self._probed = Addresses(vips)  # The prober's own socket.
+        self._announcer = Announcer()
+        self._up: tuple[Target, ...] = ()
+        self._orders = _Worker("vip orders")
+        self._probes = _Worker("vip probes")
+
+    def probe(self, run: int, inbox: Inbox) -> None:
+        """Ask for other users of the addresses; VipProbed follows within 400 ms."""
+        self._probes.put(lambda: inbox(VipProbed(run, self._find_conflicts())))
+
+    def add(self, run: int, inbox: Inbox) -> None:
+        """Configure the addresses and announce them once; VipIsUp follows."""
+        self._orders.put(lambda: inbox(VipIsUp(run, self._add())))
+
+    def announce(self) -> None:
+        """Announce the addresses that are up once more."""
+        self._orders.put(self._announce_again)
+
+    def remove(self, run: int, inbox: Inbox) -> None:
+        """Reset connections and remove the addresses; VipIsDown follows once none is left."""
+        self._orders.put(lambda: self._remove(run, inbox))
+
+    def close(self) -> None:
+        """End the threads and close the sockets."""
+        # A netlink socket is closed by the thread that opened it.
+        self._orders.put(self._addresses.close)
+        self._probes.put(self._probed.close)
+        self._orders.close()
+        self._probes.close()
+        self._announcer.close()
+
+    def _add(self) -> tuple[str, ...]:
+        try:
+            targets, located = self._addresses.locate()
+        except OSError as error:
+            return (f"interfaces cannot be listed: {error}",)
+        faults = list(located)
+        added = []
+        for target in targets:
+            try:
+                self._addresses.add(target)
+                added.append(target)
+            except OSError as error:
+                faults.append(f"{target.address}: not added on {target.link.name}: {error}")
+        self._up = tuple(added)
+        return (*faults, *self._announcer.announce(self._up))
+
+    def _announce_again(self) -> None:
+        # A fault was told when the address came up; the next announcement may get through.
+        self._announcer.announce(self._up)
+
+    def _remove(self, run: int, inbox: Inbox) -> None:
+        """Try until nothing is left, or a newer order makes this one void."""
+        self._up = ()
+        while True:
+            try:
+                present = tuple(entry.address for entry in self._addresses.present())
+                if self._tcpreset:
+                    self._reset(present)
+                self._addresses.remove()
+            except OSError:
+                # Saying that it is down would allow the peer to go up: better say nothing.
+                if self._orders.pause(_RETRY_S):
+                    continue
+                return
+            inbox(VipIsDown(run))
+            return
+
+    @staticmethod
+    def _reset(present: tuple[IPAddress, ...]) -> None:
+        with contextlib.suppress(OSError):  # A courtesy to clients: never a reason to stay up.
+            reset(present)
+
+    def _find_conflicts(self) -> tuple[str, ...]:
+        try:
+            targets, _ = self._probed.locate()
+            own = frozenset(mac_text(link.mac) for link in self._probed.links() if link.mac)
+            return probe(targets, own)
+        except OSError:
+            return ()  # An interface that is down has no strangers on it that we could hear.

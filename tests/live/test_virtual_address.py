@@ -1,0 +1,344 @@
+"""A virtual address on real interfaces: two nodes and a client on one bridge."""
+
+import contextlib
+import ctypes
+import os
+import queue
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from mirrorfarm.actors.events import VipIsDown, VipIsUp, VipProbed
+from mirrorfarm.actors.vip.addresses import Addresses, suitable
+from mirrorfarm.actors.vip.announce import Announcer
+from mirrorfarm.actors.vip.door import VipDoor
+from mirrorfarm.modules.settings import VirtualAddress
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
+
+T = TypeVar("T")
+VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
+VIPS = (VirtualAddress(VIP4), VirtualAddress(VIP6))
+PORT = 8_080
+CLONE_NEWNET = 0x4000_0000
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ip(*words: str) -> str:
+    done = subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=10)
+    return done.stdout
+
+
+def wait(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.005)
+    return condition()
+
+
+def tell(text: str) -> None:
+    """Show a measurement: `pytest -s`."""
+    sys.stdout.write(f"\n{text}\n")
+
+
+class Host:
+    """A namespace with one interface, eth0, on the bridge of the lab."""
+
+    def __init__(self, lab: str, name: str, number: int) -> None:
+        self.name = f"{lab}{name}"
+        self.number = number
+        self.answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def enter(self, work: Callable[[], T]) -> T:
+        """Run `work` on a thread inside; threads and sockets it makes stay inside."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                with Path(f"/run/netns/{self.name}").open() as file:
+                    if libc.setns(file.fileno(), CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "setns")
+                results.append(work())
+            except BaseException as error:  # Handed to the caller's thread.
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(timeout=20)
+        if errors:
+            raise errors[0]
+        return results[0]
+
+    def mac(self) -> str:
+        return ip("-n", self.name, "-o", "link", "show", "eth0").split("link/ether ")[1].split()[0]
+
+    def neighbour(self, address: str) -> str:
+        """Return the MAC that this host's cache has for `address`."""
+        words = ip("-n", self.name, "neigh", "show", address).split()
+        return words[words.index("lladdr") + 1] if "lladdr" in words else ""
+
+    def has(self, address: str) -> bool:
+        return f" {address}/" in ip("-n", self.name, "-o", "addr", "show")
+
+    def reaches(self, address: str) -> bool:
+        """Say whether `address` answers this host: its closed port refuses a datagram."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+        def ask() -> bool:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(1)
+                sock.connect((address, 9))
+                try:
+                    sock.send(b"?")
+                    sock.recv(1)
+                except ConnectionRefusedError:
+                    return True
+                except OSError:
+                    return False
+                return False
+
+        return self.enter(ask)
+
+    def expect(self, kind: type[T], seconds: float = 3.0) -> T:
+        event = self.answers.get(timeout=seconds)
+        assert isinstance(event, kind), event
+        return event
+
+
+class Lab:
+    """Two nodes, a client, and the doors opened inside them."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        name = f"mfvip{secrets.token_hex(2)}"
+        switch = f"{name}s"
+        self.a, self.b, self.c = (Host(name, which, n) for n, which in enumerate("abc", 1))
+        for namespace in (switch, self.a.name, self.b.name, self.c.name):
+            ip("netns", "add", namespace)
+            stack.callback(ip, "netns", "del", namespace)
+        ip("-n", switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+        ip("-n", switch, "link", "set", "br0", "up")
+        for host in (self.a, self.b, self.c):
+            port = f"p{host.number}"
+            ip(
+                *("-n", switch, "link", "add", port, "type", "veth"),
+                *("peer", "name", "eth0", "netns", host.name),
+            )
+            ip("-n", switch, "link", "set", port, "master", "br0", "up")
+            ip("-n", host.name, "link", "set", "lo", "up")
+            ip("-n", host.name, "link", "set", "eth0", "up")
+            ip("-n", host.name, "addr", "add", f"198.18.0.{host.number}/24", "dev", "eth0")
+            six = f"2001:db8::{host.number}/64"
+            ip("-n", host.name, "addr", "add", six, "dev", "eth0", "nodad")
+
+    def door(self, host: Host, vips: tuple[VirtualAddress, ...] = VIPS) -> VipDoor:
+        door = host.enter(lambda: VipDoor(vips))
+        self.stack.callback(door.close)
+        return door
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with contextlib.ExitStack() as stack:
+        yield Lab(stack)
+
+
+def up(door: VipDoor, host: Host, run: int = 1) -> None:
+    door.add(run, host.answers.put)
+    assert host.expect(VipIsUp) == VipIsUp(run)
+
+
+def down(door: VipDoor, host: Host, run: int = 1) -> None:
+    door.remove(run, host.answers.put)
+    assert host.expect(VipIsDown) == VipIsDown(run)
+
+
+@pytest.mark.parametrize("address", [VIP4, VIP6])
+def test_the_client_learns_by_the_announcement_that_the_address_moved(
+    lab: Lab, address: str
+) -> None:
+    first, second = lab.door(lab.a), lab.door(lab.b)
+    up(first, lab.a)
+    assert lab.c.reaches(address)
+    assert lab.c.neighbour(address) == lab.a.mac()
+    down(first, lab.a)
+    assert not lab.a.has(address)
+    up(second, lab.b)
+    # The client sends nothing: only the announcement can have told it, at once.
+    assert wait(lambda: lab.c.neighbour(address) == lab.b.mac(), 0.5)
+    assert lab.c.reaches(address)
+
+
+def test_adding_again_and_removing_again_change_nothing_and_are_answered(lab: Lab) -> None:
+    door = lab.door(lab.a)
+    down(door, lab.a, 1)
+    up(door, lab.a, 2)
+    up(door, lab.a, 3)
+    assert lab.a.has(VIP4)
+    assert lab.a.has(VIP6)
+    down(door, lab.a, 4)
+    down(door, lab.a, 5)
+    assert not lab.a.has(VIP4)
+    assert not lab.a.has(VIP6)
+
+
+def test_an_address_left_behind_by_a_crash_is_found_and_removed(lab: Lab) -> None:
+    ip("-n", lab.a.name, "addr", "add", f"{VIP4}/32", "dev", "lo")
+    down(lab.door(lab.a), lab.a)
+    assert not lab.a.has(VIP4)
+
+
+def test_an_alias_is_not_the_source_of_the_node_s_own_connections(lab: Lab) -> None:
+    up(lab.door(lab.a), lab.a)
+    assert "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
+    assert " src 2001:db8::1 " in ip("-n", lab.a.name, "route", "get", "2001:db8::3")
+    assert "deprecated" in ip("-n", lab.a.name, "addr", "show", "to", VIP6)
+
+
+@pytest.mark.parametrize("dual", [False, True], ids=["plain", "mapped"])
+def test_an_open_connection_of_the_address_is_reset_at_removal(lab: Lab, dual: bool) -> None:
+    door = lab.door(lab.a, (VirtualAddress(VIP4),))
+    up(door, lab.a)
+
+    def listen(address: str) -> socket.socket:
+        family = socket.AF_INET6 if dual else socket.AF_INET
+        return socket.create_server((address, PORT), family=family, dualstack_ipv6=dual)
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(lab.a.enter(lambda: listen("::" if dual else "0.0.0.0")))
+        server.settimeout(3)
+        ends = []
+        for address in (VIP4, "198.18.0.1"):
+            client = lab.c.enter(lambda to=address: socket.create_connection((to, PORT), 3))  # type: ignore[misc]
+            stack.enter_context(client)
+            stack.enter_context(server.accept()[0])
+            client.settimeout(1)
+            ends.append(client)
+        down(door, lab.a)
+        with pytest.raises(ConnectionResetError):
+            ends[0].recv(1)
+        ends[1].settimeout(0.2)
+        with pytest.raises(TimeoutError):  # The node's own address keeps its connections.
+            ends[1].recv(1)
+
+
+def test_an_open_ipv6_connection_is_reset_at_removal(lab: Lab) -> None:
+    door = lab.door(lab.a)
+    up(door, lab.a)
+
+    def listen() -> socket.socket:
+        return socket.create_server((VIP6, PORT), family=socket.AF_INET6)
+
+    with (
+        lab.a.enter(listen) as server,
+        lab.c.enter(lambda: socket.create_connection((VIP6, PORT), 3)) as client,
+        server.accept()[0],
+    ):
+        down(door, lab.a)
+        client.settimeout(1)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_a_stranger_that_uses_the_address_is_reported_with_its_mac(lab: Lab) -> None:
+    for vip in (f"{VIP4}/24", f"{VIP6}/64"):
+        nodad = ("nodad",) if ":" in vip else ()
+        ip("-n", lab.c.name, "addr", "add", vip, "dev", "eth0", *nodad)
+    lab.door(lab.a).probe(7, lab.a.answers.put)
+    mac = lab.c.mac()
+    assert lab.a.expect(VipProbed) == VipProbed(7, (f"{VIP4}={mac}", f"{VIP6}={mac}"))
+
+
+def test_a_probe_that_finds_nobody_takes_300_ms_and_excludes_this_node(lab: Lab) -> None:
+    door = lab.door(lab.a)
+    up(door, lab.a)
+    begin = time.monotonic()
+    door.probe(8, lab.a.answers.put)
+    assert time.monotonic() - begin < 0.01, "the inbox must not wait for the probe"
+    assert lab.a.expect(VipProbed) == VipProbed(8)
+    assert 0.29 < time.monotonic() - begin < 0.6
+
+
+def test_an_address_without_a_subnet_is_told_before_and_at_the_time(lab: Lab) -> None:
+    foreign = (VirtualAddress("198.19.0.1"), VirtualAddress(VIP4))
+    (fault,) = lab.a.enter(lambda: suitable(foreign))
+    assert fault.startswith("198.19.0.1: no interface has an address in its subnet")
+    lab.door(lab.a, foreign).add(1, lab.a.answers.put)
+    assert lab.a.expect(VipIsUp) == VipIsUp(1, (fault,))
+    assert lab.a.has(VIP4)
+
+
+def test_the_time_from_the_order_to_the_client_s_first_answer(lab: Lab) -> None:
+    first, second = lab.door(lab.a), lab.door(lab.b)
+    up(first, lab.a)
+    up(second, lab.b)  # Sockets are open from here on.
+    down(second, lab.b, 2)
+    assert lab.c.reaches(VIP4)
+    down(first, lab.a, 2)
+
+    def echo() -> socket.socket:
+        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        server.bind(("", PORT))
+        return server
+
+    with (
+        lab.b.enter(echo) as server,
+        lab.c.enter(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client,
+    ):
+        client.settimeout(0.001)
+        begin = time.monotonic_ns()
+        second.add(3, lab.b.answers.put)
+        ordered = time.monotonic_ns()
+        server.settimeout(0.001)
+        while True:
+            client.sendto(b"?", (VIP4, PORT))
+            with contextlib.suppress(TimeoutError):
+                server.recv(1)
+                break
+            assert time.monotonic_ns() - begin < 2_000_000_000
+        reached = time.monotonic_ns()
+        lab.b.expect(VipIsUp)
+    tell(f"order {(ordered - begin) / 1e6:.2f} ms, reached {(reached - begin) / 1e6:.2f} ms")
+    assert ordered - begin < 10_000_000
+    assert reached - begin < 100_000_000, "X2: the announcement follows within 100 ms"
+
+
+def test_adding_and_announcing_take_milliseconds(lab: Lab) -> None:
+    def measure() -> tuple[float, int]:
+        addresses, announcer = Addresses(VIPS), Announcer()
+        try:
+            addresses.configured()
+            announcer.announce(addresses.locate()[0])
+            best = 1e9
+            for _ in range(5):
+                begin = time.perf_counter()
+                targets, _ = addresses.locate()
+                for target in targets:
+                    addresses.add(target)
+                assert announcer.announce(targets) == ()
+                best = min(best, time.perf_counter() - begin)
+                count = len(addresses.present())
+                addresses.remove()
+            return best * 1e3, count
+        finally:
+            addresses.close()
+            announcer.close()
+
+    best_ms, count = lab.a.enter(measure)
+    tell(f"add and announce {count} addresses: {best_ms:.2f} ms")
+    assert count == 2
+    assert best_ms < 20
