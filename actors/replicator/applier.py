@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
-from mirrorfarm.actors.replicator.backing import Backing, Inode
+from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     RENAME_EXCHANGE,
@@ -55,8 +55,9 @@ class Applier:
         *,
         devices_allowed: bool = False,
         incomplete: Callable[[int, int], None] = _ignore,
+        descriptors_max: int = DESCRIPTORS_MAX,
     ) -> None:
-        self._backings = [Backing(directory) for directory in directories]
+        self._backings = [Backing(directory, descriptors_max) for directory in directories]
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False

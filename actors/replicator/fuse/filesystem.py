@@ -14,6 +14,7 @@ from mirrorfarm.actors.replicator.fuse.attributes import Attributes
 from mirrorfarm.actors.replicator.fuse.files import Files
 from mirrorfarm.actors.replicator.fuse.listing import Listing
 from mirrorfarm.actors.replicator.fuse.names import Names
+from mirrorfarm.actors.replicator.fuse.nodes import DESCRIPTORS_MAX
 from mirrorfarm.actors.replicator.fuse.protocol import Reply, Request
 from mirrorfarm.actors.replicator.fuse.server import Server
 from mirrorfarm.actors.replicator.fuse.volume import Volume
@@ -48,7 +49,8 @@ class FileSystem:
 
     `read_only`: for a secondary; every modification fails with EROFS and nothing is cached, so
     that readers see what is applied behind. `writeback`: the kernel collects writes (`commit`
-    mode). `each`: every write waits for the journal. `report` gets a line for every fault of
+    mode). `each`: every write waits for the journal. `descriptors_max` bounds those kept for
+    inodes without an open file. `report` gets a line for every fault of
     ours, from any thread.
     """
 
@@ -62,6 +64,7 @@ class FileSystem:
         writeback: bool = True,
         each: bool = False,
         threads: int = 2,
+        descriptors_max: int = DESCRIPTORS_MAX,
         report: Callable[[str], None] = _ignore,
     ) -> None:
         self.path = os.path.realpath(os.fsencode(path))
@@ -71,6 +74,7 @@ class FileSystem:
         self._writeback = writeback
         self._each = each
         self._threads = threads
+        self._descriptors_max = descriptors_max
         self._report = report
         self._lock = threading.Lock()  # One mount, unmount at a time.
         self._server: Server | None = None
@@ -112,6 +116,7 @@ class FileSystem:
                 writeback=self._writeback,
                 each=self._each,
                 about_to_wait=self._about_to_wait,
+                descriptors_max=self._descriptors_max,
             )
             try:
                 device_fd, self._connection = mount.attach(self.path, self._read_only)

@@ -10,7 +10,7 @@ from typing import Final
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.fuse import protocol
-from mirrorfarm.actors.replicator.fuse.nodes import Node, NodeTable
+from mirrorfarm.actors.replicator.fuse.nodes import DESCRIPTORS_MAX, Node, NodeTable
 from mirrorfarm.actors.replicator.fuse.protocol import Request
 from mirrorfarm.actors.replicator.journal import Journal
 from mirrorfarm.actors.replicator.operations import (
@@ -55,6 +55,7 @@ class Volume:
         writeback: bool,
         each: bool,
         about_to_wait: Callable[[], None],
+        descriptors_max: int = DESCRIPTORS_MAX,
     ) -> None:
         self.directory = directory
         self.journal = journal
@@ -62,7 +63,7 @@ class Volume:
         self.writeback = writeback and not read_only  # As wished; then as the kernel agreed.
         self.each = each
         self.about_to_wait = about_to_wait
-        self.nodes = NodeTable(root_fd)
+        self.nodes = NodeTable(root_fd, descriptors_max)
         self.cache_seconds = 0 if read_only else protocol.CACHE_SECONDS
         self.extended_setxattr = False
         self._handles: dict[int, Handle] = {}
