@@ -1,0 +1,113 @@
+"""Whether this machine can run a module as it is configured: what is asked of the disk."""
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.modules.userconfig import nested
+from mirrorfarm.paths import Paths
+
+DEVICE: Final = Path("/dev/fuse")
+OWN_KIND: Final = "fuse.mirrorfarm"  # A directory that mirrorfarm replicates right now.
+_NETWORK_KINDS: Final = {"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "afs"}
+_KERNEL_KINDS: Final = {
+    *("proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "securityfs", "debugfs"),
+    *("tracefs", "configfs", "bpf", "mqueue", "hugetlbfs", "pstore", "efivarfs", "autofs"),
+}
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def unsuitable(
+    module: Module,
+    others: list[Module],
+    *,
+    paths: Paths | None = None,
+    file: str = "userconfig.xml",
+) -> list[str]:
+    """Return why this node cannot run `module` beside `others`: `file: key: reason; cure`.
+
+    An empty list means that it can. `others` are the modules configured on this node.
+    """
+    paths = paths or Paths.from_environment()
+    faults = [*_used_twice(module, others)]
+    if module.replication.directories and not DEVICE.exists():
+        faults.append(f"rfs: {DEVICE} is missing; load the kernel module: modprobe fuse")
+    mounted = mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))
+    for replicated in module.replication.directories:
+        faults += _directory(replicated.dir, paths, mounted)
+        for wanted in replicated.tocheck:
+            if not os.path.lexists(wanted):
+                faults.append(f"tocheck.path: {wanted} does not exist; create it or mount its disk")
+    return [f"{file}: {fault}" for fault in faults]
+
+
+def mounts(mountinfo: str) -> list[tuple[str, str]]:
+    """Return mount point and kind of each mounted file system, in the order of mounting."""
+    found: list[tuple[str, str]] = []
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        words = left.split(" ")
+        if separator and len(words) > 4:
+            point = _OCTAL.sub(lambda code: chr(int(code.group(1), 8)), words[4])
+            found.append((point, right.split(" ", 1)[0]))
+    return found
+
+
+def kind_of(directory: str, mounted: list[tuple[str, str]]) -> str:
+    """Return the kind of the file system that a directory is on; the last mounted wins."""
+    best, kind = "", ""
+    for point, candidate in mounted:
+        above = point.rstrip("/") + "/"
+        if (directory + "/").startswith(above) and len(above) >= len(best):
+            best, kind = above, candidate
+    return kind
+
+
+def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> list[str]:
+    """Return what is wrong with one replicated directory, as `key: reason; cure`."""
+    path = Path(directory)
+    key = "replicated.dir"
+    for own in (paths.etc, paths.lib, paths.run, paths.log):
+        if nested(directory, str(own)):
+            return [f"{key}: {directory} and {own}, mirrorfarm's own, lie in each other; move it"]
+    if not os.path.lexists(path):
+        return [f"{key}: {directory} does not exist; mkdir -p {directory}"]
+    real = os.path.realpath(path)
+    if real != directory:
+        return [f"{key}: {directory} is or crosses a symbolic link; write {real}"]
+    if not path.is_dir():
+        return [f"{key}: {directory} is not a directory; name the directory it is in"]
+    faults: list[str] = []
+    kind = kind_of(directory, mounted)
+    if kind in _KERNEL_KINDS:
+        faults.append(f"{key}: {directory} is on {kind}, which holds no files; choose another")
+    elif kind in _NETWORK_KINDS:
+        faults.append(f"{key}: {directory} is on {kind}, on another machine; use a local disk")
+    elif kind != OWN_KIND and (kind.startswith("fuse.") or kind == "fuse"):
+        faults.append(f"{key}: {directory} is on {kind}; replicate the directory beneath it")
+    elif kind != OWN_KIND and os.statvfs(path).f_flag & os.ST_RDONLY:
+        faults.append(f"{key}: {directory} is on a read-only file system; remount it rw")
+    return faults
+
+
+def _used_twice(module: Module, others: list[Module]) -> list[str]:
+    faults: list[str] = []
+    own = [ipaddress.ip_address(vip.addr) for vip in module.vips]
+    for other in others:
+        if other.name == module.name:
+            continue
+        if other.id == module.id:
+            faults.append(f"id: {module.id} is that of module {other.name}; install with another")
+        for vip in other.vips:
+            if ipaddress.ip_address(vip.addr) in own:
+                reason = f"{vip.addr} is used by module {other.name}; choose another address"
+                faults.append(f"virtual_addr.addr: {reason}")
+        for theirs in other.replication.directories:
+            for mine in module.replication.directories:
+                if nested(mine.dir, theirs.dir):
+                    reason = f"{mine.dir} and {theirs.dir} of module {other.name} overlap"
+                    faults.append(f"replicated.dir: {reason}; one module replicates a directory")
+    return faults
