@@ -5,7 +5,6 @@ replaced at once and given the same deadline; should that have passed, the new o
 """
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -63,13 +62,15 @@ class GuardClient:
         return self._process.pid
 
     def start(self) -> None:
-        """Have an armed guard of an earlier process act now, then start our own.
+        """Start the guard; where an earlier process left an armed one, fence at once instead.
 
-        The application it watched over is the earlier process's; ours starts afresh. Were that
-        guard left waiting, it would end our application at its deadline.
+        The application that guard watches over is the earlier process's; ours starts afresh.
+        Were it left waiting, it would end our application at its deadline.
         """
-        self._relieve()
+        forerunner = self._forerunner()
         self._spawn()
+        if forerunner >= 0:
+            self._relieve(forerunner)
         self._thread.start()
 
     def order(self, order: GuardOrder) -> None:
@@ -156,20 +157,28 @@ class GuardClient:
         time.sleep(RESTART_SECONDS)  # Should they all end at once, let it cost little.
         return True
 
-    def _relieve(self) -> None:
+    def _forerunner(self) -> int:
+        """Return a descriptor of the guard that an earlier process left; -1: there is none."""
         try:
             pid = int(self._pid_file.read_text())
             pidfd = os.pidfd_open(pid)
         except (OSError, ValueError):
-            return
-        try:
+            return -1
+        with suppress(OSError):
             # The number may have gone to a stranger since.
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if PROGRAM.encode() in words and pid != os.getpid():
-                self._log("E", "A guard of an earlier process is still armed: it acts now")
-                signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
-                select.select([pidfd], [], [], FORERUNNER_SECONDS)
-        except OSError:
-            pass  # It ended by itself.
-        finally:
-            os.close(pidfd)
+            if PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return pidfd
+        os.close(pidfd)
+        return -1
+
+    def _relieve(self, forerunner: int) -> None:
+        """Have our guard do now what the earlier one would do later; then end that one."""
+        self._log("E", "A guard of an earlier process is still there: ours acts in its place")
+        self._channel.settimeout(FORERUNNER_SECONDS)
+        self._send("arm 1")
+        while (answer := self._hear()) and not answer.startswith("acted "):
+            pass
+        self._channel.settimeout(None)
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(forerunner, signal.SIGKILL)
+        os.close(forerunner)

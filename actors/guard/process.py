@@ -6,8 +6,7 @@ the standard library alone and imports nothing of this project, so that nothing 
 slows the module (a lock, a long computation, SIGSTOP, a crash) can keep it from acting.
 
 It hears `addresses A B …`, `arm NANOSECONDS` (boot clock) and `disarm`; it says `ready` and
-`acted NANOSECONDS LEFT`. When its parent ends, an armed guard stays until it has acted; SIGUSR1,
-from the module's next process, makes it act at once.
+`acted NANOSECONDS LEFT`. When its parent ends, an armed guard stays until it has acted.
 """
 
 import contextlib
@@ -192,11 +191,6 @@ class Guard:
             self._arm(0)
         return True
 
-    def hurry(self, *_: object) -> None:
-        """Let a deadline that is set have come; a signal handler."""
-        if self._deadline:
-            self._arm(1)
-
     def _arm(self, deadline: int) -> None:
         self._deadline = deadline
         seconds, rest = divmod(deadline, 1_000_000_000)
@@ -227,11 +221,10 @@ def packed(address: str) -> bytes:
 
 def main() -> None:
     """Run the guard on the descriptors given as arguments."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
     guard = Guard(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
-    signal.signal(signal.SIGUSR1, guard.hurry)
     guard.harden()
     guard.run()
 

@@ -71,6 +71,8 @@ class Bench:
     inbox: "queue.Queue[Any]" = field(default_factory=queue.Queue)
     logged: list[str] = field(default_factory=list)
     applications: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    modules: list["subprocess.Popen[str]"] = field(default_factory=list)
+    guards: list[int] = field(default_factory=list)
 
     def client(self) -> GuardClient:
         return GuardClient(
@@ -88,6 +90,29 @@ class Bench:
         self.cgroup.add(application.pid)
         return application
 
+    def module(self, lease_ns: int, *prefix: str) -> tuple["subprocess.Popen[str]", int]:
+        """Start a process that arms a guard; return it and the guard's number."""
+        words = [self.cgroup.scope, str(self.paths.root), str(lease_ns)]
+        module = subprocess.Popen(
+            [*prefix, sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True
+        )
+        self.modules.append(module)
+        assert module.stdout is not None
+        self.guards.append(int(module.stdout.readline()))
+        return module, self.guards[-1]
+
+    def close(self) -> None:
+        for module in self.modules:
+            module.kill()
+            module.communicate()
+        for guard in self.guards:
+            if not ended(guard):
+                os.kill(guard, signal.SIGKILL)
+        assert self.cgroup.kill() == []
+        for application in self.applications:
+            application.wait()
+        self.cgroup.remove()
+
 
 @pytest.fixture(params=[2, 1])
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
@@ -98,10 +123,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     cgroup.create()
     made = Bench(Paths(tmp_path), cgroup)
     yield made
-    assert cgroup.kill() == []
-    for application in made.applications:
-        application.wait()
-    cgroup.remove()
+    made.close()
 
 
 @pytest.fixture
@@ -183,21 +205,15 @@ def test_guard_is_small_and_ignores_requests_to_end(guard: GuardClient) -> None:
     assert not ended(guard.pid)
 
 
-def parent(bench: Bench, lease_ns: int, *prefix: str) -> "subprocess.Popen[str]":
-    words = [bench.cgroup.scope, str(bench.paths.root), str(lease_ns)]
-    return subprocess.Popen(
-        [*prefix, sys.executable, "-c", PARENT, *words], stdout=subprocess.PIPE, text=True
-    )
-
-
-def test_new_module_process_has_the_armed_guard_of_the_old_one_act_at_once(bench: Bench) -> None:
+def test_new_module_process_fences_in_place_of_the_guard_that_the_old_one_left(
+    bench: Bench,
+) -> None:
     if not (bench.cgroup.path / "cgroup.kill").exists():
         pytest.skip("one version is enough: the parent takes the preferred one")
-    with parent(bench, FAR) as old:
-        assert old.stdout is not None
-        orphan = int(old.stdout.readline())
-        application = bench.application()
-        old.kill()
+    application = bench.application()
+    old, orphan = bench.module(FAR)
+    old.kill()
+    old.wait()
     assert not ended(orphan)
     client = bench.client()
     client.start()
@@ -242,15 +258,13 @@ def test_stopped_or_killed_module_loses_addresses_and_application(
 ) -> None:
     if not (bench.cgroup.path / "cgroup.kill").exists():
         pytest.skip("one version is enough: the parent takes the preferred one")
-    with parent(bench, SECOND_NS, "ip", "netns", "exec", namespace) as module:
-        assert module.stdout is not None
-        guard = int(module.stdout.readline())
-        application = bench.application()
-        module.send_signal(blow)
-        assert {"198.18.7.1", "2001:db8:7::1"} <= addresses(namespace)
-        assert application.wait(timeout=20) == -signal.SIGKILL
-        assert eventually(lambda: not {"198.18.7.1", "2001:db8:7::1"} & addresses(namespace))
-        assert "198.18.7.2" in addresses(namespace)
-        module.kill()
+    application = bench.application()
+    assert {"198.18.7.1", "2001:db8:7::1"} <= addresses(namespace)
+    module, guard = bench.module(SECOND_NS, "ip", "netns", "exec", namespace)
+    module.send_signal(blow)
+    assert application.wait(timeout=20) == -signal.SIGKILL
+    assert eventually(lambda: not {"198.18.7.1", "2001:db8:7::1"} & addresses(namespace))
+    assert "198.18.7.2" in addresses(namespace)
+    module.kill()
     assert eventually(lambda: ended(guard))
     assert bench.cgroup.processes() == []
