@@ -135,9 +135,9 @@ class ModuleDoors:
             case fx.AddressRemove(run):
                 self.vip.remove(run, inbox)
             case fx.Watch():
-                self.processes.watch(effect, inbox)
-            case fx.GuardOrder(deadline_ns):
-                self.guard.order(deadline_ns)
+                self.processes.watch(effect)
+            case fx.GuardOrder():
+                self.guard.order(effect)
             case fx.PingProbe():
                 self.ping.probe(effect, inbox)
             case fx.PlaneOrder():

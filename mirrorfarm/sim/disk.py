@@ -34,6 +34,7 @@ class SimPlane:
     confirmed: set[int] = field(default_factory=set)  # By the peer, in this session.
     up: bool = False
     told_held: bool = False
+    sent: set[int] = field(default_factory=set)  # In this session, not yet confirmed.
 
     def order(self, wish: PlaneWish) -> None:
         """Become what the mirror wants."""
@@ -42,6 +43,13 @@ class SimPlane:
             self.wish = wish
             if wish.number > before.number:
                 self._change(before, wish)
+        self._report()
+        self._release()
+
+    def _report(self) -> None:
+        """Answer the wish; `both` only when nothing told to the application is unconfirmed."""
+        if self.wish.gate == "both" and self.sent:
+            return
         self.say(
             PlaneIs(
                 self.wish.number,
@@ -52,7 +60,6 @@ class SimPlane:
                 self.map_base,
             )
         )
-        self._release()
 
     def _change(self, before: PlaneWish, wish: PlaneWish) -> None:
         if wish.role != "lead":
@@ -78,10 +85,10 @@ class SimPlane:
         if wish.gate != "frozen":
             self.told_held = False
         if wish.sid and wish.sid != before.sid:
-            self.confirmed, self.up = set(), False
+            self.confirmed, self.sent, self.up = set(), set(), False
             self.stream(("OPEN", wish.term, wish.sid, wish.plan))
         elif not wish.sid:
-            self.up = False
+            self.up, self.sent = False, set()
 
     def write(self, number: int) -> None:
         """The application modifies something."""
@@ -106,6 +113,7 @@ class SimPlane:
                 if self.map_base:
                     self.changed.add(number)
                 if self.up:
+                    self.sent.add(number)
                     self.stream(("REPL", wish.term, wish.sid, number))
             done = wish.gate == "self" or (wish.gate == "both" and number in self.confirmed)
             if wish.gate == "frozen" and not self.told_held:
@@ -159,10 +167,14 @@ class SimPlane:
                 self.stream(("COPY", wish.term, wish.sid, (False, frozenset(self.changed))))
             for number, applied in self.waiting.items():
                 if applied:
+                    self.sent.add(number)
                     self.stream(("REPL", wish.term, wish.sid, number))
         elif kind == "RACK":
             assert isinstance(value, int)
             self.confirmed.add(value)
+            self.sent.discard(value)
+            if wish.gate == "both" and not self.sent:
+                self._report()
             self._release()
         elif kind == "BROKEN":
             self.broken(str(value))

@@ -61,7 +61,9 @@ class Monitors:
         if runs:
             others = [n for n, r in self.running.items() if r and n != node]
             if others:
-                raise Violation(f"X1: the application runs on {node} and {others[0]} at {world.now}")
+                raise Violation(
+                    f"X1: the application runs on {node} and {others[0]} at {world.now}"
+                )
             state = world.nodes[node].cores["mirror"].state
             if not state.record.cons:
                 raise Violation(f"S8: {node} starts the application on inconsistent data")

@@ -58,6 +58,8 @@ class Mirror:
         """Apply one event; return what to do about it, in order."""
         s = self.state
         s.out = []
+        if s.phase in LEADERS:
+            leading.keep_lease(s, now)  # Before anything else: this node may have been asleep.
         self._apply(event, now)
         self._poll(now)
         return s.out
@@ -256,6 +258,9 @@ class Mirror:
                 following.poll(s, now)
             waiting.poll(s, now)
             planes.poll(s, now)
+        if s.guard_ns and s.phase in {Phase.WAITING, Phase.STOPPED}:
+            s.guard_ns = 0  # Nothing is left that the guard could have to end.
+            tell(s, "guard", ev.GuardDisarm())
         procedure.poll_side_scripts(s)
         commands.poll_answers(s, now)
         self._announce()

@@ -176,7 +176,12 @@ def _poll_syncing(s: State, now: int) -> None:
     gone = s.peer.silent or s.peer.left or about.role not in {"PRIM", "ALONE"}
     # An offer can be here before the heartbeat that announces its sender's role.
     patience_over = now - s.since_ns >= s.module.timing.detection_ns
-    if gone and patience_over and s.target.step in {"", "copying", "done"} and about.phase != "taking":
+    if (
+        gone
+        and patience_over
+        and s.target.step in {"", "copying", "done"}
+        and about.phase != "taking"
+    ):
         fact(s, now, f"{s.settings.peer} is no primary any more: the resynchronisation ends")
         give_up(s, now)
 

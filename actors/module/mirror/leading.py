@@ -42,7 +42,7 @@ OFFER_TIMEOUT_NS = 30 * SECOND_NS
 
 def poll(s: State, now: int) -> None:
     """Do what is due for the holder of the register."""
-    _keep_lease(s, now)
+    keep_lease(s, now)
     if s.plane_off:
         return
     _leave_peer_behind(s, now)
@@ -85,7 +85,7 @@ def map_base(s: State) -> str:
 # --- the lease -----------------------------------------------------------------------------
 
 
-def _keep_lease(s: State, now: int) -> None:
+def keep_lease(s: State, now: int) -> None:
     """Renew while the peer could be promoted; close the gate when the right to act ends."""
     leading = s.leading
     about_to_grow = leading.session in {Session.SYNCED, Session.GROWING}
@@ -269,9 +269,7 @@ def _send_offer(s: State, now: int) -> None:
     r = s.record
     register = s.arbiter.register
     ver = register.ver if register else 0
-    offer = SyncOffer(
-        r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist, ver
-    )
+    offer = SyncOffer(r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist, ver)
     send_peer(s, offer)
 
 

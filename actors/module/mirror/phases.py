@@ -23,7 +23,7 @@ class Phase(Enum):
 
 MOVES: dict[Phase, set[Phase]] = {
     Phase.STOPPED: {Phase.RESETTING, Phase.STARTING, Phase.STOPPING},
-    Phase.RESETTING: {Phase.STOPPED, Phase.STARTING},
+    Phase.RESETTING: {Phase.STOPPED, Phase.STARTING, Phase.STOPPING},
     Phase.STARTING: {Phase.WAITING, Phase.STOPPING},
     Phase.WAITING: {Phase.ASKING, Phase.SYNCING, Phase.TAKING, Phase.STOPPING},
     Phase.ASKING: {Phase.WAITING, Phase.FOLLOWING, Phase.TAKING, Phase.STOPPING},

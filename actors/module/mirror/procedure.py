@@ -19,6 +19,9 @@ from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.scripts.sequences import sequence
 
+# Steps that bring the application or its addresses up: never without the right to act.
+NEEDS_GATE = ("vip up", "scripts take", "scripts restart")
+
 
 def begin(s: State, now: int, *steps: str) -> None:
     """Start a procedure instead of whatever runs."""
@@ -37,6 +40,9 @@ def advance(s: State, now: int) -> None:
             s.step = ""
         if not s.steps:
             return
+        if s.steps[0] in NEEDS_GATE and not leading.gate_usable(s, now):
+            s.step = "gate"
+            continue
         s.step = s.steps.popleft()
         word, _, rest = s.step.partition(" ")
         if word == "then":

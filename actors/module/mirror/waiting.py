@@ -152,9 +152,14 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         )
         return
     if not s.record.cons:
+        if s.force == "prim" and not s.record.gen_cur:
+            _force(s, now)
+            return
         explain(
             s,
-            "a resynchronisation of this node did not end: its files may be half copied",
+            "a resynchronisation of this node did not end: its files may be half copied"
+            if s.record.gen_cur
+            else "this node has no record of its data: its state directory is new or was deleted",
             f"{p} becomes primary and resynchronises this node",
             f"mirrorfarm -H {p} start -m {m}",
         )

@@ -1,0 +1,249 @@
+"""The agent: the bus of a node, and the processes of its modules. Nothing heavy runs here."""
+
+import os
+import queue
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from mirrorfarm.children import Children, hold_lock
+from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
+from mirrorfarm.module_process import lock_path, prefer_this_process
+from mirrorfarm.modules import install
+from mirrorfarm.modules.settings import Cluster
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import AGENT, Address
+from mirrorfarm.transport.keys import load_keys, next_incarnation
+from mirrorfarm.transport.messages import (
+    ANY_MESSAGE,
+    AgentCommand,
+    AgentResult,
+    StateAnswer,
+    StateQuery,
+)
+from mirrorfarm.transport.sockets import Bind, Link
+from mirrorfarm.transport.zmq import Hub, HubSettings
+
+ANSWERED_MAX = 64
+STATE_SECONDS = 2.0
+
+
+def endpoint(address: str, port: int) -> str:
+    """Return the ZeroMQ endpoint of an address; IPv6 addresses in brackets."""
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def topology(cluster: Cluster, own: str) -> tuple[tuple[Bind, ...], tuple[Link, ...]]:
+    """Return what the hub of node `own` binds and connects to."""
+    binds: list[Bind] = []
+    links: list[Link] = []
+    for network in cluster.networks:
+        for node in network.nodes:
+            if node.name == own:
+                binds.append(Bind(network.name, endpoint(node.laddr or node.addr, cluster.port)))
+            else:
+                links.append(Link(node.name, network.name, endpoint(node.addr, cluster.port)))
+    for witness in cluster.witnesses:
+        links.append(Link(witness.name, "witness", endpoint(witness.addr, witness.port)))
+    return tuple(binds), tuple(links)
+
+
+class Agent:
+    """One node of the cluster."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.keys = load_keys(paths)
+        self.cluster = install.load_cluster(paths)
+        binds, links = topology(self.cluster, self.keys.name)
+        paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings = HubSettings(
+            self.keys,
+            next_incarnation(paths),
+            binds,
+            links,
+            local_socket=paths.bus_socket,
+        )
+        self.hub = Hub(settings)
+        self.children = Children(say)
+        self._answered: dict[str, AgentResult] = {}
+        self._lock = threading.Lock()
+        self._states: queue.Queue[StateAnswer] = queue.Queue()
+        self.hub.register(AGENT, "agent", self._on_message)
+
+    def start(self) -> None:
+        """Open the bus, then start every configured module."""
+        self.hub.start()
+        for bind in self.hub.unbound():
+            say(f"{bind.endpoint} cannot be bound yet; retrying (is the network up?)")
+        self.children.start()
+        for name in install.configured(self.paths):
+            self._start_module(name)
+
+    def _start_module(self, name: str) -> None:
+        module = install.load_module(self.paths, name)
+        if self.keys.name not in module.nodes:
+            return
+        if module.replication.directories:
+            self.children.want(
+                f"{name}.replica",
+                ("mirrorfarm.actors.replicator.process", name),
+                self.paths.run / f"{name}.replica.lock",
+            )
+        self.children.want(name, ("mirrorfarm.module_process", name), lock_path(self.paths, name))
+
+    def _stop_module(self, name: str) -> None:
+        self.children.unwant(name)
+        self.children.unwant(f"{name}.replica")
+
+    # --- orders of administrators ----------------------------------------------------------
+
+    def _on_message(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
+        del network
+        if isinstance(message, StateAnswer):
+            self._states.put(message)
+        elif isinstance(message, AgentCommand):
+            # Installing and stopping take seconds: the bus must not wait for them.
+            threading.Thread(target=self._obey, args=(source, message), daemon=True).start()
+
+    def _obey(self, source: Address, command: AgentCommand) -> None:
+        with self._lock:  # One order at a time; the same request again is answered again.
+            result = self._answered.get(command.request)
+            if result is None:
+                result = self._perform(command)
+                while len(self._answered) >= ANSWERED_MAX:
+                    self._answered.pop(next(iter(self._answered)))
+                self._answered[command.request] = result
+        self.hub.send(source, "agent", result)
+
+    def _perform(self, command: AgentCommand) -> AgentResult:
+        verbs: dict[str, Callable[[AgentCommand], AgentResult]] = {
+            "modules": self._list,
+            "install": self._install,
+            "config": self._config,
+            "deconfig": self._deconfig,
+            "uninstall": self._uninstall,
+            "stats": self._stats,
+        }
+        perform = verbs.get(command.verb)
+        if perform is None:
+            return AgentResult(command.request, "refused", f"unknown order {command.verb!r}")
+        try:
+            return perform(command)
+        except MirrorfarmError as error:
+            return AgentResult(command.request, "refused", str(error))
+        except OSError as error:
+            return AgentResult(command.request, "failed", f"{command.verb}: {error}")
+
+    def _list(self, command: AgentCommand) -> AgentResult:
+        active = install.configured(self.paths)
+        rows = [
+            {"module": name, "id": number, "configured": name in active}
+            for name, number in install.installed(self.paths)
+        ]
+        return AgentResult(command.request, "done", "", msgspec.json.encode(rows))
+
+    def _install(self, command: AgentCommand) -> AgentResult:
+        name, number, force = (*command.arguments, "", "", "")[:3]
+        wanted = int(number) if number.isdigit() else None
+        source: str | bytes = command.package or name
+        got = install.install(
+            self.paths, name, source=source, module_id=wanted, force=force == "force"
+        )
+        text = f"module {name} is installed with id {got}; next: mirrorfarm module config {name}"
+        return AgentResult(command.request, "done", text)
+
+    def _config(self, command: AgentCommand) -> AgentResult:
+        (name,) = command.arguments[:1]
+        notes: list[str] = []
+        self._require_stopped(name)
+        install.configure(self.paths, name, notes=notes)
+        self._stop_module(name)
+        self._start_module(name)
+        return AgentResult(command.request, "done", "\n".join([f"{name} is configured", *notes]))
+
+    def _deconfig(self, command: AgentCommand) -> AgentResult:
+        (name,) = command.arguments[:1]
+        self._require_stopped(name)
+        self._stop_module(name)
+        install.deconfigure(self.paths, name)
+        return AgentResult(command.request, "done", f"{name} is not configured any more")
+
+    def _uninstall(self, command: AgentCommand) -> AgentResult:
+        (name,) = command.arguments[:1]
+        self._require_stopped(name)
+        self._stop_module(name)
+        install.uninstall(self.paths, name)
+        return AgentResult(command.request, "done", f"{name} is removed")
+
+    def _require_stopped(self, name: str) -> None:
+        """Raise Refused unless the module is stopped here."""
+        if name not in self.children.pids():
+            return
+        request = secrets.token_hex(8)
+        question = Address(self.keys.name, name, "mirror")
+        self.hub.send(question, "agent", StateQuery(request))
+        try:
+            answer = self._states.get(timeout=STATE_SECONDS)
+        except queue.Empty:
+            return  # It does not even answer: then its process may be replaced.
+        state = msgspec.json.decode(answer.json).get("state", "")
+        if answer.request == request and state != "STOP":
+            raise Refused(
+                f"{name} is {state} on {self.keys.name}: stop it first with "
+                f"`mirrorfarm -H {self.keys.name} stop -m {name}`"
+            )
+
+    def _stats(self, command: AgentCommand) -> AgentResult:
+        stats = {"bus": self.hub.counters(), "processes": self.children.pids(), "pid": os.getpid()}
+        return AgentResult(command.request, "done", "", msgspec.json.encode(stats))
+
+    def close(self, *, children: bool) -> None:
+        """End; with `children`, the processes of the modules as well."""
+        if children:
+            self.children.close()
+        self.hub.close()
+
+
+def say(text: str) -> None:
+    """Write a line for the journal."""
+    sys.stderr.write(f"mirrorfarm: {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Run the agent until SIGTERM."""
+    if not __debug__:
+        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
+    paths = Paths.from_environment()
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            lock = hold_lock(paths.run / "agent.lock")
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise SystemUnsuitable(
+                    f"another agent runs on this node already (it holds {paths.run}/agent.lock)"
+                ) from error
+            time.sleep(0.05)
+    prefer_this_process()
+    ends = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ends.set())
+    agent = Agent(paths)
+    agent.start()
+    say(f"agent of {agent.keys.name} runs")
+    ends.wait()
+    agent.close(children=True)
+    os.close(lock)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Random faults from seeds: no invariant breaks, and everything comes up again afterwards."""
+
+import os
+
+import pytest
+
+from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.sweep import play
+from mirrorfarm.transport.messages import Register
+
+SEEDS = int(os.environ.get("MIRRORFARM_SEEDS", "120"))
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+def test_no_acknowledged_write_is_lost_whatever_fails(first: int) -> None:
+    for seed in range(first, first + 20):
+        try:
+            play(seed)
+        except Violation as violation:
+            pytest.fail(f"seed {seed}: {violation}")
+
+
+def test_the_default_profile_holds_too() -> None:
+    for seed in range(10):
+        play(seed, timing=PROFILES["default"])
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    assert play(7).story == play(7).story
+
+
+def test_a_primary_that_acknowledges_alone_without_the_arbiter_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rule R2 broken on purpose: the gate opens to `self` while the peer may be promoted."""
+    from mirrorfarm.actors.module.mirror import leading  # noqa: PLC0415
+
+    honest = leading.gate_of
+    monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
+    with pytest.raises(Violation):
+        for seed in range(60):
+            play(seed)
+
+
+def test_a_register_that_promotes_from_outside_the_set_is_caught() -> None:
+    world = play(1, steps=0)
+    register = world.monitors.register
+    assert register is not None
+    outside = Register(register.term + 1, register.ver + 1, "n9", ("n9",), "", "")
+    with pytest.raises(Violation, match="S5"):
+        world.monitors.installed(world, outside)
