@@ -1,0 +1,52 @@
+"""Every template can be installed, packed and, with its directory there, configured."""
+
+import subprocess
+
+import pytest
+
+from mirrorfarm.errors import Refused
+from mirrorfarm.modules.catalog import template_files, templates
+from mirrorfarm.modules.package import pack, unpack
+from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork
+from mirrorfarm.modules.userconfig import parse_userconfig
+
+NODES = (NodeOnNetwork("n1", "198.18.0.1"), NodeOnNetwork("n2", "198.18.0.2"))
+CLUSTER = Cluster((Network("default", NODES),))
+
+
+def test_templates_by_name() -> None:
+    assert {"ledger", "mirror", "postgresql"} <= set(templates())
+    with pytest.raises(Refused, match="did you mean ledger"):
+        template_files("leger")
+    with pytest.raises(Refused):
+        template_files("../modules/ledger")
+
+
+@pytest.mark.parametrize("name", templates())
+def test_template_is_valid_as_it_is(name: str) -> None:
+    files = template_files(name)
+    notes: list[str] = []
+    module = parse_userconfig(
+        files["conf/userconfig.xml"],
+        name,
+        name=name,
+        id=1,
+        cluster=CLUSTER,
+        environment={},
+        notes=notes,
+    )
+    assert module.replication.directories
+    assert module.has_scripts
+    assert notes == []
+    assert unpack(pack(files, name), name) == files
+    assert {"bin/prestart", "bin/start_prim", "bin/stop_prim", "bin/poststop"} <= set(files)
+
+
+@pytest.mark.parametrize("name", templates())
+def test_scripts_of_templates_are_well_formed(name: str) -> None:
+    for path, content in template_files(name).items():
+        if path.startswith("bin/") and not path.endswith(".py"):
+            checked = subprocess.run(
+                ["/bin/bash", "-n"], input=content, capture_output=True, check=False
+            )
+            assert checked.returncode == 0, (path, checked.stderr)

@@ -1,0 +1,200 @@
+"""A module's way on a node: installed, configured, edited, packed, removed."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.errors import ConfigInvalid, Refused
+from mirrorfarm.modules import install as modules
+from mirrorfarm.modules.catalog import template_files
+from mirrorfarm.paths import Paths
+
+CLUSTER = """<cluster><lans><lan name="default">
+<node name="n1" addr="198.18.0.1"/><node name="n2" addr="198.18.0.2"/></lan></lans></cluster>"""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    node = Paths(tmp_path / "node")
+    node.etc.mkdir(parents=True)
+    node.cluster_xml.write_text(CLUSTER)
+    return node
+
+
+def userconfig(directory: Path | str, more: str = "") -> bytes:
+    return f"""<safe><service mode="mirror" {more}><heart><heartbeat name="default"/></heart>
+<rfs><replicated dir="{directory}"/></rfs></service></safe>""".encode()
+
+
+def write_source(folder: Path, text: bytes) -> Path:
+    (folder / "conf").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    (folder / "conf/userconfig.xml").write_bytes(text)
+    (folder / "bin/start_prim").write_bytes(b"#!/bin/bash\n")
+    return folder
+
+
+def snapshot(paths: Paths) -> list[str]:
+    return sorted(str(path) for path in paths.root.rglob("*"))
+
+
+def test_template_is_installed_with_safe_modes(paths: Paths) -> None:
+    assert modules.install(paths, "books", source="ledger") == 1
+    folder = paths.module_etc("books")
+    modes = {
+        str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
+        for path in folder.rglob("*")
+    }
+    assert modes["bin/start_prim"] == 0o700
+    assert modes["conf/userconfig.xml"] == modes["id"] == 0o600
+    assert modes["bin"] == stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert modules.installed(paths) == [("books", 1)]
+
+
+def test_ids_are_the_smallest_free_or_the_one_given(paths: Paths) -> None:
+    assert modules.install(paths, "one", source="mirror") == 1
+    assert modules.install(paths, "three", source="mirror", module_id=3) == 3
+    assert modules.install(paths, "two", source="mirror") == 2
+    with pytest.raises(Refused, match="id 3 is that of module three"):
+        modules.install(paths, "other", source="mirror", module_id=3)
+    with pytest.raises(Refused, match="1 to 256"):
+        modules.install(paths, "other", source="mirror", module_id=257)
+
+
+def test_package_travels_to_another_node(paths: Paths, tmp_path: Path) -> None:
+    modules.install(paths, "books", source="ledger", module_id=7)
+    package = modules.package(paths, "books")
+    other = Paths(tmp_path / "other")
+    modules.install(other, "books", source=package, module_id=7)
+    assert modules.installed(other) == [("books", 7)]
+    (tmp_path / "books.safe").write_bytes(package)
+    modules.install(other, "copy", source=tmp_path / "books.safe")
+    for name in ("books", "copy"):
+        for path, content in template_files("ledger").items():
+            assert (other.module_etc(name) / path).read_bytes() == content
+
+
+def test_installing_again_needs_force_and_keeps_id_and_previous_version(
+    paths: Paths, tmp_path: Path
+) -> None:
+    modules.install(paths, "app", source=write_source(tmp_path / "v1", b"<safe/>"), module_id=5)
+    second = write_source(tmp_path / "v2", b"<safe><!-- 2 --></safe>")
+    with pytest.raises(Refused, match="--force"):
+        modules.install(paths, "app", source=second)
+    assert modules.install(paths, "app", source=second, force=True) == 5
+    assert b"2" in (paths.module_etc("app") / "conf/userconfig.xml").read_bytes()
+    previous = paths.modules / ".previous/app/conf/userconfig.xml"
+    assert previous.read_bytes() == b"<safe/>"
+
+
+@pytest.mark.parametrize("source", ["nonsense", "/does/not/exist", b"not a zip"])
+def test_refused_installation_leaves_nothing(paths: Paths, source: str | bytes) -> None:
+    modules.install(paths, "other", source="mirror")
+    before = snapshot(paths)
+    with pytest.raises((Refused, ConfigInvalid)):
+        modules.install(paths, "app", source=source)
+    assert snapshot(paths) == before
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", "a/b", ".previous", "a" * 33, "a\n"])
+def test_names_cannot_leave_their_folder(paths: Paths, name: str) -> None:
+    with pytest.raises(Refused, match="cannot name a module"):
+        modules.install(paths, name, source="mirror")
+    with pytest.raises(Refused, match="cannot name a module"):
+        modules.uninstall(paths, name)
+
+
+def test_link_in_a_source_folder_is_not_followed(paths: Paths, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source", b"<safe/>")
+    (source / "bin/secret").symlink_to("/etc/hostname")
+    with pytest.raises(Refused, match="cannot be read"):
+        modules.install(paths, "app", source=source)
+
+
+def test_edits_take_effect_only_when_configured(paths: Paths, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    modules.install(paths, "app", source=write_source(tmp_path / "s", userconfig(data)))
+    with pytest.raises(Refused, match="mirrorfarm module config app"):
+        modules.load_module(paths, "app")
+    configured = modules.configure(paths, "app")
+    assert modules.load_module(paths, "app") == configured
+    edited = paths.module_etc("app") / "conf/userconfig.xml"
+    edited.write_bytes(userconfig(data, 'maxloop="9"'))
+    assert modules.load_module(paths, "app").maxloop == 3
+    modules.configure(paths, "app")
+    assert modules.load_module(paths, "app").maxloop == 9
+
+
+def test_faulty_edit_leaves_the_active_configuration(paths: Paths, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    modules.install(paths, "app", source=write_source(tmp_path / "s", userconfig(data)))
+    before = modules.configure(paths, "app")
+    edited = paths.module_etc("app") / "conf/userconfig.xml"
+    for wrong in (b"", b"<safe/>", userconfig(tmp_path / "absent")):
+        edited.write_bytes(wrong)
+        with pytest.raises(ConfigInvalid, match=r"userconfig\.xml"):
+            modules.configure(paths, "app")
+        assert modules.load_module(paths, "app") == before
+
+
+def test_environment_of_the_configuration_is_kept(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    modules.install(paths, "app", source=write_source(tmp_path / "s", userconfig("%WHERE%")))
+    modules.configure(paths, "app", environment={"WHERE": str(tmp_path / "data"), "SECRET": "x"})
+    directory = modules.load_module(paths, "app").replication.directories[0].dir
+    assert directory == str(tmp_path / "data")
+    kept = paths.module_lib("app") / "active/environment.json"
+    assert "SECRET" not in kept.read_text()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+def test_active_copy_that_was_edited_is_not_believed(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = userconfig(tmp_path / "data")
+    modules.install(paths, "app", source=write_source(tmp_path / "s", text))
+    modules.configure(paths, "app")
+    for file in ("userconfig.xml", "environment.json"):
+        path = paths.module_lib("app") / "active" / file
+        content = path.read_bytes()
+        path.write_bytes(b"[]")
+        with pytest.raises(Refused, match="run: mirrorfarm module config app"):
+            modules.load_module(paths, "app")
+        path.write_bytes(content)
+    modules.load_module(paths, "app")
+
+
+def test_second_module_may_not_use_the_directory_of_the_first(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "data/inner").mkdir(parents=True)
+    first, second = tmp_path / "data", tmp_path / "data/inner"
+    modules.install(paths, "one", source=write_source(tmp_path / "s1", userconfig(first)))
+    modules.install(paths, "two", source=write_source(tmp_path / "s2", userconfig(second)))
+    modules.configure(paths, "one")
+    with pytest.raises(ConfigInvalid, match="of module one overlap"):
+        modules.configure(paths, "two")
+
+
+def test_module_is_deconfigured_before_it_is_removed(paths: Paths, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    text = userconfig(tmp_path / "data")
+    modules.install(paths, "app", source=write_source(tmp_path / "s", text))
+    modules.configure(paths, "app")
+    record = paths.module_lib("app") / "record.0"
+    record.touch()
+    with pytest.raises(Refused, match="mirrorfarm module deconfig app"):
+        modules.uninstall(paths, "app")
+    modules.deconfigure(paths, "app")
+    modules.deconfigure(paths, "app")
+    modules.uninstall(paths, "app")
+    assert modules.installed(paths) == modules.configured(paths) == []
+    assert record.exists()
+    with pytest.raises(Refused, match="not installed"):
+        modules.load_module(paths, "app")
+
+
+def test_absent_cluster_says_where_to_write_it(paths: Paths) -> None:
+    paths.cluster_xml.unlink()
+    with pytest.raises(ConfigInvalid, match=r"cluster\.xml: cluster: absent; write the nodes"):
+        modules.load_cluster(paths)

@@ -1,0 +1,90 @@
+"""What a module asks of the machine, tried on real directories."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mirrorfarm.modules.settings import Module, Replicated, Replication, VirtualAddress
+from mirrorfarm.modules.suitability import kind_of, mounts, unsuitable
+from mirrorfarm.paths import Paths
+
+if not Path("/dev/fuse").exists():
+    pytest.skip("needs /dev/fuse", allow_module_level=True)
+
+
+def module(*directories: Path | str, name: str = "app", id_: int = 1, tocheck: str = "") -> Module:
+    wanted = (tocheck,) if tocheck else ()
+    replicated = tuple(Replicated(str(directory), wanted) for directory in directories)
+    return Module(name, id_, ("n1", "n2"), replication=Replication(replicated))
+
+
+def faults_of(wanted: Module, root: Path, *others: Module) -> list[str]:
+    return unsuitable(wanted, list(others), paths=Paths(root / "node"), file="u.xml")
+
+
+def test_real_directory_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/wanted").touch()
+    wanted = str(tmp_path / "data/wanted")
+    assert faults_of(module(tmp_path / "data", tocheck=wanted), tmp_path) == []
+
+
+def test_absent_directory_and_absent_tocheck_are_told_together(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert faults_of(module(data, tocheck=f"{data}/x"), tmp_path) == [
+        f"u.xml: replicated.dir: {data} does not exist; mkdir -p {data}",
+        f"u.xml: tocheck.path: {data}/x does not exist; create it or mount its disk",
+    ]
+
+
+def test_file_and_links_are_no_directories(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "real/inner").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    assert "is not a directory" in faults_of(module(tmp_path / "file"), tmp_path)[0]
+    for crossing, real in (("link", "real"), ("link/inner", "real/inner")):
+        (fault,) = faults_of(module(tmp_path / crossing), tmp_path)
+        assert f"symbolic link; write {tmp_path / real}" in fault
+
+
+def test_file_systems_of_the_kernel_are_refused(tmp_path: Path) -> None:
+    assert "is on proc, which holds no files" in faults_of(module("/proc/sys"), tmp_path)[0]
+    assert "is on sysfs" in faults_of(module("/sys/kernel"), tmp_path)[0]
+
+
+def test_own_folders_are_not_replicated(tmp_path: Path) -> None:
+    node = tmp_path / "node"
+    for directory in (node, node / "var/lib", node / "var/lib/mirrorfarm/modules/app"):
+        assert "mirrorfarm's own" in faults_of(module(directory), tmp_path)[0]
+    (node / "srv").mkdir(parents=True)
+    assert faults_of(module(node / "srv"), tmp_path) == []
+
+
+def test_two_modules_share_nothing(tmp_path: Path) -> None:
+    (tmp_path / "data/inner").mkdir(parents=True)
+    vips = (VirtualAddress("198.18.0.100"),)
+    mine = msgspec.structs.replace(module(tmp_path / "data"), vips=vips)
+    other = msgspec.structs.replace(module(tmp_path / "data/inner", name="web"), vips=vips)
+    faults = faults_of(mine, tmp_path, other)
+    assert [fault.split(": ")[1] for fault in faults] == [
+        "id",
+        "virtual_addr.addr",
+        "replicated.dir",
+    ]
+    assert all("module web" in fault for fault in faults)
+    assert faults_of(mine, tmp_path, mine) == []
+
+
+def test_last_mounted_and_nearest_file_system_counts() -> None:
+    mounted = mounts(
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "23 22 0:20 / /srv\\040data rw shared:1 - xfs /dev/sdb rw\n"
+        "24 22 0:21 / /srv\\040data rw - fuse.mirrorfarm mirrorfarm rw\n"
+        "25 22 0:22 / /net rw - nfs4 host:/x rw\n"
+        "damaged line\n"
+    )
+    assert kind_of("/srv data", mounted) == "fuse.mirrorfarm"
+    assert kind_of("/srv data/x", mounted) == "fuse.mirrorfarm"
+    assert kind_of("/srv datax", mounted) == "ext4"
+    assert kind_of("/net/x", mounted) == "nfs4"
