@@ -188,7 +188,8 @@ def test_module_is_deconfigured_before_it_is_removed(paths: Paths, tmp_path: Pat
     modules.deconfigure(paths, "app")
     modules.deconfigure(paths, "app")
     modules.uninstall(paths, "app")
-    assert modules.installed(paths) == modules.configured(paths) == []
+    assert modules.installed(paths) == []
+    assert modules.configured(paths) == []
     assert record.exists()
     with pytest.raises(Refused, match="not installed"):
         modules.load_module(paths, "app")
