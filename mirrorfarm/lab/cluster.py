@@ -221,7 +221,7 @@ class OneMachine:
         self.wiring.plug(machine, on, up=True, carrier=carrier)
 
     def pids(self, node: str) -> dict[str, list[int]]:
-        """Return the processes of a node by role: agent module replica guard application …"""
+        """Return the processes of a node by role: agent module replica guard application."""
         return self.machines[node].pids()
 
     # --- commands --------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+# Every target sets up what it needs. `make help` lists them.
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PACKAGES := python3-venv iproute2 iptables postgresql keepalived procps util-linux
+LIVE_LOG := $(VENV)/live-tests.txt
+
+.PHONY: help setup test unit live lint format demo bench-failover clean
+
+help:
+	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
+	@echo "make lint            format, lint and types only"
+	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
+	@echo "make bench-failover  failover time beside keepalived's (root; about 15 minutes)"
+	@echo "make clean           remove the virtual environment and every cache"
+
+setup: $(STAMP)
+
+# The packages of the live tests come first: without root those tests are skipped, and say so.
+$(STAMP): setup.cfg pyproject.toml
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  missing=""; \
+	  for name in $(PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$name 2>/dev/null | grep -q 'ok installed' \
+	      || missing="$$missing $$name"; \
+	  done; \
+	  if [ -n "$$missing" ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends $$missing; \
+	  fi; \
+	fi
+	@if [ ! -x $(BIN)/python ]; then \
+	  for python in python3 /usr/bin/python3; do \
+	    $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	      2>/dev/null && break; \
+	  done; \
+	  $$python -m venv $(VENV); \
+	fi
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: setup
+	$(BIN)/pytest -q -n 2 -m 'not live'
+
+# One after the other: they measure time, and the machine is small.
+live: setup
+	@set -o pipefail; code=0; \
+	$(BIN)/pytest -q -m live -p no:randomly -rs --timeout=300 | tee $(LIVE_LOG) || code=$$?; \
+	echo "live tests: $$(tail -n 1 $(LIVE_LOG))"; \
+	grep '^SKIPPED' $(LIVE_LOG) || true; \
+	if [ $$code = 5 ]; then echo "live tests: none were found"; exit 0; fi; exit $$code
+
+test: lint unit live
+
+demo: setup
+	$(BIN)/python examples/mirror_on_one_machine.py
+
+bench-failover: setup
+	$(BIN)/python -m mirrorfarm.lab.bench_failover
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist *.egg-info

@@ -1,0 +1,23 @@
+"""What every test may rely on."""
+
+import os
+import shutil
+
+import pytest
+
+NEEDED = ("ip", "bridge", "unshare", "nsenter")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip live tests, with the reason, where the kernel or the privilege is missing."""
+    reason = ""
+    if os.geteuid() != 0:
+        reason = "needs root: it makes namespaces and mounts"
+    elif missing := [name for name in NEEDED if shutil.which(name) is None]:
+        reason = f"needs {', '.join(missing)}"
+    elif not os.path.exists("/dev/fuse"):
+        reason = "needs /dev/fuse"
+    if reason:
+        for item in items:
+            if item.get_closest_marker("live"):
+                item.add_marker(pytest.mark.skip(reason=reason))

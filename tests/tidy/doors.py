@@ -1,0 +1,126 @@
+"""The files that may touch the operating system, and what the tests of this folder allow.
+
+A door performs what a core asks for and decides nothing about roles. Whoever adds one adds a
+line here: that is the moment to ask whether it must be one.
+"""
+
+FOLDERS = ("actors", "transport", "netfilter", "modules")
+
+# Files, and folders with a slash at the end, below the top of the project.
+DOORS = (
+    "actors/arbiter/ping_door.py",
+    "actors/arbiter/process.py",
+    "actors/arbiter/registers.py",
+    "actors/cgroup.py",
+    "actors/checker/processes.py",
+    "actors/doors.py",
+    "actors/guard/client.py",
+    "actors/guard/process.py",
+    "actors/replicator/",
+    "actors/scripts/output.py",
+    "actors/scripts/program.py",
+    "actors/scripts/runner.py",
+    "actors/shell.py",
+    "actors/slots.py",
+    "actors/supervisor.py",
+    "actors/timers.py",
+    "actors/vip/door.py",
+    "actors/vip/netlink.py",
+    "actors/vip/raw.py",
+    "modules/catalog.py",
+    "modules/disk.py",
+    "modules/install.py",
+    "modules/package.py",
+    "modules/suitability.py",
+    "transport/attachment.py",
+    "transport/keys.py",
+    "transport/sockets.py",
+    "transport/trace.py",
+    "transport/zmq.py",
+)
+
+# Pure files inside a folder of doors.
+PURE = (
+    "actors/replicator/core.py",
+    "actors/replicator/frames.py",
+)
+
+# Scripts that modules ship: they run as programs of their own.
+PROGRAMS = ("modules/*/bin/*.py",)
+
+# What only a door imports. `collections.abc`, `dataclasses`, `PurePath` and the like are free.
+WORLD = frozenset(
+    (
+        "asyncio",
+        "ctypes",
+        "datetime",
+        "fcntl",
+        "getpass",
+        "glob",
+        "http",
+        "importlib",
+        "io",
+        "logging",
+        "mmap",
+        "multiprocessing",
+        "os",
+        "pathlib",
+        "platform",
+        "psutil",
+        "pwd",
+        "pykka",
+        "pyroute2",
+        "queue",
+        "random",
+        "resource",
+        "secrets",
+        "select",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "socketserver",
+        "ssl",
+        "stat",
+        "structlog",
+        "subprocess",
+        "sys",
+        "tempfile",
+        "threading",
+        "time",
+        "urllib",
+        "uuid",
+        "zmq",
+    )
+)
+# Names that a pure file may take from a module of WORLD, because they touch nothing.
+HARMLESS = frozenset({"pathlib.PurePath", "pathlib.PurePosixPath", "importlib.resources.abc"})
+
+# Sources (files or folders) whose tests are elsewhere than at their own place, and where.
+TESTED_BY = {
+    "actors/module/mirror/": "tests/actors/module/mirror/test_core.py",
+    "actors/replicator/": "tests/actors/replicator/test_core.py",
+    "actors/replicator/fuse/": "tests/live/test_file_system.py",
+    "actors/vip/": "tests/live/test_virtual_address.py",
+    "modules/": "tests/modules/test_userconfig.py",
+    "transport/address.py": "tests/transport/test_codec.py",
+    "transport/sockets.py": "tests/transport/test_zmq.py",
+}
+
+# Sources without a test of their own, and why.
+UNTESTED = {
+    "actors/doors.py": "one line per effect; the live tests run all of them",
+    "actors/effects.py": "records only",
+    "actors/events.py": "records only",
+    "actors/record.py": "records only",
+    "actors/timers.py": "a heap and a thread; every live test waits for it",
+    "modules/settings.py": "records only",
+    "transport/messages.py": "records only; tests/transport/test_codec.py makes every one",
+}
+
+LINES_MAX = 400
+TEST_LINES_MAX = 600
+# Longer files, and why (600 at most).
+LONG = {
+    "transport/zmq.py": "one loop that owns every socket of the bus",
+}
