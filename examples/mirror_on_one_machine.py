@@ -1,0 +1,304 @@
+"""A mirror on one machine: pull the cable of its primary, kill everything on it, count records.
+
+Run as root (`make demo`). Two nodes, a witness and a client are network, process and mount
+namespaces of this machine; the client writes numbered records through the virtual address all
+the time, and repeats a record until it is acknowledged. The end is a table: what was lost
+(must be nothing) and how long the client waited. `--plain` prints lines instead of a display.
+"""
+
+import argparse
+import http.client
+import json
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.lab.cluster import OneMachine
+
+PORT = 8080
+RECORDS_PER_SECOND = 100
+ANSWER_SECONDS = 0.5
+COLOURS = {"NotReady": "red", "Transient": "yellow", "Ready": "green"}
+
+
+@dataclass
+class Writer:
+    """The client: one thread that posts numbered records, repeating each until acknowledged."""
+
+    lab: OneMachine
+    acknowledged: list[int] = field(default_factory=list)
+    repeats: int = 0
+    gap: float = 0.0  # Longest time between two acknowledgements since the last `reset_gap`.
+    resumed: float = 0.0  # When that gap ended, on the monotonic clock.
+    last: float = 0.0
+    ending: threading.Event = field(default_factory=threading.Event)
+    failure: str = ""
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self.run, name="client", daemon=True)
+
+    def run(self) -> None:
+        """Write until told to end."""
+        try:
+            with self.lab.as_client():
+                number = 0
+                while not self.ending.is_set():
+                    number += 1
+                    if not self.write(number):
+                        return
+                    time.sleep(1 / RECORDS_PER_SECOND)
+        except Exception as error:  # Shown by the main thread; it must not end silently.
+            self.failure = repr(error)
+
+    def write(self, number: int) -> bool:
+        """Post one record until it is acknowledged; False when told to end before."""
+        while not self.ending.is_set():
+            status = post(self.lab.vip, number)
+            if status in {200, 201}:
+                now = time.monotonic()
+                if self.last and now - self.last > self.gap:
+                    self.gap, self.resumed = now - self.last, now
+                self.last = now
+                self.acknowledged.append(number)
+                return True
+            if status == 409:
+                self.failure = f"record {number} exists with another text"
+                return False
+            self.repeats += 1
+            time.sleep(0.005)
+        return False
+
+    def reset_gap(self) -> None:
+        """Measure the longest gap from now on."""
+        self.gap = 0.0
+
+
+def text_of(number: int) -> str:
+    """Return the text of a record: it can be checked later."""
+    return f"record {number}"
+
+
+def post(address: str, number: int) -> int:
+    """Post a record; return the status of the answer, 0 for none."""
+    link = http.client.HTTPConnection(address, PORT, timeout=ANSWER_SECONDS)
+    try:
+        body = json.dumps({"id": number, "text": text_of(number)})
+        link.request("POST", "/records", body)
+        answer = link.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        link.close()
+    return answer.status
+
+
+def read_back(address: str) -> list[tuple[int, str]]:
+    """Return every record that the ledger has, asking through the virtual address."""
+    found: list[tuple[int, str]] = []
+    while True:
+        after = found[-1][0] if found else 0
+        link = http.client.HTTPConnection(address, PORT, timeout=5)
+        link.request("GET", f"/records?after={after}&limit=1000")
+        records = json.loads(link.getresponse().read())["records"]
+        link.close()
+        if not records:
+            return found
+        found += [(record["id"], record["text"]) for record in records]
+
+
+class Stage:
+    """What the audience sees: the nodes' states, the client's count, what happens now."""
+
+    def __init__(self, lab: OneMachine, writer: Writer, plain: bool) -> None:
+        self.lab, self.writer, self.plain = lab, writer, plain
+        self.lines: deque[str] = deque(maxlen=12)
+        self.console = Console(highlight=False)
+        self.begun = time.monotonic()
+        self.states: dict[str, dict[str, Any]] = {}
+        self._end = threading.Event()
+        self._live = None if plain else Live(console=self.console, refresh_per_second=8)
+        self._thread = threading.Thread(target=self._watch, name="stage", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        if self._live:
+            self._thread.join(timeout=5)
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Tell what happens."""
+        line = f"{time.monotonic() - self.begun:6.2f} s  {text}"
+        self.lines.append(line)
+        if self.plain:
+            print(line, flush=True)
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.15):
+            for node in self.lab.nodes:
+                self.states[node] = self.lab.state(node, seconds=0.3)
+            if self._live:
+                self._live.update(self._picture())
+
+    def _picture(self) -> Group:
+        nodes = Table(box=None, pad_edge=False)
+        for head in ("node", "state", "data", "why"):
+            nodes.add_column(head)
+        for node in self.lab.nodes:
+            state = self.states.get(node) or {}
+            style = COLOURS.get(str(state.get("status")), "dim")
+            role = f"{state.get('state')} {state.get('status')}" if state else "no answer"
+            data = "uptodate" if state.get("uptodate") else "not uptodate" if state else ""
+            nodes.add_row(node, Text(role, style=style), data, Text(str(state.get("reason", ""))))
+        writer = self.writer
+        waits = time.monotonic() - writer.last if writer.last else 0.0
+        count = f"client: {len(writer.acknowledged)} records acknowledged, "
+        client = Text(f"{count}{writer.repeats} repeated, waiting {waits:.2f} s")
+        return Group(nodes, Text(""), client, Text(""), Text("\n".join(self.lines)))
+
+
+@dataclass
+class Times:
+    """When things happened, in seconds after the cause; for the table at the end."""
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, what: str, seconds: float) -> None:
+        """Note a duration."""
+        self.rows.append((what, f"{seconds:.3f} s"))
+
+
+def seconds_until(check: Callable[[], bool], start: float, limit: float, what: str) -> float:
+    """Return how long after `start` the check became true; raise when it takes too long."""
+    while not check():
+        if time.monotonic() - start > limit:
+            raise MirrorfarmError(f"waited {limit:g} s in vain: {what}")
+        time.sleep(0.005)
+    return time.monotonic() - start
+
+
+def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+    """Play the piece: failover, return, swap."""
+    stage.say("n1 becomes primary, n2 its secondary")
+    lab.begin("n1", "n2")
+    stage.say("n1 is PRIM, n2 is SECOND: the client begins")
+    writer.thread.start()
+    seconds_until(lambda: len(writer.acknowledged) >= 100, time.monotonic(), 20, "100 records")
+
+    stage.say("the cable of n1 is cut and everything on it is killed")
+    writer.reset_gap()
+    before, start = len(writer.acknowledged), time.monotonic()
+    lab.cut("n1")
+    lab.kill_node("n1")
+    detected = seconds_until(lambda: role(lab, "n2") != "SECOND", start, 20, "n2 notices")
+    taken = seconds_until(lambda: role(lab, "n2") == "ALONE", start, 20, "n2 takes over")
+    seconds_until(lambda: len(writer.acknowledged) > before + 50, start, 20, "n2 serves")
+    times.add("failover: n2 noticed after", detected)
+    times.add("failover: n2 in charge after", taken)
+    times.add("failover: records acknowledged again after", writer.resumed - start)
+    times.add("failover: longest wait of the client", writer.gap)
+    stage.say(f"n2 serves; the client waited {writer.gap:.2f} s")
+
+    stage.say("n1 comes back while records flow")
+    writer.reset_gap()
+    start = time.monotonic()
+    lab.mend("n1")
+    lab.start_node("n1")
+    lab.order("n1", "start", seconds=30)
+    lab.wait_state("n1", "SECOND", 30)
+    lab.wait_state("n2", "PRIM", 30)
+    times.add("return: n1 has all data again after", time.monotonic() - start)
+    times.add("return: longest wait of the client", writer.gap)
+    stage.say(f"n1 is SECOND with all data; the client waited {writer.gap:.2f} s")
+
+    stage.say("the roles are swapped back")
+    writer.reset_gap()
+    before, start = len(writer.acknowledged), time.monotonic()
+    lab.order("n2", "swap", seconds=30)
+    lab.wait_state("n1", "PRIM", 30)
+    seconds_until(lambda: len(writer.acknowledged) > before + 50, start, 20, "n1 serves")
+    times.add("swap: longest wait of the client", writer.gap)
+    stage.say(f"n1 is PRIM again; the client waited {writer.gap:.2f} s")
+
+
+def role(lab: OneMachine, node: str) -> str:
+    """Return the state of a node, or what it was told last."""
+    state = lab.state(node, seconds=0.3)
+    return str(state.get("state", "SECOND"))
+
+
+def verdict(lab: OneMachine, writer: Writer, times: Times, console: Console) -> int:
+    """Read every record back, print the table, return the exit code."""
+    with lab.as_client():
+        kept = read_back(lab.vip)
+    numbers = [number for number, _ in kept]
+    lost = sorted(set(writer.acknowledged) - set(numbers))
+    doubled = len(numbers) - len(set(numbers))
+    wrong = sum(text != text_of(number) for number, text in kept)
+    table = Table(title="A mirror on one machine", title_justify="left")
+    table.add_column("what")
+    table.add_column("result", justify="right")
+    for row in times.rows:
+        table.add_row(*row)
+    table.add_row("records acknowledged", str(len(writer.acknowledged)))
+    table.add_row("records lost", str(len(lost)), style="green" if not lost else "bold red")
+    table.add_row("records duplicated or altered", str(doubled + wrong))
+    console.print(table)
+    if lost:
+        console.print(f"LOST: {lost[:20]}", style="bold red")
+    return 1 if lost or doubled or wrong else 0
+
+
+def main() -> int:
+    """Build the cluster, play, tell; whatever happens, leave nothing behind."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--plain", action="store_true", help="print lines, no live display")
+    parser.add_argument("--profile", default="fast", choices=("fast", "default"))
+    options = parser.parse_args()
+    plain = options.plain or not sys.stdout.isatty()
+    times = Times()
+    try:
+        with OneMachine(module="ledger", profile=options.profile) as lab:
+            writer = Writer(lab)
+            with Stage(lab, writer, plain) as stage:
+                try:
+                    show(lab, writer, stage, times)
+                finally:
+                    writer.ending.set()
+                    if writer.thread.is_alive():
+                        writer.thread.join(timeout=10)
+            if writer.failure:
+                raise MirrorfarmError(f"the client failed: {writer.failure}")
+            return verdict(lab, writer, times, stage.console)
+    except MirrorfarmError as error:
+        print(f"mirrorfarm: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; everything is removed", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
