@@ -1,11 +1,10 @@
 """A little cluster on loopback for the tests of the bus: keys, ports, relays, hubs."""
 
-import contextlib
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -134,13 +133,3 @@ class Relay:
             self._pairs.pop(other, None)
             one.close()
             other.close()
-
-
-@contextlib.contextmanager
-def closing(*things: Any) -> Iterator[None]:
-    """Close all of `things`, in order, whatever happens."""
-    try:
-        yield
-    finally:
-        for thing in things:
-            thing.close()

@@ -54,8 +54,10 @@ class Nodes:
         return one, inbox
 
     def close(self) -> None:
-        for thing in (*self.attachments, *self.hubs.values()):
-            thing.close()
+        for attachment in self.attachments:
+            attachment.close()
+        for hub in self.hubs.values():
+            hub.close()
 
 
 @pytest.fixture

@@ -76,8 +76,10 @@ def pair() -> Iterator[Pair]:
         one.relays = {key: Relay(port) for key, port in ports.items()}
         yield one
     finally:
-        for thing in (*one.hubs.values(), *one.relays.values()):
-            thing.close()
+        for hub in one.hubs.values():
+            hub.close()
+        for relay in one.relays.values():
+            relay.close()
 
 
 @contextlib.contextmanager
@@ -355,7 +357,7 @@ def test_an_address_that_comes_later_is_bound_then(pair: Pair) -> None:
 def test_a_handler_that_fails_does_not_end_the_hub(pair: Pair) -> None:
     for node in ("n1", "n2"):
         pair.start(node)
-    pair.hubs["n2"].register("agent", "clumsy", lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    pair.hubs["n2"].register("agent", "clumsy", lambda *_: 1 / 0)  # type: ignore[arg-type]
     pair.meet()
     pair.hubs["n1"].send(Address("n2", "agent", "clumsy"), "agent", Probe("red", 1))
     until(lambda: pair.hubs["n2"].counters()["handler_failed"] == 1)
