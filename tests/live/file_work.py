@@ -111,7 +111,7 @@ def data_in_every_way() -> None:
 
     with open("mapped", "wb") as f:
         f.truncate(1 << 20)
-    with open("mapped", "r+b") as f, mmap.mmap(f.fileno(), 0) as m:
+    with open("mapped", "r+b") as g, mmap.mmap(g.fileno(), 0) as m:
         for place in range(0, 1 << 20, 9_999):
             m[place : place + 4] = b"mmap"
         m.flush()
@@ -137,13 +137,13 @@ def data_in_every_way() -> None:
     with open("big", "wb") as f:
         for number in range(24):
             f.write(bytes([number]) * (1 << 20))
-    with open("big", "rb") as f:
+    with open("big", "rb") as h:
         for number in range(24):
-            assert f.read(1 << 20) == bytes([number]) * (1 << 20)
-    with open("big", "r+b") as f:
-        f.truncate(3_000_001)
-        f.seek(5_000_000)
-        f.write(b"beyond")
+            assert h.read(1 << 20) == bytes([number]) * (1 << 20)
+    with open("big", "r+b") as g:
+        g.truncate(3_000_001)
+        g.seek(5_000_000)
+        g.write(b"beyond")
     os.chmod("big", 0o4777)
     assert os.path.getsize("big") == 5_000_006
 

@@ -56,7 +56,7 @@ class FileSystem:
 
     def __init__(
         self,
-        path: str | bytes,
+        path: str | bytes | os.PathLike[str],
         directory: int,
         journal: Journal,
         *,
