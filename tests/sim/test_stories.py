@@ -1,0 +1,269 @@
+"""Failures of a mirror, told as stories on the simulated cluster."""
+
+import msgspec
+import pytest
+
+from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim.world import WITNESS, World
+from mirrorfarm.transport.messages import Register
+
+FAST = PROFILES["fast"]
+
+
+def pair(seed: int = 1) -> World:
+    """Return a cluster in which n1 is PRIM and n2 SECOND."""
+    world = World(seed, FAST)
+    world.start("n1")
+    world.start("n2")
+    world.run(100)
+    world.command("n1", "prim")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.command("n2", "start")
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    world.run(100)
+    assert world.role("n1") == "PRIM Ready"
+    return world
+
+
+def write(world: World, count: int = 5) -> list[int]:
+    """Let the application write; return what it was told is done."""
+    numbers = []
+    for _ in range(count):
+        numbers.append(world.write())
+        world.run(10)
+    return [n for n in numbers if n in world.monitors.acked]
+
+
+def test_neither_node_starts_before_an_administrator_named_the_good_data() -> None:
+    world = World(1, FAST)
+    for name in ("n1", "n2"):
+        world.start(name)
+        world.run(50)
+        world.command(name, "start")
+    world.run(3_000)
+    for name in ("n1", "n2"):
+        assert world.role(name) == "WAIT NotReady"
+        assert "first start" in world.nodes[name].cores["mirror"].state.reason
+
+
+def test_second_takes_over_when_its_prim_loses_power_and_nothing_acknowledged_is_lost() -> None:
+    world = pair()
+    done = write(world)
+    died = world.now
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert (world.now - died) / 1e9 < 0.6
+    assert set(done) <= world.nodes["n2"].plane.data
+    assert len(write(world)) == 5
+
+
+def test_prim_goes_on_alone_when_its_second_dies_and_the_set_shrinks_first() -> None:
+    world = pair()
+    world.kill("n2")
+    number = world.write()
+    assert number not in world.monitors.acked
+    assert world.run_until(lambda: number in world.monitors.acked, 3_000)
+    register = world.monitors.register
+    assert register is not None
+    assert register.isr == ("n1",)
+    assert world.nodes["n1"].record.was == "alone"  # type: ignore[union-attr]
+
+
+def test_without_the_arbiter_a_prim_that_lost_its_second_holds_its_writes() -> None:
+    world = pair()
+    world.set_link("n1", WITNESS, up=False)
+    world.kill("n2")
+    number = world.write()
+    world.run(5_000)
+    assert number not in world.monitors.acked
+    assert not world.role("n1").endswith("Ready") or world.role("n1") == "WAIT NotReady"
+
+
+def test_loss_of_the_witness_alone_changes_nothing() -> None:
+    world = pair()
+    world.witness_up = False
+    for _ in range(20):
+        assert len(write(world, 2)) == 2
+        world.run(200)
+    assert world.role("n1") == "PRIM Ready"
+    assert world.role("n2") == "SECOND Ready"
+
+
+def test_a_cut_between_the_nodes_leaves_exactly_one_of_them_in_service() -> None:
+    world = pair()
+    world.set_link("n1", "n2", up=False)
+    world.run(3_000)
+    roles = sorted([world.role("n1"), world.role("n2")])
+    assert roles == ["ALONE Ready", "WAIT NotReady"]
+    world.set_link("n1", "n2", up=True)
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+
+
+def test_an_isolated_prim_stops_its_application_before_the_second_starts_it() -> None:
+    world = pair()
+    write(world)
+    world.isolate("n1")  # Monitor X1 sees two applications.
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert not world.nodes["n1"].application
+
+
+def test_the_failed_node_returns_and_is_resynchronised_while_the_application_runs() -> None:
+    world = pair()
+    write(world)
+    world.kill("n1")
+    world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    write(world)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
+    world.run(50)
+    assert world.nodes["n1"].plane.data == world.nodes["n2"].plane.data
+
+
+def test_a_second_that_was_stopped_cleanly_gets_only_what_changed() -> None:
+    world = pair()
+    world.command("n2", "stop")
+    world.run_until(lambda: world.role("n2").startswith("STOP"), 5_000)
+    write(world)
+    world.command("n2", "start")
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    assert any("of n2 begins: map" in line for line in world.story)
+
+
+def test_a_second_that_crashed_with_its_kernel_is_compared_as_a_whole() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    write(world)
+    world.start("n2", again=True)
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    last = [line for line in world.story if "of n2 begins" in line][-1]
+    assert last.endswith("full")
+
+
+def test_swap_exchanges_the_roles_without_copying() -> None:
+    world = pair()
+    write(world)
+    world.command("n1", "swap")
+    assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 5_000)
+    assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
+    assert any("of n1 begins: none" in line for line in world.story)
+    assert world.results[-1][2] == "done"
+
+
+def test_swap_ordered_on_the_second_works_the_same() -> None:
+    world = pair()
+    world.command("n2", "swap")
+    assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 5_000)
+    assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
+
+
+def test_swap_is_refused_while_the_peer_is_not_up_to_date() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.command("n1", "swap")
+    world.run(100)
+    assert world.results[-1][2] == "refused"
+    assert "n2 is not SECOND Ready" in world.results[-1][3]
+
+
+def test_a_planned_stop_hands_the_role_over_at_once() -> None:
+    world = pair()
+    write(world)
+    begun = world.now
+    world.command("n1", "stop")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert (world.now - begun) / 1e9 < 0.3  # No wait for a lease.
+    assert world.run_until(lambda: world.role("n1").startswith("STOP"), 5_000)
+
+
+def test_a_stale_node_waits_and_says_where_the_newest_data_are() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    write(world)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(4_000)
+    assert world.role("n2") == "WAIT NotReady"
+    state = world.nodes["n2"].cores["mirror"].state
+    assert "the newest are on n1" in state.reason
+    assert "prim" in state.command
+
+
+def test_after_a_double_power_loss_the_first_in_sync_node_serves_alone() -> None:
+    world = pair()
+    done = write(world)
+    world.kill("n1")
+    world.kill("n2")
+    world.run(1_000)
+    world.start("n2", again=True)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert set(done) <= world.nodes["n2"].plane.data
+
+
+def test_a_witness_restored_from_an_old_copy_is_not_used() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    write(world)
+    world.kill("n1")
+    entry = next(iter(world.witness.entries.values()))
+    assert isinstance(entry.register, Register)
+    entry.register = msgspec.structs.replace(entry.register, ver=1)
+    world.start("n1", again=True)
+    world.run(3_000)
+    assert world.role("n1") == "WAIT NotReady"
+    assert "restored from an old copy" in world.nodes["n1"].cores["mirror"].state.reason
+
+
+def test_a_forced_primary_is_recorded_and_its_peer_is_copied_whole() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    write(world)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(3_000)
+    world.monitors.register = None  # An operator's override is outside of S5.
+    world.monitors.acked.clear()
+    world.command("n2", "primforce")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert "primforce" in world.nodes["n2"].record.forced[0]  # type: ignore[union-attr]
+
+
+def test_the_same_command_twice_and_on_both_nodes_is_harmless() -> None:
+    world = pair()
+    for name in ("n1", "n2"):
+        world.command(name, "swap")
+        world.command(name, "swap")
+    world.run(3_000)
+    assert sorted([world.role("n1"), world.role("n2")]) == ["PRIM Ready", "SECOND Ready"]
+
+
+@pytest.mark.parametrize("milliseconds", [200, 250])
+def test_a_stall_shorter_than_the_lease_moves_nothing(milliseconds: int) -> None:
+    world = pair()
+    for _ in range(10):
+        world.freeze("n1", milliseconds)
+        world.run(1_000)
+    assert world.role("n1") == "PRIM Ready"
+    register = world.monitors.register
+    assert register is not None
+    assert register.term == 1
+
+
+def test_failover_off_never_promotes_by_itself() -> None:
+    world = World(3, FAST, failover=False)
+    world.start("n1")
+    world.start("n2")
+    world.run(100)
+    world.command("n1", "prim")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.command("n2", "start")
+    world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    world.run(100)
+    world.kill("n1")
+    world.run(5_000)
+    assert world.role("n2") == "WAIT NotReady"
+    assert "failover is off" in world.nodes["n2"].cores["mirror"].state.reason
