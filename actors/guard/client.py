@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -43,10 +44,13 @@ class GuardClient:
         inbox: Inbox,
         log: Callable[[str, str], None],
     ) -> None:
-        """Take what the guard has to fence: `cgroup`, which was created, and `addresses`."""
+        """Take what the guard has to fence: `cgroup`, which was created, and `addresses`.
+
+        Raise ValueError for what is no IPv4 or IPv6 address: the guard could not remove it.
+        """
         self._pid_file = paths.run / f"guard-{module}.pid"
         self._cgroup = cgroup
-        self._addresses = addresses
+        self._addresses = tuple(str(ip_address(address)) for address in addresses)
         self._inbox = inbox
         self._log = log
         self._lock = threading.Lock()

@@ -5,6 +5,7 @@ away, slowly enough that endless printing costs the node little, and it is never
 good nor ended for it. A daemon that inherited the pipe may keep it for as long as it likes.
 """
 
+import fcntl
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -65,6 +66,8 @@ class Output:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+            with suppress(OSError):  # Fewer, larger helpings of what is thrown away.
+                fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, _DISCARD_BYTES)
 
 
 def _write(file: int, data: bytes) -> None:

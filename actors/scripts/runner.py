@@ -30,7 +30,7 @@ Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
 
 TERM_NS: Final = SECOND_NS  # Between SIGTERM and SIGKILL.
 KILL_NS: Final = 5 * SECOND_NS  # After SIGKILL, until a script counts as ended regardless.
-REST_NS: Final = 20 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
+REST_NS: Final = 10 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
 OUTPUTS_MAX: Final = 64
 
 

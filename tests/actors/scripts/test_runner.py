@@ -138,7 +138,7 @@ def test_daemon_that_left_its_session_goes_with_the_application(bench: Bench) ->
 
 
 def test_endless_printing_fills_no_disk_and_hangs_nothing(bench: Bench) -> None:
-    bench.write("#!/bin/sh\nyes 2>&1 | head -c 20000000\n")
+    bench.write("#!/bin/sh\nyes 2>&1 | head -c 100000000\n")
     bench.start()
     assert bench.news() == ScriptEnded(1, "start_prim", 0)
     (log,) = bench.logs
