@@ -19,11 +19,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.paths import Paths
 
+PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
 RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
 HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
 Log = Callable[[str], None]
+
+
+def lock_path(paths: Paths, module: str) -> Path:
+    """Return the file that the process of a module holds locked."""
+    return paths.run / f"{module}.module.lock"
+
+
+def prefer_this_process() -> None:
+    """Be scheduled before ordinary work, where the system allows it."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    except OSError:
+        return
 
 
 def hold_lock(path: Path) -> int:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.client import WitnessClient
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
@@ -31,7 +32,7 @@ from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import hold_lock
+from mirrorfarm.children import hold_lock, lock_path, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
@@ -41,27 +42,12 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import ANY_MESSAGE, LogAnswer, LogQuery
-from mirrorfarm.transport.trace import TraceWriter
-
-PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
-
-
-def lock_path(paths: Paths, module: str) -> Path:
-    """Return the file that the process of a module holds locked."""
-    return paths.run / f"{module}.module.lock"
+from mirrorfarm.transport.trace import Origin, TraceWriter
 
 
 def os_boot_id() -> str:
     """Return the kernel's identity of the present boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def prefer_this_process() -> None:
-    """Be scheduled before ordinary work, where the system allows it."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
-    except OSError:
-        return
 
 
 class ModuleProcess:
@@ -91,7 +77,9 @@ class ModuleProcess:
             self._log.write(level, "scripts", text)
 
         lib = paths.module_lib(name)
-        header = {"cluster": self.keys.cluster, "node": self.keys.name, "inc": self.incarnation}
+        origin = Origin(
+            __version__, self.keys.cluster, self.keys.name, name, self.incarnation, os_boot_id()
+        )
         self.registers = RegisterSlots(lib)
         return ModuleDoors(
             self.supervisor,
@@ -100,7 +88,7 @@ class ModuleProcess:
             Timers(),
             Recorder(),
             SlotStore(lib, "record", NodeRecord),
-            TraceWriter(paths.module_log(name) / "trace", **header),
+            TraceWriter(paths.module_log(name) / "trace", origin),
             ScriptRunner(module, paths, self._cgroup, plain),
             VipDoor(module.vips, module.tcpreset),
             ProcessWatcher(module, self._cgroup, self._inbox("checker")),

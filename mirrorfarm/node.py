@@ -11,11 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from mirrorfarm.children import Children, hold_lock
+from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
-from mirrorfarm.module_process import lock_path, prefer_this_process
 from mirrorfarm.modules import install
-from mirrorfarm.modules.settings import Cluster
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
@@ -26,31 +24,11 @@ from mirrorfarm.transport.messages import (
     StateAnswer,
     StateQuery,
 )
-from mirrorfarm.transport.sockets import Bind, Link
-from mirrorfarm.transport.zmq import Hub, HubSettings
+from mirrorfarm.transport.topology import node_settings
+from mirrorfarm.transport.zmq import Hub
 
 ANSWERED_MAX = 64
 STATE_SECONDS = 2.0
-
-
-def endpoint(address: str, port: int) -> str:
-    """Return the ZeroMQ endpoint of an address; IPv6 addresses in brackets."""
-    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
-
-
-def topology(cluster: Cluster, own: str) -> tuple[tuple[Bind, ...], tuple[Link, ...]]:
-    """Return what the hub of node `own` binds and connects to."""
-    binds: list[Bind] = []
-    links: list[Link] = []
-    for network in cluster.networks:
-        for node in network.nodes:
-            if node.name == own:
-                binds.append(Bind(network.name, endpoint(node.laddr or node.addr, cluster.port)))
-            else:
-                links.append(Link(node.name, network.name, endpoint(node.addr, cluster.port)))
-    for witness in cluster.witnesses:
-        links.append(Link(witness.name, "witness", endpoint(witness.addr, witness.port)))
-    return tuple(binds), tuple(links)
 
 
 class Agent:
@@ -60,16 +38,8 @@ class Agent:
         self.paths = paths
         self.keys = load_keys(paths)
         self.cluster = install.load_cluster(paths)
-        binds, links = topology(self.cluster, self.keys.name)
         paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = HubSettings(
-            self.keys,
-            next_incarnation(paths),
-            binds,
-            links,
-            local_socket=paths.bus_socket,
-        )
-        self.hub = Hub(settings)
+        self.hub = Hub(node_settings(self.cluster, self.keys, next_incarnation(paths), paths))
         self.children = Children(say)
         self._answered: dict[str, AgentResult] = {}
         self._lock = threading.Lock()
