@@ -123,7 +123,10 @@ class Hub:
     # --- for every thread ------------------------------------------------------------------
 
     def register(self, module: str, actor: str, handler: OnMessage) -> None:
-        """Give what comes for `node/module/actor` to `handler`, on the hub's thread."""
+        """Give what comes for `node/module/actor` to `handler`, on the hub's thread.
+
+        An empty `module` stands for every module that has no handler of its own.
+        """
         self._handlers[module, actor] = handler
 
     def start(self) -> None:
@@ -380,7 +383,7 @@ class Hub:
     def _deliver(self, frame: Frame, data: bytes, network: str) -> None:
         """Hand a frame for this node to its actor or process."""
         to = frame.to
-        handler = self._handlers.get((to.module, to.actor))
+        handler = self._handlers.get((to.module, to.actor)) or self._handlers.get(("", to.actor))
         if handler is not None:
             try:
                 handler(frame.source, frame.message, network)
