@@ -121,6 +121,9 @@ def test_bytes_before_after_and_comments_are_refused() -> None:
     package = good()
     for wrong in (b"#!/bin/sh\n" + package, package + b"x", package[:-2] + b"\x01\x00x"):
         assert faults_of(wrong)
+    central = _central(package)
+    hidden = package[:central] + b"hidden" + package[central:]
+    assert "bytes before, between or after" in faults_of(hidden)[0]
 
 
 def test_damaged_content_is_found_by_its_checksum() -> None:

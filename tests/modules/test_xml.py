@@ -53,6 +53,7 @@ def test_declared_encoding_is_not_believed() -> None:
 def test_name_spaces_instructions_and_text_are_refused() -> None:
     assert "name spaces" in faults_of(b'<safe xmlns="urn:x"/>')[0]
     assert "name spaces" in faults_of(b'<safe xmlns:x="urn:x"><x:a/></safe>')[0]
+    assert "name spaces" in faults_of(b'<safe xmlns:x="urn:x"/>')[0]
     assert "processing instruction" in faults_of(b"<safe><?run me?></safe>")[0]
     assert "text inside" in faults_of(b"<safe>hello</safe>")[0]
     assert "text inside" in faults_of(b"<safe><![CDATA[ rule ]]></safe>")[0]

@@ -103,6 +103,11 @@ class Server(ThreadingHTTPServer):
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
 
+    def serve_until(self, end: int) -> None:
+        """Accept connections until the descriptor `end` can be read."""
+        while end not in select.select([self.socket, end], [], [])[0]:
+            self.handle_request()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection, or close it if there are too many."""
         if self._connections.acquire(blocking=False):
@@ -223,11 +228,8 @@ def run(options: argparse.Namespace, writer: int) -> None:
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     ledger = Ledger(options.dir)
     server = Server(options.address, options.port, ledger, options.node)
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    threading.Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-    ).start()
+    end, wake = os.pipe()
+    signal.signal(signal.SIGTERM, lambda *_: os.write(wake, b"x"))
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1):
         os.dup2(null, stream)
@@ -235,8 +237,7 @@ def run(options: argparse.Namespace, writer: int) -> None:
     os.dup2(errors, 2)
     os.write(writer, b"ready\n")
     os.close(writer)
-    stopping.wait()
-    server.shutdown()
+    server.serve_until(end)
     server.server_close()
     ledger.close()
 
