@@ -19,6 +19,7 @@ import xxhash
 from mirrorfarm.actors.replicator.operations import (
     NAMESPACE_OPERATION,
     ROOT,
+    SET_SIZE,
     Create,
     Fallocate,
     Link,
@@ -111,7 +112,9 @@ class ChangeMap:
         """Note a change of an inode that is not a plain write."""
         change = self._at(operation.directory, operation.node)
         change.attributes = True
-        if isinstance(operation, Fallocate):
+        # A file cut short and grown again has zeroes where the peer has not.
+        cut = isinstance(operation, SetAttr) and operation.valid & SET_SIZE
+        if cut or isinstance(operation, Fallocate):
             change.whole = True
 
     def mark_names(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> None:
@@ -140,6 +143,63 @@ class ChangeMap:
         """Note the roots' attributes; harmless, and makes the map of a new pair usable."""
         for directory in range(directories):
             self._at(directory, ROOT).attributes = True
+
+
+@dataclass(slots=True)
+class Marks:
+    """The map as it is kept while leading: what it is complete since, and what is being flushed.
+
+    While the peer is in step, what it has on its *disk* need not stay marked: at a checkpoint
+    the marks so far are set aside, and dropped when the peer has flushed everything.
+    """
+
+    current: ChangeMap = field(default_factory=ChangeMap)
+    flushing: ChangeMap | None = None
+    complete: bool = False  # Since `base`, or since the peer was in step if that has no name yet.
+    base: str = ""
+
+    def name(self, base: str, *, new: bool) -> str:
+        """The mirror calls the beginning `base`; return the generation that can be vouched for.
+
+        `new`: nothing was changed since `base` but what was marked here.
+        """
+        if base and new and not self.complete:
+            self.complete, self.base = True, base
+        elif base and self.complete and self.base in {"", base}:
+            self.base = base
+        elif base:
+            self.complete, self.base = False, ""
+        return self.trusted
+
+    @property
+    def trusted(self) -> str:
+        """Generation since which every change is known; "": none."""
+        return self.base if self.complete and not self.current.overflowed else ""
+
+    def in_step(self) -> None:
+        """The peer has everything up to the marks at hand and waits at the gate."""
+        self.complete, self.base = True, ""
+
+    def begin_checkpoint(self) -> bool:
+        """Set the marks aside; False: there are none, or a checkpoint is under way."""
+        if self.flushing is not None or not self.current.nodes:
+            return False
+        self.flushing, self.current = self.current, ChangeMap()
+        return True
+
+    def end_checkpoint(self, *, durable: bool) -> None:
+        """The peer flushed what was set aside, or it is not known whether it did."""
+        if self.flushing is not None and not durable:
+            self.current.join(self.flushing)
+        self.flushing = None
+
+    def snapshot(self) -> ChangeMap:
+        """A copy of everything marked."""
+        copy = ChangeMap()
+        copy.join(self.current)
+        if self.flushing is not None:
+            copy.join(self.flushing)
+        return copy
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):

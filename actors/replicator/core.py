@@ -112,7 +112,7 @@ class Replicator:
     role: str = "off"
     term: int = 0
     gate: str = "frozen"
-    gate_base: str = ""  # map_base given with the last gate order.
+    gate_base: tuple[str, bool] = ("", False)  # map_base, map_new given with the last gate order.
     sid: int = 0
     map_base: str = ""
     floor: tuple[int, int] = (0, 0)
@@ -144,7 +144,10 @@ class Replicator:
                     self.gating, self.map_base = 0, map_base
             case PlaneEnd():
                 self.ending = True
-            case Received() | Started():
+            case Started():
+                # Number 0: a new process, which knows of no wish; the mirror repeats its own.
+                effects.append(self._tell(self._present(0, "")))
+            case Received():
                 pass
             case _:
                 effects += self._news(event)
@@ -198,7 +201,7 @@ class Replicator:
 
     def _reset(self) -> None:
         """A plane just mounted or unmounted: no session, gate frozen, nothing promised."""
-        self.gate, self.gate_base, self.gating = "frozen", "", 0
+        self.gate, self.gate_base, self.gating = "frozen", ("", False), 0
         self.sid, self.map_base = 0, ""
 
     def _news(self, event: Any) -> list[ANY_EFFECT]:
@@ -307,15 +310,15 @@ class Replicator:
             order = (wish.term, sid, wish.plan, wish.peer)
             effects.append(PlaneOrder("open_session", order))
             self.sid = sid
-        if (self.gate, self.gate_base) != (wish.gate, wish.map_base):
+        if (self.gate, self.gate_base) != (wish.gate, (wish.map_base, wish.map_new)):
             effects.append(self._gate(wish, sid))
         return effects
 
     def _gate(self, wish: PlaneWish, sid: int) -> ANY_EFFECT:
         self.run += 1
         self.gating = self.run
-        self.gate, self.gate_base = wish.gate, wish.map_base
-        return PlaneOrder("gate", (self.run, wish.term, sid, wish.gate, wish.map_base))
+        self.gate, self.gate_base = wish.gate, (wish.map_base, wish.map_new)
+        return PlaneOrder("gate", (self.run, wish.term, sid, wish.gate, *self.gate_base))
 
     def _follow(self, wish: PlaneWish) -> list[ANY_EFFECT]:
         if (wish.term, wish.sid) == (self.term, self.sid):

@@ -5,7 +5,6 @@ that they are applied; after a short cut all that the target lacks is sent again
 state of the *connection*: one deadline ends the session, never an operation by itself.
 """
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -288,6 +287,11 @@ class Source:
         for frame in self._unacked:
             self._put(frame)
 
+    def give_up(self, reason: str) -> None:
+        """End the session as broken, from any thread."""
+        self._break(reason)
+        self._wire.ring()
+
     # --- the end ---------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -295,7 +299,6 @@ class Source:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        with contextlib.suppress(OSError):
-            self._wire.ring()
+        self._wire.ring()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2)

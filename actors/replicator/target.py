@@ -86,7 +86,7 @@ class Target:
         self._ended = True
         self._wire.ring()
         self._thread.join(5)
-        self._flushers.shutdown(wait=False, cancel_futures=True)
+        self._flushers.shutdown(wait=False)
 
     # --- the thread ------------------------------------------------------------------------
 

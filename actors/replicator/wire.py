@@ -97,12 +97,16 @@ class Wire:
                 return
             with contextlib.suppress(zmq.ZMQError):
                 self._socket.send_multipart(parts, zmq.DONTWAIT, copy=not free)
-            waiting = int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN
-        if waiting:
-            self.ring()
+            if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                self._ring()
 
     def ring(self) -> None:
         """Wake the owner's thread."""
+        with self._lock:
+            if not self._closed:
+                self._ring()
+
+    def _ring(self) -> None:
         with contextlib.suppress(OSError):  # The counter is full: it wakes up anyway.
             os.eventfd_write(self._bell, 1)
 
@@ -136,7 +140,7 @@ class Wire:
                 return
             self._closed = True
             self._socket.close(0)
-        os.close(self._bell)
+            os.close(self._bell)  # Under the lock: its number may be another file's at once.
 
 
 class Doorkeeper:

@@ -1,0 +1,289 @@
+"""Attributes and contents of inodes, brought to the target by the copy."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import Final
+
+import xxhash
+
+from mirrorfarm.actors.replicator import inventory
+from mirrorfarm.actors.replicator.asking import Asker, SessionLost
+from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.changes import Change, Key
+from mirrorfarm.actors.replicator.operations import (
+    ANY_OPERATION,
+    ROOT,
+    SET_GID,
+    SET_MODE,
+    SET_MTIME,
+    SET_SIZE,
+    SET_UID,
+    RemoveXattr,
+    SetAttr,
+    SetXattr,
+    Write,
+)
+from mirrorfarm.actors.replicator.questions import Entry, HashItem
+from mirrorfarm.limits import ZONE_BYTES
+
+_TRIES: Final = 1_000  # A writer would have to hit the same 50 microseconds as often.
+_BATCH_ZONES: Final = 512  # Compared with one question: 32 MiB.
+_BATCH_ITEMS: Final = 256
+_TELL_NS: Final = 250_000_000
+_ZEROS: Final = bytes(ZONE_BYTES)
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
+
+
+class Contents:
+    """Sends what differs; counts how far it is."""
+
+    def __init__(self, carrier: Carrier, asker: Asker) -> None:
+        self._carrier = carrier
+        self._asker = asker
+        self.files_done = self.files_total = self.bytes_done = self.bytes_total = 0
+        self.bytes_sent = 0
+        self.tell: Callable[[], None] = lambda: None
+        self._told_ns = 0
+
+    def copy(
+        self,
+        directory: int,
+        fd: int,
+        files: list[tuple[Entry, Entry | None, Change]],
+        created: set[bytes],
+    ) -> None:
+        """Bring inodes of one directory: attributes of all, contents of regular files."""
+        batch: list[tuple[Entry, HashItem]] = []
+        zones = 0
+        self.files_total += len(files)
+        self.bytes_total += sum(e.size for e, _, _ in files if stat.S_ISREG(e.mode))
+        for entry, there, change in files:
+            if not self._carrier.knows(directory, entry.inode):
+                continue  # Gone or moved meanwhile.
+            fresh = entry.name in created
+            if not (there is not None and not fresh and _is_like(entry, there)):
+                known = entry if fresh and not entry.extra else there if not fresh else None
+                self.attributes(directory, fd, entry.name, entry.inode, known)
+            if stat.S_ISREG(entry.mode):
+                if fresh and entry.links == 1:
+                    self._send_file(directory, fd, entry)
+                else:
+                    for item in _items(entry, change):
+                        batch.append((entry, item))
+                        zones += item.count
+                        if zones >= _BATCH_ZONES or len(batch) >= _BATCH_ITEMS:
+                            self._compare(directory, fd, batch)
+                            batch, zones = [], 0
+            self.files_done += 1
+            self._progress()
+        self._compare(directory, fd, batch)
+        for entry, _, change in files:
+            if stat.S_ISREG(entry.mode) and change.whole:
+                self._carrier.copied((directory, entry.inode))
+
+    def _progress(self) -> None:
+        now = time.monotonic_ns()
+        if now - self._told_ns >= _TELL_NS:
+            self._told_ns = now
+            self.tell()
+
+    # --- attributes ------------------------------------------------------------------------
+
+    def attributes(
+        self, directory: int, fd: int, name: bytes, node: int, there: Entry | None
+    ) -> None:
+        """Make size, owner, mode, times and extended attributes those of here.
+
+        `there`: the inode as the target has it, if its extended attributes are known.
+        """
+        key = (directory, node)
+        if not self._carrier.knows(*key):
+            return
+        now = inventory.entry(fd, name)
+        if now is None:
+            return
+        names = None
+        if not stat.S_ISLNK(now.mode) and (there is None or there.extra != now.extra):
+            names = self._asker.attributes(directory, node)
+        for _ in range(_TRIES):
+            self._carrier.watch(key)
+            now = inventory.entry(fd, name)
+            if now is None or node not in {ROOT, now.inode}:
+                break
+            orders = self._setting(directory, node, now)
+            if names is not None:
+                way = f"/proc/self/fd/{fd}/".encode() + name
+                orders = _attribute_orders(directory, node, way, names) + orders
+            if self._send(key, lambda change: change.attributes, orders):
+                break
+        self._carrier.unwatch(key)
+
+    @staticmethod
+    def _setting(directory: int, node: int, now: Entry) -> list[ANY_OPERATION]:
+        valid = SET_MODE | SET_UID | SET_GID
+        if stat.S_ISREG(now.mode):
+            valid |= SET_SIZE
+        if not stat.S_ISDIR(now.mode):
+            valid |= SET_MTIME
+        return [
+            SetAttr(
+                directory,
+                node,
+                valid,
+                mode=now.mode,
+                uid=now.uid,
+                gid=now.gid,
+                size=now.size if valid & SET_SIZE else 0,
+                mtime_ns=now.mtime_ns,
+            )
+        ]
+
+    def _send(
+        self, key: Key, touched: Callable[[Change], bool], orders: list[ANY_OPERATION]
+    ) -> bool:
+        source = self._asker.source
+        sent = self._carrier.send_unless(key, touched, source, [(o, b"") for o in orders])
+        if not sent and self._carrier.source is not source:
+            raise SessionLost
+        return sent
+
+    # --- contents --------------------------------------------------------------------------
+
+    def _open(self, fd: int, entry: Entry) -> int:
+        try:
+            file = os.open(entry.name, _READ, dir_fd=fd)
+        except FileNotFoundError:
+            return -1
+        if os.fstat(file).st_ino != entry.inode:
+            os.close(file)
+            return -1
+        return file
+
+    def _send_file(self, directory: int, fd: int, entry: Entry) -> None:
+        """Send all of a file that the copy created: holes and zeroes are there already."""
+        file = self._open(fd, entry)
+        if file < 0:
+            return
+        key = (directory, entry.inode)
+        try:
+            self._carrier.watch(key)
+            zone = 0
+            while data := os.pread(file, ZONE_BYTES, zone * ZONE_BYTES):
+                if data != _ZEROS[: len(data)]:
+                    self._send_zone(key, file, zone, data)
+                zone += 1
+                self.bytes_done += len(data)
+                self._progress()
+        finally:
+            self._carrier.unwatch(key)
+            os.close(file)
+        self._set_mtime(directory, fd, entry)
+
+    def _compare(self, directory: int, fd: int, batch: list[tuple[Entry, HashItem]]) -> None:
+        """Ask for the target's digests and send the zones that differ."""
+        if not batch:
+            return
+        found = self._asker.digests(directory, [item for _, item in batch])
+        for (entry, item), digests in zip(batch, found, strict=True):
+            file = self._open(fd, entry)
+            if file < 0:
+                continue
+            key = (directory, entry.inode)
+            sent = False
+            try:
+                self._carrier.watch(key)
+                for zone, digest in zip(
+                    range(item.first, item.first + item.count), digests, strict=False
+                ):
+                    data = os.pread(file, ZONE_BYTES, zone * ZONE_BYTES)
+                    if not data:
+                        break
+                    if xxhash.xxh3_128_digest(data) != digest:
+                        self._send_zone(key, file, zone, data)
+                        sent = True
+                    self.bytes_done += len(data)
+                self._progress()
+            finally:
+                self._carrier.unwatch(key)
+                os.close(file)
+            if sent:
+                self._set_mtime(directory, fd, entry)
+
+    def _send_zone(self, key: Key, file: int, zone: int, data: bytes) -> None:
+        """Send one zone, read again as long as modifications overtake it."""
+        self._asker.room()
+        source = self._asker.source
+        for _ in range(_TRIES):
+            operation = Write(key[0], key[1], zone * ZONE_BYTES, len(data))
+            if self._carrier.send_unless(
+                key, lambda change: _is_hit(change, zone), source, [(operation, data)]
+            ):
+                self.bytes_sent += len(data)
+                return
+            if self._carrier.source is not source:
+                raise SessionLost
+            self._carrier.watch(key)
+            data = os.pread(file, ZONE_BYTES, zone * ZONE_BYTES)
+            if not data:
+                return
+        raise SessionLost
+
+    def _set_mtime(self, directory: int, fd: int, entry: Entry) -> None:
+        key = (directory, entry.inode)
+        self._carrier.watch(key)
+        now = inventory.entry(fd, entry.name)
+        if now is not None and now.inode == entry.inode:
+            order = SetAttr(directory, entry.inode, SET_MTIME, mtime_ns=now.mtime_ns)
+            # Overtaken by a modification: that one brings its own time.
+            self._send(key, lambda change: change.attributes, [order])
+        self._carrier.unwatch(key)
+
+
+def _attribute_orders(
+    directory: int, node: int, way: bytes, names: list[bytes]
+) -> list[ANY_OPERATION]:
+    ours = inventory.attributes(way)
+    gone = [RemoveXattr(directory, node, name) for name in names if name not in ours]
+    return [*gone, *(SetXattr(directory, node, name, value) for name, value in ours.items())]
+
+
+def _is_like(here: Entry, there: Entry) -> bool:
+    """Whether the attributes are equal already; a directory's time is not replicated."""
+    if (here.mode, here.uid, here.gid, here.extra) != (
+        there.mode,
+        there.uid,
+        there.gid,
+        there.extra,
+    ):
+        return False
+    if stat.S_ISDIR(here.mode):
+        return True
+    return (here.size, here.mtime_ns) == (there.size, there.mtime_ns)
+
+
+def _is_hit(change: Change, zone: int) -> bool:
+    if change.whole:
+        return True
+    return zone >> 3 < len(change.zones) and bool(change.zones[zone >> 3] & 1 << (zone & 7))
+
+
+def _items(entry: Entry, change: Change) -> list[HashItem]:
+    """Zones to compare, in runs of bounded length."""
+    count = -(-entry.size // ZONE_BYTES)
+    if change.whole:
+        return [
+            HashItem(entry.inode, first, min(_BATCH_ZONES, count - first))
+            for first in range(0, count, _BATCH_ZONES)
+        ]
+    runs: list[HashItem] = []
+    for zone in change.marked():
+        if zone >= count:
+            break
+        last = runs[-1] if runs else None
+        if last is not None and last.first + last.count == zone and last.count < _BATCH_ZONES:
+            runs[-1] = HashItem(entry.inode, last.first, last.count + 1)
+        else:
+            runs.append(HashItem(entry.inode, zone, 1))
+    return runs

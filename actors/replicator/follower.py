@@ -1,0 +1,125 @@
+"""The secondary's side of a session: applies operations, answers the questions of the copy."""
+
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from mirrorfarm.actors.replicator import inventory, operations, questions
+from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.target import Answer, Flush
+from mirrorfarm.errors import FrameInvalid
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Follower:
+    """Implements `target.TargetWorker` on the replicated directories."""
+
+    def __init__(
+        self,
+        applier: Applier,
+        copied: Callable[[int, int], None],
+        failed: Callable[[int, str], None],
+    ) -> None:
+        """`copied(term, sid)`: the copy is here and durable. `failed(errno, text)`: the disk."""
+        self._applier = applier
+        self._copied = copied
+        self._failed = failed
+        self._session = (0, 0)
+        self._ends: set[int] = set()
+        self._lock = threading.Lock()
+
+    def begin(self, term: int, sid: int) -> None:
+        """A session begins; until its copy ends the tree may be in any state."""
+        self._session = (term, sid)
+        self._ends = set()
+        self._applier.begin(lenient=True)
+
+    def apply(self, record: bytes, payload: bytes) -> Flush | None:
+        """Carry out one operation; of an Fsync return what flushes."""
+        operation = operations.decode(record, len(payload))
+        if isinstance(operation, operations.Fsync):
+            return self._applier.flusher(operation)
+        self._applier.apply(operation, payload)
+        return None
+
+    def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
+        """Answer a question of the copy."""
+        if payload:
+            raise FrameInvalid("a question has no payload")
+        question = questions.decode(record)
+        match question:
+            case questions.List():
+                return question.number, _encode(self._list(question)), b""
+            case questions.Hashes():
+                return question.number, _encode(self._hashes(question)), b""
+            case questions.Attributes():
+                fd = self._applier.backing(question.directory).fd(question.node)
+                found = (
+                    inventory.attributes(f"/proc/self/fd/{fd}/.".encode())
+                    if (stat.S_ISDIR(os.fstat(fd).st_mode))
+                    else self._attributes(fd)
+                )
+                return question.number, _encode(questions.Names(list(found))), b""
+            case questions.End():
+                self._applier.lenient = False
+                with self._lock:
+                    self._ends.add(question.number)
+            case questions.Flush():
+                pass
+        return self._flusher(question.number)
+
+    def copied(self, answer: Answer) -> None:
+        """Everything before a Flush or an End is durable."""
+        with self._lock:
+            ended = answer[0] in self._ends
+        if ended:
+            self._copied(*self._session)
+
+    def failed(self, error: int, text: str) -> None:
+        """The disk refused something."""
+        self._failed(error, text)
+
+    def _flusher(self, number: int) -> Callable[[], Answer]:
+        def flush() -> Answer:
+            self._applier.sync_all()
+            return number, b"", b""
+
+        return flush
+
+    def _list(self, question: questions.List) -> questions.Listing:
+        way = self._applier.backing(question.directory).fd(question.node)
+        fd = inventory.open_root(way)
+        try:
+            this = inventory.describe(b".", os.fstat(fd), f"/proc/self/fd/{fd}/.".encode())
+            names = [name for name in inventory.names(fd) if name > question.after]
+            page = names[: questions.ENTRIES_MAX]
+            found = [inventory.entry(fd, name) for name in page]
+        finally:
+            os.close(fd)
+        entries = [entry for entry in found if entry is not None]
+        return questions.Listing(this, entries, more=len(names) > len(page))
+
+    def _hashes(self, question: questions.Hashes) -> questions.Digests:
+        backing = self._applier.backing(question.directory)
+        found = []
+        for item in question.items:
+            inode = backing.get(item.node)
+            if inode.absent or not stat.S_ISREG(inode.mode):
+                found.append([b""] * item.count)
+                continue
+            fd = backing.data_fd(item.node)
+            found.append(inventory.digests(fd, item.first, item.count))
+        return questions.Digests(found)
+
+    @staticmethod
+    def _attributes(fd: int) -> dict[bytes, bytes]:
+        """Of a file: by its descriptor; of a symbolic link none are replicated."""
+        if stat.S_ISLNK(os.fstat(fd).st_mode):
+            return {}
+        way = f"/proc/self/fd/{fd}"
+        return {os.fsencode(name): b"" for name in os.listxattr(way)}

@@ -1,0 +1,85 @@
+"""What lies in a directory of the local disk: entries, digests of zones. Same on both sides."""
+
+import contextlib
+import os
+import stat
+
+import xxhash
+
+from mirrorfarm.actors.replicator.questions import Entry
+from mirrorfarm.limits import ZONE_BYTES
+
+
+def open_directory(path: str | bytes, dir_fd: int | None = None) -> int:
+    """Descriptor for reading a directory; never through a symbolic link at its end."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, dir_fd=dir_fd)
+
+
+def open_root(root_fd: int) -> int:
+    """As `open_directory`, of a directory held by an O_PATH descriptor."""
+    return os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def names(directory_fd: int) -> list[bytes]:
+    """Names in a directory, sorted."""
+    os.lseek(directory_fd, 0, os.SEEK_SET)
+    return sorted(os.fsencode(name) for name in os.listdir(directory_fd))
+
+
+def entry(directory_fd: int, name: bytes) -> Entry | None:
+    """What lies at `name`; None: nothing any more, or another file system."""
+    try:
+        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if status.st_dev != os.fstat(directory_fd).st_dev:
+            return None
+        way = f"/proc/self/fd/{directory_fd}/".encode() + name
+        return describe(name, status, way)
+    except FileNotFoundError:
+        return None
+
+
+def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:
+    """Record of an inode; `way` is a path to it, not followed."""
+    link = os.readlink(way) if stat.S_ISLNK(status.st_mode) else b""
+    return Entry(
+        name,
+        status.st_ino,
+        status.st_mode,
+        status.st_uid,
+        status.st_gid,
+        status.st_nlink,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_rdev,
+        _extra(way, link),
+    )
+
+
+def attributes(way: bytes) -> dict[bytes, bytes]:
+    """Extended attributes of what lies at `way`, not followed."""
+    found: dict[bytes, bytes] = {}
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listxattr(way, follow_symlinks=False)):
+            with contextlib.suppress(OSError):
+                found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=False)
+    return found
+
+
+def _extra(way: bytes, link: bytes) -> bytes:
+    found = attributes(way)
+    if not found and not link:
+        return b""
+    digest = xxhash.xxh3_64()
+    for part in (link, *(part for item in found.items() for part in item)):
+        digest.update(len(part).to_bytes(4, "little") + part)
+    return digest.digest()
+
+
+def digests(file_fd: int, first: int, count: int) -> list[bytes]:
+    """xxh3_128 of some zones; an empty one where the file has ended."""
+    found = []
+    for zone in range(first, first + count):
+        data = os.pread(file_fd, ZONE_BYTES, zone * ZONE_BYTES)
+        found.append(xxhash.xxh3_128_digest(data) if data else b"")
+    return found

@@ -1,0 +1,311 @@
+"""The data plane of a module on one node: carries out what the core orders, and reports.
+
+Long orders run one after the other on a thread of their own; the gate, sessions and the abort
+act at once, on the caller's thread.
+"""
+
+import errno
+import os
+import queue
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import zmq
+
+from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
+from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.follower import Follower
+from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
+from mirrorfarm.actors.replicator.session import Session
+from mirrorfarm.actors.replicator.target import Target
+from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
+from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.limits import SECOND_NS, Nanoseconds
+from mirrorfarm.modules.settings import Replicated, Replication
+
+_BUSY_S: Final = 5.0  # How long a clean end waits for those who use the mount.
+_DRAIN_NS: Final = 10 * SECOND_NS
+_WATCHDOG_S: Final = 15.0
+_FROZEN_S: Final = 2.0
+_LISTEN_S: Final = 5.0  # A predecessor's socket may take a moment to go.
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneSettings:
+    """What a plane is made from."""
+
+    replication: Replication
+    timeout_ns: Nanoseconds  # After which a silent or late peer breaks the session.
+    listen: str  # Endpoint, `tcp://address:port`.
+    peer: str
+    keys: StreamKeys
+    map_file: Path
+
+
+class Plane:
+    """Mounts, gate, sessions, target; `inbox` gets the core's events from any thread."""
+
+    def __init__(
+        self,
+        settings: PlaneSettings,
+        inbox: Callable[[Any], None],
+        report: Callable[[str], None],
+        exit_process: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._report = report
+        self._exit = exit_process
+        self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
+        peer_key = settings.keys.peer_public
+        self._doorkeeper = Doorkeeper(self._context, lambda key: key == peer_key)
+        self.carrier = Carrier(
+            each=settings.replication.mode == "each",
+            held=lambda: inbox(core.PlaneHeld()),
+            lost=self._lost,
+        )
+        self._systems: list[FileSystem] = []
+        self.session: Session | None = None
+        self.target: Target | None = None
+        self._applier: Applier | None = None
+        self._role = "off"
+        self._aborted = False
+        self._excluded = [_exclusion(one) for one in settings.replication.directories]
+        self._long: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="plane", daemon=True)
+        self._thread.start()
+
+    def order(self, verb: str, arguments: tuple[Any, ...]) -> None:
+        """Carry out one order of the core; never blocks for long."""
+        match verb:
+            case "mount_lead" | "mount_follow" | "unmount" | "accept_session":
+                work = getattr(self, f"_{verb}")
+                self._long.put(lambda: self._try(arguments[0], verb, work, arguments[1:]))
+            case "gate":
+                run, _, _, mode, base, new = arguments
+                self._inbox(core.PlaneGated(run, self.carrier.set_gate(mode, base, new=new)))
+            case "open_session":
+                self._open_session(*arguments)
+            case "close_session":
+                self._close_session()
+            case "abort":
+                self._abort()
+            case "exit":
+                self._exit()
+            case _:
+                raise AssertionError(verb)
+
+    def close(self) -> None:
+        """End the threads; mounts are expected to be gone."""
+        self._long.put(None)
+        self._thread.join(5)
+        self._doorkeeper.close()
+        self._context.destroy(0)
+
+    # --- long orders -----------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (work := self._long.get()) is not None:
+            work()
+
+    def _try(
+        self, run: int, verb: str, work: Callable[..., None], arguments: tuple[Any, ...]
+    ) -> None:
+        try:
+            work(*arguments)
+        except (OSError, MirrorfarmError, zmq.ZMQError) as fault:
+            number = getattr(fault, "errno", 0) or errno.EIO
+            self._report(f"{verb}: {fault}")
+            if verb.startswith("mount"):
+                self._end_all(clean=False)
+            self._inbox(core.PlaneFault(run, number, str(fault)))
+        else:
+            self._inbox(core.PlaneDone(run))
+
+    def _mount(self, journal: Journal, *, read_only: bool) -> None:
+        replication = self._settings.replication
+        for index, one in enumerate(replication.directories):
+            system = FileSystem(
+                one.dir,
+                index,
+                journal,
+                read_only=read_only,
+                writeback=replication.mode == "commit",
+                each=replication.mode == "each",
+                threads=replication.threads,
+                report=self._report,
+            )
+            self._systems.append(system)
+            system.mount()
+
+    def _mount_lead(self, term: int, map_base: str) -> None:
+        del term
+        self._aborted = False
+        self.carrier.gate.set(gate.OFF)  # Ends what an earlier failure of the disk left.
+        self.carrier.gate.set(gate.FROZEN)
+        self._role = "lead"
+        self._mount(self.carrier, read_only=False)
+        disks = tuple(_identity(system) for system in self._systems)
+        changes = mapfile.take(self._settings.map_file, map_base, disks)
+        self.carrier.reset(changes, map_base if changes is not None else "")
+
+    def _mount_follow(self, term: int) -> None:
+        del term
+        self._aborted = False
+        self._role = "follow"
+        # What an earlier term of leading changed is not to be known here any more.
+        mapfile.take(self._settings.map_file, "", ())
+        self._mount(LocalJournal(), read_only=True)
+        self._applier = Applier([system.backing_fd for system in self._systems])
+        follower = Follower(self._applier, self._copied, self._refused)
+        suffices = self._settings.replication.ack_mode == "received"
+        deadline = time.monotonic() + _LISTEN_S
+        while True:
+            try:
+                self.target = Target(
+                    self._link(self._settings.listen), follower, received_suffices=suffices
+                )
+            except zmq.ZMQError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
+    def _accept_session(self, term: int, sid: int) -> None:
+        assert self.target is not None, "only while following"
+        self.target.accept(term, sid)
+
+    def _unmount(self, clean: bool) -> None:
+        self._end_all(clean=clean)
+
+    def _end_all(self, *, clean: bool) -> None:
+        leading = self._role == "lead"
+        if self.target is not None:
+            self.target.close()
+            self.target = None
+        if leading and not clean:
+            self._abort()
+        # Behind a frozen gate the kernel cannot write back: what was never acknowledged is lost.
+        frozen = leading and self.carrier.gate.mode == gate.FROZEN
+        watchdog = threading.Timer(_FROZEN_S if frozen else _WATCHDOG_S, self._abort)
+        watchdog.daemon = True
+        watchdog.start()
+        disks: tuple[tuple[int, int], ...] = ()
+        if clean and not self._aborted:
+            disks = tuple(self._flush(system) for system in self._systems if system.mounted)
+        for system in self._systems:
+            self._unmount_one(system, patient=clean and not self._aborted)
+        watchdog.cancel()
+        if leading:
+            self._end_leading(disks if clean and not self._aborted else ())
+        if self._applier is not None:
+            if clean:
+                self._applier.sync_all()
+            self._applier.close()
+            self._applier = None
+        self._systems = []
+        self._role = "off"
+
+    def _flush(self, system: FileSystem) -> tuple[int, int]:
+        """Have the kernel write back what it holds; return the identity of the disk below."""
+        fd = inventory.open_directory(system.path)
+        try:
+            libc.syncfs(fd)
+        finally:
+            os.close(fd)
+        return _identity(system)
+
+    def _unmount_one(self, system: FileSystem, *, patient: bool) -> None:
+        deadline = time.monotonic() + (_BUSY_S if patient else 0)
+        while True:
+            try:
+                system.unmount(lazy=time.monotonic() >= deadline)
+            except OSError as fault:
+                if time.monotonic() >= deadline:
+                    self._report(f"{os.fsdecode(system.path)}: {fault}")
+                    return
+                time.sleep(0.05)
+            else:
+                return
+
+    def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
+        """Drain the session, and save the map if it is whole and all went cleanly."""
+        session = self.session
+        drained = session is None or session.source.drained(_DRAIN_NS if disks else 0)
+        self._close_session()
+        for one in self._settings.replication.directories if disks else ():
+            fd = inventory.open_directory(one.dir)
+            try:
+                libc.syncfs(fd)
+            finally:
+                os.close(fd)
+        self.carrier.gate.set(gate.OFF)
+        base = self.carrier.marks.trusted
+        if disks and drained and base:
+            mapfile.save(self._settings.map_file, self.carrier.marks.snapshot(), base, disks)
+
+    # --- at once ---------------------------------------------------------------------------
+
+    def _abort(self) -> None:
+        """Fail everything that waits or comes, now."""
+        self._aborted = True
+        self.carrier.gate.end()
+        for system in self._systems:
+            try:
+                system.abort()
+            except OSError as fault:
+                self._report(f"{os.fsdecode(system.path)}: abort: {fault}")
+
+    def _open_session(self, term: int, sid: int, plan: str, peer: str) -> None:
+        del peer
+        self._close_session()
+        stream = (term, sid, secrets.randbits(63) | 1)
+        link = self._link(self._settings.peer)
+        self.session = Session(self.carrier, link, stream, self._inbox)
+        roots = [system.backing_fd for system in self._systems]
+        self.session.start(plan, roots, self._is_excluded)
+
+    def _close_session(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            session.close()
+
+    def _link(self, endpoint: str) -> Link:
+        return Link(self._context, endpoint, self._settings.keys, self._settings.timeout_ns)
+
+    # --- news ------------------------------------------------------------------------------
+
+    def _lost(self, error: int, where: str) -> None:
+        self._inbox(core.PlaneStorage(where, error, os.strerror(error)))
+
+    def _refused(self, error: int, text: str) -> None:
+        self._inbox(core.PlaneStorage("data", error, text))
+
+    def _copied(self, term: int, sid: int) -> None:
+        self._inbox(core.PlaneCopied(term, sid))
+
+    def _is_excluded(self, directory: int, path: bytes) -> bool:
+        return self._excluded[directory](path)
+
+
+def _identity(system: FileSystem) -> tuple[int, int]:
+    status = os.stat(f"/proc/self/fd/{system.backing_fd}")
+    return status.st_dev, status.st_ino
+
+
+def _exclusion(one: Replicated) -> Callable[[bytes], bool]:
+    """Whether a path relative to the directory is not to be copied."""
+    paths = frozenset(os.fsencode(path.strip("/")) for path in one.notreplicated)
+    regexes = [re.compile(os.fsencode(regex)) for regex in one.notreplicated_regexes]
+    if not paths and not regexes:
+        return lambda _: False
+    return lambda path: path in paths or any(regex.search(path) for regex in regexes)

@@ -1,0 +1,187 @@
+"""The process `replica NAME`: the data plane of one module. It survives the module's process.
+
+If it is killed itself, the mounts die with it (ENOTCONN) and the mirror demotes the node; the
+next process detaches them.
+"""
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.replicator.core import PlaneEnd, Replicator
+from mirrorfarm.actors.replicator.fuse import mount
+from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
+from mirrorfarm.actors.replicator.wire import StreamKeys
+from mirrorfarm.actors.shell import Inbox, Shell
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.children import hold_lock
+from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
+from mirrorfarm.limits import REPLICATION_PORT_FIRST
+from mirrorfarm.modulelog import ModuleLog
+from mirrorfarm.modules.install import load_cluster, load_module
+from mirrorfarm.modules.settings import Cluster, Module
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
+from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
+from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.trace import TraceWriter
+
+ACTOR = "replicator"
+_EXIT_S = 20.0  # After this a clean end is given up; the next process clears what is left.
+
+
+@dataclass(slots=True)
+class ReplicaDoors:
+    """Everything that the core of a replica's process can reach."""
+
+    attachment: Attachment
+    trace: TraceWriter
+    log: ModuleLog
+    plane: Plane | None = None
+    broken: threading.Event | None = None
+
+    def now(self) -> int:
+        """Return the boot clock."""
+        return boot_clock_ns()
+
+    def record(self, actor: str, now: int, event: ev.Event, effects: list[fx.ANY_EFFECT]) -> None:
+        """Write one step to the trace."""
+        self.trace.step(actor, now, event, effects)
+
+    def failed(self, actor: str, error: BaseException) -> None:
+        """The core broke: end the process, and with it the mounts."""
+        self.log.write("C", actor, f"the core failed: {error!r}")
+        if self.broken is not None:
+            self.broken.set()
+
+    def perform(self, actor: str, effect: fx.ANY_EFFECT, inbox: Inbox) -> None:
+        """Give the effect to its door."""
+        del inbox
+        match effect:
+            case fx.Send(to, message, network):
+                self.attachment.send(to, actor, message, network)
+            case fx.Log(level, text):
+                self.log.write(level, actor, text)
+            case fx.PlaneOrder(verb, arguments):
+                assert self.plane is not None, "the plane is made before the shell"
+                self.plane.order(verb, arguments)
+            case _:
+                raise AssertionError(f"no door for {type(effect).__name__}")
+
+
+def endpoints(cluster: Cluster, module: Module, node: str) -> tuple[str, str]:
+    """Where this node's target listens, and where the peer's does."""
+    flows = [heartbeat.name for heartbeat in module.heartbeats if heartbeat.flow]
+    wanted = flows or [heartbeat.name for heartbeat in module.heartbeats]
+    network = next((n for n in cluster.networks if n.name in wanted[:1]), cluster.networks[0])
+    port = REPLICATION_PORT_FIRST + 4 * (module.id - 1)
+    here = next(one for one in network.nodes if one.name == node)
+    there = next(one for one in network.nodes if one.name in module.nodes and one.name != node)
+    return (
+        f"tcp://{_bracketed(here.laddr or here.addr)}:{port}",
+        f"tcp://{_bracketed(there.addr)}:{port}",
+    )
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -> PlaneSettings:
+    """Return what the plane of a module on this node is made from."""
+    listen, peer = endpoints(cluster, module, keys.name)
+    name = next(node for node in module.nodes if node != keys.name)
+    return PlaneSettings(
+        module.replication,
+        module.timing.replication_timeout_ns,
+        listen,
+        peer,
+        StreamKeys(keys.public.encode(), keys.secret.encode(), keys.peers[name].encode()),
+        paths.module_lib(module.name) / "changes",
+    )
+
+
+class ReplicaProcess:
+    """Everything that runs in the process."""
+
+    def __init__(self, paths: Paths, name: str) -> None:
+        module, keys = load_module(paths, name), load_keys(paths)
+        settings = plane_settings(paths, load_cluster(paths), module, keys)
+        for one in module.replication.directories:
+            mount.clear_leftover(os.path.realpath(os.fsencode(one.dir)))
+        incarnation = next_incarnation(paths)
+        self.ends = threading.Event()
+        log = ModuleLog(paths.module_log(name) / "replica")
+        folder = paths.module_log(name) / "replica" / "trace"
+        self._attachment = Attachment(
+            AttachmentSettings(
+                paths.bus_socket, keys.cluster, keys.name, f"{name}.replica", incarnation
+            ),
+            self._received,
+        )
+        self._doors = ReplicaDoors(
+            self._attachment,
+            TraceWriter(folder, cluster=keys.cluster, node=keys.name, inc=incarnation),
+            log,
+            broken=self.ends,
+        )
+        self._plane = Plane(
+            settings, self.tell, lambda text: log.write("E", ACTOR, text), self.ends.set
+        )
+        self._doors.plane = self._plane
+        self._shell = Shell.start(ACTOR, Replicator(keys.name, name), self._doors)
+        self.tell(ev.Started())
+
+    def tell(self, event: Any) -> None:
+        """Give an event to the core."""
+        if self._shell.is_alive():
+            self._shell.tell(event)
+
+    def _received(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
+        if actor == ACTOR:
+            self.tell(ev.Received(source, message, network))
+
+    def close(self) -> None:
+        """Take the plane down, and end."""
+        self.ends.clear()
+        self.tell(PlaneEnd())
+        self.ends.wait(_EXIT_S)
+        self._shell.stop()
+        self._plane.close()
+        self._doors.trace.close()
+        self._attachment.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the replica of the module that is named by the first argument."""
+    if not __debug__:
+        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
+    name = (arguments if arguments is not None else sys.argv[1:])[0]
+    paths = Paths.from_environment()
+    try:
+        lock = hold_lock(paths.run / f"{name}.replica.lock")
+    except BlockingIOError:
+        return 0  # It runs already.
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        process = ReplicaProcess(paths, name)
+    except MirrorfarmError as error:
+        sys.stderr.write(f"mirrorfarm: replica {name}: {error}\n")
+        return error.exit_code
+    while not stop.wait(0.2) and not process.ends.is_set():
+        pass
+    process.close()
+    os.close(lock)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

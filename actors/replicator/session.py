@@ -1,0 +1,147 @@
+"""One session of a leading plane: its stream, its copy, its checkpoints."""
+
+import contextlib
+import errno
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from mirrorfarm.actors.replicator.asking import Asker, SessionLost
+from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.changes import ChangeMap
+from mirrorfarm.actors.replicator.core import (
+    PlaneProgress,
+    PlaneSessionBroken,
+    PlaneSessionUp,
+)
+from mirrorfarm.actors.replicator.resync import Copy
+from mirrorfarm.actors.replicator.source import Source
+from mirrorfarm.actors.replicator.wire import Link
+from mirrorfarm.errors import FrameInvalid
+
+CHECKPOINT_S: Final = 5.0  # How long a change stays marked, once the secondary has flushed it.
+
+Inbox = Callable[[Any], None]
+Excluded = Callable[[int, bytes], bool]
+
+
+class Session:
+    """Implements `source.SourceListener`."""
+
+    def __init__(
+        self, carrier: Carrier, link: Link, stream: tuple[int, int, int], inbox: Inbox
+    ) -> None:
+        self.term, self.sid, _ = stream
+        self._carrier = carrier
+        self._inbox = inbox
+        self._roots: list[int] = []
+        self._excluded: Excluded = _nothing_excluded
+        self._changes: ChangeMap | None = None
+        self._started = False
+        self._began_ns = time.monotonic_ns()
+        self.source = Source(link, stream, self)
+        self.source.patient = True
+        self._asker = Asker(self.source)
+        self._thread = threading.Thread(
+            target=self._run, name=f"copy {self.term}.{self.sid}", daemon=True
+        )
+
+    def start(self, plan: str, roots: list[int], excluded: Excluded) -> None:
+        """Send all modifications from now on, and copy by `plan` (none map full).
+
+        Also by the plan `none` everything marked is copied: it is nothing, or it is needed.
+        Without a complete map the plan `map` is done as `full`.
+        """
+        self._roots, self._excluded = roots, excluded
+        trusted = self._carrier.marks.complete
+        changes = self._carrier.open(self.source)
+        full = plan == "full" or changes.overflowed or (plan == "map" and not trusted)
+        self._changes = None if full else changes
+        self.source.start()
+
+    # --- the stream's news -----------------------------------------------------------------
+
+    def session_up(self) -> None:
+        """The target answers: copy."""
+        if not self._started:
+            self._started = True
+            self._inbox(PlaneSessionUp(self.term, self.sid))
+            self._thread.start()
+
+    def acknowledged(self) -> None:
+        """Let go what waited."""
+        self._carrier.gate.look_again()
+
+    def session_broken(self, reason: str) -> None:
+        """What the stream did not carry is marked; tell."""
+        self._asker.end()
+        self._carrier.close(self.source)
+        self._inbox(PlaneSessionBroken(self.term, self.sid, reason))
+
+    def answered(self, question: int, record: bytes, payload: bytes) -> None:
+        """An answer for the copy."""
+        del payload
+        self._asker.answered(question, record)
+
+    # --- the copy --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with contextlib.suppress(SessionLost):
+            try:
+                self._copy()
+                self._checkpoints()
+            except OSError as fault:
+                if fault.errno in {errno.EIO, errno.EUCLEAN}:
+                    self._carrier.local_failed(fault.errno, "data")
+                self.source.give_up(f"the copy failed: {fault}")
+            except FrameInvalid as fault:
+                self.source.give_up(f"the copy got a senseless answer: {fault}")
+
+    def _copy(self) -> None:
+        copy = Copy(self._carrier, self._asker, self._roots, self._changes, self._excluded)
+        copy.contents.tell = lambda: self._tell(copy)
+        copy.run()
+        self._tell(copy)
+        self._changes = None
+        self._carrier.end_copy()
+        self.source.patient = False
+        self._carrier.synced(self.source)
+
+    def _tell(self, copy: Copy) -> None:
+        contents = copy.contents
+        spent_ns = max(time.monotonic_ns() - self._began_ns, 1)
+        rate = contents.bytes_done * 1_000_000_000 // spent_ns
+        left = max(contents.bytes_total - contents.bytes_done, 0)
+        self._inbox(
+            PlaneProgress(
+                self.term,
+                self.sid,
+                contents.files_done,
+                contents.files_total,
+                contents.bytes_done,
+                contents.bytes_total,
+                rate,
+                left * 1_000_000_000 // rate if rate else 0,
+            )
+        )
+
+    def _checkpoints(self) -> None:
+        """Have the target flush now and then, so that the map stays small."""
+        while True:
+            self._asker.wait(CHECKPOINT_S)
+            if self._carrier.begin_checkpoint():
+                self._asker.flush(end=False)
+                self._carrier.end_checkpoint(self.source)
+
+    def close(self) -> None:
+        """End without a word; what was not carried is marked."""
+        self._carrier.close(self.source)
+        self._asker.end()
+        self.source.close()
+        if self._started and self._thread is not threading.current_thread():
+            self._thread.join(5)
+
+
+def _nothing_excluded(_directory: int, _path: bytes) -> bool:
+    return False
