@@ -1,0 +1,191 @@
+"""The process of a witness: `mirrorfarm witness` on a third machine."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pykka
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.arbiter.loaded import RegisterSlots
+from mirrorfarm.actors.arbiter.witness import WitnessCore
+from mirrorfarm.actors.effects import ANY_EFFECT, Log, RegisterStore, Send
+from mirrorfarm.actors.shell import Inbox, Shell
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.children import hold_lock
+from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
+from mirrorfarm.limits import QUEUE_MESSAGES_MAX
+from mirrorfarm.modules.cluster import parse_cluster
+from mirrorfarm.modules.settings import Witness
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.keys import load_keys, next_incarnation
+from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.sockets import Bind, endpoint
+from mirrorfarm.transport.zmq import Hub, HubSettings
+
+NETWORK = "witness"
+WRITERS = 4  # Modules that fail over together share the flushes of the disk.
+
+
+class WitnessDoors:
+    """What the core of a witness can reach: its bus and its disk."""
+
+    def __init__(self, hub: Hub, slots: RegisterSlots) -> None:
+        self._hub = hub
+        self._slots = slots
+        self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
+        self.ended = threading.Event()  # The core broke.
+
+    def now(self) -> int:
+        """Return the boot clock."""
+        return boot_clock_ns()
+
+    def perform(self, actor: str, effect: ANY_EFFECT, inbox: Inbox) -> None:
+        """Send, store or log."""
+        match effect:
+            case Send(to, message, network):
+                self._hub.send(to, actor, message, network, module=to.module)
+            case RegisterStore():
+                self._writers.submit(self._store, effect, inbox)
+            case Log(_, text):
+                say(text)
+            case _:
+                raise AssertionError(f"a witness cannot do {effect}")
+
+    def record(self, actor: str, now: int, event: ev.Event, effects: list[ANY_EFFECT]) -> None:
+        """Keep no trace: the nodes have one of everything that they ask and hear."""
+
+    def failed(self, actor: str, error: BaseException) -> None:
+        """End the process: the next one begins with what the disk has."""
+        say(f"{actor} failed: {error!r}")
+        self.ended.set()
+
+    def close(self) -> None:
+        """Finish the writings under way."""
+        self._writers.shutdown(wait=True)
+
+    def _store(self, effect: RegisterStore, inbox: Inbox) -> None:
+        event: ev.Event = ev.RegisterStored(effect.counter)
+        try:
+            self._slots.store(effect)
+        except OSError as error:
+            text = error.strerror or str(error)
+            event = ev.StoreFailed(effect.counter, error.errno or 0, text)
+        try:
+            inbox(event)
+        except pykka.ActorDeadError:
+            return  # We are ending; the node will ask again.
+
+
+class WitnessProcess:
+    """A witness that runs."""
+
+    def __init__(self, paths: Paths) -> None:
+        """Read settings and registers; raise MirrorfarmError if they are not usable."""
+        keys = load_keys(paths)
+        own = _own(paths, keys.name)
+        slots = RegisterSlots(paths.witness_lib() / keys.cluster)
+        try:
+            registers = slots.load_all(keys.cluster)
+        except OSError as error:
+            raise SystemUnsuitable(
+                f"{paths.witness_lib()}: {error.strerror or error}: the disk must be writable; "
+                "mend it and start again"
+            ) from error
+        where = endpoint(own.addr, own.port)
+        self.hub = Hub(HubSettings(keys, next_incarnation(paths), (Bind(NETWORK, where),)))
+        self.doors = WitnessDoors(self.hub, slots)
+        core = WitnessCore(keys.cluster, secrets.randbits(64))
+        now = self.doors.now()
+        for event in registers:
+            core.handle(event, now)
+        self._shell = Shell.start("register", core, self.doors)
+        self.name, self.where, self.modules = keys.name, where, len(registers)
+        self.dropped = 0
+
+    def start(self) -> None:
+        """Open the bus."""
+        self.hub.register("", "register", self._on_message)
+        self.hub.start()
+        for bind in self.hub.unbound():
+            say(f"{bind.endpoint} cannot be bound yet; retrying (is the network up?)")
+
+    def close(self) -> None:
+        """End: what is being written is finished, what waits is dropped and asked again."""
+        self.hub.close()
+        self.doors.close()
+        self._shell.stop()
+
+    def _on_message(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
+        """Take a request from the hub's thread, unless too many wait already."""
+        inbox: Any = self._shell.actor_inbox
+        if inbox.qsize() >= QUEUE_MESSAGES_MAX:
+            self.dropped += 1
+            return
+        self._shell.tell(ev.Received(source, message, network))
+
+
+def _own(paths: Paths, name: str) -> Witness:
+    """Return what cluster.xml says of this witness."""
+    path = paths.cluster_xml
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid(
+            (f"{path}: {error.strerror}: run `mirrorfarm cluster join` first",)
+        ) from error
+    cluster = parse_cluster(text, str(path))
+    for witness in cluster.witnesses:
+        if witness.name == name:
+            return witness
+    raise ConfigInvalid(
+        (f"{path}: witness: {name} is not a witness of this cluster; a node runs an agent",)
+    )
+
+
+def say(text: str) -> None:
+    """Write a line for the journal."""
+    sys.stderr.write(f"mirrorfarm: {text}\n")
+    sys.stderr.flush()
+
+
+def main() -> int:
+    """Run the witness until SIGTERM; return the exit code of the process."""
+    if not __debug__:
+        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
+    paths = Paths.from_environment()
+    paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        lock = hold_lock(paths.run / "witness.lock")
+    except BlockingIOError as error:
+        raise SystemUnsuitable(
+            f"another witness runs on this machine already (it holds {paths.run}/witness.lock)"
+        ) from error
+    process = WitnessProcess(paths)
+    signals: list[int] = []
+
+    def end(number: int, _: Any) -> None:
+        signals.append(number)
+        process.doors.ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    process.start()
+    say(f"witness {process.name} at {process.where} keeps {process.modules} registers")
+    process.doors.ended.wait()
+    process.close()
+    os.close(lock)
+    return 0 if signals else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except MirrorfarmError as failure:
+        say(str(failure))
+        sys.exit(failure.exit_code)
