@@ -125,7 +125,7 @@ class Lab:
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self.stack = stack
         name = f"mfvip{secrets.token_hex(2)}"
-        switch = f"{name}s"
+        switch = self.switch = f"{name}s"
         self.a, self.b, self.c = (Host(name, which, n) for n, which in enumerate("abc", 1))
         for namespace in (switch, self.a.name, self.b.name, self.c.name):
             ip("netns", "add", namespace)
@@ -133,17 +133,21 @@ class Lab:
         ip("-n", switch, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
         ip("-n", switch, "link", "set", "br0", "up")
         for host in (self.a, self.b, self.c):
-            port = f"p{host.number}"
-            ip(
-                *("-n", switch, "link", "add", port, "type", "veth"),
-                *("peer", "name", "eth0", "netns", host.name),
-            )
-            ip("-n", switch, "link", "set", port, "master", "br0", "up")
             ip("-n", host.name, "link", "set", "lo", "up")
-            ip("-n", host.name, "link", "set", "eth0", "up")
+            self.plug(host, "eth0")
             ip("-n", host.name, "addr", "add", f"198.18.0.{host.number}/24", "dev", "eth0")
             six = f"2001:db8::{host.number}/64"
             ip("-n", host.name, "addr", "add", six, "dev", "eth0", "nodad")
+
+    def plug(self, host: Host, interface: str) -> None:
+        """Give a host an interface on the bridge."""
+        port = f"{interface}-{host.number}"
+        ip(
+            *("-n", self.switch, "link", "add", port, "type", "veth"),
+            *("peer", "name", interface, "netns", host.name),
+        )
+        ip("-n", self.switch, "link", "set", port, "master", "br0", "up")
+        ip("-n", host.name, "link", "set", interface, "up")
 
     def door(self, host: Host, vips: tuple[VirtualAddress, ...] = VIPS) -> VipDoor:
         door = host.enter(lambda: VipDoor(vips))
@@ -261,6 +265,13 @@ def test_a_stranger_that_uses_the_address_is_reported_with_its_mac(lab: Lab) -> 
     lab.door(lab.a).probe(7, lab.a.answers.put)
     mac = lab.c.mac()
     assert lab.a.expect(VipProbed) == VipProbed(7, (f"{VIP4}={mac}", f"{VIP6}={mac}"))
+
+
+def test_another_interface_of_the_same_node_is_no_stranger(lab: Lab) -> None:
+    lab.plug(lab.a, "eth1")
+    ip("-n", lab.a.name, "addr", "add", f"{VIP4}/32", "dev", "eth1")
+    lab.door(lab.a).probe(9, lab.a.answers.put)
+    assert lab.a.expect(VipProbed) == VipProbed(9)
 
 
 def test_a_probe_that_finds_nobody_takes_300_ms_and_excludes_this_node(lab: Lab) -> None:
