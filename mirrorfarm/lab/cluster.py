@@ -9,6 +9,7 @@ with OneMachine(module="ledger") as lab:
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from mirrorfarm.cli.client import Client
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable, TimedOut
 from mirrorfarm.lab import network
 from mirrorfarm.lab.configuration import LEDGER_EXTRA, cluster_xml, mirror_xml
-from mirrorfarm.lab.machine import PRIVATE, Machine
+from mirrorfarm.lab.machine import PRIVATE, Machine, hierarchies, remove_group
 from mirrorfarm.paths import Paths
 
 CLIENT_HOST = 200
@@ -31,7 +32,25 @@ WITNESS_HOST = 101
 VIP_HOST = 50
 POLL_SECONDS = 0.02
 NEEDED = ("ip", "bridge", "unshare", "nsenter")
+PREFIX = re.compile(r"mf(\d+)x\d+-")  # mf, process id of the lab, x, its number in the process.
+FOLDER = Path("/tmp")  # Short: a Unix socket's path has at most 107 characters.
 _numbers = itertools.count()
+
+
+def sweep() -> None:
+    """Delete what labs left whose process was killed before it could tidy up."""
+    for place in (FOLDER, network.NAMESPACES, *hierarchies()):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            found = PREFIX.match(path.name)
+            if not found or Path("/proc", found[1]).exists():
+                continue
+            if place == FOLDER:
+                shutil.rmtree(path, ignore_errors=True)
+            elif place == network.NAMESPACES:
+                with contextlib.suppress(SystemUnsuitable):
+                    network.order("ip", "netns", "del", path.name)
+            else:
+                remove_group(path)
 
 
 class OneMachine:
@@ -86,11 +105,10 @@ class OneMachine:
         missing = [name for name in NEEDED if shutil.which(name) is None]
         if missing:
             raise SystemUnsuitable(f"{', '.join(missing)} missing: install iproute2, util-linux")
-        network.sweep()
+        sweep()
         with contextlib.suppress(ValueError):  # Not the main thread: no handler, no harm.
             self._handler = signal.signal(signal.SIGTERM, self._terminated)
-        # Short: a Unix socket's path has at most 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.wiring.prefix}-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{self.wiring.prefix}-", dir=FOLDER))
         self.wiring.build()
         for name in (*self.nodes, *([self.witness] if self.witness else [])):
             daemon = "witness" if name == self.witness else "agent"

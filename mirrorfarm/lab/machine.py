@@ -19,15 +19,13 @@ GROUPS = Path("/sys/fs/cgroup")
 # Folders that every machine has to itself, whatever the host has there.
 PRIVATE = ("/var/lib", "/srv")
 DEATH_SECONDS = 10.0
-# Words of a command line that tell what a process of a node is; the first that fits wins.
-ROLES = (
-    ("guard", "guard"),
-    ("replica", "replica"),
-    ("replicator", "replica"),
-    ("module_process", "module"),
-    ("agent", "agent"),
-    ("witness", "witness"),
-)
+# What a process of a node is, by the end of the module or file that Python runs.
+ROLES = {
+    "mirrorfarm.module_process": "module",
+    "actors.replicator.process": "replica",
+    "actors.guard.process": "guard",
+}
+DAEMONS = ("agent", "witness")
 
 
 def hierarchies() -> list[Path]:
@@ -36,6 +34,17 @@ def hierarchies() -> list[Path]:
         return [GROUPS]
     names = ("freezer", "pids", "memory", "systemd", "unified")
     return [GROUPS / name for name in names if (GROUPS / name / "cgroup.procs").exists()]
+
+
+def remove_group(group: Path) -> bool:
+    """Thaw and delete a control group and those in it; False while a process is left in one."""
+    folders = [path for path in group.rglob("*") if path.is_dir()]
+    for folder in [*sorted(folders, reverse=True), group]:
+        with contextlib.suppress(OSError):
+            (folder / "freezer.state").write_text("THAWED", encoding="ascii")
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return not group.exists()
 
 
 @dataclass
@@ -175,14 +184,7 @@ class Machine:
 
     def remove_groups(self) -> bool:
         """Thaw and delete the control groups; False while a process is still ending in one."""
-        for group in self.groups:
-            folders = [path for path in group.rglob("*") if path.is_dir()]
-            for folder in [*sorted(folders, reverse=True), group]:
-                with contextlib.suppress(OSError):
-                    (folder / "freezer.state").write_text("THAWED", encoding="ascii")
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-        return not any(group.exists() for group in self.groups)
+        return all([remove_group(group) for group in self.groups])
 
     def signal(self, number: signal.Signals) -> None:
         """Steer the first process: USR1 stops the daemon for good, USR2 starts it, TERM ends."""
@@ -223,11 +225,13 @@ class Machine:
 
 
 def role_of(words: list[str]) -> str:
-    """Return what a process is, from its command line: agent module replica guard … application."""
-    line = " ".join(words)
-    if "mirrorfarm" not in line:
-        return "application"
-    for word, role in ROLES:
-        if any(word in part.replace("/", ".").replace("-", ".").split(".") for part in words):
-            return role
+    """Return what a process is: agent module replica guard witness command or application."""
+    for place, word in enumerate(words[:8]):
+        name = word.removesuffix(".py").replace("/", ".")
+        for end, role in ROLES.items():
+            if name.endswith(end):
+                return role
+        if name.endswith(("mirrorfarm.cli.main", "bin.mirrorfarm")):
+            following = [*words[place + 1 :], ""][0]
+            return following if following in DAEMONS else "command"
     return "application"

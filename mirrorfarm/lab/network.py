@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from mirrorfarm.errors import SystemUnsuitable
 
 CLONE_NEWNET = 0x40000000
-PREFIX = re.compile(r"mf(\d+)x\d+")  # mf, process id of the lab, x, its number in the process.
 NAMESPACES = Path("/run/netns")
 
 
@@ -121,14 +119,3 @@ def inside(namespace: str) -> Iterator[None]:
         libc.setns(here, CLONE_NEWNET)
         os.close(here)
         os.close(there)
-
-
-def sweep() -> None:
-    """Delete namespaces of labs whose process is gone (killed before it could tidy up)."""
-    if not NAMESPACES.is_dir():
-        return
-    for path in sorted(NAMESPACES.iterdir()):
-        found = PREFIX.match(path.name)
-        if found and not Path("/proc", found[1]).exists():
-            with contextlib.suppress(SystemUnsuitable):
-                order("ip", "netns", "del", path.name)

@@ -8,9 +8,8 @@ FOLDERS = ("actors", "transport", "netfilter", "modules")
 
 # Files, and folders with a slash at the end, below the top of the project.
 DOORS = (
+    "actors/__init__.py",
     "actors/arbiter/ping_door.py",
-    "actors/arbiter/process.py",
-    "actors/arbiter/registers.py",
     "actors/cgroup.py",
     "actors/checker/processes.py",
     "actors/doors.py",
@@ -24,9 +23,11 @@ DOORS = (
     "actors/slots.py",
     "actors/supervisor.py",
     "actors/timers.py",
+    "actors/vip/addresses.py",
+    "actors/vip/announce.py",
+    "actors/vip/connections.py",
     "actors/vip/door.py",
-    "actors/vip/netlink.py",
-    "actors/vip/raw.py",
+    "actors/vip/probe.py",
     "modules/catalog.py",
     "modules/disk.py",
     "modules/install.py",
@@ -35,6 +36,7 @@ DOORS = (
     "transport/attachment.py",
     "transport/keys.py",
     "transport/sockets.py",
+    "transport/topology.py",
     "transport/trace.py",
     "transport/zmq.py",
 )

@@ -1,0 +1,188 @@
+"""Every command as a user calls it: output, errors, exit codes."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.cli.main import COMMANDS, cli, main
+from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="mf-"))
+    monkeypatch.setenv("MIRRORFARM_ROOT", str(path))
+    monkeypatch.delenv("SAFEMODULE", raising=False)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def node(root: Path) -> Iterator[Node]:
+    with running_node(root) as running:
+        yield running
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(words))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str, run: Run) -> None:
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    assert "Usage" in out
+
+
+def test_the_command_starts_fast() -> None:
+    # Best of five: others use the machine as well.
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        argv = [sys.executable, "-m", "mirrorfarm.cli.main", "--help"]
+        subprocess.run(argv, check=True, capture_output=True)
+        times.append(time.monotonic() - begun)
+    assert min(times) < 0.2
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys, mirrorfarm.cli.main as m\n"
+        "print([x for x in ('zmq', 'rich', 'lxml', 'pykka', 'pyroute2') if x in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_state_shows_a_table(node: Node, run: Run) -> None:
+    code, out, _ = run("state")
+    assert code == 0
+    for word in ("ledger", "n1", "PRIM", "Ready", "uptodate", "1 min 0 s"):
+        assert word in out
+    assert "state.local" not in out
+    assert "state.local" in run("state", "-m", "ledger", "-v")[1]
+
+
+def test_state_as_json_is_the_state(node: Node, run: Run) -> None:
+    code, out, _ = run("state", "--json")
+    assert code == 0
+    assert json.loads(out) == [node.state]
+
+
+def test_the_exit_code_tells_the_state(node: Node, run: Run) -> None:
+    for code, name in enumerate(("STOP", "WAIT", "ALONE", "PRIM", "SECOND")):
+        node.state = state_json(state=name)
+        assert run("state", "-m", "ledger", "-lq")[0] == code
+
+
+def test_a_silent_node_is_told_and_the_others_are_shown(node: Node, run: Run) -> None:
+    code, out, err = run("-H", "*", "state", "-m", "ledger")
+    assert code == 5
+    assert "PRIM" in out
+    assert "no answer from n2" in err
+
+
+def test_control_characters_of_peers_are_escaped(node: Node, run: Run) -> None:
+    node.state = state_json(reason="red \x1b[31m\x07")
+    out = run("state")[1] + run("why", "-m", "ledger")[1]
+    assert "\x1b" not in out
+    assert "\\x1b[31m\\x07" in out
+
+
+def test_verbs_tell_what_was_done_or_refused(node: Node, run: Run) -> None:
+    assert run("swap", "-m", "ledger")[:2] == (0, "n1: it is so\n")
+    node.outcomes = [("refused", "n2 is not SECOND Ready: wait for its data")]
+    code, out, err = run("swap", "-m", "ledger")
+    assert (code, out) == (6, "")
+    assert "wait for its data" in err
+
+
+def test_a_command_without_final_answer_ends_in_its_time(node: Node, run: Run) -> None:
+    node.outcomes = [("accepted", "")]
+    code, _, err = run("start", "-m", "ledger", "--timeout", "0.3")
+    assert code == 7
+    assert "no final answer within 0.3 s" in err
+
+
+def test_the_module_comes_from_the_environment_of_scripts(
+    node: Node, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("swap")[0] == 2
+    monkeypatch.setenv("SAFEMODULE", "ledger")
+    assert run("swap")[0] == 0
+
+
+def test_waitstate_waits_for_a_stable_state(node: Node, run: Run) -> None:
+    assert run("waitstate", "PRIM", "-m", "ledger")[0] == 0
+    code, _, err = run("waitstate", "ALONE", "-m", "ledger", "--timeout", "0.3")
+    assert code == 7
+    assert "PRIM Ready, not ALONE" in err
+
+
+def test_why_tells_both_nodes(node: Node, run: Run) -> None:
+    code, out, _ = run("why", "-m", "ledger")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "n1 is PRIM Ready since 1 min 0 s: it holds term 3 and n2 is in step." in text
+    assert "1 min 0 s ago the arbiter granted term 3" in text
+    assert "n2 does not answer about ledger; n1 heard it 1.0 s ago, as SECOND Ready." in text
+
+
+def test_without_an_agent_every_question_says_how_to_start_it(root: Path, run: Run) -> None:
+    (root / "cluster.xml").write_text(CLUSTER)
+    words = ("--node", "n1", "--bundles", str(root / "b"))
+    assert run("cluster", "init", str(root / "cluster.xml"), *words)[0] == 0
+    for command in (("state",), ("why", "-m", "x"), ("start", "-m", "x")):
+        code, _, err = run(*command)
+        assert code == 5
+        assert "systemctl start mirrorfarm" in err
+
+
+def test_a_cluster_is_made_joined_and_shown(
+    root: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "cluster.xml").write_text(CLUSTER)
+    words = ("cluster", "init", str(root / "cluster.xml"), "--node", "n1")
+    code, out, _ = run(*words, "--bundles", str(root / "b"))
+    assert code == 0
+    assert "n2: mirrorfarm cluster join n2.join" in out
+    shown = json.loads(run("cluster", "show", "--json")[1])
+    assert [machine["name"] for machine in shown["machines"]] == ["n1", "n2"]
+    monkeypatch.setenv("MIRRORFARM_ROOT", str(root / "other"))
+    assert run("cluster", "join", str(root / "b/n2.join"))[0] == 0
+    theirs = json.loads(run("cluster", "show", "--json")[1])
+    fingerprints = [machine["fingerprint"] for machine in shown["machines"]]
+    assert [machine["fingerprint"] for machine in theirs["machines"]] == fingerprints
+    assert run(*words, "--bundles", str(root / "c"))[0] == 9 or not (root / "c/n2.join").exists()
+
+
+def test_a_module_is_installed_and_listed_without_an_agent(root: Path, run: Run) -> None:
+    assert run("module", "install", "ledger", "--id", "4")[0] == 0
+    rows = json.loads(run("module", "list", "--json")[1])
+    assert rows == [{"node": "", "module": "ledger", "id": 4, "configured": False}]
+    assert run("module", "install", "ledger")[0] == 6
+    assert run("module", "uninstall", "ledger")[0] == 0
+    assert json.loads(run("module", "list", "--json")[1]) == []
+
+
+def test_unknown_words_are_usage_errors(run: Run) -> None:
+    assert run("bogus")[0] == 2
+    assert run("state", "--bogus")[0] == 2
+    assert cli.name == "cli"
