@@ -72,6 +72,7 @@ class Relay:
         self._pairs: dict[socket.socket, socket.socket] = {}
         self._wake, self._woken = socket.socketpair()
         self.cut = False
+        self.stalled = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -87,9 +88,15 @@ class Relay:
         self._wake.send(b"x")
         until(lambda: not self._pairs)
 
+    def stall(self, stalled: bool) -> None:
+        """Hold all bytes back without closing anything, or let them go on."""
+        self.stalled = stalled
+        self._wake.send(b"x")
+
     def _run(self) -> None:
         while not self._closing:
-            ready, _, _ = select.select([self._listener, self._woken, *self._pairs], [], [])
+            network = [] if self.stalled else [self._listener, *self._pairs]
+            ready, _, _ = select.select([self._woken, *network], [], [])
             for one in ready:
                 if one is self._listener:
                     self._accept()

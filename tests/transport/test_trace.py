@@ -238,8 +238,18 @@ def test_files_that_are_no_traces_are_refused(tmp_path: Path, data: bytes) -> No
 def test_an_idle_trace_costs_nothing(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     status = Path(f"/proc/self/task/{writer._thread.native_id}/status")
-    before = [line for line in status.read_text().splitlines() if "ctxt" in line]
+
+    def switches() -> list[str]:
+        return [line for line in status.read_text().splitlines() if "ctxt" in line]
+
+    def asleep() -> bool:
+        before = switches()
+        time.sleep(0.05)
+        return switches() == before
+
+    until(asleep)
+    before = switches()
     time.sleep(1.5)  # A span to measure, not something to wait for.
-    assert [line for line in status.read_text().splitlines() if "ctxt" in line] == before
+    assert switches() == before
     writer.close()
     assert list(tmp_path.iterdir()) == []

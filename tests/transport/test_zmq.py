@@ -174,6 +174,18 @@ def _unsent(hub: Hub, network: str) -> bool:
     return hub.counters()["unsent"] > before
 
 
+def test_a_network_that_swallows_everything_is_given_up_and_taken_again(pair: Pair) -> None:
+    for node in ("n1", "n2"):
+        pair.start(node)
+    pair.meet(by="red")
+    pair.relays["n2", "red"].stall(True)
+    began = time.monotonic()
+    until(lambda: _unsent(pair.hubs["n1"], "red"))
+    assert time.monotonic() - began < 3
+    pair.relays["n2", "red"].stall(False)
+    pair.meet(by="red")
+
+
 def test_a_peer_that_starts_again_is_met_again(pair: Pair) -> None:
     for node in ("n1", "n2"):
         pair.start(node)
