@@ -12,7 +12,6 @@ from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.client import WitnessClient
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
-from mirrorfarm.actors.arbiter.ping import PingArbiter
 from mirrorfarm.actors.arbiter.ping_door import PingDoor
 from mirrorfarm.actors.cgroup import Cgroup, scope_of
 from mirrorfarm.actors.checker.core import Checker
@@ -147,6 +146,8 @@ class ModuleProcess:
         if module.arbiter.kind == "witness":
             arbiter = WitnessClient(node, module.arbiter.name, module)
         else:
+            from mirrorfarm.actors.arbiter.ping import PingArbiter  # noqa: PLC0415 - rarely needed
+
             arbiter = PingArbiter(node, peer, self.keys.cluster, module)
         return {
             "heartbeat": Heartbeat(
@@ -187,6 +188,7 @@ class ModuleProcess:
         doors.vip.close()
         doors.trace.close()
         self._attachment.close()
+        self._log.close()
 
 
 def starts_by_itself(module: Module, record: NodeRecord, boot: str) -> bool:

@@ -1,6 +1,8 @@
 """The log of a module: JSON lines with a number, bounded in size, readable while it is written."""
 
+import fcntl
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,34 +15,54 @@ TEXT_CHARACTERS_MAX = 2_000
 
 
 class ModuleLog:
-    """Appends lines; one writer, any number of readers."""
+    """Appends lines; the processes of one module share the file, and its numbers."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._path = folder / "log.jsonl"
         self._lock = threading.Lock()
         self._number = _last_number(self._path) or _last_number(_older(self._path))
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._file = self._path.open("ab", buffering=0)
+        self._end = os.fstat(self._file.fileno()).st_size
 
     def write(self, level: str, origin: str, text: str) -> None:
         """Append one line. Levels: C critical, E event, U user, S script, I and D verbose."""
         with self._lock:
-            self._number += 1
-            line = {
-                "n": self._number,
-                "t": round(time.time(), 3),
-                "level": level,
-                "origin": origin,
-                "text": text[:TEXT_CHARACTERS_MAX],
-            }
             try:
-                self._file.write(json.dumps(line) + "\n")
-                if self._file.tell() > BYTES_MAX:
-                    self._file.close()
-                    self._path.replace(_older(self._path))
-                    self._file = self._path.open("a", encoding="utf-8", buffering=1)
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+                try:
+                    self._append(level, origin, text)
+                finally:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
             except OSError:
                 pass  # A full disk must not stop the module; the trace and `why` still work.
+
+    def close(self) -> None:
+        """Close the file; what was written is in it."""
+        self._file.close()
+
+    def _append(self, level: str, origin: str, text: str) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        if size != self._end:  # Another process of the module wrote since.
+            self._number = max(self._number, _last_number(self._path))
+        self._number += 1
+        line = {
+            "n": self._number,
+            "t": round(time.time(), 3),
+            "level": level,
+            "origin": origin,
+            "text": text[:TEXT_CHARACTERS_MAX],
+        }
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._end = os.fstat(self._file.fileno()).st_size
+        if self._end > BYTES_MAX and os.path.samestat(
+            os.fstat(self._file.fileno()), self._path.stat()
+        ):
+            self._path.replace(_older(self._path))
+        if not self._path.exists() or self._end > BYTES_MAX:
+            self._file.close()
+            self._file = self._path.open("ab", buffering=0)
+            self._end = -1
 
 
 def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:
@@ -81,7 +103,16 @@ def _records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def _last_number(path: Path) -> int:
-    number = 0
-    for record, _ in _records(path):
-        number = record["n"]
-    return number
+    """Return the number of the file's last whole line; 0: it has none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4 * TEXT_CHARACTERS_MAX))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["n"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return 0

@@ -1,39 +1,41 @@
 """The log of a module, written by two processes and read while it grows."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from mirrorfarm.modulelog import ModuleLog, read_log
 
 
 def test_two_writers_share_the_numbers(tmp_path: Path) -> None:
-    one, two = ModuleLog(tmp_path), ModuleLog(tmp_path)
-    for number in range(5):
-        one.write("E", "mirror", f"a{number}")
-        two.write("E", "replicator", f"b{number}")
+    with closing(ModuleLog(tmp_path)) as one, closing(ModuleLog(tmp_path)) as two:
+        for number in range(5):
+            one.write("E", "mirror", f"a{number}")
+            two.write("E", "replicator", f"b{number}")
     lines, last = read_log(tmp_path, 0, 100)
     assert [json.loads(line)["n"] for line in lines] == list(range(1, 11))
     assert last == 10
 
 
 def test_the_last_lines_and_those_after_a_number(tmp_path: Path) -> None:
-    log = ModuleLog(tmp_path)
-    for number in range(20):
-        log.write("E", "mirror", str(number))
-    lines, last = read_log(tmp_path, -3, 100)
-    assert [json.loads(line)["text"] for line in lines] == ["17", "18", "19"]
-    log.write("E", "mirror", "news")
+    with closing(ModuleLog(tmp_path)) as log:
+        for number in range(20):
+            log.write("E", "mirror", str(number))
+        lines, last = read_log(tmp_path, -3, 100)
+        assert [json.loads(line)["text"] for line in lines] == ["17", "18", "19"]
+        log.write("E", "mirror", "news")
     lines, last = read_log(tmp_path, last, 100)
     assert [json.loads(line)["text"] for line in lines] == ["news"]
     assert read_log(tmp_path, last, 100) == ([], last)
 
 
 def test_numbers_go_on_after_a_restart_and_a_torn_line(tmp_path: Path) -> None:
-    ModuleLog(tmp_path).write("E", "mirror", "first")
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "mirror", "first")
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"n": 2, "te')
-    log = ModuleLog(tmp_path)
-    log.write("E", "mirror", "second")
-    log.write("E", "mirror", "third")
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "mirror", "second")
+        log.write("E", "mirror", "third")
     lines, _ = read_log(tmp_path, 0, 100)
     assert [json.loads(line)["text"] for line in lines][-1] == "third"

@@ -29,6 +29,11 @@ def on_command(s: State, source: Address, command: Command, now: int) -> None:
     if any(p.request == command.request for p in s.pending):
         _send(s, source, command.request, "accepted", "under way")
         return
+    if s.phase is Phase.RESETTING:
+        if len(s.early) < PENDING_MAX and all(c.request != command.request for _, c in s.early):
+            s.early.append((source, command))
+        _send(s, source, command.request, "accepted", "the module's process is just starting")
+        return
     fact(s, now, f"Action {command.verb} called by {command.who}", "U")
     s.loop.clear()
     if len(s.pending) >= PENDING_MAX:

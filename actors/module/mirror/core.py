@@ -243,7 +243,7 @@ class Mirror:
             s.failed = text
         s.peer.silent = True
         s.started_ns = now
-        s.peer.networks = dict.fromkeys((h.ident for h in s.module.heartbeats), "init")
+        s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")
         become(s, Phase.RESETTING, now, "this process has just started")
         procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")
 
@@ -301,8 +301,11 @@ def reset(s: State, now: int) -> None:
     s.plane_off = ""
     n, m = s.settings.node, s.module.name
     explain(s, "stopped", "it is started", f"mirrorfarm -H {n} start -m {m}")
-    if s.settings.start:
+    early, s.early = s.early, []
+    if s.settings.start and not early:
         failed = s.failed
         fact(s, now, "Action start called automatically")
         commands.start(s, now)
         s.failed = failed
+    for source, command in early:
+        commands.on_command(s, source, command, now)

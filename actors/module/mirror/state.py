@@ -10,7 +10,14 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import FACTS_MAX
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.messages import Announcement, PlaneIs, PlaneWish, Register, SyncProgress
+from mirrorfarm.transport.messages import (
+    Announcement,
+    Command,
+    PlaneIs,
+    PlaneWish,
+    Register,
+    SyncProgress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,7 @@ class State:
     side_kind: str = ""
     # Durable writes under way: counter -> what follows.
     stores: dict[int, str] = field(default_factory=dict)
+    early: list[tuple[Address, Command]] = field(default_factory=list)  # While resetting.
     pending: list[Pending] = field(default_factory=list)
     answered: dict[str, tuple[str, str]] = field(default_factory=dict)
     loop: list[int] = field(default_factory=list)
