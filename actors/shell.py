@@ -1,5 +1,6 @@
 """Run a core: events in, effects out. The one place where cores meet threads."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Shell(pykka.ThreadingActor):
         self._name = name
         self._core = core
         self._doors = doors
-        self._inbox: Inbox = self.actor_ref.tell
+        self._inbox: Inbox = self._take
 
     def on_receive(self, message: Any) -> None:
         """Feed one event to the core and do what it asks, in order."""
@@ -59,6 +60,11 @@ class Shell(pykka.ThreadingActor):
         self._doors.record(self._name, now, message, effects)
         for effect in effects:
             self._doors.perform(self._name, effect, self._inbox)
+
+    def _take(self, event: Any) -> None:
+        """Put an event into the inbox; doors may still bring some when the actor has ended."""
+        with contextlib.suppress(pykka.ActorDeadError):
+            self.actor_ref.tell(event)
 
     def on_failure(
         self,

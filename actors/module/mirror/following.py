@@ -50,7 +50,7 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
     if (offer.term, offer.sid) <= (s.record.term, s.record.sid):
         send_peer(s, SyncRefused(offer.term, offer.sid, "that session is already over here"))
         return
-    if offer.plan == "none" and not s.record.cons:
+    if offer.plan == "none" and not s.record.cons and s.has_plane:
         send_peer(s, SyncRefused(offer.term, offer.sid, "the data here are inconsistent"))
         return
     s.target = Target(
