@@ -154,7 +154,7 @@ class Hub:
                 self._counts["queue_full"] += 1
 
     def counters(self) -> dict[str, int]:
-        """Return how often what happened since the start; names of frames dropped included."""
+        """Return how often what happened since the start, and why frames were dropped."""
         return {**self._counts, **self._inspector.counts}
 
     def networks(self) -> tuple[NetworkNews, ...]:
@@ -335,10 +335,9 @@ class Hub:
         if len(parts) != 3:
             self._counts["bad_parts"] += 1
             return
-        process, network, data = (part.bytes for part in parts)
+        process, way, data = (part.bytes for part in parts)
         try:
-            frame = decode(data)
-            way = network.decode("ascii")
+            frame, network = decode(data), way.decode("ascii")
         except (FrameInvalid, UnicodeDecodeError):
             self._counts["bad_local"] += 1
             return
@@ -346,7 +345,7 @@ class Hub:
         if said != (self._settings.keys.cluster, self._node, process):
             self._counts["forged_local"] += 1
             return
-        self._route(frame, data, way)
+        self._route(frame, data, network)
 
     # --- going on --------------------------------------------------------------------------
 
@@ -393,8 +392,7 @@ class Hub:
         elif self._local is None or to.process == self._settings.module:
             self._counts["no_actor"] += 1
         else:
-            parts = [to.process.encode(), network.encode(), data]
-            failure = try_send(self._local, parts)
+            failure = try_send(self._local, [to.process.encode(), network.encode(), data])
             reason = {0: "delivered", zmq.EAGAIN: "process_full"}.get(failure, "no_process")
             self._counts[reason] += 1
 

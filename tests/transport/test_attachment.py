@@ -91,6 +91,18 @@ def test_processes_of_one_node_reach_each_other_by_name(nodes: Nodes) -> None:
     assert at_replica.messages[0] == (MIRROR1, Probe("red", 1), "")
 
 
+def test_own_actors_of_the_hub_and_one_for_every_module_are_reached(nodes: Nodes) -> None:
+    hub, agent, register = nodes.start("n1"), Inbox(), Inbox()
+    hub.register("agent", "agent", agent)
+    hub.register("", "register", register)
+    hub.send(Address("n1", "agent", "agent"), "other", Probe("red", 3))
+    hub.send(Address("n1", "web", "register"), "other", Probe("red", 4))
+    until(lambda: agent.messages and register.messages)
+    other = Address("n1", "agent", "other")
+    assert agent.messages == [(other, Probe("red", 3), "")]
+    assert register.messages == [(other, Probe("red", 4), "")]
+
+
 def test_a_message_sent_before_the_agent_starts_waits_for_it_a_moment(nodes: Nodes) -> None:
     hub_inbox = Inbox()
     module, _ = nodes.attach("n1", "cli-7")

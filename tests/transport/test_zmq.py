@@ -378,13 +378,6 @@ def test_a_handler_that_fails_does_not_end_the_hub(pair: Pair) -> None:
     pair.meet()
 
 
-def test_own_actors_reach_each_other_by_the_hub(pair: Pair) -> None:
-    hub = pair.start("n1")
-    hub.send(N1, "other", Probe("red", 3))
-    until(lambda: pair.inboxes["n1"].messages)
-    assert pair.inboxes["n1"].messages == [(Address("n1", "agent", "other"), Probe("red", 3), "")]
-
-
 def test_a_socket_path_that_is_too_long_is_reported(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 50) / ("y" * 50) / "bus.sock"
     hub = Hub(HubSettings(make_keys("n1")["n1"], 1, (), (), path))
