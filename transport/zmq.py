@@ -45,7 +45,7 @@ TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be boun
 # libzmq gives a connection up for good after some faults of the other side (another service on
 # the port, a key not yet known there): a link that has been down for this long is opened anew.
 REOPEN_NS: Final = 3 * SECOND_NS
-BATCH_MESSAGES: Final = 64  # Taken from one socket before the others have their turn.
+BATCH_MESSAGES: Final = 64  # Of one socket before the others have their turn.
 
 COUNTS: Final = (
     "sent",  # Frames given to a link; copies count.
@@ -270,8 +270,7 @@ class Hub:
                     reader = self._state.readers.get(source)
                     if reader is not None:
                         reader()
-                now = _boot_ns()
-                if waiting and now - checked_ns >= TICK_MS * MILLISECOND_NS:
+                if waiting and (now := _boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
                     self._bind_rest()
                     self._check_links(now)
