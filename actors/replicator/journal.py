@@ -82,7 +82,8 @@ class Journal(Protocol):
     def write(self, operation: Write, data: memoryview) -> int:
         """Take bytes just written to the local page cache; inside the gate, order lock held.
 
-        `data` is reused when this returns. Returns a ticket.
+        `data` is reused when this returns. Returns a ticket in every mode: whether the write
+        itself waits for it is the file system's affair (`each`); a close always does.
         """
 
     def change(self, operation: CHANGE_OPERATION) -> int:

@@ -168,10 +168,12 @@ class Files:
                 written = os.pwrite(handle.fd, data, offset)
             if flags & protocol.WRITE_KILL_SUIDGID:
                 self._drop_privileges(node)
-            # With the writeback cache the kernel knows the time, and will tell.
-            mtime_ns = 0 if volume.writeback else os.fstat(handle.fd).st_mtime_ns
             ticket = 0
-            if node.names or os.fstat(handle.fd).st_nlink:
+            status = os.fstat(handle.fd)
+            if status.st_nlink:
+                # Even with the writeback cache, whose times the kernel tells by SETATTR: it
+                # does not always do so after the last write.
+                mtime_ns = status.st_mtime_ns
                 operation = Write(volume.directory, node.number, offset, written, mtime_ns)
                 node.told = True
                 node.ticket = ticket = volume.journal.write(operation, data[:written])
@@ -193,7 +195,7 @@ class Files:
             fd = volume.handle(number).fd
             with volume.watching_disk():
                 libc.fallocate(fd, mode, offset, length)
-            mtime_ns = 0 if volume.writeback else os.fstat(fd).st_mtime_ns
+            mtime_ns = os.fstat(fd).st_mtime_ns
             operation = Fallocate(volume.directory, node.number, mode, offset, length, mtime_ns)
             ticket = volume.change(node, operation)
         return Deferred(ticket) if volume.each else None

@@ -1,0 +1,541 @@
+"""Two replicas over loopback: copies under load, frozen gates, killed and stopped targets."""
+
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import signal
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from mirrorfarm.actors.replicator.fuse import mount
+
+pytestmark = pytest.mark.live
+
+WORK = Path(__file__).with_name("replica_work.py")
+TIMEOUT_NS = 1_000_000_000
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "condition") -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+    return result
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Replica:
+    """One node's replica, in a process of its own."""
+
+    def __init__(self, root: Path, name: str, settings: dict[str, Any]) -> None:
+        self.name = name
+        self.settings = settings
+        self.root = root
+        self.said: list[dict[str, Any]] = []
+        self.number = 0
+        self.start()
+
+    @property
+    def directory(self) -> Path:
+        return self.root / "data"
+
+    def start(self) -> None:
+        (self.root / "data").mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORK), json.dumps(self.settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.listener = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
+        self.listener.start()
+
+    def _listen(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with contextlib.suppress(json.JSONDecodeError):
+                self.said.append(json.loads(line))
+
+    def wish(self, role: str, answered: bool = True, **fields: Any) -> dict[str, Any]:
+        self.number += 1
+        number = self.number
+        assert self.process.stdin is not None
+        text = json.dumps({"number": number, "role": role, **fields})
+        self.process.stdin.write(text + "\n")
+        self.process.stdin.flush()
+        if not answered:
+            return {}
+        return self.heard("PlaneIs", number=number)
+
+    def heard(self, kind: str, seconds: float = 30.0, **fields: Any) -> dict[str, Any]:
+        def find() -> dict[str, Any] | None:
+            for message in list(self.said):
+                if message["kind"] == kind and all(message[k] == v for k, v in fields.items()):
+                    return message
+            return None
+
+        return until(find, seconds, f"{self.name}: {kind} {fields}; said {self.said[-8:]}")
+
+    def has_said(self, kind: str, **fields: Any) -> bool:
+        return any(
+            m["kind"] == kind and all(m[k] == v for k, v in fields.items()) for m in self.said
+        )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+        self._close()
+        mount.clear_leftover(os.path.realpath(os.fsencode(self.directory)))
+
+    def _close(self) -> None:
+        self.listener.join(5)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(OSError):
+                self.process.send_signal(signal.SIGCONT)
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+            try:
+                self.process.wait(25)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5)
+        self._close()
+        mount.clear_leftover(os.path.realpath(os.fsencode(self.directory)))
+
+
+@pytest.fixture
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Replica, Replica]]:
+    options = getattr(request, "param", {})
+    keys = [zmq.curve_keypair() for _ in range(2)]
+    ports = [free_port(), free_port()]
+    replicas: list[Replica] = []
+    try:
+        for here, there, name in ((0, 1, "one"), (1, 0, "two")):
+            root = tmp_path / name
+            settings = {
+                "node": name,
+                "directories": [str(root / "data")],
+                "timeout_ns": TIMEOUT_NS,
+                "listen": f"tcp://127.0.0.1:{ports[here]}",
+                "peer": f"tcp://127.0.0.1:{ports[there]}",
+                "public": keys[here][0].decode(),
+                "secret": keys[here][1].decode(),
+                "peer_public": keys[there][0].decode(),
+                "map_file": str(root / "lib/changes"),
+                **options,
+            }
+            replicas.append(Replica(root, name, settings))
+        yield replicas[0], replicas[1]
+    finally:
+        for replica in replicas:
+            replica.end()
+            for message in replica.said[-30:]:
+                sys.stderr.write(f"{replica.name}: {message}\n")
+
+
+def tree(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Everything that must be equal on both sides."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            content = ""
+            if stat.S_ISREG(status.st_mode):
+                content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            elif stat.S_ISLNK(status.st_mode):
+                content = os.readlink(path)
+            links = 0 if stat.S_ISDIR(status.st_mode) else status.st_nlink
+            size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            attributes = tuple(
+                (x, os.getxattr(path, x, follow_symlinks=False))
+                for x in sorted(os.listxattr(path, follow_symlinks=False))
+            )
+            found[os.path.relpath(path, root)] = (
+                *(status.st_mode, status.st_uid, status.st_gid, links, size),
+                content,
+                attributes,
+            )
+    return found
+
+
+def lead_alone(replica: Replica, term: int = 1, **fields: Any) -> dict[str, Any]:
+    replica.wish("lead", term=term)
+    return replica.wish("lead", term=term, gate="self", **fields)
+
+
+def join(one: Replica, two: Replica, term: int, sid: int, plan: str, **fields: Any) -> None:
+    two.wish("follow", term=term, sid=sid)
+    one.wish("lead", term=term, gate="self", sid=sid, plan=plan, peer=two.name, **fields)
+    one.heard("SessionUp", term=term, sid=sid)
+    two.heard("CopyComplete", seconds=60, term=term, sid=sid)
+    one.wish("lead", term=term, gate="both", sid=sid, plan=plan, peer=two.name)
+
+
+def leave(one: Replica, two: Replica) -> None:
+    one.wish("off", clean=True)
+    two.wish("off", clean=True)
+
+
+def assert_equal(one: Replica, two: Replica) -> None:
+    here, there = tree(one.directory), tree(two.directory)
+    assert here, "nothing was replicated"
+    different = sorted(
+        name for name in here.keys() | there.keys() if here.get(name) != there.get(name)
+    )
+    assert not different, [(n, here.get(n), there.get(n)) for n in different[:5]]
+
+
+def fill(root: Path, files: int = 60) -> None:
+    """A tree with everything that a tree may have."""
+    for number in range(files):
+        folder = root / f"d{number % 7}" / f"e{number % 3}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{number}").write_bytes(os.urandom(number * 997))
+    (root / "big").write_bytes(os.urandom(3_000_000))
+    with (root / "sparse").open("wb") as sparse:
+        sparse.seek(5_000_000)
+        sparse.write(b"end")
+    os.link(root / "big", root / "d1" / "big too")
+    (root / "link").symlink_to("big")
+    os.mkfifo(root / "pipe")
+    os.chmod(root / "d0", 0o2750)
+    os.chown(root / "d0/e0/f0", 33, 33)
+    os.setxattr(root / "big", "user.colour", b"blue")
+
+
+class Writer:
+    """Keeps changing a tree through the mount, until told to stop."""
+
+    def __init__(self, root: Path, pause_s: float = 0.0) -> None:
+        self.root = root
+        self.rounds = 0
+        self.failures: queue.Queue[BaseException] = queue.Queue()
+        self._pause_s = pause_s
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(60)
+        if not self.failures.empty():
+            raise self.failures.get()
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.wait(self._pause_s):
+                self._round(self.rounds)
+                self.rounds += 1
+        except BaseException as fault:  # noqa: BLE001
+            self.failures.put(fault)
+
+    def _round(self, number: int) -> None:
+        folder = self.root / f"w{number % 5}"
+        folder.mkdir(exist_ok=True)
+        new = folder / f"new{number}"
+        with new.open("wb") as file:
+            file.write(os.urandom(number * 311 % 200_000))
+            file.flush()
+            if number % 3 == 0:
+                os.fsync(file.fileno())
+        new.rename(folder / f"kept{number % 11}")
+        with (self.root / "hot").open("ab" if number % 50 else "wb") as file:
+            file.write(os.urandom(4_096))
+        target = self.root / "big"
+        if target.exists():
+            with target.open("r+b") as file:
+                file.seek(number * 65_111 % 2_900_000)
+                file.write(os.urandom(5_000))
+        if number % 7 == 3:
+            moved = self.root / f"d{number % 6}"
+            away = self.root / f"moved{number % 6}"
+            if moved.exists() and not away.exists():
+                moved.rename(away)
+            elif away.exists() and not moved.exists():
+                away.rename(moved)
+        if number % 5 == 4:
+            (folder / f"kept{(number - 4) % 11}").unlink(missing_ok=True)
+            link = folder / "again"
+            link.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.link(self.root / "hot", link)
+
+
+def test_a_full_copy_under_load_makes_the_trees_equal(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    fill(one.directory)
+    (two.directory / "leftover/deep").mkdir(parents=True)
+    (two.directory / "leftover/deep/old").write_text("old")
+    (two.directory / "big").mkdir()
+    lead_alone(one)
+    with Writer(one.directory) as writer:
+        until(lambda: writer.rounds > 10)
+        join(one, two, 1, 1, "full")
+        seen = writer.rounds
+        until(lambda: writer.rounds > seen + 30)
+    leave(one, two)
+    assert not one.has_said("SessionBroken"), one.said
+    assert_equal(one, two)
+
+
+def test_only_what_changed_is_copied_when_the_target_was_killed(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+    fill(one.directory)
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    (one.directory / "before").write_text("in step")
+    two.kill()
+    with Writer(one.directory, 0.001) as writer:
+        one.heard("SessionBroken", term=1, sid=1)
+        one.wish("lead", term=1, gate="frozen", sid=0)
+        answer = one.wish("lead", term=1, gate="self", map_base="a" * 32, map_new=True)
+        assert answer["map_base"] == "a" * 32
+        seen = writer.rounds
+        until(lambda: writer.rounds > seen + 20)
+        two.start()
+        join(one, two, 1, 2, "map", map_base="a" * 32)
+        seen = writer.rounds
+        until(lambda: writer.rounds > seen + 20)
+    leave(one, two)
+    assert_equal(one, two)
+    total = one.heard("SyncProgress", sid=2)
+    assert total["files_total"] < 60
+
+
+def test_the_map_survives_a_clean_end_and_is_used_once(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    fill(one.directory)
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    two.wish("off")
+    one.heard("SessionBroken", sid=1)
+    assert one.wish("lead", term=1, gate="self", map_base="b", map_new=True)["map_base"] == "b"
+    (one.directory / "alone").write_text("written alone")
+    (one.directory / "d3/e0/f3").unlink()
+    with (one.directory / "big").open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"changed")
+    one.wish("off", clean=True)
+    one.wish("lead", term=2, map_base="b")
+    assert one.wish("lead", term=2, gate="self", map_base="b")["map_base"] == "b"
+    join(one, two, 2, 1, "map", map_base="b")
+    leave(one, two)
+    assert_equal(one, two)
+    assert one.wish("lead", term=3, map_base="b")["map_base"] == ""
+
+
+def test_a_frozen_gate_holds_until_it_is_thawed(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    file = os.open(one.directory / "file", os.O_CREAT | os.O_RDWR)
+    os.write(file, b"one")
+    one.wish("lead", term=1, gate="frozen", sid=1)
+    done = threading.Event()
+
+    def sync() -> None:
+        os.fsync(file)
+        done.set()
+
+    thread = threading.Thread(target=sync, daemon=True)
+    thread.start()
+    one.heard("WriteHeld", term=1)
+    assert not done.wait(0.3)
+    one.wish("lead", term=1, gate="self", sid=1)
+    assert done.wait(5)
+    thread.join()
+    os.close(file)
+    leave(one, two)
+    assert_equal(one, two)
+
+
+def test_what_waits_gets_an_error_when_the_plane_ends_uncleanly(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, _ = pair
+    lead_alone(one)
+    (one.directory / "file").write_text("x")
+    one.wish("lead", term=1, gate="frozen")
+    errors: queue.Queue[int] = queue.Queue()
+
+    def create() -> None:
+        try:
+            (one.directory / "other").write_text("y")
+        except OSError as fault:
+            errors.put(fault.errno or 0)
+
+    thread = threading.Thread(target=create, daemon=True)
+    thread.start()
+    one.heard("WriteHeld")
+    began = time.monotonic()
+    one.wish("off", clean=False)
+    assert errors.get(timeout=5) > 0
+    thread.join()
+    assert time.monotonic() - began < 3
+    assert not (one.directory / "other").exists()
+
+
+def test_a_stopped_target_breaks_the_session_in_time_and_nothing_is_lost(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    two.process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    done = threading.Event()
+
+    def write() -> None:
+        with (one.directory / "file").open("wb") as file:
+            file.write(b"held")
+            file.flush()
+            os.fsync(file.fileno())
+        done.set()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    one.heard("SessionBroken", term=1, sid=1)
+    assert time.monotonic() - began < 2 * TIMEOUT_NS / 1e9 + 0.5
+    assert not done.is_set()
+    one.wish("lead", term=1, gate="frozen")
+    assert not done.wait(0.2)
+    one.wish("lead", term=1, gate="self", map_base="c", map_new=True)
+    assert done.wait(5)
+    thread.join()
+    two.process.send_signal(signal.SIGCONT)
+    join(one, two, 1, 2, "map", map_base="c")
+    leave(one, two)
+    assert_equal(one, two)
+
+
+def test_what_waits_is_answered_when_a_later_session_has_copied_it(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    two.kill()
+    done = threading.Event()
+
+    def write() -> None:
+        (one.directory / "file").write_text("waits")
+        done.set()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    one.heard("SessionBroken", sid=1)
+    two.start()
+    two.wish("follow", term=1, sid=2)
+    one.wish("lead", term=1, gate="frozen", sid=2, plan="none", peer="two")
+    two.heard("CopyComplete", sid=2)
+    assert not done.is_set()
+    one.wish("lead", term=1, gate="both", sid=2, plan="none", peer="two")
+    assert done.wait(5)
+    thread.join()
+    assert (two.directory / "file").read_text() == "waits"
+    leave(one, two)
+    assert_equal(one, two)
+
+
+def test_a_session_that_is_over_is_refused(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    lead_alone(one, term=4)
+    join(one, two, 4, 1, "full")
+    two.wish("follow", term=5, sid=1)
+    one.heard("SessionBroken", term=4, sid=1)
+    thread = threading.Thread(
+        target=lambda: (one.directory / "late").write_text("of the old session"), daemon=True
+    )
+    thread.start()
+    one.wish("lead", term=4, gate="both", sid=2, plan="full", peer="two")
+    broken = one.heard("SessionBroken", term=4, sid=2)
+    assert "refused" in broken["reason"]
+    assert not (two.directory / "late").exists()
+    assert "over" in two.wish("follow", term=4, sid=3)["failure"]
+    one.wish("lead", term=4, gate="self")
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_database_goes_on_during_the_copy(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    fill(one.directory, 20)
+    lead_alone(one)
+    with contextlib.closing(sqlite3.connect(one.directory / "db", timeout=30)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
+        count = 0
+        ended = threading.Event()
+        thread = threading.Thread(target=lambda: (join(one, two, 1, 1, "full"), ended.set()))
+        thread.start()
+        while not ended.is_set() or count < 200:
+            with database:
+                database.execute("INSERT INTO t (x) VALUES (?)", (os.urandom(count % 3_000),))
+            count += 1
+            assert count < 50_000
+        thread.join()
+        # As after a power cut of the primary: the copy as it is now, without a clean end.
+        one.wish("off", clean=False)
+    two.wish("off")
+    with contextlib.closing(sqlite3.connect(two.directory / "db")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert copy.execute("SELECT count(*) FROM t").fetchone() == (count,)
+
+
+@pytest.mark.parametrize("pair", [{"excluded": ["cache"]}], indirect=True)
+def test_what_is_excluded_is_left_alone_by_the_copy(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    for replica in pair:
+        (replica.directory / "cache").mkdir()
+        (replica.directory / "cache" / replica.name).write_text("mine")
+    (one.directory / "file").write_text("x")
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    leave(one, two)
+    assert (two.directory / "cache/two").exists()
+    assert not (two.directory / "cache/one").exists()
+    assert (two.directory / "file").read_text() == "x"
+
+
+def test_a_secondary_is_read_only_and_shows_what_was_applied(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+    lead_alone(one)
+    join(one, two, 1, 1, "full")
+    (one.directory / "file").write_text("seen")
+    assert (two.directory / "file").read_text() == "seen"
+    with pytest.raises(OSError, match="Read-only"):
+        (two.directory / "mine").write_text("x")
+    leave(one, two)
