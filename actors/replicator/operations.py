@@ -264,6 +264,8 @@ def _check(operation: ANY_OPERATION) -> None:
         case Write() | Fallocate():
             if operation.offset + operation.length > 2**63 - 1:
                 raise FrameInvalid(f"range {operation.offset}+{operation.length}")
+            if isinstance(operation, Fallocate) and operation.mode & ~FALLOCATE_MODES:
+                raise FrameInvalid(f"mode {operation.mode:#x} of an allocation")
         case _:
             pass
 
