@@ -1,5 +1,7 @@
 """Stories of the witness: who may change a register, leases, disks that fail, restarts."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
@@ -58,7 +60,7 @@ class Story:
         assert answer.register is not None
         return answer.register
 
-    def change(self, source: Address, *, forced: bool = False, **fields: object) -> str:
+    def change(self, source: Address, *, forced: bool = False, **fields: Any) -> str:
         """Ask for the present register with these fields changed; return the outcome."""
         present = self.register
         wanted = msgspec.structs.replace(present, **fields)
@@ -217,7 +219,7 @@ def test_an_administrator_forces_a_node_outside_the_set_but_not_against_a_lease(
         {"instance": "\n"},
     ],
 )
-def test_a_malformed_register_is_refused(bad: dict[str, object]) -> None:
+def test_a_malformed_register_is_refused(bad: dict[str, Any]) -> None:
     story = Story()
     assert story.swap(A, 0, msgspec.structs.replace(FIRST, **bad)).outcome == "refused"
     assert paired().change(A, **bad) == "refused"
