@@ -240,7 +240,8 @@ class Plane:
     def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
         """Drain the session, and save the map if it is whole and all went cleanly."""
         session = self.session
-        drained = session is None or session.source.drained(_DRAIN_NS if disks else 0)
+        if session is not None and disks:
+            session.source.drained(_DRAIN_NS)  # Else what it did not carry is in the map.
         self._close_session()
         for one in self._settings.replication.directories if disks else ():
             fd = inventory.open_directory(one.dir)
@@ -250,7 +251,7 @@ class Plane:
                 os.close(fd)
         self.carrier.gate.set(gate.OFF)
         base = self.carrier.marks.trusted
-        if disks and drained and base:
+        if disks and base:
             mapfile.save(self._settings.map_file, self.carrier.marks.snapshot(), base, disks)
 
     # --- at once ---------------------------------------------------------------------------

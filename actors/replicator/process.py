@@ -9,8 +9,10 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from mirrorfarm import __version__
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.replicator.core import PlaneEnd, Replicator
@@ -30,7 +32,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
 from mirrorfarm.transport.messages import ANY_MESSAGE
-from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace import Origin, TraceWriter
 
 ACTOR = "replicator"
 _EXIT_S = 20.0  # After this a clean end is given up; the next process clears what is left.
@@ -119,6 +121,8 @@ class ReplicaProcess:
         self.ends = threading.Event()
         log = ModuleLog(paths.module_log(name) / "replica")
         folder = paths.module_log(name) / "replica" / "trace"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        origin = Origin(__version__, keys.cluster, keys.name, f"{name}.replica", incarnation, boot)
         self._attachment = Attachment(
             AttachmentSettings(
                 paths.bus_socket, keys.cluster, keys.name, f"{name}.replica", incarnation
@@ -127,7 +131,7 @@ class ReplicaProcess:
         )
         self._doors = ReplicaDoors(
             self._attachment,
-            TraceWriter(folder, cluster=keys.cluster, node=keys.name, inc=incarnation),
+            TraceWriter(folder, origin),
             log,
             broken=self.ends,
         )

@@ -15,7 +15,7 @@ ENTRIES_MAX = 20_000  # Of one Listing.
 ZONES_MAX = 4_096  # Of one Hashes: 256 MiB.
 ITEMS_MAX = 1_024
 
-Number = Annotated[int, msgspec.Meta(ge=1, le=2**63)]
+Number = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
 
 
 class Question(msgspec.Struct, frozen=True, array_like=True):
