@@ -106,6 +106,7 @@ class FileSystem:
         with self._lock:
             assert self._server is None, "mounted once"
             mount.clear_leftover(self.path)
+            limit = mount.raise_descriptor_limit()
             flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             root_fd = os.open(self.path, flags)
             volume = Volume(
@@ -116,7 +117,7 @@ class FileSystem:
                 writeback=self._writeback,
                 each=self._each,
                 about_to_wait=self._about_to_wait,
-                descriptors_max=self._descriptors_max,
+                descriptors_max=min(self._descriptors_max, limit // 4),
             )
             try:
                 device_fd, self._connection = mount.attach(self.path, self._read_only)
