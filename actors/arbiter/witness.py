@@ -216,7 +216,8 @@ class WitnessCore:
         entry.asker, entry.request = done.asker, done.request
         if done.new_lease_ns:
             entry.lease_ns = done.new_lease_ns
-            same = before is not None and before.term == done.register.term
+            # In a new term too: the holder's earlier process may still act on the longer one.
+            same = before is not None and before.holder == done.register.holder
             until_ns = _end(now, done.new_lease_ns)
             entry.lease_until_ns = max(entry.lease_until_ns, until_ns) if same else until_ns
         if before != done.register:

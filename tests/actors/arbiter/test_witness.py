@@ -181,6 +181,14 @@ def test_the_holder_hands_over_in_the_middle_of_its_lease() -> None:
     assert story.renew(B, 2).outcome == "ok"
 
 
+def test_a_holder_that_takes_a_new_term_does_not_shorten_its_lease() -> None:
+    story = paired()
+    assert story.renew(A, 1, 3 * LEASE).outcome == "ok"
+    assert story.change(A, term=2) == "ok"
+    story.now += 2 * LEASE
+    assert story.change(B, term=3, holder="b") == "held"
+
+
 def test_the_holder_that_restarted_takes_a_new_term_at_once() -> None:
     story = paired()
     assert story.change(A, term=2) == "ok"
@@ -450,7 +458,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 AnyOrder.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
