@@ -1,0 +1,51 @@
+"""The demonstration, as a user runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.lab.machine import hierarchies
+
+pytestmark = pytest.mark.live
+ROOT = Path(__file__).parents[2]
+DEMO = [sys.executable, str(ROOT / "examples/mirror_on_one_machine.py"), "--plain"]
+
+
+def leftovers(pid: int) -> list[str]:
+    """Return namespaces, folders and control groups of a lab whose process was `pid`."""
+    places = [Path("/run/netns"), Path("/tmp"), *hierarchies()]
+    return [str(path) for place in places for path in place.glob(f"mf{pid}x*")]
+
+
+@pytest.mark.timeout(150)
+def test_the_demonstration_loses_no_record_and_leaves_nothing() -> None:
+    begun = time.monotonic()
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        out, err = demo.communicate(timeout=120)
+    assert demo.returncode == 0, f"{out}\n{err}"
+    rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
+    results = {row[1]: row[2] for row in rows}
+    assert results["records lost"] == "0"
+    assert results["records duplicated or altered"] == "0"
+    assert int(results["records acknowledged"]) > 200
+    assert time.monotonic() - begun < 90
+    assert not leftovers(demo.pid)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> None:
+    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout
+        while "the client begins" not in (line := demo.stdout.readline()):
+            assert line, demo.stderr.read() if demo.stderr else ""
+        os.kill(demo.pid, number)
+        _, err = demo.communicate(timeout=30)
+    assert demo.returncode not in {0, 1}
+    assert "Traceback" not in err
+    assert not leftovers(demo.pid)
