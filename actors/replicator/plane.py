@@ -91,7 +91,7 @@ class Plane:
                 self._long.put(lambda: self._try(arguments[0], verb, work, arguments[1:]))
             case "gate":
                 run, _, _, mode, base, new = arguments
-                self._inbox(core.PlaneGated(run, self.carrier.set_gate(mode, base, new=new)))
+                self._set_gate(run, mode, self.carrier.set_gate(mode, base, new=new))
             case "open_session":
                 self._open_session(*arguments)
             case "close_session":
@@ -265,6 +265,27 @@ class Plane:
                 system.abort()
             except OSError as fault:
                 self._report(f"{os.fsdecode(system.path)}: abort: {fault}")
+
+    def _set_gate(self, run: int, mode: str, trusted: str) -> None:
+        """Report the gate; `both` only when the target has all that was ever answered without it.
+
+        What the gate `self` let through before is told to the application as done, but may still
+        be on its way: until it is durable there, the target must not count as up to date (R5).
+        """
+        session = self.session
+        if mode != gate.BOTH or session is None:
+            self._inbox(core.PlaneGated(run, trusted))
+            return
+
+        last = session.source.last
+
+        def report() -> None:
+            while not session.source.reached(last, _DRAIN_NS):
+                if session.source.broken or self.session is not session:
+                    return  # The mirror hears of it, and wishes for something else.
+            self._inbox(core.PlaneGated(run, trusted))
+
+        threading.Thread(target=report, name="gate", daemon=True).start()
 
     def _open_session(self, term: int, sid: int, plan: str, peer: str) -> None:
         del peer

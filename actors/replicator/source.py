@@ -145,6 +145,16 @@ class Source:
             )
             return not self.broken and not (self._unacked or self.undurable)
 
+    def reached(self, seq: int, timeout_ns: Nanoseconds) -> bool:
+        """Wait until frame `seq` and all before it are applied and flushed; False: not so."""
+
+        def done() -> bool:
+            return self.acked >= seq and not any(number <= seq for number in self.undurable)
+
+        with self._changed:
+            self._changed.wait_for(lambda: self.broken or self._ended or done(), timeout_ns / 1e9)
+            return not self.broken and done()
+
     # --- the stream's thread ---------------------------------------------------------------
 
     def _run(self) -> None:

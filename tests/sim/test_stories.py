@@ -267,3 +267,18 @@ def test_failover_off_never_promotes_by_itself() -> None:
     world.run(5_000)
     assert world.role("n2") == "WAIT NotReady"
     assert "failover is off" in world.nodes["n2"].cores["mirror"].state.reason
+
+
+def test_primforce_uses_a_witness_again_that_was_reset() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.kill("n1")
+    next(iter(world.witness.entries.values())).register = None
+    world.start("n1", again=True)
+    world.run(3_000)
+    assert "reset or restored" in world.nodes["n1"].cores["mirror"].state.reason
+    world.monitors.register = None
+    world.command("n1", "primforce")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    assert world.nodes["n1"].record.forced  # type: ignore[union-attr]

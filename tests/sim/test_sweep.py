@@ -39,8 +39,12 @@ def test_a_primary_that_acknowledges_alone_without_the_arbiter_is_caught(
     honest = leading.gate_of
     monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
     with pytest.raises(Violation):
-        for seed in range(60):
-            play(seed)
+        _play_all(60)
+
+
+def _play_all(seeds: int) -> None:
+    for seed in range(seeds):
+        play(seed)
 
 
 def test_a_register_that_promotes_from_outside_the_set_is_caught() -> None:

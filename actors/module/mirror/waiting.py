@@ -78,12 +78,21 @@ def _consider(s: State, now: int) -> None:
             "an administrator decides which node has the newest data and forces it",
             f"mirrorfarm -H {n} primforce -m {m}",
         )
-        if s.force != "primforce":
-            return
+        if s.force == "primforce":
+            _trust_anew(s, now)
+        return
     if a.register is None or s.force == "primforce":
         _first_or_forced(s, now)
         return
     _from_register(s, a.register, now, p)
+
+
+def _trust_anew(s: State, now: int) -> None:
+    """An administrator overrides what this node remembers of the arbiter (R14, R15)."""
+    fact(s, now, f"by primforce the arbiter is used again, although {s.arbiter.distrust}", "C")
+    store(s, "", wit_instance="", ver_seen=0)
+    s.arbiter.distrust, s.arbiter.register, s.arbiter.known = "", None, False
+    ask_read(s, now)
 
 
 def _wait_for_offer(s: State) -> None:
