@@ -197,10 +197,17 @@ class Client:
         settled(answer.outcome, answer.text)
         return answer
 
-    def modules(self, node: str, seconds: float = STATE_SECONDS) -> list[str]:
-        """Return the names of the modules that are configured on a node."""
-        listed = msgspec.json.decode(self.agent(node, "modules", seconds=seconds).json)
-        return [entry["module"] for entry in listed if entry.get("configured", True)]
+    def modules(self, nodes: Iterable[str], seconds: float = STATE_SECONDS) -> dict[str, list[str]]:
+        """Return the configured modules of each node; a node that is silent is absent."""
+        questions = {
+            node: (Address(node, AGENT, "agent"), AgentCommand(new_request(), "modules", self.who))
+            for node in nodes
+        }
+        return {
+            node: [row["module"] for row in msgspec.json.decode(answer.json) if row["configured"]]
+            for node, answer in self.ask_all(questions, seconds).items()
+            if isinstance(answer, AgentResult) and answer.outcome == "done"
+        }
 
     def log(self, node: str, module: str, after: int, count: int) -> LogAnswer:
         """Return log lines of a module on a node, numbered above `after`; negative: the last."""

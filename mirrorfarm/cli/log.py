@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,8 +11,19 @@ from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import Refused
 
+if TYPE_CHECKING:
+    from mirrorfarm.cli.client import Client
+
 POLL_SECONDS = 0.3
 BATCH = 500
+
+
+def level_of(line: str) -> str:
+    """Return the level of a stored line; "C" for one that cannot be read: it must be seen."""
+    try:
+        return str(json.loads(line)["level"])
+    except (ValueError, KeyError, TypeError):
+        return "C"
 
 
 def line_text(line: str) -> str:
@@ -36,32 +48,44 @@ def line_text(line: str) -> str:
     show_default=True,
     help="How many of the last lines.",
 )
+@click.option("-A", "verbose", is_flag=True, help="Show levels I and D (information) as well.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print the lines as they are stored.")
 @click.pass_obj
-def log(scope: Scope, module: str, follow: bool, count: int, json_wanted: bool) -> int:
-    """Show the module's log. Of this node also while the agent is down."""
-    from mirrorfarm.cli.client import Client
-    from mirrorfarm.modulelog import read_log
+def log(  # noqa: PLR0917 - one argument for each option.
+    scope: Scope, module: str, follow: bool, count: int, verbose: bool, json_wanted: bool
+) -> int:
+    """Show the module's log. Of this node also while the agent is down.
 
-    folder = scope.paths.module_log(module)
-    if not scope.hosts and not folder.is_dir():
+    Levels: C critical, E event, U order of an administrator, S script, I and D information.
+    """
+    from mirrorfarm.cli.client import Client
+
+    if not scope.hosts and not scope.paths.module_log(module).is_dir():
         raise Refused(f"{module} has no log on this node: is it spelt so, was it ever started?")
     if "," in scope.hosts or scope.hosts == "*":
         raise click.UsageError("log shows one node at a time: -H NODE")
     client = Client(scope.paths) if scope.hosts else None
-    after = -count
+    after, wanted = -BATCH, count
     try:
         while True:
-            if client:
-                answer = client.log(scope.hosts, module, after, BATCH)
-                lines, after = list(answer.lines), answer.next_after
-            else:
-                lines, after = read_log(folder, after, BATCH)
-            for line in lines:
+            lines, after = read(scope, client, module, after)
+            chosen = [line for line in lines if verbose or level_of(line) not in {"I", "D"}]
+            for line in chosen[-wanted:]:
                 click.echo(clean(line) if json_wanted else line_text(line))
             if not follow:
                 return 0
+            wanted = BATCH
             time.sleep(POLL_SECONDS)
     finally:
         if client:
             client.close()
+
+
+def read(scope: Scope, client: "Client | None", module: str, after: int) -> tuple[list[str], int]:
+    """Return up to BATCH lines after `after`, and the number to go on from."""
+    if client:
+        answer = client.log(scope.hosts, module, after, BATCH)
+        return list(answer.lines), answer.next_after
+    from mirrorfarm.modulelog import read_log
+
+    return read_log(scope.paths.module_log(module), after, BATCH)

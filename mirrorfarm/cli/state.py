@@ -18,22 +18,17 @@ def collect(scope: Scope, module: str) -> tuple[Found, list[str]]:
     """Return the states of one module, or all, on the chosen nodes; and the silent nodes."""
     from mirrorfarm.cli.client import Client, resolve_nodes
 
-    silent: list[str] = []
     with Client(scope.paths) as client:
-        wanted: list[tuple[str, str]] = []
-        for node in resolve_nodes(scope.paths, scope.hosts, client.node):
-            try:
-                names = [module] if module else client.modules(node)
-                wanted += [(node, name) for name in names]
-            except NodeUnreachable:
-                silent.append(node)
+        nodes = resolve_nodes(scope.paths, scope.hosts, client.node)
+        known = {node: [module] for node in nodes} if module else client.modules(nodes)
+        wanted = [(node, name) for node in nodes for name in known.get(node, [])]
         states = client.states(wanted)
     found: Found = {key: states.get(key) for key in sorted(wanted, key=lambda key: key[::-1])}
-    return found, silent
+    return found, [node for node in nodes if node not in known]
 
 
-def show_table(found: Found) -> None:
-    """Print one line per module and node."""
+def show_table(found: Found, silent: list[str]) -> None:
+    """Print one line per module and node, and one for each node that is silent altogether."""
     rows, colours = [], []
     for (node, module), state in found.items():
         if state is None:
@@ -46,7 +41,8 @@ def show_table(found: Found) -> None:
         words = (str(state.get("state")), status, label(state), since(state))
         rows.append((module, node, *words, str(state.get("reason", ""))))
         colours.append(COLOURS.get(status, ""))
-    table(HEADS, rows, colours)
+    rows += [("", node, "ERROR", "", "", "", "its agent does not answer") for node in silent]
+    table(HEADS, rows, [*colours, *(["red"] * len(silent))])
 
 
 def show_resources(found: Found) -> None:
@@ -78,7 +74,7 @@ def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, qu
         ]
         click.echo(as_json([*answers, *({"node": node, "error": "no answer"} for node in silent)]))
     else:
-        show_table(found)
+        show_table(found, silent)
         if verbose:
             show_resources(found)
     missing = silent + [node for (node, _), now in found.items() if now is None]

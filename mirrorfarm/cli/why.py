@@ -10,6 +10,7 @@ from mirrorfarm.cli.show import age, as_json, clean, since
 from mirrorfarm.errors import NodeUnreachable
 
 FACTS_SHOWN = 5
+UNKNOWN = "UNKNOWN"  # What a silent peer's state is called.
 
 
 def sentence(text: str) -> str:
@@ -72,7 +73,8 @@ def heard_last(silent: str, states: dict[str, dict[str, Any] | None]) -> str:
             if not heard:
                 return f", and {node} has never heard it"
             ago = age(int(state.get("now_ns", 0)) - heard)
-            return f"; {node} heard it {ago} ago, as {peer.get('state')} {peer.get('status')}"
+            words = " ".join(str(peer.get(key) or "") for key in ("state", "status")).strip()
+            return f"; {node} heard it {ago} ago" + (f", as {words}" if words != UNKNOWN else "")
     return ", and nobody can tell more"
 
 

@@ -31,7 +31,7 @@ def test_the_state_of_a_module_is_what_its_mirror_says(node: Node) -> None:
     with Client(node.paths) as client:
         assert client.node == "n1"
         assert client.state("n1", "ledger")["state"] == "PRIM"
-        assert client.modules("n1") == ["ledger"]
+        assert client.modules(["n1", "n2"], 0.3) == {"n1": ["ledger"]}
 
 
 def test_an_accepted_command_is_not_yet_done(node: Node) -> None:

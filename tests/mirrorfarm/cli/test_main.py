@@ -93,10 +93,12 @@ def test_the_exit_code_tells_the_state(node: Node, run: Run) -> None:
 
 
 def test_a_silent_node_is_told_and_the_others_are_shown(node: Node, run: Run) -> None:
-    code, out, err = run("-H", "*", "state", "-m", "ledger")
-    assert code == 5
-    assert "PRIM" in out
-    assert "no answer from n2" in err
+    for words in ((), ("-m", "ledger")):
+        code, out, err = run("-H", "*", "state", *words)
+        assert code == 5
+        assert "PRIM" in out
+        assert "ERROR" in out
+        assert "no answer from n2" in err
 
 
 def test_control_characters_of_peers_are_escaped(node: Node, run: Run) -> None:
@@ -143,6 +145,25 @@ def test_why_tells_both_nodes(node: Node, run: Run) -> None:
     assert "n1 is PRIM Ready since 1 min 0 s: it holds term 3 and n2 is in step." in text
     assert "1 min 0 s ago the arbiter granted term 3" in text
     assert "n2 does not answer about ledger; n1 heard it 1.0 s ago, as SECOND Ready." in text
+
+
+def test_the_log_is_shown_without_an_agent(root: Path, run: Run) -> None:
+    lines = (("E", "Local state PRIM Ready"), ("D", "a detail"), ("C", "bell \x07"))
+    folder = root / "var/log/mirrorfarm/modules/ledger"
+    folder.mkdir(parents=True)
+    (folder / "log.jsonl").write_text(
+        "".join(
+            json.dumps({"n": n, "t": 1.5, "level": level, "origin": "mirror", "text": text}) + "\n"
+            for n, (level, text) in enumerate(lines, 1)
+        )
+    )
+    out = run("log", "-m", "ledger")[1]
+    assert "| E | mirror | Local state PRIM Ready" in out
+    assert "a detail" not in out
+    assert "bell \\x07" in out
+    assert "a detail" in run("log", "-m", "ledger", "-A")[1]
+    assert len(run("log", "-m", "ledger", "-s", "1")[1].splitlines()) == 1
+    assert run("log", "-m", "other")[0] == 6
 
 
 def test_without_an_agent_every_question_says_how_to_start_it(root: Path, run: Run) -> None:
