@@ -285,7 +285,7 @@ class Mirror:
         s = self.state
         if s.phase is Phase.STOPPED and not s.steps and not s.step and s.plane.settled:
             return
-        due = now + s.module.timing.heartbeat_ns
+        due = now + s.lease.lease_ns // 4
         for at in (s.lease.gate_closes_ns(), s.promise_until_ns, s.arbiter.retry_ns):
             if now < at < due:
                 due = at
