@@ -115,7 +115,7 @@ class Carrier:
 
         payload = bytes(data) if self._source is not None else data
         ticket = self._carry(operation, (operation.node,), mark, payload)
-        return ticket if self._each else 0
+        return ticket
 
     def change(self, operation: CHANGE_OPERATION) -> int:
         """Mark and send a change of an inode."""
@@ -152,7 +152,9 @@ class Carrier:
     def forgotten(self, directory: int, node: int) -> None:
         """Tell the target that it may forget an inode."""
         with self._lock:
-            if (directory, node) in self._introduced and node != ROOT:
+            # A copy may be about to ask for what the kernel just forgot.
+            copying = self._moved is not None
+            if (directory, node) in self._introduced and node != ROOT and not copying:
                 self._introduced.discard((directory, node))
                 self._put(Forget(directory, node))
 
