@@ -146,6 +146,7 @@ class Stage:
         self._end.set()
         if self._live:
             self._thread.join(timeout=5)
+            self._live.update(self._picture(), refresh=True)
             self._live.stop()
 
     def say(self, text: str) -> None:

@@ -9,7 +9,9 @@ FOLDERS = ("actors", "transport", "netfilter", "modules")
 # Files, and folders with a slash at the end, below the top of the project.
 DOORS = (
     "actors/__init__.py",
+    "actors/arbiter/loaded.py",
     "actors/arbiter/ping_door.py",
+    "actors/arbiter/process.py",
     "actors/cgroup.py",
     "actors/checker/processes.py",
     "actors/doors.py",
@@ -105,6 +107,10 @@ TESTED_BY = {
     "actors/replicator/fuse/": "tests/live/test_file_system.py",
     "actors/vip/": "tests/live/test_virtual_address.py",
     "modules/": "tests/modules/test_userconfig.py",
+    "actors/arbiter/loaded.py": "tests/live/test_demo.py",
+    "actors/arbiter/process.py": "tests/live/test_demo.py",
+    "actors/shell.py": "tests/live/test_demo.py",
+    "actors/supervisor.py": "tests/live/test_demo.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
 }
