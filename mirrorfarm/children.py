@@ -41,6 +41,11 @@ def prefer_this_process() -> None:
         return
 
 
+def os_boot_id() -> str:
+    """Return the kernel's identity of the present boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def hold_lock(path: Path) -> int:
     """Take the lock of this process, write the process id into it; return the descriptor.
 

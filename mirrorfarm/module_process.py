@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
@@ -31,7 +30,7 @@ from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import hold_lock, lock_path, prefer_this_process
+from mirrorfarm.children import hold_lock, lock_path, os_boot_id, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
@@ -42,11 +41,6 @@ from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import ANY_MESSAGE, LogAnswer, LogQuery
 from mirrorfarm.transport.trace import Origin, TraceWriter
-
-
-def os_boot_id() -> str:
-    """Return the kernel's identity of the present boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 class ModuleProcess:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pykka
 
+from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, RegisterStore, Send
 from mirrorfarm.actors.shell import Inbox, Shell
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock
+from mirrorfarm.children import hold_lock, os_boot_id
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
 from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 from mirrorfarm.modules.cluster import parse_cluster
@@ -26,6 +27,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import ANY_MESSAGE
 from mirrorfarm.transport.sockets import Bind, endpoint
+from mirrorfarm.transport.trace import Origin, TraceWriter
 from mirrorfarm.transport.zmq import Hub, HubSettings
 
 NETWORK = "witness"
@@ -35,8 +37,9 @@ WRITERS = 4  # Modules that fail over together share the flushes of the disk.
 class WitnessDoors:
     """What the core of a witness can reach: its bus and its disk."""
 
-    def __init__(self, hub: Hub, slots: RegisterSlots) -> None:
+    def __init__(self, hub: Hub, slots: RegisterSlots, trace: TraceWriter) -> None:
         self._hub = hub
+        self._trace = trace
         self._slots = slots
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
         self.ended = threading.Event()  # The core broke.
@@ -58,7 +61,8 @@ class WitnessDoors:
                 raise AssertionError(f"a witness cannot do {effect}")
 
     def record(self, actor: str, now: int, event: ev.Event, effects: list[ANY_EFFECT]) -> None:
-        """Keep no trace: the nodes have one of everything that they ask and hear."""
+        """Write one step to the trace."""
+        self._trace.step(actor, now, event, effects)
 
     def failed(self, actor: str, error: BaseException) -> None:
         """End the process: the next one begins with what the disk has."""
@@ -68,6 +72,7 @@ class WitnessDoors:
     def close(self) -> None:
         """Finish the writings under way."""
         self._writers.shutdown(wait=True)
+        self._trace.close()
 
     def _store(self, effect: RegisterStore, inbox: Inbox) -> None:
         event: ev.Event = ev.RegisterStored(effect.counter)
@@ -98,8 +103,12 @@ class WitnessProcess:
                 "mend it and start again"
             ) from error
         where = endpoint(own.addr, own.port)
-        self.hub = Hub(HubSettings(keys, next_incarnation(paths), (Bind(NETWORK, where),)))
-        self.doors = WitnessDoors(self.hub, slots)
+        incarnation = next_incarnation(paths)
+        self.hub = Hub(HubSettings(keys, incarnation, (Bind(NETWORK, where),)))
+        origin = Origin(__version__, keys.cluster, keys.name, "witness", incarnation, os_boot_id())
+        self.doors = WitnessDoors(
+            self.hub, slots, TraceWriter(paths.log / "witness" / "trace", origin)
+        )
         core = WitnessCore(keys.cluster, secrets.randbits(64))
         now = self.doors.now()
         for event in registers:
