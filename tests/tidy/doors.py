@@ -102,8 +102,9 @@ HARMLESS = frozenset({"pathlib.PurePath", "pathlib.PurePosixPath", "importlib.re
 
 # Sources (files or folders) whose tests are elsewhere than at their own place, and where.
 TESTED_BY = {
-    "actors/module/mirror/": "tests/actors/module/mirror/test_core.py",
-    "actors/replicator/": "tests/actors/replicator/test_core.py",
+    "actors/arbiter/": "tests/actors/arbiter/test_witness.py",
+    "actors/module/mirror/": "tests/sim/test_stories.py",
+    "actors/replicator/": "tests/live/test_replicator.py",
     "actors/replicator/fuse/": "tests/live/test_file_system.py",
     "actors/vip/": "tests/live/test_virtual_address.py",
     "modules/": "tests/modules/test_userconfig.py",
