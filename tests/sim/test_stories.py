@@ -282,3 +282,45 @@ def test_primforce_uses_a_witness_again_that_was_reset() -> None:
     world.command("n1", "primforce")
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     assert world.nodes["n1"].record.forced  # type: ignore[union-attr]
+
+
+def restore_witness(world: World, old: Register) -> None:
+    """Put an old register into the witness, as a backup would."""
+    entry = next(iter(world.witness.entries.values()))
+    entry.register = old
+
+
+def test_a_second_without_prim_and_arbiter_says_so_and_is_promoted_when_it_answers() -> None:
+    world = pair()
+    world.witness_up = False
+    world.kill("n1")
+    world.run(5_000)
+    assert world.role("n2") == "WAIT NotReady"
+    assert (
+        "does not answer: nobody may be promoted" in world.nodes["n2"].cores["mirror"].state.reason
+    )
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+
+
+def test_a_second_whose_witness_went_back_waits_with_the_reason_and_can_be_forced() -> None:
+    world = pair()
+    old = world.monitors.register
+    assert old is not None
+    world.command("n1", "swap")
+    assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 5_000)
+    world.run(500)
+    restore_witness(world, old)
+    assert len(write(world)) == 5
+    world.kill("n2")
+    world.run(3_000)
+    assert world.role("n1") == "WAIT NotReady"
+    assert "restored from an old copy" in world.nodes["n1"].cores["mirror"].state.reason
+    asked = [line for line in world.story if "phase asking" in line]
+    assert len(asked) < 10, "it must not ask in a loop"
+    world.monitors.register = None
+    world.command("n1", "stop")
+    world.run(1_000)
+    world.command("n1", "primforce")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    assert len(write(world)) == 5

@@ -35,7 +35,7 @@ def status_of(s: State) -> str:
     """Return NotReady, Transient or Ready."""
     if s.phase is Phase.STOPPED:
         return "NotReady"
-    if s.phase is Phase.WAITING:
+    if s.phase in {Phase.WAITING, Phase.ASKING}:
         return "Transient" if s.reason == "" else "NotReady"
     if s.phase is Phase.LEADING:
         if s.leading.lease_closed:

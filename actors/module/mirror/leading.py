@@ -105,7 +105,8 @@ def keep_lease(s: State, now: int) -> None:
     if not valid and not leading.lease_closed and s.guard_ns:
         leading.lease_closed = True
         fact(s, now, "neither the arbiter nor the peer renewed the lease: writes are held", "C")
-        explain(s, "the lease is over: neither the arbiter nor the peer answers")
+        why = "the lease is over: neither the arbiter nor the peer answers; writes are held"
+        explain(s, why, "the arbiter or the peer answers again")
     elif valid and leading.lease_closed:
         leading.lease_closed = False
         fact(s, now, "the lease is renewed: writes go on")

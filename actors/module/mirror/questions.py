@@ -24,7 +24,7 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
     if is_read:
         a.reading = 0
     if event.outcome in {"ok", "conflict", "held"} and event.register is not None:
-        if not learn(s, event.register):
+        if not _learnt(s, event.register, now):
             return
         if not is_read and event.outcome == "ok" and s.phase in LEADERS:
             mine = event.register.holder == s.settings.node
@@ -32,13 +32,13 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
                 s.lease.granted(event.sent_ns)
         _follow_register(s, now)
     elif event.outcome == "unset":
-        learn(s, None)
+        _learnt(s, None, now)
 
 
 def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
-    if event.outcome in {"ok", "conflict", "held"} and not learn(s, event.register):
+    if event.outcome in {"ok", "conflict", "held"} and not _learnt(s, event.register, now):
         _ask_again(s, now)
         return
     if event.outcome == "ok":
@@ -55,6 +55,15 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
         a.retry_ns = now + BACK_OFF_NS
     _ask_again(s, now)
     _follow_register(s, now)
+
+
+def _learnt(s: State, register: Register | None, now: int) -> bool:
+    """Take over what the arbiter said, and tell once when it is not believed any more."""
+    before = s.arbiter.distrust
+    used = learn(s, register)
+    if s.arbiter.distrust and not before:
+        fact(s, now, f"{s.arbiter.distrust}; it is not used", "C")
+    return used
 
 
 def _ask_again(s: State, now: int) -> None:

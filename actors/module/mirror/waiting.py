@@ -6,6 +6,7 @@ Promotion is only by the arbiter, only from the in-sync set, into a new term (R8
 import msgspec
 
 from mirrorfarm.actors.events import VipProbe
+from mirrorfarm.actors.module.mirror.following import give_up
 from mirrorfarm.actors.module.mirror.leading import refusal
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
@@ -35,8 +36,12 @@ def poll(s: State, now: int) -> None:
         return
     if s.phase is Phase.WAITING:
         _consider(s, now)
+    elif s.phase is Phase.ASKING and s.arbiter.silent_since_ns:
+        _explain_silence(s)
     elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
-        if s.self_in_isr and s.record.cons and (s.module.failover or s.peer.left):
+        if s.arbiter.distrust:
+            give_up(s, now)  # As one that waits, it asks again once a second, and says why.
+        elif s.self_in_isr and s.record.cons and (s.module.failover or s.peer.left):
             _ask_when_free(s, now)
 
 
@@ -63,13 +68,7 @@ def _consider(s: State, now: int) -> None:
         ask_read(s, now)
     if not a.known:
         if a.silent_since_ns:
-            kind = s.module.arbiter
-            explain(
-                s,
-                f"the arbiter ({kind.kind} {kind.name}) does not answer: nobody may be promoted",
-                "the arbiter answers again, or the peer is primary and returns",
-                f"mirrorfarm -H {n} state -v -m {m}",
-            )
+            _explain_silence(s)
         return
     if a.distrust:
         explain(
@@ -93,6 +92,17 @@ def _trust_anew(s: State, now: int) -> None:
     store(s, "", wit_instance="", ver_seen=0)
     s.arbiter.distrust, s.arbiter.register, s.arbiter.known = "", None, False
     ask_read(s, now)
+
+
+def _explain_silence(s: State) -> None:
+    """Say that nobody can be promoted: the arbiter does not answer."""
+    kind = s.module.arbiter
+    explain(
+        s,
+        f"the arbiter ({kind.kind} {kind.name}) does not answer: nobody may be promoted",
+        "the arbiter answers again, or the peer is primary and returns",
+        f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
+    )
 
 
 def _wait_for_offer(s: State) -> None:
