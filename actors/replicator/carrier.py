@@ -7,7 +7,7 @@ everything, because the map kept what the earlier one did not carry.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from mirrorfarm.actors.replicator import frames
@@ -18,6 +18,7 @@ from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     CHANGE_OPERATION,
     NAMESPACE_OPERATION,
+    RENAME_EXCHANGE,
     ROOT,
     SET_SIZE,
     Create,
@@ -26,8 +27,11 @@ from mirrorfarm.actors.replicator.operations import (
     Fsync,
     Introduce,
     Link,
+    RemoveXattr,
     Rename,
     SetAttr,
+    SetXattr,
+    Unlink,
     Write,
     encode,
 )
@@ -66,8 +70,6 @@ class Carrier:
         self._moved: dict[Key, None] | None = None  # While a copy runs.
         self._complete: set[Key] = set()  # Created in this session, or copied: whole at the target.
 
-    # --- the file system's side: gate ------------------------------------------------------
-
     @property
     def frozen(self) -> bool:
         """Whether `enter` would wait now."""
@@ -96,15 +98,12 @@ class Carrier:
     def opened(self, directory: int, node: int) -> None:
         """Do nothing: marks are made by the modifications themselves."""
 
-    def closed(self, directory: int, node: int) -> None:
-        """Do nothing, for the same reason."""
+    closed = opened
 
     def local_failed(self, error: int, where: str) -> None:
         """The local disk lost data: answer nothing more."""
         self.gate.poison()
         self._lost(error, where)
-
-    # --- the file system's side: modifications ---------------------------------------------
 
     def write(self, operation: Write, data: memoryview) -> int:
         """Mark and send bytes just written."""
@@ -130,9 +129,10 @@ class Carrier:
 
     def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
         """Mark and send a change of names; `Places.lock` is held."""
-        directory = operation.directory
         needed = [operation.parent]
         if isinstance(operation, Rename):
+            if len(touched) == 2 and touched[0] == touched[1]:
+                return 0  # Two names of one inode: rename(2) does nothing.
             needed.append(operation.new_parent)
         if isinstance(operation, Link):
             needed.append(operation.node)
@@ -140,7 +140,7 @@ class Carrier:
         def mark() -> None:
             self.marks.current.mark_names(operation, touched)
             for node in (*needed, *touched):
-                self._touch((directory, node), 0, 0)
+                self._touch((operation.directory, node), 0, 0)
             self._note_move(operation, touched)
 
         return self._carry(operation, tuple(needed), mark)
@@ -305,10 +305,19 @@ class Carrier:
             # A number used again after its inode went means something else now.
             self._introduced.discard((operation.directory, operation.node))
             self._complete.add((operation.directory, operation.node))
-        elif isinstance(operation, Rename | Link):
+            return
+        if isinstance(operation, Rename | Link):
             for node in touched:
                 if (operation.directory, node) not in self._complete:
                     self._moved[operation.directory, node] = None
+        # What lost a name may have others here that the target does not know yet, and none
+        # there: it has to be introduced again.
+        lost: tuple[int, ...] = ()
+        if isinstance(operation, Unlink):
+            lost = touched
+        elif isinstance(operation, Rename) and not operation.flags & RENAME_EXCHANGE:
+            lost = touched[1:]
+        self._introduced.difference_update((operation.directory, node) for node in lost)
 
     def take_moved(self) -> list[Key]:
         """What was moved since the last question and is not whole at the target yet."""
@@ -354,15 +363,26 @@ class Carrier:
         touched: Callable[[Change], bool],
         source: Source,
         sendings: list[tuple[ANY_OPERATION, bytes]],
+        dismissed: Iterable[Key] = (),
     ) -> bool:
         """Send operations of the copy unless a modification since `watch` overtook them.
 
-        What was read from the disk before a modification must not be sent behind it.
+        What was read from the disk before a modification must not be sent behind it. Nor may
+        anything be said of an inode that the target does not know (any more).
         """
         with self._lock:
             watched = self._watched.get(key)
             if self._source is not source or watched is None or touched(watched):
                 return False
+            new: set[int] = set()
+            for operation, _ in sendings:
+                if isinstance(operation, Introduce | Create):
+                    new.add(operation.node)
+                elif isinstance(operation, Link | SetAttr | SetXattr | RemoveXattr | Write):
+                    node = operation.node
+                    if node not in new and not self._knows(operation.directory, node):
+                        return False
+            self._introduced.difference_update(dismissed)
             for operation, data in sendings:
                 self._put(operation, data)
                 if isinstance(operation, Introduce | Create):

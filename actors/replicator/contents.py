@@ -80,7 +80,8 @@ class Contents:
             self._progress()
         self._compare(directory, fd, batch)
         for entry, _, change in files:
-            if stat.S_ISREG(entry.mode) and change.whole:
+            known = self._carrier.knows(directory, entry.inode)
+            if stat.S_ISREG(entry.mode) and change.whole and known:
                 self._carrier.copied((directory, entry.inode))
 
     def _progress(self) -> None:
@@ -110,7 +111,7 @@ class Contents:
         for _ in range(_TRIES):
             self._carrier.watch(key)
             now = inventory.entry(fd, name)
-            if now is None or node not in {ROOT, now.inode}:
+            if now is None or node not in {ROOT, now.inode} or not self._carrier.knows(*key):
                 break
             orders = self._setting(directory, node, now)
             if names is not None:
@@ -212,7 +213,11 @@ class Contents:
                 self._set_mtime(directory, fd, entry)
 
     def _send_zone(self, key: Key, file: int, zone: int, data: bytes) -> None:
-        """Send one zone, read again as long as modifications overtake it."""
+        """Send one zone, read again as long as modifications overtake it.
+
+        Nothing is sent of an inode that lost a name meanwhile: with another one it is copied
+        there, or was.
+        """
         self._asker.room()
         source = self._asker.source
         for _ in range(_TRIES):
@@ -224,6 +229,8 @@ class Contents:
                 return
             if self._carrier.source is not source:
                 raise SessionLost
+            if not self._carrier.knows(*key):
+                return
             self._carrier.watch(key)
             data = os.pread(file, ZONE_BYTES, zone * ZONE_BYTES)
             if not data:

@@ -58,13 +58,8 @@ class Follower:
             case questions.Hashes():
                 return question.number, _encode(self._hashes(question)), b""
             case questions.Attributes():
-                fd = self._applier.backing(question.directory).fd(question.node)
-                found = (
-                    inventory.attributes(f"/proc/self/fd/{fd}/.".encode())
-                    if (stat.S_ISDIR(os.fstat(fd).st_mode))
-                    else self._attributes(fd)
-                )
-                return question.number, _encode(questions.Names(list(found))), b""
+                found = self._attributes(question)
+                return question.number, _encode(questions.Names(found)), b""
             case questions.End():
                 self._applier.lenient = False
                 with self._lock:
@@ -92,16 +87,24 @@ class Follower:
         return flush
 
     def _list(self, question: questions.List) -> questions.Listing:
-        way = self._applier.backing(question.directory).fd(question.node)
+        backing = self._applier.backing(question.directory)
+        if backing.get(question.node).absent:  # Removed since the source looked.
+            return questions.Listing(questions.Entry(b".", *([0] * 8), b""), [], more=False)
+        way = backing.fd(question.node)
         fd = inventory.open_root(way)
         try:
             this = inventory.describe(b".", os.fstat(fd), f"/proc/self/fd/{fd}/.".encode())
             names = [name for name in inventory.names(fd) if name > question.after]
             page = names[: questions.ENTRIES_MAX]
             found = [inventory.entry(fd, name) for name in page]
+            known = [backing.at(question.node, name) for name in page]
         finally:
             os.close(fd)
-        entries = [entry for entry in found if entry is not None]
+        entries = [
+            msgspec.structs.replace(entry, known=inode.number if inode is not None else 0)
+            for entry, inode in zip(found, known, strict=True)
+            if entry is not None
+        ]
         return questions.Listing(this, entries, more=len(names) > len(page))
 
     def _hashes(self, question: questions.Hashes) -> questions.Digests:
@@ -116,10 +119,11 @@ class Follower:
             found.append(inventory.digests(fd, item.first, item.count))
         return questions.Digests(found)
 
-    @staticmethod
-    def _attributes(fd: int) -> dict[bytes, bytes]:
-        """Of a file: by its descriptor; of a symbolic link none are replicated."""
-        if stat.S_ISLNK(os.fstat(fd).st_mode):
-            return {}
-        way = f"/proc/self/fd/{fd}"
-        return {os.fsencode(name): b"" for name in os.listxattr(way)}
+    def _attributes(self, question: questions.Attributes) -> list[bytes]:
+        """Names; of symbolic links none are replicated."""
+        backing = self._applier.backing(question.directory)
+        inode = backing.get(question.node)
+        if inode.absent or stat.S_ISLNK(inode.mode):
+            return []
+        names = os.listxattr(f"/proc/self/fd/{backing.fd(question.node)}")
+        return [os.fsencode(name) for name in names]

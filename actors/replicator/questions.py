@@ -75,6 +75,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     mtime_ns: int
     rdev: int
     extra: bytes
+    known: int = 0  # Target: as which node of the source's it was introduced at this name.
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):

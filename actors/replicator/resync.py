@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mirrorfarm.actors.replicator import inventory
@@ -70,8 +71,8 @@ class Copy:
         self._roots = roots
         self._changes = changes
         self._excluded = excluded
-        self._twins: dict[tuple[int, int], int] = {}  # Inode here -> inode there.
-        self._taken: dict[tuple[int, int], int] = {}  # Inode there -> inode here.
+        self._twins: dict[tuple[int, int], int] = {}  # Of several names: inode here -> there.
+        self._taken: dict[tuple[int, int], int] = {}  # The other way round.
         self.contents = Contents(carrier, asker)
 
     def run(self) -> None:
@@ -206,25 +207,29 @@ class Copy:
                 with places.lock:
                     self._carrier.watch(key)
                     found = self._compare(place, fd)
-                    sent = found is not None and self._send_names(key, found[1])
+                    sent = self._send_names(key, found)
             else:
                 found = self._compare(place, fd)
                 with places.lock:
-                    sent = found is not None and self._send_names(key, found[1])
+                    sent = self._send_names(key, found)
             self._carrier.unwatch(key)
-            if sent and found is not None:
-                return found[0], found[2]
+            if sent:
+                return found.theirs, found.created
             self._asker.room()
         return {}, set()
 
-    def _send_names(self, key: tuple[int, int], orders: list[ANY_OPERATION]) -> bool:
-        return self._carrier.send_unless(
-            key, lambda change: change.names, self._asker.source, [(o, b"") for o in orders]
+    def _send_names(self, key: tuple[int, int], found: "_Found") -> bool:
+        orders = [(order, b"") for order in found.orders]
+        sent = self._carrier.send_unless(
+            key, lambda change: change.names, self._asker.source, orders, found.dismissed
         )
+        if sent:
+            self._twins.update(found.twins)
+            for (directory, here), there in found.twins.items():
+                self._taken[directory, there] = here
+        return sent
 
-    def _compare(
-        self, place: Place, fd: int
-    ) -> tuple[dict[bytes, Entry], list[ANY_OPERATION], set[bytes]] | None:
+    def _compare(self, place: Place, fd: int) -> "_Found":
         _, theirs = self._asker.list_directory(place.directory, place.node)
         ours = {}
         for name in inventory.names(fd):
@@ -232,42 +237,56 @@ class Copy:
                 entry = inventory.entry(fd, name)
                 if entry is not None:
                     ours[name] = entry
-        orders: list[ANY_OPERATION] = []
+        found = _Found(theirs)
         for name, entry in theirs.items():
             if name not in ours and not self._excluded(place.directory, _join(place, name)):
-                orders.append(_removal(place, entry))
-        created: set[bytes] = set()
+                found.remove(place, entry)
         for name, entry in ours.items():
             there = theirs.get(name)
-            if there is not None and self._is_same(place.directory, entry, there):
+            if there is not None and self._is_same(place, entry, there, found):
                 continue
             if there is not None:
-                orders.append(_removal(place, there))
-            orders.append(self._making(place, fd, entry))
-            created.add(name)
-        return theirs, orders, created
+                found.remove(place, there)
+            found.orders.append(self._making(place, fd, entry, found))
+            found.created.add(name)
+        return found
 
-    def _is_same(self, directory: int, here: Entry, there: Entry) -> bool:
+    def _is_same(self, place: Place, here: Entry, there: Entry, found: "_Found") -> bool:
         """Whether the inode there may become the one here by changing what is in it."""
         kind = stat.S_IFMT(here.mode)
         if kind != stat.S_IFMT(there.mode) or here.rdev != there.rdev:
             return False
         if kind == stat.S_IFLNK and here.extra != there.extra:
             return False
-        if kind == stat.S_IFDIR or max(here.links, there.links) == 1:
+        if kind == stat.S_IFDIR:
             return True
-        twin = self._twins.setdefault((directory, here.inode), there.inode)
-        taken = self._taken.setdefault((directory, there.inode), here.inode)
-        return twin == there.inode and taken == here.inode
+        key = (place.directory, here.inode)
+        if there.known:
+            if there.known == here.inode and here.links > 1:
+                found.twins[key] = there.inode
+            return there.known == here.inode
+        if max(here.links, there.links) == 1:
+            return True
+        if self._carrier.knows(*key) or key in found.twins:
+            return found.twins.get(key, self._twins.get(key)) == there.inode
+        if self._taken.get((place.directory, there.inode), here.inode) != here.inode:
+            return False
+        if there.inode in found.twins.values():
+            return False
+        found.twins[key] = there.inode
+        found.orders.append(
+            Introduce(place.directory, here.inode, place.node, here.name, here.mode)
+        )
+        return True
 
-    def _making(self, place: Place, fd: int, entry: Entry) -> ANY_OPERATION:
+    def _making(self, place: Place, fd: int, entry: Entry, found: "_Found") -> ANY_OPERATION:
         """What brings an inode into being at the target, or one more name of it."""
         key = (place.directory, entry.inode)
-        several = entry.links > 1 and not stat.S_ISDIR(entry.mode)
-        if several and key in self._twins and self._carrier.knows(*key):
-            return Link(place.directory, entry.inode, place.node, entry.name)
-        if several:
-            self._twins[key] = -1
+        if entry.links > 1 and not stat.S_ISDIR(entry.mode):
+            known = self._carrier.knows(*key) and key not in found.dismissed
+            if known or key in found.twins or entry.inode in found.made:
+                return Link(place.directory, entry.inode, place.node, entry.name)
+            found.made.add(entry.inode)
         is_link = stat.S_ISLNK(entry.mode)
         return Create(
             place.directory,
@@ -323,6 +342,20 @@ def _join(place: Place, name: bytes) -> bytes:
     return name if not place.chain else place.path + b"/" + name
 
 
-def _removal(place: Place, entry: Entry) -> ANY_OPERATION:
-    kind = Rmdir if stat.S_ISDIR(entry.mode) else Unlink
-    return kind(place.directory, place.node, entry.name)
+@dataclass(slots=True)
+class _Found:
+    """What a comparison of one directory came to; it counts only if its orders are sent."""
+
+    theirs: dict[bytes, Entry]
+    orders: list[ANY_OPERATION] = field(default_factory=list)
+    created: set[bytes] = field(default_factory=set)
+    twins: dict[tuple[int, int], int] = field(default_factory=dict)
+    made: set[int] = field(default_factory=set)
+    dismissed: list[tuple[int, int]] = field(default_factory=list)
+
+    def remove(self, place: Place, entry: Entry) -> None:
+        """Have the target remove a name."""
+        kind = Rmdir if stat.S_ISDIR(entry.mode) else Unlink
+        self.orders.append(kind(place.directory, place.node, entry.name))
+        if entry.known:
+            self.dismissed.append((place.directory, entry.known))
