@@ -208,6 +208,8 @@ class OneMachine:
     def start_node(self, node: str, seconds: float = 10.0) -> None:
         """Switch a node (or the witness) on, wait until its agent answers. Harmless when on."""
         machine = self.machines[node]
+        if not machine.on:
+            self.wiring.power(node, on=True)
         machine.start()
         machine.signal(signal.SIGUSR2)
         if node == self.witness:
@@ -224,6 +226,7 @@ class OneMachine:
 
     def kill_node(self, node: str) -> None:
         """Cut the power of a node or the witness; its disk stays."""
+        self.wiring.power(node, on=False)
         self.machines[node].kill()
 
     def stop_agent(self, node: str) -> None:

@@ -86,12 +86,17 @@ class Machine:
         path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
         return os.environ | {"MIRRORFARM_ROOT": str(self.root), "PATH": path}
 
+    @property
+    def on(self) -> bool:
+        """Whether the power is on."""
+        return self.process is not None and self.process.poll() is None
+
     def start(self, daemon: bool = True, seconds: float = 10.0) -> None:
         """Switch the power on: nothing of before is left but the disk. No effect when on.
 
         Raises SystemUnsuitable if the first process cannot start.
         """
-        if self.process and self.process.poll() is None:
+        if self.on:
             return
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)

@@ -70,13 +70,25 @@ class Wiring:
                 bridges.append(f"link set {port} master br{number} up")
         batch(bridges, switch)
         for machine in self.machines:
-            lines = ["link set lo up"]
-            for number, _ in enumerate(self.networks):
-                host = self.hosts[machine]
-                lines.append(f"link set eth{number} up")
-                lines.append(f"addr add 198.18.{number}.{host}/24 dev eth{number}")
-                lines.append(f"addr add 2001:db8:0:{number}::{host:x}/64 dev eth{number} nodad")
-            batch(lines, self.namespace(machine))
+            self.power(machine, on=True)
+
+    def power(self, machine: str, *, on: bool) -> None:
+        """Switch the interfaces of a machine on, with its own addresses and no others, or off.
+
+        The kernel of all machines is one: without this, a machine without power would go on
+        answering for its addresses.
+        """
+        lines = ["link set lo up"] if on else []
+        for number, _ in enumerate(self.networks):
+            host = self.hosts[machine]
+            if not on:
+                lines.append(f"link set eth{number} down")
+                continue
+            lines.append(f"addr flush dev eth{number}")
+            lines.append(f"link set eth{number} up")
+            lines.append(f"addr add 198.18.{number}.{host}/24 dev eth{number}")
+            lines.append(f"addr add 2001:db8:0:{number}::{host:x}/64 dev eth{number} nodad")
+        batch(lines, self.namespace(machine))
 
     def port(self, machine: str, number: int) -> str:
         """Return the switch's port of a machine on network `number`."""

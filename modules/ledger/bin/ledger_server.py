@@ -105,7 +105,8 @@ class Server(ThreadingHTTPServer):
 
     def serve_until(self, end: int) -> None:
         """Accept connections until the descriptor `end` can be read."""
-        while end not in select.select([self.socket, end], [], [])[0]:
+        awaited: list[Any] = [self.socket, end]
+        while end not in select.select(awaited, [], [])[0]:
             self.handle_request()
 
     def process_request(self, request: Any, client_address: Any) -> None:
