@@ -67,6 +67,8 @@ def store(s: State, then: str, **changes: object) -> int:
         ack_mode=s.module.replication.ack_mode,
         **changes,
     )
+    if "was" in changes:
+        s.os_crashed = False  # What the crash left is settled: a new role begins.
     s.stores[s.record.counter] = then
     s.out.append(Store(s.record))
     return s.record.counter
