@@ -119,7 +119,7 @@ class Children:
                 self.children[name] = Child(name, words, lock, due_ns=time.monotonic_ns())
         self._rouse()
 
-    def unwant(self, name: str, timeout_seconds: float = 20) -> None:
+    def unwant(self, name: str, timeout_seconds: float = 85) -> None:
         """End a child and forget it; SIGTERM first, then SIGKILL."""
         with self._lock:
             child = self.children.get(name)

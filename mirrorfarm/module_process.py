@@ -32,6 +32,7 @@ from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
 from mirrorfarm.children import hold_lock, lock_path, os_boot_id, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
 from mirrorfarm.modules.settings import Module
@@ -39,8 +40,16 @@ from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
-from mirrorfarm.transport.messages import ANY_MESSAGE, LogAnswer, LogQuery
+from mirrorfarm.transport.messages import (
+    ANY_MESSAGE,
+    Command,
+    CommandResult,
+    LogAnswer,
+    LogQuery,
+)
 from mirrorfarm.transport.trace import Origin, TraceWriter
+
+SHUTDOWN_SECONDS = 80.0  # Less than systemd waits before it kills (TimeoutStopSec=90s).
 
 
 class ModuleProcess:
@@ -52,6 +61,7 @@ class ModuleProcess:
         self.keys = load_keys(paths)
         self.incarnation = next_incarnation(paths)
         self._log = ModuleLog(paths.module_log(name))
+        self._stopped = threading.Event()
         self.supervisor = Supervisor(lambda level, text: self._log.write(level, "agent", text))
         self._cgroup = Cgroup(scope_of(paths.root, self.keys.name, name))
         self._cgroup.create()
@@ -104,6 +114,10 @@ class ModuleProcess:
         return give
 
     def _on_receive(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
+        if isinstance(message, CommandResult):  # Of our own order in `shut_down`.
+            if message.outcome != "accepted":
+                self._stopped.set()
+            return
         if isinstance(message, LogQuery):
             folder = self.paths.module_log(self.module.name)
             lines, last = read_log(folder, message.after, message.count)
@@ -170,6 +184,14 @@ class ModuleProcess:
             return None, f"the durable record belongs to {record.node}/{record.module}, not to us"
         return record, ""
 
+    def shut_down(self) -> bool:
+        """Have the module stop in good order, its role handed over; return whether it did."""
+        own = Address(self.keys.name, self.module.name, "process")
+        order = Command(secrets.token_hex(8), "shutdown", "SYSTEM")
+        self.supervisor.tell("mirror", ev.Received(own, order))
+        longest = self.module.nice_stop_ns + self.module.force_stop_ns
+        return self._stopped.wait(min(longest / SECOND_NS, SHUTDOWN_SECONDS))
+
     def close(self) -> None:
         """End without a decision: what runs is left to the guard and to the next process."""
         self.supervisor.close()
@@ -214,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"mirrorfarm: module {name}: {error}\n")
         return error.exit_code
     ends.wait()
+    process.shut_down()
     process.close()
     os.close(lock)
     return 0

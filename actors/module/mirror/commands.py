@@ -53,8 +53,8 @@ def _obey(s: State, command: Command, now: int) -> str:
     verb = command.verb
     if verb in STARTING_VERBS:
         return _start(s, verb, "fullsync" in command.arguments, now)
-    if verb == "stop":
-        stop(s, now, "stop")
+    if verb in {"stop", "shutdown"}:
+        stop(s, now, verb)  # After a shutdown the module starts again with its node.
     elif verb == "forcestop":
         force_stop(s, now)
     elif verb == "restart":
@@ -116,9 +116,10 @@ def started(s: State, now: int) -> None:
 
 def stop(s: State, now: int, why: str) -> None:
     """End the module here in good order; the peer takes over if it can."""
-    if s.phase is Phase.STOPPED or s.stopping_for in {"stop", "stopstart"}:
-        if why == "stop" and s.stopping_for == "stopstart":
-            s.stopping_for = "stop"
+    if s.phase is Phase.STOPPED or s.stopping_for in {"stop", "stopstart", "shutdown"}:
+        if why != "stopstart" and s.stopping_for == "stopstart":
+            s.stopping_for = why
+        if why == "stop":
             store(s, "", wanted=False)
         return
     s.stopping_for = why
@@ -354,7 +355,7 @@ def poll_answers(s: State, now: int) -> None:
 def _outcome(s: State, pending: Pending, now: int) -> str:
     verb = pending.verb
     stopped = s.phase is Phase.STOPPED
-    if verb in {"stop", "forcestop"}:
+    if verb in {"stop", "forcestop", "shutdown"}:
         return "done" if stopped else ""
     if verb == "swap":
         if now - pending.since_ns > SWAP_TIMEOUT_NS:

@@ -42,7 +42,8 @@ class Mirror:
     def build(cls, settings: Settings, record: NodeRecord | None, fault: str = "") -> "Mirror":
         """Return a core that begins with the record found on disk (None: none was ever written).
 
-        `fault`: both slots of the record are damaged; the node then trusts none of its data.
+        `fault`: why the record found there is not used. The node then trusts none of its data,
+        and waits for a primary that copies all of them.
         """
         found = record or NodeRecord()
         first = settings.incarnation << 32  # Wishes of this process outrank its predecessor's.
@@ -50,8 +51,7 @@ class Mirror:
         state = State(settings, found, lease, Plane(msg.PlaneWish(first, "off")))
         unclean = found.was != "idle" and bool(found.os_boot)
         state.os_crashed = unclean and found.os_boot != settings.os_boot
-        if fault:
-            state.facts.append((0, fault))
+        state.record_fault = fault
         return cls(state)
 
     def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
@@ -239,8 +239,8 @@ class Mirror:
     def _on_started(self, now: int) -> None:
         """A new process: whatever its predecessor left is removed before anything else (R9)."""
         s = self.state
-        for _, text in tuple(s.facts):
-            s.failed = text
+        if s.record_fault:
+            fact(s, now, s.record_fault, "C")
         s.peer.silent = True
         s.started_ns = now
         s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")

@@ -140,6 +140,7 @@ class State:
     promise_until_ns: int = 0
     started_ns: int = 0
     os_crashed: bool = False
+    record_fault: str = ""  # Why the record found at the start could not be used.
     failed: str = ""  # The storage or the record failed: this copy is not trusted.
     force: str = ""  # prim primforce second: how the administrator started this node.
     both_running: bool = False
