@@ -46,12 +46,11 @@ def _nothing() -> None:
 
 
 class Carrier:
-    """Implements `journal.Journal`; `each`: a plain write waits for the peer, too."""
+    """Implements `journal.Journal`."""
 
     def __init__(
         self,
         *,
-        each: bool,
         held: Callable[[], None],
         lost: Callable[[int, str], None],
     ) -> None:
@@ -59,7 +58,6 @@ class Carrier:
         self.gate = Gate(self._is_safe, self._is_full, held)
         self.marks = Marks()
         self.places: dict[int, Places] = {}
-        self._each = each
         self._lost = lost
         self._lock = threading.Lock()
         self._source: Source | None = None
@@ -113,8 +111,7 @@ class Carrier:
             self._touch((operation.directory, operation.node), operation.offset, operation.length)
 
         payload = bytes(data) if self._source is not None else data
-        ticket = self._carry(operation, (operation.node,), mark, payload)
-        return ticket
+        return self._carry(operation, (operation.node,), mark, payload)
 
     def change(self, operation: CHANGE_OPERATION) -> int:
         """Mark and send a change of an inode."""
@@ -197,6 +194,8 @@ class Carrier:
             if key not in self._introduced:
                 self._put(step)
                 self._introduced.add(key)
+                # The target makes up what it lacks: a listing of the parent is out of date.
+                self._touch((step.directory, step.parent), 0, 0)
 
     def _put(self, operation: ANY_OPERATION, data: bytes | memoryview = b"", flags: int = 0) -> int:
         source = self._source

@@ -306,11 +306,13 @@ class Replicator:
             effects.append(PlaneOrder("close_session", (self.term, self.sid)))
             self.sid = 0
         self.term = wish.term
-        if sid and not self.sid:
+        opened = bool(sid and not self.sid)
+        if opened:
             order = (wish.term, sid, wish.plan, wish.peer)
             effects.append(PlaneOrder("open_session", order))
             self.sid = sid
-        if (self.gate, self.gate_base) != (wish.gate, (wish.map_base, wish.map_new)):
+        changed = (self.gate, self.gate_base) != (wish.gate, (wish.map_base, wish.map_new))
+        if changed or (opened and wish.gate == "both"):  # `both` is reported for one session.
             effects.append(self._gate(wish, sid))
         return effects
 

@@ -68,7 +68,6 @@ class Plane:
         peer_key = settings.keys.peer_public
         self._doorkeeper = Doorkeeper(self._context, lambda key: key == peer_key)
         self.carrier = Carrier(
-            each=settings.replication.mode == "each",
             held=lambda: inbox(core.PlaneHeld()),
             lost=self._lost,
         )
