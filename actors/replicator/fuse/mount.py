@@ -55,7 +55,7 @@ def clear_leftover(path: bytes) -> None:
         if mounted is None or mounted.kind != KIND:
             return
         try:
-            os.stat(path)
+            os.statvfs(path)  # The kernel may answer `stat` of a dead mount from its cache.
         except OSError as fault:
             if fault.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
                 raise
