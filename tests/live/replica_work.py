@@ -79,7 +79,7 @@ def main() -> None:
             keys,
             Path(settings["map_file"]),
         ),
-        lambda event: shell.tell(event),
+        lambda event: shell.tell(event),  # noqa: PLW0108
         lambda text: doors.write("Report", {"text": text}),
         doors.ends.set,
     )

@@ -255,7 +255,7 @@ class Writer:
             while not self._ended.wait(self._pause_s):
                 self._round(self.rounds)
                 self.rounds += 1
-        except BaseException as fault:  # noqa: BLE001
+        except BaseException as fault:
             self.failures.put(fault)
 
     def _round(self, number: int) -> None:
