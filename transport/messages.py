@@ -203,6 +203,7 @@ class PlaneIs(Message, frozen=True):
     sid: int
     map_base: str = ""  # The change map at hand is complete since this generation; "": none.
     failure: str = ""
+    behind: bool = False  # off only: something was written here that the peer may not have.
 
 
 class SessionUp(Message, frozen=True):

@@ -28,9 +28,10 @@ from mirrorfarm.transport.messages import (
 
 
 class PlaneDone(Event, frozen=True):
-    """The long order `run` is finished."""
+    """The long order `run` is finished; `behind`: the peer may lack what was written here."""
 
     run: int
+    behind: bool = False
 
 
 class PlaneFault(Event, frozen=True):
@@ -115,6 +116,7 @@ class Replicator:
     gate_base: tuple[str, bool] = ("", False)  # map_base, map_new given with the last gate order.
     sid: int = 0
     map_base: str = ""
+    behind: bool = False  # The plane that was ended last had unconfirmed modifications.
     floor: tuple[int, int] = (0, 0)
     broken: tuple[int, int] = (0, 0)
     run: int = 0
@@ -133,8 +135,9 @@ class Replicator:
             case Received(source=source, message=PlaneWish() as wish):
                 if source == self._mirror:
                     effects += self._wished(wish)
-            case PlaneDone(run=run):
+            case PlaneDone(run=run, behind=behind):
                 if run == self.run and self.busy:
+                    self.behind = behind
                     self._finished()
             case PlaneFault(run=run, text=text):
                 if run == self.run and self.busy:
@@ -329,7 +332,10 @@ class Replicator:
         return [self._long("accept_session", wish.term, wish.sid, order)]
 
     def _present(self, number: int, failure: str) -> PlaneIs:
-        return PlaneIs(number, self.role, self.term, self.gate, self.sid, self.map_base, failure)
+        behind = self.role == "off" and self.behind
+        return PlaneIs(
+            number, self.role, self.term, self.gate, self.sid, self.map_base, failure, behind
+        )
 
     def _answer(self) -> list[ANY_EFFECT]:
         if self.ending:

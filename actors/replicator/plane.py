@@ -77,6 +77,7 @@ class Plane:
         self._applier: Applier | None = None
         self._role = "off"
         self._aborted = False
+        self._behind = False  # What was ended last had modifications that the peer may lack.
         self._excluded = [_exclusion(one) for one in settings.replication.directories]
         self._long: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="plane", daemon=True)
@@ -127,7 +128,7 @@ class Plane:
                 self._end_all(clean=False)
             self._inbox(core.PlaneFault(run, number, str(fault)))
         else:
-            self._inbox(core.PlaneDone(run))
+            self._inbox(core.PlaneDone(run, self._behind))
 
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
@@ -188,6 +189,7 @@ class Plane:
 
     def _end_all(self, *, clean: bool) -> None:
         leading = self._role == "lead"
+        self._behind = False
         if self.target is not None:
             self.target.close()
             self.target = None
@@ -239,8 +241,10 @@ class Plane:
     def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
         """Drain the session, and save the map if it is whole and all went cleanly."""
         session = self.session
-        if session is not None and disks:
-            session.source.drained(_DRAIN_NS)  # Else what it did not carry is in the map.
+        if session is None or not disks:
+            self._behind = not disks or bool(self.carrier.marks.snapshot())
+        else:  # What it did not carry is in the map, if there is one.
+            self._behind = not session.source.drained(_DRAIN_NS)
         self._close_session()
         for one in self._settings.replication.directories if disks else ():
             fd = inventory.open_directory(one.dir)

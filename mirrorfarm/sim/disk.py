@@ -14,6 +14,7 @@ from mirrorfarm.transport.messages import (
     PlaneWish,
     SessionBroken,
     SessionUp,
+    StorageFailed,
     WriteHeld,
 )
 
@@ -26,6 +27,8 @@ class SimPlane:
     say: Callable[[ANY_MESSAGE], None]  # To the mirror of this node.
     stream: Callable[[tuple[object, ...]], None]  # To the peer's plane, in order.
     acknowledge: Callable[[int, int], None]  # (write, term): the application was told.
+    applied: Callable[[int, int], None]  # (term, sid): a write became durable here.
+
     data: set[int] = field(default_factory=set)
     changed: set[int] = field(default_factory=set)
     map_base: str = ""
@@ -33,6 +36,8 @@ class SimPlane:
     waiting: dict[int, bool] = field(default_factory=dict)  # write -> applied here
     confirmed: set[int] = field(default_factory=set)  # By the peer, in this session.
     up: bool = False
+    behind: bool = False  # Ended while the peer had not confirmed everything.
+    failed: bool = False  # The disk refused something: nothing is written or told any more.
     told_held: bool = False
     sent: set[int] = field(default_factory=set)  # In this session, not yet confirmed.
 
@@ -58,10 +63,18 @@ class SimPlane:
                 self.wish.gate,
                 self.wish.sid,
                 self.map_base,
+                behind=self.behind,
             )
         )
 
     def _change(self, before: PlaneWish, wish: PlaneWish) -> None:
+        self.behind = (
+            before.role == "lead"
+            and wish.role == "off"
+            and bool(self.sent or any(self.waiting.values()))
+        )
+        if wish.role == "off":
+            self.failed = False
         if wish.role != "lead":
             self.waiting.clear()
             self.up = False
@@ -92,14 +105,22 @@ class SimPlane:
 
     def write(self, number: int) -> None:
         """The application modifies something."""
-        if self.wish.role != "lead":
+        if self.wish.role != "lead" or self.failed:
             return
         self.waiting[number] = False
         self._release()
 
+    def fail(self) -> None:
+        """The disk refuses something: the application gets errors, the mirror is told."""
+        if self.wish.role == "off":
+            return
+        self.failed = True
+        self.waiting.clear()
+        self.say(StorageFailed(self.wish.term, "data", 5, "input/output error"))
+
     def _release(self) -> None:
         wish = self.wish
-        if wish.role != "lead":
+        if wish.role != "lead" or self.failed:
             return
         for number in list(self.waiting):
             if wish.gate == "frozen" and not self.waiting[number]:
@@ -109,6 +130,7 @@ class SimPlane:
                 continue
             if not self.waiting[number]:
                 self.waiting[number] = True
+                self.applied(wish.term, 0)
                 self.data.add(number)
                 if self.map_base:
                     self.changed.add(number)
@@ -144,15 +166,21 @@ class SimPlane:
 
     def _follow(self, kind: str, value: object) -> None:
         wish = self.wish
+        if self.failed:
+            return
         if kind == "OPEN":
             self.stream(("UP", wish.term, wish.sid, value))
         elif kind == "REPL":
             assert isinstance(value, int)
+            self.applied(wish.term, wish.sid)
             self.data.add(value)
             self.stream(("RACK", wish.term, wish.sid, value))
         elif kind == "COPY":
-            whole, numbers = value  # type: ignore[misc]
-            self.data = set(numbers) if whole else self.data | set(numbers)
+            assert isinstance(value, tuple)
+            self.applied(wish.term, wish.sid)
+            whole: bool = value[0]
+            numbers: frozenset[int] = value[1]
+            self.data = set(numbers) if whole else self.data | numbers
             self.stream(("COPIED", wish.term, wish.sid, whole))
             self.say(CopyComplete(wish.term, wish.sid))
 

@@ -14,40 +14,79 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Monitors:
-    """S1, S2, S4, S5, S8, S9, S12 and X1 on a simulated world."""
+    """S1 to S13 and X1 on a simulated world."""
 
     ackers: dict[int, str] = field(default_factory=dict)
     acked: dict[int, int] = field(default_factory=dict)  # write -> time
     register: Register | None = None
     history: dict[int, Register] = field(default_factory=dict)  # term -> first register
     running: dict[str, bool] = field(default_factory=dict)
-    last_terms: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    grants: dict[int, tuple[str, int]] = field(default_factory=dict)  # term -> node, incarnation
 
     def acknowledged(self, world: Any, node: str, write: int, term: int) -> None:
         """A node told its application that a write is done."""
-        del world
         first = self.ackers.setdefault(term, node)
         if first != node:
             raise Violation(f"S1: {first} and {node} both acknowledged in term {term}")
         granted = self.history.get(term)
         if granted is None or granted.holder != node:
             raise Violation(f"S2: {node} acknowledged in term {term} without holding it")
+        by = self.grants.get(term)
+        if by != (node, world.nodes[node].incarnation):
+            raise Violation(f"S11: {node} acknowledged in term {term}, which was granted to {by}")
+        self._everywhere(world, node, write)
         self.acked[write] = term
+
+    def _everywhere(self, world: Any, node: str, write: int) -> None:
+        """S3 and S6: a write is told only when every node that could be promoted has it."""
+        register = self.register
+        assert register is not None
+        members = set(register.isr)
+        if world.nodes[node].up:
+            asked = world.nodes[node].cores["mirror"].state.arbiter
+            if asked.swapping and asked.purpose == "grow" and asked.wanted:
+                members |= set(asked.wanted.isr)
+        for member in sorted(members):
+            if member in world.nodes and write not in world.nodes[member].plane.data:
+                raise Violation(f"S3: {node} told write {write}, which {member} lacks ({register})")
+
+    def applied(self, world: Any, node: str, term: int, sid: int) -> None:
+        """A write became durable on a node, in this session (0: by its own application)."""
+        record = world.nodes[node].record
+        if record and (term < record.term or (sid and (term, sid) < (record.term, record.sid))):
+            raise Violation(
+                f"S10: {node} wrote in {term}.{sid} after {record.term}.{record.sid} was durable"
+            )
 
     def installed(self, world: Any, register: Register) -> None:
         """The arbiter made a register durable."""
-        del world
         before = self.register
         if before is not None:
             if register.ver != before.ver + 1:
                 raise Violation(f"S9: version {before.ver} is followed by {register.ver}")
             if register.holder != before.holder and register.holder not in before.isr:
                 raise Violation(f"S5: {register.holder} was promoted from outside {before.isr}")
+            for member in sorted(set(register.isr) - set(before.isr)):
+                self._grown(world, member)
         self.register = register
         self.history.setdefault(register.term, register)
 
+    def _grown(self, world: Any, member: str) -> None:
+        """S7: whoever enters the set has everything, and its record says so."""
+        node = world.nodes.get(member)
+        if node is None:
+            return
+        if node.record is None or not node.record.cons:
+            raise Violation(f"S7: {member} is in the set, but its record says its copy is torn")
+        lost = [w for w in self.acked if w not in node.plane.data]
+        if lost and world.directories:
+            raise Violation(f"S7: {member} is in the set and lacks {lost[:5]}")
+
     def recorded(self, node: str, before: NodeRecord | None, after: NodeRecord) -> None:
         """A node's record became durable."""
+        granted = before is None or after.term > before.term
+        if granted and after.was in {"prim", "alone"}:
+            self.grants[after.term] = (node, after.inc)
         if before is None:
             return
         if (before.term, before.sid) > (after.term, after.sid):

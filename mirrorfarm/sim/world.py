@@ -27,6 +27,7 @@ from mirrorfarm.modules.settings import (
     Replication,
     Timing,
 )
+from mirrorfarm.sim.around import application, perform
 from mirrorfarm.sim.disk import SimPlane
 from mirrorfarm.sim.monitors import Monitors
 from mirrorfarm.transport import messages as msg
@@ -51,24 +52,34 @@ class SimNode:
     guard_ns: int = 0
     disk_ns: int = 0
     boot: int = 1
+    module_only: bool = False  # Frozen is the module's process; the data plane goes on.
+    store_fails: bool = False  # The next record cannot be written.
+    store_crashes: str = ""  # Power fails at the next record: before after it is durable.
     backlog: list[Callable[[], None]] = field(default_factory=list)
 
 
 class World:
     """The agenda of everything that will happen, and the hands that do it."""
 
-    def __init__(self, seed: int, timing: Timing, *, failover: bool = True) -> None:
+    def __init__(
+        self, seed: int, timing: Timing, *, failover: bool = True, directories: bool = True
+    ) -> None:
         self.random = Random(seed)
         self.now = 1_000_000_000
         self.timing = timing
         self.failover = failover
+        self.directories = directories
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self.cut: set[frozenset[str]] = set()
+        self.one_way: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
         self.monitors = Monitors()
         self.witness = WitnessCore()
         self.witness_up = True
+        self.registers: dict[str, ev.RegisterLoaded] = {}  # What the witness's disk holds.
         self.loss_percent = 0
+        self.repeat_percent = 0  # Of messages, which then arrive twice.
+        self.late_percent = 0  # Of messages, which are overtaken by others.
         self.results: list[tuple[int, str, str, str]] = []
         self.story: list[str] = []
         self.nodes = {name: self._node(name) for name in ("n1", "n2")}
@@ -111,7 +122,7 @@ class World:
             timing=t,
             failover=self.failover,
             heartbeats=(beat,),
-            replication=Replication((Replicated("/data"),)),
+            replication=Replication((Replicated("/data"),) if self.directories else ()),
             has_scripts=True,
             arbiter=Arbiter("witness", WITNESS),
         )
@@ -121,7 +132,7 @@ class World:
 
         def say(message: msg.ANY_MESSAGE) -> None:
             source = Address(name, MODULE, "replicator")
-            self._soon(name, "mirror", ev.Received(source, message))
+            self.soon(name, "mirror", ev.Received(source, message))
 
         def stream(frame: tuple[object, ...]) -> None:
             self._stream(name, peer, frame)
@@ -129,7 +140,10 @@ class World:
         def acknowledge(number: int, term: int) -> None:
             self.monitors.acknowledged(self, name, number, term)
 
-        return SimNode(name, SimPlane(name, say, stream, acknowledge))
+        def applied(term: int, sid: int) -> None:
+            self.monitors.applied(self, name, term, sid)
+
+        return SimNode(name, SimPlane(name, say, stream, acknowledge, applied))
 
     def start(self, name: str, *, again: bool = False) -> None:
         """Start the processes of a node; `again`: its module starts by itself."""
@@ -156,22 +170,24 @@ class World:
             "arbiter": WitnessClient(name, WITNESS, module),
         }
         for actor in ("heartbeat", "arbiter", "mirror"):
-            self._soon(name, actor, ev.Started())
+            self.soon(name, actor, ev.Started())
 
     def kill(self, name: str) -> None:
         """Power off: everything but the disk is gone at once."""
         node = self.nodes[name]
         node.up, node.cores, node.guard_ns, node.backlog = False, {}, 0, []
+        node.store_fails, node.store_crashes = False, ""
         node.boot += 1
-        self._application(node, runs=False)
+        application(self, node, runs=False)
         plane = node.plane
         plane.wish = msg.PlaneWish(0, "off")
-        plane.waiting, plane.up, plane.map_base = {}, False, ""
+        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
         self._cut_stream(name)
 
-    def freeze(self, name: str, milliseconds: int) -> None:
-        """Stop the processes of a node for a while; the guard is a process too."""
+    def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
+        """Stop the processes of a node (or one of them) for a while; the guard goes on."""
         node = self.nodes[name]
+        node.module_only = module_only
         node.frozen_until = self.now + milliseconds * MILLISECOND_NS
         self.at(node.frozen_until, lambda: self._thaw(node))
 
@@ -186,10 +202,21 @@ class World:
         pair = frozenset((a, b))
         if up:
             self.cut.discard(pair)
+            self.one_way -= {(a, b), (b, a)}
         else:
             self.cut.add(pair)
             if WITNESS not in pair:
                 self._cut_stream(a)
+
+    def cut_one_way(self, source: str, to: str) -> None:
+        """Lose everything from one machine to another; answers still pass."""
+        self.one_way.add((source, to))
+        if WITNESS not in {source, to}:
+            self._cut_stream(source)
+
+    def passes(self, source: str, to: str) -> bool:
+        """Return whether a datagram arrives."""
+        return frozenset((source, to)) not in self.cut and (source, to) not in self.one_way
 
     def isolate(self, name: str, *, up: bool = False) -> None:
         """Cut (or mend) every link of a machine."""
@@ -202,14 +229,14 @@ class World:
         self._order += 1
         source = Address(name, f"cli-{self._order}", "cli")
         order = msg.Command(f"r{self._order}", verb, "test", arguments)
-        self._soon(name, "mirror", ev.Received(source, order))
+        self.soon(name, "mirror", ev.Received(source, order))
 
     def write(self) -> int:
         """Let the application, wherever it runs, modify something."""
         self._next_write += 1
         number = self._next_write
         for node in self.nodes.values():
-            if node.application and node.up and self.now >= node.frozen_until:
+            if node.application and node.up and not self._stands_still(node):
                 node.plane.write(number)
                 break
         return number
@@ -224,7 +251,8 @@ class World:
 
     # --- delivery --------------------------------------------------------------------------
 
-    def _soon(self, name: str, actor: str, event: Any, delay: int = 20 * MICROSECOND_NS) -> None:
+    def soon(self, name: str, actor: str, event: Any, delay: int = 20 * MICROSECOND_NS) -> None:
+        """Give an event to an actor of a node, unless it is restarted before."""
         node = self.nodes[name]
         incarnation = node.incarnation
         self.at(self.now + delay, lambda: self._feed(node, actor, event, incarnation))
@@ -232,15 +260,16 @@ class World:
     def _feed(self, node: SimNode, actor: str, event: Any, incarnation: int) -> None:
         if not node.up or node.incarnation != incarnation:
             return
-        if self.now < node.frozen_until:
+        to_plane = isinstance(event, msg.PlaneWish)
+        if self.now < node.frozen_until and not (to_plane and node.module_only):
             node.backlog.append(lambda: self._feed(node, actor, event, incarnation))
             return
-        if isinstance(event, msg.PlaneWish):
+        if to_plane:
             node.plane.order(event)
             return
         core = node.cores.get(actor)
         if core is None:
-            self._model(node, actor, event)
+            perform(self, node, event)
             return
         if actor == "mirror":
             self.story.append(f"{self.now // 1000} {node.name} < {event}")
@@ -254,9 +283,12 @@ class World:
             case fx.Send(to, message, network):
                 self._send(node, actor, to, message, network)
             case fx.Tell(target, event):
-                self._soon(node.name, target, event)
+                self.soon(node.name, target, event)
             case fx.Later(at_ns, event):
-                self._soon(node.name, actor, event, max(0, at_ns - self.now))
+                self.soon(node.name, actor, event, max(0, at_ns - self.now))
+            case fx.Store(record) if node.store_fails:
+                node.store_fails = False
+                self.soon(node.name, "mirror", ev.StoreFailed(record.counter, 28, "no space"))
             case fx.Store(record):
                 delay = self.random.randint(200, 3_000) * MICROSECOND_NS
                 node.disk_ns = max(self.now + delay, node.disk_ns)  # One after the other.
@@ -268,8 +300,14 @@ class World:
 
     def _stored(self, node: SimNode, record: NodeRecord) -> None:
         if node.up and node.incarnation == record.inc:
+            if node.store_crashes == "before":
+                self.kill(node.name)
+                return
             self.monitors.recorded(node.name, node.record, record)
             node.record = record
+            if node.store_crashes:
+                self.kill(node.name)
+                return
             self._feed(node, "mirror", ev.Stored(record.counter), node.incarnation)
 
     def _send(
@@ -279,19 +317,24 @@ class World:
             self.results.append((self.now, node.name, message.outcome, message.text))
             return
         if to.node == node.name:
-            self._soon(node.name, to.actor, message)
-            return
-        if frozenset((node.name, to.node)) in self.cut:
-            return
-        if self.random.randrange(100) < self.loss_percent:
+            self.soon(node.name, to.actor, message)
             return
         source = Address(node.name, MODULE, actor)
         event = ev.Received(source, message, network or "default")
-        delay = self.random.randint(100, 2_000) * MICROSECOND_NS
+        self._deliver(node.name, to, event)
+        if self.random.randrange(100) < self.repeat_percent:
+            self._deliver(node.name, to, event)
+
+    def _deliver(self, source: str, to: Address, event: ev.Received) -> None:
+        lost = self.random.randrange(100) < self.loss_percent
+        if lost or not self.passes(source, to.node):
+            return
+        late = self.random.randrange(100) < self.late_percent
+        delay = self.random.randint(100, 150_000 if late else 2_000) * MICROSECOND_NS
         if to.node == WITNESS:
             self.at(self.now + delay, lambda: self._feed_witness(event))
         else:
-            self._soon(to.node, to.actor, event, delay)
+            self.soon(to.node, to.actor, event, delay)
 
     def _feed_witness(self, event: Any) -> None:
         if not self.witness_up:
@@ -299,16 +342,51 @@ class World:
         for effect in self.witness.handle(event, self.now):
             match effect:
                 case fx.Send(to, message, _):
-                    if frozenset((WITNESS, to.node)) not in self.cut:
-                        source = Address(WITNESS, MODULE, "register")
-                        delay = self.random.randint(100, 2_000) * MICROSECOND_NS
-                        self._soon(to.node, to.actor, ev.Received(source, message), delay)
+                    source = Address(WITNESS, MODULE, "register")
+                    self._deliver(WITNESS, to, ev.Received(source, message))
                 case fx.RegisterStore():
-                    self.monitors.installed(self, effect.register)
-                    stored = ev.RegisterStored(effect.counter)
-                    self.at(self.now + MILLISECOND_NS, lambda e=stored: self._feed_witness(e))  # type: ignore[misc]
+                    self._store_register(effect, self.witness)
                 case _:
                     pass
+
+    def _store_register(self, order: fx.RegisterStore, witness: WitnessCore) -> None:
+        def durable() -> None:
+            if self.witness is not witness:
+                return  # It was restarted: the writing never happened.
+            self.registers[order.module] = ev.RegisterLoaded(
+                order.cluster,
+                order.module,
+                order.register,
+                order.counter,
+                order.lease_ns,
+                order.asker,
+                order.request,
+            )
+            self.monitors.installed(self, order.register)
+            self._feed_witness(ev.RegisterStored(order.counter))
+
+        self.at(self.now + MILLISECOND_NS, durable)
+
+    def restart_witness(self) -> None:
+        """End the witness's process and start another one, which knows what the disk holds."""
+        self.witness, self.witness_up = WitnessCore(), True
+        for event in (ev.Started(), *self.registers.values()):
+            self._feed_witness(event)
+
+    def _stands_still(self, node: SimNode) -> bool:
+        return self.now < node.frozen_until and not node.module_only
+
+    def _streams(self, a: str, b: str) -> bool:
+        """Return whether a stream between two nodes works: it needs both directions."""
+        return self.passes(a, b) and self.passes(b, a)
+
+    def kill_plane(self, name: str) -> None:
+        """End the replicator's process; a new one starts and knows of no wish."""
+        plane = self.nodes[name].plane
+        self._cut_stream(name)
+        plane.wish = msg.PlaneWish(0, "off")
+        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
+        plane.say(msg.PlaneIs(0, "off", 0, "frozen", 0))
 
     def _stream(self, source: str, to: str, frame: tuple[object, ...]) -> None:
         delay = 300 * MICROSECOND_NS  # Constant: the stream keeps its order.
@@ -316,16 +394,16 @@ class World:
         incarnation = node.incarnation
 
         def deliver() -> None:
-            if frozenset((source, to)) in self.cut or not node.up:
+            if not self._streams(source, to) or not node.up:
                 return
             if node.incarnation != incarnation:
                 return
-            if self.now < node.frozen_until:
+            if self._stands_still(node):
                 node.backlog.append(deliver)
                 return
             node.plane.receive(frame)
 
-        if frozenset((source, to)) in self.cut or not node.up:
+        if not self._streams(source, to) or not node.up:
             self._late(source)
         else:
             self.at(self.now + delay, deliver)
@@ -345,43 +423,3 @@ class World:
 
         if sid:
             self.at(self.now + self.timing.replication_timeout_ns, broken)
-
-    # --- models of the actors around the mirror --------------------------------------------
-
-    def _model(self, node: SimNode, actor: str, event: Any) -> None:
-        del actor
-        quick = self.random.randint(500, 5_000) * MICROSECOND_NS
-        match event:
-            case ev.RunSequence(run, steps):
-                names = [step.name for step in steps]
-                if any(n in {"stop_prim"} for n in names):
-                    self._application(node, runs=False)
-                if "start_prim" in names:
-                    self._application(node, runs=True)
-                self._soon(node.name, "mirror", ev.SequenceEnded(run), quick)
-            case ev.KillApplication(run):
-                self._application(node, runs=False)
-                self._soon(node.name, "mirror", ev.ApplicationGone(run), quick)
-            case ev.VipUp(run):
-                self._soon(node.name, "mirror", ev.VipIsUp(run), quick)
-            case ev.VipDown(run):
-                self._soon(node.name, "mirror", ev.VipIsDown(run), quick)
-            case ev.VipProbe(run):
-                self._soon(node.name, "mirror", ev.VipProbed(run), quick)
-            case ev.GuardArm(deadline_ns):
-                node.guard_ns = deadline_ns
-                self.at(deadline_ns, lambda: self._guard(node, deadline_ns))
-            case ev.GuardDisarm():
-                node.guard_ns = 0
-            case _:
-                pass
-
-    def _guard(self, node: SimNode, deadline_ns: int) -> None:
-        if node.guard_ns == deadline_ns and node.up:
-            node.guard_ns = 0
-            self._application(node, runs=False)
-            self._soon(node.name, "mirror", ev.GuardActed(deadline_ns))
-
-    def _application(self, node: SimNode, *, runs: bool) -> None:
-        node.application = runs
-        self.monitors.application(self, node.name, runs=runs)

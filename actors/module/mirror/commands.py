@@ -5,10 +5,10 @@ A command names its request: the same request twice is answered twice and done o
 
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.actors.events import ResourceChanged
-from mirrorfarm.actors.module.mirror import leading, procedure
+from mirrorfarm.actors.module.mirror import handover, procedure
 from mirrorfarm.actors.module.mirror.describe import role_of, status_of
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
-from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, RUNNING, Phase
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, Pending, State, Target
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
@@ -125,12 +125,14 @@ def stop(s: State, now: int, why: str) -> None:
     s.stopping_for = why
     if why == "stop":
         store(s, "", wanted=False)
+    if s.phase is Phase.DEMOTING:
+        return  # That goes on to its end; then this node stops.
     finish = ("scripts WAIT->STOP", "kill", "then ended")
     if s.phase in LEADERS:
         become_leaving(s, now)
-        handover = ("handover",) if leading.may_hand_over(s) and s.module.failover else ()
+        give = ("handover",) if handover.may_hand_over(s) and s.module.failover else ()
         leave = ("watch", "scripts stop", "kill", "vip down", "plane clean", "idle")
-        procedure.begin(s, now, *leave, *handover, "then stopping", *finish)
+        procedure.begin(s, now, *leave, *give, "then stopping", *finish)
         return
     following = s.phase in FOLLOWERS
     clean = s.phase is Phase.FOLLOWING
@@ -209,7 +211,7 @@ def swap(s: State, now: int, who: str) -> str:
         return ""
     if s.phase is not Phase.LEADING:
         return f"this node is {role_of(s)} {status_of(s)}: a swap needs PRIM and SECOND Ready"
-    if not leading.may_hand_over(s):
+    if not handover.may_hand_over(s):
         return f"{s.settings.peer} is not SECOND Ready"
     s.stopping_for = "swap"
     fact(s, now, "Begin of Swap")
@@ -251,55 +253,6 @@ def led(s: State, now: int) -> None:
     fact(s, now, f"Local state {role_of(s)} {status_of(s)}")
 
 
-def demote(s: State, now: int, why: str) -> None:
-    """Superseded or broken: end everything at once, then wait (row 18)."""
-    if s.phase is Phase.DEMOTING or s.phase not in LEADERS:
-        return
-    fact(s, now, f"this node gives up the primary role: {why}", "C")
-    s.leading = Leading(full_wanted=s.leading.full_wanted)
-    s.plane.held = False
-    become(s, Phase.DEMOTING, now, why)
-    procedure.begin(
-        s, now, "watch", "kill", "vip down", "plane abort", "scripts stop", "kill", "then demoted"
-    )  # fmt: skip
-
-
-@procedure.continuation
-def demoted(s: State, now: int) -> None:
-    """Nothing of the primary role is left."""
-    s.scripts_as = ""
-    s.plane_off = ""
-    s.arbiter.known = False
-    become(s, Phase.WAITING, now, "")
-
-
-def storage_failed(s: State, now: int, text: str) -> None:
-    """Trust this copy no more (R11): give the role away, or leave the in-sync set."""
-    if s.failed:
-        return
-    s.failed = text
-    fact(s, now, f"storage failed: {text}", "C")
-    if s.phase in FOLLOWERS:
-        send_peer(s, Leave(s.record.term))
-        s.target = Target()
-        become(s, Phase.WAITING, now, "")
-    elif s.phase in RUNNING:
-        handover = ("handover",) if leading.may_hand_over(s) else ()
-        s.stopping_for = "fail"
-        become_leaving(s, now)
-        procedure.begin(
-            s, now, "watch", "kill", "vip down", "plane abort", *handover, "then demoted_failed"
-        )
-
-
-@procedure.continuation
-def demoted_failed(s: State, now: int) -> None:
-    """The failed primary waits for its administrator."""
-    s.stopping_for, s.scripts_as, s.plane_off = "", "", ""
-    s.leading = Leading()
-    become(s, Phase.WAITING, now, "")
-
-
 # --- checkers ------------------------------------------------------------------------------
 
 
@@ -320,7 +273,7 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
     fact(s, now, f"Action {event.action} called by errd")
     if event.action == "stop":
         stop(s, now, "stop")
-    elif event.action == "stopstart" and (s.phase is Phase.FOLLOWING or leading.may_hand_over(s)):
+    elif event.action == "stopstart" and (s.phase is Phase.FOLLOWING or handover.may_hand_over(s)):
         stop(s, now, "stopstart")
     else:
         restart(s, now)

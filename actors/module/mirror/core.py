@@ -11,6 +11,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
 from mirrorfarm.actors.module.mirror import (
     commands,
+    demotion,
     following,
     leading,
     planes,
@@ -89,8 +90,10 @@ class Mirror:
             case ev.Stored(counter):
                 self._on_stored(counter, now)
             case ev.StoreFailed(counter, error, text):
-                s.stores.pop(counter, None)
-                commands.storage_failed(s, now, f"the durable record: {text} ({error})")
+                then = s.stores.pop(counter, "")
+                demotion.storage_failed(s, now, f"the durable record: {text} ({error})")
+                if then == "step":
+                    procedure.complete(s, now, "idle", counter)  # The old record stays; so be it.
             case Tick():
                 if now >= s.wake_ns:
                     s.wake_ns = 0
@@ -127,7 +130,7 @@ class Mirror:
                 commands.on_resource(s, event, now)
             case ev.GuardActed():
                 s.guard_ns = 0
-                commands.demote(s, now, "its guard acted: the lease was over")
+                demotion.demote(s, now, "its guard acted: the lease was over")
             case ev.Stalled(late_ns):
                 s.out.append(Log("I", f"this node did not run for {late_ns // 1_000_000} ms"))
             case _:
@@ -205,7 +208,7 @@ class Mirror:
         if s.phase in LEADERS:
             if about.term > s.record.term and about.role in {"PRIM", "ALONE"}:
                 s.arbiter.known = False
-                commands.demote(s, now, f"{s.settings.peer} is primary in term {about.term}")
+                demotion.demote(s, now, f"{s.settings.peer} is primary in term {about.term}")
             elif restarted and s.leading.session is not Session.NONE:
                 leading.lose(s, now, "it was restarted")
 

@@ -44,7 +44,7 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         return
     target = s.target
     if (offer.term, offer.sid) == (target.term, target.sid):
-        if target.step in {"copying", "done"}:
+        if target.step == "done" or (target.step == "copying" and s.has_plane):
             send_peer(s, SyncAccepted(offer.term, offer.sid))
         return
     if (offer.term, offer.sid) <= (s.record.term, s.record.sid):
@@ -95,7 +95,8 @@ def poll(s: State, now: int) -> None:
     ready = not s.has_plane or (s.plane.settled and s.plane.wish.role == "follow")
     if target.step == "preparing" and ready:
         target.step = "copying"
-        send_peer(s, SyncAccepted(target.term, target.sid))
+        if s.has_plane:
+            send_peer(s, SyncAccepted(target.term, target.sid))
         if target.plan == "none" or not s.has_plane:
             _end_copy(s)
     if s.phase is Phase.SYNCING:
@@ -135,7 +136,11 @@ def _end_copy(s: State) -> None:
 
 def _join(s: State, now: int) -> None:
     """The register counts this node in: its data are those of the source's generation."""
-    target = s.target
+    target, register = s.target, s.arbiter.register
+    if register and register.gen and register.gen != target.gen_cur:
+        # The source went on alone after its offer: its generation is a younger one by now.
+        target.gen_hist = (target.gen_base, *target.gen_hist)
+        target.gen_base, target.gen_cur = target.gen_cur, register.gen
     become(s, Phase.FOLLOWING, now, "")
     s.leading.full_wanted = False
     fact(s, now, "this node is up to date and in the in-sync set")
@@ -158,6 +163,8 @@ def on_copy_stored(s: State) -> None:
     """The record says that this node has everything: tell the primary."""
     if s.target.step == "ending":
         s.target.step = "done"
+        if not s.has_plane:  # Nothing is copied: to accept is to be up to date.
+            send_peer(s, SyncAccepted(s.target.term, s.target.sid))
 
 
 def _poll_syncing(s: State, now: int) -> None:

@@ -22,11 +22,10 @@ from mirrorfarm.actors.module.mirror.orders import (
     store,
     tell,
 )
-from mirrorfarm.actors.module.mirror.phases import RUNNING, Phase, Session
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport.messages import (
-    Register,
     RegisterNews,
     SessionBroken,
     SessionUp,
@@ -131,7 +130,7 @@ def lose(s: State, now: int, why: str) -> None:
 
 
 def _leave_peer_behind(s: State, now: int) -> None:
-    if not s.leading.lost or s.arbiter.swapping:
+    if not s.leading.lost or s.arbiter.swapping or now < s.arbiter.retry_ns:
         return
     register = s.arbiter.register
     if not s.peer_in_isr or register is None:
@@ -282,7 +281,7 @@ def _grow(s: State, now: int) -> None:
         return
     if s.peer_in_isr:
         _joined(s, now)
-    elif s.lease.valid(now) and not s.arbiter.swapping:
+    elif s.lease.valid(now) and not s.arbiter.swapping and now >= s.arbiter.retry_ns:
         both = tuple(sorted((s.settings.node, s.settings.peer)))
         s.leading.session = Session.GROWING
         ask_swap(s, "grow", msgspec.structs.replace(register, isr=both, gen=s.record.gen_cur))
@@ -299,6 +298,7 @@ def grown(s: State, now: int) -> None:
 def _joined(s: State, now: int) -> None:
     s.leading.session, s.leading.progress = Session.JOINED, None
     s.leading.full_wanted = s.leading.exact = False
+    s.leading.traced = True
     s.lone = False
     register = s.arbiter.register
     assert register is not None
@@ -348,52 +348,9 @@ def on_synced(s: State, message: Synced) -> None:
 
 def on_broken(s: State, message: SessionBroken, now: int) -> None:
     """The stream broke or its acknowledgements are too late."""
-    if (message.term, message.sid) == (s.record.term, s.leading.sid) and not s.plane_off:
+    if (message.term, message.sid) != (s.record.term, s.leading.sid):
+        return
+    if s.plane_off:
+        s.leading.behind = True  # It broke before everything was acknowledged.
+    else:
         lose(s, now, message.reason)
-
-
-# --- giving the role away ------------------------------------------------------------------
-
-
-def may_hand_over(s: State) -> bool:
-    """Return whether the peer has everything and is there to take the role."""
-    if not s.peer_in_isr or s.peer.silent or s.peer.left or s.peer.about.failed:
-        return False
-    return s.leading.session is Session.JOINED and s.peer.about.role == "SECOND"
-
-
-def hand_over(s: State, now: int) -> None:
-    """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
-    register = s.arbiter.register
-    if register is None or register.holder != s.settings.node or not may_hand_over(s):
-        fact(s, now, f"the role is not handed over: {s.leading.lost or 'the peer is not there'}")
-        return
-    if s.arbiter.swapping:
-        return
-    both = tuple(sorted((s.settings.node, s.settings.peer)))
-    isr = both if s.stopping_for == "swap" else (s.settings.peer,)
-    wanted = Register(
-        register.term + 1, register.ver + 1, s.settings.peer, isr, register.gen, register.instance
-    )
-    ask_swap(s, "handover", wanted)
-
-
-def send_news(s: State, register: Register) -> None:
-    """Tell the peer at once that the register changed."""
-    send_peer(s, RegisterNews(register))
-
-
-def handed_over(s: State) -> bool:
-    """Return whether the question of the hand-over is settled."""
-    return not s.arbiter.swapping
-
-
-def holds_role(s: State) -> bool:
-    """Return whether the last known register still names this node in its own term."""
-    register = s.arbiter.register
-    return (
-        register is not None
-        and register.holder == s.settings.node
-        and register.term == s.record.term
-        and s.phase in (*RUNNING, Phase.LEAVING)
-    )

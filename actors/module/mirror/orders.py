@@ -5,7 +5,7 @@ import xxhash
 
 from mirrorfarm.actors.effects import Log, Send, Store, Tell
 from mirrorfarm.actors.events import AskCas, AskRead, AskRenew, Event
-from mirrorfarm.actors.module.mirror.phases import MOVES, Phase
+from mirrorfarm.actors.module.mirror.phases import LEADERS, MOVES, Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import GENERATION_HISTORY_MAX
 from mirrorfarm.transport.address import Address
@@ -106,7 +106,7 @@ def ask_swap(s: State, purpose: str, register: Register, *, forced: bool = False
     assert not a.swapping, f"{purpose} while {a.purpose} is under way"
     a.request += 1
     a.reading = 0
-    a.swapping, a.purpose, a.wanted = a.request, purpose, register
+    a.swapping, a.purpose, a.wanted, a.forced = a.request, purpose, register, False
     expected = a.register.ver if a.register else 0
     tell(s, "arbiter", AskCas(a.request, expected, register, forced))
 
@@ -126,7 +126,8 @@ def learn(s: State, register: Register | None) -> bool:
     a, record = s.arbiter, s.record
     a.known = True
     if register is None:
-        a.register = None
+        if s.phase not in LEADERS:
+            a.register = None  # A primary never forgets who may be promoted.
         if record.wit_instance and record.ver_seen:
             a.distrust = (
                 "the arbiter knows no register although one existed: it was reset or restored"

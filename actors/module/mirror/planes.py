@@ -3,7 +3,7 @@
 import msgspec
 
 from mirrorfarm.actors.effects import Log
-from mirrorfarm.actors.module.mirror import commands, following, leading
+from mirrorfarm.actors.module.mirror import demotion, following, leading
 from mirrorfarm.actors.module.mirror.orders import send_plane
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -31,7 +31,7 @@ def wanted(s: State) -> msg.PlaneWish:
             plan=s.leading.plan if open_ else "none",
             peer=s.settings.peer,
             map_base=base,
-            map_new=bool(base) and s.record.was != "alone",
+            map_new=bool(base) and s.record.was != "alone" and s.leading.traced,
         )
     follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
     if follows and s.target.step not in {"", "beginning"}:
@@ -41,8 +41,9 @@ def wanted(s: State) -> msg.PlaneWish:
     if follows and s.target.step == "beginning":
         return s.plane.wish
     abort = s.plane_off == "abort" or s.phase in {Phase.RESETTING, Phase.DEMOTING}
-    if s.plane.wish.role == "off":
-        return s.plane.wish  # Off is off: how it got there does not change any more.
+    off = s.plane.wish
+    if off.role == "off" and not (abort and off.clean and not s.plane.answered):
+        return off  # Off is off: how it got there does not change any more.
     return msg.PlaneWish(number, "off", clean=not abort)
 
 
@@ -57,8 +58,7 @@ def poll(s: State, now: int) -> None:
         plane.sent_ns = 0
         if wish.role != "lead":
             plane.held = False
-    answered = plane.answer is not None and plane.answer.number == plane.wish.number
-    if not answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
+    if not plane.answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
         plane.sent_ns = now
         send_plane(s, plane.wish)
 
@@ -79,7 +79,7 @@ def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
             if s.phase in LEADERS and term == s.record.term:
                 s.plane.held = True
         case msg.StorageFailed(_, where, error, text):
-            commands.storage_failed(s, now, f"{where}: {text} ({error})")
+            demotion.storage_failed(s, now, f"{where}: {text} ({error})")
         case msg.SyncProgress():
             s.leading.progress = message
         case _:
@@ -91,7 +91,7 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
     if answer.number == 0:
         plane.sent_ns = 0  # A new replicator: it must be told again.
         if plane.answer is not None and plane.answer.role == "lead" and s.phase in LEADERS:
-            commands.demote(s, now, "the replicator died, and the mounted directories with it")
+            demotion.demote(s, now, "the replicator died, and the mounted directories with it")
         elif plane.answer is not None and plane.answer.role == "follow" and s.phase in FOLLOWERS:
             following.lost_plane(s, now)
         plane.answer = None
@@ -99,5 +99,5 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
     if answer.number != plane.wish.number:
         return
     plane.answer = answer
-    if answer.failure and plane.wish.role != "off":
-        commands.storage_failed(s, now, answer.failure)
+    if answer.failure:
+        demotion.storage_failed(s, now, answer.failure)

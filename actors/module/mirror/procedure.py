@@ -13,7 +13,7 @@ from mirrorfarm.actors.events import (
     VipUp,
     WatchClasses,
 )
-from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror import handover, leading
 from mirrorfarm.actors.module.mirror.describe import role_of
 from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
 from mirrorfarm.actors.module.mirror.state import State
@@ -74,9 +74,12 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
         case "plane":
             s.plane_off = rest
         case "idle":
-            s.token = store(s, "step", was="idle")
+            if s.failed or not handover.leaves_clean(s):
+                s.step = ""
+            else:
+                s.token = store(s, "step", was="idle")
         case "handover":
-            leading.hand_over(s, now)
+            handover.hand_over(s, now)
         case "gate":
             pass
         case _:
@@ -87,9 +90,10 @@ def _polled_done(s: State, now: int) -> bool:
     if s.step == "gate":
         return leading.gate_usable(s, now)
     if s.step.startswith("plane "):
-        return not s.has_plane or (s.plane.wish.role == "off" and s.plane.settled)
+        # A plane that failed to end in good order has ended nevertheless.
+        return not s.has_plane or (s.plane.wish.role == "off" and s.plane.answered)
     if s.step == "handover":
-        return leading.handed_over(s)
+        return handover.handed_over(s)
     return False
 
 

@@ -1,9 +1,9 @@
 """The arbiter's answers, and what follows from each."""
 
 from mirrorfarm.actors.events import RegisterKnown
-from mirrorfarm.actors.module.mirror import commands, leading, waiting
+from mirrorfarm.actors.module.mirror import demotion, handover, leading, waiting
 from mirrorfarm.actors.module.mirror.orders import ask_read, become, fact, learn
-from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.transport.messages import Register
@@ -39,6 +39,7 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
     if event.outcome in {"ok", "conflict", "held"} and not _learnt(s, event.register, now):
+        a.retry_ns = now + 50 * BACK_OFF_NS
         _ask_again(s, now)
         return
     if event.outcome == "ok":
@@ -68,6 +69,8 @@ def _learnt(s: State, register: Register | None, now: int) -> bool:
 
 def _ask_again(s: State, now: int) -> None:
     """Not granted, yet: back to where the question came from."""
+    if s.leading.session is Session.GROWING:
+        s.leading.session = Session.SYNCED
     if s.phase is Phase.ASKING:
         follows = s.target.step == "done"
         become(s, Phase.FOLLOWING if follows else Phase.WAITING, now, "")
@@ -78,14 +81,17 @@ def _done(s: State, purpose: str, event: RegisterKnown, now: int) -> None:
     assert register is not None
     if purpose in {"promote", "create"} and s.phase is Phase.ASKING:
         s.lease.granted(event.sent_ns)
-        waiting.granted(s, register, now, exact=_exact(s))
+        exact = _exact(s)
+        if s.arbiter.forced:
+            waiting.note_force(s, register, now)
+        waiting.granted(s, register, now, exact=exact)
     elif purpose == "shrink" and s.phase in LEADERS:
         leading.left_behind(s, now)
     elif purpose == "grow" and s.phase in LEADERS:
         leading.grown(s, now)
     elif purpose == "handover":
         fact(s, now, f"the register names {register.holder} primary in term {register.term}")
-        leading.send_news(s, register)
+        handover.send_news(s, register)
 
 
 def _exact(s: State) -> bool:
@@ -101,7 +107,7 @@ def _follow_register(s: State, now: int) -> None:
     mine = register.holder == s.settings.node
     if s.phase in LEADERS and s.phase is not Phase.LEAVING:
         if not mine and register.term > s.record.term:
-            commands.demote(s, now, f"the register names {register.holder}")
+            demotion.demote(s, now, f"the register names {register.holder}")
     elif mine and register.term > s.record.term and s.record.cons:
         if s.phase is Phase.FOLLOWING and s.self_in_isr:
             waiting.granted(s, register, now, exact=True)

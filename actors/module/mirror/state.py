@@ -59,6 +59,7 @@ class Arbitration:
     swapping: int = 0  # Request of the compare-and-swap under way; 0: none.
     purpose: str = ""  # promote create shrink grow handover
     wanted: Register | None = None
+    forced: bool = False  # It was an administrator who decided that.
     renewed_ns: int = 0
     retry_ns: int = 0  # Do not ask for promotion before.
 
@@ -73,10 +74,14 @@ class Plane:
     held: bool = False  # A modification waits at the frozen gate.
 
     @property
+    def answered(self) -> bool:
+        """Whether the plane has answered the present wish, be it with a failure."""
+        return self.answer is not None and self.answer.number == self.wish.number
+
+    @property
     def settled(self) -> bool:
         """Whether the plane has become what it shall be."""
-        answer = self.answer
-        return answer is not None and answer.number == self.wish.number and not answer.failure
+        return self.answer is not None and self.answered and not self.answer.failure
 
 
 @dataclass(slots=True)
@@ -90,6 +95,8 @@ class Leading:
     offered_ns: int = 0
     lost: str = ""  # Why the peer must be left behind; "": it need not.
     exact: bool = False  # See comparison.plan_for.
+    traced: bool = False  # The peer or a change map has every write of this generation.
+    behind: bool = False  # The session broke while the data plane was ended.
     full_wanted: bool = False
     lease_closed: bool = False
     progress: SyncProgress | None = None

@@ -22,7 +22,7 @@ from mirrorfarm.actors.module.mirror.orders import (
     tell,
 )
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
-from mirrorfarm.actors.module.mirror.state import Leading, State
+from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import FORCED_AUDIT_MAX, SECOND_NS
 from mirrorfarm.transport.messages import Register
 
@@ -135,7 +135,7 @@ def _first_or_forced(s: State, now: int) -> None:
 def _force(s: State, now: int) -> None:
     """An administrator decided that this node's data are the current ones (R14)."""
     a, register = s.arbiter, s.arbiter.register
-    if a.swapping:
+    if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
     node = s.settings.node
     if register is None:
@@ -145,13 +145,8 @@ def _force(s: State, now: int) -> None:
     else:
         purpose, term = "promote", max(register.term, s.record.term) + 1
         wanted = Register(term, register.ver + 1, node, (node,), register.gen, register.instance)
-    audit = f"{s.force} by an administrator on {node}, term {term}"
-    forced = (audit, *s.record.forced)[:FORCED_AUDIT_MAX]
-    changes = branch(s) if s.record.gen_cur else {"gen_cur": wanted.gen}
-    store(s, "", cons=True, was="prim", forced=forced, **changes)
-    s.leading.full_wanted = s.force == "primforce"
-    fact(s, now, audit, "C")
     ask_swap(s, purpose, wanted, forced=register is not None)
+    a.forced = True
     become(s, Phase.ASKING, now, "")
 
 
@@ -259,11 +254,26 @@ def _ask_when_free(s: State, now: int) -> None:
     become(s, Phase.ASKING, now, "")
 
 
+def note_force(s: State, register: Register, now: int) -> None:
+    """The register follows an administrator's decision: audit it, on a generation of its own."""
+    audit = f"{s.force} by an administrator on {s.settings.node}, term {register.term}"
+    forced = (audit, *s.record.forced)[:FORCED_AUDIT_MAX]
+    changes = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
+    store(s, "", cons=True, was="prim", forced=forced, **changes)
+    s.leading.full_wanted = s.force == "primforce"
+    fact(s, now, audit, "C")
+
+
 def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     """The arbiter named this node in a new term: durable first, then everything else."""
     s.leading = Leading(
-        exact=exact, full_wanted=s.leading.full_wanted, since_ns=now, session=Session.NONE
+        exact=exact,
+        traced=exact,
+        full_wanted=s.leading.full_wanted,
+        since_ns=now,
+        session=Session.NONE,
     )
+    s.target = Target()  # What was followed before is over.
     # Lone writes were made since the peer left exactly if the generation was branched since.
     alone = register.isr == (s.settings.node,) and register.gen == s.record.gen_base != ""
     s.lone = alone

@@ -1,0 +1,67 @@
+"""The primary role ends at once: superseded, fenced, or with a copy that cannot be trusted.
+
+Nothing here waits for somebody else's consent; the application is killed, not asked (R9, R11).
+"""
+
+from mirrorfarm.actors.module.mirror import commands, handover, procedure
+from mirrorfarm.actors.module.mirror.orders import become, fact, send_peer
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, RUNNING, Phase
+from mirrorfarm.actors.module.mirror.state import Leading, State, Target
+from mirrorfarm.transport.messages import Leave
+
+
+def demote(s: State, now: int, why: str) -> None:
+    """Superseded or broken: end everything at once, then wait (row 18)."""
+    if s.phase is Phase.DEMOTING or s.phase not in LEADERS:
+        return
+    fact(s, now, f"this node gives up the primary role: {why}", "C")
+    s.leading = Leading(full_wanted=s.leading.full_wanted)
+    s.plane.held = False
+    become(s, Phase.DEMOTING, now, why)
+    procedure.begin(
+        s, now, "watch", "kill", "vip down", "plane abort", "scripts stop", "kill", "then demoted"
+    )  # fmt: skip
+
+
+@procedure.continuation
+def demoted(s: State, now: int) -> None:
+    """Nothing of the primary role is left."""
+    s.scripts_as = ""
+    _go_on(s, now)
+
+
+def _go_on(s: State, now: int) -> None:
+    """Wait; or, if that was ordered before or meanwhile, stop."""
+    why, s.stopping_for = s.stopping_for, ""
+    s.plane_off = ""
+    s.arbiter.known = False
+    become(s, Phase.WAITING, now, "")
+    if why in {"stop", "stopstart", "shutdown"}:
+        commands.stop(s, now, why)
+
+
+def storage_failed(s: State, now: int, text: str) -> None:
+    """Trust this copy no more (R11): give the role away, or leave the in-sync set."""
+    if s.failed:
+        return
+    s.failed = text
+    fact(s, now, f"storage failed: {text}", "C")
+    if s.phase in FOLLOWERS:
+        send_peer(s, Leave(s.record.term))
+        s.target = Target()
+        become(s, Phase.WAITING, now, "")
+    elif s.phase in RUNNING:
+        give = ("handover",) if handover.may_hand_over(s) else ()
+        s.stopping_for = "fail"
+        commands.become_leaving(s, now)
+        procedure.begin(
+            s, now, "watch", "kill", "vip down", "plane abort", *give, "then demoted_failed"
+        )
+
+
+@procedure.continuation
+def demoted_failed(s: State, now: int) -> None:
+    """The failed primary waits for its administrator."""
+    s.scripts_as = ""
+    s.leading = Leading()
+    _go_on(s, now)

@@ -1,0 +1,55 @@
+"""Giving the primary role away in good order, and what a clean end may claim."""
+
+from mirrorfarm.actors.module.mirror.orders import ask_swap, fact, send_peer
+from mirrorfarm.actors.module.mirror.phases import LEADERS, Session
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.transport.messages import Register, RegisterNews
+
+
+def may_hand_over(s: State) -> bool:
+    """Return whether the peer has everything and is there to take the role."""
+    if not s.peer_in_isr or s.peer.silent or s.peer.left or s.peer.about.failed:
+        return False
+    return s.leading.session is Session.JOINED and s.peer.about.role == "SECOND"
+
+
+def hand_over(s: State, now: int) -> None:
+    """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
+    register = s.arbiter.register
+    if register is None or register.holder != s.settings.node or not may_hand_over(s):
+        fact(s, now, f"the role is not handed over: {s.leading.lost or 'the peer is not there'}")
+        return
+    if s.arbiter.swapping:
+        return
+    both = tuple(sorted((s.settings.node, s.settings.peer)))
+    isr = both if s.stopping_for == "swap" else (s.settings.peer,)
+    wanted = Register(
+        register.term + 1, register.ver + 1, s.settings.peer, isr, register.gen, register.instance
+    )
+    ask_swap(s, "handover", wanted)
+
+
+def send_news(s: State, register: Register) -> None:
+    """Tell the peer at once that the register changed."""
+    send_peer(s, RegisterNews(register))
+
+
+def handed_over(s: State) -> bool:
+    """Return whether the question of the hand-over is settled."""
+    return not s.arbiter.swapping
+
+
+def leaves_clean(s: State) -> bool:
+    """Return whether the record may say `idle`: the peer, or a change map, has all that is here.
+
+    Otherwise something was written here that was never acknowledged and that nobody else knows
+    of; the record keeps saying that this node led, so that its data are compared as a whole.
+    """
+    answer = s.plane.answer
+    if s.phase not in LEADERS or not s.has_plane:
+        return True
+    if answer is not None and answer.behind and (s.peer_in_isr or s.record.was != "alone"):
+        return False
+    if s.peer_in_isr:
+        return s.leading.session is Session.JOINED and not s.leading.behind
+    return s.leading.traced or s.record.was == "alone"
