@@ -36,6 +36,7 @@ from mirrorfarm.transport.messages import (
 ACTOR: Final = "cli"
 REPEAT_SECONDS: Final = 0.5  # A question may be lost; its request number makes it harmless.
 STATE_SECONDS: Final = 3.0
+KNOWN_SECONDS: Final = 1.0  # For the agent to list its modules before one of them is ordered about.
 ANSWERS_MAX: Final = 1_000
 QUESTION = Command | StateQuery | LogQuery | AgentCommand
 ANSWER = CommandResult | StateAnswer | LogAnswer | AgentResult
@@ -170,6 +171,13 @@ class Client:
         Raises Refused with the reason, MirrorfarmError when it failed, TimedOut without a final
         answer within `seconds`; repeating it with the same `request` is harmless.
         """
+        known = self.modules([node], min(seconds, KNOWN_SECONDS)).get(node)
+        if known is not None and module not in known:
+            raise Refused(
+                f"{module} is not configured on {node} (configured there: "
+                f"{', '.join(known) or 'nothing'}): `mirrorfarm -H {node} module list` shows what "
+                f"is installed, `mirrorfarm -H {node} module config {module}` makes it ready"
+            )
         to = Address(node, module, "mirror")
         message = Command(request or new_request(), verb, self.who, arguments)
         answer = self.ask_all({to: (to, message)}, seconds).get(to)
