@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim.world import WITNESS, World
 from mirrorfarm.transport.messages import Register
@@ -324,3 +326,140 @@ def test_a_second_whose_witness_went_back_waits_with_the_reason_and_can_be_force
     world.command("n1", "primforce")
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     assert len(write(world)) == 5
+
+
+def test_a_write_that_the_second_never_confirmed_is_not_hidden_in_a_clean_map() -> None:
+    world = pair()
+    world.witness_up = False
+    world.set_link("n1", "n2", up=False)
+    lone = world.write()  # On the disk of n1, but the application is never told.
+    world.run(2_000)
+    world.kill("n2")
+    assert world.role("n1") == "WAIT NotReady"
+    world.restart_witness()
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    assert lone in world.nodes["n1"].plane.data
+    world.set_link("n1", "n2", up=True)
+    world.nodes["n2"].boot -= 1  # Its kernel did not crash: a change map would be enough.
+    world.start("n2", again=True)
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    assert lone in world.nodes["n2"].plane.data
+
+
+def test_a_stop_that_is_overtaken_by_the_guard_still_ends_in_stop() -> None:
+    world = pair()
+    world.command("n1", "stop")
+    world.run(1)
+    assert world.nodes["n1"].cores["mirror"].state.phase is Phase.LEAVING
+    world.soon("n1", "mirror", ev.GuardActed(world.now))
+    assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
+    assert ("n1", "done") in [result[1:3] for result in world.results[1:]]
+
+
+def test_a_stop_during_a_demotion_removes_the_addresses_first() -> None:
+    world = pair()
+    world.soon("n1", "mirror", ev.GuardActed(world.now))
+    world.run(1)
+    assert world.nodes["n1"].cores["mirror"].state.phase is Phase.DEMOTING
+    world.command("n1", "stop")
+    assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
+    lines = [line for line in world.story if " n1 < " in line]
+    down = [i for i, line in enumerate(lines) if "VipIsDown" in line]
+    assert len(down) == 2  # One at the start of the process, one in the demotion.
+
+
+def test_a_force_that_has_to_wait_for_a_lease_is_written_down_once() -> None:
+    world = pair()
+    world.kill("n1")
+    world.kill("n2")
+    world.start("n2")
+    world.run(30)  # The lease of n1 still runs.
+    world.monitors.register = None  # An operator's override is outside of S5.
+    world.monitors.acked.clear()
+    world.command("n2", "primforce")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert any("outcome='held'" in line for line in world.story)
+    record = world.nodes["n2"].record
+    assert record is not None
+    assert len(record.forced) == 1
+    assert len(record.gen_hist) <= 2
+
+
+def test_an_unanswered_growth_keeps_the_guard_armed() -> None:
+    """The peer is in the set, only its primary does not know yet: X1 rests on the guard."""
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.start("n2", again=True)
+    leading = world.nodes["n1"].cores["mirror"].state.leading
+    while leading.session not in {Session.COPYING, Session.SYNCED, Session.GROWING}:
+        world.run(1)
+    world.cut_one_way(WITNESS, "n1")
+    world.run(10)
+    world.set_link("n1", "n2", up=False)
+    world.run(350)
+    world.freeze("n1", 3_000, module_only=True)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert not world.nodes["n1"].application
+
+
+def test_a_prim_whose_witness_lost_its_register_does_not_go_on_alone() -> None:
+    world = pair()
+    world.registers.clear()
+    world.restart_witness()
+    world.run(500)
+    assert len(write(world)) == 5  # The second's promise is enough.
+    world.kill("n2")
+    number = world.write()
+    world.run(3_000)
+    assert number not in world.monitors.acked
+
+
+def test_a_second_shares_the_generation_that_began_while_it_was_copied() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.start("n2", again=True)
+    leading = world.nodes["n1"].cores["mirror"].state.leading
+    while leading.session is not Session.OFFERED:
+        world.run(1)
+    world.write()  # The first one alone: a new generation, younger than the offer's.
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    world.run(50)
+    one, other = world.nodes["n1"].record, world.nodes["n2"].record
+    assert one is not None
+    assert other is not None
+    assert one.gen_cur == other.gen_cur
+
+
+def test_a_stop_ends_also_when_its_record_cannot_be_written() -> None:
+    world = pair()
+    world.command("n2", "stop")
+    world.run(1)
+    world.nodes["n2"].store_fails = True
+    assert world.run_until(lambda: world.role("n2") == "STOP NotReady", 5_000)
+    assert any("the durable record: no space" in line for line in world.story)
+
+
+def test_the_death_of_the_replicator_ends_the_term_and_the_second_is_compared_whole() -> None:
+    world = pair()
+    done = write(world)
+    world.kill_plane("n1")
+    world.run(50)
+    assert any("the replicator died" in line for line in world.story)
+    assert world.run_until(
+        lambda: {world.role("n1"), world.role("n2")} == {"PRIM Ready", "SECOND Ready"}, 5_000
+    )
+    assert world.monitors.register is not None
+    assert world.monitors.register.term == 2
+    assert set(done) <= world.nodes["n1"].plane.data & world.nodes["n2"].plane.data
+    assert [line for line in world.story if "begins:" in line][-1].endswith("full")
+
+
+def test_a_failing_disk_of_the_prim_moves_the_service_and_that_node_waits() -> None:
+    world = pair()
+    world.nodes["n1"].plane.fail()
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    world.run(2_000)
+    assert world.role("n1") == "WAIT NotReady"
+    assert "cannot be trusted" in world.nodes["n1"].cores["mirror"].state.reason

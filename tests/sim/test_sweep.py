@@ -26,6 +26,12 @@ def test_the_default_profile_holds_too() -> None:
         play(seed, timing=PROFILES["default"])
 
 
+@pytest.mark.parametrize("options", [{"failover": False}, {"directories": False}])
+def test_modules_without_failover_or_without_directories_hold_too(options: dict[str, bool]) -> None:
+    for seed in range(1_000, 1_020):
+        play(seed, **options)  # type: ignore[arg-type]
+
+
 def test_the_same_seed_tells_the_same_story() -> None:
     assert play(7).story == play(7).story
 

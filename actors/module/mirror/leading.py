@@ -53,13 +53,17 @@ def poll(s: State, now: int) -> None:
 # --- the gate ------------------------------------------------------------------------------
 
 
+def peer_may_lead(s: State) -> bool:
+    """Return whether the peer is in the in-sync set, or could be by an unanswered question."""
+    return s.peer_in_isr or (s.arbiter.swapping != 0 and s.arbiter.purpose == "grow")
+
+
 def gate_of(s: State) -> str:
     """Return who must have a modification before the application is told."""
     session = s.leading.session
-    growing = s.arbiter.swapping != 0 and s.arbiter.purpose == "grow"
     if s.leading.lease_closed:
         return "frozen"
-    if s.peer_in_isr or growing or session in {Session.SYNCED, Session.GROWING, Session.JOINED}:
+    if peer_may_lead(s) or session in {Session.SYNCED, Session.GROWING, Session.JOINED}:
         joined = session in {Session.SYNCED, Session.GROWING, Session.JOINED}
         return "both" if joined else "frozen"
     return "self" if s.lone else "frozen"
@@ -67,7 +71,7 @@ def gate_of(s: State) -> str:
 
 def gate_usable(s: State, now: int) -> bool:
     """Return whether the application may be started behind the gate as it is."""
-    if s.peer_in_isr:
+    if peer_may_lead(s):
         if not s.lease.valid(now) or s.leading.session is not Session.JOINED:
             return False
         return not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
@@ -88,7 +92,7 @@ def keep_lease(s: State, now: int) -> None:
     """Renew while the peer could be promoted; close the gate when the right to act ends."""
     leading = s.leading
     about_to_grow = leading.session in {Session.SYNCED, Session.GROWING}
-    if not s.peer_in_isr and not about_to_grow:
+    if not peer_may_lead(s) and not about_to_grow:
         leading.lease_closed = False
         if s.guard_ns:
             s.guard_ns = 0
@@ -99,7 +103,7 @@ def keep_lease(s: State, now: int) -> None:
     if valid and s.guard_ns != s.lease.guard_acts_ns():
         s.guard_ns = s.lease.guard_acts_ns()
         tell(s, "guard", GuardArm(s.guard_ns))
-    if not s.peer_in_isr:
+    if not peer_may_lead(s):
         return
     if not valid and not leading.lease_closed and s.guard_ns:
         leading.lease_closed = True
@@ -118,13 +122,12 @@ def keep_lease(s: State, now: int) -> None:
 def lose(s: State, now: int, why: str) -> None:
     """Note that the peer cannot be waited for any longer."""
     leading = s.leading
-    growing = s.arbiter.swapping != 0 and s.arbiter.purpose == "grow"
     if leading.session is not Session.NONE:
         leading.session, leading.progress = Session.NONE, None
         leading.since_ns = now
         if not s.peer_in_isr:
             fact(s, now, f"the resynchronisation of {s.settings.peer} ended early: {why}")
-    if (s.peer_in_isr or growing) and not leading.lost:
+    if peer_may_lead(s) and not leading.lost:
         leading.lost = why
         fact(s, now, f"{s.settings.peer} must be left behind: {why}")
 
