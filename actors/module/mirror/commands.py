@@ -233,7 +233,7 @@ def swapped_out(s: State, now: int) -> None:
         become(s, Phase.TAKING, now, "")
         s.plane_off = ""
         s.leading = Leading(since_ns=now)
-        take(s, now)
+        store(s, "granted", was="prim")  # `idle` was stored on the way out.
         return
     s.leading = Leading()
     become(s, Phase.WAITING, now, "")
