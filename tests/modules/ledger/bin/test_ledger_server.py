@@ -180,6 +180,18 @@ def test_stop_of_a_stopped_server_is_no_failure_even_if_its_number_is_reused(
         bystander.kill()
 
 
+def test_stop_of_a_dead_server_needs_no_python(tmp_path: Path) -> None:
+    script = tmp_path / "stop_prim"  # Without the server beside it: starting that would fail.
+    script.write_bytes((SCRIPTS / "stop_prim").read_bytes())
+    file = tmp_path / "ledger.pid"
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        file.write_text(f"{process.pid}\n")
+        argv, environment = ["/bin/bash", str(script)], {"LEDGER_PID_FILE": str(file)}
+        assert subprocess.run(argv, env=environment, check=False).returncode != 0
+        process.kill()
+    assert subprocess.run(argv, env=environment, check=False).returncode == 0
+
+
 def test_second_server_on_the_same_directory_is_refused(service: Service) -> None:
     again = service.script("start_prim", "WAIT", "ALONE", "start")
     assert again.returncode == 1
