@@ -478,7 +478,8 @@ def test_a_session_that_is_over_is_refused(pair: tuple[Replica, Replica]) -> Non
         target=lambda: (one.directory / "late").write_text("of the old session"), daemon=True
     )
     thread.start()
-    one.wish("lead", term=4, gate="both", sid=2, plan="full", peer="two")
+    # Never answered: `both` is not so before the peer has what was answered without it.
+    one.wish("lead", answered=False, term=4, gate="both", sid=2, plan="full", peer="two")
     broken = one.heard("SessionBroken", term=4, sid=2)
     assert "refused" in broken["reason"]
     assert not (two.directory / "late").exists()
