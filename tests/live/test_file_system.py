@@ -337,3 +337,26 @@ def test_a_live_mount_is_not_taken_over_and_one_in_use_is_not_unmounted(tmp_path
         with (pair.point / "file").open("w"), pytest.raises(OSError, match="busy"):
             pair.files.unmount()
         pair.settle()
+
+
+def test_a_full_disk_is_told_at_the_flush_and_nothing_is_read_that_it_did_not_take(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        with mounted(disk, writeback=True) as pair:
+            path = pair.point / "file"
+            # Not a whole number of pages is left: the last write is taken in part.
+            (pair.point / "other").write_bytes(b"o" * 700_000)
+            with path.open("wb", buffering=0) as file:
+                file.write(b"x" * 500_000)
+                with pytest.raises(OSError, match="No space left"):
+                    os.fsync(file.fileno())
+            kept = Path(f"/proc/self/fd/{pair.files.backing_fd}/file").read_bytes()
+            assert len(kept) < 500_000
+            with path.open("rb") as file:
+                assert file.read().rstrip(b"\0") == kept.rstrip(b"\0")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)

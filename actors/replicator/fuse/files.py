@@ -127,7 +127,12 @@ class Files:
         writing = bool(flags & os.O_ACCMODE)
         node.writers += writing
         handle = Handle(fd, node, writing, bool(flags & (os.O_SYNC | os.O_DSYNC)))
-        return protocol.OPENED.pack(self._volume.add_handle(handle), self._opened, 0)
+        opened = self._opened
+        if node.unwritten:
+            # The kernel keeps pages that it could not write as if it had: without this, whoever
+            # opens the file again reads, and builds upon, what is on neither disk.
+            node.unwritten, opened = False, opened & ~protocol.OPEN_KEEP_CACHE
+        return protocol.OPENED.pack(self._volume.add_handle(handle), opened, 0)
 
     def _flags(self, flags: int) -> int:
         flags &= ~_DROPPED
@@ -164,8 +169,9 @@ class Files:
         handle = volume.handle(number)
         node = handle.node
         with volume.modifying(), volume.order(node):
-            with volume.watching_disk():
-                written = os.pwrite(handle.fd, data, offset)
+            written, fault = self._write_all(handle, data, offset)
+            if not written and fault:
+                raise fault
             if flags & protocol.WRITE_KILL_SUIDGID:
                 self._drop_privileges(node)
             ticket = 0
@@ -177,10 +183,26 @@ class Files:
                 operation = Write(volume.directory, node.number, offset, written, mtime_ns)
                 node.told = True
                 node.ticket = ticket = volume.journal.write(operation, data[:written])
+        if fault and volume.writeback:
+            raise fault  # The kernel takes a short answer to its write-back for a full one.
         reply = protocol.WRITTEN.pack(written, 0)
         if volume.each or (handle.synchronous and not volume.writeback):
             return Deferred(ticket, reply)
         return reply
+
+    def _write_all(
+        self, handle: Handle, data: memoryview, offset: int
+    ) -> tuple[int, OSError | None]:
+        """Write as much as the disk takes; return how much, and why it was not everything."""
+        written = 0
+        try:
+            with self._volume.watching_disk():
+                while written < len(data):
+                    written += os.pwrite(handle.fd, data[written:], offset + written)
+        except OSError as fault:
+            handle.node.unwritten = True
+            return written, fault
+        return written, None
 
     def _drop_privileges(self, node: Node) -> None:
         with self._nodes.use(node.number) as lent:

@@ -37,6 +37,7 @@ class Node:
         "table",
         "ticket",
         "told",
+        "unwritten",
         "users",
         "writers",
     )
@@ -53,6 +54,7 @@ class Node:
         self.writers = 0  # Writing handles.
         self.ticket = 0  # Of the last modification: what a close waits for.
         self.told = False  # The journal heard of it: it must hear when it is forgotten.
+        self.unwritten = False  # The disk refused what the kernel still has in its cache.
         self.default_acl: bool | None = None  # Directories: whether there is one; None: unknown.
 
     def __enter__(self) -> "Node":
