@@ -174,7 +174,7 @@ class Mirror:
             case msg.Leave(term):
                 s.peer.left = True
                 if leads and term <= s.record.term:
-                    leading.lose(s, now, "it stops")
+                    leading.lose(s, now, "it leaves")
             case msg.SwapWanted(_, who) if leads:
                 why = commands.swap(s, now, who)
                 if why:
@@ -227,9 +227,11 @@ class Mirror:
         s = self.state
         then = s.stores.pop(counter, "")
         if then == "granted":
-            commands.take(s, now)
+            if s.phase is Phase.TAKING:
+                commands.take(s, now)
         elif then == "lone":
-            s.lone, s.plane.held = True, False
+            if s.phase in LEADERS and not s.peer_in_isr:
+                s.lone, s.plane.held = True, False
         elif then == "target":
             following.on_target_stored(s)
         elif then == "copied":

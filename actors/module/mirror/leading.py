@@ -280,8 +280,8 @@ def _grow(s: State, now: int) -> None:
     """The target has everything: gate on it first, then ask to add it (R5)."""
     gated = not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
     register = s.arbiter.register
-    if not gated or register is None:
-        return
+    if not gated or register is None or "lone" in s.stores.values():
+        return  # The generation that the target is going to share must be durable here.
     if s.peer_in_isr:
         _joined(s, now)
     elif s.lease.valid(now) and not s.arbiter.swapping and now >= s.arbiter.retry_ns:

@@ -138,12 +138,12 @@ def _force(s: State, now: int) -> None:
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
     node = s.settings.node
+    term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
     if register is None:
-        purpose, term = "create", s.record.term + 1
-        term = 1 if not s.record.wit_instance else term
+        purpose = "create"
         wanted = Register(term, 1, node, (node,), s.record.gen_cur or new_generation(s), "")
     else:
-        purpose, term = "promote", max(register.term, s.record.term) + 1
+        purpose, term = "promote", max(register.term + 1, term)
         wanted = Register(term, register.ver + 1, node, (node,), register.gen, register.instance)
     ask_swap(s, purpose, wanted, forced=register is not None)
     a.forced = True
@@ -246,6 +246,9 @@ def _ask_when_free(s: State, now: int) -> None:
     a, register = s.arbiter, s.arbiter.register
     assert register is not None
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
+        return
+    if register.term < s.record.term:  # An old answer, or an arbiter that went back.
+        explain(s, f"the arbiter knows of term {register.term} only, not of {s.record.term}")
         return
     wanted = msgspec.structs.replace(
         register, term=register.term + 1, ver=register.ver + 1, holder=s.settings.node

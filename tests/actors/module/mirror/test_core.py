@@ -182,12 +182,12 @@ records = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     records,
     st.booleans(),
     st.booleans(),
-    st.lists(st.one_of(events, answers, answers), max_size=80),
+    st.lists(st.one_of(events, answers, answers), max_size=50),
 )
 def test_whatever_comes_it_answers_within_bounds_and_forgets_nothing_durable(
     record: NodeRecord, failover: bool, plane: bool, steps: list[object]

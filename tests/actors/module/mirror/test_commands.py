@@ -1,0 +1,63 @@
+"""Every order ends with one final answer, and the same order twice is done once (L7)."""
+
+import pytest
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.transport import messages as msg
+from tests.actors.module.mirror.building import ADMIN, Hand, core
+
+
+def order(verb: str, request: str = "r9") -> ev.Received:
+    return ev.Received(ADMIN, msg.Command(request, verb, "test"))
+
+
+def outcomes(hand: Hand, request: str = "r9") -> list[str]:
+    return [r.outcome for r in hand.sent(msg.CommandResult) if r.request == request]
+
+
+def test_the_first_primary_is_named_and_the_order_is_done() -> None:
+    hand = Hand(core()).lead()
+    assert hand.mirror.state.phase is Phase.LEADING
+    assert outcomes(hand, "r1")[-1] == "done"
+
+
+def test_the_same_request_is_answered_twice_and_done_once() -> None:
+    hand = Hand(core()).lead().give(order("restart"))
+    runs = len(hand.told(ev.RunSequence))
+    hand.give(order("restart"))
+    assert outcomes(hand)[-2:] == ["done", "done"]
+    assert len(hand.told(ev.RunSequence)) == runs
+
+
+@pytest.mark.parametrize(
+    ("verb", "why"),
+    [
+        ("swap", "not SECOND Ready"),
+        ("second", "stop it first"),
+        ("dance", "unknown verb"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(verb: str, why: str) -> None:
+    hand = Hand(core()).lead().give(order(verb))
+    last = hand.sent(msg.CommandResult)[-1]
+    assert last.outcome == "refused"
+    assert why in last.text
+
+
+def test_stop_and_start_bring_the_same_node_back() -> None:
+    hand = Hand(core()).lead().give(order("stop"))
+    assert hand.mirror.state.phase is Phase.STOPPED
+    assert hand.mirror.state.record.was == "idle"
+    assert not hand.mirror.state.record.wanted
+    hand.give(order("start", "r10"))
+    assert hand.mirror.state.phase is Phase.WAITING  # Until the peer's silence is certain.
+
+
+def test_a_resource_that_is_down_restarts_until_there_is_no_use() -> None:
+    hand = Hand(core(maxloop=2)).lead()
+    for _ in range(2):
+        hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
+        assert hand.mirror.state.phase is Phase.LEADING
+    hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
+    assert hand.mirror.state.phase is Phase.STOPPED

@@ -1,0 +1,42 @@
+"""What ends at once ends completely, and what was ordered meanwhile still happens."""
+
+import pytest
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.transport import messages as msg
+from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core
+
+
+def test_a_superseded_primary_kills_its_application_and_removes_its_addresses() -> None:
+    hand = Hand(core()).lead()
+    assert hand.mirror.state.phase is Phase.LEADING
+    before = len(hand.told(ev.KillApplication)), len(hand.told(ev.VipDown))
+    hand.give(ev.GuardActed(1))
+    assert len(hand.told(ev.KillApplication)) >= before[0] + 2
+    assert len(hand.told(ev.VipDown)) == before[1] + 1
+
+
+def test_a_failed_disk_makes_the_node_wait_until_it_is_started_again() -> None:
+    hand = Hand(core()).lead()
+    hand.give(ev.Received(PLANE, msg.StorageFailed(1, "data", 5, "input/output error")))
+    s = hand.mirror.state
+    assert s.phase is Phase.WAITING
+    assert "input/output error" in s.reason
+    hand.give(ev.Received(ADMIN, msg.Command("r2", "stopstart", "test")))
+    assert not s.failed
+
+
+@pytest.mark.parametrize("verb", ["stop", "forcestop"])
+def test_a_stop_that_comes_during_a_demotion_is_obeyed_after_it(verb: str) -> None:
+    hand = Hand(core()).lead()
+    s = hand.mirror.state
+    killing = hand.mirror.handle(ev.GuardActed(1), hand.now)  # Nobody answers yet.
+    assert s.phase is Phase.DEMOTING
+    hand.mirror.handle(ev.Received(ADMIN, msg.Command("r2", verb, "test")), hand.now)
+    assert killing
+    hand.give(ev.ApplicationGone(s.token))
+    if s.plane.wish.role == "off" and not s.plane.settled:
+        hand.give(ev.Received(PLANE, msg.PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0)))
+    assert s.phase is Phase.STOPPED
+    assert hand.sent(msg.CommandResult)[-1].outcome == "done"

@@ -1,0 +1,95 @@
+"""A session is durable before it is accepted, and declared complete before it is told (R7, S12)."""
+
+import msgspec
+import pytest
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors.module.mirror import following
+from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.transport import messages as msg
+from tests.actors.module.mirror.building import BOTH, state
+
+RECORD = NodeRecord(term=2, sid=3, gen_cur="g0", cons=True, was="idle")
+OFFER = msg.SyncOffer(2, 4, "full", "g1", "g0", ("g0",), 1)
+
+
+def waiting() -> State:
+    s = state(RECORD)
+    s.phase = Phase.WAITING
+    return s
+
+
+def sent(s: State) -> list[object]:
+    return [e.message for e in s.out if isinstance(e, fx.Send)]
+
+
+def test_an_offer_is_durable_and_the_data_inconsistent_before_it_is_accepted() -> None:
+    s = waiting()
+    following.on_offer(s, OFFER, 1)
+    following.poll(s, 1)
+    stored = [e.record for e in s.out if isinstance(e, fx.Store)]
+    assert [(r.term, r.sid, r.cons, r.was) for r in stored] == [(2, 4, False, "second")]
+    assert not sent(s)
+
+
+@pytest.mark.parametrize(("term", "sid"), [(2, 3), (2, 2)])
+def test_a_session_that_is_over_is_refused(term: int, sid: int) -> None:
+    s = waiting()
+    following.on_offer(s, msgspec.structs.replace(OFFER, term=term, sid=sid), 1)
+    assert isinstance(sent(s)[0], msg.SyncRefused)
+    assert s.record is RECORD
+
+
+def test_a_primary_of_the_past_gets_no_answer() -> None:
+    s = waiting()
+    following.on_offer(s, msgspec.structs.replace(OFFER, term=1, sid=9), 1)
+    assert not s.out
+
+
+def test_torn_data_are_never_taken_for_complete() -> None:
+    s = waiting()
+    s.record = msgspec.structs.replace(RECORD, cons=False)
+    following.on_offer(s, msgspec.structs.replace(OFFER, plan="none"), 1)
+    assert isinstance(sent(s)[0], msg.SyncRefused)
+
+
+def copied() -> State:
+    s = waiting()
+    following.on_offer(s, OFFER, 1)
+    s.target.step = "copying"
+    following.on_copy_complete(s, msg.CopyComplete(2, 4))
+    return s
+
+
+def test_a_copy_has_a_generation_of_its_own_until_it_is_in_the_set() -> None:
+    s = copied()
+    assert s.record.cons
+    assert s.record.gen_cur not in {"g0", "g1"}
+    assert not sent(s)  # Synced waits for the disk.
+    following.on_copy_stored(s)
+    s.peer.silent, s.peer.about = False, msg.Announcement("PRIM", "Ready", term=2)
+    following.poll(s, 10**12)
+    assert msg.Synced(2, 4) in sent(s)
+    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, gen="g1")
+    following.poll(s, 10**12)
+    assert s.phase is Phase.FOLLOWING
+    assert s.record.gen_cur == "g1"
+
+
+def test_a_generation_younger_than_the_offer_is_taken_from_the_register() -> None:
+    s = copied()
+    following.on_copy_stored(s)
+    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, gen="g2")
+    following.poll(s, 10**12)
+    assert (s.record.gen_cur, s.record.gen_base) == ("g2", "g1")
+    assert "g0" in s.record.gen_hist
+
+
+def test_the_end_of_another_sessions_copy_says_nothing() -> None:
+    s = waiting()
+    following.on_offer(s, OFFER, 1)
+    s.target.step = "copying"
+    following.on_copy_complete(s, msg.CopyComplete(2, 3))
+    assert s.target.step == "copying"

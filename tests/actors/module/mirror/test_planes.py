@@ -1,0 +1,77 @@
+"""What the data plane shall be follows from the state; what it says is believed by number."""
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors.module.mirror import planes
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.module.mirror.state import State, Target
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.transport.messages import PlaneIs, PlaneWish
+from tests.actors.module.mirror.building import BOTH, state
+
+
+def leader() -> State:
+    s = state(NodeRecord(term=2, gen_cur="g0", cons=True, was="prim"))
+    s.phase, s.arbiter.register = Phase.LEADING, BOTH
+    s.leading.session, s.leading.sid = Session.JOINED, 3
+    return s
+
+
+def wishes(s: State) -> list[PlaneWish]:
+    sent = [e.message for e in s.out if isinstance(e, fx.Send)]
+    return [message for message in sent if isinstance(message, PlaneWish)]
+
+
+def test_a_leader_wishes_to_lead_in_its_term_and_session() -> None:
+    wish = planes.wanted(leader())
+    assert (wish.role, wish.term, wish.sid, wish.gate) == ("lead", 2, 3, "both")
+
+
+def test_nothing_is_wished_of_a_term_that_is_not_durable() -> None:
+    s = leader()
+    s.stores[9] = "granted"
+    assert planes.wanted(s) is s.plane.wish
+
+
+def test_a_session_is_followed_only_when_it_is_durable() -> None:
+    s = state()
+    s.phase, s.target = Phase.SYNCING, Target(2, 3, "full", step="beginning")
+    assert planes.wanted(s).role == "off"
+    s.target.step = "preparing"
+    assert (planes.wanted(s).role, planes.wanted(s).sid) == ("follow", 3)
+
+
+def test_a_wish_is_repeated_until_it_is_answered() -> None:
+    s = leader()
+    for now in range(SECOND_NS, 3 * SECOND_NS, SECOND_NS // 10):
+        planes.poll(s, now)
+    assert 3 <= len(wishes(s)) <= 5
+    assert len({wish.number for wish in wishes(s)}) == 1
+    planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), 4 * SECOND_NS)
+    s.out.clear()
+    planes.poll(s, 5 * SECOND_NS)
+    assert not wishes(s)
+
+
+def test_an_answer_to_an_older_wish_settles_nothing() -> None:
+    s = leader()
+    planes.poll(s, SECOND_NS)
+    planes.on_message(s, PlaneIs(s.plane.wish.number - 1, "lead", 2, "both", 3), SECOND_NS)
+    assert not s.plane.settled
+
+
+def test_a_replicator_that_died_ends_the_leadership() -> None:
+    s = leader()
+    planes.poll(s, SECOND_NS)
+    planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), SECOND_NS)
+    planes.on_message(s, PlaneIs(0, "off", 0, "frozen", 0), SECOND_NS)
+    assert s.phase is Phase.DEMOTING
+
+
+def test_an_end_that_has_become_urgent_is_ordered_anew_but_a_finished_one_is_not() -> None:
+    s = state()
+    s.phase = Phase.DEMOTING
+    s.plane.wish = PlaneWish(5, "off", clean=True)
+    assert not planes.wanted(s).clean
+    s.plane.answer = PlaneIs(5, "off", 0, "frozen", 0)
+    assert planes.wanted(s).clean

@@ -1,0 +1,84 @@
+"""No answer is not yes (R3), and every answer leads back to where its question came from."""
+
+import msgspec
+import pytest
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror import orders, questions
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.module.mirror.state import State, Target
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.transport.messages import Register
+from tests.actors.module.mirror.building import BOTH, state
+
+NOW = 1_000 * SECOND_NS
+NEXT = msgspec.structs.replace(BOTH, term=2, ver=2)
+ALONE = Register(1, 2, "n1", ("n1",), "g0", "i0")
+
+
+def asking() -> State:
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="second"))
+    s.arbiter.register = msgspec.structs.replace(BOTH, holder="n2")
+    orders.ask_swap(s, "promote", NEXT)
+    s.phase = Phase.ASKING
+    return s
+
+
+def answer(s: State, outcome: str, register: Register | None, **more: int) -> None:
+    questions.on_known(s, ev.RegisterKnown(s.arbiter.swapping, outcome, register, NOW, **more), NOW)
+
+
+def test_a_grant_is_durable_before_anything_else() -> None:
+    s = asking()
+    answer(s, "ok", NEXT)
+    assert s.phase is Phase.TAKING
+    assert (s.record.term, s.record.was) == (2, "prim")
+    assert "granted" in s.stores.values()
+    assert s.target == Target()
+
+
+@pytest.mark.parametrize("outcome", ["conflict", "held", "refused"])
+def test_anything_but_yes_leads_back(outcome: str) -> None:
+    s = asking()
+    answer(s, outcome, s.arbiter.register, lease_left_ns=77)
+    assert s.phase is Phase.WAITING
+    assert s.arbiter.retry_ns > NOW
+
+
+def test_a_held_lease_is_asked_for_again_when_it_ends() -> None:
+    s = asking()
+    answer(s, "held", s.arbiter.register, lease_left_ns=SECOND_NS)
+    assert s.arbiter.retry_ns == NOW + SECOND_NS
+
+
+def test_an_answer_to_another_question_settles_nothing() -> None:
+    s = asking()
+    questions.on_known(s, ev.RegisterKnown(99, "ok", NEXT, NOW), NOW)
+    assert s.arbiter.swapping
+    assert s.phase is Phase.ASKING
+
+
+def test_a_growth_that_was_not_granted_can_be_asked_again() -> None:
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="prim"))
+    s.phase, s.arbiter.register, s.leading.session = Phase.LEADING, ALONE, Session.GROWING
+    orders.ask_swap(s, "grow", BOTH)
+    answer(s, "refused", ALONE)
+    assert s.leading.session is Session.SYNCED
+    assert s.arbiter.retry_ns > NOW
+
+
+def test_a_primary_that_the_register_does_not_name_any_more_gives_up() -> None:
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="prim"))
+    s.phase, s.arbiter.register = Phase.LEADING, BOTH
+    other = msgspec.structs.replace(BOTH, term=2, ver=2, holder="n2")
+    questions.on_known(s, ev.RegisterKnown(1, "conflict", other, NOW), NOW)
+    assert s.phase is Phase.DEMOTING
+
+
+def test_news_of_the_peer_are_checked_at_the_arbiter() -> None:
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="second"))
+    s.phase = Phase.FOLLOWING
+    questions.on_news(s, NEXT, NOW)
+    assert s.arbiter.reading
+    assert s.arbiter.register is None
