@@ -20,7 +20,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from mirrorfarm.errors import KeyInvalid, RecordInvalid
+from mirrorfarm.errors import KeyInvalid, RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import FRAME_BYTES_MAX, NAME_PATTERN, PEERS_MAX
 from mirrorfarm.paths import Paths
 
@@ -119,9 +119,20 @@ def next_incarnation(paths: Paths) -> int:
     """Return a number higher than any returned before on this node, durably.
 
     The first is the time of day in seconds, so that a node that was installed anew continues
-    above its earlier life, which its peers remember. Raise RecordInvalid if the file is damaged.
+    above its earlier life, which its peers remember. Raise RecordInvalid if the file is damaged,
+    SystemUnsuitable if the disk does not take it.
     """
     path = paths.lib / "incarnation"
+    try:
+        return _count_up(path, paths)
+    except OSError as error:
+        raise SystemUnsuitable(
+            f"{path}: {error.strerror}: nothing can start without a durable state; free or mend "
+            "the disk, the start is repeated"
+        ) from error
+
+
+def _count_up(path: Path, paths: Paths) -> int:
     paths.lib.mkdir(parents=True, exist_ok=True)
     with _locked(paths.lib / "incarnation.lock"):
         try:

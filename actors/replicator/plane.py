@@ -313,7 +313,8 @@ class Plane:
         self._inbox(core.PlaneStorage(where, error, os.strerror(error)))
 
     def _refused(self, error: int, text: str) -> None:
-        self._inbox(core.PlaneStorage("data", error, text))
+        told = os.strerror(error) if error else text  # An OSError's own text repeats the number.
+        self._inbox(core.PlaneStorage("data", error, told))
 
     def _copied(self, term: int, sid: int) -> None:
         self._inbox(core.PlaneCopied(term, sid))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import zmq
 
-from mirrorfarm.errors import KeyInvalid, RecordInvalid
+from mirrorfarm.errors import KeyInvalid, RecordInvalid, SystemUnsuitable
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.keys import (
     Keys,
@@ -176,6 +176,14 @@ def test_a_damaged_count_is_reported_not_guessed(tmp_path: Path) -> None:
         (paths.lib / "incarnation").write_bytes(damage)
         with pytest.raises(RecordInvalid, match="incarnation"):
             next_incarnation(paths)
+
+
+def test_a_disk_that_does_not_take_the_incarnation_is_named(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.lib.parent.mkdir(parents=True)
+    paths.lib.write_text("not a folder")
+    with pytest.raises(SystemUnsuitable, match=r"incarnation: .*free or mend the disk"):
+        next_incarnation(paths)
 
 
 def test_processes_that_start_together_get_different_incarnations(tmp_path: Path) -> None:
