@@ -163,4 +163,3 @@ ANY_EFFECT = (
     | RegisterStore
     | PlaneOrder
 )
-
