@@ -80,8 +80,8 @@ class Contents:
             self._progress()
         self._compare(directory, fd, batch)
         for entry, _, change in files:
-            known = self._carrier.knows(directory, entry.inode)
-            if stat.S_ISREG(entry.mode) and change.whole and known:
+            introduced = self._carrier.knows(directory, entry.inode)
+            if stat.S_ISREG(entry.mode) and change.whole and introduced:
                 self._carrier.copied((directory, entry.inode))
 
     def _progress(self) -> None:

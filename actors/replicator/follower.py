@@ -89,7 +89,9 @@ class Follower:
     def _list(self, question: questions.List) -> questions.Listing:
         backing = self._applier.backing(question.directory)
         if backing.get(question.node).absent:  # Removed since the source looked.
-            return questions.Listing(questions.Entry(b".", *([0] * 8), b""), [], more=False)
+            return questions.Listing(
+                questions.Entry(b".", 0, 0, 0, 0, 0, 0, 0, 0, b""), [], more=False
+            )
         way = backing.fd(question.node)
         fd = inventory.open_root(way)
         try:

@@ -92,7 +92,9 @@ class Replica:
                     return message
             return None
 
-        return until(find, seconds, f"{self.name}: {kind} {fields}; said {self.said[-8:]}")
+        what = f"{self.name}: {kind} {fields}; said {self.said[-8:]}"
+        found: dict[str, Any] = until(find, seconds, what)
+        return found
 
     def has_said(self, kind: str, **fields: Any) -> bool:
         return any(
@@ -498,7 +500,12 @@ def test_a_database_goes_on_during_the_copy(pair: tuple[Replica, Replica]) -> No
         database.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, x BLOB)")
         count = 0
         ended = threading.Event()
-        thread = threading.Thread(target=lambda: (join(one, two, 1, 1, "full"), ended.set()))
+
+        def joining() -> None:
+            join(one, two, 1, 1, "full")
+            ended.set()
+
+        thread = threading.Thread(target=joining)
         thread.start()
         while not ended.is_set() or count < 200:
             with database:

@@ -101,7 +101,11 @@ class Worker:
         if record == self.refuse:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.applied.append(record + payload)
-        return lambda: self.flush_gate.wait(5) and None
+
+        def flush() -> None:
+            self.flush_gate.wait(5)
+
+        return flush
 
     def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
         return 7, b"answer to " + record, payload

@@ -62,11 +62,11 @@ def test_a_refusal_and_a_failure_are_errors_with_the_reason(node: Node) -> None:
 
 
 def test_an_order_to_a_module_that_is_not_configured_is_refused_at_once(node: Node) -> None:
-    with Client(node.paths) as client:
-        with pytest.raises(
-            Refused, match="leger is not configured on n1 .*: ledger.*module config"
-        ):
-            client.command("n1", "leger", "start", seconds=60)
+    with (
+        Client(node.paths) as client,
+        pytest.raises(Refused, match=r"leger is not configured on n1 .*: ledger.*module config"),
+    ):
+        client.command("n1", "leger", "start", seconds=60)
 
 
 def test_a_silent_node_is_unreachable(node: Node) -> None:
