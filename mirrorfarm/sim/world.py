@@ -27,6 +27,7 @@ from mirrorfarm.modules.settings import (
     Replication,
     Timing,
 )
+from mirrorfarm.sim import streams
 from mirrorfarm.sim.around import application, perform
 from mirrorfarm.sim.disk import SimPlane
 from mirrorfarm.sim.monitors import Monitors
@@ -135,7 +136,7 @@ class World:
             self.soon(name, "mirror", ev.Received(source, message))
 
         def stream(frame: tuple[object, ...]) -> None:
-            self._stream(name, peer, frame)
+            streams.send(self, name, peer, frame)
 
         def acknowledge(number: int, term: int) -> None:
             self.monitors.acknowledged(self, name, number, term)
@@ -182,7 +183,7 @@ class World:
         plane = node.plane
         plane.wish = msg.PlaneWish(0, "off")
         plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
-        self._cut_stream(name)
+        streams.cut(self)
 
     def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
         """Stop the processes of a node (or one of them) for a while; the guard goes on."""
@@ -206,13 +207,13 @@ class World:
         else:
             self.cut.add(pair)
             if WITNESS not in pair:
-                self._cut_stream(a)
+                streams.cut(self)
 
     def cut_one_way(self, source: str, to: str) -> None:
         """Lose everything from one machine to another; answers still pass."""
         self.one_way.add((source, to))
         if WITNESS not in {source, to}:
-            self._cut_stream(source)
+            streams.cut(self)
 
     def passes(self, source: str, to: str) -> bool:
         """Return whether a datagram arrives."""
@@ -236,7 +237,7 @@ class World:
         self._next_write += 1
         number = self._next_write
         for node in self.nodes.values():
-            if node.application and node.up and not self._stands_still(node):
+            if node.application and node.up and not self.stands_still(node):
                 node.plane.write(number)
                 break
         return number
@@ -373,53 +374,14 @@ class World:
         for event in (ev.Started(), *self.registers.values()):
             self._feed_witness(event)
 
-    def _stands_still(self, node: SimNode) -> bool:
+    def stands_still(self, node: SimNode) -> bool:
+        """Return whether even the data plane of a node does not run."""
         return self.now < node.frozen_until and not node.module_only
-
-    def _streams(self, a: str, b: str) -> bool:
-        """Return whether a stream between two nodes works: it needs both directions."""
-        return self.passes(a, b) and self.passes(b, a)
 
     def kill_plane(self, name: str) -> None:
         """End the replicator's process; a new one starts and knows of no wish."""
         plane = self.nodes[name].plane
-        self._cut_stream(name)
+        streams.cut(self)
         plane.wish = msg.PlaneWish(0, "off")
         plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
         plane.say(msg.PlaneIs(0, "off", 0, "frozen", 0))
-
-    def _stream(self, source: str, to: str, frame: tuple[object, ...]) -> None:
-        delay = 300 * MICROSECOND_NS  # Constant: the stream keeps its order.
-        node = self.nodes[to]
-        incarnation = node.incarnation
-
-        def deliver() -> None:
-            if not self._streams(source, to) or not node.up:
-                return
-            if node.incarnation != incarnation:
-                return
-            if self._stands_still(node):
-                node.backlog.append(deliver)
-                return
-            node.plane.receive(frame)
-
-        if not self._streams(source, to) or not node.up:
-            self._late(source)
-        else:
-            self.at(self.now + delay, deliver)
-
-    def _cut_stream(self, name: str) -> None:
-        for node in self.nodes.values():
-            self._late(node.name)
-        del name
-
-    def _late(self, name: str) -> None:
-        plane = self.nodes[name].plane
-        sid, term = plane.wish.sid, plane.wish.term
-
-        def broken() -> None:
-            if (plane.wish.term, plane.wish.sid) == (term, sid) and self.nodes[name].up:
-                plane.broken("no acknowledgement in time")
-
-        if sid:
-            self.at(self.now + self.timing.replication_timeout_ns, broken)
