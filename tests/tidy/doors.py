@@ -122,7 +122,6 @@ UNTESTED = {
     "actors/effects.py": "records only",
     "actors/events.py": "records only",
     "actors/record.py": "records only",
-    "actors/timers.py": "a heap and a thread; every live test waits for it",
     "modules/settings.py": "records only",
     "transport/messages.py": "records only; tests/transport/test_codec.py makes every one",
 }

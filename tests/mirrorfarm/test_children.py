@@ -1,0 +1,88 @@
+"""Children live on: started again when they end, found again by the next agent."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.children import Children, hold_lock, lock_holder, lock_path
+from mirrorfarm.paths import Paths
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a program that holds its lock and sleeps."""
+    (tmp_path / "sleeper_of_test.py").write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom mirrorfarm.children import hold_lock\n"
+        "kept = hold_lock(Path(sys.argv[1]))\ntime.sleep(60)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    return tmp_path
+
+
+@pytest.fixture
+def children(folder: Path) -> Iterator[Children]:
+    made = Children(lambda text: None)
+    made.start()
+    yield made
+    made.close()
+
+
+def wanted(children: Children, folder: Path) -> Path:
+    lock = folder / "sleeper.lock"
+    children.want("sleeper", ("sleeper_of_test", str(lock)), lock)
+    assert wait_for(lambda: lock_holder(lock) > 0)
+    return lock
+
+
+def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None:
+    lock = lock_path(Paths(tmp_path), "app")
+    assert lock_holder(lock) == 0
+    descriptor = hold_lock(lock)
+    with pytest.raises(BlockingIOError):
+        hold_lock(lock)
+    assert lock_holder(lock) == os.getpid()
+    os.close(descriptor)
+    assert lock_holder(lock) == 0
+
+
+def test_a_child_that_is_killed_is_started_again(children: Children, folder: Path) -> None:
+    lock = wanted(children, folder)
+    first = lock_holder(lock)
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(lambda: lock_holder(lock) not in {0, first})
+
+
+def test_an_unwanted_child_ends_and_stays_ended(children: Children, folder: Path) -> None:
+    lock = wanted(children, folder)
+    children.unwant("sleeper")
+    assert wait_for(lambda: lock_holder(lock) == 0)
+    assert children.pids() == {}
+
+
+def test_a_new_agent_finds_the_child_of_its_predecessor(children: Children, folder: Path) -> None:
+    lock = wanted(children, folder)
+    pid = lock_holder(lock)
+    said: list[str] = []
+    other = Children(said.append)
+    other.start()
+    try:
+        other.want("sleeper", ("sleeper_of_test", str(lock)), lock)
+        assert wait_for(lambda: other.pids() == {"sleeper": pid})
+        assert any("runs already" in text for text in said)
+    finally:
+        other._ends = True  # Without ending the child, which is not its own.
+        other._rouse()
