@@ -463,3 +463,18 @@ def test_a_failing_disk_of_the_prim_moves_the_service_and_that_node_waits() -> N
     world.run(2_000)
     assert world.role("n1") == "WAIT NotReady"
     assert "cannot be trusted" in world.nodes["n1"].cores["mirror"].state.reason
+
+
+def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered() -> None:
+    world = pair()
+    world.command("n2", "stop")
+    world.run_until(lambda: world.role("n2").startswith("STOP"), 5_000)
+    assert write(world)
+    world.command("n1", "stop")
+    world.run_until(lambda: world.role("n1").startswith("STOP"), 5_000)
+    world.command("n2", "prim")
+    world.command("n1", "prim")  # The monitors see an acknowledged write that gets lost.
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    world.run(200)
+    assert world.role("n1") == "PRIM Ready"
+    assert not world.nodes["n2"].cores["mirror"].state.pending

@@ -317,11 +317,12 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
         return "done" if swapped else ("failed" if stopped else "")
     if stopped:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
+    forced = verb in {"prim", "primforce"}
     if s.phase is Phase.WAITING:
         settled = now - s.since_ns > 2 * s.module.timing.detection_ns + SECOND_NS
-        return "done" if s.reason and settled else ""
-    if verb in {"prim", "primforce"}:
-        return "done" if s.phase is Phase.LEADING else ""
+        return ("failed" if forced else "done") if s.reason and settled else ""
+    if forced and s.phase is Phase.FOLLOWING:
+        return "failed"  # The peer was faster.
     return "done"
 
 

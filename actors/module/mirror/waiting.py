@@ -153,6 +153,14 @@ def _force(s: State, now: int) -> None:
 def _from_register(s: State, register: Register, now: int, p: str) -> None:
     n, m = s.settings.node, s.module.name
     if not s.self_in_isr:
+        if s.force == "prim" and _peer_comes_with_newer(s):
+            explain(
+                s,
+                f"{p} has newer data than this node and is starting with them",
+                f"{p} becomes primary and resynchronises this node",
+                f"mirrorfarm -H {p} stop -m {m}   (only to give up its newer writes)",
+            )
+            return
         if s.force == "prim":
             _force(s, now)
             return
@@ -203,6 +211,13 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _peer_comes_with_newer(s: State) -> bool:
+    """Return whether the peer is there, with newer data, about to take the role."""
+    about = s.peer.about
+    usable = about.starting and about.cons and not about.failed
+    return s.peer_in_isr and usable and not s.peer.silent and not s.peer.left
 
 
 def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
