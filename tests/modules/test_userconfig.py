@@ -43,8 +43,6 @@ GOOD = """<?xml version="1.0"?>
     <rfs async="second" nbrei="6">
       <replicated dir="%DATA%" mode="read_only">
         <tocheck path="app.db"/>
-        <notreplicated path="cache/"/>
-        <notreplicated regexpath=".*\\.tmp$"/>
       </replicated>
     </rfs>
     <vip tcpreset="off"><interface_list><interface check="off" arpreroute="on" name="eth0">
@@ -101,11 +99,7 @@ def test_module_with_everything() -> None:
         vips=(VirtualAddress("198.18.0.100", 24, "eth0"),),
         tcpreset=False,
         replication=type(module.replication)(
-            directories=(
-                Replicated(
-                    "/var/lib/app/data", ("/var/lib/app/data/app.db",), ("cache",), (".*\\.tmp$",)
-                ),
-            ),
+            directories=(Replicated("/var/lib/app/data", ("/var/lib/app/data/app.db",)),),
             ack_mode="received",
         ),
         processes=(Process(name="app", action="restart"),),
@@ -119,8 +113,8 @@ def test_module_with_everything() -> None:
     assert [note.split(": has no effect")[0] for note in notes] == [
         "u.xml:8: rfs.nbrei",
         "u.xml:9: replicated.mode",
-        "u.xml:15: interface.check",
-        "u.xml:15: interface.arpreroute",
+        "u.xml:13: interface.check",
+        "u.xml:13: interface.arpreroute",
     ]
 
 
@@ -350,3 +344,10 @@ def test_any_tree_gives_a_module_or_faults(
     inside = "".join(written(tree) for tree in trees)
     for text in (f"<safe>{inside}</safe>", service(HEART + inside)):
         faults_if_any(text.encode())
+
+
+def test_what_would_be_left_out_is_refused_because_it_would_travel_all_the_same() -> None:
+    inside = '<replicated dir="/data"><notreplicated path="cache"/></replicated>'
+    text = f'<safe><service mode="mirror">{HEART}<rfs>{inside}</rfs></service></safe>'
+    with pytest.raises(ConfigInvalid, match="notreplicated: not supported yet"):
+        parsed(text)
