@@ -473,7 +473,7 @@ def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered()
     world.command("n1", "stop")
     world.run_until(lambda: world.role("n1").startswith("STOP"), 5_000)
     # Such as while it looks whether its addresses are free.
-    world.nodes["n1"].cores["mirror"].state.promise_until_ns = world.now + 200_000_000
+    world.nodes["n1"].cores["mirror"].state.promise_until_ns = world.now + 1_500_000_000
     world.command("n1", "prim")
     world.command("n2", "prim")
     assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
