@@ -153,25 +153,7 @@ def _force(s: State, now: int) -> None:
 def _from_register(s: State, register: Register, now: int, p: str) -> None:
     n, m = s.settings.node, s.module.name
     if not s.self_in_isr:
-        if s.force == "prim" and _peer_comes_with_newer(s):
-            explain(
-                s,
-                f"{p} has newer data than this node and is starting with them",
-                f"{p} becomes primary and resynchronises this node",
-                f"mirrorfarm -H {p} stop -m {m}   (only to give up its newer writes)",
-            )
-            return
-        if s.force == "prim":
-            _force(s, now)
-            return
-        explain(
-            s,
-            f"the data of this node may not be up to date: the newest are on "
-            f"{', '.join(register.isr)} (term {register.term})",
-            f"{p} becomes primary and resynchronises this node",
-            f"mirrorfarm -H {p} start -m {m}   (or, giving up its newer writes: "
-            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m})",
-        )
+        _outside(s, register, now)
         return
     if not s.record.cons:
         if s.force == "prim" and not s.record.gen_cur:
@@ -211,6 +193,30 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _outside(s: State, register: Register, now: int) -> None:
+    """The register does not count this node in: only an administrator makes it primary."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    if s.force == "prim" and _peer_comes_with_newer(s):
+        explain(
+            s,
+            f"{p} has newer data than this node and is starting with them",
+            f"{p} becomes primary and resynchronises this node",
+            f"mirrorfarm -H {p} stop -m {m}   (only to give up its newer writes)",
+        )
+        return
+    if s.force == "prim":
+        _force(s, now)
+        return
+    explain(
+        s,
+        f"the data of this node may not be up to date: the newest are on "
+        f"{', '.join(register.isr)} (term {register.term})",
+        f"{p} becomes primary and resynchronises this node",
+        f"mirrorfarm -H {p} start -m {m}   (or, giving up its newer writes: "
+        f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m})",
+    )
 
 
 def _peer_comes_with_newer(s: State) -> bool:
