@@ -7,13 +7,15 @@ STAMP := $(VENV)/.installed
 PACKAGES := python3-venv iproute2 iptables postgresql keepalived procps util-linux
 LIVE_LOG := $(VENV)/live-tests.txt
 
-.PHONY: help setup test unit live lint format demo bench-failover clean
+.PHONY: help setup test unit live lint format demo bench-failover bench-address bench-mirror clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
 	@echo "make lint            format, lint and types only"
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
-	@echo "make bench-failover  failover time beside keepalived's (root; about 15 minutes)"
+	@echo "make bench-failover  both of the following (root; about 20 minutes)"
+	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
+	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; 6 minutes)"
 	@echo "make clean           remove the virtual environment and every cache"
 
 setup: $(STAMP)
@@ -66,8 +68,13 @@ test: lint unit live
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
 
-bench-failover: setup
+bench-failover: bench-address bench-mirror
+
+bench-address: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_failover
+
+bench-mirror: setup
+	$(BIN)/python -m mirrorfarm.lab.bench_mirror
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist *.egg-info
