@@ -1,0 +1,312 @@
+"""Bad scripts, wrong commands and hostile packets: what a mirror makes of each."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from mirrorfarm.errors import Refused
+from mirrorfarm.transport.keys import load_keys
+from tests.live.fault_work import MODULE, Client, Lab, rss_kilobytes, until
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(module=MODULE, profile="fast") as built:
+        built.begin("n1", "n2")
+        yield built
+
+
+@pytest.fixture(scope="module")
+def ledger(lab: Lab) -> Client:
+    return Client(lab)
+
+
+@pytest.fixture
+def client(lab: Lab, ledger: Client) -> Iterator[Client]:
+    lab.together()
+    with ledger.writing():
+        yield ledger
+        lab.together()
+        ledger.go_on(10)
+    ledger.check()
+
+
+# --- scripts -------------------------------------------------------------------------------
+
+HEAD = "#!/bin/bash\n"
+SCRIPTS = {
+    "hangs": (HEAD + "exec sleep 1000\n", 0o755, "script start_prim: no end within 3 s, killed"),
+    "exits 255": (HEAD + "exit 255\n", 0o755, "script start_prim: exit 255"),
+    "not executable": (HEAD, 0o644, "script start_prim: "),
+    "no interpreter": ("#!/no/such/thing\n", 0o755, "the interpreter named in its first line"),
+    "ignores TERM": (
+        HEAD + "trap '' TERM\nwhile true; do sleep 1; done\n",
+        0o755,
+        "script start_prim: no end within 3 s, killed",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_a_bad_start_script_is_named_and_the_peer_can_still_take_over(
+    lab: Lab, client: Client, kind: str
+) -> None:
+    text, mode, words = SCRIPTS[kind]
+    script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
+    good = script.read_text()
+    try:
+        script.write_text(text)
+        script.chmod(mode)
+        lab.order("n1", "swap", seconds=20)
+        until(lambda: words in lab.facts("n2"), 10, lambda: lab.story("n2"))
+    finally:
+        script.write_text(good)
+        script.chmod(0o755)
+    until(lambda: lab.role("n2") == "PRIM Ready", 10, lambda: lab.story("n2"))
+    lab.order("n2", "swap", seconds=20)
+    lab.wait_state("n1", "PRIM", 10)
+
+
+def test_a_script_that_prints_without_end_is_bounded(lab: Lab, client: Client) -> None:
+    script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
+    good = script.read_text()
+    module = lab.pids("n2")["module"][0]
+    before = rss_kilobytes(module)
+    try:
+        script.write_text(HEAD + "exec yes 'without end'\n")
+        lab.order("n1", "swap", seconds=20)
+        until(lambda: "no end within 3 s" in lab.facts("n2"), 10, lambda: lab.story("n2"))
+    finally:
+        script.write_text(good)
+    grown = rss_kilobytes(module) - before
+    logs = sorted((lab.paths("n2").module_log(MODULE) / "scripts").glob("*start_prim.ulog"))
+    assert grown < 20_000
+    assert logs[-1].stat().st_size < 4_000_000
+
+
+def test_daemons_of_a_script_do_not_outlive_the_role(lab: Lab, client: Client) -> None:
+    script = lab.paths("n1").module_etc(MODULE) / "bin/start_prim"
+    good = script.read_text()
+    lab.order("n1", "swap", seconds=20)
+    lab.wait_state("n2", "PRIM", 10)
+    daemon = "setsid bash -c 'setsid sleep 7654 & disown' >/dev/null 2>&1 &\n"
+    try:
+        script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
+        lab.order("n2", "swap", seconds=20)
+        lab.wait_state("n1", "PRIM", 10)
+        assert sleeps(lab, "n1")
+        lab.order("n1", "swap", seconds=20)
+        lab.wait_state("n2", "PRIM", 10)
+        lab.order("n1", "stop", seconds=20)
+        until(lambda: not sleeps(lab, "n1"), 5)
+    finally:
+        script.write_text(good)
+
+
+def sleeps(lab: Lab, node: str) -> list[int]:
+    """Return the daemons that the script of the test above left."""
+    found = []
+    for pid in lab.pids(node).get("application", []):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"7654" in file.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_stop_script_that_hangs_does_not_hold_a_swap(lab: Lab, client: Client) -> None:
+    script = lab.paths("n1").module_etc(MODULE) / "bin/stop_prim"
+    good = script.read_text()
+    try:
+        script.write_text(HEAD + "exec sleep 1000\n")
+        lab.order("n1", "swap", seconds=30)
+        lab.wait_state("n2", "PRIM", 10)
+        assert "script stop_prim: no end within 3 s, killed" in lab.facts("n1")
+    finally:
+        script.write_text(good)
+    client.go_on(5)
+
+
+# --- addresses -----------------------------------------------------------------------------
+
+
+def test_an_address_in_use_by_a_stranger_is_not_taken(lab: Lab, client: Client) -> None:
+    lab.order("n2", "stop", seconds=20)
+    lab.order("n1", "stop", seconds=20)
+    stranger = ["ip", "addr", "add", f"{lab.vip}/24", "dev", "eth0"]
+    assert lab.client(stranger).returncode == 0
+    try:
+        lab.order("n1", "start", seconds=20)
+        reason = lab.await_words("n1", "in use by somebody else", 10)
+        assert lab.vip in reason
+        assert lab.role("n1") == "WAIT NotReady"
+        assert "the other user of the address goes away" in " ".join(lab.why().split())
+    finally:
+        lab.client([*stranger[:2], "del", *stranger[3:]])
+    lab.wait_state("n1", "ALONE", 10)
+    lab.order("n2", "start", seconds=20)
+
+
+# --- commands ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["swap", "stopstart", "restart", "start", "prim", "second"])
+def test_a_command_on_both_nodes_at_once_is_harmless(lab: Lab, client: Client, verb: str) -> None:
+    answers = lab.both({"n1": verb, "n2": verb})
+    assert all(told.startswith(("n1 is ", "n2 is ", "Refused: ")) for told in answers.values())
+    lab.pair(20)
+    client.go_on(5)
+
+
+@pytest.mark.parametrize("verb", ["start", "prim"])
+def test_both_nodes_started_at_once_agree_on_one(lab: Lab, client: Client, verb: str) -> None:
+    lab.both({"n1": "stop", "n2": "stop"})
+    assert {lab.state(node)["state"] for node in lab.nodes} == {"STOP"}
+    answers = lab.both({"n1": verb, "n2": verb})
+    assert not [told for told in answers.values() if "no final answer" in told]
+    for node in lab.nodes:
+        if lab.state(node)["state"] == "STOP":
+            lab.order(node, "start", seconds=20)
+    lab.pair(20)
+
+
+def test_the_same_command_twice_is_done_once(lab: Lab, client: Client) -> None:
+    term = lab.state("n1")["term"]
+    threads = [
+        threading.Thread(target=lab.both, args=({"n1": "swap"},), daemon=True) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lab.pair(10)
+    assert lab.state("n1")["term"] in {term + 1, term + 2}
+
+
+def test_forcing_a_stale_node_is_refused_while_its_peer_serves_and_audited_after(
+    lab: Lab, client: Client
+) -> None:
+    lab.kill_node("n2")
+    lab.wait_state("n1", "ALONE", 5)
+    client.go_on(5)
+    lab.start_node("n2")
+    for verb in ("prim", "primforce"):
+        with pytest.raises(Refused, match=r"n1 is ALONE already: stop it first, or use swap"):
+            lab.order("n2", verb, seconds=20)
+    lab.order("n1", "stop", seconds=20)
+    lab.order("n2", "start", seconds=20)
+    reason = lab.await_words("n2", "the newest are on n1", 5)
+    assert "may not be up to date" in reason
+    with pytest.raises(Refused, match="unknown verb 'dance'"):
+        lab.order("n2", "dance", seconds=5)
+    lab.order("n1", "start", seconds=20)
+
+
+# --- hostile packets -----------------------------------------------------------------------
+
+BUS, WITNESS, REPLICATION = 4800, 4801, 5600
+FLOOD_SECONDS = 1.5
+GROWTH_KILOBYTES_MAX = 24_000
+
+
+def ports(lab: Lab) -> dict[str, tuple[str, int, str]]:
+    """Return every TCP port of the cluster, with the role of the process that serves it."""
+    address = lab.wiring.address
+    return {
+        "n1": (address("n1", "default"), BUS, "agent"),
+        "n2": (address("n2", "default"), BUS, "agent"),
+        "w": (address("w", "default"), WITNESS, "witness"),
+        "n2 replication": (address("n2", "default"), REPLICATION, "replica"),
+    }
+
+
+def garbage(address: str, port: int, seconds: float) -> int:
+    """Open connections and send what is no ZMTP, or too much of it; return how many were made."""
+    greeting = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0CURVE" + bytes(15) + b"\0" + bytes(31)
+    kinds = (os.urandom(65_536), b"GET / HTTP/1.1\r\n\r\n", greeting + os.urandom(65_536), b"")
+    deadline, made = time.monotonic() + seconds, 0
+    kept: list[socket.socket] = []
+    while time.monotonic() < deadline:
+        link = socket.socket()
+        link.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            link.connect((address, port))
+            link.sendall(kinds[made % len(kinds)])
+        made += 1
+        kept.append(link)
+        if len(kept) > 100:
+            kept.pop(0).close()
+    for link in kept:
+        link.close()
+    return made
+
+
+def strangers(address: str, port: int, server_key: bytes, seconds: float) -> None:
+    """Connect with keys that nobody knows, and send as much as the socket takes."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        dealer = context.socket(zmq.DEALER)
+        dealer.linger = 0
+        public, secret = zmq.curve_keypair()
+        dealer.curve_publickey, dealer.curve_secretkey = public, secret
+        dealer.curve_serverkey = server_key
+        dealer.connect(f"tcp://{address}:{port}")
+        for _ in range(20):
+            with contextlib.suppress(zmq.Again):
+                dealer.send(os.urandom(1_000), zmq.NOBLOCK)
+        time.sleep(0.01)
+        dealer.close()
+    context.destroy(linger=0)
+
+
+def server_key(lab: Lab, machine: str) -> bytes:
+    """Return the public key of a machine: anybody may know it."""
+    other = "n2" if machine == "n1" else "n1"
+    return load_keys(lab.paths(other)).peers[machine].encode()
+
+
+@pytest.mark.parametrize("where", ["n1", "n2", "w", "n2 replication"])
+def test_garbage_and_strangers_on_a_port_change_nothing(
+    lab: Lab, client: Client, where: str
+) -> None:
+    address, port, role = ports(lab)[where]
+    machine = where.partition(" ")[0]
+    pid = lab.pids(machine)[role][0]
+    state, before = lab.state("n1"), rss_kilobytes(pid)
+    refused = stats(lab, machine)
+    with lab.as_client():
+        made = garbage(address, port, FLOOD_SECONDS)
+        strangers(address, port, server_key(lab, machine), FLOOD_SECONDS)
+    client.go_on(5, more=20)
+    after = lab.state("n1")
+    grown = rss_kilobytes(pid) - before
+    assert [after[key] for key in ("state", "term", "ver")] == [
+        state[key] for key in ("state", "term", "ver")
+    ]
+    assert lab.role("n2") == "SECOND Ready"
+    assert pid in lab.pids(machine)[role]
+    assert made > 20
+    assert grown < GROWTH_KILOBYTES_MAX, f"RSS was {before} kB, grew by {grown} kB"
+    if role == "agent":
+        assert stats(lab, machine) > refused
+    assert not [text for text in lab.log_lines("n1").splitlines() if "Traceback" in text]
+
+
+def stats(lab: Lab, node: str) -> int:
+    """Return how many strangers the bus of a node refused; 0 for the witness."""
+    if node not in lab.nodes:
+        return 0
+    with lab._ask(node) as asking:
+        return int(json.loads(asking.agent(node, "stats").json)["bus"]["stranger"])
