@@ -53,6 +53,8 @@ class Mirror:
         unclean = found.was != "idle" and bool(found.os_boot)
         state.os_crashed = unclean and found.os_boot != settings.os_boot
         state.record_fault = fault
+        # Numbered apart from its predecessor's, whose requests may still be answered.
+        state.arbiter.request = settings.incarnation << 24
         return cls(state)
 
     def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
@@ -194,16 +196,9 @@ class Mirror:
         peer.networks.setdefault(event.network, "up")
         if about.starting:
             peer.left = False
-        if about.role in {"PRIM", "ALONE"}:
-            promised = s.phase is not Phase.ASKING
-            if promised:
-                s.promise_until_ns = promise_end(now, s.lease.lease_ns)
-            ack = msg.HeartbeatAck(
-                event.network, event.number, event.sent_ns, s.record.term, promised
-            )
-            send_peer(s, ack, network=event.network)
-        elif s.phase in LEADERS:
-            ack = msg.HeartbeatAck(event.network, event.number, event.sent_ns, s.record.term, False)
+        if about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
+            s.promise_until_ns = promise_end(now, s.lease.lease_ns)
+            ack = msg.HeartbeatAck(event.network, event.number, event.sent_ns, s.record.term, True)
             send_peer(s, ack, network=event.network)
         if s.phase in LEADERS:
             if about.term > s.record.term and about.role in {"PRIM", "ALONE"}:
