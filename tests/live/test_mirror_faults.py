@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from mirrorfarm.errors import Refused
-from tests.live.fault_work import MODULE, Client, Lab, until
+from tests.live.fault_work import MODULE, OTHER, Client, Lab, until
 
 pytestmark = pytest.mark.live
 LARGE = itertools.count(1_000_000)
@@ -228,10 +228,14 @@ def test_a_full_disk_under_the_record_hinders_only_a_new_start(
     lab: Lab, client: Client, victim: str
 ) -> None:
     folder = str(lab.paths(victim).lib)
+    lab.order(victim, "stop", seconds=20)
     with small_disk(lab, victim, folder, 1):
+        lab.order(victim, "start", seconds=20)
+        lab.pair(10)
         fill(lab, victim, folder)
-        lab.order("n1", "swap", seconds=20)  # The record has its place on the disk already.
-        lab.wait_state("n2", "PRIM", 10)
+        other = OTHER[victim]
+        lab.order(other, "swap", seconds=20)  # The record has its place on the disk already.
+        lab.pair(10)
         client.go_on(10)
         os.kill(lab.pids(victim)["module"][0], signal.SIGKILL)
         words = "No space left on device: nothing can start without a durable state"
