@@ -1,9 +1,12 @@
 """Failures of a mirror, told as stories on the simulated cluster."""
 
+import json
+
 import msgspec
 import pytest
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim.world import WITNESS, World
@@ -480,3 +483,15 @@ def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered()
     world.run(200)
     assert world.role("n1") == "PRIM Ready"
     assert not world.nodes["n2"].cores["mirror"].state.pending
+
+
+def test_a_primary_whose_start_script_failed_says_so_until_one_succeeds() -> None:
+    world = pair()
+    core = world.nodes["n1"].cores["mirror"]
+    for failed in (("start_prim: exit 255",), ()):
+        core.state.step, core.state.token = "scripts restart", 77
+        core.handle(ev.SequenceEnded(77, failed), world.now)
+        state = json.loads(state_json(core.state, world.now))
+        assert state["state"] == "PRIM"
+        assert ("exit 255" in state["reason"]) == bool(failed)
+        assert ("restart -m app" in state["command"]) == bool(failed)

@@ -110,6 +110,8 @@ class Mirror:
             case ev.SequenceEnded(run, failed):
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
+                if run == s.token and s.step in {"scripts take", "scripts restart"}:
+                    s.unstarted = ", ".join(failed)
                 if run == s.side_run:
                     s.side_run = 0
                 elif failed and s.stopping_for == "swap":

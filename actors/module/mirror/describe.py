@@ -69,10 +69,22 @@ def announcement(s: State) -> Announcement:
     )
 
 
+def explanation(s: State) -> tuple[str, str, str]:
+    """Return why the node is where it is, what would change that, and the command for it."""
+    if s.phase is Phase.LEADING and s.unstarted and not s.reason:
+        return (
+            f"the application may not run: script {s.unstarted}",
+            "the script is mended and run again",
+            f"mirrorfarm -H {s.settings.node} restart -m {s.module.name}",
+        )
+    return s.reason, s.would_change, s.command
+
+
 def state_json(s: State, now: int) -> bytes:
     """Return the state of this side, as docs/protocols/state.md describes it."""
     r, register = s.record, s.arbiter.register
     peer = s.peer.about
+    reason, would_change, command = explanation(s)
     state: dict[str, Any] = {
         "module": s.module.name,
         "node": s.settings.node,
@@ -83,9 +95,9 @@ def state_json(s: State, now: int) -> bytes:
         "phase": s.phase.value,
         "now_ns": now,
         "since_ns": s.since_ns,
-        "reason": s.reason,
-        "would_change": s.would_change,
-        "command": s.command,
+        "reason": reason,
+        "would_change": would_change,
+        "command": command,
         "facts": [{"at_ns": at, "text": text} for at, text in s.facts],
         "term": r.term,
         "sid": r.sid,

@@ -175,6 +175,7 @@ class State:
     probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.
     plane_off: str = ""  # clean abort: a procedure has ended the data plane.
     lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
+    unstarted: str = ""  # What failed when the application was started last.
     scripts_as: str = ""  # Which start scripts ran: "" prim second.
     wake_ns: int = 0  # The one outstanding Later; 0: none.
     out: list[ANY_EFFECT] = field(default_factory=list)
