@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from mirrorfarm.actors.checker.matching import Matcher
 from mirrorfarm.errors import Refused
 from mirrorfarm.modules.catalog import template_files, templates
 from mirrorfarm.modules.package import pack, unpack
@@ -50,3 +51,21 @@ def test_scripts_of_templates_are_well_formed(name: str) -> None:
                 ["/bin/bash", "-n"], input=content, capture_output=True, check=False
             )
             assert checked.returncode == 0, (path, checked.stderr)
+
+
+def test_of_postgresql_only_the_first_process_of_this_directory_is_watched() -> None:
+    text = template_files("postgresql")["conf/userconfig.xml"]
+    module = parse_userconfig(
+        text, "postgresql", name="postgresql", id=1, cluster=CLUSTER, environment={}, notes=[]
+    )
+    (entry,) = module.processes
+    started = "/usr/lib/postgresql/15/bin/postgres -D /var/lib/postgresql/15/main"
+
+    def watched(line: str) -> bool:
+        return Matcher(entry).fits("postgres", lambda: line, str)
+
+    assert watched(f"{started} -p 5432 -c listen_addresses=*")
+    assert watched(started)
+    assert not watched("postgres: postgres postgres 198.18.0.200(41834) INSERT")
+    assert not watched("postgres: checkpointer ")
+    assert not watched(f"{started}2 -p 5433")
