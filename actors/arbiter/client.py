@@ -48,6 +48,7 @@ class WitnessClient:
     sent_ns: int = 0  # Last sending of anything.
     unanswered_ns: int = 0  # First sending since the last answer; 0: none.
     silent: bool = False
+    wake_ns: int = 0  # When the next timer is due; 0: none.
     out: list[ANY_EFFECT] = field(default_factory=list)
 
     def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
@@ -56,10 +57,10 @@ class WitnessClient:
         match event:
             case ev.Started():
                 self._probe(now)
-                self._again(now)
             case ev.ArbiterTick():
-                self._tick(now)
-                self._again(now)
+                if now >= self.wake_ns:
+                    self.wake_ns = 0
+                    self._tick(now)
             case ev.AskRead(request):
                 self._ask(RegisterRead(request), now)
             case ev.AskCas(request, expected_ver, register, forced):
@@ -74,6 +75,7 @@ class WitnessClient:
                 self._answered(answer)
             case _:
                 pass
+        self._wake(now)
         return self.out
 
     @property
@@ -105,8 +107,18 @@ class WitnessClient:
         self.sent_ns = now
         self.unanswered_ns = self.unanswered_ns or now
 
-    def _again(self, now: int) -> None:
-        self.out.append(Later(now + self.retry_ns // 2, ev.ArbiterTick()))
+    def _wake(self, now: int) -> None:
+        """Have a timer at the next time that anything can be due; a later one is not needed."""
+        due = self.sent_ns + self.silence_ns // 2
+        for request in (self.question, *self.renewals[-1:]):
+            if request:
+                due = min(due, request.last_ns + self.retry_ns)
+        if self.unanswered_ns and not self.silent:
+            due = min(due, self.unanswered_ns + self.silence_ns)
+        due = max(due, now + 1)
+        if not self.wake_ns or due < self.wake_ns:
+            self.wake_ns = due
+            self.out.append(Later(due, ev.ArbiterTick()))
 
     def _tick(self, now: int) -> None:
         # Of the renewals only the newest is repeated: an older one would give less.

@@ -34,6 +34,7 @@ class Story:
         self.arbiter = MemoryArbiter()
         self.now = SECOND_NS
         self.tick_ns = 0
+        self.ticks = 0
         self.cut = False
         self.sent: list[Any] = []
         self.told: list[ev.Event] = []
@@ -63,6 +64,7 @@ class Story:
         end = self.now + duration_ns
         while self.tick_ns <= end:
             self.now = self.tick_ns
+            self.ticks += 1
             self.feed(ev.ArbiterTick())
         self.now = end
 
@@ -133,6 +135,13 @@ def test_silence_is_noticed_even_when_nobody_asks() -> None:
     story.cut = True
     story.run(2 * SECOND_NS)
     assert isinstance(story.told[0], ev.ArbiterSilent)
+
+
+def test_while_everything_is_answered_it_wakes_for_its_own_questions_alone() -> None:
+    story = Story()
+    count = len(story.sent)
+    story.run(10 * SECOND_NS)
+    assert story.ticks == len(story.sent) - count == 20
 
 
 def test_the_answer_of_a_cancelled_or_replaced_request_is_dropped() -> None:
