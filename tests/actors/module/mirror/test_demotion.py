@@ -27,6 +27,14 @@ def test_a_failed_disk_makes_the_node_wait_until_it_is_started_again() -> None:
     assert not s.failed
 
 
+def test_a_failed_disk_frees_its_users_before_they_are_killed() -> None:
+    hand = Hand(core()).lead()
+    failed = msg.StorageFailed(1, "data", 5, "input/output error")
+    effects = hand.mirror.handle(ev.Received(PLANE, failed), hand.now)
+    assert hand.mirror.state.plane.wish.role == "off"
+    assert not any(isinstance(getattr(e, "event", None), ev.KillApplication) for e in effects)
+
+
 @pytest.mark.parametrize("verb", ["stop", "forcestop"])
 def test_a_stop_that_comes_during_a_demotion_is_obeyed_after_it(verb: str) -> None:
     hand = Hand(core()).lead()
