@@ -223,6 +223,39 @@ def test_a_full_disk_of_the_primary(lab: Lab, client: Client) -> None:
         assert lab.role("n1") == "STOP NotReady"
 
 
+@contextmanager
+def failing_disk(lab: Lab, node: str, path: str) -> Iterator[None]:
+    """Put a disk over a folder that fails to write more than 10 MB more than it holds."""
+    script = (
+        'size=$(( $(du -sm "$1" | cut -f1) + 10 ));'
+        " mkdir /run/image && mount -t tmpfs -o size=${size}m tmpfs /run/image"
+        " && truncate -s 512m /run/image/disk && mkfs.ext4 -q -O ^has_journal /run/image/disk"
+        ' && mount -o loop /run/image/disk /mnt && cp -a "$1"/. /mnt && mount --move /mnt "$1"'
+    )
+    done = lab.run(node, ["sh", "-ec", script, "sh", path])
+    assert not done.returncode, done.stderr
+    try:
+        yield
+    finally:
+        lab.kill_node(node)
+
+
+@pytest.mark.parametrize("victim", ["n1", "n2"])
+def test_a_disk_that_fails_to_write_is_not_trusted(lab: Lab, client: Client, victim: str) -> None:
+    lab.order(victim, "stop", seconds=20)
+    with failing_disk(lab, victim, "/var/lib/ledger"):
+        lab.order(victim, "start", seconds=20)
+        lab.pair(10)
+        if lab.role("n1") != "PRIM Ready":
+            lab.order("n1", "swap", seconds=20)
+            lab.pair(10)
+        flood(lab, client, 250)
+        client.go_on(20)
+        lab.wait_state(OTHER[victim], "ALONE", 10)
+        lab.await_words(victim, "the data of this node cannot be trusted", 5)
+        assert lab.role(victim) == "WAIT NotReady"
+
+
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 def test_a_full_disk_under_the_record_hinders_only_a_new_start(
     lab: Lab, client: Client, victim: str
