@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -307,7 +308,7 @@ def main() -> int:
         except SystemUnsuitable as error:
             sys.stderr.write(f"{error}\n")
             return error.exit_code
-        except (MirrorfarmError, OSError) as error:
+        except (MirrorfarmError, OSError, subprocess.SubprocessError) as error:
             broken = True
             sys.stderr.write(f"{name}: the measurement broke off: {error}\n")
     heads = ("what", "runs", "median", "most", "allowed", "reached", "")

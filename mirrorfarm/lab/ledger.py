@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mirrorfarm.errors import TimedOut
+from mirrorfarm.errors import MirrorfarmError, TimedOut
 from mirrorfarm.lab.bench_failover import wait
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.records import Writer, time_scripts
@@ -63,7 +63,8 @@ class Ledger:
             states = {node: lab.state(node) for node in lab.nodes}
             for node, state in states.items():
                 if state.get("state") == "STOP":
-                    lab.order(node, "start", seconds=SETTLE_SECONDS)
+                    with contextlib.suppress(MirrorfarmError):  # It stops still: later again.
+                        lab.order(node, "start", seconds=SETTLE_SECONDS)
             roles = sorted(
                 f"{state.get('state')} {state.get('status')}" for state in states.values()
             )
