@@ -18,7 +18,8 @@ LARGE = itertools.count(1_000_000)
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(module=MODULE, profile="fast") as built:
+    built = Lab(module=MODULE, profile="fast")
+    with built:
         built.begin("n1", "n2")
         yield built
 

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(module=MODULE, profile="fast") as built:
+    built = Lab(module=MODULE, profile="fast")
+    with built:
         built.begin("n1", "n2")
         yield built
 
