@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mirrorfarm.cli.client import Client
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable, TimedOut
@@ -88,7 +88,7 @@ class OneMachine:
 
     # --- life ------------------------------------------------------------------------------
 
-    def __enter__(self) -> "OneMachine":
+    def __enter__(self) -> Self:
         try:
             self._build()
         except BaseException:

@@ -1,5 +1,7 @@
 """The whole state machine: what it says first, and that nothing it is told can break it."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -192,7 +194,7 @@ records = st.builds(
 def test_whatever_comes_it_answers_within_bounds_and_forgets_nothing_durable(
     record: NodeRecord, failover: bool, plane: bool, steps: list[object]
 ) -> None:
-    changes = (
+    changes: dict[str, Any] = (
         {}
         if plane
         else {

@@ -3,6 +3,7 @@
 import pytest
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.effects import Tell
 from mirrorfarm.actors.module.mirror import handover
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -37,7 +38,7 @@ def test_who_stops_leaves_the_set_with_its_role(why: str, isr: tuple[str, ...]) 
     s = leader()
     s.stopping_for = why
     handover.hand_over(s, 1)
-    asked = [e.event for e in s.out if isinstance(getattr(e, "event", None), ev.AskCas)]
+    asked = [e.event for e in s.out if isinstance(e, Tell) and isinstance(e.event, ev.AskCas)]
     assert [(a.register.term, a.register.holder, a.register.isr) for a in asked] == [(2, "n2", isr)]
 
 

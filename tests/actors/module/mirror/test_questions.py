@@ -1,5 +1,7 @@
 """No answer is not yes (R3), and every answer leads back to where its question came from."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -25,7 +27,7 @@ def asking() -> State:
     return s
 
 
-def answer(s: State, outcome: str, register: Register | None, **more: int) -> None:
+def answer(s: State, outcome: str, register: Register | None, **more: Any) -> None:
     questions.on_known(s, ev.RegisterKnown(s.arbiter.swapping, outcome, register, NOW, **more), NOW)
 
 
