@@ -15,7 +15,7 @@ help:
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
-	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; 6 minutes)"
+	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
 	@echo "make clean           remove the virtual environment and every cache"
 
 setup: $(STAMP)
