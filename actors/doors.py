@@ -74,6 +74,7 @@ class ModuleDoors:
     processes: ProcessWatcher
     guard: GuardClient
     ping: PingDoor
+    end_replica: Callable[[], None]
     registers: Callable[[fx.RegisterStore], None]
 
     def now(self) -> int:
@@ -140,6 +141,8 @@ class ModuleDoors:
                 self.guard.order(effect)
             case fx.PingProbe():
                 self.ping.probe(effect, inbox)
+            case fx.EndReplica():
+                self.end_replica()
             case fx.PlaneOrder():
                 raise AssertionError("the data plane has a process of its own")
             case _:

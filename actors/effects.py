@@ -136,6 +136,10 @@ class RegisterStore(Effect, frozen=True):
     request: int = 0
 
 
+class EndReplica(Effect, frozen=True):
+    """End the process of this node's replicator at once: it hangs. The agent starts another."""
+
+
 class PlaneOrder(Effect, frozen=True):
     """An order to the data plane of this process, in its own words."""
 
@@ -161,5 +165,6 @@ ANY_EFFECT = (
     | GuardOrder
     | PingProbe
     | RegisterStore
+    | EndReplica
     | PlaneOrder
 )

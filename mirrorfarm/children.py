@@ -79,6 +79,19 @@ def lock_holder(path: Path) -> int:
     return 0
 
 
+def end_holder(path: Path) -> None:
+    """End the process that holds the lock at once, whatever it does."""
+    pid = lock_holder(path)
+    if not pid:
+        return
+    with suppress(ProcessLookupError, OSError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
 @dataclass(slots=True)
 class Child:
     """One process that shall run."""

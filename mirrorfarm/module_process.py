@@ -30,7 +30,7 @@ from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import hold_lock, lock_path, os_boot_id, prefer_this_process
+from mirrorfarm.children import end_holder, hold_lock, lock_path, os_boot_id, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modulelog import ModuleLog, read_log
@@ -104,6 +104,7 @@ class ModuleProcess:
                 log=plain,
             ),
             PingDoor(),
+            lambda: end_holder(paths.run / f"{name}.replica.lock"),
             self.registers.store,
         )
 

@@ -146,6 +146,14 @@ def test_a_hung_secondary_is_left_behind_and_taken_back(lab: Lab, client: Client
     lab.wait_state("n1", "PRIM", 10)
 
 
+def test_a_hung_replica_of_the_primary_is_ended_and_replaced(lab: Lab, client: Client) -> None:
+    client.go_on(5)
+    os.kill(lab.pids("n1")["replica"][0], signal.SIGSTOP)
+    client.go_on(40)
+    lab.pair(30)
+    assert "the replicator has not answered for 10 s" in lab.facts("n1")
+
+
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 def test_a_replica_that_is_killed_is_replaced(lab: Lab, client: Client, victim: str) -> None:
     client.go_on(5)

@@ -2,15 +2,17 @@
 
 import msgspec
 
-from mirrorfarm.actors.effects import Log
+from mirrorfarm.actors.effects import EndReplica, Log
 from mirrorfarm.actors.module.mirror import demotion, following, leading
-from mirrorfarm.actors.module.mirror.orders import send_plane
+from mirrorfarm.actors.module.mirror.orders import fact, send_plane
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
-from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport import messages as msg
 
 WISH_AGAIN_NS = 500 * MILLISECOND_NS
+ALIVE_NS = 2 * SECOND_NS
+UNANSWERED_MAX = 5
 
 
 def wanted(s: State) -> msg.PlaneWish:
@@ -61,10 +63,29 @@ def poll(s: State, now: int) -> None:
     if not plane.answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
         plane.sent_ns = now
         send_plane(s, plane.wish)
+    elif plane.settled and s.phase in {*LEADERS, *FOLLOWERS} and now - plane.sent_ns >= ALIVE_NS:
+        _ask_whether_alive(s, now)
+
+
+def _ask_whether_alive(s: State, now: int) -> None:
+    """Repeat the wish of a settled plane: one that hangs blocks the application for ever.
+
+    Counted in questions, not in time: after a pause of this process nothing is concluded.
+    """
+    plane = s.plane
+    plane.sent_ns = now
+    send_plane(s, plane.wish)
+    plane.unanswered += 1
+    if plane.unanswered > UNANSWERED_MAX:
+        plane.unanswered = 0
+        seconds = UNANSWERED_MAX * ALIVE_NS // SECOND_NS
+        fact(s, now, f"the replicator has not answered for {seconds} s: its process is ended", "C")
+        s.out.append(EndReplica())
 
 
 def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
     """The replicator of this node said something."""
+    s.plane.unanswered = 0
     match message:
         case msg.PlaneIs():
             _on_plane_is(s, message, now)
@@ -98,6 +119,6 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
         return
     if answer.number != plane.wish.number:
         return
-    plane.answer = answer
+    plane.answer, plane.sent_ns = answer, now
     if answer.failure:
         demotion.storage_failed(s, now, answer.failure)

@@ -72,6 +72,7 @@ class Plane:
     answer: PlaneIs | None = None
     sent_ns: int = 0
     held: bool = False  # A modification waits at the frozen gate.
+    unanswered: int = 0  # How often a settled plane was asked, since it last said anything.
 
     @property
     def answered(self) -> bool:

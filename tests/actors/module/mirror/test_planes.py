@@ -75,3 +75,27 @@ def test_an_end_that_has_become_urgent_is_ordered_anew_but_a_finished_one_is_not
     assert not planes.wanted(s).clean
     s.plane.answer = PlaneIs(5, "off", 0, "frozen", 0)
     assert planes.wanted(s).clean
+
+
+def test_a_replicator_that_hangs_is_ended_after_five_questions_without_an_answer() -> None:
+    s = leader()
+    planes.poll(s, SECOND_NS)
+    planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), SECOND_NS)
+    s.out.clear()
+    for now in range(2 * SECOND_NS, 11 * SECOND_NS, SECOND_NS // 2):
+        planes.poll(s, now)
+    assert fx.EndReplica() not in s.out
+    for now in range(11 * SECOND_NS, 16 * SECOND_NS, SECOND_NS // 2):
+        planes.poll(s, now)
+    assert s.out.count(fx.EndReplica()) == 1
+    assert "has not answered" in s.facts[-1][1]
+
+
+def test_a_pause_of_this_node_is_not_held_against_its_replicator() -> None:
+    s = leader()
+    planes.poll(s, SECOND_NS)
+    planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), SECOND_NS)
+    planes.poll(s, 600 * SECOND_NS)
+    planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), 601 * SECOND_NS)
+    planes.poll(s, 602 * SECOND_NS)
+    assert fx.EndReplica() not in s.out
