@@ -140,6 +140,7 @@ class Pair:
         folder.chmod(0o755)
         self.reports: list[str] = []
         self.journal = MirrorJournal(self.target, options.get("descriptors_max", 4096))
+        options = {"devices_allowed": True} | options
         self.files = FileSystem(self.point, 0, self.journal, report=self.reports.append, **options)
 
     def run(self, work: str) -> None:
@@ -360,3 +361,16 @@ def test_a_full_disk_is_told_at_the_flush_and_nothing_is_read_that_it_did_not_ta
                 assert file.read().rstrip(b"\0") == kept.rstrip(b"\0")
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_device_is_refused_where_the_secondary_would_refuse_it(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, devices_allowed=False)
+    pair.files.mount()
+    try:
+        with pytest.raises(PermissionError):
+            os.mknod(pair.point / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        os.mkfifo(pair.point / "pipe")
+        assert (pair.target / "pipe").is_fifo()
+        assert not pair.journal.failures
+    finally:
+        pair.files.unmount(lazy=True)

@@ -65,6 +65,7 @@ class FileSystem:
         each: bool = False,
         threads: int = 2,
         descriptors_max: int = DESCRIPTORS_MAX,
+        devices_allowed: bool = False,
         report: Callable[[str], None] = _ignore,
     ) -> None:
         self.path = os.path.realpath(os.fsencode(path))
@@ -75,6 +76,7 @@ class FileSystem:
         self._each = each
         self._threads = threads
         self._descriptors_max = descriptors_max
+        self._devices_allowed = devices_allowed
         self._report = report
         self._lock = threading.Lock()  # One mount, unmount at a time.
         self._server: Server | None = None
@@ -118,6 +120,7 @@ class FileSystem:
                 each=self._each,
                 about_to_wait=self._about_to_wait,
                 descriptors_max=min(self._descriptors_max, limit // 4),
+                devices_allowed=self._devices_allowed,
             )
             try:
                 device_fd, self._connection = mount.attach(self.path, self._read_only)

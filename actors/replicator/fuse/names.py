@@ -6,6 +6,7 @@ lock held; the application is answered when the secondary has it too.
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -102,6 +103,9 @@ class Names:
         """Create a file, device, pipe or socket."""
         mode, rdev, umask, _ = protocol.MKNOD_IN.unpack_from(request.buffer, 40)
         name = request.text(56)
+        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not self._volume.devices_allowed:
+            # The secondary would refuse it too, and with it the whole session.
+            raise OSError(errno.EPERM, "devices are not replicated")
 
         def make(parent: Node) -> None:
             os.mknod(name, mode & ~self.mask(parent, umask), rdev, dir_fd=parent.fd)

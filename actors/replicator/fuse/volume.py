@@ -56,7 +56,9 @@ class Volume:
         each: bool,
         about_to_wait: Callable[[], None],
         descriptors_max: int = DESCRIPTORS_MAX,
+        devices_allowed: bool = False,
     ) -> None:
+        self.devices_allowed = devices_allowed
         self.directory = directory
         self.journal = journal
         self.read_only = read_only
