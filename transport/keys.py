@@ -100,7 +100,7 @@ def create_cluster(  # noqa: PLR0917 - what a cluster is made of, in the order o
 
 def join_cluster(bundle_file: Path, paths: Paths) -> Keys:
     """Install what a join bundle holds. Raise KeyInvalid, and change nothing, if it is bad."""
-    data = _read_secret(bundle_file, "make a new one with `mirrorfarm cluster create`")
+    data = _read_secret(bundle_file, "make a new one with `mirrorfarm cluster init`")
     bundle = _decode(data, _Bundle, bundle_file)
     _check(bundle, bundle_file)
     _refuse_second_cluster(paths, bundle.cluster)
@@ -110,7 +110,7 @@ def join_cluster(bundle_file: Path, paths: Paths) -> Keys:
 def load_keys(paths: Paths) -> Keys:
     """Return the keys of this node; raise KeyInvalid with path, reason and cure."""
     path = paths.keys / KEY_FILE
-    data = _read_secret(path, "run `mirrorfarm cluster create` or `mirrorfarm cluster join` first")
+    data = _read_secret(path, "run `mirrorfarm cluster init` or `mirrorfarm cluster join` first")
     stored = _decode(data, _Stored, path)
     return _check(stored, path)
 
