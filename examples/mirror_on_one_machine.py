@@ -25,6 +25,7 @@ from rich.text import Text
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.records import read_back, text_of
 
 PORT = 8080
 RECORDS_PER_SECOND = 100
@@ -84,11 +85,6 @@ class Writer:
         self.gap = 0.0
 
 
-def text_of(number: int) -> str:
-    """Return the text of a record: it can be checked later."""
-    return f"record {number}"
-
-
 def post(address: str, number: int) -> int:
     """Post a record; return the status of the answer, 0 for none."""
     link = http.client.HTTPConnection(address, PORT, timeout=ANSWER_SECONDS)
@@ -102,20 +98,6 @@ def post(address: str, number: int) -> int:
     finally:
         link.close()
     return answer.status
-
-
-def read_back(address: str) -> list[tuple[int, str]]:
-    """Return every record that the ledger has, asking through the virtual address."""
-    found: list[tuple[int, str]] = []
-    while True:
-        after = found[-1][0] if found else 0
-        link = http.client.HTTPConnection(address, PORT, timeout=5)
-        link.request("GET", f"/records?after={after}&limit=1000")
-        records = json.loads(link.getresponse().read())["records"]
-        link.close()
-        if not records:
-            return found
-        found += [(record["id"], record["text"]) for record in records]
 
 
 class Stage:
