@@ -43,6 +43,12 @@ class Bench:
 
     def application(self, seconds: int = 60) -> subprocess.Popen[bytes]:
         application = subprocess.Popen([str(self.program), str(seconds)])
+        # `Popen` returns a moment before the kernel gives the process its new name.
+        words = f"{self.program}\0{seconds}\0"
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{application.pid}/cmdline").read_text() != words:
+            assert time.monotonic() < deadline, "the application does not start"
+            time.sleep(0.001)
         self.cgroup.add(application.pid)
         self.started.append(application)
         return application
