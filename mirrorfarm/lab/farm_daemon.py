@@ -49,13 +49,14 @@ class Daemon:
         """Obey until the input ends; renew the lease meanwhile, three times per lease."""
         while True:
             wait = self._lease_ns / 3e9 if self._lease_ns else None
-            if select.select([sys.stdin], [], [], wait)[0]:
+            ordered, _, _ = select.select([sys.stdin], [], [], wait)
+            if self._lease_ns:
+                self._renew()
+            if ordered:
                 line = sys.stdin.readline()
                 if not line:
                     break
                 self._say(self._obey(json.loads(line)))
-            if self._lease_ns:
-                self._renew()
         self.close()
 
     def close(self) -> None:
