@@ -35,6 +35,8 @@ DOORS = (
     "modules/install.py",
     "modules/package.py",
     "modules/suitability.py",
+    "netfilter/bpf.py",
+    "netfilter/bpf_system.py",
     "transport/attachment.py",
     "transport/keys.py",
     "transport/sockets.py",
@@ -112,6 +114,8 @@ TESTED_BY = {
     "actors/arbiter/process.py": "tests/live/test_demo.py",
     "actors/shell.py": "tests/live/test_demo.py",
     "actors/supervisor.py": "tests/live/test_demo.py",
+    "netfilter/bpf.py": "tests/live/test_bpf.py",
+    "netfilter/bpf_system.py": "tests/live/test_bpf.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
 }
