@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := python3-venv iproute2 iptables postgresql keepalived procps util-linux \
+PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived procps util-linux \
   clang llvm libbpf-dev linux-libc-dev
 LIVE_LOG := $(VENV)/live-tests.txt
 
