@@ -5,11 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived procps util-linux \
-<<<<<<< HEAD
-  build-essential python3-dev libnetfilter-queue-dev
-=======
-  clang llvm libbpf-dev linux-libc-dev
->>>>>>> filter
+  build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
 LIVE_LOG := $(VENV)/live-tests.txt
 
 # What the kernel's filter is built with. `make bpf BPF_OUT=FILE` builds elsewhere, to compare.
