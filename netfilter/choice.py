@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.netfilter.bpf import BpfFilter
+from mirrorfarm.netfilter.bpf_program import FarmProgram
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
@@ -81,7 +82,7 @@ def make(kind: str, ledger: Path) -> PacketFilter:
 
 def probe_bpf() -> None:
     """Let the kernel check the program; nothing is attached."""
-    BpfFilter.probe()
+    FarmProgram.load().close()
 
 
 def probe_nft() -> None:
