@@ -220,6 +220,23 @@ class FarmProgram:
         """Write buckets, as `tables.py` packs them, by one call."""
         self.maps["buckets"].put_many(entries)
 
+    def set_peers(self, own: bytes, peers: Sequence[bytes]) -> None:
+        """Name the hardware addresses by which frames are relayed; the first peer is number 1.
+
+        They are for virtual addresses that are set as directed.
+        """
+        assert len(peers) < tables.EVERY_PEER, "more peers than a cluster has nodes"
+        numbered = [own, *peers, *[b""] * (tables.EVERY_PEER - 1 - len(peers))]
+        former = [self.maps["peers"].get(i.to_bytes(4, "little")) for i in range(len(numbered))]
+        for mac in peers:
+            self.maps["relays"].put(tables.relay_key(mac), bytes(4))
+        self.maps["peers"].put_many(
+            (i.to_bytes(4, "little"), tables.peer_value(mac)) for i, mac in enumerate(numbered)
+        )
+        for value in former[1:]:
+            if value is not None and value[:6] not in peers:
+                self.maps["relays"].remove(tables.relay_key(value[:6]))
+
     def renew(self, deadline_ns: Nanoseconds) -> None:
         """Let the program accept until the boot clock reads `deadline_ns`; 0: not at all.
 
