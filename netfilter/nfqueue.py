@@ -121,8 +121,10 @@ class NfqueueFilter:
         """Return packets by what was done with them; `asked`: those seen by this process."""
         assert self._tables
         assert self._settings
-        counted = Counter(named_counters(self._tables, self._settings.module))
-        return dict(counted + Counter({"asked": 0}) + self._asked) | {"asked": self._asked["asked"]}
+        counted = named_counters(self._tables, self._settings.module)
+        for name, packets in {"asked": 0, **self._asked}.items():
+            counted[name] = counted.get(name, 0) + packets
+        return counted
 
     def close(self) -> None:
         """Stop answering, then remove every rule and restore the kernel's parameters."""
@@ -216,7 +218,10 @@ class NfqueueFilter:
             return Mark.DROP
         asked = self._marks.get(packet.get_mark(), Mark.UNDECIDED)
         settings = self._settings
-        return decide(packet.get_payload(), asked, settings.rules, settings.seed, self._table)
+        verdict = decide(packet.get_payload(), asked, settings.rules, settings.seed, self._table)
+        if verdict is Mark.DROP:
+            self._asked["resets" if asked is Mark.RESET else "refused"] += 1
+        return verdict
 
     def _remove_queue_rules(self, program: str) -> None:
         """Remove our rules, however many there are."""
