@@ -112,6 +112,18 @@ class VirtualAddress(Record, frozen=True):
     check: bool = True
 
 
+# What is kept when both nodes went on alone: the data of the node that stayed primary, of the
+# one that became primary last, of the one that changed more, of the only one that wrote (else
+# as manual), or what an administrator says.
+DIVERGENCE_POLICIES = (
+    "keep-primary",
+    "keep-newer",
+    "keep-more-changes",
+    "zero-changes",
+    "manual",
+)
+
+
 class Replicated(Record, frozen=True):
     """A `<replicated>` directory."""
 
@@ -128,6 +140,8 @@ class Replication(Record, frozen=True):
     ack_mode: str = "durable"  # async="none": durable; async="second": received
     mode: str = "commit"  # commit each
     threads: int = 2
+    divergence: str = "keep-primary"  # One of DIVERGENCE_POLICIES.
+    quarantine: str = ""  # Where a copy sets aside writes that only its target had; "": default.
 
 
 class Process(Record, frozen=True):

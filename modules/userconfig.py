@@ -156,11 +156,18 @@ def _replication(rfs: Checked | None, faults: Faults) -> Replication:
                 reason = f"{here} and {other} lie in each other; replicate the upper one alone"
                 faults.add(element.line, "replicated.dir", reason)
         seen.append(here)
+    aside = str(rfs["quarantine"])
+    for here in seen:
+        if aside and nested(aside, here):
+            reason = f"{aside} and {here} lie in each other; what is set aside must not be copied"
+            faults.add(rfs.line, "rfs.quarantine", reason)
     return Replication(
         directories=directories,
         ack_mode="durable" if rfs["async"] == "none" else "received",
         mode=rfs["mode"],
         threads=rfs["threads"],
+        divergence=rfs["divergence"],
+        quarantine=aside,
     )
 
 

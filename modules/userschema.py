@@ -19,7 +19,7 @@ from mirrorfarm.limits import (
 )
 from mirrorfarm.modules import kinds
 from mirrorfarm.modules.schema import Attribute, Element
-from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 
 PROCESSES_MAX: Final = 64
 VARIABLES_MAX: Final = 64
@@ -75,6 +75,8 @@ RFS = Element(
         "async": Attribute(kinds.choice("none", "second"), default="none"),
         "mode": Attribute(kinds.choice("commit", "each"), default="commit"),
         "threads": Attribute(kinds.whole(1, 16), default=2),
+        "divergence": Attribute(kinds.choice(*DIVERGENCE_POLICIES), default="keep-primary"),
+        "quarantine": Attribute(kinds.directory(), default=""),
         "scripts": Attribute(kinds.choice("off", later=("on",)), default="off"),
         "syncdelta": Attribute(kinds.choice("0"), default="0"),
         **_ignored(_NFS, "mountoversuffix", "mountover", "packetsize", "nfsbox_options"),

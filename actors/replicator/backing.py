@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from mirrorfarm.actors.replicator.operations import ROOT
@@ -46,6 +47,7 @@ class Backing:
         self.root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root_fd).st_dev
         self._descriptors_max = descriptors_max
+        self.replacing: Callable[[int, bytes], None] | None = None  # Before `clear` removes.
         self._inodes: dict[int, Inode] = {}
         self._at: dict[Place, Inode] = {}
         self._open: OrderedDict[int, Inode] = OrderedDict()
@@ -219,6 +221,8 @@ class Backing:
             return
         if status.st_dev != self.device:
             raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
+        if self.replacing is not None:
+            self.replacing(directory_fd, name)
         if stat.S_ISDIR(status.st_mode):
             shutil.rmtree(name, dir_fd=directory_fd)
         else:

@@ -94,7 +94,7 @@ class Carrier:
         self.places.pop(directory, None)
 
     def opened(self, directory: int, node: int) -> None:
-        """Do nothing: marks are made by the modifications themselves."""
+        """Do nothing: modifications make the marks."""
 
     closed = opened
 
@@ -278,6 +278,11 @@ class Carrier:
             self._step()
         return trusted
 
+    def changes(self) -> int:
+        """Number of zones and other things that are marked as changed."""
+        with self._lock:
+            return self.marks.snapshot().weight()
+
     def _step(self) -> None:
         if self._synced and self.gate.mode == BOTH:
             self.marks.in_step()
@@ -373,13 +378,10 @@ class Carrier:
             watched = self._watched.get(key)
             if self._source is not source or watched is None or touched(watched):
                 return False
-            new: set[int] = set()
-            for operation, _ in sendings:
-                if isinstance(operation, Introduce | Create):
-                    new.add(operation.node)
-                elif isinstance(operation, Link | SetAttr | SetXattr | RemoveXattr | Write):
-                    node = operation.node
-                    if node not in new and not self._knows(operation.directory, node):
+            new = {one.node for one, _ in sendings if isinstance(one, Introduce | Create)}
+            for one, _ in sendings:
+                if isinstance(one, Link | SetAttr | SetXattr | RemoveXattr | Write):
+                    if one.node not in new and not self._knows(one.directory, one.node):
                         return False
             self._introduced.difference_update(dismissed)
             for operation, data in sendings:

@@ -47,6 +47,7 @@ class PlaneGated(Event, frozen=True):
 
     run: int
     map_base: str = ""
+    changes: int = -1  # How many things the change map names; -1: there is none.
 
 
 class PlaneHeld(Event, frozen=True):
@@ -116,6 +117,7 @@ class Replicator:
     gate_base: tuple[str, bool] = ("", False)  # map_base, map_new given with the last gate order.
     sid: int = 0
     map_base: str = ""
+    changes: int = -1  # As reported with the gate.
     behind: bool = False  # The plane that was ended last had unconfirmed modifications.
     floor: tuple[int, int] = (0, 0)
     broken: tuple[int, int] = (0, 0)
@@ -142,9 +144,9 @@ class Replicator:
             case PlaneFault(run=run, text=text):
                 if run == self.run and self.busy:
                     effects += self._failed(text)
-            case PlaneGated(run=run, map_base=map_base):
+            case PlaneGated(run=run, map_base=map_base, changes=changes):
                 if run == self.gating:
-                    self.gating, self.map_base = 0, map_base
+                    self.gating, self.map_base, self.changes = 0, map_base, changes
             case PlaneEnd():
                 self.ending = True
             case Started():
@@ -205,7 +207,7 @@ class Replicator:
     def _reset(self) -> None:
         """A plane just mounted or unmounted: no session, gate frozen, nothing promised."""
         self.gate, self.gate_base, self.gating = "frozen", ("", False), 0
-        self.sid, self.map_base = 0, ""
+        self.sid, self.map_base, self.changes = 0, "", -1
 
     def _news(self, event: Any) -> list[ANY_EFFECT]:
         match event:
@@ -328,13 +330,21 @@ class Replicator:
     def _follow(self, wish: PlaneWish) -> list[ANY_EFFECT]:
         if (wish.term, wish.sid) == (self.term, self.sid):
             return []
-        order = (wish.term, wish.sid)
+        order = (wish.term, wish.sid, wish.quarantine)
         return [self._long("accept_session", wish.term, wish.sid, order)]
 
     def _present(self, number: int, failure: str) -> PlaneIs:
         behind = self.role == "off" and self.behind
         return PlaneIs(
-            number, self.role, self.term, self.gate, self.sid, self.map_base, failure, behind
+            number,
+            self.role,
+            self.term,
+            self.gate,
+            self.sid,
+            self.map_base,
+            failure,
+            behind,
+            self.changes,
         )
 
     def _answer(self) -> list[ANY_EFFECT]:

@@ -24,6 +24,7 @@ from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
+from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
@@ -48,6 +49,7 @@ class PlaneSettings:
     peer: str
     keys: StreamKeys
     map_file: Path
+    quarantine: Path  # Folder of what copies replace.
 
 
 class Plane:
@@ -75,6 +77,7 @@ class Plane:
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
+        self._follower: Follower | None = None
         self._role = "off"
         self._aborted = False
         self._behind = False  # What was ended last had modifications that the peer may lack.
@@ -166,6 +169,7 @@ class Plane:
         self._mount(LocalJournal(), read_only=True)
         self._applier = Applier([system.backing_fd for system in self._systems])
         follower = Follower(self._applier, self._copied, self._refused)
+        self._follower = follower
         suffices = self._settings.replication.ack_mode == "received"
         deadline = time.monotonic() + _LISTEN_S
         while True:
@@ -180,9 +184,21 @@ class Plane:
             else:
                 return
 
-    def _accept_session(self, term: int, sid: int) -> None:
+    def _accept_session(self, term: int, sid: int, quarantine: str) -> None:
         assert self.target is not None, "only while following"
+        assert self._follower is not None, "only while following"
+        self.target.accept(0, 0)
+        self._end_quarantine()
+        if quarantine:
+            folder = self._settings.quarantine / quarantine
+            self._follower.aside = Quarantine(folder)
+            self._report(f"what the copy replaces is set aside in {folder}")
         self.target.accept(term, sid)
+
+    def _end_quarantine(self) -> None:
+        if self._follower is not None and self._follower.aside is not None:
+            self._follower.aside.close()
+            self._follower.aside = None
 
     def _unmount(self, clean: bool) -> None:
         self._end_all(clean=clean)
@@ -212,7 +228,8 @@ class Plane:
             if clean:
                 self._applier.sync_all()
             self._applier.close()
-            self._applier = None
+            self._end_quarantine()
+            self._applier = self._follower = None
         self._systems = []
         self._role = "off"
 
@@ -277,7 +294,8 @@ class Plane:
         """
         session = self.session
         if mode != gate.BOTH or session is None:
-            self._inbox(core.PlaneGated(run, trusted))
+            counted = mode == gate.FROZEN and bool(trusted)
+            self._inbox(core.PlaneGated(run, trusted, self.carrier.changes() if counted else -1))
             return
 
         last = session.source.last

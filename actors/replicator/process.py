@@ -106,6 +106,7 @@ def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -
         peer,
         StreamKeys(keys.public.encode(), keys.secret.encode(), keys.peers[name].encode()),
         paths.module_lib(module.name) / "changes",
+        Path(module.replication.quarantine or paths.module_lib(module.name) / "quarantine"),
     )
 
 

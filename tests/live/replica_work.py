@@ -78,6 +78,7 @@ def main() -> None:
             settings["peer"],
             keys,
             Path(settings["map_file"]),
+            Path(settings["map_file"]).with_name("quarantine"),
         ),
         lambda event: shell.tell(event),  # noqa: PLW0108
         lambda text: doors.write("Report", {"text": text}),

@@ -203,6 +203,15 @@ def test_directories_do_not_overlap(first: str, second: str, reason: str) -> Non
     assert reason in fault
 
 
+def test_what_is_set_aside_does_not_lie_in_what_is_replicated() -> None:
+    rfs = '<rfs quarantine="/data/old"><replicated dir="/data"/></rfs>'
+    (fault,) = faults_of(service(HEART + rfs))
+    assert "rfs.quarantine: /data/old and /data lie in each other" in fault
+    good = '<rfs divergence="manual" quarantine="/old"><replicated dir="/data"/></rfs>'
+    replication = parsed(service(HEART + good)).replication
+    assert (replication.divergence, replication.quarantine) == ("manual", "/old")
+
+
 def test_directories_may_share_the_beginning_of_a_name() -> None:
     rfs = '<rfs><replicated dir="/data"/><replicated dir="/data2"/></rfs>'
     assert len(parsed(service(HEART + rfs)).replication.directories) == 2
