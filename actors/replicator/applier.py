@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     RENAME_EXCHANGE,
@@ -56,8 +57,13 @@ class Applier:
         devices_allowed: bool = False,
         incomplete: Callable[[int, int], None] = _ignore,
         descriptors_max: int = DESCRIPTORS_MAX,
+        exclusions: Sequence[Exclusions] = (),
     ) -> None:
-        self._backings = [Backing(directory, descriptors_max) for directory in directories]
+        wanted = exclusions or [Exclusions()] * len(directories)
+        self._backings = [
+            Backing(directory, descriptors_max, own)
+            for directory, own in zip(directories, wanted, strict=True)
+        ]
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False
@@ -230,6 +236,8 @@ class Applier:
         parent_fd = backing.fd(operation.parent)
         remove = os.unlink if isinstance(operation, Unlink) else os.rmdir
         try:
+            if isinstance(operation, Rmdir):
+                backing.clear_own(operation.parent, operation.name)
             remove(operation.name, dir_fd=parent_fd)
         except OSError as fault:
             if not self.lenient:
@@ -247,6 +255,9 @@ class Applier:
         other = self._pinned(backing, *new)
         if moved is not None and moved is other:
             return  # Two names of one inode: rename(2) does nothing.
+        if not operation.flags:
+            # An empty directory that is replaced, or nothing of the kind.
+            backing.clear_own(*new)
         if not self._rename_on_disk(backing, operation):
             return
         backing.drop_name(*old)

@@ -13,6 +13,7 @@ import stat
 from collections import OrderedDict
 from typing import Final
 
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import ROOT
 
 DESCRIPTORS_MAX: Final = 4_096
@@ -40,7 +41,13 @@ class Inode:
 class Backing:
     """One replicated directory of the secondary."""
 
-    def __init__(self, root: str | bytes | int, descriptors_max: int = DESCRIPTORS_MAX) -> None:
+    def __init__(
+        self,
+        root: str | bytes | int,
+        descriptors_max: int = DESCRIPTORS_MAX,
+        exclusions: Exclusions | None = None,
+    ) -> None:
+        self.exclusions = exclusions or Exclusions()
         if isinstance(root, int):
             root = f"/proc/self/fd/{root}"
         self.root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -209,6 +216,44 @@ class Backing:
         os.close(self.root_fd)
 
     # --- removing --------------------------------------------------------------------------
+
+    def excludes(self, parent: int, name: bytes) -> bool:
+        """Whether a name in a known directory, itself replicated, is this node's own."""
+        return bool(self.exclusions) and self.exclusions.excludes(self._path(parent), name)
+
+    def _path(self, number: int) -> bytes:
+        parts: list[bytes] = []
+        inode = self._inodes.get(number)
+        while inode is not None and inode.names:
+            number, name = inode.names[0]
+            parts.append(name)
+            inode = self._inodes.get(number)
+        return b"/".join(reversed(parts))
+
+    def clear_own(self, parent: int, name: bytes) -> None:
+        """Remove this node's own entries in a directory that goes; others are left where they are.
+
+        The primary's application removed its own ones before it could remove the directory.
+        """
+        if not self.exclusions:
+            return
+        path = self._path(parent)
+        path = path + b"/" + name if path else name
+        try:
+            fd = os.open(name, _PATH_ONLY | os.O_DIRECTORY, dir_fd=self.fd(parent))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            for entry in os.listdir(f"/proc/self/fd/{fd}"):
+                if not self.exclusions.excludes(path, os.fsencode(entry)):
+                    continue
+                status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(entry, dir_fd=fd)
+                else:
+                    os.unlink(entry, dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def clear(self, parent: int, name: bytes) -> None:
         """Remove whatever lies at a place, with all below; nothing there is fine."""
