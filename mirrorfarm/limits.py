@@ -32,6 +32,8 @@ GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 
+LAST_WORDS_CHARACTERS_MAX: Final = 400  # Of a process that failed: one line of a table.
+
 # Modules.
 MODULES_MAX: Final = 256
 MAXLOOP: Final = 3

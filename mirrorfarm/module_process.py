@@ -30,8 +30,15 @@ from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import end_holder, hold_lock, lock_path, os_boot_id, prefer_this_process
-from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
+from mirrorfarm.children import (
+    end_holder,
+    hold_lock,
+    lock_path,
+    os_boot_id,
+    prefer_this_process,
+    telling,
+)
+from mirrorfarm.errors import RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
@@ -226,20 +233,21 @@ def main(arguments: list[str] | None = None) -> int:
         lock = hold_lock(lock_path(paths, name))
     except BlockingIOError:
         return 0  # It runs already.
+    code = telling(lock_path(paths, name), f"module {name}", lambda: _run(paths, name))
+    os.close(lock)
+    return code
+
+
+def _run(paths: Paths, name: str) -> int:
     prefer_this_process()
     ends = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ends.set())
-    try:
-        process = ModuleProcess(paths, name)
-        process.start()
-    except MirrorfarmError as error:
-        sys.stderr.write(f"mirrorfarm: module {name}: {error}\n")
-        return error.exit_code
+    process = ModuleProcess(paths, name)
+    process.start()
     ends.wait()
     process.shut_down()
     process.close()
-    os.close(lock)
     return 0
 
 

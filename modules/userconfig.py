@@ -10,7 +10,7 @@ from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
 from mirrorfarm.modules.addresses import build_vips
 from mirrorfarm.modules.clocks import build_heartbeats, build_timing
 from mirrorfarm.modules.faults import Faults, shown
-from mirrorfarm.modules.schema import NOT_YET, Checked, Checker, Macros
+from mirrorfarm.modules.schema import Checked, Checker, Macros
 from mirrorfarm.modules.settings import (
     Arbiter,
     Cluster,
@@ -181,9 +181,6 @@ def _replicated(element: Checked, faults: Faults) -> Replicated:
     paths: list[str] = []
     regexes: list[str] = []
     for excluded in element.all("notreplicated"):
-        # The copy could leave it out, but what the application does below it would still travel.
-        reason = f"{NOT_YET}: keep what is not to be replicated outside of the directory"
-        faults.add(excluded.line, "notreplicated", reason)
         if ("path" in excluded.given) == ("regexpath" in excluded.given):
             faults.add(excluded.line, "notreplicated", "needs either path or regexpath")
         elif "path" in excluded.given:

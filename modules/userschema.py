@@ -100,7 +100,7 @@ RFS = Element(
                 "notreplicated": Element(
                     {
                         "path": Attribute(kinds.path(relative=True)),
-                        "regexpath": Attribute(kinds.regex()),
+                        "regexpath": Attribute(kinds.posix_regex()),
                     }
                 ),
             },

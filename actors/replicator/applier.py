@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     RENAME_EXCHANGE,
@@ -57,8 +58,13 @@ class Applier:
         devices_allowed: bool = False,
         incomplete: Callable[[int, int], None] = _ignore,
         descriptors_max: int = DESCRIPTORS_MAX,
+        exclusions: Sequence[Exclusions] = (),
     ) -> None:
-        self._backings = [Backing(directory, descriptors_max) for directory in directories]
+        wanted = exclusions or [Exclusions()] * len(directories)
+        self._backings = [
+            Backing(directory, descriptors_max, own)
+            for directory, own in zip(directories, wanted, strict=True)
+        ]
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False
@@ -213,7 +219,7 @@ class Applier:
             raise OSError(errno.EPERM, "devices are not replicated here")
         made = True
         try:
-            data_fd = _make(backing.fd(operation.parent), operation, kind)
+            data_fd = backing.make(operation, kind)
         except FileExistsError:
             data_fd, made = self._create_over(backing, operation, kind)
         inode = backing.learn(operation.node, operation.parent, operation.name, data_fd)
@@ -241,7 +247,7 @@ class Applier:
         if not self.lenient:
             raise OSError(errno.EEXIST, f"{operation.name!r} exists already")
         backing.clear(operation.parent, operation.name)
-        return _make(backing.fd(operation.parent), operation, kind), True
+        return backing.make(operation, kind), True
 
     def _link(self, backing: Backing, operation: Link) -> None:
         inode = backing.get(operation.node)
@@ -267,6 +273,8 @@ class Applier:
             backing.replacing(parent_fd, operation.name)
         remove = os.unlink if isinstance(operation, Unlink) else os.rmdir
         try:
+            if isinstance(operation, Rmdir):
+                backing.clear_own(operation.parent, operation.name)
             remove(operation.name, dir_fd=parent_fd)
         except OSError as fault:
             if not self.lenient:
@@ -286,6 +294,9 @@ class Applier:
             return  # Two names of one inode: rename(2) does nothing.
         if backing.replacing is not None and not operation.flags & RENAME_EXCHANGE:
             backing.replacing(backing.fd(operation.new_parent), operation.new_name)
+        if not operation.flags:
+            # An empty directory that is replaced, or nothing of the kind.
+            backing.clear_own(*new)
         if not self._rename_on_disk(backing, operation):
             return
         backing.drop_name(*old)
@@ -380,17 +391,3 @@ class Applier:
         except OSError as fault:
             if fault.errno != errno.ENODATA:
                 raise
-
-
-def _make(parent_fd: int, operation: Create, kind: int) -> int:
-    """Make an inode that nobody may use yet; a regular file's descriptor, or -1."""
-    name = operation.name
-    if kind == stat.S_IFREG:
-        return os.open(name, _NEW_FILE, 0, dir_fd=parent_fd)
-    if kind == stat.S_IFDIR:
-        os.mkdir(name, 0, dir_fd=parent_fd)
-    elif kind == stat.S_IFLNK:
-        os.symlink(operation.target, name, dir_fd=parent_fd)
-    else:
-        os.mknod(name, kind, operation.rdev, dir_fd=parent_fd)
-    return -1

@@ -41,10 +41,6 @@ _SHIFT: Final = 44
 _NEVER: Final = (1 << _SHIFT) - 1  # Number of a frame that no session has.
 
 
-def _nothing() -> None:
-    """Mark nothing."""
-
-
 class Carrier:
     """Implements `journal.Journal`."""
 
@@ -74,11 +70,10 @@ class Carrier:
         return self.gate.frozen
 
     def enter(self) -> None:
-        """Wait at the gate."""
+        """Wait at the gate; `leave` ends what this begins."""
         self.gate.enter()
 
-    def leave(self) -> None:
-        """End what `enter` began."""
+    def leave(self) -> None:  # noqa: D102 - see `enter`.
         self.gate.leave()
 
     def when_safe(self, ticket: int, answer: Answer) -> None:
@@ -144,7 +139,7 @@ class Carrier:
 
     def fsync(self, operation: Fsync) -> int:
         """Ask the secondary to flush."""
-        return self._carry(operation, (operation.node,), _nothing, flags=frames.WITH_ANSWER)
+        return self._carry(operation, (operation.node,), lambda: None, flags=frames.WITH_ANSWER)
 
     def forgotten(self, directory: int, node: int) -> None:
         """Tell the target that it may forget an inode."""

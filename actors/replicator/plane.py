@@ -7,7 +7,6 @@ act at once, on the caller's thread.
 import errno
 import os
 import queue
-import re
 import secrets
 import threading
 import time
@@ -21,16 +20,18 @@ import zmq
 from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
 from mirrorfarm.actors.replicator.quarantine import Quarantine
+from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
-from mirrorfarm.modules.settings import Replicated, Replication
+from mirrorfarm.modules.settings import Replication
 
 _BUSY_S: Final = 5.0  # How long a clean end waits for those who use the mount.
 _DRAIN_NS: Final = 10 * SECOND_NS
@@ -81,7 +82,11 @@ class Plane:
         self._role = "off"
         self._aborted = False
         self._behind = False  # What was ended last had modifications that the peer may lack.
-        self._excluded = [_exclusion(one) for one in settings.replication.directories]
+        self._exclusions = [
+            Exclusions(one.notreplicated, one.notreplicated_regexes)
+            for one in settings.replication.directories
+        ]
+        self._scope = Scope(settings.map_file.with_name("scope"), settings.replication)
         self._long: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="plane", daemon=True)
         self._thread.start()
@@ -144,6 +149,7 @@ class Plane:
                 writeback=replication.mode == "commit",
                 each=replication.mode == "each",
                 threads=replication.threads,
+                exclusions=self._exclusions[index],
                 report=self._report,
             )
             self._systems.append(system)
@@ -167,7 +173,8 @@ class Plane:
         # What an earlier term of leading changed is not to be known here any more.
         mapfile.take(self._settings.map_file, "", ())
         self._mount(LocalJournal(), read_only=True)
-        self._applier = Applier([system.backing_fd for system in self._systems])
+        roots = [system.backing_fd for system in self._systems]
+        self._applier = Applier(roots, exclusions=self._exclusions)
         follower = Follower(self._applier, self._copied, self._refused)
         self._follower = follower
         suffices = self._settings.replication.ack_mode == "received"
@@ -313,9 +320,12 @@ class Plane:
         self._close_session()
         stream = (term, sid, secrets.randbits(63) | 1)
         link = self._link(self._settings.peer)
-        self.session = Session(self.carrier, link, stream, self._inbox)
+        if plan != "full" and not self._scope.is_kept():
+            self._report("what is replicated has changed: everything is compared once")
+            plan = "full"
+        self.session = Session(self.carrier, link, stream, self._inbox, self._keep_scope)
         roots = [system.backing_fd for system in self._systems]
-        self.session.start(plan, roots, self._is_excluded)
+        self.session.start(plan, roots, self._exclusions)
 
     def _close_session(self) -> None:
         session, self.session = self.session, None
@@ -335,21 +345,16 @@ class Plane:
         self._inbox(core.PlaneStorage("data", error, told))
 
     def _copied(self, term: int, sid: int) -> None:
+        self._keep_scope()
         self._inbox(core.PlaneCopied(term, sid))
 
-    def _is_excluded(self, directory: int, path: bytes) -> bool:
-        return self._excluded[directory](path)
+    def _keep_scope(self) -> None:
+        try:
+            self._scope.keep()
+        except OSError as fault:  # The next session then compares once more.
+            self._report(f"{self._scope.path}: {fault}")
 
 
 def _identity(system: FileSystem) -> tuple[int, int]:
     status = os.stat(f"/proc/self/fd/{system.backing_fd}")
     return status.st_dev, status.st_ino
-
-
-def _exclusion(one: Replicated) -> Callable[[bytes], bool]:
-    """Whether a path relative to the directory is not to be copied."""
-    paths = frozenset(os.fsencode(path.strip("/")) for path in one.notreplicated)
-    regexes = [re.compile(os.fsencode(regex)) for regex in one.notreplicated_regexes]
-    if not paths and not regexes:
-        return lambda _: False
-    return lambda path: path in paths or any(regex.search(path) for regex in regexes)

@@ -21,8 +21,8 @@ from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock
-from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
+from mirrorfarm.children import hold_lock, telling
+from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import REPLICATION_PORT_FIRST
 from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_cluster, load_module
@@ -173,18 +173,19 @@ def main(arguments: list[str] | None = None) -> int:
         lock = hold_lock(paths.run / f"{name}.replica.lock")
     except BlockingIOError:
         return 0  # It runs already.
+    code = telling(paths.run / f"{name}.replica.lock", f"replica {name}", lambda: _run(paths, name))
+    os.close(lock)
+    return code
+
+
+def _run(paths: Paths, name: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        process = ReplicaProcess(paths, name)
-    except MirrorfarmError as error:
-        sys.stderr.write(f"mirrorfarm: replica {name}: {error}\n")
-        return error.exit_code
+    process = ReplicaProcess(paths, name)
     while not stop.wait(0.2) and not process.ends.is_set():
         pass
     process.close()
-    os.close(lock)
     return 0
 
 

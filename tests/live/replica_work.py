@@ -67,7 +67,11 @@ def main() -> None:
         PlaneSettings(
             Replication(
                 tuple(
-                    Replicated(directory, notreplicated=tuple(settings.get("excluded", ())))
+                    Replicated(
+                        directory,
+                        notreplicated=tuple(settings.get("excluded", ())),
+                        notreplicated_regexes=tuple(settings.get("excluded_names", ())),
+                    )
                     for directory in settings["directories"]
                 ),
                 ack_mode=settings.get("ack_mode", "durable"),

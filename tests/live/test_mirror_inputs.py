@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -39,6 +40,35 @@ def client(lab: Lab, ledger: Client) -> Iterator[Client]:
         lab.together()
         ledger.go_on(10)
     ledger.check()
+
+
+# --- processes that do not come to run -----------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["module", "agent"])
+def test_a_module_whose_process_cannot_start_says_why(
+    lab: Lab, client: Client, victim: str
+) -> None:
+    active = lab.paths("n2").module_lib(MODULE) / "active/userconfig.xml"
+    before = active.read_bytes()
+    active.write_bytes(before + b"<!-- by hand -->")
+    try:
+        for role in ("agent", "module") if victim == "agent" else ("module",):
+            os.kill(lab.pids("n2")[role][0], signal.SIGKILL)
+        reason = lab.await_words("n2", "was changed, or a configuration was interrupted", 20)
+        assert "run: mirrorfarm module config ledger" in reason
+        assert lab.role("n2") == "NOT RUNNING NotReady"
+        told = lab.why()
+        assert "n2 is NOT RUNNING NotReady since" in told, told
+        assert reason.split("; run")[0] in " ".join(lab.mirrorfarm("n2", "module", "list").split())
+        with pytest.raises(Refused, match=r"does not run on n2: .*was changed"):
+            lab.order("n2", "start", seconds=20)
+        client.go_on(5)
+    finally:
+        active.write_bytes(before)
+        if victim == "agent":
+            lab.mirrorfarm("n2", "module", "config", MODULE)
+    until(lambda: lab.state("n2").get("state") not in {None, "NOT RUNNING"}, 20)
 
 
 # --- scripts -------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """userconfig.xml: what it gives, and every way in which it can be wrong."""
 
+import re
 from typing import Any
 
 import pytest
@@ -355,8 +356,34 @@ def test_any_tree_gives_a_module_or_faults(
         faults_if_any(text.encode())
 
 
-def test_what_would_be_left_out_is_refused_because_it_would_travel_all_the_same() -> None:
-    inside = '<replicated dir="/data"><notreplicated path="cache"/></replicated>'
-    text = f'<safe><service mode="mirror">{HEART}<rfs>{inside}</rfs></service></safe>'
-    with pytest.raises(ConfigInvalid, match="notreplicated: not supported yet"):
-        parsed(text)
+def replicated(inside: str) -> str:
+    directory = f'<replicated dir="/data">{inside}</replicated>'
+    return f'<safe><service mode="mirror">{HEART}<rfs>{directory}</rfs></service></safe>'
+
+
+def test_what_is_not_replicated_is_told_by_paths_and_by_expressions() -> None:
+    text = replicated(
+        '<notreplicated path="./cache//new/"/><notreplicated regexpath="!^[[:alpha:]]+$"/>'
+        '<notreplicated regexpath="[.]tmp$"/>'
+    )
+    (directory,) = parsed(text).replication.directories
+    assert directory.notreplicated == ("cache/new",)
+    assert directory.notreplicated_regexes == ("!^[[:alpha:]]+$", "[.]tmp$")
+
+
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ('path="/cache"', "must be relative"),
+        ('path="a/../b"', "contains '..'"),
+        ('path="."', "names no file"),
+        ('path="a" regexpath="b"', "needs either path or regexpath"),
+        ("", "needs either path or regexpath"),
+        ('regexpath="a("', "not a regular expression"),
+        ('regexpath="(?i)a"', "no meaning in a POSIX expression"),
+        ('regexpath="!"', "would match every name"),
+    ],
+)
+def test_what_cannot_be_left_out_is_told(inside: str, reason: str) -> None:
+    with pytest.raises(ConfigInvalid, match=re.escape(reason)):
+        parsed(replicated(f"<notreplicated {inside}/>"))

@@ -46,6 +46,7 @@ DOORS = (
 # Pure files inside a folder of doors.
 PURE = (
     "actors/replicator/core.py",
+    "actors/replicator/exclusions.py",
     "actors/replicator/frames.py",
 )
 
