@@ -57,5 +57,9 @@ CASCADE_RATIO: Final = 64  # At most 1/64 of the strongest power: no traffic, as
 # What a filter reads of a packet, from its IP header on: 40 bytes of IPv6, extensions, 20 of TCP.
 PACKET_HEAD_BYTES_MAX: Final = 256
 EXTENSION_HEADERS_MAX: Final = 8
+FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
+BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
+DEPARTURES_MAX: Final = 16
+
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
