@@ -49,3 +49,19 @@ STREAM_FRAME_BYTES_MAX: Final = 9 * 1_048_576
 UNACKED_BYTES_MAX: Final = 64 * 1_048_576
 UNACKED_FRAMES_MAX: Final = 10_000
 DIRECTORIES_MAX: Final = 32
+
+# The farm. 1024 buckets divide 16 nodes to within 2 %, and a table is one small update.
+BUCKETS: Final = 1_024
+GROUPS_MAX: Final = 8  # Load-balancing groups of a module: tables of buckets in the filter.
+VIRTUAL_ADDRESSES_MAX: Final = 64
+RULES_PER_ADDRESS_MAX: Final = 16
+CASCADE_RATIO: Final = 64  # At most 1/64 of the strongest power: no traffic, as in the reference.
+# What a filter reads of a packet, from its IP header on: 40 bytes of IPv6, extensions, 20 of TCP.
+PACKET_HEAD_BYTES_MAX: Final = 256
+EXTENSION_HEADERS_MAX: Final = 8
+FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
+BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
+DEPARTURES_MAX: Final = 16
+
+
+assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"

@@ -92,6 +92,25 @@ PROFILES: dict[str, Timing] = {
 }
 
 
+class FarmTiming(Record, frozen=True):
+    """The clocks of a farm; `assert_farm_timing` says how they depend on one another."""
+
+    pulse_ns: int = 100 * MILLISECOND_NS
+    silent_ns: int = 400 * MILLISECOND_NS  # Without a heartbeat on any network: it is silent.
+    lease_ns: int = 650 * MILLISECOND_NS  # From the sending of a heartbeat that was echoed.
+    announce_ns: int = 250 * MILLISECOND_NS  # From saying that a node is excluded to acting so.
+    tolerate_ns: int = 150 * MILLISECOND_NS  # A weaker stranger may be open beside this node.
+    settle_ns: int = 300 * MILLISECOND_NS  # Two nodes hear each other before they share a view.
+    minority_ns: int = SECOND_NS  # Who lost most of its view waits so long before it is alone.
+    hold_ns: int = 2 * SECOND_NS  # Before a node that left twice is taken back; doubles.
+    hold_max_ns: int = 60 * SECOND_NS
+    hold_window_ns: int = 300 * SECOND_NS  # Departures that are counted.
+    slow_start_ns: int = 0  # In which a joiner's share grows to its power; 0: at once.
+    slow_start_steps: int = 4
+    scan_ns: int = SECOND_NS  # Between two counts of draining connections.
+    retry_ns: int = 50 * MILLISECOND_NS  # A proposal is repeated.
+
+
 class HeartbeatNetwork(Record, frozen=True):
     """A `<heartbeat>`: one network that carries heartbeats, perhaps also the replication."""
 
