@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := python3-venv iproute2 iptables postgresql keepalived procps util-linux
+PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived procps util-linux
 LIVE_LOG := $(VENV)/live-tests.txt
 
 .PHONY: help setup test unit live lint format demo bench-failover bench-address bench-mirror clean

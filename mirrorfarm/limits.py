@@ -65,3 +65,13 @@ DEPARTURES_MAX: Final = 16
 
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
+
+# Delivery of a farm's address. A network of a /20 may ask; each is told when its node changes.
+ASKERS_MAX: Final = 4_096
+# Neighbours forget, switches are exchanged: what is true is said again.
+ANNOUNCE_EVERY_NS: Final = 30 * SECOND_NS
+
+# A lease in nftables is counted in ticks of the kernel: at 100 per second it may last one more.
+LEASE_ROUNDING_NS: Final = 10 * MILLISECOND_NS
+# A renewal takes 0.3 ms. One that took longer than this was frozen half-way and is done again.
+LEASE_SLOW_NS: Final = 5 * MILLISECOND_NS

@@ -11,7 +11,7 @@ import socket
 import struct
 from ipaddress import IPv4Address, ip_address
 
-from mirrorfarm.actors.vip.packets import IPAddress
+from mirrorfarm.netfilter.neighbours import IPAddress
 
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY = 20
