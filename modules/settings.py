@@ -190,13 +190,57 @@ class Arbiter(Record, frozen=True):
     addresses: tuple[str, ...] = ()  # ping: addresses that must answer
 
 
+class FarmGroup(Record, frozen=True):
+    """A `<group>` of a farm: rules that are balanced together."""
+
+    name: str
+    powers: tuple[tuple[str, int], ...] = ()  # Of the named nodes; empty: all have the same.
+
+    def power_of(self, node: str) -> int:
+        """Return the power of a node; a node that is not named takes no traffic of this group."""
+        return dict(self.powers).get(node, 0) if self.powers else 1
+
+
+class FarmRule(Record, frozen=True):
+    """A `<rule>`: traffic that is balanced, and by what of the client."""
+
+    proto: str  # tcp udp arp
+    filter: str  # on_addr on_port on_ipid
+    port: str = "*"
+    virtual_addr: str = "*"
+    group: int = 0  # Position of its group.
+
+
+class FarmAddress(Record, frozen=True):
+    """A `<virtual_addr>` of a farm: an address that all nodes have."""
+
+    addr: str
+    interface: str = ""  # "": found by the subnet.
+
+
+class Farm(Record, frozen=True):
+    """What only a farm has."""
+
+    networks: tuple[str, ...]  # Cluster networks that carry its heartbeats.
+    timing: FarmTiming = FarmTiming()
+    addresses: tuple[FarmAddress, ...] = ()
+    groups: tuple[FarmGroup, ...] = (FarmGroup("default"),)
+    rules: tuple[FarmRule, ...] = ()
+    filter: str = "auto"  # auto bpf nft nfqueue
+    delivery: str = "vmac_invisible"  # vmac_invisible multicast vmac_directed none
+    mac: str = ""  # Virtual MAC; "": made of the address.
+    seed: int = 0
+    scriptcontrol: bool = False  # The scripts open and close the traffic themselves.
+    drain_ns: int = 30 * SECOND_NS  # How long a node being stopped keeps its live connections.
+
+
 class Module(Record, frozen=True):
     """A module's userconfig.xml, with its name and its number in the cluster."""
 
     name: str
     id: int
-    nodes: tuple[str, ...]  # The two nodes of a mirror.
-    mode: str = "mirror"
+    nodes: tuple[str, ...]  # The two nodes of a mirror; all of a farm.
+    mode: str = "mirror"  # mirror farm light
     boot: str = "ignore"  # on off auto ignore
     boot_delay_ns: int = 0
     failover: bool = True
@@ -218,3 +262,4 @@ class Module(Record, frozen=True):
     script_log: bool = True
     script_log_bytes_max: int = SCRIPT_LOG_BYTES_MAX
     arbiter: Arbiter = Arbiter()
+    farm: Farm | None = None  # Of a farm only.

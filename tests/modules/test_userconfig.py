@@ -129,7 +129,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
     text = """<safe>
 <macro name="A" value="1"/>
 <macro name="A" value="2"/>
-<service mode="farm" boot="onn" boot_delay="500ms" maxlop="3">
+<service mode="farmm" boot="onn" boot_delay="500ms" maxlop="3">
 <heart><heartbeat nam="default"/></heart>
 <rfs async="third"><replicated dir="data"/></rfs>
 <farm/>
@@ -140,7 +140,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
 </safe>"""
     assert faults_of(text) == (
         "u.xml:3: macro.name: A is defined twice",
-        "u.xml:4: service.mode: farm is not supported yet by this version; allowed: mirror",
+        "u.xml:4: service.mode: 'farmm' is not allowed; did you mean farm?",
         "u.xml:4: service.boot: 'onn' is not allowed; did you mean on?",
         "u.xml:4: service.boot_delay: 500ms rounds to 0 in seconds, the unit of this attribute",
         "u.xml:4: service.maxlop: unknown attribute; did you mean maxloop?",
@@ -148,7 +148,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         "u.xml:5: heartbeat.name: required, but absent",
         "u.xml:6: rfs.async: 'third' is not allowed; known here: none, second",
         "u.xml:6: replicated.dir: 'data' is not absolute; begin with /",
-        "u.xml:7: safe/service/farm: not supported yet by this version: farm modules",
+        "u.xml:7: safe/service/farm/lan: at least one is required",
         "u.xml:8: safe/service/check: not supported yet by this version: checkers other than "
         "errd; use errd, or let start_prim judge",
         "u.xml:9: proc.action: 'restrt' is not allowed; did you mean restart?",
