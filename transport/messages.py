@@ -210,6 +210,7 @@ class PlaneIs(Message, frozen=True):
     failure: str = ""
     behind: bool = False  # off only: something was written here that the peer may not have.
     changes: int = -1  # lead only: how many things the change map names; -1: there is none.
+    users: str = ""  # off only: who still used the directories when they were unmounted.
 
 
 class SessionUp(Message, frozen=True):

@@ -28,10 +28,14 @@ from mirrorfarm.transport.messages import (
 
 
 class PlaneDone(Event, frozen=True):
-    """The long order `run` is finished; `behind`: the peer may lack what was written here."""
+    """The long order `run` is finished; `behind`: the peer may lack what was written here.
+
+    `users`: who still used the directories when they were unmounted, in words.
+    """
 
     run: int
     behind: bool = False
+    users: str = ""
 
 
 class PlaneFault(Event, frozen=True):
@@ -119,6 +123,7 @@ class Replicator:
     map_base: str = ""
     changes: int = -1  # As reported with the gate.
     behind: bool = False  # The plane that was ended last had unconfirmed modifications.
+    users: str = ""  # Who used it then.
     floor: tuple[int, int] = (0, 0)
     broken: tuple[int, int] = (0, 0)
     run: int = 0
@@ -137,9 +142,9 @@ class Replicator:
             case Received(source=source, message=PlaneWish() as wish):
                 if source == self._mirror:
                     effects += self._wished(wish)
-            case PlaneDone(run=run, behind=behind):
+            case PlaneDone(run=run, behind=behind, users=users):
                 if run == self.run and self.busy:
-                    self.behind = behind
+                    self.behind, self.users = behind, users
                     self._finished()
             case PlaneFault(run=run, text=text):
                 if run == self.run and self.busy:
@@ -334,7 +339,7 @@ class Replicator:
         return [self._long("accept_session", wish.term, wish.sid, order)]
 
     def _present(self, number: int, failure: str) -> PlaneIs:
-        behind = self.role == "off" and self.behind
+        off = self.role == "off"
         return PlaneIs(
             number,
             self.role,
@@ -343,8 +348,9 @@ class Replicator:
             self.sid,
             self.map_base,
             failure,
-            behind,
+            off and self.behind,
             self.changes,
+            self.users if off else "",
         )
 
     def _answer(self) -> list[ANY_EFFECT]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import zmq
 
-from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
+from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile, users
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.exclusions import Exclusions
@@ -33,7 +33,9 @@ from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Replication
 
-_BUSY_S: Final = 5.0  # How long a clean end waits for those who use the mount.
+_BUSY_S: Final = 2.0  # How long a clean end waits for those who use the mount.
+_USERS_S: Final = 0.5  # Then those are named, and ended if they are the application's.
+_USERS_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
 _FROZEN_S: Final = 2.0
@@ -51,6 +53,7 @@ class PlaneSettings:
     keys: StreamKeys
     map_file: Path
     quarantine: Path  # Folder of what copies replace.
+    scope: str = ""  # Control group of the application.
 
 
 class Plane:
@@ -81,6 +84,7 @@ class Plane:
         self._follower: Follower | None = None
         self._role = "off"
         self._aborted = False
+        self._users: list[str] = []  # Who used what was ended last.
         self._behind = False  # What was ended last had modifications that the peer may lack.
         self._exclusions = [
             Exclusions(one.notreplicated, one.notreplicated_regexes)
@@ -136,7 +140,9 @@ class Plane:
                 self._end_all(clean=False)
             self._inbox(core.PlaneFault(run, number, str(fault)))
         else:
-            self._inbox(core.PlaneDone(run, self._behind))
+            self._inbox(
+                core.PlaneDone(run, self._behind, "; ".join(self._users)[:_USERS_CHARACTERS_MAX])
+            )
 
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
@@ -212,7 +218,7 @@ class Plane:
 
     def _end_all(self, *, clean: bool) -> None:
         leading = self._role == "lead"
-        self._behind = False
+        self._behind, self._users = False, []
         if self.target is not None:
             self.target.close()
             self.target = None
@@ -250,17 +256,33 @@ class Plane:
         return _identity(system)
 
     def _unmount_one(self, system: FileSystem, *, patient: bool) -> None:
-        deadline = time.monotonic() + (_BUSY_S if patient else 0)
+        began = time.monotonic()
+        named = not patient
         while True:
+            waited = time.monotonic() - began
             try:
-                system.unmount(lazy=time.monotonic() >= deadline)
+                system.unmount(lazy=not patient or waited >= _BUSY_S)
             except OSError as fault:
-                if time.monotonic() >= deadline:
+                if not patient or waited >= _BUSY_S:
                     self._report(f"{os.fsdecode(system.path)}: {fault}")
                     return
+                if not named and waited >= _USERS_S:
+                    named = True
+                    self._end_users(system)
                 time.sleep(0.05)
             else:
                 return
+
+    def _end_users(self, system: FileSystem) -> None:
+        """Name who keeps a directory from being unmounted; end what the stop scripts left over."""
+        scope, path = self._settings.scope, os.fsdecode(system.path)
+        for user in users.users(system.path, scope):
+            if user.own:
+                users.end(user, scope)
+            what = "survived the stop scripts and is ended" if user.own else "loses it in a moment"
+            text = f"{path} is still in use by process {user}, which {what}"
+            self._report(text)
+            self._users.append(text)
 
     def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
         """Drain the session, and save the map if it is whole and all went cleanly."""

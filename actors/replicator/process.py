@@ -15,6 +15,7 @@ from typing import Any
 from mirrorfarm import __version__
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.cgroup import scope_of
 from mirrorfarm.actors.replicator.core import PlaneEnd, Replicator
 from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
@@ -107,6 +108,7 @@ def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -
         StreamKeys(keys.public.encode(), keys.secret.encode(), keys.peers[name].encode()),
         paths.module_lib(module.name) / "changes",
         Path(module.replication.quarantine or paths.module_lib(module.name) / "quarantine"),
+        scope_of(paths.root, keys.name, module.name),
     )
 
 

@@ -124,6 +124,9 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
         return
     if answer.number != plane.wish.number:
         return
+    first = plane.answer is None or plane.answer.number != answer.number
     plane.answer, plane.sent_ns = answer, now
+    if answer.users and first:
+        fact(s, now, answer.users, "C")
     if answer.failure:
         demotion.storage_failed(s, now, answer.failure)

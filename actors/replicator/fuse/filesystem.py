@@ -161,6 +161,8 @@ class FileSystem:
         assert server is not None, "only while mounted"
         assert volume is not None, "only while mounted"
         mount.detach(self.path, lazy)
+        if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
+            mount.abort(self.path, self._connection)
         if not server.stop(_END_SECONDS):
             mount.abort(self.path, self._connection)
             if not server.stop(_END_SECONDS):
