@@ -62,7 +62,7 @@ EXTENSION_HEADERS_MAX: Final = 8
 FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
 BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
 DEPARTURES_MAX: Final = 16
-
+POWER_MAX: Final = 1_000_000
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
 

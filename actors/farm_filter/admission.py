@@ -7,6 +7,7 @@ knows who owns what. Only the coordinator proposes, and only its proposals are a
 
 from mirrorfarm.actors.farm_filter.hearing import hears
 from mirrorfarm.actors.farm_filter.state import Peer, State
+from mirrorfarm.limits import POWER_MAX
 
 SECOND_DEPARTURE = 2
 
@@ -26,10 +27,15 @@ def _takes_part(s: State, name: str) -> bool:
 
 
 def _is_in_view(s: State, name: str) -> bool:
-    if name in s.present:
-        return True
-    beat = s.peers[name].beat if name in s.peers else None
-    return beat is not None and beat.view > 0
+    if name == s.settings.node:
+        return s.view is not None
+    beat = s.peers[name].beat
+    if beat is None or beat.view:
+        return beat is not None
+    # Before its heartbeat says so: it committed this view, or was in the one before.
+    view = s.view
+    committed = view is not None and (view.coordinator == name or beat.floor < view.number)
+    return committed and name in s.present
 
 
 def wanted_members(s: State, now: int) -> tuple[str, ...]:
@@ -92,7 +98,7 @@ def _power(s: State, name: str, group: int) -> int:
         return s.powers[group] if s.wish == "in" else 0
     beat = s.peers[name].beat
     assert beat is not None, "a member that was never heard"
-    return max(0, beat.powers[group]) if beat.wish == "in" else 0
+    return max(0, min(beat.powers[group], POWER_MAX)) if beat.wish == "in" else 0
 
 
 def _step(s: State, name: str, now: int) -> int:

@@ -49,11 +49,9 @@ from mirrorfarm.actors.farm_filter.state import (
     State,
     new_state,
 )
-from mirrorfarm.limits import Nanoseconds
+from mirrorfarm.limits import POWER_MAX, Nanoseconds
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
-
-POWER_MAX = 1 << 20
 
 
 class FarmDue(Event, frozen=True):

@@ -167,7 +167,7 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
     Excluded by a member: this node goes. A stranger: the weaker view goes at once; the stronger
     one only if the stranger does not go, for then it does not hear this node.
     """
-    theirs = _claim_of(beat)
+    theirs = claim_of(beat)
     if theirs is None or s.claim is None:
         peer.tolerated_ns = 0
         return
@@ -181,9 +181,9 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
     if peer.name in s.claim.members or (with_us and _is_shared(s, peer, number)):
         peer.tolerated_ns = 0
         return
-    ours = _strength(s.claim.number, s.settings.bits(s.claim.members))
+    ours = strength(s.claim.number, s.settings.bits(s.claim.members))
     # A view with this node in it that this node has left is the older one, however big.
-    if not with_us and _strength(number, members) > ours:
+    if not with_us and strength(number, members) > ours:
         table.lapse(s, now, f"{peer.name} answers clients in another view, which is the stronger")
     elif not peer.tolerated_ns:
         s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))
@@ -199,13 +199,14 @@ def _is_shared(s: State, peer: Peer, number: int) -> bool:
     return s.view is not None and number == s.view.number and peer.name in s.view.members
 
 
-def _claim_of(beat: FarmBeat) -> tuple[int, int] | None:
+def claim_of(beat: FarmBeat) -> tuple[int, int] | None:
+    """Return number and members of the view that a node is in or goes to; None: it is closed."""
     if beat.bid:
         return beat.bid, beat.bid_members
     return (beat.view, beat.view_members) if beat.view else None
 
 
-def _strength(number: int, members: int) -> tuple[int, int, int]:
+def strength(number: int, members: int) -> tuple[int, int, int]:
     """Rank views that meet: more members, then the one with the first node, then the newer."""
     first = (members & -members).bit_length()
     return members.bit_count(), -first, number

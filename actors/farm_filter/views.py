@@ -13,7 +13,7 @@ from mirrorfarm.actors.farm_filter.admission import (
     wanted_weights,
 )
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
-from mirrorfarm.actors.farm_filter.hearing import send
+from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, send, strength
 from mirrorfarm.actors.farm_filter.state import Proposal, State, View
 from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
 from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
@@ -83,10 +83,15 @@ def _may_form(s: State, now: int) -> bool:
 
 
 def _hears_busy_stranger(s: State, members: tuple[str, ...]) -> bool:
+    """Return whether somebody answers clients who would not give way to these members."""
     for peer in s.peers.values():
         if peer.silent or peer.name in members or peer.beat is None:
             continue
-        if peer.beat.view or peer.beat.bid:
+        claim = claim_of(peer.beat)
+        if claim is None:
+            continue
+        ours = strength(s.seen + 1, s.settings.bits(members))
+        if strength(*claim) > ours or not hears(s, peer.name, s.settings.node):
             return True
     return False
 
@@ -153,8 +158,13 @@ def _go_on(s: State, proposal: Proposal, now: int) -> None:
         promise(s, proposal.view, now)
         quiet[s.settings.node] = 0  # Looked at when it is used.
         _send_proposal(s, proposal, now)
-    if len(quiet) == len(proposal.view.members) and now >= commit_at(s, proposal):
+    if is_agreed(proposal) and now >= commit_at(s, proposal):
         _commit(s, proposal, now)
+
+
+def is_agreed(proposal: Proposal) -> bool:
+    """Return whether every member has promised."""
+    return len(proposal.quiet) == len(proposal.view.members)
 
 
 def _send_proposal(s: State, proposal: Proposal, now: int) -> None:

@@ -82,6 +82,7 @@ class FarmWorld:
         self._order = 0
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
         self.cut: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
+        self.down_networks: set[str] = set()
         self.loss_percent = 0
         self.repeat_percent = 0
         self.late_percent = 0
@@ -259,6 +260,7 @@ class FarmWorld:
                 self.story.append(f"{self.now // 1000} {node.name} {text}")
             case fx.Tell(_, picture):
                 node.picture = picture
+                self.monitors.viewed(node)
             case _:
                 pass
 
@@ -270,7 +272,9 @@ class FarmWorld:
         self._feed(node, event, incarnation)
 
     def _deliver(self, source: str, to: str, event: ev.Received) -> None:
-        if (source, to) in self.cut or self.random.randrange(100) < self.loss_percent:
+        if (source, to) in self.cut or event.network in self.down_networks:
+            return
+        if self.random.randrange(100) < self.loss_percent:
             return
         late = self.random.randrange(100) < self.late_percent
         delay = self.random.randint(100, 150_000 if late else 2_000) * MICROSECOND_NS

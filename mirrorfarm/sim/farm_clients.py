@@ -32,8 +32,8 @@ class Clients:
             if world.answers(node.name) and node.filter.rows[group][bucket]:
                 world.monitors.accepted(world, node)
                 accepted.append(node)
-        world.next_flow += 1
-        flow = world.next_flow
+        flow: int = world.next_flow + 1
+        world.next_flow = flow
         world.monitors.new_client(world, flow, accepted)
         if len(accepted) != 1 or len(self.flows) >= FLOWS_MAX:
             return 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mirrorfarm.actors.farm_filter.bitmaps import HARD
-from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR
+from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR
 from mirrorfarm.sim.monitors import Violation
 
 
@@ -25,6 +25,7 @@ class FarmMonitors:
     resets: int = 0
     unanswered: int = 0
     moved: int = 0  # Buckets that changed hands between nodes that stayed.
+    views: dict[str, Any] = field(default_factory=dict)
 
     def links_changed(self, world: Any) -> None:
         """Links were cut or mended."""
@@ -127,13 +128,23 @@ class FarmMonitors:
         if soft and not any(world.nodes[name].sockets for name in world.names):
             raise Violation(f"F5: buckets of {soft} stay SOFT although no connection is left")
 
-    def change(self, before: bytes, after: bytes, stayed: set[int], most: int) -> None:
-        """F4: between two owner tables only so many buckets change hands among those who stay."""
-        moved = sum(
-            1
-            for bucket in range(BUCKETS)
-            if before[bucket] != after[bucket] and {before[bucket], after[bucket]} <= stayed
-        )
+    def viewed(self, node: Any) -> None:
+        """F4: a new view moves no bucket between equal nodes that stay, but for rounding."""
+        view, before = node.core.state.view, self.views.get(node.name)
+        self.views[node.name] = view
+        if view is None or before is None or view.number <= before.number:
+            return
+        if view.members == before.members or view.coordinator != node.name:
+            return
+        for group, weights in enumerate(view.weights):
+            if len({*weights, *before.weights[group]}) == 1 and weights[0]:
+                self._moved(before, view, group)
+
+    def _moved(self, before: Any, view: Any, group: int) -> None:
+        moved = 0
+        for old, new in zip(before.owners[group], view.owners[group], strict=True):
+            one, other = before.members[old], view.members[new]
+            moved += one != other and one in view.members and other in before.members
         self.moved += moved
-        if moved > most:
-            raise Violation(f"F4: {moved} buckets moved between nodes that stayed")
+        if moved > len(view.members):
+            raise Violation(f"F4: view {view.number} moves {moved} buckets between those who stay")

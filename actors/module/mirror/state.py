@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.module.answers import Pending
 from mirrorfarm.actors.module.mirror.lease import Lease
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.record import NodeRecord
@@ -119,16 +120,6 @@ class Target:
     step: str = ""  # "" beginning preparing copying ending done
     told_ns: int = 0  # When Synced was last sent.
     quarantine: str = ""  # Name of what the copy replaces; "": it is not set aside.
-
-
-@dataclass(slots=True)
-class Pending:
-    """A command whose final answer is owed."""
-
-    request: str
-    source: Address
-    verb: str
-    since_ns: int
 
 
 @dataclass(slots=True)
