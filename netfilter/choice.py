@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.netfilter.filter import PacketFilter
+from mirrorfarm.netfilter.nfqueue import NfqueueFilter
 from mirrorfarm.netfilter.nft import NftFilter
 
 KINDS = ("bpf", "nft", "nfqueue")
@@ -14,5 +15,7 @@ def make(kind: str, ledger: Path) -> PacketFilter:
     match kind:
         case "nft":
             return NftFilter(ledger)
+        case "nfqueue":
+            return NfqueueFilter(ledger)
         case _:
             raise SystemUnsuitable(f"there is no filter {kind!r}: use one of {', '.join(KINDS)}")

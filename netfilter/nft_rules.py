@@ -24,9 +24,9 @@ PRIORITY = -160
 COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
 LEASE_MARK = 1
 
-_OPENS = "tcp flags & (syn|ack) == syn"
-_ONGOING = "tcp flags & (syn|ack) != syn"
-_ERRORS = (
+OPENS = "tcp flags & (syn|ack) == syn"
+ONGOING = "tcp flags & (syn|ack) != syn"
+ERRORS = (
     "icmp type { destination-unreachable, time-exceeded, parameter-problem }",
     "icmpv6 type { 1-4, 133-137 }",  # Errors; neighbour and router discovery.
 )
@@ -55,21 +55,22 @@ def rule_set(settings: Settings) -> str:
         *_prerouting(settings),
         "chain virtual {",
         *lease_check(),
-        *(f"{errors} goto taken" for errors in _ERRORS),
-        f"{_ONGOING} ct state established goto taken",
+        *(f"{errors} goto taken" for errors in ERRORS),
+        f"{ONGOING} ct state established goto taken",
         *_dispatch(settings, _bucket_chain),
         "counter name refused drop",
         "}",
         *_output(settings),
     ]
     chains = _bucket_chains(settings)
-    return _table("inet", settings, [*_verdicts(), *chains, *lines]) + ingress(settings)
+    return table("inet", settings, [*_verdicts(), *chains, *lines]) + ingress(settings)
 
 
-def ingress(settings: Settings) -> str:
+def ingress(settings: Settings, more: Iterable[str] = ()) -> str:
     """Return the table that lets the IP layer have the frames for the virtual MACs.
 
-    It drops what was sent to another host's unicast MAC, and TCP what was sent to a group.
+    The IP layer drops what was sent to another host's unicast MAC, and TCP what was sent to a
+    group. `more` are rules for the same place.
     """
     lines: list[str] = []
     macs = [(address, settings.virtual_mac(address)) for address in settings.addresses]
@@ -82,8 +83,8 @@ def ingress(settings: Settings) -> str:
                 lines.append(
                     f"ether daddr {mac_text(mac)} {family} daddr {address} meta pkttype set host"
                 )
-        lines.append("}")
-    return _table("netdev", settings, lines)
+        lines += [*more, "}"]
+    return table("netdev", settings, lines)
 
 
 def changes(module: str, before: BucketTable, after: BucketTable) -> str:
@@ -148,7 +149,8 @@ def destinations(settings: Settings, verdict: str) -> list[str]:
 _SETS = {"open": (State.HARD, State.SOFT), "hard": (State.HARD,)}
 
 
-def _table(family: str, settings: Settings, lines: Iterable[str]) -> str:
+def table(family: str, settings: Settings, lines: Iterable[str]) -> str:
+    """Return the declaration of one of a module's tables."""
     body = "\n".join(f"  {line}" for line in lines)
     return f"table {family} {table_name(settings.module)} {{\n{body}\n}}\n"
 
@@ -238,8 +240,8 @@ def _bucket_rules(one: Rule, version: int, seed: int) -> list[str]:
     if one.protocol == TCP:
         return [
             place,
-            f"{_OPENS} meta mark @open_{one.group} goto taken",
-            f"{_ONGOING} meta mark @hard_{one.group} goto taken",
+            f"{OPENS} meta mark @open_{one.group} goto taken",
+            f"{ONGOING} meta mark @hard_{one.group} goto taken",
             "goto foreign",
         ]
     return [place, f"meta mark @open_{one.group} goto taken", "goto foreign"]

@@ -17,12 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.network import Wiring, inside
+from mirrorfarm.lab.network import Wiring, inside, order
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.filter import Settings
 from mirrorfarm.netfilter.jhash import jhash_bucket
@@ -175,6 +174,15 @@ class FarmLab:
             node.set([b for b in range(BUCKETS) if self.owners[b] == number], State.HARD)
             node.order({"lease_ms": lease_ms})
 
+    def settle(self, seconds: float = 5.0) -> None:
+        """Wait until the link-local addresses are usable: before, no IPv6 neighbour is found."""
+        deadline = time.monotonic() + seconds
+        for name in self.wiring.machines:
+            while "tentative" in order("ip", "-6", "-n", self.wiring.namespace(name), "addr"):
+                if time.monotonic() > deadline:
+                    raise SystemUnsuitable(f"{name} has an address that does not become usable")
+                time.sleep(0.05)
+
     def remove(self) -> None:
         """End and delete everything."""
         for node in self.nodes:
@@ -205,7 +213,7 @@ class FarmLab:
             self.move(moved, source, target)
         return len(moved)
 
-    def owner(self, sock: socket.socket, protocol: int = TCP) -> str:
+    def owner(self, sock: socket.socket, protocol: int = TCP, fragments: bool = False) -> str:
         """Return the name of the node that must answer this connected socket of the client."""
         local, remote = sock.getsockname(), sock.getpeername()
         packet = Packet(
@@ -217,6 +225,8 @@ class FarmLab:
             local[1],
             remote[1],
         )
+        if fragments:
+            packet = packet._replace(kind=Kind.FRAGMENT)
         place = self.placing()
         found = bucket(packet, self.settings.rules, self.settings.seed, place)
         assert isinstance(found, Placement)
@@ -294,8 +304,3 @@ def resets(lab: FarmLab) -> Iterator[list[float]]:
         sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
         yield seen
         drain()
-
-
-def folder_of(lab: FarmLab) -> Path:
-    """Return the folder of the lab's ledgers."""
-    return Path(lab.nodes[0].config["ledger"]).parent
