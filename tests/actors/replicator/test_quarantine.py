@@ -139,14 +139,14 @@ def test_after_an_interruption_what_is_kept_already_stays_as_it_was(copied: Copi
 
 
 def test_two_things_that_had_one_name_are_both_kept(copied: Copied) -> None:
-    (copied.root / "x").write_text("file")
-    copied.applier.apply(Unlink(0, ROOT, b"x"))
-    (copied.root / "x").mkdir()
-    (copied.root / "x/y").write_text("below")
-    copied.introduce(5, b"x", DIRECTORY)
-    copied.applier.apply(Unlink(0, 5, b"y"))
-    assert copied.kept("x") == b"file"
-    assert (copied.folder / "0.1/x/y").read_text() == "below"
+    (copied.root / "x").write_text("first")
+    (copied.root / "y").write_text("second")
+    copied.introduce(5, b"x")
+    copied.introduce(6, b"y")
+    copied.applier.apply(Rename(0, ROOT, b"y", ROOT, b"x"))
+    copied.write(6, b"other")
+    assert copied.kept("x") == b"first"
+    assert (copied.folder / "0.1/x").read_text() == "second"
 
 
 def test_attributes_are_written_down_before_they_change(copied: Copied) -> None:
