@@ -1,279 +1,110 @@
-"""The farm filter in the kernel: load it, attach it, write its tables, read its counters.
+"""The filter `bpf`: one program at each interface, before the IP layer; the default.
 
-The program is `farm.bpf.o`, made from `farm.bpf.c`; loading it needs no compiler. Until the
-lease is renewed for the first time, and when it runs out, everything to the virtual addresses
-is dropped. To be used by one thread.
+It places clients by the same hash as `nfqueue`, and sees the sockets of its own network
+namespace only: services behind address translation need the filter `nft`.
 """
 
-import contextlib
-import errno
-import socket
-import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from xxhash import xxh64_hexdigest
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from mirrorfarm.errors import SystemUnsuitable
-from mirrorfarm.limits import BUCKETS, LEASE_TICK_NS, VIRTUAL_ADDRESSES_MAX, Nanoseconds
-from mirrorfarm.netfilter import elf, tables
-from mirrorfarm.netfilter.bpf_system import Descriptor, Map, Program, Run, pinned, refusal
-from mirrorfarm.netfilter.rules import Rules, State
-
-OBJECT = Path(__file__).with_name("farm.bpf.o")
-NAME = "mirrorfarm"
-
-_CLSACT, _INGRESS = "clsact", "ffff:fff2"
-_CLSACT_PARENT = 0xFFFF_FFF1
-_NO_TCX = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
-_KEYS = {
-    group: b"".join(tables.bucket_key(group, bucket) for bucket in range(BUCKETS))
-    for group in range(8)
-}
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.limits import BUCKETS, Nanoseconds
+from mirrorfarm.netfilter import tables
+from mirrorfarm.netfilter.bpf_program import FarmProgram
+from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.netfilter.filter import ALL_FOREIGN, NO_BUCKETS, BucketTable, Settings
+from mirrorfarm.netfilter.rules import State
 
 
-@dataclass(slots=True)
-class Clsact:
-    """A program attached to an interface the older way; it stays until it is detached."""
-
-    index: int
-    handle: int
-    made_queue: bool  # The queueing discipline is ours, to be removed with the last filter.
-
-    def close(self) -> None:
-        """Detach; nothing if the interface is gone."""
-        with contextlib.suppress(NetlinkError), IPRoute() as route:
-            route.tc("del-filter", "bpf", self.index, parent=_INGRESS, **_place(self.handle))
-            others = [*route.get_filters(self.index, parent=0xFFFF_FFF2)]
-            others += route.get_filters(self.index, parent=0xFFFF_FFF3)
-            if self.made_queue and not others:
-                route.tc("del", _CLSACT, self.index)
+def program_name(module: str) -> str:
+    """Return the name of a module's program: as long as the kernel allows, and its alone."""
+    return f"mf_{xxh64_hexdigest(module.encode())[:12]}"
 
 
-def _place(handle: int) -> dict[str, Any]:
-    return {"handle": handle, "prio": handle, "protocol": 3}  # ETH_P_ALL
-
-
-@dataclass(slots=True)
 class BpfFilter:
-    """One filter, with its own tables. Every table is empty and every bucket FOREIGN at first."""
+    """A `PacketFilter` in the kernel. To be used by one thread."""
 
-    maps: dict[str, Map]
-    program: Program
-    links: list[Descriptor | Clsact] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._table = NO_BUCKETS
+        self._groups = 0
+        self._deadline_ns = 0
+        self._program: FarmProgram | None = None
+        self.attached: tuple[str, ...] = ()  # How, at each interface: `tcx` or `clsact`.
 
-    @classmethod
-    def load(cls, path: Path = OBJECT) -> "BpfFilter":
-        """Load the program and make its maps; raise SystemUnsuitable with the reason."""
+    def open(self, settings: Settings) -> None:
+        """Load the program and attach it; what a killed predecessor left is replaced by it.
+
+        Raises SystemUnsuitable if the kernel refuses, OSError if an interface fails.
+        """
+        assert self._program is None, "opened twice"
+        self._program = FarmProgram.load(program_name(settings.module))
+        self._groups = settings.groups
+        directed = settings.delivery is Delivery.DIRECTED
         try:
-            made = elf.read(path.read_bytes())
-        except OSError as error:
-            raise SystemUnsuitable(f"{path}: {error.strerror}; install mirrorfarm again") from error
-        except ValueError as error:
-            raise SystemUnsuitable(
-                f"{path}: {error}; install mirrorfarm again, or run `make bpf`"
-            ) from error
-        maps: dict[str, Map] = {}
-        try:
-            for definition in made.maps:
-                maps[definition.name] = Map(definition)
-            code = made.linked({name: map_.number for name, map_ in maps.items()})
-            return cls(maps, Program.load(NAME, code, made.license))
-        except OSError as error:
-            _close(maps.values())
-            raise SystemUnsuitable(refusal(error)) from error
-        except SystemUnsuitable:
-            _close(maps.values())
+            for address in settings.addresses:
+                self._program.set_address(
+                    address.packed, settings.rules, settings.seed, directed=directed
+                )
+            self.attached = tuple(self._program.attach(name) for name in settings.interfaces)
+        except BaseException:
+            self.close()
             raise
 
-    def attach(self, interface: str, *, old: bool = False) -> str:
-        """Filter what comes in at an interface; return how: `tcx`, or on older kernels `clsact`.
+    def apply(self, table: BucketTable) -> None:
+        """Change every bucket that differs: those that close first, then those that open."""
+        assert self._program
+        closing: list[tuple[bytes, bytes]] = []
+        opening: list[tuple[bytes, bytes]] = []
+        for group in range(self._groups):
+            old, new = self._table.group(group), table.group(group)
+            if old == new:
+                continue
+            for bucket in range(BUCKETS):
+                if old[bucket] != new[bucket]:
+                    state = State(new[bucket])
+                    entry = (tables.bucket_key(group, bucket), tables.bucket_value(state))
+                    (opening if state is not State.FOREIGN else closing).append(entry)
+        self._program.change(closing)
+        self._program.change(opening)
+        self._table = table
 
-        A TCX link ends with this process unless it is pinned; a clsact filter stays. Raises
-        SystemUnsuitable.
+    def renew(self, deadline_ns: Nanoseconds) -> bool:
+        """Prolong the lease; False: it had run out, and every bucket is FOREIGN now.
+
+        The deadline is a time, not a duration: a process that is frozen before it has written
+        it cannot write more than it was allowed.
         """
-        try:
-            index = socket.if_nametoindex(interface)
-        except OSError as error:
-            raise SystemUnsuitable(
-                f"there is no interface {interface}; `ip link` lists them"
-            ) from error
-        try:
-            if not old:
-                with contextlib.suppress(_TcxMissing):
-                    self.links.append(self._attach_tcx(index))
-                    return "tcx"
-            self.links.append(self._attach_clsact(index))
-        except NetlinkError as error:
-            raise SystemUnsuitable(refusal(OSError(error.code, str(error.args[-1])))) from error
-        except OSError as error:
-            raise SystemUnsuitable(f"{interface}: {refusal(error)}") from error
-        return "clsact"
+        assert self._program
+        now_ns = boot_clock_ns()
+        if now_ns < deadline_ns and (now_ns < self._deadline_ns or not self._deadline_ns):
+            self._program.renew(deadline_ns)
+            self._deadline_ns = deadline_ns
+            return True
+        self._program.renew(0)
+        self._deadline_ns = 0
+        self.apply(BucketTable(self._table.view, (ALL_FOREIGN,) * self._groups))
+        return False
 
-    def detach(self) -> None:
-        """Filter nothing any more: what comes in reaches the node as if there were no farm."""
-        while self.links:
-            self.links.pop().close()
-
-    def close(self) -> None:
-        """Detach and let go of everything that is not pinned."""
-        self.detach()
-        self.program.close()
-        _close(self.maps.values())
-
-    # --- what the shell writes ---------------------------------------------------------------
-
-    def set_address(
-        self, address: bytes, rules: Rules, seed: int, *, directed: bool = False
-    ) -> None:
-        """Filter traffic to a virtual address; raise ValueError if there is no room for it.
-
-        The old rules hold until the new ones are written whole.
-        """
-        value = tables.address_value(address, rules, seed, directed=directed)
-        key, keys = tables.address_key(address), self._directory()
-        if len([old for old in keys if old not in (key, tables.FREE)]) == VIRTUAL_ADDRESSES_MAX:
-            raise ValueError(f"there are more than {VIRTUAL_ADDRESSES_MAX} virtual addresses")
-        place = keys.index(tables.FREE) if tables.FREE in keys else len(keys)
-        self.maps["addresses"].put(place.to_bytes(4, "little"), value)
-        keys = [tables.FREE if old == key else old for old in keys]
-        keys[place:] = [key, *keys[place + 1 :]]
-        self.maps["directory"].put(bytes(4), tables.directory_value(keys))
-
-    def remove_address(self, address: bytes) -> None:
-        """Leave traffic to an address alone."""
-        gone = tables.address_key(address)
-        keys = [tables.FREE if key == gone else key for key in self._directory()]
-        self.maps["directory"].put(bytes(4), tables.directory_value(keys))
-
-    def set_buckets(self, group: int, states: Sequence[State], peers: Sequence[int] = ()) -> None:
-        """Write all buckets of a group by one call. It is not one instant: close, then open."""
-        assert len(states) == BUCKETS, "a table has one state per bucket"
-        owners = peers or (0,) * BUCKETS
-        words = [state | peer << 8 for state, peer in zip(states, owners, strict=True)]
-        self.maps["buckets"].put_columns(_KEYS[group], struct.pack(f"={BUCKETS}I", *words))
-
-    def change_buckets(
-        self, group: int, buckets: Iterable[int], state: State, peer: int = 0
-    ) -> None:
-        """Write one state into some buckets of a group, by one call."""
-        value = tables.bucket_value(state, peer)
-        self.maps["buckets"].put_many((tables.bucket_key(group, b), value) for b in buckets)
-
-    def renew(self, deadline_ns: Nanoseconds) -> None:
-        """Let the program accept until CLOCK_MONOTONIC reads `deadline_ns`; 0: not at all.
-
-        A node that was frozen beyond its deadline must not renew before it has joined again.
-        """
-        before = max(0, deadline_ns - LEASE_TICK_NS)
-        self.maps["lease"].put(bytes(4), struct.pack("=Q16x", before))
-
-    def deadline(self) -> Nanoseconds:
-        """Return the deadline last written; 0 before the first."""
-        before = int.from_bytes(self._element("lease")[:8], "little")
-        return before + LEASE_TICK_NS if before else 0
-
-    # --- what it reads -----------------------------------------------------------------------
-
-    def verdicts(self) -> dict[str, int]:
-        """Return how many packets met each verdict since the program was loaded."""
-        return dict(zip(tables.VERDICTS, self._counters("verdicts", 0, 16), strict=False))
+    def counters(self) -> dict[str, int]:
+        """Return packets by what was done with them."""
+        assert self._program
+        counted = self._program.verdicts()
+        return {
+            "accepted": sum(counted[name] for name in tables.ACCEPTED),
+            "foreign": counted["foreign"] + counted["unknown"],
+            "refused": counted["refused"] + counted["malformed"],
+            "fenced": counted["fenced"],
+            "relayed": counted["relayed"],
+            "opened": counted["opened"],
+        }
 
     def accepted(self, group: int) -> tuple[int, ...]:
         """Return how many packets of each bucket were accepted here."""
-        return self._counters("accepted", group * BUCKETS, BUCKETS)
+        assert self._program
+        return self._program.accepted(group)
 
-    def states(self, group: int) -> tuple[State, ...]:
-        """Return the state of each bucket as the program sees it."""
-        raw = self.maps["buckets"].get_array(group * BUCKETS, BUCKETS)
-        return tuple(State(word & 0xFF) for word in struct.unpack(f"={BUCKETS}I", raw))
-
-    def run(self, frame: bytes, repeat: int = 1) -> Run:
-        """Give a frame to the program, without any interface."""
-        return self.program.run(frame, repeat)
-
-    # --- what outlives the process -----------------------------------------------------------
-
-    def pin(self, folder: Path) -> None:
-        """Give everything names in a folder of a bpffs, so that a restart finds it filtering."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, map_ in self.maps.items():
-            map_.pin(folder / name)
-        self.program.pin(folder / "program")
-        for number, link in enumerate(self.links):
-            if isinstance(link, Descriptor):
-                link.pin(folder / f"link{number}")
-
-    @classmethod
-    def unpin(cls, folder: Path) -> "BpfFilter | None":
-        """Take back what was pinned and remove the names; None if there is nothing whole.
-
-        The program keeps filtering as long as the result is open. What is found is used only
-        if its maps are those of the program this version would load.
-        """
-        try:
-            definitions = elf.read(OBJECT.read_bytes()).maps
-            maps = {made.name: Map(made, pinned(folder / made.name)) for made in definitions}
-            program = Program(pinned(folder / "program"))
-            links = [Descriptor(pinned(path)) for path in sorted(folder.glob("link*"))]
-        except OSError:
-            return None
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-        return cls(maps, program, [*links])
-
-    def _attach_tcx(self, index: int) -> Descriptor:
-        try:
-            return self.program.attach(index)
-        except OSError as error:
-            if error.errno in _NO_TCX:
-                raise _TcxMissing from error
-            raise
-
-    def _attach_clsact(self, index: int) -> Clsact:
-        with IPRoute() as route:
-            made = False
-            if not any(q.get_attr("TCA_KIND") == _CLSACT for q in route.get_qdiscs(index)):
-                route.tc("add", _CLSACT, index)
-                made = True
-            taken = {f["info"] >> 16 for f in route.get_filters(index, parent=0xFFFF_FFF2)}
-            handle = next(number for number in range(1, 0xFFFF) if number not in taken)
-            route.tc(
-                "add-filter",
-                "bpf",
-                index,
-                fd=self.program.number,
-                name=NAME,
-                parent=_INGRESS,
-                direct_action=True,
-                classid=1,
-                **_place(handle),
-            )
-        return Clsact(index, handle, made)
-
-    def _directory(self) -> list[bytes]:
-        return tables.directory_keys(self._element("directory"))
-
-    def _element(self, name: str) -> bytes:
-        """Return the only element of an array."""
-        value = self.maps[name].get(bytes(4))
-        assert value is not None, "an array has all its elements"
-        return value
-
-    def _counters(self, name: str, first: int, count: int) -> tuple[int, ...]:
-        map_ = self.maps[name]
-        values = struct.unpack(f"={count * map_.cpus}Q", map_.get_array(first, count))
-        return tuple(sum(values[i : i + map_.cpus]) for i in range(0, len(values), map_.cpus))
-
-
-class _TcxMissing(Exception):
-    """This kernel attaches to the clsact queueing discipline only."""
-
-
-def _close(maps: Iterable[Map]) -> None:
-    for map_ in maps:
-        map_.close()
+    def close(self) -> None:
+        """Detach from every interface. The virtual address must be off this node before."""
+        if self._program is not None:
+            self._program.close()
+            self._program = None
+            self._table, self._deadline_ns, self.attached = NO_BUCKETS, 0, ()

@@ -4,6 +4,7 @@ Layouts are those of `union bpf_attr` in linux/bpf.h. Every method raises OSErro
 refuses, except where it says otherwise.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -18,13 +19,17 @@ from mirrorfarm.netfilter.elf import MapDefinition
 
 _NUMBERS = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "loongarch64": 280}
 _MAP_CREATE, _LOOKUP, _UPDATE, _DELETE = 0, 1, 2, 3
-_PROGRAM_LOAD, _PIN, _GET, _TEST_RUN = 5, 6, 7, 10
-_LOOKUP_BATCH, _UPDATE_BATCH, _LINK_CREATE = 24, 26, 28
+_PROGRAM_LOAD, _ATTACH, _DETACH, _TEST_RUN = 5, 8, 9, 10
+_PROGRAM_BY_ID, _INFO, _QUERY = 13, 15, 16
+_LOOKUP_BATCH, _UPDATE_BATCH = 24, 26
 _SCHED_CLS = 3  # Program type: traffic control.
 _TCX_INGRESS = 46  # Attach type.
 _PER_CPU = frozenset((5, 6, 10))  # Map types with one value per CPU.
 _LOG_BYTES = 1_048_576
 _FRAME_BYTES_MAX = 4_096
+_ATTACHED_MAX = 64  # Programs at one interface, as the kernel has it.
+_INFO_BYTES, _INFO_NAME = 80, 64  # Of `struct bpf_prog_info`, up to the end of its name.
+NAME_BYTES_MAX = 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -78,37 +83,20 @@ class Descriptor:
             os.close(self.number)
             self.number = -1
 
-    def pin(self, path: Path) -> None:
-        """Give the object a name below a mounted bpffs, by which it outlives this process."""
-        name, address = _buffer(os.fsencode(path) + b"\0")
-        _call(_PIN, struct.pack("=QII", address, self.number, 0))
-        del name
-
-
-def pinned(path: Path) -> int:
-    """Return a descriptor of a pinned object."""
-    name, address = _buffer(os.fsencode(path) + b"\0")
-    number, _ = _call(_GET, struct.pack("=QII", address, 0, 0))
-    del name
-    return number
-
 
 class Map(Descriptor):
     """A map; keys and values are bytes. Values per CPU are returned one after the other."""
 
-    def __init__(self, definition: MapDefinition, number: int | None = None) -> None:
+    def __init__(self, definition: MapDefinition) -> None:
         self.definition = definition
         self.cpus = possible_cpus() if definition.kind in _PER_CPU else 1
         self._value_bytes = definition.value_bytes
         if self.cpus > 1 or definition.kind in _PER_CPU:
             self._value_bytes = (definition.value_bytes + 7) // 8 * 8 * self.cpus
-        if number is None:
-            name, kind, key_bytes, value_bytes, entries = definition
-            attributes = struct.pack(
-                "=IIIIIII16s", kind, key_bytes, value_bytes, entries, 0, 0, 0, name.encode()[:15]
-            )
-            number, _ = _call(_MAP_CREATE, attributes)
-        super().__init__(number)
+        name, kind, key_bytes, value_bytes, entries = definition
+        sizes = (kind, key_bytes, value_bytes, entries, 0, 0, 0)
+        label = name.encode()[:NAME_BYTES_MAX]
+        super().__init__(_call(_MAP_CREATE, struct.pack("=IIIIIII16s", *sizes, label))[0])
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key; None if there is none."""
@@ -210,7 +198,7 @@ class Program(Descriptor):
             size, address = (_LOG_BYTES, ctypes.addressof(log)) if level else (0, 0)
             count = len(instructions) // 8
             first = (_SCHED_CLS, count, code_address, license_address, level, size, address)
-            return struct.pack("=IIQQIIQII16s", *first, 0, 0, name.encode()[:15])
+            return struct.pack("=IIQQIIQII16s", *first, 0, 0, name.encode()[:NAME_BYTES_MAX])
 
         try:
             return cls(_call(_PROGRAM_LOAD, attributes(0))[0])
@@ -235,10 +223,39 @@ class Program(Descriptor):
         (nanoseconds,) = struct.unpack_from("=I", result, 36)
         return Run(returned, nanoseconds, out.raw[:out_bytes])
 
-    def attach(self, interface_index: int) -> Descriptor:
-        """Attach to the packets that come in, after programs that are there (TCX, Linux 6.6)."""
-        attributes = struct.pack("=IIIIIIQ", self.number, interface_index, _TCX_INGRESS, 0, 0, 0, 0)
-        return Descriptor(_call(_LINK_CREATE, attributes)[0])
+    def attach(self, interface_index: int) -> None:
+        """Attach to what comes in at an interface, after programs that are there (TCX, Linux 6.6).
+
+        It stays until it is detached, also when this process is gone.
+        """
+        _call(_ATTACH, self._attachment(interface_index))
+
+    def detach(self, interface_index: int) -> None:
+        """Detach from an interface."""
+        _call(_DETACH, self._attachment(interface_index))
+
+    def identity(self) -> tuple[int, str]:
+        """Return the number that the kernel gave the program, and its name."""
+        info = ctypes.create_string_buffer(_INFO_BYTES)
+        _call(_INFO, struct.pack("=IIQ", self.number, _INFO_BYTES, ctypes.addressof(info)))
+        (number,) = struct.unpack_from("=I", info.raw, 4)
+        return number, info.raw[_INFO_NAME:].split(b"\0")[0].decode(errors="replace")
+
+    def _attachment(self, interface_index: int) -> bytes:
+        return struct.pack("=IIIIIIQ", interface_index, self.number, _TCX_INGRESS, 0, 0, 0, 0)
+
+
+def attached(interface_index: int) -> list[Program]:
+    """Return the programs at an interface (TCX); the caller closes them."""
+    ids = (ctypes.c_uint32 * _ATTACHED_MAX)()
+    first = (interface_index, _TCX_INGRESS, 0, 0, ctypes.addressof(ids), _ATTACHED_MAX, 0)
+    _, result = _call(_QUERY, struct.pack("=IIIIQIIQQQQ", *first, 0, 0, 0, 0))
+    (count,) = struct.unpack_from("=I", result, 24)
+    found = []
+    for number in ids[:count]:
+        with contextlib.suppress(OSError):  # Gone meanwhile.
+            found.append(Program(_call(_PROGRAM_BY_ID, struct.pack("=III", number, 0, 0))[0]))
+    return found
 
 
 def refusal(error: OSError, words: str = "") -> str:

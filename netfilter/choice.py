@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.netfilter.bpf import BpfFilter
 from mirrorfarm.netfilter.filter import PacketFilter
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter
 from mirrorfarm.netfilter.nft import NftFilter
@@ -13,6 +14,8 @@ KINDS = ("bpf", "nft", "nfqueue")
 def make(kind: str, ledger: Path) -> PacketFilter:
     """Return a filter that is not open yet; `ledger`: the node's file of kernel parameters."""
     match kind:
+        case "bpf":
+            return BpfFilter()
         case "nft":
             return NftFilter(ledger)
         case "nfqueue":

@@ -54,7 +54,7 @@ struct directory {
 };
 
 struct lease {
-	__u64 deadline; /* CLOCK_MONOTONIC in ns. Zero, as it begins, is past. */
+	__u64 deadline; /* CLOCK_BOOTTIME in ns. Zero, as it begins, is past. */
 	__u64 seen;     /* The deadline that was last found ahead, and in which tick. */
 	__u64 tick;
 };
@@ -193,7 +193,7 @@ static __always_inline int fenced(void)
 	deadline = *(volatile __u64 *)&l->deadline;
 	if (l->tick == tick && l->seen == deadline)
 		return 0;
-	if (bpf_ktime_get_ns() >= deadline)
+	if (bpf_ktime_get_boot_ns() >= deadline)
 		return 1;
 	l->seen = deadline;
 	l->tick = tick;

@@ -23,7 +23,7 @@ from xxhash import xxh64_intdigest
 
 from mirrorfarm.lab.network import Wiring, batch, inside
 from mirrorfarm.limits import BUCKETS
-from mirrorfarm.netfilter.bpf import BpfFilter
+from mirrorfarm.netfilter.bpf_program import FarmProgram
 from mirrorfarm.netfilter.rules import State, rule
 from mirrorfarm.netfilter.share import Owners, bucket_of, share
 
@@ -125,7 +125,7 @@ class Farm:
     old: bool = False  # Attach as older kernels do.
     cookies: int = 1  # net.ipv4.tcp_syncookies
     wiring: Wiring = field(init=False)
-    filters: dict[str, BpfFilter] = field(default_factory=dict)
+    filters: dict[str, FarmProgram] = field(default_factory=dict)
     owners: Owners = ()
     _servers: list[EchoServer] = field(default_factory=list)
 
@@ -170,7 +170,7 @@ class Farm:
             set_kernel("net.ipv4.conf.all.arp_ignore", 1)
             set_kernel("net.ipv4.conf.all.arp_announce", 2)
             set_kernel("net.ipv4.tcp_syncookies", self.cookies)
-            filter_ = self.filters[name] = BpfFilter.load()
+            filter_ = self.filters[name] = FarmProgram.load()
             for address in (VIRTUAL, VIRTUAL_6):
                 filter_.set_address(raw(address), (rule("tcp", "on_port", str(PORT)),), SEED)
             own = [State.HARD if owner == name else State.FOREIGN for owner in self.owners]

@@ -1,8 +1,8 @@
 """The filter in the kernel does what packet.py and rules.py say, packet by packet."""
 
+import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,11 +12,12 @@ from random import Random
 import pytest
 from pyroute2 import IPRoute
 
+from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.network import batch, inside, order
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
-from mirrorfarm.netfilter.bpf import OBJECT, BpfFilter
-from mirrorfarm.netfilter.bpf_system import Program
+from mirrorfarm.netfilter.bpf_program import OBJECT, FarmProgram
+from mirrorfarm.netfilter.bpf_system import Program, attached
 from mirrorfarm.netfilter.packet import TCP, Kind, parse_frame
 from mirrorfarm.netfilter.rules import (
     Known,
@@ -55,8 +56,8 @@ SHORTEST = {b"\x08\x00": 14 + 20, b"\x86\xdd": 14 + 40}
 
 
 @pytest.fixture
-def filter_() -> Iterator[BpfFilter]:
-    with closing(BpfFilter.load()) as made:
+def filter_() -> Iterator[FarmProgram]:
+    with closing(FarmProgram.load()) as made:
         for virtual in VIRTUAL:
             made.set_address(address(virtual), RULES, SEED)
         made.renew(FOR_EVER)
@@ -76,7 +77,7 @@ def placed(frame: bytes, rules: Rules = RULES) -> Placement:
     return found
 
 
-def own(filter_: BpfFilter, frame: bytes, state: State) -> None:
+def own(filter_: FarmProgram, frame: bytes, state: State) -> None:
     group, number = placed(frame)
     filter_.change_buckets(group, [number], state)
 
@@ -124,7 +125,7 @@ def edge_cases() -> list[bytes]:
     return cut + kinds + protocols
 
 
-def test_100_000_packets_of_every_kind_are_placed_as_in_python(filter_: BpfFilter) -> None:
+def test_100_000_packets_of_every_kind_are_placed_as_in_python(filter_: FarmProgram) -> None:
     dice = Random(7)
     tables = {group: dice.choices(list(State), k=BUCKETS) for group in range(8)}
     for group, states in tables.items():
@@ -159,7 +160,7 @@ def test_100_000_packets_of_every_kind_are_placed_as_in_python(filter_: BpfFilte
     print(f"\nplaced alike: {sum(verdicts.values())} packets; {dict(verdicts)}; {dict(kinds)}")
 
 
-def test_long_packets_with_their_headers_at_the_end_of_what_is_read(filter_: BpfFilter) -> None:
+def test_long_packets_with_their_headers_at_the_end_of_what_is_read(filter_: FarmProgram) -> None:
     """The transport header ends at, before and behind byte 256 of the packet."""
     filter_.set_buckets(7, (State.HARD,) * BUCKETS)
     seen = set()
@@ -172,30 +173,30 @@ def test_long_packets_with_their_headers_at_the_end_of_what_is_read(filter_: Bpf
     assert seen == {False, True}
 
 
-def test_nothing_is_accepted_without_a_lease_or_after_it(filter_: BpfFilter) -> None:
+def test_nothing_is_accepted_without_a_lease_or_after_it(filter_: FarmProgram) -> None:
     frame = to()
     own(filter_, frame, State.HARD)
     filter_.renew(0)
     assert filter_.run(frame).returned == DROPPED
     assert filter_.run(to(NOBODY)).returned == UNTOUCHED
-    deadline = time.monotonic_ns() + 200 * MILLISECOND_NS
+    deadline = boot_clock_ns() + 200 * MILLISECOND_NS
     filter_.renew(deadline)
     assert filter_.deadline() == deadline
     accepted = 0
     while True:
-        sent_ns = time.monotonic_ns()
+        sent_ns = boot_clock_ns()
         if filter_.run(frame).returned == DROPPED:
             break
         assert sent_ns < deadline
         accepted += 1
     assert accepted > 0
     assert filter_.verdicts()["fenced"] == 2
-    filter_.renew(time.monotonic_ns() + SECOND_NS)
+    filter_.renew(boot_clock_ns() + SECOND_NS)
     assert filter_.run(frame).returned == UNTOUCHED
 
 
 def test_a_filter_just_loaded_accepts_nothing() -> None:
-    with closing(BpfFilter.load()) as fresh:
+    with closing(FarmProgram.load()) as fresh:
         fresh.set_address(address(VIP), RULES, SEED)
         assert fresh.run(to()).returned == DROPPED
         fresh.renew(FOR_EVER)
@@ -204,7 +205,7 @@ def test_a_filter_just_loaded_accepts_nothing() -> None:
         assert fresh.verdicts() == {**dict.fromkeys(fresh.verdicts(), 0), "fenced": 1, "foreign": 1}
 
 
-def test_buckets_are_counted_one_by_one(filter_: BpfFilter) -> None:
+def test_buckets_are_counted_one_by_one(filter_: FarmProgram) -> None:
     first, second = to(source_port=1), to(source_port=2)
     assert placed(first) != placed(second)
     own(filter_, first, State.HARD)
@@ -220,7 +221,7 @@ def test_buckets_are_counted_one_by_one(filter_: BpfFilter) -> None:
     assert filter_.states(1).count(State.FOREIGN) == BUCKETS - 2
 
 
-def test_rules_are_replaced_and_addresses_removed(filter_: BpfFilter) -> None:
+def test_rules_are_replaced_and_addresses_removed(filter_: FarmProgram) -> None:
     frame = to(port=8443)
     assert filter_.run(frame).returned == DROPPED
     group, number = 5, placed(frame, (rule("tcp", "on_addr", "8443", group=5),)).bucket
@@ -236,7 +237,7 @@ def test_rules_are_replaced_and_addresses_removed(filter_: BpfFilter) -> None:
 
 
 def test_there_is_room_for_fifteen_addresses_and_a_reason_when_there_is_none(
-    filter_: BpfFilter,
+    filter_: FarmProgram,
 ) -> None:
     for number in range(12):
         filter_.set_address(address(f"198.18.1.{number}"), RULES, SEED)
@@ -258,8 +259,8 @@ def test_the_words_of_the_verifier_are_told_when_it_refuses() -> None:
 def test_a_process_without_the_privilege_is_told_so() -> None:
     program = (
         "from mirrorfarm.errors import SystemUnsuitable\n"
-        "from mirrorfarm.netfilter.bpf import BpfFilter\n"
-        "try:\n    BpfFilter.load()\n"
+        "from mirrorfarm.netfilter.bpf_program import FarmProgram\n"
+        "try:\n    FarmProgram.load()\n"
         "except SystemUnsuitable as error:\n    raise SystemExit(str(error))\n"
     )
     argv = [
@@ -280,13 +281,13 @@ def test_a_process_without_the_privilege_is_told_so() -> None:
 def test_a_missing_or_damaged_object_is_named(tmp_path: Path) -> None:
     damaged = tmp_path / "farm.bpf.o"
     with pytest.raises(SystemUnsuitable, match=r"farm.bpf.o: No such file.*install"):
-        BpfFilter.load(damaged)
+        FarmProgram.load(path=damaged)
     damaged.write_bytes(OBJECT.read_bytes()[:3000])
     with pytest.raises(SystemUnsuitable, match=r"farm.bpf.o: .*make bpf"):
-        BpfFilter.load(damaged)
+        FarmProgram.load(path=damaged)
 
 
-def test_an_interface_that_does_not_exist_is_named(filter_: BpfFilter) -> None:
+def test_an_interface_that_does_not_exist_is_named(filter_: FarmProgram) -> None:
     with pytest.raises(SystemUnsuitable, match="no interface mf-none"):
         filter_.attach("mf-none")
 
@@ -308,11 +309,11 @@ def namespace() -> Iterator[str]:
 
 @pytest.mark.parametrize(("old", "how"), [(False, "tcx"), (True, "clsact")])
 def test_nothing_is_left_at_an_interface_after_detaching(
-    filter_: BpfFilter, namespace: str, old: bool, how: str
+    filter_: FarmProgram, namespace: str, old: bool, how: str
 ) -> None:
     assert filter_.attach("v0", old=old) == how or not old
     assert filter_.attach("v1", old=old) == how or not old
-    with closing(BpfFilter.load()) as second:  # Another module at the same interface.
+    with closing(FarmProgram.load("other")) as second:  # Another module at the same interface.
         second.attach("v0", old=old)
         filter_.detach()
         with IPRoute() as route:
@@ -323,32 +324,38 @@ def test_nothing_is_left_at_an_interface_after_detaching(
     assert "clsact" not in found or old
 
 
-@pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    mount = tmp_path / "bpf"
-    mount.mkdir()
-    order("mount", "-t", "bpf", "none", str(mount))
-    try:
-        yield mount
-    finally:
-        order("umount", str(mount))
-
-
-def test_what_is_pinned_is_found_again_with_all_it_knew(
-    bpffs: Path, namespace: str, filter_: BpfFilter
+@pytest.mark.parametrize("old", [False, True])
+def test_what_a_killed_process_left_goes_on_until_its_successor_replaces_it(
+    filter_: FarmProgram, namespace: str, old: bool
 ) -> None:
-    frame = to()
-    own(filter_, frame, State.HARD)
-    filter_.attach("v0")
-    filter_.run(frame)
-    assert BpfFilter.unpin(bpffs / "farm") is None
-    filter_.pin(bpffs / "farm")
-    filter_.close()
-    again = BpfFilter.unpin(bpffs / "farm")
-    assert again is not None
-    with closing(again):
-        assert not (bpffs / "farm").exists()
-        assert len(again.links) == 1
-        assert again.run(frame).returned == UNTOUCHED
-        assert again.verdicts()["opened"] == 2
-        assert again.states(1)[placed(frame).bucket] is State.HARD
+    killed = FarmProgram.load()
+    killed.attach("v0", old=old)
+    killed.places.clear()  # As if it had no time to detach.
+    killed.close()
+    assert attachments(old) == ["mirrorfarm"]
+    filter_.attach("v0", old=old)
+    assert attachments(old) == ["mirrorfarm"]
+    with closing(FarmProgram.load("other")) as other:
+        other.attach("v0", old=old)
+        assert attachments(old) == ["mirrorfarm", "other"]
+    filter_.detach()
+    assert attachments(old) == []
+    with IPRoute() as route:
+        assert "clsact" not in {q.get_attr("TCA_KIND") for q in route.get_qdiscs()}
+
+
+def attachments(old: bool) -> list[str]:
+    """Return the names of the programs at interface v0."""
+    index = socket.if_nametoindex("v0")
+    if old:
+        with IPRoute() as route:
+            found = route.get_filters(index, parent=0xFFFF_FFF2)
+            options = [entry.get_attr("TCA_OPTIONS") for entry in found]
+            return sorted(
+                {o.get_attr("TCA_BPF_NAME") for o in options if hasattr(o, "get_attr")} - {None}
+            )
+    names = []
+    for program in attached(index):
+        with closing(program):
+            names.append(program.identity()[1])
+    return sorted(names)

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from mirrorfarm.lab.farm import PORT, VIP4, VIP6, FarmLab, FarmNode, farm, resets
+from mirrorfarm.lab.network import inside as inside_network
 from mirrorfarm.netfilter.announce import hardware_address
+from mirrorfarm.netfilter.bpf_system import attached
 from mirrorfarm.netfilter.packet import UDP
 from mirrorfarm.netfilter.rules import State
 from tests.netfilter import packets
@@ -23,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
 ]
 
-KINDS = ("nft", "nfqueue")
+KINDS = ("bpf", "nft", "nfqueue")
 CONNECTIONS = 300
 STREAMS = 90
 MOVES = 40
@@ -87,7 +89,12 @@ def leftovers(node: FarmNode) -> list[str]:
         "macs": inside(node, "bridge", "fdb", "show"),
     }
     signs = {"rules": ("mirrorfarm", "NFQUEUE"), "addresses": (VIP4, VIP6), "macs": ("5a:fe",)}
-    return [
+    with inside_network(node.namespace):
+        programs = attached(socket.if_nametoindex("eth0"))
+    names = [program.identity()[1] for program in programs]
+    for program in programs:
+        program.close()
+    return [f"program: {name}" for name in names] + [
         f"{what}: {sign}" for what, text in printed.items() for sign in signs[what] if sign in text
     ]
 
@@ -174,7 +181,10 @@ def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: st
 
 @pytest.mark.parametrize(
     ("kind", "address", "cookies"),
-    [("nft", VIP4, "1"), ("nft", VIP6, "1"), ("nft", VIP4, "2"), ("nfqueue", VIP4, "1")],
+    [
+        *(("bpf", VIP4, "1"), ("bpf", VIP6, "1"), ("bpf", VIP4, "2")),
+        *(("nft", VIP4, "1"), ("nft", VIP6, "1"), ("nft", VIP4, "2"), ("nfqueue", VIP4, "1")),
+    ],
 )
 def test_live_connections_survive_planned_moves_without_one_reset(
     kind: str, address: str, cookies: str
@@ -234,7 +244,8 @@ def test_nothing_is_left_and_the_rest_of_the_traffic_is_not_touched(kind: str) -
             closed = socket.socket()
         with closed, pytest.raises(ConnectionRefusedError):
             closed.connect((own, 9))  # Refused by the kernel, not dropped by the filter.
-        assert inside(first, "sysctl", "-n", *parameters).split() == ["1", "2", "0", "1"]
+        tracking = ["1", "0"] if kind == "bpf" else ["0", "1"]  # `bpf` tracks nothing.
+        assert inside(first, "sysctl", "-n", *parameters).split() == ["1", "2", *tracking]
         first.stop()
         assert inside(first, "sysctl", "-n", *parameters).split() == ["0", "0", "1", "0"]
         assert leftovers(first) == []
