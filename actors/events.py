@@ -342,6 +342,18 @@ class FarmPicture(Event, frozen=True):
     connections: int  # Live connections, while this node drains.
 
 
+class FilterFailed(Event, frozen=True):
+    """The filter refused an order, or its lease had run out: this node answers nobody."""
+
+    reason: str
+
+
+class FilterCounted(Event, frozen=True):
+    """Packets at the filter since it was opened, by what was done with them."""
+
+    counters: tuple[tuple[str, int], ...]
+
+
 class SocketsCounted(Event, frozen=True):
     """Result of CountSockets: by group the buckets with connections (bitmaps of 128 bytes)."""
 

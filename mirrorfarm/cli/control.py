@@ -10,7 +10,7 @@ from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, TimedOut
 
-STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND")
+STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND", "UP")
 POLL_SECONDS: Final = 0.1
 # Verb -> help, seconds until the command gives up waiting for the final answer. They cover the
 # scripts' own limits: 300 s for stop_prim, 300 s for start_prim.

@@ -15,6 +15,8 @@ DOORS = (
     "actors/cgroup.py",
     "actors/checker/processes.py",
     "actors/doors.py",
+    "actors/farm_filter/door.py",
+    "actors/farm_filter/sockets.py",
     "actors/guard/client.py",
     "actors/guard/process.py",
     "actors/replicator/",
