@@ -176,6 +176,15 @@ class Arbiter(Record, frozen=True):
     addresses: tuple[str, ...] = ()  # ping: addresses that must answer
 
 
+class Farm(Record, frozen=True):
+    """What is particular to a farm module on its nodes."""
+
+    timing: FarmTiming = FarmTiming()
+    script_control: bool = False  # The module's scripts open and close the traffic themselves.
+    drain_ns: int = 60 * SECOND_NS  # At most, for live connections when a node is stopped.
+    groups: tuple[str, ...] = ("default",)  # Load-balancing groups.
+
+
 class Module(Record, frozen=True):
     """A module's userconfig.xml, with its name and its number in the cluster."""
 
@@ -204,3 +213,4 @@ class Module(Record, frozen=True):
     script_log: bool = True
     script_log_bytes_max: int = SCRIPT_LOG_BYTES_MAX
     arbiter: Arbiter = Arbiter()
+    farm: Farm = Farm()
