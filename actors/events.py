@@ -340,6 +340,8 @@ class FarmPicture(Event, frozen=True):
     soft: tuple[int, ...]  # Own buckets in which others still drain connections, by group.
     draining: int  # Buckets of others in which this node still has connections.
     connections: int  # Live connections, while this node drains.
+    members: tuple[str, ...] = ()  # Of the view, in its order.
+    owners: tuple[bytes, ...] = ()  # By group: 1024 indices into `members`; 255: nobody.
 
 
 class FilterFailed(Event, frozen=True):
@@ -352,6 +354,7 @@ class FilterCounted(Event, frozen=True):
     """Packets at the filter since it was opened, by what was done with them."""
 
     counters: tuple[tuple[str, int], ...]
+    connections: int = -1  # Live ones of the virtual addresses here; -1: not counted this time.
 
 
 class SocketsCounted(Event, frozen=True):

@@ -54,15 +54,13 @@ def _other(tag: str) -> str:
     return "real_interface" if tag == "virtual_interface" else "virtual_interface"
 
 
-def build_farm(
-    service: Checked, nodes: tuple[str, ...], cluster: Cluster, faults: Faults
-) -> Farm | None:
-    """Return what only a farm has; None after noting why there is none."""
+def build_farm(service: Checked, nodes: tuple[str, ...], cluster: Cluster, faults: Faults) -> Farm:
+    """Return what only a farm has."""
     farm, vip = service.first("farm"), service.first("vip")
     if farm is None:
         reason = 'a farm needs <farm><lan name="…"/></farm>, name of a lan of cluster.xml'
         faults.add(service.line, "service/farm", reason)
-        return None
+        return Farm()
     if len(nodes) > FARM_NODES_MAX:
         reason = f"{len(nodes)} nodes; a farm has 1 to {FARM_NODES_MAX}"
         faults.add(service.line, "service.nodes", reason)
@@ -79,7 +77,7 @@ def build_farm(
         delivery=delivery,
         mac=mac,
         seed=farm["seed"],
-        scriptcontrol=bool(vip is not None and vip["scriptcontrol"]),
+        script_control=bool(vip is not None and vip["scriptcontrol"]),
         drain_ns=farm["drain"],
     )
 

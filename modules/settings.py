@@ -221,7 +221,7 @@ class FarmAddress(Record, frozen=True):
 class Farm(Record, frozen=True):
     """What only a farm has."""
 
-    networks: tuple[str, ...]  # Cluster networks that carry its heartbeats.
+    networks: tuple[str, ...] = ()  # Cluster networks that carry its heartbeats.
     timing: FarmTiming = FarmTiming()
     addresses: tuple[FarmAddress, ...] = ()
     groups: tuple[FarmGroup, ...] = (FarmGroup("default"),)
@@ -230,8 +230,13 @@ class Farm(Record, frozen=True):
     delivery: str = "vmac_invisible"  # vmac_invisible multicast vmac_directed none
     mac: str = ""  # Virtual MAC; "": made of the address.
     seed: int = 0
-    scriptcontrol: bool = False  # The scripts open and close the traffic themselves.
-    drain_ns: int = 30 * SECOND_NS  # How long a node being stopped keeps its live connections.
+    script_control: bool = False  # The scripts open and close the traffic themselves.
+    drain_ns: int = 60 * SECOND_NS  # At most, for live connections when a node is stopped.
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the load-balancing groups, in their order."""
+        return tuple(group.name for group in self.groups)
 
 
 class Module(Record, frozen=True):
@@ -262,4 +267,4 @@ class Module(Record, frozen=True):
     script_log: bool = True
     script_log_bytes_max: int = SCRIPT_LOG_BYTES_MAX
     arbiter: Arbiter = Arbiter()
-    farm: Farm | None = None  # Of a farm only.
+    farm: Farm = Farm()  # Of a farm only.

@@ -15,6 +15,7 @@ from mirrorfarm.modules.schema import Checked, Checker, Macros
 from mirrorfarm.modules.settings import (
     Arbiter,
     Cluster,
+    Farm,
     Module,
     Process,
     Replicated,
@@ -99,7 +100,7 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         replication=_replication(service.first("rfs"), faults),
         processes=_processes(errd, faults),
         arbiter=_arbiter(service, cluster, faults) if mirror else Arbiter(),
-        farm=build_farm(service, nodes, cluster, faults) if service["mode"] == "farm" else None,
+        farm=build_farm(service, nodes, cluster, faults) if service["mode"] == "farm" else Farm(),
     )
     return _with_scripts(module, errd, user, vip, faults)
 

@@ -52,7 +52,7 @@ FARM = Element(
         "slost_count": Attribute(kinds.whole(3, 28), default=0),
         "filter": Attribute(kinds.choice("auto", "bpf", "nft", "nfqueue"), default="auto"),
         "seed": Attribute(kinds.whole(0, 2**31 - 1), default=0),
-        "drain": Attribute(kinds.duration("s"), default=30 * SECOND_NS),
+        "drain": Attribute(kinds.duration("s"), default=60 * SECOND_NS),
         "slow_start": Attribute(kinds.duration("s"), default=0),
         **_ignored("views are agreed among all nodes, nobody leads", "mlost_count"),
         **_ignored("heartbeats travel on the port of the bus, lans.port of cluster.xml", "port"),

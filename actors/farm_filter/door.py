@@ -15,7 +15,7 @@ from mirrorfarm.actors.events import FilterCounted, FilterFailed, SocketsCounted
 from mirrorfarm.actors.farm_filter.sockets import count
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.vip.addresses import Addresses
-from mirrorfarm.actors.vip.connections import reset
+from mirrorfarm.actors.vip.connections import identities, reset
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
@@ -27,6 +27,7 @@ from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
 _COUNT_S = 1.0
+_LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
 _FAULTS = (OSError, MirrorfarmError)
 
 
@@ -38,7 +39,7 @@ class FarmDoor:
 
         `counted` is given FilterCounted once a second while the filter is open.
         """
-        assert module.farm is not None, "only a farm has a filter"
+        assert module.mode == "farm", "only a farm has a filter"
         self._module = module
         self._farm: Farm = module.farm
         self._kind = kind
@@ -182,13 +183,22 @@ class FarmDoor:
         inbox(SocketsCounted(number, live, connections))
 
     def _tick(self) -> None:
+        turn = 0
         while not self._ends.wait(_COUNT_S):
             try:
                 found = self._worker.submit(self._counters).result()
             except RuntimeError:
                 return  # The worker has ended.
             if found is not None:
-                self._counted(FilterCounted(tuple(sorted(found.items()))))
+                live = -1 if turn % _LIVE_EVERY else self._live()
+                self._counted(FilterCounted(tuple(sorted(found.items())), live))
+                turn += 1
+
+    def _live(self) -> int:
+        try:
+            return sum(len(identities(address)) for address in self._addresses)
+        except OSError:
+            return -1
 
     def _counters(self) -> dict[str, int] | None:
         try:

@@ -57,6 +57,8 @@ class FarmNode:
     picture: ev.FarmPicture | None = None
     unbroken_ns: int = 0  # Since when it has been answering without a gap.
     changes: dict[str, Any] = field(default_factory=dict)  # Of its configuration.
+    hung_until_ns: int = 0  # Its agent hangs: messages to and from it wait until then.
+    hung_alone: bool = False
 
     def clock(self, now: int) -> int:
         """Return what its boot clock shows."""
@@ -188,6 +190,17 @@ class FarmWorld:
         node.powers = (power,) * self.groups
         self.soon(node, ev.FarmPower(power))
 
+    def hang(self, name: str, milliseconds: int, *, alone: bool = False) -> None:
+        """Have the agent of a node hang: no message passes, and all of them pass afterwards.
+
+        `alone`: neither do the packets of the others' clients reach it.
+        """
+        node = self.nodes[name]
+        node.hung_until_ns = max(node.hung_until_ns, self.now + milliseconds * MILLISECOND_NS)
+        node.hung_alone = alone
+        self.monitors.links_changed(self)
+        self.at(node.hung_until_ns, lambda: self.monitors.links_changed(self))
+
     # --- the network -----------------------------------------------------------------------
 
     def set_link(self, a: str, b: str, *, up: bool) -> None:
@@ -216,6 +229,9 @@ class FarmWorld:
 
     def apart(self, a: str, b: str) -> bool:
         """Return whether nothing passes between two nodes: their clients are different ones."""
+        for name in (a, b):
+            if self.nodes[name].hung_alone and self.now < self.nodes[name].hung_until_ns:
+                return True
         return (a, b) in self.cut and (b, a) in self.cut
 
     # --- delivery --------------------------------------------------------------------------
@@ -278,6 +294,8 @@ class FarmWorld:
             return
         late = self.random.randrange(100) < self.late_percent
         delay = self.random.randint(100, 150_000 if late else 2_000) * MICROSECOND_NS
+        for node in (self.nodes[source], self.nodes[to]):
+            delay = max(delay, node.hung_until_ns - self.now)
         self.soon(self.nodes[to], event, delay)
 
     # --- what the filters do ---------------------------------------------------------------

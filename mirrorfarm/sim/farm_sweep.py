@@ -45,7 +45,7 @@ def _fault(world: FarmWorld, random: Random, lossy: bool) -> None:
     name = random.choice(world.names)
     node = world.nodes[name]
     others = [other for other in world.names if other != name]
-    match random.randint(0, 16):
+    match random.randint(0, 17):
         case 0 | 1:
             if node.core is not None:
                 world.kill(name, machine=random.random() < 0.5)
@@ -75,6 +75,9 @@ def _fault(world: FarmWorld, random: Random, lossy: bool) -> None:
         case 16:
             if node.core is not None:
                 world.power(name, random.choice((0, 1, 1, 2, 3)))
+        case 17:
+            if random.random() < 0.5:
+                world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
         case _:
             pass
 

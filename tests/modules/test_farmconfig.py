@@ -63,9 +63,7 @@ def faults_of(text: str) -> str:
 
 
 def farm_of(text: str) -> Farm:
-    farm = parsed(text).farm
-    assert farm is not None
-    return farm
+    return parsed(text).farm
 
 
 def service(inside: str) -> str:
@@ -101,7 +99,7 @@ def test_a_whole_farm_is_understood() -> None:
         FarmRule("tcp", "on_addr", "80", "*", 0),
         FarmRule("udp", "on_port", "53", "*", 1),
     )
-    assert farm.scriptcontrol
+    assert farm.script_control
     assert farm_rules(farm.rules)[1] == Rule(17, Filter.ON_PORT, 53, b"", 1)
 
 
@@ -126,7 +124,7 @@ def test_a_farm_behind_another_load_balancer_has_no_address() -> None:
 
 def test_a_light_module_has_neither_peer_nor_address() -> None:
     module = parsed('<safe><service mode="light" nodes="n2"><user/></service></safe>')
-    assert (module.mode, module.nodes, module.farm) == ("light", ("n2",), None)
+    assert (module.mode, module.nodes) == ("light", ("n2",))
     told = faults_of(f'<safe><service mode="light">{vip()}</service></safe>')
     assert "a light module has no virtual address" in told
 

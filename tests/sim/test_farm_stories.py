@@ -210,6 +210,19 @@ def test_who_lost_most_of_the_farm_closes_before_the_others_take_over() -> None:
     assert world.now - cut < SECOND_NS
 
 
+@pytest.mark.parametrize("milliseconds", [350, 500, 700, 1_000, 1_500])
+@pytest.mark.parametrize("name", ["n1", "n3"])
+def test_a_node_whose_agent_hangs_is_never_a_second_one_to_answer(
+    name: str, milliseconds: int
+) -> None:
+    """Clients still reach it, and what was said meanwhile arrives afterwards, all at once."""
+    world = farm(3)
+    clients = Clients(world)
+    world.hang(name, milliseconds)  # The monitor knows no excuse: no link is cut.
+    clients.flow_for(milliseconds + 1_500)
+    assert world.run_until(lambda: world.settled(*world.names), 4_000)
+
+
 @pytest.mark.parametrize("deaf", ["n1", "n2"])
 def test_of_two_nodes_the_one_that_is_not_heard_gives_way(deaf: str) -> None:
     world = farm(2)
