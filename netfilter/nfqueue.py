@@ -7,6 +7,7 @@ lease of the time it goes on.
 """
 
 import contextlib
+import importlib
 import os
 import select
 import socket
@@ -44,6 +45,7 @@ _RESTORE = ("iptables-restore", "ip6tables-restore")
 _LEFT_BEHIND_MAX = 16  # Rules of killed predecessors: one is usual.
 _RESTORE_SECONDS = 10
 _TURN_SECONDS = 1.0
+_PROBED_QUEUE = 65_535  # Modules count from 0.
 _NETLINK_NETFILTER = 12
 _QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG.
 _CONFIG_MASK, _CONFIG_FLAGS = 4, 5
@@ -119,8 +121,10 @@ class NfqueueFilter:
         """Return packets by what was done with them; `asked`: those seen by this process."""
         assert self._tables
         assert self._settings
-        counted = Counter(named_counters(self._tables, self._settings.module))
-        return dict(counted + Counter({"asked": 0}) + self._asked) | {"asked": self._asked["asked"]}
+        counted = named_counters(self._tables, self._settings.module)
+        for name, packets in {"asked": 0, **self._asked}.items():
+            counted[name] = counted.get(name, 0) + packets
+        return counted
 
     def close(self) -> None:
         """Stop answering, then remove every rule and restore the kernel's parameters."""
@@ -145,20 +149,14 @@ class NfqueueFilter:
     def _bind(self) -> None:
         """Become the one who answers the queue."""
         assert self._settings
-        try:
-            from netfilterqueue import COPY_PACKET, NetfilterQueue  # noqa: PLC0415
-        except ImportError as error:
-            raise SystemUnsuitable(
-                "the Python package netfilterqueue is not installed: install "
-                "libnetfilter-queue-dev and gcc, then `pip install mirrorfarm[nfqueue]`"
-            ) from error
-        queue = NetfilterQueue()
+        library = _library()
+        queue = library.NetfilterQueue()
         try:
             queue.bind(
                 self._settings.queue,
                 self._receive,
                 max_len=QUEUED_PACKETS_MAX,
-                mode=COPY_PACKET,
+                mode=library.COPY_PACKET,
                 range=PACKET_HEAD_BYTES_MAX,
                 sock_len=QUEUE_SOCKET_BYTES,
             )
@@ -220,7 +218,10 @@ class NfqueueFilter:
             return Mark.DROP
         asked = self._marks.get(packet.get_mark(), Mark.UNDECIDED)
         settings = self._settings
-        return decide(packet.get_payload(), asked, settings.rules, settings.seed, self._table)
+        verdict = decide(packet.get_payload(), asked, settings.rules, settings.seed, self._table)
+        if verdict is Mark.DROP:
+            self._asked["resets" if asked is Mark.RESET else "refused"] += 1
+        return verdict
 
     def _remove_queue_rules(self, program: str) -> None:
         """Remove our rules, however many there are."""
@@ -230,6 +231,30 @@ class NfqueueFilter:
                 _restore(program, queue_rules(self._settings, "-D"))
             except SystemUnsuitable:
                 return
+
+
+def check_queue() -> None:
+    """Raise SystemUnsuitable, in words, if NFQUEUE cannot work on this node."""
+    queue = _library().NetfilterQueue()
+    try:
+        queue.bind(_PROBED_QUEUE, lambda packet: packet.drop())
+        queue.unbind()
+    except OSError as error:
+        raise SystemUnsuitable(
+            f"the kernel lacks nfnetlink_queue, or refuses it: {error}"
+        ) from error
+    for program in _RESTORE:
+        _restore(program, "*mangle\nCOMMIT\n")
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("netfilterqueue")
+    except ImportError as error:
+        raise SystemUnsuitable(
+            "the Python package netfilterqueue is not installed: install "
+            "libnetfilter-queue-dev and gcc, then `pip install mirrorfarm[nfqueue]`"
+        ) from error
 
 
 def _restore(program: str, rules: str) -> None:

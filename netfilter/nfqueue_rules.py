@@ -28,6 +28,7 @@ from mirrorfarm.netfilter.rules import Known, Placement, Rules, State, accepts, 
 
 COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
 _BEFORE, _AFTER = -152, -149  # iptables queues in between, at -150.
+_EARLY = -310  # Before connection tracking, behind the joining of fragments.
 _SETS = ("mine", "foreign", "others")
 _FLOW = {
     4: "ip saddr . ip daddr . meta l4proto . th sport . th dport",
@@ -104,6 +105,8 @@ def rule_set(settings: Settings) -> str:
         *_chain("foreign", ["counter name foreign drop"]),
         *_chain("ask", _ask(settings)),
         *_chain("virtual", _virtual(settings)),
+        *_chain("early", _early(settings)),
+        *_chain("datagrams", [f"{flow} @foreign{v} goto foreign" for v, flow in _FLOW.items()]),
         *_chain(
             "before",
             [
@@ -157,6 +160,19 @@ def _memory() -> list[str]:
         f"flags dynamic,timeout; timeout {REMEMBER_SECONDS}s; }}"
         for version in _FLOW
         for kind in _SETS
+    ]
+
+
+def _early(settings: Settings) -> list[str]:
+    """Return what drops the datagrams of other nodes before tracking spends its time on them.
+
+    A segment may belong to a live connection, which only tracking knows: that comes first.
+    """
+    return [
+        f"type filter hook prerouting priority {_EARLY}; policy accept;",
+        'iifname "lo" accept',
+        "meta l4proto != udp accept",
+        *destinations(settings, "goto datagrams"),
     ]
 
 

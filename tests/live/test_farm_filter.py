@@ -1,9 +1,11 @@
 """A farm of three nodes and a client on one bridge: every client is answered by exactly one."""
 
 import contextlib
+import json
 import os
 import random
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -13,9 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from mirrorfarm.lab.farm import PORT, VIP4, VIP6, FarmLab, FarmNode, farm, resets
-from mirrorfarm.lab.network import inside as inside_network
+from mirrorfarm.lab.flood import packed
+from mirrorfarm.lab.network import inside as namespace
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.bpf_system import attached
+from mirrorfarm.netfilter.choice import choose
+from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.packet import UDP
 from mirrorfarm.netfilter.rules import State
 from tests.netfilter import packets
@@ -89,7 +94,7 @@ def leftovers(node: FarmNode) -> list[str]:
         "macs": inside(node, "bridge", "fdb", "show"),
     }
     signs = {"rules": ("mirrorfarm", "NFQUEUE"), "addresses": (VIP4, VIP6), "macs": ("5a:fe",)}
-    with inside_network(node.namespace):
+    with namespace(node.namespace):
         programs = attached(socket.if_nametoindex("eth0"))
     names = [program.identity()[1] for program in programs]
     for program in programs:
@@ -422,3 +427,106 @@ def test_python_sees_one_packet_of_each_flow() -> None:
         tell(f"{flows * each} packets of {flows} flows: Python saw {asked} at the three nodes")
         # A second packet may arrive while the first one is being judged.
         assert all(flows <= count <= flows * 1.2 for count in asked)
+
+
+def test_this_kernel_allows_all_three_and_trying_leaves_nothing() -> None:
+    lab = FarmLab("nft", "vmac_invisible", nodes=1)
+    try:
+        lab.wiring.build()
+        node = lab.nodes[0]
+        with namespace(node.namespace):
+            for kind in ("auto", "bpf", "nft", "nfqueue"):
+                choice = choose(kind, Delivery.INVISIBLE)
+                assert choice.kind == ("bpf" if kind == "auto" else kind)
+        assert leftovers(node) == []
+    finally:
+        lab.remove()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_how_many_packets_of_4096_flows_a_second(kind: str) -> None:
+    """One node, the client's core sends, filters and receives; nothing is asserted of time."""
+    rules = [["udp", "on_port", "*"]]
+    with farm(kind, "vmac_invisible", lease_ms=10_000, nodes=1, rules=rules) as lab:
+        node, chance = lab.nodes[0], random.Random(1)
+        with lab.client():
+            source = hardware_address("eth0")
+        node.set(range(0, 1024, 2), State.FOREIGN)  # Of two nodes, one.
+        frames = []
+        for _ in range(4_096):
+            client = f"198.18.{chance.randrange(16, 250)}.{chance.randrange(1, 250)}"
+            body = packets.udp(chance.randrange(1_024, 65_536), 9, bytes(18))
+            packet = checksummed(packets.ipv4(client, VIP4, packets.UDP, body))
+            mac = lab.settings.virtual_mac(lab.settings.addresses[0])
+            frames.append(mac + source + b"\x08\x00" + packet)
+        before = node.counters()
+        command = [sys.executable, "-m", "mirrorfarm.lab.flood", "eth0", "2"]
+        with namespace(lab.wiring.namespace("c")):
+            done = subprocess.run(
+                command, input=packed(frames), capture_output=True, check=True, timeout=60
+            )
+        outcome = json.loads(done.stdout)
+        assert wait(lambda: node.counters() == node.counters())
+        after = node.counters()
+        seen = {name: after[name] - before.get(name, 0) for name in after}
+        rate = outcome["sent"] / outcome["seconds"]
+        tell(f"{kind}: {outcome['sent']} packets of 4096 flows, {rate / 1e3:.0f} k/s, {seen}")
+        assert seen["accepted"] + seen["foreign"] <= outcome["sent"] + 100
+        if kind == "nfqueue":
+            assert 4_000 < seen["asked"] < 3 * 4_096
+
+
+def test_a_queue_that_overflows_drops_and_nothing_is_answered_twice() -> None:
+    rules = [["udp", "on_port", "*"]]
+    with farm("nfqueue", "vmac_invisible", lease_ms=8_000, rules=rules) as lab:
+        first, count = lab.nodes[0], 12_000
+        before = total(lab, "accepted")
+        first.freeze()
+        flows = ((host, port) for host in range(1, 13) for port in range(10_000, 11_000))
+        body = [packets.udp(port, 9, b"?") for port in range(10_000, 11_000)]
+
+        def spoofed() -> Iterator[bytes]:
+            for host, port in flows:
+                source = f"198.18.7.{host}"
+                packet = packets.ipv4(source, VIP4, packets.UDP, body[port - 10_000])
+                yield checksummed(packet)
+
+        assert send_frames(lab, spoofed()) == count
+        queue = inside(first, "cat", "/proc/net/netfilter/nfnetlink_queue").split()
+        assert int(queue[5]) > 0, "the queue was meant to overflow"
+        first.thaw()
+        right, _ = answered_flows(lab, 30)
+        assert right == 30
+        accepted = total(lab, "accepted") - before - right
+        tell(f"of {count} packets {accepted} were accepted, {queue[5]} fell off the frozen queue")
+        assert count * 2 / 3 - 100 < accepted <= count
+        assert first.order({})["held_always"] is True
+
+
+def answered_flows(lab: FarmLab, count: int) -> tuple[int, int]:
+    """Ask by UDP, again and again until somebody answers; return how many were answered right."""
+    right = 0
+    for _ in range(count):
+        answered, owner = lab.ask(VIP4)
+        right += answered == [owner]
+    return right, count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_icmp_error_reaches_every_node_for_only_one_knows_the_connection(kind: str) -> None:
+    with farm(kind, "vmac_invisible", lease_ms=5_000) as lab:
+        lab.settle()
+        lab.connect(VIP4).close()
+        lab.connect(VIP6).close()
+        quiet = [0]
+
+        def calm() -> bool:
+            quiet.append(total(lab, "accepted"))
+            return quiet[-1] == quiet[-2]
+
+        assert wait(calm)
+        inner = packets.ipv4(VIP4, "198.18.0.14", packets.TCP, packets.tcp(PORT, 40_000)[:8])
+        too_big = struct.pack("!BBHHH", 3, 4, 0, 0, 1_300) + checksummed(inner)
+        error = checksummed(packets.ipv4("198.18.0.1", VIP4, packets.ICMP, too_big))
+        send_frames(lab, [error])
+        assert wait(lambda: total(lab, "accepted") >= quiet[-1] + 3)

@@ -134,7 +134,6 @@ TESTED_BY = {
     "netfilter/bpf.py": "tests/live/test_bpf.py",
     "netfilter/bpf_program.py": "tests/live/test_bpf.py",
     "netfilter/bpf_system.py": "tests/live/test_bpf.py",
-    "netfilter/lease.py": "tests/live/test_farm_filter.py",
     "netfilter/libnftables.py": "tests/live/test_farm_filter.py",
     "netfilter/nfqueue.py": "tests/live/test_farm_filter.py",
     "netfilter/nft.py": "tests/live/test_farm_filter.py",
