@@ -132,6 +132,7 @@ class BpfFilter:
             "foreign": counted["foreign"] + counted["unknown"],
             "refused": counted["refused"] + counted["malformed"],
             "fenced": counted["fenced"],
+            "resets": counted["silenced"],
             "relayed": counted["relayed"],
             "opened": counted["opened"],
         }

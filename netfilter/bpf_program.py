@@ -26,13 +26,22 @@ from mirrorfarm.limits import (
     Nanoseconds,
 )
 from mirrorfarm.netfilter import elf, tables
-from mirrorfarm.netfilter.bpf_system import NAME_BYTES_MAX, Map, Program, Run, attached, refusal
+from mirrorfarm.netfilter.bpf_system import (
+    NAME_BYTES_MAX,
+    TCX_IN,
+    TCX_OUT,
+    Map,
+    Program,
+    Run,
+    attached,
+    refusal,
+)
 from mirrorfarm.netfilter.rules import Rules, State
 
 OBJECT = Path(__file__).with_name("farm.bpf.o")
 
-_CLSACT, _PARENT_IN = "clsact", "ffff:fff2"
-_INGRESS, _EGRESS = 0xFFFF_FFF2, 0xFFFF_FFF3
+_CLSACT = "clsact"
+_PARENTS = {TCX_IN: 0xFFFF_FFF2, TCX_OUT: 0xFFFF_FFF3}
 _NO_TCX = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
@@ -42,20 +51,21 @@ class Tcx:
 
     program: Program
     index: int
+    hook: int
 
     def close(self) -> None:
         """Detach; nothing if the interface is gone."""
         with contextlib.suppress(OSError):
-            self.program.detach(self.index)
+            self.program.detach(self.index, self.hook)
 
     def replace_others(self, name: str) -> None:
         """Detach what has the same name: left by a process that was killed."""
         own, _ = self.program.identity()
-        for other in attached(self.index):
+        for other in attached(self.index, self.hook):
             with contextlib.closing(other):
                 number, other_name = other.identity()
                 if other_name == name and number != own:
-                    other.detach(self.index)
+                    other.detach(self.index, self.hook)
 
 
 @dataclass(slots=True)
@@ -63,6 +73,7 @@ class Clsact:
     """Where the program is attached on kernels before 6.6."""
 
     index: int
+    hook: int
     handle: int
     made_queue: bool  # The queueing discipline is ours, to be removed with the last filter.
 
@@ -70,31 +81,35 @@ class Clsact:
         """Detach; nothing if the interface is gone."""
         with contextlib.suppress(NetlinkError), IPRoute() as route:
             self._remove(route, self.handle)
-            others = [*route.get_filters(self.index, parent=_INGRESS)]
-            others += route.get_filters(self.index, parent=_EGRESS)
+            others = [
+                entry
+                for parent in _PARENTS.values()
+                for entry in route.get_filters(self.index, parent=parent)
+            ]
             if self.made_queue and not others:
                 route.tc("del", _CLSACT, self.index)
 
     def replace_others(self, name: str) -> None:
         """Remove filters of the same name: left by a process that was killed."""
         with IPRoute() as route:
-            for entry in _filters(route, self.index):
+            for entry in _filters(route, self.index, self.hook):
                 if entry[1] == name and entry[0] != self.handle:
                     self._remove(route, entry[0])
                     self.made_queue = True
 
     def _remove(self, route: Any, handle: int) -> None:
-        route.tc("del-filter", "bpf", self.index, parent=_PARENT_IN, **_place(handle))
+        parent = _PARENTS[self.hook]
+        route.tc("del-filter", "bpf", self.index, parent=parent, **_place(handle))
 
 
 def _place(handle: int) -> dict[str, Any]:
     return {"handle": handle, "prio": handle, "protocol": 3}  # ETH_P_ALL
 
 
-def _filters(route: Any, index: int) -> list[tuple[int, str]]:
-    """Return priority and name of the filters for what comes in."""
+def _filters(route: Any, index: int, hook: int) -> list[tuple[int, str]]:
+    """Return priority and name of the filters of one direction."""
     found = []
-    for entry in route.get_filters(index, parent=_INGRESS):
+    for entry in route.get_filters(index, parent=_PARENTS[hook]):
         options = entry.get_attr("TCA_OPTIONS")
         name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
         found.append((entry["info"] >> 16, str(name or "")))
@@ -107,7 +122,8 @@ class FarmProgram:
 
     name: str
     maps: dict[str, Map]
-    program: Program
+    program: Program  # For what comes in.
+    out: Program  # For what goes out.
     places: list[Tcx | Clsact] = field(default_factory=list)
 
     @classmethod
@@ -118,25 +134,28 @@ class FarmProgram:
         """
         assert len(name) <= NAME_BYTES_MAX, "the kernel would cut it"
         try:
-            made = elf.read(path.read_bytes())
+            data = path.read_bytes()
+            made, out = elf.read(data), elf.read(data, "out")
         except OSError as error:
             raise SystemUnsuitable(f"{path}: {error.strerror}; install mirrorfarm again") from error
         except ValueError as error:
             raise SystemUnsuitable(
                 f"{path}: {error}; install mirrorfarm again, or run `make bpf`"
             ) from error
-        maps: dict[str, Map] = {}
-        try:
-            for definition in made.maps:
-                maps[definition.name] = Map(definition)
-            code = made.linked({name: map_.number for name, map_ in maps.items()})
-            return cls(name, maps, Program.load(name, code, made.license))
-        except OSError as error:
-            _close(maps.values())
-            raise SystemUnsuitable(refusal(error)) from error
-        except SystemUnsuitable:
-            _close(maps.values())
-            raise
+        with contextlib.ExitStack() as undo:
+            maps: dict[str, Map] = {}
+            try:
+                for definition in made.maps:
+                    maps[definition.name] = Map(definition)
+                    undo.callback(maps[definition.name].close)
+                numbers = {map_name: map_.number for map_name, map_ in maps.items()}
+                first = Program.load(name, made.linked(numbers), made.license)
+                undo.callback(first.close)
+                second = Program.load(name, out.linked(numbers), out.license)
+            except OSError as error:
+                raise SystemUnsuitable(refusal(error)) from error
+            undo.pop_all()
+            return cls(name, maps, first, second)
 
     def attach(self, interface: str, *, old: bool = False) -> str:
         """Filter what comes in at an interface; return how: `tcx`, or on older kernels `clsact`.
@@ -151,15 +170,16 @@ class FarmProgram:
                 f"there is no interface {interface}; `ip link` lists them"
             ) from error
         try:
-            tcx = None if old else self._attach_tcx(index)
-            place = tcx or self._attach_clsact(index)
-            self.places.append(place)
-            place.replace_others(self.name)
+            for program, hook in ((self.program, TCX_IN), (self.out, TCX_OUT)):
+                tcx = None if old else self._attach_tcx(program, index, hook)
+                place = tcx or self._attach_clsact(program, index, hook)
+                self.places.append(place)
+                place.replace_others(self.name)
         except NetlinkError as error:
             raise SystemUnsuitable(refusal(OSError(error.code, str(error.args[-1])))) from error
         except OSError as error:
             raise SystemUnsuitable(f"{interface}: {refusal(error)}") from error
-        return "tcx" if isinstance(place, Tcx) else _CLSACT
+        return "tcx" if isinstance(self.places[-1], Tcx) else _CLSACT
 
     def detach(self) -> None:
         """Filter nothing any more: what comes in reaches the node as if there were no farm."""
@@ -169,8 +189,8 @@ class FarmProgram:
     def close(self) -> None:
         """Detach and let go of everything."""
         self.detach()
-        self.program.close()
-        _close(self.maps.values())
+        for thing in (self.program, self.out, *self.maps.values()):
+            thing.close()
 
     # --- what the shell writes ---------------------------------------------------------------
 
@@ -262,36 +282,41 @@ class FarmProgram:
         """Give a frame to the program, without any interface."""
         return self.program.run(frame, repeat)
 
-    def _attach_tcx(self, index: int) -> Tcx | None:
+    def run_out(self, frame: bytes, repeat: int = 1) -> Run:
+        """Give a frame that goes out to the program of that direction."""
+        return self.out.run(frame, repeat)
+
+    @staticmethod
+    def _attach_tcx(program: Program, index: int, hook: int) -> Tcx | None:
         """Attach; None if this kernel attaches to the queueing discipline clsact only."""
         try:
-            self.program.attach(index)
+            program.attach(index, hook)
         except OSError as error:
             if error.errno in _NO_TCX:
                 return None
             raise
-        return Tcx(self.program, index)
+        return Tcx(program, index, hook)
 
-    def _attach_clsact(self, index: int) -> Clsact:
+    def _attach_clsact(self, program: Program, index: int, hook: int) -> Clsact:
         with IPRoute() as route:
             made = False
             if not any(q.get_attr("TCA_KIND") == _CLSACT for q in route.get_qdiscs(index)):
                 route.tc("add", _CLSACT, index)
                 made = True
-            taken = {number for number, _ in _filters(route, index)}
+            taken = {number for number, _ in _filters(route, index, hook)}
             handle = next(number for number in range(1, 0xFFFF) if number not in taken)
             route.tc(
                 "add-filter",
                 "bpf",
                 index,
-                fd=self.program.number,
+                fd=program.number,
                 name=self.name,
-                parent=_PARENT_IN,
+                parent=_PARENTS[hook],
                 direct_action=True,
                 classid=1,
                 **_place(handle),
             )
-        return Clsact(index, handle, made)
+        return Clsact(index, hook, handle, made)
 
     def _directory(self) -> list[bytes]:
         return tables.directory_keys(self._element("directory"))
@@ -306,8 +331,3 @@ class FarmProgram:
         map_ = self.maps[name]
         values = struct.unpack(f"={count * map_.cpus}Q", map_.get_array(first, count))
         return tuple(sum(values[i : i + map_.cpus]) for i in range(0, len(values), map_.cpus))
-
-
-def _close(maps: Iterable[Map]) -> None:
-    for map_ in maps:
-        map_.close()

@@ -23,7 +23,7 @@ _PROGRAM_LOAD, _ATTACH, _DETACH, _TEST_RUN = 5, 8, 9, 10
 _PROGRAM_BY_ID, _INFO, _QUERY = 13, 15, 16
 _LOOKUP_BATCH, _UPDATE_BATCH = 24, 26
 _SCHED_CLS = 3  # Program type: traffic control.
-_TCX_INGRESS = 46  # Attach type.
+TCX_IN, TCX_OUT = 46, 47  # Attach types.
 _PER_CPU = frozenset((5, 6, 10))  # Map types with one value per CPU.
 _LOG_BYTES = 1_048_576
 _FRAME_BYTES_MAX = 4_096
@@ -223,16 +223,16 @@ class Program(Descriptor):
         (nanoseconds,) = struct.unpack_from("=I", result, 36)
         return Run(returned, nanoseconds, out.raw[:out_bytes])
 
-    def attach(self, interface_index: int) -> None:
-        """Attach to what comes in at an interface, after programs that are there (TCX, Linux 6.6).
+    def attach(self, interface_index: int, hook: int) -> None:
+        """Attach to one direction of an interface, after what is there (TCX, Linux 6.6).
 
         It stays until it is detached, also when this process is gone.
         """
-        _call(_ATTACH, self._attachment(interface_index))
+        _call(_ATTACH, self._attachment(interface_index, hook))
 
-    def detach(self, interface_index: int) -> None:
+    def detach(self, interface_index: int, hook: int) -> None:
         """Detach from an interface."""
-        _call(_DETACH, self._attachment(interface_index))
+        _call(_DETACH, self._attachment(interface_index, hook))
 
     def identity(self) -> tuple[int, str]:
         """Return the number that the kernel gave the program, and its name."""
@@ -241,14 +241,14 @@ class Program(Descriptor):
         (number,) = struct.unpack_from("=I", info.raw, 4)
         return number, info.raw[_INFO_NAME:].split(b"\0")[0].decode(errors="replace")
 
-    def _attachment(self, interface_index: int) -> bytes:
-        return struct.pack("=IIIIIIQ", interface_index, self.number, _TCX_INGRESS, 0, 0, 0, 0)
+    def _attachment(self, interface_index: int, hook: int) -> bytes:
+        return struct.pack("=IIIIIIQ", interface_index, self.number, hook, 0, 0, 0, 0)
 
 
-def attached(interface_index: int) -> list[Program]:
-    """Return the programs at an interface (TCX); the caller closes them."""
+def attached(interface_index: int, hook: int = TCX_IN) -> list[Program]:
+    """Return the programs at one direction of an interface (TCX); the caller closes them."""
     ids = (ctypes.c_uint32 * _ATTACHED_MAX)()
-    first = (interface_index, _TCX_INGRESS, 0, 0, ctypes.addressof(ids), _ATTACHED_MAX, 0)
+    first = (interface_index, hook, 0, 0, ctypes.addressof(ids), _ATTACHED_MAX, 0)
     _, result = _call(_QUERY, struct.pack("=IIIIQIIQQQQ", *first, 0, 0, 0, 0))
     (count,) = struct.unpack_from("=I", result, 24)
     found = []

@@ -1,11 +1,12 @@
-/* The farm filter in the kernel: TC ingress, one program per interface.
+/* The farm filter in the kernel: TC ingress and egress of the interfaces.
  *
  * The same rule as packet.py and rules.py, which are the reference: whoever changes one changes
  * both, and tests/live/test_bpf.py compares them packet by packet. `make bpf` builds farm.bpf.o,
  * which is shipped: at run time no compiler is needed. Maps are described in the section `maps`
  * by what the loader reads there, not by BTF.
  *
- * A packet for no virtual address is left alone. Of the others only this node's pass on.
+ * A packet for no virtual address is left alone. Of the others only this node's pass on. On the
+ * way out, in the section `out`, resets are held back that could end another node's connection.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -95,6 +96,7 @@ enum verdict {
 	V_KNOWN,     /* Accepted: a connection that is here, in a bucket that is not (only) ours. */
 	V_COOKIE,    /* Accepted: a valid SYN cookie in a soft bucket. */
 	V_RELAYED,   /* Sent on to its owner, or to all that may have the connection. */
+	V_SILENCED,  /* On the way out: a reset that may hit another node's connection. */
 };
 
 enum action { DROP, ACCEPT, RELAY, COPIED };
@@ -106,7 +108,7 @@ struct packet {
 		__u64 key[2];
 	};
 	__be16 source_port, destination_port, identification;
-	__u8 version, protocol;
+	__u8 version, protocol, flags; /* Of TCP. */
 	__u32 kind;
 	__u32 begin, end; /* Of the transport header and of the packet, from the frame's start. */
 };
@@ -355,7 +357,8 @@ static __always_inline void transport(struct __sk_buff *skb, struct packet *p, v
 	if (p->protocol == IPPROTO_UDP) {
 		p->kind = DATAGRAM;
 	} else if ((fourth & 0xf0) >= 0x50) { /* Byte 12: the length of the header in words. */
-		p->kind = (fourth >> 8 & 0x12) == 0x02 ? SYN : STREAM;
+		p->flags = fourth >> 8;
+		p->kind = (p->flags & 0x12) == 0x02 ? SYN : STREAM;
 	}
 }
 
@@ -523,24 +526,48 @@ static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struc
 	return done(ACCEPT, verdict);
 }
 
-SEC("tc")
-int farm(struct __sk_buff *skb)
+/* Make what counts of the frame linear and read its addresses; 0: no packet of ours, less: no
+ * memory, and nobody knows whose it is. */
+static __always_inline int begin(struct __sk_buff *skb, struct packet *p)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-	struct packet p = {};
-	struct address *address;
-	int whole, action;
 
-	if (skb->vlan_present)
-		return TC_ACT_UNSPEC; /* It belongs to the interface of its VLAN. */
 	if (data + LIKELY_HEAD > end && end - data < skb->len) {
 		if (bpf_skb_pull_data(skb, skb->len < LIKELY_HEAD ? skb->len : LIKELY_HEAD))
-			return TC_ACT_SHOT;
+			return -1;
 		data = (void *)(long)skb->data;
 		end = (void *)(long)skb->data_end;
 	}
-	if (!addresses_of(&p, data, end))
-		return TC_ACT_UNSPEC;
+	return addresses_of(p, data, end);
+}
+
+static __always_inline void read_rest(struct __sk_buff *skb, struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	int whole;
+
+	if (p->version == 4)
+		whole = data + ETH_HLEN + sizeof(struct iphdr) <= end &&
+			walk_4(p, data + ETH_HLEN, skb->len - ETH_HLEN);
+	else
+		whole = data + ETH_HLEN + sizeof(struct ipv6hdr) <= end &&
+			walk_6(skb, p, data + ETH_HLEN);
+	if (whole)
+		transport(skb, p, data, end);
+}
+
+SEC("tc")
+int farm(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct address *address;
+	int action, ours;
+
+	if (skb->vlan_present)
+		return TC_ACT_UNSPEC; /* It belongs to the interface of its VLAN. */
+	ours = begin(skb, &p);
+	if (ours <= 0)
+		return ours ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	address = find(&p);
 	if (!address)
 		return TC_ACT_UNSPEC;
@@ -550,14 +577,7 @@ int farm(struct __sk_buff *skb)
 		done(DROP, V_FENCED);
 		return TC_ACT_SHOT;
 	}
-	if (p.version == 4)
-		whole = data + ETH_HLEN + sizeof(struct iphdr) <= end &&
-			walk_4(&p, data + ETH_HLEN, skb->len - ETH_HLEN);
-	else
-		whole = data + ETH_HLEN + sizeof(struct ipv6hdr) <= end &&
-			walk_6(skb, &p, data + ETH_HLEN);
-	if (whole)
-		transport(skb, &p, data, end);
+	read_rest(skb, &p);
 	action = decide(skb, &p, address);
 	if (action == DROP || action == COPIED)
 		return TC_ACT_SHOT;
@@ -566,6 +586,53 @@ int farm(struct __sk_buff *skb)
 	if (skb->pkt_type != 0)
 		bpf_skb_change_type(skb, 0); /* PACKET_HOST: the frame is for the virtual MAC. */
 	return TC_ACT_UNSPEC; /* Programs after this one have their say. */
+}
+
+/* A SYN that is repeated while its bucket moves leaves a half-open connection at the old owner.
+ * It would answer the client's ACK for the new owner by a reset without ACK flag, and end that
+ * connection. Such resets leave from HARD buckets only; those by which an application ends its
+ * own connection have the flag.
+ */
+SEC("out")
+int farm_out(struct __sk_buff *skb)
+{
+	struct packet p = {}, back = {};
+	struct address *address;
+	struct rule *rule;
+	__u32 index, *entry;
+
+	if (skb->vlan_present || begin(skb, &p) <= 0)
+		return TC_ACT_UNSPEC;
+	/* As if it were the client's: hashed by where it goes. */
+	if (p.version == 4) {
+		back.source[0] = p.destination[3];
+		back.destination[2] = bpf_htonl(0xffff);
+		back.destination[3] = p.source[0];
+	} else {
+		__builtin_memcpy(back.source, p.destination, 16);
+		__builtin_memcpy(back.destination, p.source, 16);
+	}
+	address = find(&back);
+	if (!address)
+		return TC_ACT_UNSPEC;
+	read_rest(skb, &p);
+	if (p.kind != STREAM || (p.flags & 0x14) != 0x04)
+		return TC_ACT_UNSPEC;
+	back.version = p.version;
+	back.protocol = p.protocol;
+	back.kind = STREAM;
+	back.source_port = p.destination_port;
+	back.destination_port = p.source_port;
+	rule = first_rule(address, &back);
+	if (!rule)
+		return TC_ACT_UNSPEC;
+	index = (rule->group & (GROUPS - 1)) * BUCKETS +
+		(hash_by(rule, &back, address->seed) & (BUCKETS - 1));
+	entry = bpf_map_lookup_elem(&buckets, &index);
+	if (entry && (*entry & 0xff) == HARD)
+		return TC_ACT_UNSPEC;
+	done(DROP, V_SILENCED);
+	return TC_ACT_SHOT;
 }
 
 char license_text[] SEC("license") = "GPL";

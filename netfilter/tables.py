@@ -28,7 +28,7 @@ _four = struct.Struct("4s")
 # What the program counts, in the order of `enum verdict`.
 DROPPED = ("fenced", "malformed", "refused", "foreign", "unknown")
 ACCEPTED = ("everyone", "opened", "owned", "known", "cookie")
-VERDICTS = (*DROPPED, *ACCEPTED, "relayed")
+VERDICTS = (*DROPPED, *ACCEPTED, "relayed", "silenced")
 
 
 def address_key(address: bytes) -> bytes:

@@ -28,6 +28,7 @@ from mirrorfarm.netfilter.tables import EVERY_PEER
 
 VIRTUAL = "198.18.0.100"
 VIRTUAL_6 = "2001:db8:0:0::100"
+CLIENT, CLIENT_6 = "198.18.0.50", "2001:db8:0:0::32"
 VIRTUAL_MAC = "02:bf:c6:12:00:64"
 PORT = 8000
 SEED = 0x5EED
@@ -131,7 +132,7 @@ class Farm:
     def __enter__(self) -> "Farm":
         try:
             self.wiring.build()
-            for name in self.names:
+            for name in (*self.names, "c"):
                 with inside(self.wiring.namespace(name)):
                     self._macs[name] = hardware_address(INTERFACE)
             self._prepare_client()
@@ -173,6 +174,9 @@ class Farm:
             filter_.renew(FOR_EVER)
             filter_.attach(INTERFACE, old=self.old)
         lines = [f"addr add {VIRTUAL}/32 dev lo", f"addr add {VIRTUAL_6}/128 dev lo nodad"]
+        # Known from the start: discovery with addresses a second old would delay first answers.
+        client = f"lladdr {self._macs['c'].hex(':')} dev {INTERFACE} nud permanent"
+        lines += [f"neigh replace {address} {client}" for address in (CLIENT, CLIENT_6)]
         batch(lines, namespace)
         self._servers.append(EchoServer(name, namespace))
 

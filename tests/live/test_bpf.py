@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 
@@ -17,7 +18,7 @@ from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.network import batch, inside, order
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.netfilter.bpf_program import OBJECT, FarmProgram
-from mirrorfarm.netfilter.bpf_system import Program, attached
+from mirrorfarm.netfilter.bpf_system import TCX_IN, TCX_OUT, Program, attached
 from mirrorfarm.netfilter.packet import TCP, Kind, parse_frame
 from mirrorfarm.netfilter.rules import (
     Known,
@@ -261,6 +262,33 @@ def test_there_is_room_for_fifteen_addresses_and_a_reason_when_there_is_none(
     assert filter_.run(to("198.18.1.11")).returned == DROPPED
 
 
+def back(frame: bytes, flags: int) -> bytes:
+    """Return a segment of the opposite direction of a connection."""
+    packet = parse_frame(frame)
+    source, destination = str(ip_address(packet.destination)), str(ip_address(packet.source))
+    wrap = ipv4 if packet.version == 4 else ipv6
+    segment = tcp(packet.destination_port, packet.source_port, flags)
+    return ethernet(wrap(source, destination, TCP, segment))
+
+
+@pytest.mark.parametrize("virtual", [VIP, VIP6])
+@pytest.mark.parametrize(("state", "passes"), [(0, False), (1, True), (2, False)])
+def test_resets_that_may_hit_another_node_s_connection_leave_hard_buckets_only(
+    filter_: FarmProgram, virtual: str, state: int, passes: bool
+) -> None:
+    frame = to(virtual, source_port=4242)
+    own(filter_, frame, State(state))
+    reset = filter_.run_out(back(frame, make.RST))
+    assert reset.returned == (UNTOUCHED if passes else DROPPED)
+    assert filter_.verdicts()["silenced"] == (0 if passes else 1)
+    for flags in (make.RST | make.ACK, make.ACK, make.SYN_ACK, make.FIN):
+        assert filter_.run_out(back(frame, flags)).returned == UNTOUCHED
+    other = back(to(NOBODY if virtual == VIP else NOBODY6), make.RST)
+    assert filter_.run_out(other).returned == UNTOUCHED
+    no_rule = back(to(VIP, port=444), make.RST)
+    assert filter_.run_out(no_rule).returned == UNTOUCHED
+
+
 # --- relaying ----------------------------------------------------------------------------------
 
 OWN_MAC, PEERS = b"\x02\0\0\0\0\x11", (b"\x02\0\0\0\0\x12", b"\x02\0\0\0\0\x13")
@@ -431,8 +459,10 @@ def attachments(old: bool) -> list[str]:
             return sorted(
                 {o.get_attr("TCA_BPF_NAME") for o in options if hasattr(o, "get_attr")} - {None}
             )
-    names = []
-    for program in attached(index):
-        with closing(program):
-            names.append(program.identity()[1])
-    return sorted(names)
+    found_names: dict[int, list[str]] = {TCX_IN: [], TCX_OUT: []}
+    for hook, names in found_names.items():
+        for program in attached(index, hook):
+            with closing(program):
+                names.append(program.identity()[1])
+    assert found_names[TCX_IN] == found_names[TCX_OUT]
+    return sorted(found_names[TCX_IN])

@@ -10,6 +10,7 @@ import pytest
 from mirrorfarm.lab.farm_nodes import ANSWER_BYTES, PORT, VIRTUAL, VIRTUAL_6, Farm
 from mirrorfarm.lab.farm_streams import Client, Outcome, many_moves, resets
 from mirrorfarm.lab.network import inside, order
+from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.packet import ICMP, ICMPV6, parse_frame
 from mirrorfarm.netfilter.rules import State
 
@@ -129,6 +130,23 @@ def test_a_narrower_path_is_found_by_the_node_that_has_the_connection(
                 time.sleep(0.01)
         client.ask_all()
         assert client.alive() == 20
+
+
+@pytest.mark.parametrize("virtual", [VIRTUAL, VIRTUAL_6])
+def test_even_when_two_nodes_answer_an_opening_neither_resets_the_connection(virtual: str) -> None:
+    """It must not happen; a SYN repeated across a move comes near to it."""
+    with Farm("mfst") as farm, resets(farm.wiring.namespace("c")) as seen:
+        for name in farm.names:
+            farm.filters[name].set_buckets(0, (State.SOFT,) * BUCKETS)
+        client = Client(farm, virtual)
+        with contextlib.closing(client):
+            client.open(100)
+            for _ in range(3):
+                client.ask_all()
+            assert client.alive() == 100
+        silenced = sum(counts["silenced"] for counts in farm.verdicts().values())
+    assert silenced > 50
+    assert seen == []
 
 
 def test_every_opening_is_taken_by_exactly_one_node() -> None:
