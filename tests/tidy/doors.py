@@ -127,6 +127,7 @@ TESTED_BY = {
     "actors/vip/shared.py": "tests/live/test_shared_address.py",
     "modules/": "tests/modules/test_userconfig.py",
     "actors/arbiter/loaded.py": "tests/live/test_demo.py",
+    "actors/farm_filter/door.py": "tests/live/test_farm.py",
     "actors/arbiter/process.py": "tests/live/test_demo.py",
     "actors/shell.py": "tests/live/test_demo.py",
     "actors/supervisor.py": "tests/live/test_demo.py",
