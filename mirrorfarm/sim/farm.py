@@ -85,6 +85,7 @@ class FarmWorld:
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
         self.cut: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
         self.down_networks: set[str] = set()
+        self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
         self.loss_percent = 0
         self.repeat_percent = 0
         self.late_percent = 0
@@ -288,6 +289,8 @@ class FarmWorld:
         self._feed(node, event, incarnation)
 
     def _deliver(self, source: str, to: str, event: ev.Received) -> None:
+        if self.drops is not None and self.drops(source, to, event.message):
+            return
         if (source, to) in self.cut or event.network in self.down_networks:
             return
         if self.random.randrange(100) < self.loss_percent:
