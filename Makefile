@@ -4,15 +4,23 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := python3-venv iproute2 iptables postgresql keepalived procps util-linux
+PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived procps util-linux \
+  build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
 LIVE_LOG := $(VENV)/live-tests.txt
 
-.PHONY: help setup test unit live lint format demo bench-failover bench-address bench-mirror clean
+# What the kernel's filter is built with. `make bpf BPF_OUT=FILE` builds elsewhere, to compare.
+BPF_SOURCE := netfilter/farm.bpf.c
+BPF_OUT := netfilter/farm.bpf.o
+BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
+  -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
+
+.PHONY: help setup test unit live lint format demo bpf bench-failover bench-address bench-mirror clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
 	@echo "make lint            format, lint and types only"
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
+	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
@@ -67,6 +75,11 @@ test: lint unit live
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
+
+# No debugging information: it names folders of this machine, and the loader needs none.
+bpf:
+	clang $(BPF_FLAGS) -c $(BPF_SOURCE) -o $(BPF_OUT)
+	llvm-strip --discard-all $(BPF_OUT)
 
 bench-failover: bench-address bench-mirror
 

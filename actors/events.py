@@ -340,6 +340,21 @@ class FarmPicture(Event, frozen=True):
     soft: tuple[int, ...]  # Own buckets in which others still drain connections, by group.
     draining: int  # Buckets of others in which this node still has connections.
     connections: int  # Live connections, while this node drains.
+    members: tuple[str, ...] = ()  # Of the view, in its order.
+    owners: tuple[bytes, ...] = ()  # By group: 1024 indices into `members`; 255: nobody.
+
+
+class FilterFailed(Event, frozen=True):
+    """The filter refused an order, or its lease had run out: this node answers nobody."""
+
+    reason: str
+
+
+class FilterCounted(Event, frozen=True):
+    """Packets at the filter since it was opened, by what was done with them."""
+
+    counters: tuple[tuple[str, int], ...]
+    connections: int = -1  # Live ones of the virtual addresses here; -1: not counted this time.
 
 
 class SocketsCounted(Event, frozen=True):

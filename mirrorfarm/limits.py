@@ -32,6 +32,8 @@ GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 
+LAST_WORDS_CHARACTERS_MAX: Final = 400  # Of a process that failed: one line of a table.
+
 # Modules.
 MODULES_MAX: Final = 256
 MAXLOOP: Final = 3
@@ -51,9 +53,11 @@ DIRECTORIES_MAX: Final = 32
 # The farm. 1024 buckets divide 16 nodes to within 2 %, and a table is one small update.
 BUCKETS: Final = 1_024
 GROUPS_MAX: Final = 8  # Load-balancing groups of a module: tables of buckets in the filter.
-VIRTUAL_ADDRESSES_MAX: Final = 64
+VIRTUAL_ADDRESSES_MAX: Final = 15  # Of a module: the filter compares them one by one.
 RULES_PER_ADDRESS_MAX: Final = 16
 CASCADE_RATIO: Final = 64  # At most 1/64 of the strongest power: no traffic, as in the reference.
+# The filter in the kernel looks at the clock once per tick: at most so late it sees a lease end.
+LEASE_TICK_NS: Final = 10 * MILLISECOND_NS
 # What a filter reads of a packet, from its IP header on: 40 bytes of IPv6, extensions, 20 of TCP.
 PACKET_HEAD_BYTES_MAX: Final = 256
 EXTENSION_HEADERS_MAX: Final = 8
@@ -63,3 +67,19 @@ DEPARTURES_MAX: Final = 16
 POWER_MAX: Final = 1_000_000
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
+
+# Delivery of a farm's address. A network of a /20 may ask; each is told when its node changes.
+ASKERS_MAX: Final = 4_096
+# Neighbours forget, switches are exchanged: what is true is said again.
+ANNOUNCE_EVERY_NS: Final = 30 * SECOND_NS
+
+# A lease in nftables is counted in ticks of the kernel: at 100 per second it may last one more.
+LEASE_ROUNDING_NS: Final = 10 * MILLISECOND_NS
+# A renewal takes 0.3 ms. One that took longer than this was frozen half-way and is done again.
+LEASE_SLOW_NS: Final = 5 * MILLISECOND_NS
+# Flows whose verdict the kernel remembers in mode `nfqueue`: about 25 MB when all are used.
+REMEMBERED_FLOWS_MAX: Final = 262_144
+REMEMBER_SECONDS: Final = 60
+# A queue that is full drops: enough for a burst of new flows, not for seconds of stale ones.
+QUEUED_PACKETS_MAX: Final = 8_192
+QUEUE_SOCKET_BYTES: Final = 16 * 1_048_576

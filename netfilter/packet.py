@@ -125,7 +125,7 @@ def _parse_ipv6(head: bytes) -> Packet:
     begin, protocol = 40, head[6]
     for _ in range(EXTENSION_HEADERS_MAX):
         if protocol not in _EXTENSIONS:
-            return _parse_payload(base._replace(protocol=protocol), head, begin, end)
+            break
         if begin + 8 > end:
             return base
         following, length = head[begin], head[begin + 1]
@@ -135,7 +135,9 @@ def _parse_ipv6(head: bytes) -> Packet:
             length = 0  # Reserved; an atomic fragment is a whole packet.
         begin += (length + 2) * 4 if protocol == _AUTHENTICATION else (length + 1) * 8
         protocol = following
-    return base
+    if protocol in _EXTENSIONS:
+        return base
+    return _parse_payload(base._replace(protocol=protocol), head, begin, end)
 
 
 def _end(head: bytes, length: int) -> int:

@@ -5,6 +5,7 @@ with the rules of each address laid out by `rules_of`, and tests/live/test_bpf.p
 """
 
 import ipaddress
+from collections.abc import Callable
 from enum import Enum, IntEnum
 from typing import NamedTuple, assert_never
 
@@ -120,7 +121,17 @@ def key(packet: Packet, rule: Rule) -> bytes:
     return packet.source
 
 
-def bucket(packet: Packet, rules: Rules, seed: int) -> Placement | Verdict:
+def xxhash_bucket(key: bytes, seed: int) -> int:
+    """Return the bucket of what is hashed, as `bpf` and `nfqueue` place it."""
+    return bucket_of(xxh64_intdigest(key, seed))
+
+
+def bucket(
+    packet: Packet,
+    rules: Rules,
+    seed: int,
+    place: Callable[[bytes, int], int] = xxhash_bucket,
+) -> Placement | Verdict:
     """Return which bucket a packet to a virtual address falls into, or that none decides.
 
     Pings, and fragments of them, follow the first rule of the address; other fragments the
@@ -137,7 +148,7 @@ def bucket(packet: Packet, rules: Rules, seed: int) -> Placement | Verdict:
             assert_never(packet.kind)
     if found is None:  # Without a rule for it every node answers ARP, all with the same.
         return Verdict.EVERYONE if packet.kind is Kind.ARP else Verdict.REFUSED
-    return Placement(found.group, bucket_of(xxh64_intdigest(key(packet, found), seed)))
+    return Placement(found.group, place(key(packet, found), seed))
 
 
 def accepts(packet: Packet, state: State, known: Known) -> bool:

@@ -48,6 +48,10 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     failed: bool = False  # Its storage or record failed: it cannot serve.
     resources: tuple[tuple[str, str], ...] = ()
     full_wanted: bool = False  # Its administrator wants every byte compared and copied.
+    lone: bool = False  # `gen_cur` was begun for writes that only it has.
+    split: str = ""  # It met another primary: its policy, then yielded or undecided.
+    changes: int = -1  # How many things changed since it went on alone; -1: unknown.
+    refuses: str = ""  # Why this primary does not resynchronise its peer.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------
@@ -188,6 +192,7 @@ class PlaneWish(Message, frozen=True):
     clean: bool = True  # off only: flush and keep the change map; else abort at once.
     map_base: str = ""  # lead only: generation the change map is relative to ("" : none kept).
     map_new: bool = False  # lead only: no lone write was made since `map_base`: a map may begin.
+    quarantine: str = ""  # follow only: name of what the session replaces; "": it is not kept.
 
 
 class PlaneIs(Message, frozen=True):
@@ -204,6 +209,8 @@ class PlaneIs(Message, frozen=True):
     map_base: str = ""  # The change map at hand is complete since this generation; "": none.
     failure: str = ""
     behind: bool = False  # off only: something was written here that the peer may not have.
+    changes: int = -1  # lead only: how many things the change map names; -1: there is none.
+    users: str = ""  # off only: who still used the directories when they were unmounted.
 
 
 class SessionUp(Message, frozen=True):

@@ -35,6 +35,7 @@ from mirrorfarm.actors.events import (
     Event,
     FarmPower,
     FarmWish,
+    FilterFailed,
     Received,
     SocketsCounted,
     Started,
@@ -101,6 +102,8 @@ class FarmFilter:
                 self._on_power(power, group)
             case SocketsCounted():
                 table.counted(s, event)
+            case FilterFailed(reason):
+                table.lapse(s, now, reason)
             case Started():
                 # Whatever a predecessor left in the filter is closed before a word is said.
                 table.apply(s)

@@ -24,6 +24,8 @@ def picture(s: State, now: int) -> FarmPicture:
         soft=tuple((a & b).bit_count() for a, b in zip(s.opened, soft, strict=True)),
         draining=sum(bits.bit_count() for bits in table.draining(s)) if s.view else 0,
         connections=s.counted,
+        members=s.view.members if s.view else (),
+        owners=s.view.owners if s.view else (),
     )
 
 

@@ -2,8 +2,8 @@
 
 import socket
 
-from mirrorfarm.actors.vip.packets import announcements
 from mirrorfarm.actors.vip.subnets import Target
+from mirrorfarm.netfilter.neighbours import announcements
 
 
 class Announcer:

@@ -10,10 +10,10 @@ from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
-from mirrorfarm.actors.vip.packets import IPAddress, mac_text
 from mirrorfarm.actors.vip.probe import probe
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.modules.settings import VirtualAddress
+from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 
 _ORDERS_MAX = 16
 _RETRY_S = 0.1

@@ -6,7 +6,9 @@ import socket
 import struct
 import time
 
-from mirrorfarm.actors.vip.packets import (
+from mirrorfarm.actors.vip.subnets import Target
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.netfilter.neighbours import (
     ETHERTYPE_ARP,
     ETHERTYPE_IPV6,
     ICMPV6,
@@ -14,8 +16,6 @@ from mirrorfarm.actors.vip.packets import (
     parse_claim,
     question,
 )
-from mirrorfarm.actors.vip.subnets import Target
-from mirrorfarm.limits import MILLISECOND_NS
 
 # Two questions, because one frame may be lost; RFC 5227 takes seconds that a takeover has not.
 ASK_AT_NS = (0, 150 * MILLISECOND_NS)

@@ -3,8 +3,8 @@
 import ipaddress
 from dataclasses import dataclass
 
-from mirrorfarm.actors.vip.packets import IPAddress
 from mirrorfarm.modules.settings import VirtualAddress
+from mirrorfarm.netfilter.neighbours import IPAddress
 
 
 @dataclass(frozen=True, slots=True)

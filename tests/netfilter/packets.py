@@ -127,7 +127,7 @@ class Traffic:
         dice = self.dice
         protocol = dice.choice(protocols)
         source = dice.randrange(65536)
-        destination = dice.choice((*self.ports, dice.randrange(65536)))
+        destination = dice.choice((*self.ports * 2, dice.randrange(65536)))
         if protocol == TCP:
             flags = dice.choice((SYN, SYN_ACK, ACK, RST, FIN, 0, 0xC2, dice.randrange(256)))
             offset = dice.choice((5, 5, 5, 8, 10, 15, 4, 0))
@@ -135,15 +135,17 @@ class Traffic:
         if protocol == UDP:
             return protocol, udp(source, destination, dice.randbytes(dice.randrange(40)))
         if protocol in (ICMP, ICMPV6):
-            kind = dice.choice((0, 1, 2, 3, 4, 5, 8, 11, 12, 128, 129, 133, 135, 136, 137, 255))
+            kind = dice.choice(
+                (0, 1, 2, 3, 4, 5, 8, 8, 8, 11, 12, 128, 128, 128, 129, 133, 136, 137, 255)
+            )
             return protocol, icmp(kind, dice.randrange(4), dice.randbytes(28))
         return protocol, dice.randbytes(dice.randrange(32))
 
     def _ipv4(self, destination: str) -> bytes:
         dice = self.dice
         source = str(ip_address(dice.getrandbits(32)))
-        protocol, body = self._payload((TCP, TCP, TCP, UDP, UDP, ICMP, ICMPV6, 47, 0, 255))
-        flags = dice.choice((0, 0, 0, 0x4000, 0x8000, 0x2000, 1, 0x20B9, dice.randrange(65536)))
+        protocol, body = self._payload((*(TCP, TCP, UDP) * 4, *(ICMP,) * 3, ICMPV6, 47, 0, 255))
+        flags = dice.choice((*(0, 0x4000) * 6, 0x8000, 0x2000, 1, 0x20B9, dice.randrange(65536)))
         total = dice.choice((None, None, None, None, None, None, 0, dice.randrange(90), 65535))
         return ipv4(
             source,
@@ -159,7 +161,7 @@ class Traffic:
     def _ipv6(self, destination: str) -> bytes:
         dice = self.dice
         source = str(ip_address(dice.getrandbits(128)))
-        following, body = self._payload((TCP, TCP, TCP, UDP, UDP, ICMPV6, ICMP, 59, 135, 50))
+        following, body = self._payload((*(TCP, TCP, UDP) * 4, *(ICMPV6,) * 3, ICMP, 59, 135, 50))
         for _ in range(dice.choice((0, 0, 0, 0, 1, 1, 2, 3, 7, 8, 9))):
             following, body = self._extended(following, body)
         payload = dice.choice((None, None, None, None, None, None, 0, dice.randrange(90), 65535))
@@ -167,9 +169,9 @@ class Traffic:
 
     def _extended(self, following: int, body: bytes) -> tuple[int, bytes]:
         dice = self.dice
-        kind = dice.choice((HOP_BY_HOP, ROUTING, DESTINATION, AUTHENTICATION, FRAGMENT, FRAGMENT))
+        kind = dice.choice((HOP_BY_HOP, ROUTING, DESTINATION, AUTHENTICATION, FRAGMENT))
         if kind == FRAGMENT:
-            offset, more = dice.choice(((0, 0), (0, 0), (0, 1), (185, 1), (200, 0)))
+            offset, more = dice.choice(((0, 0), (0, 0), (0, 0), (0, 0), (0, 1), (185, 1), (200, 0)))
             return kind, fragment(following, offset, more) + body
         if kind == AUTHENTICATION:
             return kind, authentication(following, dice.choice((8, 12, 24, 32))) + body

@@ -141,9 +141,9 @@ def test_the_absurd_is_malformed(name: str) -> None:
 
 
 def test_as_many_extensions_as_allowed_are_walked_and_not_one_more() -> None:
-    seven = make.extension(60) * 7 + make.extension(TCP) + tcp(1, 2)
-    assert parse(ipv6(A6, VIP6, 60, seven[8:])).kind is Kind.SYN
-    assert parse(ipv6(A6, VIP6, 60, seven)).kind is Kind.MALFORMED
+    nine = make.extension(60) * 8 + make.extension(TCP) + tcp(1, 2)
+    assert parse(ipv6(A6, VIP6, 60, nine[8:])).kind is Kind.SYN
+    assert parse(ipv6(A6, VIP6, 60, nine)).kind is Kind.MALFORMED
 
 
 def test_joined_segments_without_a_length_are_read_to_their_end() -> None:

@@ -14,7 +14,7 @@ from mirrorfarm.actors.module.farm import procedure
 from mirrorfarm.actors.module.farm.describe import role_of, status_of
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
 from mirrorfarm.actors.module.farm.state import State, become, store
-from mirrorfarm.limits import POWER_MAX
+from mirrorfarm.limits import POWER_MAX, SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
@@ -184,6 +184,22 @@ def stop_wait(s: State, now: int) -> None:
     fall(s, now)
 
 
+def block(s: State, now: int, resource: str, why: str) -> None:
+    """Go back to WAIT because of something that this node lacks."""
+    s.blocked[resource] = why
+    stop_wait(s, now)
+
+
+def on_counted(s: State, counters: dict[str, int], connections: int, now: int) -> None:
+    """Take over what the filter counted; the rate is that since the count before."""
+    opened = counters.get("opened", 0) - s.counters.get("opened", 0)
+    spent_ns = now - s.counted_ns
+    s.new_per_s = max(0, opened) * SECOND_NS // spent_ns if s.counted_ns and spent_ns else 0
+    s.counters, s.counted_ns = counters, now
+    if connections >= 0:
+        s.live = connections
+
+
 def force_stop(s: State, now: int) -> None:
     """End everything at once, without the graceful scripts."""
     store(s, wanted=False)
@@ -223,8 +239,10 @@ def _power(s: State, words: tuple[str, ...]) -> str:
     if not words or not words[0].isdecimal() or int(words[0]) > POWER_MAX:
         return f"power needs a number from 0 to {POWER_MAX}"
     group = words[1] if len(words) > 1 else ""
-    if group and group not in s.module.farm.groups:
-        return f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.groups)}"
+    if group and group not in s.module.farm.group_names:
+        return (
+            f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.group_names)}"
+        )
     tell(s, "farm_filter", FarmPower(int(words[0]), group))
     return ""
 

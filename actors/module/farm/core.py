@@ -22,6 +22,9 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
+VIP = "farm.filter"  # The resource that is down when filter or addresses cannot be raised.
+VIP_AGAIN_NS = 5 * SECOND_NS
+
 
 class FarmTick(ev.Event, frozen=True):
     """Time has passed: look at what is due."""
@@ -70,7 +73,10 @@ class FarmModule:
             case ev.VipIsUp(run, failures):
                 for failure in failures:
                     fact(s, now, failure, "C")
-                procedure.complete(s, now, "vip up", run)
+                if failures and s.step == "vip up" and s.token == run:
+                    commands.block(s, now, VIP, "; ".join(failures))
+                else:
+                    procedure.complete(s, now, "vip up", run)
             case ev.VipIsDown(run):
                 procedure.complete(s, now, "vip down", run)
             case ev.ResourceChanged():
@@ -80,8 +86,11 @@ class FarmModule:
                 fact(s, now, s.failed, "C")
             case ev.Stored():
                 pass
+            case ev.FilterCounted(counters, connections):
+                commands.on_counted(s, dict(counters), connections, now)
             case FarmTick():
                 s.wake_ns = 0
+                s.blocked.pop(VIP, None)  # It is tried again.
             case ev.Started():
                 # Whatever a predecessor left is removed before anything else.
                 become(s, Phase.RESETTING, now)
@@ -111,8 +120,11 @@ class FarmModule:
                     fact(s, now, f"{node.name}: {node.reason}")
 
     def _wake(self, now: int) -> None:
-        """Look again while connections are waited for."""
+        """Look again while connections are waited for, or the addresses cannot be raised."""
         s = self.state
+        if VIP in s.blocked and s.phase is Phase.WAITING and not s.wake_ns:
+            s.wake_ns = now + VIP_AGAIN_NS
+            s.out.append(Later(s.wake_ns, FarmTick()))
         if s.step == "drain" and not s.wake_ns:
             s.wake_ns = now + min(SECOND_NS, max(1, procedure.drain_left_ns(s, now)))
             s.out.append(Later(s.wake_ns, FarmTick()))

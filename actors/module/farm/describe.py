@@ -8,7 +8,7 @@ from mirrorfarm.actors.events import FarmNode, FarmPicture
 from mirrorfarm.actors.module.farm.phases import SERVING, Phase
 from mirrorfarm.actors.module.farm.procedure import drain_left_ns
 from mirrorfarm.actors.module.farm.state import State
-from mirrorfarm.limits import BUCKETS
+from mirrorfarm.limits import BUCKETS, FARM_NODES_MAX
 
 
 def role_of(s: State) -> str:
@@ -91,6 +91,8 @@ def state_json(s: State, now: int) -> bytes:
         "isr": [],
         "uptodate": True,
         "degraded": bool(s.failed),
+        "split": "",
+        "quarantine": "",
         "arbiter": {
             "kind": "none",
             "class": "",
@@ -123,7 +125,7 @@ def resources(s: State) -> dict[str, str]:
         for node in picture.nodes:
             values[f"farm.{node.name}"] = "up" if node.member else "down"
         own = _own(s, picture)
-        for number, group in enumerate(s.module.farm.groups):
+        for number, group in enumerate(s.module.farm.group_names):
             buckets = own.buckets[number] if own is not None and picture.open else 0
             values[f"lbgroup.{group}_{number}"] = f"{100 * buckets // BUCKETS}%"
     return values | dict(sorted(s.resources.items()))
@@ -134,9 +136,16 @@ def farm(s: State, now: int) -> dict[str, Any] | None:
     picture = s.picture
     if not s.is_farm:
         return None
-    groups = list(s.module.farm.groups)
+    groups = list(s.module.farm.group_names)
     details: dict[str, Any] = {
         "mode": s.settings.filter_mode,
+        "why": s.settings.filter_why,
+        "names": list(s.module.nodes),
+        "traffic": {
+            "new_per_s": s.new_per_s,
+            "connections": s.live,
+            "packets": s.counters,
+        },
         "groups": groups,
         "wish": s.wish,
         "draining": {
@@ -155,10 +164,18 @@ def farm(s: State, now: int) -> dict[str, Any] | None:
         "settled": picture.settled,
         "coordinator": picture.coordinator,
         "reason": picture.reason,
-        "members": [n.name for n in picture.nodes if n.member],
+        "members": list(picture.members),
+        "owners": {
+            group: _letters(owners) for group, owners in zip(groups, picture.owners, strict=False)
+        },
         "soft": dict(zip(groups, picture.soft, strict=False)),
         "nodes": [_node(n, groups) for n in picture.nodes],
     }
+
+
+def _letters(owners: bytes) -> str:
+    """Return the owner of each bucket as the letter of its place in `members`; -: nobody."""
+    return "".join(f"{owner:x}" if owner < FARM_NODES_MAX else "-" for owner in owners)
 
 
 def _node(n: FarmNode, groups: list[str]) -> dict[str, Any]:

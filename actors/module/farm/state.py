@@ -27,6 +27,7 @@ class Settings:
     os_boot: str
     filter_mode: str = ""  # nfqueue bpf nft
     start: bool = False  # Start without being asked: at boot, or again after a crash.
+    filter_why: str = ""  # Why it is that filter.
 
 
 @dataclass(slots=True)
@@ -59,6 +60,10 @@ class State:
     drain_ordered: bool = False  # By an administrator: it stays up without new clients.
     drain_since_ns: int = 0
     picture: FarmPicture | None = None
+    counters: dict[str, int] = field(default_factory=dict)  # Of the filter.
+    counted_ns: int = 0
+    new_per_s: int = 0  # New connections a second, at the last count.
+    live: int = 0  # Connections of the virtual addresses here.
     wake_ns: int = 0
     out: list[ANY_EFFECT] = field(default_factory=list)
 

@@ -77,7 +77,7 @@ def _start(s: State, verb: str, full: bool, now: int) -> str:
 def start(s: State, now: int) -> None:
     """Leave STOP: prestart, then look for the role to take."""
     become(s, Phase.STARTING, now, "")
-    s.stopping_for, s.failed, s.plane_off = "", "", ""
+    s.stopping_for, s.failed, s.plane_off, s.split = "", "", "", ""
     s.started_ns = now
     s.probed_ns, s.conflicts = 0, ()
     s.arbiter.known, s.arbiter.retry_ns = False, 0

@@ -90,6 +90,7 @@ def branch(s: State) -> dict[str, object]:
         "gen_cur": new_generation(s),
         "gen_base": s.record.gen_cur,
         "gen_hist": tuple(g for g in history if g),
+        "lone": True,
     }
 
 

@@ -33,7 +33,9 @@ def node(name: str, **changes: Any) -> ev.FarmNode:
 
 def picture(*nodes: ev.FarmNode, **changes: Any) -> ev.FarmPicture:
     """Return a farm in service."""
-    usual = ev.FarmPicture(3, True, True, "", "", 0, "n1", nodes, (0,), 0, 0)
+    names = tuple(node.name for node in nodes if node.member)
+    owners = (bytes(512) + bytes([len(names) - 1]) * 511 + b"\xff",)
+    usual = ev.FarmPicture(3, True, True, "", "", 0, "n1", nodes, (0,), 0, 0, names, owners)
     return msgspec.structs.replace(usual, **changes)
 
 
@@ -47,6 +49,7 @@ class Hand:
         self.obedient = obedient
         self.owed: list[Any] = []  # What follows, while it is not obedient.
         self.failing: tuple[str, ...] = ()
+        self.vip_fault = ""  # Why filter or addresses cannot be raised.
 
     def give(self, *events: Any) -> "Hand":
         """Give events one after the other, and whatever follows from each."""
@@ -67,7 +70,7 @@ class Hand:
             case ev.KillApplication(run):
                 self._follow(ev.ApplicationGone(run))
             case ev.VipUp(run):
-                self._follow(ev.VipIsUp(run))
+                self._follow(ev.VipIsUp(run, (self.vip_fault,) if self.vip_fault else ()))
             case ev.VipDown(run):
                 self._follow(ev.VipIsDown(run))
             case _:

@@ -293,6 +293,31 @@ def test_details_name_shares_counts_and_members() -> None:
     assert state["farm"]["nodes"][0]["share_permille"] == {"default": 500}
     assert state["resources"]["lbgroup.default_0"] == "50%"
     assert state["resources"]["farm.n2"] == "up"
+    assert state["farm"]["owners"]["default"] == "0" * 512 + "1" * 511 + "-"
+
+
+def test_a_node_whose_filter_cannot_be_raised_waits_and_tries_again() -> None:
+    hand = Hand(core())
+    hand.vip_fault = "filter bpf: the kernel refuses"
+    hand.up()
+    state = hand.state()
+    assert (state["state"], state["status"]) == ("WAIT", "NotReady")
+    assert "filter bpf: the kernel refuses" in state["reason"]
+    assert "<in>" not in hand.acts(), "without a filter every client would be answered"
+    hand.vip_fault = ""
+    hand.now += 5 * SECOND_NS
+    hand.give(FarmTick())
+    assert hand.state()["state"] == "UP"
+
+
+def test_new_connections_are_told_as_a_rate() -> None:
+    hand = Hand(core()).up()
+    hand.give(ev.FilterCounted((("opened", 100),), 40))
+    hand.now += 2 * SECOND_NS
+    hand.give(ev.FilterCounted((("opened", 500),)))
+    traffic = hand.state()["farm"]["traffic"]
+    assert traffic["new_per_s"] == 199  # A millisecond has passed as well.
+    assert traffic["connections"] == 40, "not every count lists the connections"
 
 
 # --- always --------------------------------------------------------------------------------

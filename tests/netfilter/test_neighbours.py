@@ -5,9 +5,19 @@ import ipaddress
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mirrorfarm.actors.vip.packets import Claim, announcements, mac_text, parse_claim, question
+from mirrorfarm.netfilter.neighbours import (
+    Claim,
+    Question,
+    announcements,
+    answer,
+    mac_text,
+    parse_claim,
+    parse_question,
+    question,
+)
 
 MAC = bytes.fromhex("020000000001")
+VIRTUAL = bytes.fromhex("5afec6120064")
 V4 = ipaddress.ip_address("198.18.0.100")
 V6 = ipaddress.ip_address("2001:db8::100")
 
@@ -82,3 +92,75 @@ def test_a_truncated_frame_is_no_claim(
     frame = announcements(address, mac)[0]
     if length < len(frame):
         assert parse_claim(frame[:length]) is None
+
+
+def arp_request(sender: str, asked: str, mac: bytes = MAC) -> bytes:
+    ends = [ipaddress.ip_address(text).packed for text in (sender, asked)]
+    head = b"\xff" * 6 + mac + bytes.fromhex("0806 0001 0800 06 04 0001")
+    return head + mac + ends[0] + bytes(6) + ends[1]
+
+
+def test_an_arp_answer_goes_to_the_asker_and_keeps_the_virtual_mac_off_the_ethernet_header() -> (
+    None
+):
+    asked = parse_question(arp_request("198.18.0.50", "198.18.0.100"))
+    assert asked == Question(V4, ipaddress.ip_address("198.18.0.50"), MAC)
+    real = bytes.fromhex("020000000011")
+    frame = answer(asked, VIRTUAL, real)
+    assert frame[:12] == MAC + real
+    assert frame[20:22] == b"\x00\x02"
+    assert frame[22:28] == VIRTUAL
+    assert frame[32:42] == MAC + bytes((198, 18, 0, 50))
+
+
+def test_an_announcement_for_a_virtual_mac_comes_from_the_real_one() -> None:
+    for address in (V4, V6):
+        for frame in announcements(address, VIRTUAL, MAC):
+            assert frame[6:12] == MAC
+            assert parse_claim(frame) == Claim(str(address), mac_text(VIRTUAL))
+
+
+def test_a_probe_without_an_address_is_a_question_of_nobody() -> None:
+    for address in (V4, V6):
+        assert parse_question(question(address, MAC)) == Question(address, None, MAC)
+
+
+def test_an_advertisement_for_nobody_goes_to_all_and_is_not_called_solicited() -> None:
+    frame = answer(Question(V6, None, MAC), VIRTUAL, MAC)
+    assert frame[:6].hex() == "333300000001"
+    assert frame[58] == 0x20
+
+
+def test_a_solicited_advertisement_says_so() -> None:
+    asker = ipaddress.ip_address("2001:db8::50")
+    frame = answer(Question(V6, asker, MAC), VIRTUAL, MAC)
+    assert frame[38:54] == asker.packed
+    assert frame[58] == 0x60
+    assert parse_claim(frame) == Claim(str(V6), mac_text(VIRTUAL))
+
+
+def test_who_announces_its_own_address_asks_nothing() -> None:
+    assert parse_question(announcements(V4, MAC)[0]) is None
+
+
+def test_a_reply_and_a_question_from_a_group_are_not_answered() -> None:
+    assert parse_question(announcements(V4, MAC)[1]) is None
+    group = bytes.fromhex("010000000001")
+    assert parse_question(arp_request("198.18.0.50", "198.18.0.100", group)) is None
+    assert parse_question(question(V6, group)) is None
+
+
+@given(st.sampled_from(["0806", "86dd"]), st.binary(max_size=120))
+@example("0806", b"")
+def test_no_question_is_read_from_garbage_and_nothing_raises(ethertype: str, data: bytes) -> None:
+    parse_question(bytes(12) + bytes.fromhex(ethertype) + data)
+    parse_question(data)
+
+
+@given(addresses, macs, st.integers(0, 100))
+def test_a_truncated_question_is_none(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, mac: bytes, length: int
+) -> None:
+    frame = question(address, mac)
+    if length < len(frame):
+        assert parse_question(frame[:length]) is None

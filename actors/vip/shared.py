@@ -1,0 +1,92 @@
+"""The virtual addresses of a farm on this node: taken, never claimed.
+
+All nodes have them at once, on `lo`, where the kernel accepts packets to them and stays silent
+about them (`arp_ignore`, `arp_announce`; an IPv6 address of `lo` is not answered for elsewhere).
+What neighbours learn comes from the responder. The filter must be open before `up` and must
+stay until after `down`: without it every node would answer.
+"""
+
+from pathlib import Path
+
+from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.subnets import Link, Target
+from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.modules.settings import VirtualAddress
+from mirrorfarm.netfilter.announce import Responder
+from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.netfilter.filter import BucketTable, Settings
+from mirrorfarm.netfilter.sysctls import Sysctls
+
+# Answer only for addresses of the interface that was asked; never ask with another one's.
+_ARP = {"arp_ignore": "1", "arp_announce": "2"}
+_LOOPBACK = "lo"
+
+
+class SharedAddress:
+    """The addresses of one farm module. To be used by one thread."""
+
+    def __init__(self, settings: Settings, ledger: Path, promiscuous: bool = False) -> None:
+        """`ledger` is the node's file of held kernel parameters."""
+        self._settings = settings
+        self._addresses = Addresses(tuple(VirtualAddress(str(a)) for a in settings.addresses))
+        self._sysctls = Sysctls(ledger, f"address of {settings.module}")
+        self._responder: Responder | None = None
+        self._promiscuous = promiscuous
+
+    def up(self, table: BucketTable) -> None:
+        """Take the addresses and announce them; raise SystemUnsuitable if that cannot be.
+
+        What a killed predecessor left behind is taken over.
+        """
+        if self._settings.delivery is Delivery.NONE:
+            return
+        try:
+            self._sysctls.hold(
+                {
+                    f"net/ipv4/conf/{interface}/{name}": value
+                    for interface in self._settings.interfaces
+                    for name, value in _ARP.items()
+                }
+            )
+            self._add()
+            # Last: who has learned the address finds it answering.
+            self._responder = Responder(self._settings, self._promiscuous)
+            self._responder.adopt(table)
+            self._responder.open()
+        except BaseException:
+            self.down()
+            raise
+
+    def adopt(self, table: BucketTable) -> None:
+        """Members have changed: announce, and answer as the new table says. Returns at once."""
+        if self._responder is not None:
+            self._responder.adopt(table)
+
+    def announce(self) -> None:
+        """Announce once more. Returns at once."""
+        if self._responder is not None:
+            self._responder.announce()
+
+    def down(self) -> None:
+        """Leave nothing on this node; raise SystemUnsuitable if an address stays."""
+        if self._responder is not None:
+            self._responder.close()
+            self._responder = None
+        try:
+            self._addresses.remove()
+        except OSError as error:
+            raise SystemUnsuitable(f"a virtual address stays on this node: {error}") from error
+        finally:
+            self._addresses.close()
+            self._sysctls.release()
+
+    def _add(self) -> None:
+        try:
+            loopback = next(link for link in self._addresses.links() if link.name == _LOOPBACK)
+            for address in self._settings.addresses:
+                target = Target(
+                    address, address.max_prefixlen, Link(loopback.index, _LOOPBACK, b""), False
+                )
+                self._addresses.add(target)
+        except OSError as error:
+            raise SystemUnsuitable(f"a virtual address cannot be put on lo: {error}") from error

@@ -1,0 +1,306 @@
+"""A farm on one machine: nodes that share an address on one bridge, and a client.
+
+Each node has a daemon (filter, address) and a service in processes of their own, so that one can
+be killed or frozen while the other goes on. Tables of buckets are ordered from here.
+"""
+
+import contextlib
+import json
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.lab.farm_daemon import settings_of
+from mirrorfarm.lab.network import Wiring, inside, order
+from mirrorfarm.limits import BUCKETS
+from mirrorfarm.netfilter.filter import Settings
+from mirrorfarm.netfilter.jhash import jhash_bucket
+from mirrorfarm.netfilter.packet import TCP, UDP, Kind, Packet
+from mirrorfarm.netfilter.rules import Placement, State, bucket, xxhash_bucket
+
+VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
+PORT = 8_000
+RULES = (("tcp", "on_port", str(PORT)), ("udp", "on_port", str(PORT)))
+ANSWER_SECONDS = 10.0
+
+
+@dataclass
+class FarmNode:
+    """One node: its processes and the states of its buckets (one group)."""
+
+    name: str
+    namespace: str
+    config: dict[str, Any]
+    daemon: subprocess.Popen[str] | None = None
+    service: subprocess.Popen[str] | None = None
+    states: bytearray = field(default_factory=lambda: bytearray(BUCKETS))
+    view: int = 0
+
+    def start(self) -> None:
+        """Start the daemon and, unless it runs, the service."""
+        if self.service is None:
+            addresses = [str(PORT), *self.config["addresses"]]
+            self.service = self._spawn("farm_service", self.name, *addresses)
+            assert self.service.stdout
+            assert self.service.stdout.readline() == "ready\n", "the service does not start"
+        self.daemon = self._spawn("farm_daemon")
+        self.states = bytearray(BUCKETS)
+        self.order(self.config)
+
+    def order(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Order something of the daemon and return its answer; raise SystemUnsuitable."""
+        assert self.daemon
+        assert self.daemon.stdin
+        assert self.daemon.stdout
+        self.daemon.stdin.write(json.dumps(order) + "\n")
+        self.daemon.stdin.flush()
+        ready, _, _ = select.select([self.daemon.stdout], [], [], ANSWER_SECONDS)
+        line = self.daemon.stdout.readline() if ready else ""
+        if not line:
+            raise SystemUnsuitable(f"the daemon of {self.name} does not answer")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def set(self, buckets: Sequence[int], state: State) -> dict[str, Any]:
+        """Give `buckets` another state, all at once."""
+        for number in buckets:
+            self.states[number] = state
+        self.view += 1
+        return self.order({"view": self.view, "groups": [self.states.hex()]})
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters of the filter."""
+        answer: dict[str, int] = self.order({"counters": True})["counters"]
+        return answer
+
+    def kill(self) -> None:
+        """Kill the daemon; its service goes on."""
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon.wait()
+            self._forget(self.daemon)
+            self.daemon = None
+
+    def freeze(self) -> None:
+        """Stop the daemon where it is."""
+        assert self.daemon
+        self.daemon.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.daemon
+        self.daemon.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Let the daemon close everything; raise SystemUnsuitable if it does not end well."""
+        assert self.daemon
+        assert self.daemon.stdin
+        self.daemon.stdin.close()
+        code = self.daemon.wait(timeout=ANSWER_SECONDS)
+        self._forget(self.daemon)
+        self.daemon = None
+        if code:
+            raise SystemUnsuitable(f"the daemon of {self.name} ended with {code}")
+
+    def end(self) -> None:
+        """Kill what runs."""
+        for process in (self.daemon, self.service):
+            if process:
+                process.kill()
+                process.wait()
+                self._forget(process)
+        self.daemon = self.service = None
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", f"mirrorfarm.lab.{program}", *arguments]
+        with inside(self.namespace):
+            return subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+
+    @staticmethod
+    def _forget(process: subprocess.Popen[str]) -> None:
+        for stream in (process.stdin, process.stdout):
+            if stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+class FarmLab:
+    """Three nodes (or as many as asked for) and a client."""
+
+    def __init__(self, kind: str, delivery: str, nodes: int = 3, **config: Any) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mirrorfarm-farm-")
+        prefix = f"mffarm{random.getrandbits(16):04x}"
+        names = tuple(f"n{number}" for number in range(1, nodes + 1))
+        hosts = {name: number for number, name in enumerate((*names, "c"), 11)}
+        self.wiring = Wiring(prefix, (*names, "c"), ("lan",), hosts)
+        self.config = {
+            "module": "farm",
+            "filter": kind,
+            "delivery": delivery,
+            "interfaces": ["eth0"],
+            "addresses": [VIP4, VIP6],
+            "rules": RULES,
+            "seed": 0x5EED,
+        } | config
+        self.settings: Settings = settings_of(self.config)
+        self.nodes = [
+            FarmNode(
+                name,
+                self.wiring.namespace(name),
+                self.config | {"ledger": f"{self._folder.name}/{name}.json"},
+            )
+            for name in names
+        ]
+        self.owners = [number % nodes for number in range(BUCKETS)]
+
+    def build(self, lease_ms: int = 1_000) -> None:
+        """Make the network, start the nodes, give each its share."""
+        self.wiring.build()
+        for node in self.nodes:
+            node.start()
+        for number, node in enumerate(self.nodes):
+            node.set([b for b in range(BUCKETS) if self.owners[b] == number], State.HARD)
+            node.order({"lease_ms": lease_ms})
+
+    def settle(self, seconds: float = 5.0) -> None:
+        """Wait until the link-local addresses are usable: before, no IPv6 neighbour is found."""
+        deadline = time.monotonic() + seconds
+        for name in self.wiring.machines:
+            while "tentative" in order("ip", "-6", "-n", self.wiring.namespace(name), "addr"):
+                if time.monotonic() > deadline:
+                    raise SystemUnsuitable(f"{name} has an address that does not become usable")
+                time.sleep(0.05)
+
+    def remove(self) -> None:
+        """End and delete everything."""
+        for node in self.nodes:
+            node.end()
+        self.wiring.remove()
+        self._folder.cleanup()
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[None]:
+        """Use the client's network in the block, by this thread."""
+        with inside(self.wiring.namespace("c")):
+            yield
+
+    def move(self, buckets: Sequence[int], source: int, target: int) -> None:
+        """Move buckets as planned: the loser closes before the gainer opens."""
+        self.nodes[source].set(buckets, State.FOREIGN)
+        self.nodes[target].set(buckets, State.SOFT)
+        for number in buckets:
+            self.owners[number] = target
+
+    def move_at_random(self, chance: random.Random, all_of_it: bool) -> int:
+        """Move half of a node's buckets, or all, to another one; return how many."""
+        source = chance.randrange(len(self.nodes))
+        target = (source + chance.randrange(1, len(self.nodes))) % len(self.nodes)
+        owned = [b for b in range(BUCKETS) if self.owners[b] == source]
+        moved = owned if all_of_it else chance.sample(owned, len(owned) // 2)
+        if moved:
+            self.move(moved, source, target)
+        return len(moved)
+
+    def owner(self, sock: socket.socket, protocol: int = TCP, fragments: bool = False) -> str:
+        """Return the name of the node that must answer this connected socket of the client."""
+        local, remote = sock.getsockname(), sock.getpeername()
+        packet = Packet(
+            Kind.SYN if protocol == TCP else Kind.UDP,
+            6 if ":" in local[0] else 4,
+            ip_address(local[0]).packed,
+            ip_address(remote[0]).packed,
+            protocol,
+            local[1],
+            remote[1],
+        )
+        if fragments:
+            packet = packet._replace(kind=Kind.FRAGMENT)
+        place = self.placing()
+        found = bucket(packet, self.settings.rules, self.settings.seed, place)
+        assert isinstance(found, Placement)
+        return self.nodes[self.owners[found.bucket]].name
+
+    def placing(self) -> Callable[[bytes, int], int]:
+        """Return the hash of this farm's kind of filter."""
+        return jhash_bucket if self.config["filter"] == "nft" else xxhash_bucket
+
+    def connect(self, address: str, seconds: float = 3.0) -> socket.socket:
+        """Connect the client by TCP; raises OSError."""
+        with self.client():
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        sock.settimeout(seconds)
+        try:
+            sock.connect((address, PORT))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def ask(self, address: str, seconds: float = 3.0) -> tuple[list[str], str]:
+        """Ask once by UDP; return who answered and who should have."""
+        with self.client():
+            sock = socket.socket(
+                socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM
+            )
+        with sock:
+            sock.connect((address, PORT))
+            sock.settimeout(seconds)
+            sock.send(b"who?")
+            answers = [sock.recv(100).decode()]
+            sock.settimeout(0.02)  # A second answer would be there by now.
+            with contextlib.suppress(TimeoutError):
+                answers.append(sock.recv(100).decode())
+            return answers, self.owner(sock, UDP)
+
+
+@contextlib.contextmanager
+def farm(kind: str, delivery: str, lease_ms: int = 1_000, **config: Any) -> Iterator[FarmLab]:
+    """Build a farm, and remove it whatever happens."""
+    lab = FarmLab(kind, delivery, **config)
+    try:
+        lab.build(lease_ms)
+        yield lab
+    finally:
+        lab.remove()
+
+
+@contextlib.contextmanager
+def resets(lab: FarmLab) -> Iterator[list[float]]:
+    """Collect the times of TCP resets that the client's interface sees in the block."""
+    with lab.client():
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        sock.bind(("eth0", 3))
+    sock.setblocking(False)
+    seen: list[float] = []
+
+    def drain() -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                frame = sock.recv(2048)
+                kind, start = frame[12:14], 14
+                if kind == b"\x08\x00" and frame[23] == TCP:
+                    start += (frame[14] & 15) * 4
+                elif kind == b"\x86\xdd" and frame[20] == TCP:
+                    start += 40
+                else:
+                    continue
+                if frame[start + 13] & 4:
+                    seen.append(time.monotonic())
+
+    with sock:
+        sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
+        yield seen
+        drain()

@@ -1,0 +1,120 @@
+"""Which of the three filters a node uses, with the reason in words for `state -v`.
+
+`auto` takes the first that works here: `bpf` is the fastest, `nft` needs no program in the
+kernel, `nfqueue` needs least of it. All nodes of a farm must come to the same, for they place
+clients by different hashes; the farm compares.
+"""
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.netfilter.bpf import BpfFilter
+from mirrorfarm.netfilter.bpf_program import FarmProgram
+from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.netfilter.filter import PacketFilter, Settings
+from mirrorfarm.netfilter.libnftables import Nftables
+from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue
+from mirrorfarm.netfilter.nft import NftFilter
+from mirrorfarm.netfilter.nft_rules import removal, rule_set
+from mirrorfarm.netfilter.rules import rule
+
+AUTO = "auto"
+KINDS = ("bpf", "nft", "nfqueue")
+# No module has a name that begins with a digit.
+_PROBE = Settings(
+    module="0probe",
+    interfaces=("lo",),
+    addresses=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+    rules=(rule("tcp", "on_port"), rule("udp", "on_addr")),
+    seed=0,
+)
+
+Probe = Callable[[], None]
+
+
+class Choice(NamedTuple):
+    """A kind of filter, and why it is that one."""
+
+    kind: str
+    reason: str
+
+
+def choose(wanted: str, delivery: Delivery, probes: Mapping[str, Probe] | None = None) -> Choice:
+    """Return the filter of this node; `wanted` is a word of userconfig.xml.
+
+    Raises SystemUnsuitable, with every reason, if what is wanted cannot be had. `probes` raise
+    it for one kind each; None: those of this system.
+    """
+    probes = _PROBES if probes is None else probes
+    if wanted not in (AUTO, *KINDS):
+        raise _unknown(wanted)
+    failed = []
+    for kind in KINDS if wanted == AUTO else (wanted,):
+        reason = _missing(kind, delivery, probes)
+        if reason:
+            failed.append(f"{kind}: {reason}")
+        elif wanted != AUTO:
+            return Choice(kind, "as configured")
+        elif failed:
+            return Choice(kind, f"the first that works here; {'; '.join(failed)}")
+        else:
+            return Choice(kind, "the fastest, and it works here")
+    if wanted == AUTO:
+        raise SystemUnsuitable(f"no farm filter works on this node: {'; '.join(failed)}")
+    raise SystemUnsuitable(f"the farm filter is configured, but {failed[0]}")
+
+
+def make(kind: str, ledger: Path) -> PacketFilter:
+    """Return a filter that is not open yet; `ledger`: the node's file of kernel parameters."""
+    match kind:
+        case "bpf":
+            return BpfFilter()
+        case "nft":
+            return NftFilter(ledger)
+        case "nfqueue":
+            return NfqueueFilter(ledger)
+        case _:
+            raise _unknown(kind)
+
+
+def probe_bpf() -> None:
+    """Let the kernel check the program; nothing is attached."""
+    FarmProgram.load().close()
+
+
+def probe_nft() -> None:
+    """Make the rules and delete them in the same transaction: no packet ever meets them."""
+    tables = Nftables()
+    try:
+        tables.run(rule_set(_PROBE) + removal(_PROBE.module))
+    except OSError as error:
+        raise SystemUnsuitable(f"the kernel refuses the rules: {error}") from error
+    finally:
+        tables.close()
+
+
+def probe_nfqueue() -> None:
+    """Do what `nft` does, and bind a queue for a moment."""
+    probe_nft()
+    check_queue()
+
+
+_PROBES: Mapping[str, Probe] = {"bpf": probe_bpf, "nft": probe_nft, "nfqueue": probe_nfqueue}
+
+
+def _missing(kind: str, delivery: Delivery, probes: Mapping[str, Probe]) -> str:
+    """Return why a kind cannot be used; empty: it can."""
+    if delivery is Delivery.DIRECTED and kind != "bpf":
+        return "it cannot relay to the owner, which vmac_directed needs; use bpf or another type"
+    try:
+        probes[kind]()
+    except SystemUnsuitable as error:
+        return str(error)
+    return ""
+
+
+def _unknown(kind: str) -> SystemUnsuitable:
+    return SystemUnsuitable(f"there is no filter {kind!r}: use one of {', '.join((AUTO, *KINDS))}")

@@ -1,0 +1,54 @@
+"""The lease of a filter of nftables: an element with a time limit, which the daemon prolongs.
+
+Used by both doors of nftables; nothing here depends on what they filter.
+"""
+
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.limits import LEASE_ROUNDING_NS, LEASE_SLOW_NS, MILLISECOND_NS, Nanoseconds
+from mirrorfarm.netfilter.libnftables import Nftables, TransactionRefused
+from mirrorfarm.netfilter.nft_rules import lease_begin, lease_end, lease_renew
+
+_TRIES = 3
+
+
+class Lease:
+    """The lease of one module's tables."""
+
+    def __init__(self, tables: Nftables, module: str) -> None:
+        self._tables = tables
+        self._module = module
+        self._held = False
+
+    def renew(self, deadline_ns: Nanoseconds) -> bool:
+        """Make the lease end at `deadline_ns` of the boot clock, or up to 10 ms earlier.
+
+        False: it had run out before, or cannot be kept; it is ended then. Limits in the kernel
+        are durations: a process that is frozen between its look at the clock and the kernel's
+        would get too much. So what took long is done again, with what is left.
+        """
+        for _ in range(_TRIES):
+            begin = boot_clock_ns()
+            left_ms = (deadline_ns - LEASE_ROUNDING_NS - begin) // MILLISECOND_NS
+            if left_ms <= 0 or not self._set(left_ms):
+                break
+            if boot_clock_ns() - begin < LEASE_SLOW_NS:
+                return True
+        self.end()
+        return False
+
+    def end(self) -> None:
+        """End the lease now: nothing is taken until it begins again."""
+        self._held = False
+        self._tables.run(lease_end(self._module))
+
+    def _set(self, left_ms: int) -> bool:
+        """Begin or prolong; False if there was nothing to prolong any more."""
+        try:
+            if self._held:
+                self._tables.run(lease_renew(self._module, left_ms))
+            else:
+                self._tables.run(lease_begin(self._module, left_ms))
+                self._held = True
+        except TransactionRefused:
+            return False
+        return True

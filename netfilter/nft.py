@@ -1,0 +1,92 @@
+"""The filter `nft`: jhash and connection tracking, all of it in the kernel.
+
+For services behind address translation (containers), whose sockets a program at the interface
+cannot see, and for kernels without BPF. It places clients by another hash than the other two.
+"""
+
+from pathlib import Path
+
+from mirrorfarm.limits import Nanoseconds
+from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, Settings
+from mirrorfarm.netfilter.lease import Lease
+from mirrorfarm.netfilter.libnftables import Nftables
+from mirrorfarm.netfilter.nft_rules import changes, removal, rule_set, table_name
+from mirrorfarm.netfilter.sysctls import Sysctls
+
+# A segment in the middle of a connection that tracking did not see begin must not become a
+# connection of this node; one out of the window must not cease to be one.
+TRACKING = {
+    "net/netfilter/nf_conntrack_tcp_loose": "0",
+    "net/netfilter/nf_conntrack_tcp_be_liberal": "1",
+}
+
+
+class NftFilter:
+    """A `PacketFilter` of nftables. To be used by one thread."""
+
+    def __init__(self, ledger: Path) -> None:
+        """`ledger` is the node's file of held kernel parameters."""
+        self._ledger = ledger
+        self._table = NO_BUCKETS
+        self._module = ""
+        self._tables: Nftables | None = None
+        self._lease: Lease | None = None
+        self._sysctls: Sysctls | None = None
+
+    def open(self, settings: Settings) -> None:
+        """Load the rules in one transaction; what a killed predecessor left is replaced by it.
+
+        Raises SystemUnsuitable or OSError if the kernel refuses.
+        """
+        assert self._tables is None, "opened twice"
+        self._module = settings.module
+        self._tables = Nftables()
+        try:
+            self._tables.run(removal(settings.module) + rule_set(settings))
+            self._lease = Lease(self._tables, settings.module)
+            # The parameters exist once a rule tracks connections.
+            self._sysctls = Sysctls(self._ledger, f"filter of {settings.module}")
+            self._sysctls.hold(TRACKING)
+        except BaseException:
+            self.close()
+            raise
+
+    def apply(self, table: BucketTable) -> None:
+        """Change every bucket that differs in one transaction."""
+        assert self._tables
+        commands = changes(self._module, self._table, table)
+        if commands:
+            self._tables.run(commands)
+        self._table = table
+
+    def renew(self, deadline_ns: Nanoseconds) -> bool:
+        """Prolong the lease; False: it had run out, and every bucket is FOREIGN now."""
+        assert self._lease
+        if self._lease.renew(deadline_ns):
+            return True
+        self.apply(BucketTable(self._table.view))
+        return False
+
+    def counters(self) -> dict[str, int]:
+        """Return packets by what was done with them."""
+        assert self._tables
+        return named_counters(self._tables, self._module)
+
+    def close(self) -> None:
+        """Delete the tables and restore the kernel's parameters."""
+        if self._tables is not None:
+            try:
+                self._tables.run(removal(self._module))
+            finally:
+                self._tables.close()
+                self._tables = self._lease = None
+                self._table = NO_BUCKETS
+                if self._sysctls is not None:
+                    self._sysctls.release()
+
+
+def named_counters(tables: Nftables, module: str) -> dict[str, int]:
+    """Return the packets of each counter of a module's table."""
+    entries = tables.list(f"counters table inet {table_name(module)}")
+    found = [entry["counter"] for entry in entries if "counter" in entry]
+    return {counter["name"]: counter["packets"] for counter in found}

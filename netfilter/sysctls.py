@@ -1,0 +1,102 @@
+"""Set kernel parameters for as long as somebody needs them, then restore what was there.
+
+Two modules of a node may need the same one. A ledger in the run folder (which a boot empties, as
+it does the parameters) remembers the former value and who holds it; the last who lets go restores
+it. A holder that was killed still holds: it lets go after its restart, or by its clean-up.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mirrorfarm.errors import SystemUnsuitable
+
+_PARAMETERS = Path("/proc/sys")
+
+
+class Sysctls:
+    """The parameters that one holder needs; `ledger` is a file that the node's holders share."""
+
+    def __init__(self, ledger: Path, holder: str, parameters: Path = _PARAMETERS) -> None:
+        self._ledger = ledger
+        self._holder = holder
+        self._parameters = parameters
+
+    def hold(self, values: Mapping[str, str]) -> None:
+        """Set each parameter, such as `net/ipv4/conf/eth0/arp_ignore`.
+
+        Raises SystemUnsuitable, which names it, if the kernel does not have or take one; what
+        was set until then is held and must be released.
+        """
+        with self._locked() as entries:
+            for name, value in values.items():
+                entry = entries.setdefault(
+                    name, {"former": self._read(name), "set": value, "holders": []}
+                )
+                if self._holder not in entry["holders"]:
+                    entry["holders"].append(self._holder)
+                self._save(entries)  # First: a crash must not lose the former value.
+                self._write(name, value)
+
+    def release(self) -> None:
+        """Let go of everything; what nobody holds any more gets its former value back.
+
+        A parameter that somebody else has changed meanwhile is left alone, and so is one that is
+        gone with its interface.
+        """
+        with self._locked() as entries:
+            for name, entry in list(entries.items()):
+                if self._holder not in entry["holders"]:
+                    continue
+                entry["holders"].remove(self._holder)
+                if not entry["holders"]:
+                    del entries[name]
+                    with contextlib.suppress(SystemUnsuitable):
+                        if self._read(name) == entry["set"]:
+                            self._write(name, entry["former"])
+            self._save(entries)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries of the ledger, which nobody else changes meanwhile."""
+        self._ledger.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(f"{self._ledger}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield self._load()
+        finally:
+            os.close(lock)
+
+    def _load(self) -> dict[str, Any]:
+        """Read the ledger; without a readable one nothing is held."""
+        try:
+            entries = json.loads(self._ledger.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+    def _save(self, entries: dict[str, Any]) -> None:
+        fresh = self._ledger.with_name(f"{self._ledger.name}.new")
+        fresh.write_text(json.dumps(entries, indent=1, sort_keys=True), encoding="utf-8")
+        fresh.replace(self._ledger)
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self._parameters / name).read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise SystemUnsuitable(
+                f"kernel parameter {name} cannot be read: {error.strerror}"
+            ) from error
+
+    def _write(self, name: str, value: str) -> None:
+        try:
+            (self._parameters / name).write_text(value, encoding="ascii")
+        except OSError as error:
+            raise SystemUnsuitable(
+                f"kernel parameter {name} cannot be set to {value}: {error.strerror}; "
+                "the farm filter needs root and a writable /proc/sys"
+            ) from error

@@ -1,0 +1,83 @@
+"""Handshakes that a planned move of their bucket interrupts."""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mirrorfarm.lab.farm import PORT, VIP4, FarmLab, farm, resets
+from mirrorfarm.limits import BUCKETS
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
+
+HANDSHAKES = 60
+
+
+def filter_client(lab: FarmLab, rules: str) -> None:
+    """Let the client lose what `rules` of nftables say."""
+    command = ["ip", "netns", "exec", lab.wiring.namespace("c"), "nft", "-f", "-"]
+    subprocess.run(command, input=rules, text=True, check=True, timeout=10)
+
+
+LOSE = """table ip lost {
+  chain in {
+    type filter hook input priority 0;
+    tcp flags & (syn|ack) == syn|ack drop
+  }
+}
+"""
+
+
+def begin(lab: FarmLab) -> socket.socket:
+    with lab.client():
+        sock = socket.socket()
+    sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        sock.connect((VIP4, PORT))
+    return sock
+
+
+def is_answered(sock: socket.socket, seconds: float) -> bool:
+    """Wait for the connection and the name its service says; then use it."""
+    if not select.select([sock], [], [], seconds)[0]:
+        return False
+    sock.settimeout(3)
+    try:
+        name = sock.recv(100)
+        sock.send(b"?")
+        return bool(name) and sock.recv(100) == name
+    except OSError:
+        return False
+
+
+UNGUARDED = pytest.mark.xfail(
+    strict=False, reason="bpf lets resets out of buckets that are not owned alone"
+)
+
+
+@pytest.mark.parametrize("kind", [pytest.param("bpf", marks=UNGUARDED), "nft", "nfqueue"])
+def test_a_handshake_whose_bucket_moves_ends_at_one_node_and_is_not_reset(kind: str) -> None:
+    with farm(kind, "vmac_invisible") as lab, contextlib.ExitStack() as stack:
+        lab.connect(VIP4).close()
+        seen = stack.enter_context(resets(lab))
+        filter_client(lab, LOSE)
+        socks = [stack.enter_context(begin(lab)) for _ in range(HANDSHAKES)]
+        time.sleep(0.2)  # The first owner has answered every one; no answer was heard.
+        for number in range(len(lab.nodes)):
+            owned = [bucket for bucket in range(BUCKETS) if lab.owners[bucket] == number]
+            lab.move(owned[: len(owned) // 2], number, (number + 1) % len(lab.nodes))
+        filter_client(lab, "flush ruleset\n")
+        answered = sum(is_answered(sock, 5) for sock in socks)
+        held_back = sum(node.counters().get("resets", 0) for node in lab.nodes)
+        sys.stdout.write(f"\n{kind}: {answered} answered, {held_back} resets held back\n")
+        stack.close()
+        assert answered == HANDSHAKES
+        assert not seen

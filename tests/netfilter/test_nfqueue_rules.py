@@ -1,0 +1,135 @@
+"""The verdict of the filter in Python on one packet, and its rule sets."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirrorfarm.limits import BUCKETS
+from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, Settings
+from mirrorfarm.netfilter.nfqueue_rules import Mark, decide, mark, queue_rules, rule_set
+from mirrorfarm.netfilter.packet import parse
+from mirrorfarm.netfilter.rules import Placement, Rules, State, bucket, rule
+from tests.netfilter import packets
+from tests.netfilter.packets import ACK, SYN, TCP, UDP, ipv4, ipv6, tcp, udp
+
+VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
+RULES: Rules = (rule("tcp", "on_port", "80"), rule("udp", "on_port", "53"))
+SEED = 0x5EED
+SETTINGS = Settings(
+    "web", ("eth0",), tuple(map(ipaddress.ip_address, (VIP4, VIP6))), RULES, SEED, queue=3
+)
+
+
+def all_in(state: State) -> BucketTable:
+    return BucketTable(1, (bytes([state]) * BUCKETS,))
+
+
+def verdict(data: bytes, state: State, asked: Mark = Mark.UNDECIDED) -> Mark:
+    return decide(data, asked, RULES, SEED, all_in(state))
+
+
+def opening(version: int = 4) -> bytes:
+    body = tcp(40_000, 80, SYN)
+    if version == 6:
+        return ipv6("2001:db8::50", VIP6, TCP, body)
+    return ipv4("198.18.0.50", VIP4, TCP, body)
+
+
+ONGOING = ipv4("198.18.0.50", VIP4, TCP, tcp(40_000, 80, ACK))
+DATAGRAM = ipv4("198.18.0.50", VIP4, UDP, udp(40_000, 53))
+PING = ipv4("198.18.0.50", VIP4, packets.ICMP, packets.icmp(8))
+RESET = ipv4(VIP4, "198.18.0.50", TCP, tcp(80, 40_000, packets.RST))
+
+
+@pytest.mark.parametrize(
+    ("data", "foreign", "soft", "hard"),
+    [
+        (opening(4), Mark.FOREIGN, Mark.ONCE, Mark.TAKE),
+        (opening(6), Mark.FOREIGN, Mark.ONCE, Mark.TAKE),
+        (ONGOING, Mark.FOREIGN, Mark.OTHERS, Mark.TAKE),
+        (DATAGRAM, Mark.FOREIGN, Mark.TAKE, Mark.TAKE),
+        (PING, Mark.DROP, Mark.ONCE, Mark.ONCE),
+    ],
+    ids=["SYN", "SYN of IPv6", "segment", "datagram", "ping"],
+)
+def test_the_state_of_the_bucket_decides(
+    data: bytes, foreign: Mark, soft: Mark, hard: Mark
+) -> None:
+    assert verdict(data, State.FOREIGN) is foreign
+    assert verdict(data, State.SOFT) is soft
+    assert verdict(data, State.HARD) is hard
+
+
+def test_without_a_table_nothing_is_taken() -> None:
+    for data in (opening(), ONGOING, DATAGRAM, PING):
+        taken = decide(data, Mark.UNDECIDED, RULES, SEED, NO_BUCKETS)
+        assert taken not in (Mark.TAKE, Mark.ONCE)
+
+
+def test_what_no_rule_is_about_is_dropped_even_where_all_is_owned() -> None:
+    for data in (
+        ipv4("198.18.0.50", VIP4, TCP, tcp(40_000, 81)),
+        ipv4("198.18.0.50", VIP4, 47, bytes(20)),
+        opening()[:30],
+        b"",
+    ):
+        assert verdict(data, State.HARD) is Mark.DROP
+
+
+def test_a_packet_from_fragments_is_placed_by_address_alone_and_not_remembered() -> None:
+    by_address = bucket(parse(ipv4("198.18.0.50", VIP4, UDP, fragment_field=0x2000)), RULES, SEED)
+    assert isinstance(by_address, Placement)
+    states = bytearray(BUCKETS)
+    states[by_address.bucket] = State.HARD
+    table = BucketTable(1, (bytes(states),))
+    for port in range(40_000, 40_050):
+        data = ipv4("198.18.0.50", VIP4, UDP, udp(port, 53))
+        assert decide(data, Mark.FRAGMENTS, RULES, SEED, table) is Mark.ONCE
+
+
+def test_a_reset_leaves_only_a_bucket_that_is_owned_alone() -> None:
+    assert verdict(RESET, State.HARD, Mark.RESET) is Mark.ONCE
+    assert verdict(RESET, State.SOFT, Mark.RESET) is Mark.DROP
+    assert verdict(RESET, State.FOREIGN, Mark.RESET) is Mark.DROP
+
+
+def test_a_reset_is_judged_by_the_bucket_of_the_client_it_goes_to() -> None:
+    place = bucket(parse(opening()), RULES, SEED)
+    assert isinstance(place, Placement)
+    states = bytearray([State.HARD]) * BUCKETS
+    states[place.bucket] = State.SOFT
+    table = BucketTable(1, (bytes(states),))
+    assert decide(RESET, Mark.RESET, RULES, SEED, table) is Mark.DROP
+
+
+@given(st.binary(max_size=300), st.sampled_from(Mark), st.sampled_from(State))
+def test_no_bytes_make_it_raise(data: bytes, asked: Mark, state: State) -> None:
+    verdict(data, state, asked)
+
+
+@given(st.integers(0, 2**32))
+def test_no_frame_of_random_traffic_makes_it_raise(seed: int) -> None:
+    for frame in packets.Traffic((VIP4, VIP6), (80, 53), seed).frames(20):
+        for state in State:
+            verdict(frame[14:], state)
+
+
+def test_the_queue_is_closed_when_nobody_answers() -> None:
+    rules = queue_rules(SETTINGS, "-A")
+    assert "bypass" not in rules
+    assert rules.count("-j NFQUEUE --queue-num 3") == 3
+    assert rules.startswith("*mangle\n")
+    assert rules.endswith("COMMIT\n")
+
+
+def test_marks_of_two_modules_differ() -> None:
+    other = Settings("mail", ("eth0",), (), RULES, SEED, queue=4)
+    assert not {mark(SETTINGS, what) for what in Mark} & {mark(other, what) for what in Mark}
+
+
+def test_the_last_step_drops_whatever_has_no_verdict() -> None:
+    text = rule_set(SETTINGS)
+    rules = text[text.index("chain verdict") : text.index("chain after")].split("\n")
+    assert rules[-3].strip() == "counter name foreign drop"
