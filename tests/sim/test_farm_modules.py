@@ -30,7 +30,7 @@ class Farmers(FarmWorld):
         self.states: dict[str, dict[str, Any]] = {}
         for name in self.names:
             self.start(name, wish="away")
-            farm = Farm(TIMING, drain_ns=5 * SECOND_NS)
+            farm = Farm(timing=TIMING, drain_ns=5 * SECOND_NS)
             module = Module("web", 1, self.names, "farm", has_scripts=True, farm=farm)
             settings = Settings("c" * 16, name, module, 1, "boot", "bpf")
             self.machines[name] = FarmModule.build(settings, None)
