@@ -41,7 +41,7 @@ from mirrorfarm.actors.events import (
     Started,
 )
 from mirrorfarm.actors.farm_filter import hearing, table, views
-from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns
+from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns, note_apart
 from mirrorfarm.actors.farm_filter.describe import picture
 from mirrorfarm.actors.farm_filter.state import (
     ACTOR,
@@ -83,16 +83,17 @@ class FarmFilter:
             late_ns = s.stalls.notice(s.wake_ns, now)
             if late_ns:
                 hearing.forgive(s, late_ns, now)
-        self._apply(event, now)
-        if s.pulse_ns:
+        quiet = self._apply(event, now)
+        if s.pulse_ns and not (quiet and now < s.wake_ns and not s.urgent):
             self._poll(now)
         return s.out
 
-    def _apply(self, event: Any, now: int) -> None:
+    def _apply(self, event: Any, now: int) -> bool:
+        """Apply one event; return whether it was a heartbeat that brought nothing new."""
         s = self.state
         match event:
             case Received(source, message, network):
-                self._on_message(source, message, network, now)
+                return self._on_message(source, message, network, now)
             case FarmDue():
                 if now >= s.wake_ns:
                     s.wake_ns = 0
@@ -112,6 +113,7 @@ class FarmFilter:
                 s.wished_ns = now
             case _:
                 raise AssertionError(f"unknown event {event!r}")
+        return False
 
     def _on_wish(self, wish: str, now: int) -> None:
         s = self.state
@@ -135,14 +137,14 @@ class FarmFilter:
         s.urgent = True
         s.out.append(Log("E", f"power of this node: {' '.join(str(p) for p in s.powers)}"))
 
-    def _on_message(self, source: Address, message: Any, network: str, now: int) -> None:
+    def _on_message(self, source: Address, message: Any, network: str, now: int) -> bool:
         s = self.state
         peer = s.peers.get(source.node)
         if peer is None or (source.module, source.actor) != (s.settings.module, ACTOR):
-            return  # Not of this farm.
+            return True  # Not of this farm.
         match message:
             case msg.FarmBeat():
-                hearing.hear(s, peer, message, network, now)
+                return not hearing.hear(s, peer, message, network, now)
             case msg.ViewProposal():
                 views.on_proposal(s, peer.name, message, now)
             case msg.ViewAck():
@@ -151,6 +153,7 @@ class FarmFilter:
                 views.on_commit(s, peer.name, message, now)
             case _:
                 pass  # Of a newer peer: nothing that this node could act on.
+        return False
 
     def _poll(self, now: int) -> None:
         """Do what is due."""
@@ -158,7 +161,7 @@ class FarmFilter:
         if hearing.silences(s, now):
             table.renew(s, now)  # Who is silent is not asked any more.
         hearing.mind_strangers(s, now)
-        views.mark_excluded(s, now)
+        note_apart(s, now)
         views.plan(s, now)
         views.open_when_quiet(s, now)
         table.count_when_due(s, now)
@@ -193,6 +196,8 @@ class FarmFilter:
                 due.append(peer.heard_ns + t.silent_ns)
             if peer.tolerated_ns:
                 due.append(peer.tolerated_ns + t.tolerate_ns)
+            if peer.apart_ns:
+                due.append(peer.apart_ns + 2 * t.pulse_ns)
             if peer.mutual_ns:
                 due.append(peer.mutual_ns + max(t.settle_ns, hold_ns(s, peer, now)))
         if s.proposal is not None:

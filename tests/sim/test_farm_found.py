@@ -210,3 +210,16 @@ def test_a_joiner_is_ready_before_anybody_closes_a_bucket_for_it() -> None:
     assert world.now - started == 30 * MILLISECOND_NS
     assert world.shares() == {"n1": 512, "n2": 256, "n3": 256, "n4": 0}
     assert gaps == 0
+
+
+def test_who_notices_a_death_first_is_not_left_out_for_that() -> None:
+    """Its heartbeat says that it does not hear the dead node, whose silence is not due at n1."""
+    for seed in range(60):
+        world = farm(3, seed)
+        world.run(300 + 7 * seed)
+        world.story.clear()
+        died = world.now
+        world.kill("n2")
+        assert world.run_until(lambda world=world: world.settled("n1", "n3"), 2_000)  # type: ignore[misc]
+        assert world.now - died < 700 * MILLISECOND_NS
+        assert "stops answering" not in "\n".join(world.story)
