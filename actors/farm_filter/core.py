@@ -20,8 +20,10 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
    before it opens. A gives way at once if B's view is the stronger one, else after
    `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
    makes B give way if it hears A.
+   A node that begins anew announces for as long as a lease: A may be frozen and not hear it.
 4. Who gave way, or found its lease over, closes everything, forgets its view and has to be
-   taken in again; a new process begins like that (`table.lapse`).
+   taken in again (`table.lapse`). A new process begins like that; it says nothing before its
+   predecessor's lease is over, because the filter may be in the kernel still.
 
 Monitored by `mirrorfarm.sim.farm_monitors` on thousands of random runs; docs/protocols/farm.md
 tells the protocol. Times are nanoseconds of the boot clock; no two clocks are compared.
@@ -106,9 +108,11 @@ class FarmFilter:
             case FilterFailed(reason):
                 table.lapse(s, now, reason)
             case Started():
-                # Whatever a predecessor left in the filter is closed before a word is said.
                 table.apply(s)
                 s.out.append(RenewLease(0))
+                # What a killed predecessor left in the kernel may not be at hand yet: nothing is
+                # said that others could take for its end, until its lease is over by itself.
+                s.mute_ns = now + s.settings.wait_ns
                 s.pulse_ns = now
                 s.wished_ns = now
             case _:
@@ -190,7 +194,7 @@ class FarmFilter:
         """Keep exactly one timer: at the next time that anything can be due."""
         s = self.state
         t = s.t
-        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns]
+        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns, s.mute_ns]
         for peer in s.peers.values():
             if not peer.silent:
                 due.append(peer.heard_ns + t.silent_ns)

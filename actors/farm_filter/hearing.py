@@ -22,6 +22,8 @@ def send(s: State, name: str, message: object, network: str = "") -> None:
 
 def pulse(s: State, now: int, only: str = "") -> None:
     """Send a heartbeat to every node (or only one) on every network of the farm."""
+    if now < s.mute_ns:
+        return
     s.number += 1
     s.sent.append((s.number, now))
     beat = beat_of(s)

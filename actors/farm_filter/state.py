@@ -159,6 +159,7 @@ class State:
     joined_ns: int = 0
     counted: int = 0  # Live connections at the last count.
     counting_ns: int = 0  # When they were asked for.
+    mute_ns: int = 0  # Nothing is said before: a predecessor's filter may still be open.
     number: int = 0  # Of the last heartbeat.
     sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BEATS_REMEMBERED))
     pulse_ns: int = 0  # When the next one is due.

@@ -51,7 +51,7 @@ def test_what_nobody_heard_while_a_node_was_frozen_is_not_counted_as_said() -> N
 
 def test_a_node_that_begins_anew_waits_for_the_lease_of_one_that_can_neither_hear_nor_act() -> None:
     world = deaf_beside_a_serving_node()
-    world.run(250)  # A moment before n2 promises.
+    world.run(900)  # A moment before n2 promises.
     assert state(world, "n2").bid is None
     world.freeze("n1", 1_000)
     world.run(3_000)
@@ -182,7 +182,7 @@ def test_a_higher_bid_of_ones_own_does_not_hide_that_one_is_excluded() -> None:
 def test_one_node_configured_otherwise_does_not_shut_the_others_out() -> None:
     world = FarmWorld(1, 3)
     world.start("n3", seed=8)
-    world.run(1_500)
+    world.run(2_500)
     assert world.shares()["n3"] == BUCKETS
     world.start("n1")
     world.start("n2")
