@@ -10,6 +10,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.ping_door import PingDoor
 from mirrorfarm.actors.checker.processes import ProcessWatcher
+from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.guard.client import GuardClient
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.scripts.runner import ScriptRunner
@@ -70,9 +71,9 @@ class ModuleDoors:
     records: SlotStore[NodeRecord]
     trace: TraceWriter
     scripts: ScriptRunner
-    vip: VipDoor
+    vip: VipDoor | FarmDoor
     processes: ProcessWatcher
-    guard: GuardClient
+    guard: GuardClient | None  # Of a mirror.
     ping: PingDoor
     end_replica: Callable[[], None]
     registers: Callable[[fx.RegisterStore], None]
@@ -128,7 +129,10 @@ class ModuleDoors:
             case fx.KillScripts():
                 self.scripts.kill(effect, inbox)
             case fx.AddressProbe(run):
+                assert isinstance(self.vip, VipDoor), "the addresses of a farm are everybody's"
                 self.vip.probe(run, inbox)
+            case fx.ApplyTable() | fx.RenewLease() | fx.CountSockets():
+                self._filter(effect, inbox)
             case fx.AddressAdd(run):
                 self.vip.add(run, inbox)
             case fx.AddressAnnounce():
@@ -138,6 +142,7 @@ class ModuleDoors:
             case fx.Watch():
                 self.processes.watch(effect)
             case fx.GuardOrder():
+                assert self.guard is not None, "only a mirror has a guard"
                 self.guard.order(effect)
             case fx.PingProbe():
                 self.ping.probe(effect, inbox)
@@ -147,3 +152,16 @@ class ModuleDoors:
                 raise AssertionError("the data plane has a process of its own")
             case _:
                 assert_never(effect)
+
+    def _filter(
+        self, effect: fx.ApplyTable | fx.RenewLease | fx.CountSockets, inbox: Inbox
+    ) -> None:
+        """Give an order to a farm's filter; what is said afterwards rests on the first two."""
+        assert isinstance(self.vip, FarmDoor), "only a farm has a filter"
+        match effect:
+            case fx.ApplyTable():
+                self.vip.apply(effect, inbox)
+            case fx.RenewLease():
+                self.vip.renew(effect, inbox)
+            case fx.CountSockets():
+                self.vip.count(effect, inbox)

@@ -147,6 +147,29 @@ class PlaneOrder(Effect, frozen=True):
     arguments: tuple[Any, ...] = ()
 
 
+class ApplyTable(Effect, frozen=True):
+    """Replace the filter's table at once: a state for each bucket, one row for each group.
+
+    States: 0 FOREIGN (another node's: only connections of this node pass), 1 HARD (all pass),
+    2 SOFT (new connections and those of this node pass: others still drain theirs).
+    """
+
+    number: int
+    states: tuple[bytes, ...]
+
+
+class RenewLease(Effect, frozen=True):
+    """Have the filter drop everything from `deadline_ns` on; 0: now. Earlier ones are void."""
+
+    deadline_ns: int
+
+
+class CountSockets(Effect, frozen=True):
+    """Look in which buckets the application has connections; SocketsCounted follows."""
+
+    number: int  # Of the table in force.
+
+
 ANY_EFFECT = (
     Send
     | Tell
@@ -167,4 +190,7 @@ ANY_EFFECT = (
     | RegisterStore
     | EndReplica
     | PlaneOrder
+    | ApplyTable
+    | RenewLease
+    | CountSockets
 )

@@ -296,6 +296,75 @@ class GuardActed(Event, frozen=True):
     deadline_ns: int
 
 
+# --- module <-> farm filter ----------------------------------------------------------------
+
+
+class FarmWish(Event, frozen=True):
+    """Order: take part in the farm from now on as this says."""
+
+    wish: str  # away: answer nobody. in: take new clients. drain: only keep those there are.
+
+
+class FarmPower(Event, frozen=True):
+    """Order: this node's power is now `power`, in `group` or (empty) in every group."""
+
+    power: int
+    group: str = ""
+
+
+class FarmNode(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of one node of the farm; this node included."""
+
+    name: str
+    member: bool  # Of the view this node answers by.
+    reason: str  # Why it is not in, or what is special about it.
+    wish: str
+    powers: tuple[int, ...]
+    weights: tuple[int, ...]  # In the view, by group: the power, less during a slow start.
+    buckets: tuple[int, ...]  # Owned, by group.
+    draining: int  # Buckets of others in which it still has connections.
+    networks: tuple[tuple[str, str], ...]  # up down init
+
+
+class FarmPicture(Event, frozen=True):
+    """The farm as this node's filter sees it; told when it changes."""
+
+    view: int
+    open: bool  # Clients are answered here.
+    settled: bool  # What the view gives this node is open: nothing is awaited.
+    reason: str  # Why they are not; empty: they are.
+    would_change: str
+    bid: int
+    coordinator: str
+    nodes: tuple[FarmNode, ...]
+    soft: tuple[int, ...]  # Own buckets in which others still drain connections, by group.
+    draining: int  # Buckets of others in which this node still has connections.
+    connections: int  # Live connections, while this node drains.
+    members: tuple[str, ...] = ()  # Of the view, in its order.
+    owners: tuple[bytes, ...] = ()  # By group: 1024 indices into `members`; 255: nobody.
+
+
+class FilterFailed(Event, frozen=True):
+    """The filter refused an order, or its lease had run out: this node answers nobody."""
+
+    reason: str
+
+
+class FilterCounted(Event, frozen=True):
+    """Packets at the filter since it was opened, by what was done with them."""
+
+    counters: tuple[tuple[str, int], ...]
+    connections: int = -1  # Live ones of the virtual addresses here; -1: not counted this time.
+
+
+class SocketsCounted(Event, frozen=True):
+    """Result of CountSockets: by group the buckets with connections (bitmaps of 128 bytes)."""
+
+    number: int
+    live: tuple[bytes, ...]
+    connections: int = 0
+
+
 # --- results of effects that every core may use --------------------------------------------
 
 

@@ -25,3 +25,6 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     wit_instance: str = ""
     forced: tuple[str, ...] = ()  # Audit of operator overrides, newest first.
     wanted: bool = False  # Started by the administrator and not stopped since.
+    lone: bool = False  # `gen_cur` was begun for writes that only this node has.
+    given_up: tuple[str, ...] = ()  # Generations of the peer that a decision gave up, newest first.
+    quarantine: str = ""  # Where a copy that has not ended yet sets aside what it replaces.

@@ -18,13 +18,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.paths import Paths
 
 PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
 RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
 HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
+FAILURES_TOLD = 2  # One end may be anything, and is over in a moment.
 Log = Callable[[str], None]
 
 
@@ -92,6 +94,53 @@ def end_holder(path: Path) -> None:
             os.close(descriptor)
 
 
+def telling(lock: Path, who: str, body: Callable[[], int]) -> int:
+    """Run a process's work; leave beside its lock why it ended, if it failed. Its exit code."""
+    try:
+        return body()
+    except MirrorfarmError as error:
+        sys.stderr.write(f"mirrorfarm: {who}: {error}\n")
+        _leave_words(lock, str(error))
+        return error.exit_code
+    except Exception as error:
+        _leave_words(lock, f"{type(error).__name__}: {error}")
+        raise
+
+
+def _leave_words(lock: Path, text: str) -> None:
+    line = " ".join(text.split())[:LAST_WORDS_CHARACTERS_MAX]
+    with suppress(OSError):
+        lock.with_suffix(".end").write_text(line, encoding="utf-8", errors="replace")
+
+
+def last_words(lock: Path) -> str:
+    """Return why the process of a lock ended, as it said itself; empty: it said nothing."""
+    try:
+        with lock.with_suffix(".end").open(encoding="utf-8", errors="replace") as file:
+            return file.read(LAST_WORDS_CHARACTERS_MAX)
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A child that ends soon after each start."""
+
+    failures: int  # In a row.
+    code: int | None  # As of `Popen.wait`; None: it was another agent's child.
+    words: str  # Its own, or empty.
+    since_ns: int  # Monotonic clock.
+    delay_ns: int  # Until the next attempt, from the last end on.
+
+    def __str__(self) -> str:
+        if self.code is not None and self.code < 0:
+            how = f"was killed by signal {-self.code}"
+        else:
+            how = "ended" if self.code is None else f"ended with code {self.code}"
+        why = f": {self.words}" if self.words else ", and said nothing"
+        return f"its process {how} soon after each of {self.failures} starts{why}"
+
+
 @dataclass(slots=True)
 class Child:
     """One process that shall run."""
@@ -107,6 +156,10 @@ class Child:
     due_ns: int = 0  # When to start it; 0: it runs.
     starts: int = 0
     wanted: bool = True
+    failures: int = 0  # Ends in a row, each soon after the start.
+    failing_since_ns: int = 0
+    code: int | None = None  # Of the last end.
+    said: str = ""  # Its own last words.
 
 
 @dataclass(slots=True)
@@ -157,6 +210,17 @@ class Children:
         """Return the process ids of all children that run."""
         with self._lock:
             return {name: child.pid for name, child in self.children.items() if child.pid}
+
+    def trouble(self, name: str) -> Trouble | None:
+        """Return why a child does not come to run; None: it runs, or may do so in a moment."""
+        with self._lock:
+            child = self.children.get(name)
+            if child is None or child.failures < FAILURES_TOLD:
+                return None
+            if child.pid and time.monotonic_ns() - child.started_ns > HEALTHY_NS:
+                return None
+            since_ns, delay_ns = child.failing_since_ns, child.delay_ns
+            return Trouble(child.failures, child.code, child.said, since_ns, delay_ns)
 
     def close(self) -> None:
         """End every child, then the thread."""
@@ -211,6 +275,7 @@ class Children:
 
     def _spawn(self, child: Child) -> None:
         child.starts += 1
+        child.lock.with_suffix(".end").unlink(missing_ok=True)
         child.process = subprocess.Popen(
             [sys.executable, "-m", *child.words],
             stdin=subprocess.DEVNULL,
@@ -229,9 +294,13 @@ class Children:
         os.close(child.pidfd)
         lived_ns = time.monotonic_ns() - child.started_ns
         self.log(f"{child.name}: process {child.pid} ended ({code})")
-        child.pid, child.pidfd, child.process = 0, -1, None
+        child.pid, child.pidfd, child.process, child.code = 0, -1, None, code
         if lived_ns > HEALTHY_NS:
-            child.delay_ns = RESTART_NS
+            child.delay_ns, child.failures = RESTART_NS, 0
+        if not child.failures:
+            child.failing_since_ns = time.monotonic_ns()
+        child.failures += 1
+        child.said = last_words(child.lock)
         if child.wanted:
             child.due_ns = time.monotonic_ns() + child.delay_ns
             child.delay_ns = min(RESTART_MAX_NS, child.delay_ns * 2)

@@ -32,6 +32,8 @@ GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 
+LAST_WORDS_CHARACTERS_MAX: Final = 400  # Of a process that failed: one line of a table.
+
 # Modules.
 MODULES_MAX: Final = 256
 MAXLOOP: Final = 3
@@ -59,6 +61,10 @@ LEASE_TICK_NS: Final = 10 * MILLISECOND_NS
 # What a filter reads of a packet, from its IP header on: 40 bytes of IPv6, extensions, 20 of TCP.
 PACKET_HEAD_BYTES_MAX: Final = 256
 EXTENSION_HEADERS_MAX: Final = 8
+FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
+BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
+DEPARTURES_MAX: Final = 16
+POWER_MAX: Final = 1_000_000
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
 

@@ -9,33 +9,34 @@ from collections.abc import Callable
 
 from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.arbiter.client import WitnessClient
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
 from mirrorfarm.actors.arbiter.ping_door import PingDoor
 from mirrorfarm.actors.cgroup import Cgroup, scope_of
-from mirrorfarm.actors.checker.core import Checker
 from mirrorfarm.actors.checker.processes import ProcessWatcher
 from mirrorfarm.actors.doors import ModuleDoors, Recorder
+from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.guard.client import GuardClient
-from mirrorfarm.actors.guard.core import Guard
-from mirrorfarm.actors.heartbeat.core import Heartbeat
-from mirrorfarm.actors.module.mirror.core import Mirror
-from mirrorfarm.actors.module.mirror.state import Settings
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.actors.scripts.core import Scripts
 from mirrorfarm.actors.scripts.runner import ScriptRunner
-from mirrorfarm.actors.shell import Core
 from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
-from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import end_holder, hold_lock, lock_path, os_boot_id, prefer_this_process
-from mirrorfarm.errors import MirrorfarmError, RecordInvalid, SystemUnsuitable
+from mirrorfarm.children import (
+    end_holder,
+    hold_lock,
+    lock_path,
+    os_boot_id,
+    prefer_this_process,
+    telling,
+)
+from mirrorfarm.errors import RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
-from mirrorfarm.modules.settings import Module
+from mirrorfarm.netfilter.choice import choose
+from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
@@ -71,6 +72,10 @@ class ModuleProcess:
             ),
             self._on_receive,
         )
+        farm = self.module.farm
+        self._chosen = (
+            choose(farm.filter, Delivery(farm.delivery)) if self.module.mode == "farm" else None
+        )
         self._doors = self._open_doors()
 
     def _open_doors(self) -> ModuleDoors:
@@ -93,19 +98,29 @@ class ModuleProcess:
             SlotStore(lib, "record", NodeRecord),
             TraceWriter(paths.module_log(name) / "trace", origin),
             ScriptRunner(module, paths, self._cgroup, plain),
-            VipDoor(module.vips, module.tcpreset),
+            self._address_door(),
             ProcessWatcher(module, self._cgroup, self._inbox("checker")),
-            GuardClient(
-                name,
-                paths,
-                self._cgroup,
-                addresses=tuple(vip.addr for vip in module.vips),
-                inbox=self._inbox("guard"),
-                log=plain,
-            ),
+            self._guard(plain) if module.mode == "mirror" else None,
             PingDoor(),
             lambda: end_holder(paths.run / f"{name}.replica.lock"),
             self.registers.store,
+        )
+
+    def _address_door(self) -> VipDoor | FarmDoor:
+        module = self.module
+        if self._chosen is None:
+            return VipDoor(module.vips, module.tcpreset)
+        ledger = self.paths.run / "kernel-parameters.json"
+        return FarmDoor(module, self._chosen.kind, ledger, self._inbox("mirror"))
+
+    def _guard(self, log: Callable[[str, str], None]) -> GuardClient:
+        return GuardClient(
+            self.module.name,
+            self.paths,
+            self._cgroup,
+            addresses=tuple(vip.addr for vip in self.module.vips),
+            inbox=self._inbox("guard"),
+            log=log,
         )
 
     def _inbox(self, actor: str) -> Callable[[ev.Event], None]:
@@ -129,46 +144,24 @@ class ModuleProcess:
     def start(self) -> None:
         """Start every shell, the mirror last: it orders the others about."""
         record, fault = self._read_record()
-        for actor, core in self._cores(record, fault).items():
-            self.supervisor.start(actor, core, self._doors)
-        self._doors.guard.start()
-        if self.module.arbiter.kind != "witness":
-            self.supervisor.tell("arbiter", self.registers.load(self.keys.cluster, self.module))
-        for actor in ("heartbeat", "arbiter", "scripts", "vip", "checker", "guard", "mirror"):
-            self.supervisor.tell(actor, ev.Started())
-
-    def _cores(self, record: NodeRecord | None, fault: str) -> dict[str, Core]:
-        module, node = self.module, self.keys.name
-        peer = next(name for name in module.nodes if name != node)
-        found = record or NodeRecord()
-        settings = Settings(
+        here = Here(
             self.keys.cluster,
-            node,
-            peer,
-            module,
+            self.keys.name,
+            self.module,
             self.incarnation,
             os_boot_id(),
-            secrets.randbits(64),
-            start=starts_by_itself(module, found, os_boot_id()),
+            record,
+            fault,
         )
-        arbiter: Core
-        if module.arbiter.kind == "witness":
-            arbiter = WitnessClient(node, module.arbiter.name, module)
-        else:
-            from mirrorfarm.actors.arbiter.ping import PingArbiter  # noqa: PLC0415 - rarely needed
-
-            arbiter = PingArbiter(node, peer, self.keys.cluster, module)
-        return {
-            "heartbeat": Heartbeat(
-                node, peer, module.name, module.heartbeats, module.timing.detection_ns
-            ),
-            "arbiter": arbiter,
-            "scripts": Scripts(module),
-            "vip": Vip(module.vips),
-            "checker": Checker(module),
-            "guard": Guard(),
-            "mirror": Mirror.build(settings, record, fault),
-        }
+        actors = cores(here, self._chosen)
+        for actor, core in actors.items():
+            self.supervisor.start(actor, core, self._doors)
+        if self._doors.guard is not None:
+            self._doors.guard.start()
+        if "arbiter" in actors and self.module.arbiter.kind != "witness":
+            self.supervisor.tell("arbiter", self.registers.load(self.keys.cluster, self.module))
+        for actor in actors:
+            self.supervisor.tell(actor, ev.Started())
 
     def _read_record(self) -> tuple[NodeRecord | None, str]:
         """Return the durable record, or why it cannot be used: then no data here are trusted."""
@@ -197,7 +190,8 @@ class ModuleProcess:
         """End without a decision: what runs is left to the guard and to the next process."""
         self.supervisor.close()
         doors = self._doors
-        doors.guard.close()
+        if doors.guard is not None:
+            doors.guard.close()
         doors.timers.close()
         doors.recorder.close()
         doors.scripts.close()
@@ -206,14 +200,6 @@ class ModuleProcess:
         doors.trace.close()
         self._attachment.close()
         self._log.close()
-
-
-def starts_by_itself(module: Module, record: NodeRecord, boot: str) -> bool:
-    """Return whether a module begins to run when its process starts."""
-    if module.boot == "on":
-        return True
-    same_boot = record.os_boot in {"", boot}
-    return record.wanted and (same_boot or module.boot == "auto")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -226,20 +212,21 @@ def main(arguments: list[str] | None = None) -> int:
         lock = hold_lock(lock_path(paths, name))
     except BlockingIOError:
         return 0  # It runs already.
+    code = telling(lock_path(paths, name), f"module {name}", lambda: _run(paths, name))
+    os.close(lock)
+    return code
+
+
+def _run(paths: Paths, name: str) -> int:
     prefer_this_process()
     ends = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ends.set())
-    try:
-        process = ModuleProcess(paths, name)
-        process.start()
-    except MirrorfarmError as error:
-        sys.stderr.write(f"mirrorfarm: module {name}: {error}\n")
-        return error.exit_code
+    process = ModuleProcess(paths, name)
+    process.start()
     ends.wait()
     process.shut_down()
     process.close()
-    os.close(lock)
     return 0
 
 

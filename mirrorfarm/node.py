@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from mirrorfarm.absence import NOT_RUNNING, Absence
 from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
@@ -21,6 +22,9 @@ from mirrorfarm.transport.messages import (
     ANY_MESSAGE,
     AgentCommand,
     AgentResult,
+    Command,
+    CommandResult,
+    Frame,
     StateAnswer,
     StateQuery,
 )
@@ -44,7 +48,9 @@ class Agent:
         self._answered: dict[str, AgentResult] = {}
         self._lock = threading.Lock()
         self._states: queue.Queue[StateAnswer] = queue.Queue()
+        self._unstartable: dict[str, str] = {}  # Module -> why no process was ever started.
         self.hub.register(AGENT, "agent", self._on_message)
+        self.hub.register_stand_in(self._on_unattached)
 
     def start(self) -> None:
         """Open the bus, then start every configured module."""
@@ -53,9 +59,14 @@ class Agent:
             say(f"{bind.endpoint} cannot be bound yet; retrying (is the network up?)")
         self.children.start()
         for name in install.configured(self.paths):
-            self._start_module(name)
+            try:
+                self._start_module(name)
+            except (MirrorfarmError, OSError) as error:  # The other modules run all the same.
+                say(f"{name}: {error}")
+                self._unstartable[name] = str(error)
 
     def _start_module(self, name: str) -> None:
+        self._unstartable.pop(name, None)
         module = install.load_module(self.paths, name)
         if self.keys.name not in module.nodes:
             return
@@ -70,6 +81,42 @@ class Agent:
     def _stop_module(self, name: str) -> None:
         self.children.unwant(name)
         self.children.unwant(f"{name}.replica")
+
+    # --- instead of a module that does not run -----------------------------------------------
+
+    def _on_unattached(self, frame: Frame) -> None:
+        """Answer for a module whose process does not come to run; else the asker asks again."""
+        absence = self._absence(frame.to.module)
+        if absence is None or frame.to.actor != "mirror":
+            return
+        answer: ANY_MESSAGE
+        match frame.message:
+            case StateQuery(request):
+                answer = StateAnswer(request, msgspec.json.encode(absence.state()))
+            case Command(request):
+                answer = CommandResult(request, "refused", absence.refusal())
+            case _:
+                return
+        # In its own name: the numbers of the module's frames are the module's.
+        self.hub.send(frame.source, "agent", answer)
+
+    def _absence(self, module: str) -> Absence | None:
+        node, mono = self.keys.name, time.monotonic_ns()
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if module in self._unstartable:
+            return Absence(node, module, self._unstartable[module], now_ns, now_ns, 0)
+        trouble = self.children.trouble(module)
+        if trouble is None:
+            return None
+        since_ns = now_ns - (mono - trouble.since_ns)
+        return Absence(node, module, str(trouble), now_ns, since_ns, trouble.delay_ns)
+
+    def _troubles(self, module: str) -> str:
+        """Return which processes of a module do not come to run, and why; empty: none."""
+        absence = self._absence(module)
+        told = [absence.reason] if absence is not None else []
+        replica = self.children.trouble(f"{module}.replica")
+        return "; ".join([*told, f"replicator: {replica}"] if replica is not None else told)
 
     # --- orders of administrators ----------------------------------------------------------
 
@@ -113,7 +160,12 @@ class Agent:
     def _list(self, command: AgentCommand) -> AgentResult:
         active = install.configured(self.paths)
         rows = [
-            {"module": name, "id": number, "configured": name in active}
+            {
+                "module": name,
+                "id": number,
+                "configured": name in active,
+                "trouble": self._troubles(name),
+            }
             for name, number in install.installed(self.paths)
         ]
         return AgentResult(command.request, "done", "", msgspec.json.encode(rows))
@@ -163,7 +215,7 @@ class Agent:
         except queue.Empty:
             return  # It does not even answer: then its process may be replaced.
         state = msgspec.json.decode(answer.json).get("state", "")
-        if answer.request == request and state != "STOP":
+        if answer.request == request and state not in {"STOP", NOT_RUNNING}:
             raise Refused(
                 f"{name} is {state} on {self.keys.name}: stop it first with "
                 f"`mirrorfarm -H {self.keys.name} stop -m {name}`"

@@ -11,13 +11,7 @@ from mirrorfarm.modules.userschema import ADDRESSES_MAX
 def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[VirtualAddress, ...]:
     """Return what `<vip>` says; an address is one of nobody else's."""
     vips: dict[str, VirtualAddress] = {}
-    taken = {
-        addr: node.name
-        for network in cluster.networks
-        for node in network.nodes
-        for addr in (node.addr, node.laddr)
-    }
-    taken |= {witness.addr: witness.name for witness in cluster.witnesses}
+    taken = addresses_of_machines(cluster)
     for interface, element in _virtual_addresses(vip):
         addr, prefix = str(element["addr"]), int(element["netmask"])
         if addr in vips:
@@ -43,6 +37,17 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
     if vip is not None and len(vips) > ADDRESSES_MAX:
         faults.add(vip.line, "vip", f"{len(vips)} addresses, more than {ADDRESSES_MAX}")
     return tuple(vips.values())
+
+
+def addresses_of_machines(cluster: Cluster) -> dict[str, str]:
+    """Return the addresses of all nodes and witnesses, with the name of each machine."""
+    taken = {
+        addr: node.name
+        for network in cluster.networks
+        for node in network.nodes
+        for addr in (node.addr, node.laddr)
+    }
+    return taken | {witness.addr: witness.name for witness in cluster.witnesses}
 
 
 def _virtual_addresses(vip: Checked | None) -> list[tuple[str, Checked]]:

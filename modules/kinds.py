@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, NAME_PATTERN, SECOND_NS
+from mirrorfarm.modules.expressions import posix
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.schema import NOT_YET
 
@@ -227,6 +228,23 @@ def regex() -> Kind:
             re.compile(value.removeprefix("!"))
         except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
+        return value
+
+    return convert
+
+
+def posix_regex() -> Kind:
+    """Accept a POSIX extended regular expression, with a `!` before it or not."""
+    convert_text = text(512)
+
+    def convert(value: str) -> str:
+        convert_text(value)
+        try:
+            posix(value.removeprefix("!"))
+        except ValueError as error:
+            raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
+        if value in {"", "!"}:
+            raise ValueError("is empty, which would match every name")
         return value
 
     return convert

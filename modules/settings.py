@@ -92,6 +92,25 @@ PROFILES: dict[str, Timing] = {
 }
 
 
+class FarmTiming(Record, frozen=True):
+    """The clocks of a farm; `assert_farm_timing` says how they depend on one another."""
+
+    pulse_ns: int = 100 * MILLISECOND_NS
+    silent_ns: int = 400 * MILLISECOND_NS  # Without a heartbeat on any network: it is silent.
+    lease_ns: int = 650 * MILLISECOND_NS  # From the sending of a heartbeat that was echoed.
+    announce_ns: int = 250 * MILLISECOND_NS  # From saying that a node is excluded to acting so.
+    tolerate_ns: int = 150 * MILLISECOND_NS  # A weaker stranger may be open beside this node.
+    settle_ns: int = 300 * MILLISECOND_NS  # Two nodes hear each other before they share a view.
+    minority_ns: int = SECOND_NS  # Who lost most of its view waits so long before it is alone.
+    hold_ns: int = 2 * SECOND_NS  # Before a node that left twice is taken back; doubles.
+    hold_max_ns: int = 60 * SECOND_NS
+    hold_window_ns: int = 300 * SECOND_NS  # Departures that are counted.
+    slow_start_ns: int = 0  # In which a joiner's share grows to its power; 0: at once.
+    slow_start_steps: int = 4
+    scan_ns: int = SECOND_NS  # Between two counts of draining connections.
+    retry_ns: int = 50 * MILLISECOND_NS  # A proposal is repeated.
+
+
 class HeartbeatNetwork(Record, frozen=True):
     """A `<heartbeat>`: one network that carries heartbeats, perhaps also the replication."""
 
@@ -112,6 +131,18 @@ class VirtualAddress(Record, frozen=True):
     check: bool = True
 
 
+# What is kept when both nodes went on alone: the data of the node that stayed primary, of the
+# one that became primary last, of the one that changed more, of the only one that wrote (else
+# as manual), or what an administrator says.
+DIVERGENCE_POLICIES = (
+    "keep-primary",
+    "keep-newer",
+    "keep-more-changes",
+    "zero-changes",
+    "manual",
+)
+
+
 class Replicated(Record, frozen=True):
     """A `<replicated>` directory."""
 
@@ -128,6 +159,8 @@ class Replication(Record, frozen=True):
     ack_mode: str = "durable"  # async="none": durable; async="second": received
     mode: str = "commit"  # commit each
     threads: int = 2
+    divergence: str = "keep-primary"  # One of DIVERGENCE_POLICIES.
+    quarantine: str = ""  # Where a copy sets aside writes that only its target had; "": default.
 
 
 class Process(Record, frozen=True):
@@ -157,13 +190,62 @@ class Arbiter(Record, frozen=True):
     addresses: tuple[str, ...] = ()  # ping: addresses that must answer
 
 
+class FarmGroup(Record, frozen=True):
+    """A `<group>` of a farm: rules that are balanced together."""
+
+    name: str
+    powers: tuple[tuple[str, int], ...] = ()  # Of the named nodes; empty: all have the same.
+
+    def power_of(self, node: str) -> int:
+        """Return the power of a node; a node that is not named takes no traffic of this group."""
+        return dict(self.powers).get(node, 0) if self.powers else 1
+
+
+class FarmRule(Record, frozen=True):
+    """A `<rule>`: traffic that is balanced, and by what of the client."""
+
+    proto: str  # tcp udp arp
+    filter: str  # on_addr on_port on_ipid
+    port: str = "*"
+    virtual_addr: str = "*"
+    group: int = 0  # Position of its group.
+
+
+class FarmAddress(Record, frozen=True):
+    """A `<virtual_addr>` of a farm: an address that all nodes have."""
+
+    addr: str
+    interface: str = ""  # "": found by the subnet.
+
+
+class Farm(Record, frozen=True):
+    """What only a farm has."""
+
+    networks: tuple[str, ...] = ()  # Cluster networks that carry its heartbeats.
+    timing: FarmTiming = FarmTiming()
+    addresses: tuple[FarmAddress, ...] = ()
+    groups: tuple[FarmGroup, ...] = (FarmGroup("default"),)
+    rules: tuple[FarmRule, ...] = ()
+    filter: str = "auto"  # auto bpf nft nfqueue
+    delivery: str = "vmac_invisible"  # vmac_invisible multicast vmac_directed none
+    mac: str = ""  # Virtual MAC; "": made of the address.
+    seed: int = 0
+    script_control: bool = False  # The scripts open and close the traffic themselves.
+    drain_ns: int = 60 * SECOND_NS  # At most, for live connections when a node is stopped.
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the load-balancing groups, in their order."""
+        return tuple(group.name for group in self.groups)
+
+
 class Module(Record, frozen=True):
     """A module's userconfig.xml, with its name and its number in the cluster."""
 
     name: str
     id: int
-    nodes: tuple[str, ...]  # The two nodes of a mirror.
-    mode: str = "mirror"
+    nodes: tuple[str, ...]  # The two nodes of a mirror; all of a farm.
+    mode: str = "mirror"  # mirror farm light
     boot: str = "ignore"  # on off auto ignore
     boot_delay_ns: int = 0
     failover: bool = True
@@ -185,3 +267,4 @@ class Module(Record, frozen=True):
     script_log: bool = True
     script_log_bytes_max: int = SCRIPT_LOG_BYTES_MAX
     arbiter: Arbiter = Arbiter()
+    farm: Farm = Farm()  # Of a farm only.

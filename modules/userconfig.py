@@ -9,15 +9,18 @@ import msgspec
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
 from mirrorfarm.modules.addresses import build_vips
 from mirrorfarm.modules.clocks import build_heartbeats, build_timing
+from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
-from mirrorfarm.modules.schema import NOT_YET, Checked, Checker, Macros
+from mirrorfarm.modules.schema import Checked, Checker, Macros
 from mirrorfarm.modules.settings import (
     Arbiter,
     Cluster,
+    Farm,
     Module,
     Process,
     Replicated,
     Replication,
+    Timing,
 )
 from mirrorfarm.modules.userschema import ADDRESSES_MAX, SAFE
 from mirrorfarm.modules.xml import parse
@@ -69,7 +72,9 @@ def parse_userconfig(
 
 
 def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faults) -> Module:
+    check_mode(service, faults)
     nodes = _nodes(service, cluster, faults)
+    mirror = service["mode"] == "mirror"
     prim = str(service["defaultprim"])
     if prim not in {"alone", "lastprim", *nodes}:
         reason = f"{prim} is neither alone, lastprim nor a node of this module"
@@ -89,12 +94,13 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         defaultprim=prim,
         maxloop=service["maxloop"],
         loop_interval_ns=service["loop_interval"],
-        timing=build_timing(service, faults),
-        heartbeats=build_heartbeats(service, nodes, cluster, faults),
-        vips=build_vips(vip, cluster, faults),
+        timing=build_timing(service, faults) if mirror else Timing(),
+        heartbeats=build_heartbeats(service, nodes, cluster, faults) if mirror else (),
+        vips=build_vips(vip, cluster, faults) if mirror else (),
         replication=_replication(service.first("rfs"), faults),
         processes=_processes(errd, faults),
-        arbiter=_arbiter(service, cluster, faults),
+        arbiter=_arbiter(service, cluster, faults) if mirror else Arbiter(),
+        farm=build_farm(service, nodes, cluster, faults) if service["mode"] == "farm" else Farm(),
     )
     return _with_scripts(module, errd, user, vip, faults)
 
@@ -125,9 +131,12 @@ def _with_scripts(
 
 
 def _nodes(service: Checked, cluster: Cluster, faults: Faults) -> tuple[str, ...]:
-    """Return the two nodes of a mirror: those given, else the cluster's if it has just two."""
+    """Return the nodes of a module: those given, else the cluster's (two, of a mirror)."""
+    mirror = service["mode"] == "mirror"
     given: tuple[str, ...] = service["nodes"]
     known = ", ".join(cluster.nodes)
+    if not given and not mirror:
+        return cluster.nodes
     if not given:
         if len(cluster.nodes) != 2:
             reason = f'the cluster has more than two nodes; write nodes="n1 n2", out of: {known}'
@@ -137,8 +146,10 @@ def _nodes(service: Checked, cluster: Cluster, faults: Faults) -> tuple[str, ...
         if node not in cluster.nodes:
             reason = f"{node} is not in cluster.xml, which has: {known}"
             faults.add(service.line, "service.nodes", reason)
-    if len(given) != 2 or len(dict.fromkeys(given)) != 2:
+    if mirror and (len(given) != 2 or len(dict.fromkeys(given)) != 2):
         faults.add(service.line, "service.nodes", "a mirror has exactly two different nodes")
+    elif len(dict.fromkeys(given)) != len(given):
+        faults.add(service.line, "service.nodes", "a node is named twice")
     return given
 
 
@@ -156,11 +167,18 @@ def _replication(rfs: Checked | None, faults: Faults) -> Replication:
                 reason = f"{here} and {other} lie in each other; replicate the upper one alone"
                 faults.add(element.line, "replicated.dir", reason)
         seen.append(here)
+    aside = str(rfs["quarantine"])
+    for here in seen:
+        if aside and nested(aside, here):
+            reason = f"{aside} and {here} lie in each other; what is set aside must not be copied"
+            faults.add(rfs.line, "rfs.quarantine", reason)
     return Replication(
         directories=directories,
         ack_mode="durable" if rfs["async"] == "none" else "received",
         mode=rfs["mode"],
         threads=rfs["threads"],
+        divergence=rfs["divergence"],
+        quarantine=aside,
     )
 
 
@@ -174,9 +192,6 @@ def _replicated(element: Checked, faults: Faults) -> Replicated:
     paths: list[str] = []
     regexes: list[str] = []
     for excluded in element.all("notreplicated"):
-        # The copy could leave it out, but what the application does below it would still travel.
-        reason = f"{NOT_YET}: keep what is not to be replicated outside of the directory"
-        faults.add(excluded.line, "notreplicated", reason)
         if ("path" in excluded.given) == ("regexpath" in excluded.given):
             faults.add(excluded.line, "notreplicated", "needs either path or regexpath")
         elif "path" in excluded.given:

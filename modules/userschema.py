@@ -1,4 +1,4 @@
-"""The table of userconfig.xml: every element, attribute, default and kind that a mirror may have.
+"""The table of userconfig.xml: every element, attribute, default and kind that a module may have.
 
 What the reference product has and mirrorfarm has no use for is listed with the reason, so that
 existing files work unchanged; what it cannot do yet is refused in so many words.
@@ -8,10 +8,13 @@ from typing import Final
 
 from mirrorfarm.limits import (
     DIRECTORIES_MAX,
+    FARM_NODES_MAX,
+    GROUPS_MAX,
     LOOP_INTERVAL_NS,
     MAXLOOP,
     MILLISECOND_NS,
     NETWORKS_MAX,
+    RULES_PER_ADDRESS_MAX,
     SCRIPT_LOG_BYTES_MAX,
     SECOND_NS,
     START_TIMEOUT_NS,
@@ -19,11 +22,13 @@ from mirrorfarm.limits import (
 )
 from mirrorfarm.modules import kinds
 from mirrorfarm.modules.schema import Attribute, Element
-from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 
 PROCESSES_MAX: Final = 64
 VARIABLES_MAX: Final = 64
 ADDRESSES_MAX: Final = 32
+POWER_MAX: Final = 1 << 20
+RULES_MAX: Final = RULES_PER_ADDRESS_MAX
 
 _ANY: Final = kinds.text(256)
 
@@ -32,8 +37,73 @@ def _ignored(reason: str, *attributes: str) -> dict[str, Attribute]:
     return {attribute: Attribute(_ANY, ignored=reason) for attribute in attributes}
 
 
+def _any_or(kind: kinds.Kind) -> kinds.Kind:
+    """Accept `*`, or a value of another kind."""
+    return lambda value: value if value == "*" else kind(value)
+
+
 def _later(what: str) -> Element:
     return Element(unsupported=what)
+
+
+FARM = Element(
+    {
+        "pulse": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS), default=0),
+        "slost_count": Attribute(kinds.whole(3, 28), default=0),
+        "filter": Attribute(kinds.choice("auto", "bpf", "nft", "nfqueue"), default="auto"),
+        "seed": Attribute(kinds.whole(0, 2**31 - 1), default=0),
+        "drain": Attribute(kinds.duration("s"), default=60 * SECOND_NS),
+        "slow_start": Attribute(kinds.duration("s"), default=0),
+        **_ignored("views are agreed among all nodes, nobody leads", "mlost_count"),
+        **_ignored("heartbeats travel on the port of the bus, lans.port of cluster.xml", "port"),
+    },
+    {
+        "lan": Element(
+            {"name": Attribute(kinds.name(), required=True)}, at_least=1, at_most=NETWORKS_MAX
+        ),
+        "node": _later("the syntax before 8; use lan name="),
+    },
+    at_most=1,
+)
+LOADBALANCING = Element(
+    {},
+    {
+        "group": Element(
+            {"name": Attribute(kinds.text(32), required=True)},
+            {
+                "cluster": Element(
+                    {},
+                    {
+                        "host": Element(
+                            {
+                                "name": Attribute(kinds.name(), required=True),
+                                "power": Attribute(kinds.whole(0, POWER_MAX), default=1),
+                            },
+                            at_least=1,
+                            at_most=FARM_NODES_MAX,
+                        )
+                    },
+                    at_most=1,
+                ),
+                "rule": Element(
+                    {
+                        "virtual_addr": Attribute(_any_or(kinds.address()), default="*"),
+                        "port": Attribute(kinds.text(5), default="*"),
+                        "proto": Attribute(kinds.choice("tcp", "udp", "arp"), required=True),
+                        "filter": Attribute(
+                            kinds.choice("on_addr", "on_port", "on_ipid"), required=True
+                        ),
+                    },
+                    at_least=1,
+                    at_most=RULES_MAX,
+                ),
+            },
+            at_least=1,
+            at_most=GROUPS_MAX,
+        )
+    },
+    at_most=1,
+)
 
 
 MACRO = Element(
@@ -75,6 +145,8 @@ RFS = Element(
         "async": Attribute(kinds.choice("none", "second"), default="none"),
         "mode": Attribute(kinds.choice("commit", "each"), default="commit"),
         "threads": Attribute(kinds.whole(1, 16), default=2),
+        "divergence": Attribute(kinds.choice(*DIVERGENCE_POLICIES), default="keep-primary"),
+        "quarantine": Attribute(kinds.directory(), default=""),
         "scripts": Attribute(kinds.choice("off", later=("on",)), default="off"),
         "syncdelta": Attribute(kinds.choice("0"), default="0"),
         **_ignored(_NFS, "mountoversuffix", "mountover", "packetsize", "nfsbox_options"),
@@ -98,7 +170,7 @@ RFS = Element(
                 "notreplicated": Element(
                     {
                         "path": Attribute(kinds.path(relative=True)),
-                        "regexpath": Attribute(kinds.regex()),
+                        "regexpath": Attribute(kinds.posix_regex()),
                     }
                 ),
             },
@@ -113,7 +185,7 @@ RFS = Element(
 VIP = Element(
     {
         "tcpreset": Attribute(kinds.switch(), default=True),
-        "scriptcontrol": Attribute(kinds.choice("off", later=("on",)), default="off"),
+        "scriptcontrol": Attribute(kinds.switch(), default=False),
     },
     {
         "interface_list": Element(
@@ -136,9 +208,7 @@ VIP = Element(
                                     {
                                         "addr": Attribute(kinds.address(), required=True),
                                         "where": Attribute(
-                                            kinds.choice(
-                                                "one_side_alias", "one_side", later=("alias",)
-                                            ),
+                                            kinds.choice("one_side_alias", "one_side"),
                                             default="one_side_alias",
                                         ),
                                         "check": Attribute(kinds.switch(), default=True),
@@ -148,16 +218,35 @@ VIP = Element(
                                     at_least=1,
                                 )
                             },
-                            at_least=1,
                         ),
-                        "virtual_interface": _later("virtual MAC addresses"),
+                        "virtual_interface": Element(
+                            {
+                                "type": Attribute(
+                                    kinds.choice("vmac_invisible", "vmac_directed", "multicast"),
+                                    default="vmac_invisible",
+                                ),
+                                "addr": Attribute(kinds.text(17), default=""),
+                            },
+                            {
+                                "virtual_addr": Element(
+                                    {
+                                        "addr": Attribute(kinds.address(), required=True),
+                                        "where": Attribute(kinds.choice("alias"), default="alias"),
+                                        "netmask": Attribute(kinds.netmask(), default=0),
+                                        **_ignored("there is nothing to check on lo", "check"),
+                                        **_ignored("see mirrorfarm farm state", "connections"),
+                                    },
+                                    at_least=1,
+                                )
+                            },
+                        ),
                     },
                     at_least=1,
                 )
             },
             at_most=1,
         ),
-        "loadbalancing_list": _later("load balancing"),
+        "loadbalancing_list": LOADBALANCING,
     },
     at_most=1,
 )
@@ -219,7 +308,7 @@ ARBITER = Element(
 
 SERVICE = Element(
     {
-        "mode": Attribute(kinds.choice("mirror", later=("farm", "light")), required=True),
+        "mode": Attribute(kinds.choice("mirror", "farm", "light"), required=True),
         "boot": Attribute(kinds.choice("on", "off", "auto", "ignore"), default="ignore"),
         "boot_delay": Attribute(kinds.duration("s"), default=0),
         "failover": Attribute(kinds.switch(), default=True),
@@ -237,7 +326,7 @@ SERVICE = Element(
         "errd": ERRD,
         "user": USER,
         "arbiter": ARBITER,
-        "farm": _later("farm modules"),
+        "farm": FARM,
         "failover": _later("failover rules"),
         "check": _later("checkers other than errd; use errd, or let start_prim judge"),
         "vhost": _later("virtual host names"),

@@ -14,7 +14,6 @@ from mirrorfarm.netfilter import tables
 from mirrorfarm.netfilter.bpf_program import FarmProgram
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import ALL_FOREIGN, NO_BUCKETS, BucketTable, Settings
-from mirrorfarm.netfilter.rules import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,10 @@ class Relay:
 
     def group(self, number: int) -> bytes:
         """Return whom each bucket of a group is relayed to."""
-        return self.groups[number] if number < len(self.groups) else bytes(BUCKETS)
+        return self.groups[number] if number < len(self.groups) else _NOBODY
 
 
+_NOBODY = bytes(BUCKETS)
 NO_RELAY = Relay()
 
 
@@ -49,6 +49,7 @@ class BpfFilter:
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
         self._groups = 0
+        self._written: list[list[bytes]] = []  # What is in the kernel, by group.
         self._deadline_ns = 0
         self._program: FarmProgram | None = None
         self.attached: tuple[str, ...] = ()  # How, at each interface: `tcx` or `clsact`.
@@ -61,6 +62,7 @@ class BpfFilter:
         assert self._program is None, "opened twice"
         self._program = FarmProgram.load(program_name(settings.module))
         self._groups = settings.groups
+        self._written = [tables.bucket_values(ALL_FOREIGN, _NOBODY)] * self._groups
         directed = settings.delivery is Delivery.DIRECTED
         try:
             for address in settings.addresses:
@@ -87,19 +89,22 @@ class BpfFilter:
         closing: list[tuple[bytes, bytes]] = []
         opening: list[tuple[bytes, bytes]] = []
         for group in range(self._groups):
-            old, new = self._table.group(group), table.group(group)
-            old_peers, peers = self._relay.group(group), relay.group(group)
-            if (old, old_peers) == (new, peers):
-                continue
-            for bucket in range(BUCKETS):
-                if (old[bucket], old_peers[bucket]) != (new[bucket], peers[bucket]):
-                    state = State(new[bucket])
-                    value = tables.bucket_value(state, peers[bucket])
-                    entry = (tables.bucket_key(group, bucket), value)
-                    (closing if state is State.FOREIGN else opening).append(entry)
-        self._program.change(closing)
-        self._program.change(opening)
+            old = self._written[group]
+            new = tables.bucket_values(table.group(group), relay.group(group))
+            for key, before, after in zip(tables.bucket_keys(group), old, new, strict=True):
+                if before != after:
+                    (opening if after[0] else closing).append((key, after))
+            self._written[group] = new
         self._table, self._relay = table, relay
+        try:
+            self._program.change(closing)
+            self._program.change(opening)
+        except OSError:
+            # Half written: nothing is taken, and the next table is written whole.
+            self._written = [[b""] * BUCKETS] * self._groups
+            self._program.renew(0)
+            self._deadline_ns = 0
+            raise
 
     def renew(self, deadline_ns: Nanoseconds) -> bool:
         """Prolong the lease; False: it had run out, and every bucket is FOREIGN now.

@@ -21,7 +21,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import (
     BUCKETS,
-    GROUPS_MAX,
     LEASE_TICK_NS,
     VIRTUAL_ADDRESSES_MAX,
     Nanoseconds,
@@ -35,10 +34,6 @@ OBJECT = Path(__file__).with_name("farm.bpf.o")
 _CLSACT, _PARENT_IN = "clsact", "ffff:fff2"
 _INGRESS, _EGRESS = 0xFFFF_FFF2, 0xFFFF_FFF3
 _NO_TCX = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
-_KEYS = {
-    group: b"".join(tables.bucket_key(group, bucket) for bucket in range(BUCKETS))
-    for group in range(GROUPS_MAX)
-}
 
 
 @dataclass(slots=True)
@@ -204,10 +199,8 @@ class FarmProgram:
 
     def set_buckets(self, group: int, states: Sequence[State], peers: Sequence[int] = ()) -> None:
         """Write all buckets of a group by one call. It is not one instant: close, then open."""
-        assert len(states) == BUCKETS, "a table has one state per bucket"
-        owners = peers or (0,) * BUCKETS
-        words = [state | peer << 8 for state, peer in zip(states, owners, strict=True)]
-        self.maps["buckets"].put_columns(_KEYS[group], struct.pack(f"={BUCKETS}I", *words))
+        values = tables.bucket_values(bytes(states), bytes(peers or BUCKETS))
+        self.maps["buckets"].put_columns(b"".join(tables.bucket_keys(group)), b"".join(values))
 
     def change_buckets(
         self, group: int, buckets: Iterable[int], state: State, peer: int = 0

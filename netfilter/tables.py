@@ -1,6 +1,7 @@
 """The tables of the filter in the kernel, as bytes: what `struct address` and so on hold."""
 
 import struct
+from functools import lru_cache
 
 from mirrorfarm.limits import (
     BUCKETS,
@@ -22,6 +23,7 @@ FREE = bytes(ADDRESS_BYTES)  # A place in the directory that is not used.
 _head = struct.Struct("=QII")
 _rule = struct.Struct("=BBBx2s2x")
 _word = struct.Struct("=I")
+_four = struct.Struct("4s")
 
 # What the program counts, in the order of `enum verdict`.
 DROPPED = ("fenced", "malformed", "refused", "foreign", "unknown")
@@ -75,6 +77,20 @@ def bucket_value(state: State, peer: int = 0) -> bytes:
     """Return the value of a bucket; `peer` is whom to relay to: 0 nobody, or EVERY_PEER."""
     assert 0 <= peer < PEERS_MAX, "there is no such peer"
     return _word.pack(state | peer << 8)
+
+
+@lru_cache(maxsize=GROUPS_MAX)
+def bucket_keys(group: int) -> tuple[bytes, ...]:
+    """Return the keys of all buckets of a group, in order."""
+    return tuple(bucket_key(group, bucket) for bucket in range(BUCKETS))
+
+
+def bucket_values(states: bytes, peers: bytes) -> list[bytes]:
+    """Return the values of all buckets of a group, as `bucket_value` does one."""
+    assert len(states) == len(peers) == BUCKETS, "a group has one byte per bucket"
+    raw = bytearray(4 * BUCKETS)
+    raw[0::4], raw[1::4] = states, peers
+    return [value for (value,) in _four.iter_unpack(raw)]
 
 
 def peer_value(mac: bytes) -> bytes:

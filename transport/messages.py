@@ -48,6 +48,10 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     failed: bool = False  # Its storage or record failed: it cannot serve.
     resources: tuple[tuple[str, str], ...] = ()
     full_wanted: bool = False  # Its administrator wants every byte compared and copied.
+    lone: bool = False  # `gen_cur` was begun for writes that only it has.
+    split: str = ""  # It met another primary: its policy, then yielded or undecided.
+    changes: int = -1  # How many things changed since it went on alone; -1: unknown.
+    refuses: str = ""  # Why this primary does not resynchronise its peer.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------
@@ -188,6 +192,7 @@ class PlaneWish(Message, frozen=True):
     clean: bool = True  # off only: flush and keep the change map; else abort at once.
     map_base: str = ""  # lead only: generation the change map is relative to ("" : none kept).
     map_new: bool = False  # lead only: no lone write was made since `map_base`: a map may begin.
+    quarantine: str = ""  # follow only: name of what the session replaces; "": it is not kept.
 
 
 class PlaneIs(Message, frozen=True):
@@ -204,6 +209,8 @@ class PlaneIs(Message, frozen=True):
     map_base: str = ""  # The change map at hand is complete since this generation; "": none.
     failure: str = ""
     behind: bool = False  # off only: something was written here that the peer may not have.
+    changes: int = -1  # lead only: how many things the change map names; -1: there is none.
+    users: str = ""  # off only: who still used the directories when they were unmounted.
 
 
 class SessionUp(Message, frozen=True):
@@ -324,6 +331,61 @@ class AgentResult(Message, frozen=True):
     json: bytes = b""
 
 
+# --- the farm ------------------------------------------------------------------------------
+
+
+class FarmBeat(Message, frozen=True):
+    """I am here, this is what I want, whom I hear, and by which table I answer clients.
+
+    Nodes are counted in the order of the farm's configuration, which `rules` covers: bit i of a
+    bitmap and entry i of `heard` are node i. Bitmaps of buckets are 128 bytes, bucket 0 first.
+    """
+
+    number: int  # +1 for each heartbeat of the incarnation, the same on every network.
+    incarnation: int
+    wish: str = "away"  # away: out of service. in: wants traffic. drain: wants no new clients.
+    mode: str = ""  # nfqueue bpf nft: how packets are hashed.
+    seed: int = 0
+    rules: str = ""  # Digest of everything else that all nodes must have equal.
+    powers: tuple[int, ...] = ()  # Of the sender, one for each load-balancing group.
+    heard: tuple[int, ...] = ()  # Number of the last heartbeat of each node; 0: it is silent.
+    view: int = 0  # Number of the agreed view the sender answers by; 0: it answers nobody.
+    view_members: int = 0
+    bid: int = 0  # Number of the view it promised to go to; 0: none.
+    bid_members: int = 0
+    floor: int = 0  # The highest number it ever promised: a proposal must be above.
+    draining: tuple[bytes, ...] = ()  # By group: buckets of others in which it has connections.
+    connections: int = 0  # Live connections, while it drains.
+
+
+class ViewProposal(Message, frozen=True):
+    """Close what is not yours in this view, and promise to go to no view with a lower number."""
+
+    number: int
+    incarnation: int  # Of the sender, the coordinator.
+    members: tuple[str, ...]
+    incarnations: tuple[int, ...]  # Of the members: a promise of an earlier process is void.
+    weights: tuple[tuple[int, ...], ...]  # By group, then by member.
+    owners: tuple[bytes, ...]  # By group: 1024 indices into `members`; 255: nobody.
+
+
+class ViewAck(Message, frozen=True):
+    """What is not mine in view `number` is closed here."""
+
+    number: int
+    incarnation: int  # Of the coordinator, as in its proposal.
+    quiet_ns: int  # How long nodes outside the view may still be open, as far as I know.
+    draining: tuple[bytes, ...] = ()  # By group: buckets of others in which I have connections.
+
+
+class ViewCommit(Message, frozen=True):
+    """Every member closed what is not its own in view `number`: open what is yours."""
+
+    number: int
+    incarnation: int  # Of the coordinator, as in its proposal.
+    draining: tuple[tuple[str, tuple[bytes, ...]], ...] = ()  # By member, as in its ViewAck.
+
+
 ANY_MESSAGE = (
     Heartbeat
     | HeartbeatAck
@@ -355,6 +417,10 @@ ANY_MESSAGE = (
     | LogAnswer
     | AgentCommand
     | AgentResult
+    | FarmBeat
+    | ViewProposal
+    | ViewAck
+    | ViewCommit
 )
 
 

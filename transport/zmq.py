@@ -108,6 +108,7 @@ class Hub:
         self._sequencer = Sequencer(settings.keys.cluster, self._node, settings.incarnation)
         self._counts = dict.fromkeys(COUNTS, 0)
         self._handlers: dict[tuple[str, str], OnMessage] = {}
+        self._stand_in: Callable[[Frame], None] | None = None
         self._names = {
             z85.decode(public): name.encode() for name, public in settings.keys.peers.items()
         }
@@ -128,6 +129,10 @@ class Hub:
         An empty `module` stands for every module that has no handler of its own.
         """
         self._handlers[module, actor] = handler
+
+    def register_stand_in(self, handler: Callable[[Frame], None]) -> None:
+        """Give what comes for a process that is not attached to `handler`, on the hub's thread."""
+        self._stand_in = handler
 
     def start(self) -> None:
         """Open the sockets and run. Raise SystemUnsuitable if local processes cannot attach.
@@ -383,17 +388,23 @@ class Hub:
         to = frame.to
         handler = self._handlers.get((to.module, to.actor)) or self._handlers.get(("", to.actor))
         if handler is not None:
-            try:
-                handler(frame.source, frame.message, network)
-                self._counts["delivered"] += 1
-            except Exception:  # The handler's fault: the bus goes on.
-                self._counts["handler_failed"] += 1
+            self._call(lambda: handler(frame.source, frame.message, network))
+            self._counts["delivered"] += 1
         elif self._local is None or to.process == self._settings.module:
             self._counts["no_actor"] += 1
         else:
             failure = try_send(self._local, [to.process.encode(), network.encode(), data])
             reason = {0: "delivered", zmq.EAGAIN: "process_full"}.get(failure, "no_process")
             self._counts[reason] += 1
+            stand_in = self._stand_in
+            if reason == "no_process" and stand_in is not None:
+                self._call(lambda: stand_in(frame))
+
+    def _call(self, handler: Callable[[], None]) -> None:
+        try:
+            handler()
+        except Exception:  # The handler's fault: the bus goes on.
+            self._counts["handler_failed"] += 1
 
 
 def _boot_ns() -> int:

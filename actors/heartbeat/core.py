@@ -26,7 +26,8 @@ from mirrorfarm.actors.events import (
     Stalled,
     Started,
 )
-from mirrorfarm.limits import MILLISECOND_NS, NETWORKS_MAX, Nanoseconds
+from mirrorfarm.actors.heartbeat.stall import Stalls
+from mirrorfarm.limits import NETWORKS_MAX, Nanoseconds
 from mirrorfarm.modules.settings import HeartbeatNetwork
 from mirrorfarm.transport import messages
 from mirrorfarm.transport.address import Address
@@ -34,9 +35,6 @@ from mirrorfarm.transport.messages import Announcement
 
 ACTOR = "heartbeat"
 LISTENER = "mirror"  # The actor that is told what was heard.
-
-# Below this, lateness is the scheduler's ordinary noise.
-STALL_FLOOR_NS = 20 * MILLISECOND_NS
 # A machine that stalls for ever must still notice that its peer died.
 PROBES_MAX = 3
 
@@ -96,8 +94,7 @@ class Heartbeat:
     _peer_silent: bool = field(default=False, init=False)
     _number: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
-    _stalled_ns: Nanoseconds = field(default=0, init=False)  # When a stall was last noticed.
-    _stalled_ever: bool = field(default=False, init=False)
+    _stalls: Stalls = field(init=False)
     _probes: int = field(default=0, init=False)  # Sent about the present silence.
 
     def __post_init__(self) -> None:
@@ -105,6 +102,7 @@ class Heartbeat:
         assert self.detection_ns > 0, "the detection time must be positive"
         assert all(n.pulse_ns > 0 and n.timeout_ns > 0 for n in self.networks), "no pulse"
         self._hearings = {network.name: _Hearing(network) for network in self.networks}
+        self._stalls = Stalls(self._pulse_min_ns())
 
     def handle(self, event: ANY_EVENT, now: Nanoseconds) -> list[ANY_EFFECT]:
         """Apply one event at `now`, nanoseconds of the boot clock; return what to do."""
@@ -268,18 +266,13 @@ class Heartbeat:
     # --- stalls ----------------------------------------------------------------------------
 
     def _notice_stall(self, due_ns: Nanoseconds, now: Nanoseconds) -> list[ANY_EFFECT]:
-        """Tell the mirror that this process was away; once, though many timers were late."""
-        late_ns = now - due_ns
-        if late_ns <= max(self._pulse_min_ns() // 2, STALL_FLOOR_NS):
-            return []
-        seen = self._stalled_ever and due_ns <= self._stalled_ns
-        self._stalled_ever = True
-        self._stalled_ns = now
-        return [] if seen else [Tell(LISTENER, Stalled(late_ns))]
+        """Tell the mirror that this process was away."""
+        late_ns = self._stalls.notice(due_ns, now)
+        return [Tell(LISTENER, Stalled(late_ns))] if late_ns else []
 
     def _is_doubtful(self, now: Nanoseconds) -> bool:
         """After a stall, the inbox and the network get one period to say what was missed."""
-        return self._stalled_ever and now - self._stalled_ns < self._probe_period_ns()
+        return self._stalls.recent(now, self._probe_period_ns())
 
     def _probe_period_ns(self) -> Nanoseconds:
         return max(1, min(self.detection_ns // 4, 2 * self._pulse_min_ns()))

@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     RENAME_EXCHANGE,
@@ -37,6 +38,7 @@ from mirrorfarm.actors.replicator.operations import (
     Unlink,
     Write,
 )
+from mirrorfarm.actors.replicator.quarantine import Quarantine, overwrites
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,15 +58,24 @@ class Applier:
         devices_allowed: bool = False,
         incomplete: Callable[[int, int], None] = _ignore,
         descriptors_max: int = DESCRIPTORS_MAX,
+        exclusions: Sequence[Exclusions] = (),
     ) -> None:
-        self._backings = [Backing(directory, descriptors_max) for directory in directories]
+        wanted = exclusions or [Exclusions()] * len(directories)
+        self._backings = [
+            Backing(directory, descriptors_max, own)
+            for directory, own in zip(directories, wanted, strict=True)
+        ]
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False
+        self._aside: Quarantine | None = None
 
-    def begin(self, lenient: bool) -> None:
-        """Begin a session: nothing is introduced."""
+    def begin(self, lenient: bool, aside: Quarantine | None = None) -> None:
+        """Begin a session: nothing is introduced. `aside` keeps what it replaces."""
         self.lenient = lenient
+        self._aside = aside
+        for index, backing in enumerate(self._backings):
+            backing.replacing = self._replacing(index, backing) if aside else None
         for backing in self._backings:
             backing.forget_all()
 
@@ -91,6 +102,28 @@ class Applier:
             case _:
                 self._change(backing, operation)
 
+    def keep_no_more(self) -> None:
+        """The copy is over: what is replaced from now on is the primary's own."""
+        self._aside = None
+        for backing in self._backings:
+            backing.replacing = None
+
+    def _replacing(self, directory: int, backing: Backing) -> Callable[[int, bytes], None]:
+        """Give the function that keeps what lies at a name before it goes."""
+
+        def keep(parent_fd: int, name: bytes) -> None:
+            if self._aside is not None:
+                self._aside.name(directory, backing.root_fd, parent_fd, name)
+
+        return keep
+
+    def _keep(self, operation: Write | Fallocate | SetAttr, backing: Backing) -> None:
+        """Set aside what an operation overwrites."""
+        if self._aside is None:
+            return
+        fd = backing.data_fd if overwrites(operation) else backing.fd
+        self._aside.replaced(operation, backing.root_fd, fd(operation.node))
+
     def _change(
         self,
         backing: Backing,
@@ -99,6 +132,8 @@ class Applier:
         inode = backing.get(operation.node)
         if inode.absent:
             return
+        if isinstance(operation, SetAttr | Fallocate):
+            self._keep(operation, backing)
         match operation:
             case SetAttr():
                 self._set_attributes(backing, inode, operation)
@@ -182,31 +217,37 @@ class Applier:
         kind = stat.S_IFMT(operation.mode)
         if kind in (stat.S_IFCHR, stat.S_IFBLK) and not self._devices_allowed:
             raise OSError(errno.EPERM, "devices are not replicated here")
+        made = True
         try:
-            data_fd = _make(backing.fd(operation.parent), operation, kind)
+            data_fd = backing.make(operation, kind)
         except FileExistsError:
-            data_fd = self._create_over(backing, operation, kind)
+            data_fd, made = self._create_over(backing, operation, kind)
         inode = backing.learn(operation.node, operation.parent, operation.name, data_fd)
+        if self._aside is not None and made:
+            self._aside.fresh(operation.directory, inode.inode)
         libc.own(inode.fd, operation.uid, operation.gid)
         if kind != stat.S_IFLNK:
             os.chmod(f"/proc/self/fd/{inode.fd}", stat.S_IMODE(operation.mode))
         libc.set_times(inode.fd, None, operation.mtime_ns)
 
-    def _create_over(self, backing: Backing, operation: Create, kind: int) -> int:
-        """Something is there already: the same after a resumed stream, or a leftover."""
+    def _create_over(self, backing: Backing, operation: Create, kind: int) -> tuple[int, bool]:
+        """Something is there already: the same after a resumed stream, or a leftover.
+
+        Give a descriptor for its data, or -1; and whether it is a new inode.
+        """
         known = backing.at(operation.parent, operation.name)
         parent_fd = backing.fd(operation.parent)
         present = os.stat(operation.name, dir_fd=parent_fd, follow_symlinks=False)
         if stat.S_IFMT(present.st_mode) == kind:
             if known is not None and known.number == operation.node:
-                return -1
+                return -1, False
             if self.lenient and kind == stat.S_IFDIR:
                 self._incomplete(operation.directory, operation.node)
-                return -1
+                return -1, False
         if not self.lenient:
             raise OSError(errno.EEXIST, f"{operation.name!r} exists already")
         backing.clear(operation.parent, operation.name)
-        return _make(backing.fd(operation.parent), operation, kind)
+        return backing.make(operation, kind), True
 
     def _link(self, backing: Backing, operation: Link) -> None:
         inode = backing.get(operation.node)
@@ -228,8 +269,12 @@ class Applier:
     def _remove(self, backing: Backing, operation: Unlink | Rmdir) -> None:
         known = self._pinned(backing, operation.parent, operation.name)
         parent_fd = backing.fd(operation.parent)
+        if backing.replacing is not None and isinstance(operation, Unlink):
+            backing.replacing(parent_fd, operation.name)
         remove = os.unlink if isinstance(operation, Unlink) else os.rmdir
         try:
+            if isinstance(operation, Rmdir):
+                backing.clear_own(operation.parent, operation.name)
             remove(operation.name, dir_fd=parent_fd)
         except OSError as fault:
             if not self.lenient:
@@ -247,6 +292,11 @@ class Applier:
         other = self._pinned(backing, *new)
         if moved is not None and moved is other:
             return  # Two names of one inode: rename(2) does nothing.
+        if backing.replacing is not None and not operation.flags & RENAME_EXCHANGE:
+            backing.replacing(backing.fd(operation.new_parent), operation.new_name)
+        if not operation.flags:
+            # An empty directory that is replaced, or nothing of the kind.
+            backing.clear_own(*new)
         if not self._rename_on_disk(backing, operation):
             return
         backing.drop_name(*old)
@@ -303,6 +353,7 @@ class Applier:
         inode = backing.get(operation.node)
         if inode.absent:
             return
+        self._keep(operation, backing)
         fd = backing.data_fd(operation.node)
         rest, offset = memoryview(payload), operation.offset
         while rest:
@@ -340,17 +391,3 @@ class Applier:
         except OSError as fault:
             if fault.errno != errno.ENODATA:
                 raise
-
-
-def _make(parent_fd: int, operation: Create, kind: int) -> int:
-    """Make an inode that nobody may use yet; a regular file's descriptor, or -1."""
-    name = operation.name
-    if kind == stat.S_IFREG:
-        return os.open(name, _NEW_FILE, 0, dir_fd=parent_fd)
-    if kind == stat.S_IFDIR:
-        os.mkdir(name, 0, dir_fd=parent_fd)
-    elif kind == stat.S_IFLNK:
-        os.symlink(operation.target, name, dir_fd=parent_fd)
-    else:
-        os.mknod(name, kind, operation.rdev, dir_fd=parent_fd)
-    return -1

@@ -11,12 +11,15 @@ import os
 import shutil
 import stat
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
-from mirrorfarm.actors.replicator.operations import ROOT
+from mirrorfarm.actors.replicator.exclusions import Exclusions
+from mirrorfarm.actors.replicator.operations import ROOT, Create
 
 DESCRIPTORS_MAX: Final = 4_096
 _PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EVICTIONS_MAX: Final = 16
 
 Place = tuple[int, bytes]
@@ -40,12 +43,19 @@ class Inode:
 class Backing:
     """One replicated directory of the secondary."""
 
-    def __init__(self, root: str | bytes | int, descriptors_max: int = DESCRIPTORS_MAX) -> None:
+    def __init__(
+        self,
+        root: str | bytes | int,
+        descriptors_max: int = DESCRIPTORS_MAX,
+        exclusions: Exclusions | None = None,
+    ) -> None:
+        self.exclusions = exclusions or Exclusions()
         if isinstance(root, int):
             root = f"/proc/self/fd/{root}"
         self.root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root_fd).st_dev
         self._descriptors_max = descriptors_max
+        self.replacing: Callable[[int, bytes], None] | None = None  # Before `clear` removes.
         self._inodes: dict[int, Inode] = {}
         self._at: dict[Place, Inode] = {}
         self._open: OrderedDict[int, Inode] = OrderedDict()
@@ -208,7 +218,58 @@ class Backing:
         self._inodes.clear()
         os.close(self.root_fd)
 
+    def make(self, operation: Create, kind: int) -> int:
+        """Make an inode that nobody may use yet; a regular file's descriptor, or -1."""
+        name, parent_fd = operation.name, self.fd(operation.parent)
+        if kind == stat.S_IFREG:
+            return os.open(name, _NEW_FILE, 0, dir_fd=parent_fd)
+        if kind == stat.S_IFDIR:
+            os.mkdir(name, 0, dir_fd=parent_fd)
+        elif kind == stat.S_IFLNK:
+            os.symlink(operation.target, name, dir_fd=parent_fd)
+        else:
+            os.mknod(name, kind, operation.rdev, dir_fd=parent_fd)
+        return -1
+
     # --- removing --------------------------------------------------------------------------
+
+    def excludes(self, parent: int, name: bytes) -> bool:
+        """Whether a name in a known directory, itself replicated, is this node's own."""
+        return bool(self.exclusions) and self.exclusions.excludes(self._path(parent), name)
+
+    def _path(self, number: int) -> bytes:
+        parts: list[bytes] = []
+        inode = self._inodes.get(number)
+        while inode is not None and inode.names:
+            number, name = inode.names[0]
+            parts.append(name)
+            inode = self._inodes.get(number)
+        return b"/".join(reversed(parts))
+
+    def clear_own(self, parent: int, name: bytes) -> None:
+        """Remove this node's own entries in a directory that goes; others are left where they are.
+
+        The primary's application removed its own ones before it could remove the directory.
+        """
+        if not self.exclusions:
+            return
+        path = self._path(parent)
+        path = path + b"/" + name if path else name
+        try:
+            fd = os.open(name, _PATH_ONLY | os.O_DIRECTORY, dir_fd=self.fd(parent))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            for entry in os.listdir(f"/proc/self/fd/{fd}"):
+                if not self.exclusions.excludes(path, os.fsencode(entry)):
+                    continue
+                status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(entry, dir_fd=fd)
+                else:
+                    os.unlink(entry, dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def clear(self, parent: int, name: bytes) -> None:
         """Remove whatever lies at a place, with all below; nothing there is fine."""
@@ -219,6 +280,8 @@ class Backing:
             return
         if status.st_dev != self.device:
             raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
+        if self.replacing is not None:
+            self.replacing(directory_fd, name)
         if stat.S_ISDIR(status.st_mode):
             shutil.rmtree(name, dir_fd=directory_fd)
         else:

@@ -41,10 +41,6 @@ _SHIFT: Final = 44
 _NEVER: Final = (1 << _SHIFT) - 1  # Number of a frame that no session has.
 
 
-def _nothing() -> None:
-    """Mark nothing."""
-
-
 class Carrier:
     """Implements `journal.Journal`."""
 
@@ -74,11 +70,10 @@ class Carrier:
         return self.gate.frozen
 
     def enter(self) -> None:
-        """Wait at the gate."""
+        """Wait at the gate; `leave` ends what this begins."""
         self.gate.enter()
 
-    def leave(self) -> None:
-        """End what `enter` began."""
+    def leave(self) -> None:  # noqa: D102 - see `enter`.
         self.gate.leave()
 
     def when_safe(self, ticket: int, answer: Answer) -> None:
@@ -94,7 +89,7 @@ class Carrier:
         self.places.pop(directory, None)
 
     def opened(self, directory: int, node: int) -> None:
-        """Do nothing: marks are made by the modifications themselves."""
+        """Do nothing: modifications make the marks."""
 
     closed = opened
 
@@ -144,7 +139,7 @@ class Carrier:
 
     def fsync(self, operation: Fsync) -> int:
         """Ask the secondary to flush."""
-        return self._carry(operation, (operation.node,), _nothing, flags=frames.WITH_ANSWER)
+        return self._carry(operation, (operation.node,), lambda: None, flags=frames.WITH_ANSWER)
 
     def forgotten(self, directory: int, node: int) -> None:
         """Tell the target that it may forget an inode."""
@@ -278,6 +273,11 @@ class Carrier:
             self._step()
         return trusted
 
+    def changes(self) -> int:
+        """Number of zones and other things that are marked as changed."""
+        with self._lock:
+            return self.marks.snapshot().weight()
+
     def _step(self) -> None:
         if self._synced and self.gate.mode == BOTH:
             self.marks.in_step()
@@ -373,13 +373,10 @@ class Carrier:
             watched = self._watched.get(key)
             if self._source is not source or watched is None or touched(watched):
                 return False
-            new: set[int] = set()
-            for operation, _ in sendings:
-                if isinstance(operation, Introduce | Create):
-                    new.add(operation.node)
-                elif isinstance(operation, Link | SetAttr | SetXattr | RemoveXattr | Write):
-                    node = operation.node
-                    if node not in new and not self._knows(operation.directory, node):
+            new = {one.node for one, _ in sendings if isinstance(one, Introduce | Create)}
+            for one, _ in sendings:
+                if isinstance(one, Link | SetAttr | SetXattr | RemoveXattr | Write):
+                    if one.node not in new and not self._knows(one.directory, one.node):
                         return False
             self._introduced.difference_update(dismissed)
             for operation, data in sendings:

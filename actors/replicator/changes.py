@@ -139,6 +139,10 @@ class ChangeMap:
         for (directory, node), change in other.nodes.items():
             self._at(directory, node).join(change)
 
+    def weight(self) -> int:
+        """Number of inodes and zones that changed."""
+        return sum(1 + sum(1 for _ in change.marked()) for change in self.nodes.values())
+
     def mark_roots(self, directories: int) -> None:
         """Note the roots' attributes; harmless, and makes the map of a new pair usable."""
         for directory in range(directories):

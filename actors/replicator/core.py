@@ -28,10 +28,14 @@ from mirrorfarm.transport.messages import (
 
 
 class PlaneDone(Event, frozen=True):
-    """The long order `run` is finished; `behind`: the peer may lack what was written here."""
+    """The long order `run` is finished; `behind`: the peer may lack what was written here.
+
+    `users`: who still used the directories when they were unmounted, in words.
+    """
 
     run: int
     behind: bool = False
+    users: str = ""
 
 
 class PlaneFault(Event, frozen=True):
@@ -47,6 +51,7 @@ class PlaneGated(Event, frozen=True):
 
     run: int
     map_base: str = ""
+    changes: int = -1  # How many things the change map names; -1: there is none.
 
 
 class PlaneHeld(Event, frozen=True):
@@ -116,7 +121,9 @@ class Replicator:
     gate_base: tuple[str, bool] = ("", False)  # map_base, map_new given with the last gate order.
     sid: int = 0
     map_base: str = ""
+    changes: int = -1  # As reported with the gate.
     behind: bool = False  # The plane that was ended last had unconfirmed modifications.
+    users: str = ""  # Who used it then.
     floor: tuple[int, int] = (0, 0)
     broken: tuple[int, int] = (0, 0)
     run: int = 0
@@ -135,16 +142,16 @@ class Replicator:
             case Received(source=source, message=PlaneWish() as wish):
                 if source == self._mirror:
                     effects += self._wished(wish)
-            case PlaneDone(run=run, behind=behind):
+            case PlaneDone(run=run, behind=behind, users=users):
                 if run == self.run and self.busy:
-                    self.behind = behind
+                    self.behind, self.users = behind, users
                     self._finished()
             case PlaneFault(run=run, text=text):
                 if run == self.run and self.busy:
                     effects += self._failed(text)
-            case PlaneGated(run=run, map_base=map_base):
+            case PlaneGated(run=run, map_base=map_base, changes=changes):
                 if run == self.gating:
-                    self.gating, self.map_base = 0, map_base
+                    self.gating, self.map_base, self.changes = 0, map_base, changes
             case PlaneEnd():
                 self.ending = True
             case Started():
@@ -205,7 +212,7 @@ class Replicator:
     def _reset(self) -> None:
         """A plane just mounted or unmounted: no session, gate frozen, nothing promised."""
         self.gate, self.gate_base, self.gating = "frozen", ("", False), 0
-        self.sid, self.map_base = 0, ""
+        self.sid, self.map_base, self.changes = 0, "", -1
 
     def _news(self, event: Any) -> list[ANY_EFFECT]:
         match event:
@@ -328,13 +335,22 @@ class Replicator:
     def _follow(self, wish: PlaneWish) -> list[ANY_EFFECT]:
         if (wish.term, wish.sid) == (self.term, self.sid):
             return []
-        order = (wish.term, wish.sid)
+        order = (wish.term, wish.sid, wish.quarantine)
         return [self._long("accept_session", wish.term, wish.sid, order)]
 
     def _present(self, number: int, failure: str) -> PlaneIs:
-        behind = self.role == "off" and self.behind
+        off = self.role == "off"
         return PlaneIs(
-            number, self.role, self.term, self.gate, self.sid, self.map_base, failure, behind
+            number,
+            self.role,
+            self.term,
+            self.gate,
+            self.sid,
+            self.map_base,
+            failure,
+            off and self.behind,
+            self.changes,
+            self.users if off else "",
         )
 
     def _answer(self) -> list[ANY_EFFECT]:

@@ -10,6 +10,7 @@ import msgspec
 
 from mirrorfarm.actors.replicator import inventory, operations, questions
 from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.target import Answer, Flush
 from mirrorfarm.errors import FrameInvalid
 
@@ -32,12 +33,13 @@ class Follower:
         self._session = (0, 0)
         self._ends: set[int] = set()
         self._lock = threading.Lock()
+        self.aside: Quarantine | None = None  # Keeps what the next session replaces.
 
     def begin(self, term: int, sid: int) -> None:
         """A session begins; until its copy ends the tree may be in any state."""
         self._session = (term, sid)
         self._ends = set()
-        self._applier.begin(lenient=True)
+        self._applier.begin(lenient=True, aside=self.aside)
 
     def apply(self, record: bytes, payload: bytes) -> Flush | None:
         """Carry out one operation; of an Fsync return what flushes."""
@@ -62,6 +64,7 @@ class Follower:
                 return question.number, _encode(questions.Names(found)), b""
             case questions.End():
                 self._applier.lenient = False
+                self._applier.keep_no_more()
                 with self._lock:
                     self._ends.add(question.number)
             case questions.Flush():

@@ -15,10 +15,15 @@ Roots = tuple[tuple[int, int], ...]
 
 def save(path: Path, changes: ChangeMap, base: str, roots: Roots) -> None:
     """Make a map durable that is complete since generation `base`."""
+    replace(path, dump(changes, base, roots))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Make a file durable that holds this, or what it held before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
-        file.write(dump(changes, base, roots))
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     new.rename(path)

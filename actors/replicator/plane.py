@@ -7,7 +7,6 @@ act at once, on the caller's thread.
 import errno
 import os
 import queue
-import re
 import secrets
 import threading
 import time
@@ -18,20 +17,25 @@ from typing import Any, Final
 
 import zmq
 
-from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
+from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile, users
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
+from mirrorfarm.actors.replicator.quarantine import Quarantine
+from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
-from mirrorfarm.modules.settings import Replicated, Replication
+from mirrorfarm.modules.settings import Replication
 
-_BUSY_S: Final = 5.0  # How long a clean end waits for those who use the mount.
+_BUSY_S: Final = 2.0  # How long a clean end waits for those who use the mount.
+_USERS_S: Final = 0.5  # Then those are named, and ended if they are the application's.
+_USERS_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
 _FROZEN_S: Final = 2.0
@@ -48,6 +52,8 @@ class PlaneSettings:
     peer: str
     keys: StreamKeys
     map_file: Path
+    quarantine: Path  # Folder of what copies replace.
+    scope: str = ""  # Control group of the application.
 
 
 class Plane:
@@ -75,10 +81,16 @@ class Plane:
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
+        self._follower: Follower | None = None
         self._role = "off"
         self._aborted = False
+        self._users: list[str] = []  # Who used what was ended last.
         self._behind = False  # What was ended last had modifications that the peer may lack.
-        self._excluded = [_exclusion(one) for one in settings.replication.directories]
+        self._exclusions = [
+            Exclusions(one.notreplicated, one.notreplicated_regexes)
+            for one in settings.replication.directories
+        ]
+        self._scope = Scope(settings.map_file.with_name("scope"), settings.replication)
         self._long: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="plane", daemon=True)
         self._thread.start()
@@ -128,7 +140,9 @@ class Plane:
                 self._end_all(clean=False)
             self._inbox(core.PlaneFault(run, number, str(fault)))
         else:
-            self._inbox(core.PlaneDone(run, self._behind))
+            self._inbox(
+                core.PlaneDone(run, self._behind, "; ".join(self._users)[:_USERS_CHARACTERS_MAX])
+            )
 
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
@@ -141,6 +155,7 @@ class Plane:
                 writeback=replication.mode == "commit",
                 each=replication.mode == "each",
                 threads=replication.threads,
+                exclusions=self._exclusions[index],
                 report=self._report,
             )
             self._systems.append(system)
@@ -164,8 +179,10 @@ class Plane:
         # What an earlier term of leading changed is not to be known here any more.
         mapfile.take(self._settings.map_file, "", ())
         self._mount(LocalJournal(), read_only=True)
-        self._applier = Applier([system.backing_fd for system in self._systems])
+        roots = [system.backing_fd for system in self._systems]
+        self._applier = Applier(roots, exclusions=self._exclusions)
         follower = Follower(self._applier, self._copied, self._refused)
+        self._follower = follower
         suffices = self._settings.replication.ack_mode == "received"
         deadline = time.monotonic() + _LISTEN_S
         while True:
@@ -180,16 +197,28 @@ class Plane:
             else:
                 return
 
-    def _accept_session(self, term: int, sid: int) -> None:
+    def _accept_session(self, term: int, sid: int, quarantine: str) -> None:
         assert self.target is not None, "only while following"
+        assert self._follower is not None, "only while following"
+        self.target.accept(0, 0)
+        self._end_quarantine()
+        if quarantine:
+            folder = self._settings.quarantine / quarantine
+            self._follower.aside = Quarantine(folder)
+            self._report(f"what the copy replaces is set aside in {folder}")
         self.target.accept(term, sid)
+
+    def _end_quarantine(self) -> None:
+        if self._follower is not None and self._follower.aside is not None:
+            self._follower.aside.close()
+            self._follower.aside = None
 
     def _unmount(self, clean: bool) -> None:
         self._end_all(clean=clean)
 
     def _end_all(self, *, clean: bool) -> None:
         leading = self._role == "lead"
-        self._behind = False
+        self._behind, self._users = False, []
         if self.target is not None:
             self.target.close()
             self.target = None
@@ -212,7 +241,8 @@ class Plane:
             if clean:
                 self._applier.sync_all()
             self._applier.close()
-            self._applier = None
+            self._end_quarantine()
+            self._applier = self._follower = None
         self._systems = []
         self._role = "off"
 
@@ -226,17 +256,33 @@ class Plane:
         return _identity(system)
 
     def _unmount_one(self, system: FileSystem, *, patient: bool) -> None:
-        deadline = time.monotonic() + (_BUSY_S if patient else 0)
+        began = time.monotonic()
+        named = not patient
         while True:
+            waited = time.monotonic() - began
             try:
-                system.unmount(lazy=time.monotonic() >= deadline)
+                system.unmount(lazy=not patient or waited >= _BUSY_S)
             except OSError as fault:
-                if time.monotonic() >= deadline:
+                if not patient or waited >= _BUSY_S:
                     self._report(f"{os.fsdecode(system.path)}: {fault}")
                     return
+                if not named and waited >= _USERS_S:
+                    named = True
+                    self._end_users(system)
                 time.sleep(0.05)
             else:
                 return
+
+    def _end_users(self, system: FileSystem) -> None:
+        """Name who keeps a directory from being unmounted; end what the stop scripts left over."""
+        scope, path = self._settings.scope, os.fsdecode(system.path)
+        for user in users.users(system.path, scope):
+            if user.own:
+                users.end(user, scope)
+            what = "survived the stop scripts and is ended" if user.own else "loses it in a moment"
+            text = f"{path} is still in use by process {user}, which {what}"
+            self._report(text)
+            self._users.append(text)
 
     def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
         """Drain the session, and save the map if it is whole and all went cleanly."""
@@ -277,7 +323,8 @@ class Plane:
         """
         session = self.session
         if mode != gate.BOTH or session is None:
-            self._inbox(core.PlaneGated(run, trusted))
+            counted = mode == gate.FROZEN and bool(trusted)
+            self._inbox(core.PlaneGated(run, trusted, self.carrier.changes() if counted else -1))
             return
 
         last = session.source.last
@@ -295,9 +342,12 @@ class Plane:
         self._close_session()
         stream = (term, sid, secrets.randbits(63) | 1)
         link = self._link(self._settings.peer)
-        self.session = Session(self.carrier, link, stream, self._inbox)
+        if plan != "full" and not self._scope.is_kept():
+            self._report("what is replicated has changed: everything is compared once")
+            plan = "full"
+        self.session = Session(self.carrier, link, stream, self._inbox, self._keep_scope)
         roots = [system.backing_fd for system in self._systems]
-        self.session.start(plan, roots, self._is_excluded)
+        self.session.start(plan, roots, self._exclusions)
 
     def _close_session(self) -> None:
         session, self.session = self.session, None
@@ -317,21 +367,16 @@ class Plane:
         self._inbox(core.PlaneStorage("data", error, told))
 
     def _copied(self, term: int, sid: int) -> None:
+        self._keep_scope()
         self._inbox(core.PlaneCopied(term, sid))
 
-    def _is_excluded(self, directory: int, path: bytes) -> bool:
-        return self._excluded[directory](path)
+    def _keep_scope(self) -> None:
+        try:
+            self._scope.keep()
+        except OSError as fault:  # The next session then compares once more.
+            self._report(f"{self._scope.path}: {fault}")
 
 
 def _identity(system: FileSystem) -> tuple[int, int]:
     status = os.stat(f"/proc/self/fd/{system.backing_fd}")
     return status.st_dev, status.st_ino
-
-
-def _exclusion(one: Replicated) -> Callable[[bytes], bool]:
-    """Whether a path relative to the directory is not to be copied."""
-    paths = frozenset(os.fsencode(path.strip("/")) for path in one.notreplicated)
-    regexes = [re.compile(os.fsencode(regex)) for regex in one.notreplicated_regexes]
-    if not paths and not regexes:
-        return lambda _: False
-    return lambda path: path in paths or any(regex.search(path) for regex in regexes)

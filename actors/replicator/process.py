@@ -15,14 +15,15 @@ from typing import Any
 from mirrorfarm import __version__
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.cgroup import scope_of
 from mirrorfarm.actors.replicator.core import PlaneEnd, Replicator
 from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock
-from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
+from mirrorfarm.children import hold_lock, telling
+from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import REPLICATION_PORT_FIRST
 from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_cluster, load_module
@@ -106,6 +107,8 @@ def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -
         peer,
         StreamKeys(keys.public.encode(), keys.secret.encode(), keys.peers[name].encode()),
         paths.module_lib(module.name) / "changes",
+        Path(module.replication.quarantine or paths.module_lib(module.name) / "quarantine"),
+        scope_of(paths.root, keys.name, module.name),
     )
 
 
@@ -172,18 +175,19 @@ def main(arguments: list[str] | None = None) -> int:
         lock = hold_lock(paths.run / f"{name}.replica.lock")
     except BlockingIOError:
         return 0  # It runs already.
+    code = telling(paths.run / f"{name}.replica.lock", f"replica {name}", lambda: _run(paths, name))
+    os.close(lock)
+    return code
+
+
+def _run(paths: Paths, name: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        process = ReplicaProcess(paths, name)
-    except MirrorfarmError as error:
-        sys.stderr.write(f"mirrorfarm: replica {name}: {error}\n")
-        return error.exit_code
+    process = ReplicaProcess(paths, name)
     while not stop.wait(0.2) and not process.ends.is_set():
         pass
     process.close()
-    os.close(lock)
     return 0
 
 

@@ -10,7 +10,7 @@ are of one moment. What moves while the walk is under way is visited again at th
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -19,6 +19,7 @@ from mirrorfarm.actors.replicator.asking import Asker, SessionLost
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.changes import Change, ChangeMap
 from mirrorfarm.actors.replicator.contents import Contents
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.journal import Places
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
@@ -63,14 +64,14 @@ class Copy:
         asker: Asker,
         roots: list[int],
         changes: ChangeMap | None,
-        excluded: Callable[[int, bytes], bool],
+        exclusions: Sequence[Exclusions],
     ) -> None:
         """`roots`: descriptors of the directories below the mounts. `changes` None: copy all."""
         self._carrier = carrier
         self._asker = asker
         self._roots = roots
         self._changes = changes
-        self._excluded = excluded
+        self._exclusions = exclusions
         self._twins: dict[tuple[int, int], int] = {}  # Of several names: inode here -> there.
         self._taken: dict[tuple[int, int], int] = {}  # The other way round.
         self.contents = Contents(carrier, asker)
@@ -150,9 +151,13 @@ class Copy:
         with os.scandir(fd) as entries:
             for item in entries:
                 name = os.fsencode(item.name)
-                if not self._excluded(place.directory, _join(place, name)):
+                if not self._excluded(place, name):
                     found.append((name, item.inode(), item.is_dir(follow_symlinks=False)))
         return found
+
+    def _excluded(self, place: Place, name: bytes) -> bool:
+        exclusions = self._exclusions[place.directory]
+        return bool(exclusions) and exclusions.excludes(place.path if place.chain else b"", name)
 
     def _change(self, directory: int, node: int) -> Change | None:
         return None if self._changes is None else self._changes.nodes.get((directory, node))
@@ -233,13 +238,13 @@ class Copy:
         _, theirs = self._asker.list_directory(place.directory, place.node)
         ours = {}
         for name in inventory.names(fd):
-            if not self._excluded(place.directory, _join(place, name)):
+            if not self._excluded(place, name):
                 entry = inventory.entry(fd, name)
                 if entry is not None:
                     ours[name] = entry
         found = _Found(theirs)
         for name, entry in theirs.items():
-            if name not in ours and not self._excluded(place.directory, _join(place, name)):
+            if name not in ours and not self._excluded(place, name):
                 found.remove(place, entry)
         for name, entry in ours.items():
             there = theirs.get(name)
@@ -336,10 +341,6 @@ class Copy:
             if status.st_ino != step.node:
                 return places.introductions(place.node)
         return place.chain
-
-
-def _join(place: Place, name: bytes) -> bytes:
-    return name if not place.chain else place.path + b"/" + name
 
 
 @dataclass(slots=True)

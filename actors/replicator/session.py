@@ -4,7 +4,7 @@ import contextlib
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from mirrorfarm.actors.replicator.asking import Asker, SessionLost
@@ -15,6 +15,7 @@ from mirrorfarm.actors.replicator.core import (
     PlaneSessionBroken,
     PlaneSessionUp,
 )
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.resync import Copy
 from mirrorfarm.actors.replicator.source import Source
 from mirrorfarm.actors.replicator.wire import Link
@@ -23,20 +24,26 @@ from mirrorfarm.errors import FrameInvalid
 CHECKPOINT_S: Final = 5.0  # How long a change stays marked, once the secondary has flushed it.
 
 Inbox = Callable[[Any], None]
-Excluded = Callable[[int, bytes], bool]
 
 
 class Session:
     """Implements `source.SourceListener`."""
 
     def __init__(
-        self, carrier: Carrier, link: Link, stream: tuple[int, int, int], inbox: Inbox
+        self,
+        carrier: Carrier,
+        link: Link,
+        stream: tuple[int, int, int],
+        inbox: Inbox,
+        copied: Callable[[], None],
     ) -> None:
+        """`copied`: the target has flushed the whole copy."""
         self.term, self.sid, _ = stream
         self._carrier = carrier
         self._inbox = inbox
         self._roots: list[int] = []
-        self._excluded: Excluded = _nothing_excluded
+        self._exclusions: Sequence[Exclusions] = ()
+        self._copied = copied
         self._changes: ChangeMap | None = None
         self._started = False
         self._began_ns = time.monotonic_ns()
@@ -47,13 +54,13 @@ class Session:
             target=self._run, name=f"copy {self.term}.{self.sid}", daemon=True
         )
 
-    def start(self, plan: str, roots: list[int], excluded: Excluded) -> None:
+    def start(self, plan: str, roots: list[int], exclusions: Sequence[Exclusions]) -> None:
         """Send all modifications from now on, and copy by `plan` (none map full).
 
         Also by the plan `none` everything marked is copied: it is nothing, or it is needed.
         Without a complete map the plan `map` is done as `full`.
         """
-        self._roots, self._excluded = roots, excluded
+        self._roots, self._exclusions = roots, exclusions
         trusted = self._carrier.marks.complete
         changes = self._carrier.open(self.source)
         full = plan == "full" or changes.overflowed or (plan == "map" and not trusted)
@@ -99,13 +106,14 @@ class Session:
                 self.source.give_up(f"the copy got a senseless answer: {fault}")
 
     def _copy(self) -> None:
-        copy = Copy(self._carrier, self._asker, self._roots, self._changes, self._excluded)
+        copy = Copy(self._carrier, self._asker, self._roots, self._changes, self._exclusions)
         copy.contents.tell = lambda: self._tell(copy)
         copy.run()
         self._tell(copy)
         self._changes = None
         self._carrier.end_copy()
         self.source.patient = False
+        self._copied()
         self._carrier.synced(self.source)
 
     def _tell(self, copy: Copy) -> None:
@@ -141,7 +149,3 @@ class Session:
         self.source.close()
         if self._started and self._thread is not threading.current_thread():
             self._thread.join(5)
-
-
-def _nothing_excluded(_directory: int, _path: bytes) -> bool:
-    return False

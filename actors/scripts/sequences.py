@@ -1,4 +1,4 @@
-"""Which scripts run at which transition of a mirror, in which order."""
+"""Which scripts run at which transition of a mirror or a farm, in which order."""
 
 from types import MappingProxyType
 from typing import Final
@@ -68,3 +68,19 @@ SEQUENCES: Final = MappingProxyType(
 def sequence(kind: str) -> tuple[ScriptStep, ...]:
     """Return the scripts of a transition, such as `WAIT->ALONE` or `restart PRIM`."""
     return SEQUENCES[kind]
+
+
+def around_traffic(kind: str) -> tuple[tuple[ScriptStep, ...], tuple[ScriptStep, ...]]:
+    """Return the scripts of a transition of a farm, before and after its traffic changes.
+
+    Traffic is opened just before `start_both` and closed just after `stop_both`.
+    What only makes sure, by force, that nothing runs has no traffic left to close.
+    """
+    steps = sequence(kind)
+    names = [step.name for step in steps]
+    place = len(steps)
+    if "start_both" in names:
+        place = names.index("start_both")
+    elif ScriptStep("stop_both") in steps:
+        place = steps.index(ScriptStep("stop_both")) + 1
+    return steps[:place], steps[place:]

@@ -3,9 +3,8 @@
 An alias of IPv4 shares its subnet with the interface's address and is therefore secondary:
 the node's own connections keep their source. An alias of IPv6 is added as deprecated for the
 same purpose, and without duplicate detection, so that it is usable at once; the probe has
-already asked. `one_side` leaves out the deprecation; with IPv4 the interface's own address,
-which was there first, stays the preferred source, because making the virtual one preferred
-would mean to remove the other and break its connections.
+already asked. `one_side` leaves out the deprecation; with IPv4 it adds routes (`sources.py`),
+because making it the first address would mean to remove the other and break its connections.
 """
 
 import errno
@@ -16,12 +15,17 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from mirrorfarm.actors.vip.sources import Route, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
 from mirrorfarm.modules.settings import VirtualAddress
 
 _NO_DUPLICATE_DETECTION = 0x02  # IFA_F_NODAD
 _FOR_EVER = 0xFFFFFFFF
-_INET6 = 10
+_INET = 2
+_MAIN_TABLE = 254
+_UNICAST = 1
+_SCOPE_LINK = 253
+_SCOPE_UNIVERSE = 0
 
 T = TypeVar("T")
 
@@ -81,6 +85,47 @@ class Addresses:
             if not target.main:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
         self._change("add", request, errno.EEXIST)
+        if target.main and target.address.version == 4:
+            for route in preferring(self.routes(), target.link.index, str(target.address)):
+                self._add_route(route)
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the IPv4 routes of the main table that lead to one interface."""
+        found = []
+        for entry in self._ask(lambda route: list(route.get_routes(family=_INET))):
+            index = entry.get_attr("RTA_OIF")
+            if entry["type"] != _UNICAST or index is None:
+                continue
+            if (entry.get_attr("RTA_TABLE") or entry["table"]) != _MAIN_TABLE:
+                continue
+            found.append(
+                Route(
+                    ipaddress.IPv4Network(
+                        (entry.get_attr("RTA_DST") or "0.0.0.0", entry["dst_len"])
+                    ),
+                    index,
+                    entry.get_attr("RTA_GATEWAY") or "",
+                    entry.get_attr("RTA_PREFSRC") or "",
+                    entry.get_attr("RTA_PRIORITY") or 0,
+                )
+            )
+        return tuple(found)
+
+    def _add_route(self, route: Route) -> None:
+        request: dict[str, Any] = {
+            "dst": str(route.destination),
+            "oif": route.index,
+            "prefsrc": route.source,
+            "table": _MAIN_TABLE,
+            "scope": _SCOPE_UNIVERSE if route.gateway else _SCOPE_LINK,
+        }
+        if route.gateway:
+            request["gateway"] = route.gateway
+        try:
+            self._ask(lambda socket: socket.route("add", **request))
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                raise
 
     def present(self) -> tuple[Configured, ...]:
         """Return which of the module's addresses are on this node, on whatever interface."""

@@ -39,18 +39,35 @@ def reset(addresses: tuple[IPAddress, ...]) -> int:
     if not addresses:
         return 0
     count = 0
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as sock:
-        sock.settimeout(1.0)
-        sock.bind((0, 0))
+    with _open() as sock:
         for address in addresses:
-            # A socket of family IPv6 may have an IPv4 address, mapped.
-            families = [socket.AF_INET6]
-            if isinstance(address, IPv4Address):
-                families.append(socket.AF_INET)
-            for family in families:
+            for family in _families(address):
                 for identity in _list(sock, family, address):
                     count += _destroy(sock, family, identity)
     return count
+
+
+def identities(address: IPAddress) -> list[bytes]:
+    """Return the kernel's identity (struct inet_diag_sockid) of each connection of an address.
+
+    Raises OSError if the kernel cannot list them.
+    """
+    with _open() as sock:
+        return [one for family in _families(address) for one in _list(sock, family, address)]
+
+
+def _open() -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    sock.settimeout(1.0)
+    sock.bind((0, 0))
+    return sock
+
+
+def _families(address: IPAddress) -> tuple[int, ...]:
+    """A socket of family IPv6 may have an IPv4 address, mapped."""
+    if isinstance(address, IPv4Address):
+        return (socket.AF_INET6, socket.AF_INET)
+    return (socket.AF_INET6,)
 
 
 def _list(sock: socket.socket, family: int, address: IPAddress) -> list[bytes]:

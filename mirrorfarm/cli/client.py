@@ -120,7 +120,7 @@ class Client:
             except (queue.Empty, ValueError):
                 continue
             if not (isinstance(answer, CommandResult) and answer.outcome == "accepted"):
-                answered = waiting.pop((source, answer.request), None)
+                answered = waiting.pop((answerer(source, answer, waiting), answer.request), None)
                 if answered is not None:
                     found[answered] = answer
         return found
@@ -207,12 +207,27 @@ class Client:
 
     def modules(self, nodes: Iterable[str], seconds: float = STATE_SECONDS) -> dict[str, list[str]]:
         """Return the configured modules of each node; a node that is silent is absent."""
+        return {
+            node: [row["module"] for row in rows if row["configured"]]
+            for node, rows in self._rows(nodes, seconds).items()
+        }
+
+    def troubles(self, nodes: Iterable[str], module: str) -> dict[str, str]:
+        """Return which processes of a module do not come to run, on the nodes where that is so."""
+        return {
+            node: str(row["trouble"])
+            for node, rows in self._rows(nodes, KNOWN_SECONDS).items()
+            for row in rows
+            if row["module"] == module and row.get("trouble")
+        }
+
+    def _rows(self, nodes: Iterable[str], seconds: float) -> dict[str, list[dict[str, Any]]]:
         questions = {
             node: (Address(node, AGENT, "agent"), AgentCommand(new_request(), "modules", self.who))
             for node in nodes
         }
         return {
-            node: [row["module"] for row in msgspec.json.decode(answer.json) if row["configured"]]
+            node: msgspec.json.decode(answer.json)
             for node, answer in self.ask_all(questions, seconds).items()
             if isinstance(answer, AgentResult) and answer.outcome == "done"
         }
@@ -223,6 +238,15 @@ class Client:
         answer = self.ask(to, LogQuery(new_request(), after, count), STATE_SECONDS)
         assert isinstance(answer, LogAnswer)
         return answer
+
+
+def answerer(source: Address, answer: ANSWER, waiting: Iterable[tuple[Address, str]]) -> Address:
+    """Return whom an answer is of: the agent of a node speaks for a module that does not run."""
+    if source.module == AGENT:
+        for to, request in waiting:
+            if request == answer.request and to.node == source.node:
+                return to
+    return source
 
 
 def settled(outcome: str, text: str) -> str:

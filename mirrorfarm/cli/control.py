@@ -10,7 +10,7 @@ from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, TimedOut
 
-STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND")
+STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND", "UP")
 POLL_SECONDS: Final = 0.1
 # Verb -> help, seconds until the command gives up waiting for the final answer. They cover the
 # scripts' own limits: 300 s for stop_prim, 300 s for start_prim.
@@ -39,12 +39,14 @@ def module_option(
     )
 
 
-def act(scope: Scope, module: str, verb: str, arguments: tuple[str, ...], seconds: float) -> int:
+def act(
+    scope: Scope, module: str, verb: str, arguments: tuple[str, ...], *, seconds: float, who: str
+) -> int:
     """Order `verb` on every chosen node, one after the other; return the worst exit code."""
     from mirrorfarm.cli.client import Client, resolve_nodes
 
     worst = 0
-    with Client(scope.paths) as client:
+    with Client(scope.paths, who and f"SYSTEM/{who}") as client:
         for node in resolve_nodes(scope.paths, scope.hosts, client.node):
             try:
                 text = client.command(node, module, verb, arguments, seconds=seconds)
@@ -67,10 +69,15 @@ def verb_command(verb: str) -> click.Command:
         show_default=True,
         help="Seconds to wait for the final answer.",
     )
+    @click.option(
+        *("-i", "--identity", "who"),
+        default="",
+        help="Who orders it, for the log: a script or a handler.",
+    )
     @click.argument("arguments", nargs=-1)
     @click.pass_obj
-    def run(scope: Scope, module: str, timeout: float, arguments: tuple[str, ...]) -> int:
-        return act(scope, module, verb, arguments, timeout)
+    def run(scope: Scope, module: str, timeout: float, who: str, arguments: tuple[str, ...]) -> int:
+        return act(scope, module, verb, arguments, seconds=timeout, who=who)
 
     return run
 

@@ -21,6 +21,7 @@ VERBS = {
 COMMANDS = {
     "agent": "mirrorfarm.cli.daemons:agent",
     "cluster": "mirrorfarm.cli.cluster:cluster",
+    "farm": "mirrorfarm.cli.farm:farm",
     "log": "mirrorfarm.cli.log:log",
     "module": "mirrorfarm.cli.module:module",
     "state": "mirrorfarm.cli.state:state",

@@ -146,6 +146,7 @@ def uninstall(scope: Scope, name: str) -> int:
 @click.pass_obj
 def list_modules(scope: Scope, json_wanted: bool) -> int:
     """List the installed modules; of this node also while the agent is down."""
+    from mirrorfarm.cli.client import agent_runs
     from mirrorfarm.modules import install as door
 
     rows: list[dict[str, object]] = []
@@ -154,7 +155,7 @@ def list_modules(scope: Scope, json_wanted: bool) -> int:
         rows.extend({"node": node, **entry} for entry in msgspec.json.decode(result.json))
 
     worst = 0
-    if scope.hosts:
+    if scope.hosts or agent_runs(scope.paths):
         worst = each_agent(scope, "modules", (), b"", take)
     else:
         active = door.configured(scope.paths)
@@ -169,8 +170,9 @@ def list_modules(scope: Scope, json_wanted: bool) -> int:
             str(row.get("id", "")),
             str(row["node"]) or "this node",
             "configured" if row.get("configured") else "not configured",
+            str(row.get("trouble") or ""),
         )
         for row in rows
     ]
-    table(("module", "id", "node", ""), cells)
+    table(("module", "id", "node", "", "trouble"), cells)
     return worst

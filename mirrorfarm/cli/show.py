@@ -38,6 +38,8 @@ def since(state: dict[str, Any]) -> str:
 
 def label(state: dict[str, Any]) -> str:
     """Return the second label of a state: degraded, uptodate, not uptodate."""
+    if "uptodate" not in state:
+        return "unknown"  # Its process does not run.
     if state.get("degraded"):
         return "degraded"
     return "uptodate" if state.get("uptodate") else "not uptodate"

@@ -1,5 +1,6 @@
 """`mirrorfarm why`: one paragraph that explains the state of a module on its nodes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -50,14 +51,24 @@ def tell_change(node: str, state: dict[str, Any]) -> list[str]:
     return told
 
 
-def tell(module: str, states: dict[str, dict[str, Any] | None]) -> str:
-    """Return the paragraph for a module, given what each node answered (None: silence)."""
+def tell(
+    module: str,
+    states: dict[str, dict[str, Any] | None],
+    troubles: Mapping[str, str] | None = None,
+) -> str:
+    """Return the paragraph for a module, given what each node answered (None: silence).
+
+    `troubles`: node -> which processes of the module do not come to run there.
+    """
     told: list[str] = []
     for node, state in states.items():
         if state is None:
             told.append(f"{node} does not answer about {module}{heard_last(node, states)}.")
         else:
             told += tell_node(node, state)
+            trouble = (troubles or {}).get(node, "")
+            if trouble and trouble not in str(state.get("reason", "")):
+                told.append(f"On {node}: {sentence(trouble)}")
     for node, state in states.items():
         if state is not None:
             told += tell_change(node, state)
@@ -89,6 +100,7 @@ def why(scope: Scope, module: str, json_wanted: bool) -> int:
     with Client(scope.paths) as client:
         nodes = resolve_nodes(scope.paths, scope.hosts or "*", client.node)
         found = client.states([(node, module) for node in nodes])
+        troubles = client.troubles(nodes, module)
     states = {node: found.get((node, module)) for node in nodes}
     if json_wanted:
         click.echo(as_json(states))
@@ -97,5 +109,5 @@ def why(scope: Scope, module: str, json_wanted: bool) -> int:
             f"no node knows {module}: is it configured (`mirrorfarm module list`) and spelt so?"
         )
     if not json_wanted:
-        click.echo(click.wrap_text(tell(module, states), width=98))
+        click.echo(click.wrap_text(tell(module, states, troubles), width=98))
     return 0

@@ -40,6 +40,8 @@ class SimPlane:
     failed: bool = False  # The disk refused something: nothing is written or told any more.
     told_held: bool = False
     sent: set[int] = field(default_factory=set)  # In this session, not yet confirmed.
+    unsure: set[int] = field(default_factory=set)  # Under way when the last session broke.
+    kept: set[int] = field(default_factory=set)  # Set aside before a copy replaced it.
 
     def order(self, wish: PlaneWish) -> None:
         """Become what the mirror wants."""
@@ -64,6 +66,7 @@ class SimPlane:
                 self.wish.sid,
                 self.map_base,
                 behind=self.behind,
+                changes=len(self.changed) if self.map_base else -1,
             )
         )
 
@@ -85,7 +88,7 @@ class SimPlane:
             return
         if (before.role, before.term) != ("lead", wish.term):
             self.told_held = False
-            self.confirmed = set()
+            self.confirmed, self.unsure = set(), set()
             if wish.map_base and wish.map_new:
                 self.map_base, self.changed = wish.map_base, set()
             elif self.map_base != wish.map_base:
@@ -98,9 +101,11 @@ class SimPlane:
         if wish.gate != "frozen":
             self.told_held = False
         if wish.sid and wish.sid != before.sid:
+            self.unsure |= self.sent
             self.confirmed, self.sent, self.up = set(), set(), False
             self.stream(("OPEN", wish.term, wish.sid, wish.plan))
         elif not wish.sid:
+            self.unsure |= self.sent
             self.up, self.sent = False, set()
 
     def write(self, number: int) -> None:
@@ -180,6 +185,8 @@ class SimPlane:
             self.applied(wish.term, wish.sid)
             whole: bool = value[0]
             numbers: frozenset[int] = value[1]
+            if wish.quarantine and whole:
+                self.kept |= self.data - numbers
             self.data = set(numbers) if whole else self.data | numbers
             self.stream(("COPIED", wish.term, wish.sid, whole))
             self.say(CopyComplete(wish.term, wish.sid))
@@ -192,7 +199,8 @@ class SimPlane:
             if value == "full":
                 self.stream(("COPY", wish.term, wish.sid, (True, frozenset(self.data))))
             elif value == "map":
-                self.stream(("COPY", wish.term, wish.sid, (False, frozenset(self.changed))))
+                changed = frozenset(self.changed | self.unsure)
+                self.stream(("COPY", wish.term, wish.sid, (False, changed)))
             for number, applied in self.waiting.items():
                 if applied:
                     self.sent.add(number)
@@ -201,6 +209,7 @@ class SimPlane:
             assert isinstance(value, int)
             self.confirmed.add(value)
             self.sent.discard(value)
+            self.unsure.discard(value)
             if wish.gate == "both" and not self.sent:
                 self._report()
             self._release()

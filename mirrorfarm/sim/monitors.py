@@ -121,3 +121,38 @@ class Monitors:
         if state.phase in LEADERS and not state.record.cons:
             raise Violation(f"S12: {node.name} leads although its copy did not end")
         del world
+
+
+@dataclass(slots=True)
+class AdvisoryMonitors(Monitors):
+    """What must hold even where two nodes may go on alone: nothing is lost silently (S15)."""
+
+    def acknowledged(self, world: Any, node: str, write: int, term: int) -> None:
+        """A node told its application that a write is done."""
+        self._nothing_is_gone(world)
+        if write not in world.nodes[node].plane.data:
+            raise Violation(f"S3: {node} told write {write}, which it lacks")
+        self.acked[write] = term
+
+    def _nothing_is_gone(self, world: Any) -> None:
+        """S15: every acknowledged write is on some disk, replaced data in a quarantine."""
+        planes = [node.plane for node in world.nodes.values()]
+        for write in self.acked:
+            if not any(write in plane.data or write in plane.kept for plane in planes):
+                raise Violation(f"S15: write {write} was acknowledged and is nowhere any more")
+
+    def installed(self, world: Any, register: Register) -> None:
+        """The registers of the two nodes may differ."""
+
+    def application(self, world: Any, node: str, *, runs: bool) -> None:
+        """Both may run; but never on a torn copy (S8)."""
+        self.running[node] = runs
+        if runs and not world.nodes[node].cores["mirror"].state.record.cons:
+            raise Violation(f"S8: {node} starts the application on inconsistent data")
+
+    def stepped(self, world: Any, node: Any) -> None:
+        """A mirror took a step."""
+        state = node.cores["mirror"].state
+        if state.phase in LEADERS and not state.record.cons:
+            raise Violation(f"S12: {node.name} leads although its copy did not end")
+        self._nothing_is_gone(world)

@@ -4,7 +4,8 @@ from random import Random
 
 from mirrorfarm.modules.settings import PROFILES, Timing
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.world import WITNESS, World
+from mirrorfarm.sim.registers import WITNESS
+from mirrorfarm.sim.world import World
 
 NAMES = ("n1", "n2")
 COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
@@ -17,9 +18,18 @@ def play(
     *,
     failover: bool = True,
     directories: bool = True,
+    arbiter: str = "witness",
+    divergence: str = "keep-primary",
 ) -> World:
     """Play one seed to its end; raise Violation when an invariant does not hold."""
-    world = World(seed, timing or PROFILES["fast"], failover=failover, directories=directories)
+    world = World(
+        seed,
+        timing or PROFILES["fast"],
+        failover=failover,
+        directories=directories,
+        arbiter=arbiter,
+        divergence=divergence,
+    )
     random = Random(seed ^ 0x5EED)
     _begin(world)
     for _ in range(steps):
@@ -80,7 +90,7 @@ def _rare_fault(world: World, random: Random, name: str) -> None:
     """Faults of one part of a node, of the witness, and of the order of messages."""
     node = world.nodes[name]
     other = "n2" if name == "n1" else "n1"
-    match random.randint(0, 10):
+    match random.randint(0, 11):
         case 0:
             world.cut_one_way(name, random.choice((other, WITNESS)))
         case 1:
@@ -103,8 +113,19 @@ def _rare_fault(world: World, random: Random, name: str) -> None:
             world.kill_plane(name)
         case 9:
             node.plane.fail()
+        case 10:
+            node.plane.broken("the connection of the stream broke")
         case _:
             world.freeze(name, random.choice((100, 300, 600, 2_000)), module_only=True)
+
+
+def _decide(world: World, name: str) -> None:
+    """End a split: the node that serves is right, or else n1."""
+    other = "n2" if name == "n1" else "n1"
+    if world.role(other).startswith(("PRIM", "ALONE")):
+        world.command(name, "second", "fullsync")
+    elif name == "n1":
+        world.command(name, "prim")
 
 
 def _calm(world: World) -> None:
@@ -125,6 +146,8 @@ def _calm(world: World) -> None:
         for name in NAMES:
             if world.role(name).startswith("STOP"):
                 world.command(name, "start")
+            elif "SPLIT" in world.reason(name):  # Its administrator says whose data are kept.
+                _decide(world, name)
             elif world.nodes[name].cores["mirror"].state.failed:
                 world.command(name, "forcestop")  # Its administrator repaired the disk.
         return {world.role(name) for name in NAMES} == {"PRIM Ready", "SECOND Ready"}
@@ -142,7 +165,8 @@ def _calm(world: World) -> None:
         raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
     world.run(1_000)
     for node in world.nodes.values():
-        lost = sorted(w for w in world.monitors.acked if w not in node.plane.data)
+        kept = set().union(*(one.plane.kept for one in world.nodes.values()))
+        lost = sorted(w for w in world.monitors.acked if w not in node.plane.data | kept)
         if lost and world.directories:
             raise Violation(f"S13: {node.name} lacks {lost[:5]} after the end")
     one, other = (world.nodes[name].plane.data for name in NAMES)

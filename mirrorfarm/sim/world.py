@@ -13,6 +13,7 @@ from typing import Any
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.client import WitnessClient
+from mirrorfarm.actors.arbiter.ping import PingArbiter
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.actors.heartbeat.core import Heartbeat
 from mirrorfarm.actors.module.mirror.core import Mirror
@@ -27,15 +28,13 @@ from mirrorfarm.modules.settings import (
     Replication,
     Timing,
 )
-from mirrorfarm.sim import streams
+from mirrorfarm.sim import registers, streams
 from mirrorfarm.sim.around import application, perform
 from mirrorfarm.sim.disk import SimPlane
-from mirrorfarm.sim.monitors import Monitors
+from mirrorfarm.sim.monitors import AdvisoryMonitors, Monitors
+from mirrorfarm.sim.registers import GATEWAY, MODULE, WITNESS
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
-
-MODULE = "app"
-WITNESS = "w1"
 
 
 @dataclass(slots=True)
@@ -46,6 +45,7 @@ class SimNode:
     plane: SimPlane
     cores: dict[str, Any] = field(default_factory=dict)
     record: NodeRecord | None = None
+    register: ev.RegisterLoaded | None = None  # Its own copy, where no witness keeps it.
     incarnation: int = 0
     up: bool = False
     frozen_until: int = 0
@@ -63,8 +63,16 @@ class World:
     """The agenda of everything that will happen, and the hands that do it."""
 
     def __init__(
-        self, seed: int, timing: Timing, *, failover: bool = True, directories: bool = True
+        self,
+        seed: int,
+        timing: Timing,
+        *,
+        failover: bool = True,
+        directories: bool = True,
+        arbiter: str = "witness",
+        divergence: str = "keep-primary",
     ) -> None:
+        """`arbiter`: witness ping none; `divergence`: the policy after a split."""
         self.random = Random(seed)
         self.now = 1_000_000_000
         self.timing = timing
@@ -74,7 +82,9 @@ class World:
         self._order = 0
         self.cut: set[frozenset[str]] = set()
         self.one_way: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
-        self.monitors = Monitors()
+        self.arbiter = arbiter
+        self.divergence = divergence
+        self.monitors = Monitors() if arbiter == "witness" else AdvisoryMonitors()
         self.witness = WitnessCore()
         self.witness_up = True
         self.registers: dict[str, ev.RegisterLoaded] = {}  # What the witness's disk holds.
@@ -85,7 +95,7 @@ class World:
         self.story: list[str] = []
         self.nodes = {name: self._node(name) for name in ("n1", "n2")}
         self._next_write = 0
-        self._feed_witness(ev.Started())
+        registers.feed(self, ev.Started())
 
     # --- time ------------------------------------------------------------------------------
 
@@ -123,9 +133,15 @@ class World:
             timing=t,
             failover=self.failover,
             heartbeats=(beat,),
-            replication=Replication((Replicated("/data"),) if self.directories else ()),
+            replication=Replication(
+                (Replicated("/data"),) if self.directories else (), divergence=self.divergence
+            ),
             has_scripts=True,
-            arbiter=Arbiter("witness", WITNESS),
+            arbiter=Arbiter(
+                self.arbiter,
+                WITNESS if self.arbiter == "witness" else "",
+                (GATEWAY,) if self.arbiter == "ping" else (),
+            ),
         )
 
     def _node(self, name: str) -> SimNode:
@@ -168,8 +184,12 @@ class World:
             "heartbeat": Heartbeat(
                 name, peer, MODULE, module.heartbeats, module.timing.detection_ns
             ),
-            "arbiter": WitnessClient(name, WITNESS, module),
+            "arbiter": WitnessClient(name, WITNESS, module)
+            if self.arbiter == "witness"
+            else PingArbiter(name, peer, "c" * 16, module),
         }
+        if node.register is not None and self.arbiter != "witness":
+            self.soon(name, "arbiter", node.register)
         for actor in ("heartbeat", "arbiter", "mirror"):
             self.soon(name, actor, ev.Started())
 
@@ -206,7 +226,7 @@ class World:
             self.one_way -= {(a, b), (b, a)}
         else:
             self.cut.add(pair)
-            if WITNESS not in pair:
+            if pair == {"n1", "n2"}:
                 streams.cut(self)
 
     def cut_one_way(self, source: str, to: str) -> None:
@@ -221,7 +241,7 @@ class World:
 
     def isolate(self, name: str, *, up: bool = False) -> None:
         """Cut (or mend) every link of a machine."""
-        for other in ("n1", "n2", WITNESS):
+        for other in ("n1", "n2", WITNESS, GATEWAY):
             if other != name:
                 self.set_link(name, other, up=up)
 
@@ -236,7 +256,10 @@ class World:
         """Let the application, wherever it runs, modify something."""
         self._next_write += 1
         number = self._next_write
-        for node in self.nodes.values():
+        nodes = list(self.nodes.values())
+        if sum(node.application for node in nodes) > 1:
+            self.random.shuffle(nodes)
+        for node in nodes:
             if node.application and node.up and not self.stands_still(node):
                 node.plane.write(number)
                 break
@@ -250,20 +273,26 @@ class World:
         about = node.cores["mirror"].state.announced
         return f"{about.role} {about.status}" if about else "?"
 
+    def reason(self, name: str) -> str:
+        """Return why a node is where it is; "" when it is down."""
+        node = self.nodes[name]
+        return str(node.cores["mirror"].state.reason) if node.up else ""
+
     # --- delivery --------------------------------------------------------------------------
 
     def soon(self, name: str, actor: str, event: Any, delay: int = 20 * MICROSECOND_NS) -> None:
         """Give an event to an actor of a node, unless it is restarted before."""
         node = self.nodes[name]
         incarnation = node.incarnation
-        self.at(self.now + delay, lambda: self._feed(node, actor, event, incarnation))
+        self.at(self.now + delay, lambda: self.feed(node, actor, event, incarnation))
 
-    def _feed(self, node: SimNode, actor: str, event: Any, incarnation: int) -> None:
+    def feed(self, node: SimNode, actor: str, event: Any, incarnation: int) -> None:
+        """Give an event to an actor of this incarnation of a node, and do what it asks for."""
         if not node.up or node.incarnation != incarnation:
             return
         to_plane = isinstance(event, msg.PlaneWish)
         if self.now < node.frozen_until and not (to_plane and node.module_only):
-            node.backlog.append(lambda: self._feed(node, actor, event, incarnation))
+            node.backlog.append(lambda: self.feed(node, actor, event, incarnation))
             return
         if to_plane:
             node.plane.order(event)
@@ -294,6 +323,12 @@ class World:
                 delay = self.random.randint(200, 3_000) * MICROSECOND_NS
                 node.disk_ns = max(self.now + delay, node.disk_ns)  # One after the other.
                 self.at(node.disk_ns, lambda: self._stored(node, record))
+            case fx.RegisterStore():
+                self.at(self.now + MILLISECOND_NS, lambda: registers.store_own(self, node, effect))
+            case fx.PingProbe(request, addresses, timeout_ns):
+                answered = addresses if self.passes(node.name, GATEWAY) else ()
+                delay = 200 * MICROSECOND_NS if answered else timeout_ns
+                self.soon(node.name, actor, ev.PingAnswered(request, answered), delay)
             case fx.Log(_, text):
                 self.story.append(f"{self.now // 1000} {node.name} > {text}")
             case _:
@@ -309,7 +344,7 @@ class World:
             if node.store_crashes:
                 self.kill(node.name)
                 return
-            self._feed(node, "mirror", ev.Stored(record.counter), node.incarnation)
+            self.feed(node, "mirror", ev.Stored(record.counter), node.incarnation)
 
     def _send(
         self, node: SimNode, actor: str, to: Address, message: msg.ANY_MESSAGE, network: str
@@ -322,57 +357,27 @@ class World:
             return
         source = Address(node.name, MODULE, actor)
         event = ev.Received(source, message, network or "default")
-        self._deliver(node.name, to, event)
+        self.deliver(node.name, to, event)
         if self.random.randrange(100) < self.repeat_percent:
-            self._deliver(node.name, to, event)
+            self.deliver(node.name, to, event)
 
-    def _deliver(self, source: str, to: Address, event: ev.Received) -> None:
+    def deliver(self, source: str, to: Address, event: ev.Received) -> None:
+        """Carry a message from one machine to another, or lose it."""
         lost = self.random.randrange(100) < self.loss_percent
         if lost or not self.passes(source, to.node):
             return
         late = self.random.randrange(100) < self.late_percent
         delay = self.random.randint(100, 150_000 if late else 2_000) * MICROSECOND_NS
         if to.node == WITNESS:
-            self.at(self.now + delay, lambda: self._feed_witness(event))
+            self.at(self.now + delay, lambda: registers.feed(self, event))
         else:
             self.soon(to.node, to.actor, event, delay)
-
-    def _feed_witness(self, event: Any) -> None:
-        if not self.witness_up:
-            return
-        for effect in self.witness.handle(event, self.now):
-            match effect:
-                case fx.Send(to, message, _):
-                    source = Address(WITNESS, MODULE, "register")
-                    self._deliver(WITNESS, to, ev.Received(source, message))
-                case fx.RegisterStore():
-                    self._store_register(effect, self.witness)
-                case _:
-                    pass
-
-    def _store_register(self, order: fx.RegisterStore, witness: WitnessCore) -> None:
-        def durable() -> None:
-            if self.witness is not witness:
-                return  # It was restarted: the writing never happened.
-            self.registers[order.module] = ev.RegisterLoaded(
-                order.cluster,
-                order.module,
-                order.register,
-                order.counter,
-                order.lease_ns,
-                order.asker,
-                order.request,
-            )
-            self.monitors.installed(self, order.register)
-            self._feed_witness(ev.RegisterStored(order.counter))
-
-        self.at(self.now + MILLISECOND_NS, durable)
 
     def restart_witness(self) -> None:
         """End the witness's process and start another one, which knows what the disk holds."""
         self.witness, self.witness_up = WitnessCore(), True
         for event in (ev.Started(), *self.registers.values()):
-            self._feed_witness(event)
+            registers.feed(self, event)
 
     def stands_still(self, node: SimNode) -> bool:
         """Return whether even the data plane of a node does not run."""

@@ -67,7 +67,11 @@ def main() -> None:
         PlaneSettings(
             Replication(
                 tuple(
-                    Replicated(directory, notreplicated=tuple(settings.get("excluded", ())))
+                    Replicated(
+                        directory,
+                        notreplicated=tuple(settings.get("excluded", ())),
+                        notreplicated_regexes=tuple(settings.get("excluded_names", ())),
+                    )
                     for directory in settings["directories"]
                 ),
                 ack_mode=settings.get("ack_mode", "durable"),
@@ -78,6 +82,7 @@ def main() -> None:
             settings["peer"],
             keys,
             Path(settings["map_file"]),
+            Path(settings["map_file"]).with_name("quarantine"),
         ),
         lambda event: shell.tell(event),  # noqa: PLW0108
         lambda text: doors.write("Report", {"text": text}),

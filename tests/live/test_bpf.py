@@ -123,6 +123,7 @@ def edge_cases() -> list[bytes]:
         ethernet(ipv6("2001:db8::1", VIP6, 0, make.extension(51) + make.authentication(17))),
         ethernet(ipv6("2001:db8::1", VIP6, 60, make.extension(60) * 8 + tcp(1, 2))),
         ethernet(ipv6("2001:db8::1", VIP6, 43, make.extension(60) * 6 + make.extension(6, 200))),
+        ethernet(ipv6("2001:db8::1", VIP6, 44, make.fragment(6, 0, 1) + tcp(1, 80))),
         ethernet(ipv4(CLIENT, VIP, 17, udp(1, 53, bytes(30)), fragment_field=0x2000)),
         ethernet(ipv4(CLIENT, VIP, 1, make.icmp(3, 4, ipv4(VIP, CLIENT, TCP, tcp(443, 1))))),
         ethernet(ipv6("2001:db8::1", VIP6, 58, make.icmp(2, 0, ipv6(VIP6, "2001:db8::1", 6)))),

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import LocalJournal, Places
@@ -374,3 +375,91 @@ def test_a_device_is_refused_where_the_secondary_would_refuse_it(tmp_path: Path)
         assert not pair.journal.failures
     finally:
         pair.files.unmount(lazy=True)
+
+
+def refused(action: Any, *arguments: Any) -> int:
+    with pytest.raises(OSError, match=r"\w") as caught:
+        action(*arguments)
+    return caught.value.errno or 0
+
+
+def test_the_journal_hears_nothing_of_what_is_not_replicated(tmp_path: Path) -> None:
+    exclusions = Exclusions(["cache", "a/b/mine"], ["[.]tmp$"])
+    with mounted(tmp_path, exclusions=exclusions) as pair:
+        point = pair.point
+        (point / "cache/deep").mkdir(parents=True)
+        (point / "cache/deep/file").write_bytes(b"x" * 300_000)
+        (point / "one.tmp").write_bytes(b"1")
+        with (point / "one.tmp").open("r+b") as file:
+            file.truncate(0)
+            file.write(b"again")
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fallocate(file.fileno(), 0, 10_000)
+        os.chmod(point / "one.tmp", 0o600)
+        os.setxattr(point / "one.tmp", "user.x", b"y")
+        os.link(point / "one.tmp", point / "cache/two")
+        os.symlink("nowhere", point / "link.tmp")
+        os.rename(point / "cache/two", point / "cache/three")
+        os.unlink(point / "cache/deep/file")
+        os.rmdir(point / "cache/deep")
+        assert pair.journal.counts == {}
+        assert list(pair.target.iterdir()) == []
+        pair.files.unmount()  # They are on the disk, for the next mount.
+        assert sorted(os.listdir(point / "cache")) == ["three"]
+        assert pair.journal.failures == []
+
+
+def test_nothing_moves_across_the_border_of_what_is_replicated(tmp_path: Path) -> None:
+    exclusions = Exclusions(["cache", "a/b/mine"], ["[.]tmp$"])
+    with mounted(tmp_path, exclusions=exclusions) as pair:
+        point = pair.point
+        (point / "cache").mkdir()
+        (point / "a/b").mkdir(parents=True)
+        (point / "file").write_text("content")
+        (point / "local.tmp").write_text("own")
+        for old, new in (
+            ("file", "file.tmp"),
+            ("file", "cache/file"),
+            ("local.tmp", "local"),
+            ("cache", "else"),
+            ("a", "c"),  # What is not replicated below it would be, elsewhere.
+            ("a/b", "a/c"),
+        ):
+            assert refused(os.rename, point / old, point / new) == errno.EXDEV, (old, new)
+        for old, new in (("file", "cache/file"), ("local.tmp", "local")):
+            assert refused(os.link, point / old, point / new) == errno.EXDEV, (old, new)
+        # The usual tool then copies: out of the replicated part it goes, and back in whole.
+        for old, new in (("file", "cache/file"), ("cache/file", "back"), ("local.tmp", "local")):
+            subprocess.run(["mv", point / old, point / new], check=True, timeout=20)
+        subprocess.run(["mv", point / "a", point / "c"], check=True, timeout=20)
+        (point / "a/b").mkdir(parents=True)
+        (point / "a/b/mine").write_text("own")
+        (point / "c/b/mine").write_text("replicated: it lies elsewhere")
+        pair.files.unmount()
+        assert pair.journal.failures == []
+        here, there = tree(point), tree(pair.target)
+        assert set(here) - set(there) == {"cache", "a/b/mine"}
+        assert {name: here[name] for name in there if name != "."} == {
+            name: there[name] for name in there if name != "."
+        }
+        assert (pair.target / "back").read_text() == "content"
+        assert (pair.target / "local").read_text() == "own"
+
+
+def test_a_directory_goes_with_what_the_secondary_has_of_its_own_in_it(tmp_path: Path) -> None:
+    exclusions = Exclusions([], ["[.]tmp$"])
+    with mounted(tmp_path, exclusions=exclusions) as pair:
+        pair.journal.applier.close()
+        pair.journal.applier = Applier([bytes(pair.target)], exclusions=[exclusions])
+        for name in ("goes", "replaced", "new", "holds"):
+            (pair.point / name).mkdir()
+            (pair.target / name / "own.tmp/deep").mkdir(parents=True)
+            (pair.target / name / "also.tmp").write_text("x")
+        (pair.target / "holds/surprise").write_text("the two sides differ")
+        os.rmdir(pair.point / "goes")
+        os.rename(pair.point / "new", pair.point / "replaced")
+        assert pair.journal.failures == []
+        assert sorted(os.listdir(pair.target / "replaced")) == ["also.tmp", "own.tmp"]
+        os.rmdir(pair.point / "holds")
+        assert len(pair.journal.failures) == 1, "what nobody excluded is never removed with it"

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +41,35 @@ def client(lab: Lab, ledger: Client) -> Iterator[Client]:
         lab.together()
         ledger.go_on(10)
     ledger.check()
+
+
+# --- processes that do not come to run -----------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["module", "agent"])
+def test_a_module_whose_process_cannot_start_says_why(
+    lab: Lab, client: Client, victim: str
+) -> None:
+    active = lab.paths("n2").module_lib(MODULE) / "active/userconfig.xml"
+    before = active.read_bytes()
+    active.write_bytes(before + b"<!-- by hand -->")
+    try:
+        for role in ("agent", "module") if victim == "agent" else ("module",):
+            os.kill(lab.pids("n2")[role][0], signal.SIGKILL)
+        reason = lab.await_words("n2", "was changed, or a configuration was interrupted", 20)
+        assert "run: mirrorfarm module config ledger" in reason
+        assert lab.role("n2") == "NOT RUNNING NotReady"
+        told = lab.why()
+        assert "n2 is NOT RUNNING NotReady since" in told, told
+        assert reason.split("; run")[0] in " ".join(lab.mirrorfarm("n2", "module", "list").split())
+        with pytest.raises(Refused, match=r"does not run on n2: .*was changed"):
+            lab.order("n2", "start", seconds=20)
+        client.go_on(5)
+    finally:
+        active.write_bytes(before)
+        if victim == "agent":
+            lab.mirrorfarm("n2", "module", "config", MODULE)
+    until(lambda: lab.state("n2").get("state") not in {None, "NOT RUNNING"}, 20)
 
 
 # --- scripts -------------------------------------------------------------------------------
@@ -124,6 +155,44 @@ def sleeps(lab: Lab, node: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def test_who_survives_a_stop_script_is_named_and_ended(lab: Lab, client: Client) -> None:
+    script = lab.paths("n1").module_etc(MODULE) / "bin/start_prim"
+    good = script.read_text()
+    lab.order("n1", "swap", seconds=20)
+    lab.wait_state("n2", "PRIM", 10)
+    daemon = "echo x >$LEDGER_DIR/held; setsid sleep 7654 <$LEDGER_DIR/held >/dev/null 2>&1 &\n"
+    try:
+        script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
+        lab.order("n2", "swap", seconds=20)
+        lab.wait_state("n1", "PRIM", 10)
+        until(lambda: bool(sleeps(lab, "n1")), 5)
+        lab.order("n1", "swap", seconds=20)
+        lab.wait_state("n2", "PRIM", 10)
+        words = "(sleep 7654), which survived the stop scripts and is ended"
+        until(lambda: words in lab.facts("n1"), 5, lambda: lab.story("n1", words))
+        assert "in use by process" in lab.why()
+        assert not sleeps(lab, "n1")
+        lab.wait_state("n1", "SECOND", 10)
+    finally:
+        script.write_text(good)
+
+
+def test_a_start_script_may_give_the_role_away(lab: Lab, client: Client) -> None:
+    """As the scripts of the reference product do: the exit code alone stops nothing."""
+    script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
+    good = script.read_text()
+    order = f"{sys.executable} -m mirrorfarm.cli.main stop -i start_prim\n"
+    try:
+        script.write_text(HEAD + "echo the service does not start\n" + order + "exit 1\n")
+        lab.order("n1", "swap", seconds=20)
+        lab.wait_state("n2", "STOP", 20, status="NotReady")
+        lab.wait_state("n1", "ALONE", 20)
+        assert "SYSTEM/start_prim" in lab.log_lines("n2")
+        client.go_on(5)
+    finally:
+        script.write_text(good)
 
 
 def test_a_stop_script_that_hangs_does_not_hold_a_swap(lab: Lab, client: Client) -> None:

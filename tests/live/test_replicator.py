@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import queue
+import shutil
 import signal
 import socket
 import sqlite3
@@ -521,19 +522,69 @@ def test_a_database_goes_on_during_the_copy(pair: tuple[Replica, Replica]) -> No
         assert copy.execute("SELECT count(*) FROM t").fetchone() == (count,)
 
 
-@pytest.mark.parametrize("pair", [{"excluded": ["cache"]}], indirect=True)
-def test_what_is_excluded_is_left_alone_by_the_copy(pair: tuple[Replica, Replica]) -> None:
+EXCLUSIONS = {"excluded": ["cache"], "excluded_names": ["[.]tmp$"]}
+
+
+def unchanged_by_it(replica: Replica) -> dict[str, str]:
+    return {
+        str(path.relative_to(replica.directory)): path.read_text()
+        for path in sorted(replica.directory.rglob("*"))
+        if path.is_file() and ("cache" in path.parts or path.suffix == ".tmp")
+    }
+
+
+@pytest.mark.parametrize("pair", [EXCLUSIONS], indirect=True)
+def test_each_node_keeps_its_own_of_what_is_not_replicated(pair: tuple[Replica, Replica]) -> None:
     one, two = pair
     for replica in pair:
-        (replica.directory / "cache").mkdir()
-        (replica.directory / "cache" / replica.name).write_text("mine")
-    (one.directory / "file").write_text("x")
+        for folder in ("cache/deep", "sub"):
+            (replica.directory / folder).mkdir(parents=True)
+        (replica.directory / "cache/deep" / replica.name).write_text("mine")
+        (replica.directory / "sub/a.tmp").write_text(replica.name)
+    theirs = unchanged_by_it(two)
+    lead_alone(one)
+    join(one, two, 1, 1, "full")  # What is excluded is changed in the middle of a session.
+    (one.directory / "cache/deep/more").write_text("local")
+    (one.directory / "sub/a.tmp").write_text("local")
+    os.fsync(os.open(one.directory / "sub/a.tmp", os.O_RDWR))
+    (one.directory / "sub/kept").write_text("x")
+    assert (two.directory / "sub/kept").read_text() == "x"
+    leave(one, two)
+    assert unchanged_by_it(two) == theirs
+    lead_alone(two, 2)
+    join(two, one, 2, 1, "full")
+    assert (one.directory / "cache/deep/more").read_text() == "local"
+    assert (one.directory / "sub/a.tmp").read_text() == "local"
+    shutil.rmtree(two.directory / "sub")
+    assert not (one.directory / "sub").exists(), "it went with the first one's own files"
+    leave(two, one)
+    assert not any(replica.has_said("SessionBroken") for replica in pair)
+
+
+def test_what_is_replicated_from_now_on_is_copied_though_no_map_tells_of_it(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+
+    def restart(**settings: Any) -> None:
+        for replica in pair:
+            replica.end()
+            replica.settings |= settings
+            replica.start()
+
+    restart(**EXCLUSIONS)
     lead_alone(one)
     join(one, two, 1, 1, "full")
+    (one.directory / "old.tmp").write_text("never sent")
     leave(one, two)
-    assert (two.directory / "cache/two").exists()
-    assert not (two.directory / "cache/one").exists()
-    assert (two.directory / "file").read_text() == "x"
+    restart(excluded=[], excluded_names=[])
+    lead_alone(one, 2)
+    join(one, two, 2, 1, "none")
+    leave(one, two)
+    assert_equal(one, two)
+    assert one.has_said(
+        "Report", text="what is replicated has changed: everything is compared once"
+    )
 
 
 def test_a_secondary_is_read_only_and_shows_what_was_applied(

@@ -213,6 +213,36 @@ def test_an_alias_is_not_the_source_of_the_node_s_own_connections(lab: Lab) -> N
     assert "deprecated" in ip("-n", lab.a.name, "addr", "show", "to", VIP6)
 
 
+def test_the_main_address_is_the_source_of_the_node_s_own_connections(lab: Lab) -> None:
+    ip("-n", lab.a.name, "route", "add", "default", "via", "198.18.0.3")
+    before = ip("-n", lab.a.name, "route", "show")
+    door = lab.door(lab.a, (VirtualAddress(VIP4, where="one_side"),))
+
+    def source_of(address: str) -> str:
+        return ip("-n", lab.a.name, "route", "get", address).split(" src ")[1].split()[0]
+
+    with (
+        lab.c.enter(lambda: socket.create_server(("198.18.0.3", PORT))) as server,
+        lab.a.enter(lambda: socket.create_connection(("198.18.0.3", PORT), 3)) as old,
+    ):
+        up(door, lab.a, 1)
+        up(door, lab.a, 2)  # Again: nothing changes.
+        assert [source_of(one) for one in ("198.18.0.3", "198.51.100.1")] == [VIP4, VIP4]
+        with lab.a.enter(lambda: socket.create_connection(("198.18.0.3", PORT), 3)):
+            connections = [server.accept(), server.accept()]
+        assert [address[0] for _, address in connections] == ["198.18.0.1", VIP4]
+        down(door, lab.a, 3)
+        connections[0][0].send(b"the node's own connection goes on")
+        assert old.recv(3) == b"the"
+        for connection, _ in connections:
+            connection.close()
+    assert ip("-n", lab.a.name, "route", "show") == before
+    up(door, lab.a, 4)
+    ip("-n", lab.a.name, "addr", "del", f"{VIP4}/24", "dev", "eth0")  # As the guard does.
+    assert ip("-n", lab.a.name, "route", "show") == before
+    assert source_of("198.18.0.3") == "198.18.0.1"
+
+
 @pytest.mark.parametrize("dual", [False, True], ids=["plain", "mapped"])
 def test_an_open_connection_of_the_address_is_reset_at_removal(lab: Lab, dual: bool) -> None:
     door = lab.door(lab.a, (VirtualAddress(VIP4),))

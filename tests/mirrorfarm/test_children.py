@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.children import Children, hold_lock, lock_holder, lock_path
+from mirrorfarm.children import Children, hold_lock, last_words, lock_holder, lock_path, telling
+from mirrorfarm.errors import ConfigInvalid
+from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
 from mirrorfarm.paths import Paths
 
 
@@ -86,3 +88,45 @@ def test_a_new_agent_finds_the_child_of_its_predecessor(children: Children, fold
     finally:
         other._ends = True  # Without ending the child, which is not its own.
         other._rouse()
+
+
+def test_why_a_child_does_not_come_to_run_is_kept(folder: Path, children: Children) -> None:
+    (folder / "failing_of_test.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom mirrorfarm.children import telling\n"
+        "from mirrorfarm.errors import ConfigInvalid\n"
+        "def body():\n    raise ConfigInvalid(('u.xml:3: no such thing',))\n"
+        "sys.exit(telling(Path(sys.argv[1]), 'failing', body))\n"
+    )
+    lock = folder / "failing.lock"
+    children.want("failing", ("failing_of_test", str(lock)), lock)
+    assert children.trouble("failing") is None, "one end may be anything"
+    assert wait_for(lambda: children.trouble("failing") is not None)
+    trouble = children.trouble("failing")
+    assert trouble is not None
+    assert trouble.failures >= 2
+    assert f"ended with code {ConfigInvalid.exit_code} soon after each of" in str(trouble)
+    assert "u.xml:3: no such thing" in str(trouble)
+    children.unwant("failing")
+    assert children.trouble("failing") is None
+
+
+def test_a_child_that_says_nothing_is_told_by_its_signal(folder: Path, children: Children) -> None:
+    (folder / "killed_of_test.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
+    lock = folder / "killed.lock"
+    children.want("killed", ("killed_of_test", str(lock)), lock)
+    assert wait_for(lambda: children.trouble("killed") is not None)
+    assert "was killed by signal 9" in str(children.trouble("killed"))
+
+
+def test_last_words_are_one_line_and_bounded(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    assert last_words(lock) == ""
+
+    def body() -> int:
+        raise ValueError("first\nsecond " + "x" * 10_000)
+
+    with pytest.raises(ValueError, match="first"):
+        telling(lock, "a", body)
+    assert last_words(lock).startswith("ValueError: first second xxx")
+    assert len(last_words(lock)) == LAST_WORDS_CHARACTERS_MAX
+    assert telling(lock, "a", lambda: 0) == 0

@@ -1,5 +1,6 @@
 """userconfig.xml: what it gives, and every way in which it can be wrong."""
 
+import re
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
     text = """<safe>
 <macro name="A" value="1"/>
 <macro name="A" value="2"/>
-<service mode="farm" boot="onn" boot_delay="500ms" maxlop="3">
+<service mode="farmm" boot="onn" boot_delay="500ms" maxlop="3">
 <heart><heartbeat nam="default"/></heart>
 <rfs async="third"><replicated dir="data"/></rfs>
 <farm/>
@@ -139,7 +140,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
 </safe>"""
     assert faults_of(text) == (
         "u.xml:3: macro.name: A is defined twice",
-        "u.xml:4: service.mode: farm is not supported yet by this version; allowed: mirror",
+        "u.xml:4: service.mode: 'farmm' is not allowed; did you mean farm?",
         "u.xml:4: service.boot: 'onn' is not allowed; did you mean on?",
         "u.xml:4: service.boot_delay: 500ms rounds to 0 in seconds, the unit of this attribute",
         "u.xml:4: service.maxlop: unknown attribute; did you mean maxloop?",
@@ -147,7 +148,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         "u.xml:5: heartbeat.name: required, but absent",
         "u.xml:6: rfs.async: 'third' is not allowed; known here: none, second",
         "u.xml:6: replicated.dir: 'data' is not absolute; begin with /",
-        "u.xml:7: safe/service/farm: not supported yet by this version: farm modules",
+        "u.xml:7: safe/service/farm/lan: at least one is required",
         "u.xml:8: safe/service/check: not supported yet by this version: checkers other than "
         "errd; use errd, or let start_prim judge",
         "u.xml:9: proc.action: 'restrt' is not allowed; did you mean restart?",
@@ -201,6 +202,15 @@ def test_directories_do_not_overlap(first: str, second: str, reason: str) -> Non
     rfs = f'<rfs><replicated dir="{first}"/><replicated dir="{second}"/></rfs>'
     (fault,) = faults_of(service(HEART + rfs))
     assert reason in fault
+
+
+def test_what_is_set_aside_does_not_lie_in_what_is_replicated() -> None:
+    rfs = '<rfs quarantine="/data/old"><replicated dir="/data"/></rfs>'
+    (fault,) = faults_of(service(HEART + rfs))
+    assert "rfs.quarantine: /data/old and /data lie in each other" in fault
+    good = '<rfs divergence="manual" quarantine="/old"><replicated dir="/data"/></rfs>'
+    replication = parsed(service(HEART + good)).replication
+    assert (replication.divergence, replication.quarantine) == ("manual", "/old")
 
 
 def test_directories_may_share_the_beginning_of_a_name() -> None:
@@ -346,8 +356,34 @@ def test_any_tree_gives_a_module_or_faults(
         faults_if_any(text.encode())
 
 
-def test_what_would_be_left_out_is_refused_because_it_would_travel_all_the_same() -> None:
-    inside = '<replicated dir="/data"><notreplicated path="cache"/></replicated>'
-    text = f'<safe><service mode="mirror">{HEART}<rfs>{inside}</rfs></service></safe>'
-    with pytest.raises(ConfigInvalid, match="notreplicated: not supported yet"):
-        parsed(text)
+def replicated(inside: str) -> str:
+    directory = f'<replicated dir="/data">{inside}</replicated>'
+    return f'<safe><service mode="mirror">{HEART}<rfs>{directory}</rfs></service></safe>'
+
+
+def test_what_is_not_replicated_is_told_by_paths_and_by_expressions() -> None:
+    text = replicated(
+        '<notreplicated path="./cache//new/"/><notreplicated regexpath="!^[[:alpha:]]+$"/>'
+        '<notreplicated regexpath="[.]tmp$"/>'
+    )
+    (directory,) = parsed(text).replication.directories
+    assert directory.notreplicated == ("cache/new",)
+    assert directory.notreplicated_regexes == ("!^[[:alpha:]]+$", "[.]tmp$")
+
+
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ('path="/cache"', "must be relative"),
+        ('path="a/../b"', "contains '..'"),
+        ('path="."', "names no file"),
+        ('path="a" regexpath="b"', "needs either path or regexpath"),
+        ("", "needs either path or regexpath"),
+        ('regexpath="a("', "not a regular expression"),
+        ('regexpath="(?i)a"', "no meaning in a POSIX expression"),
+        ('regexpath="!"', "would match every name"),
+    ],
+)
+def test_what_cannot_be_left_out_is_told(inside: str, reason: str) -> None:
+    with pytest.raises(ConfigInvalid, match=re.escape(reason)):
+        parsed(replicated(f"<notreplicated {inside}/>"))

@@ -9,7 +9,8 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.modules.settings import PROFILES
-from mirrorfarm.sim.world import WITNESS, World
+from mirrorfarm.sim.registers import WITNESS
+from mirrorfarm.sim.world import World
 from mirrorfarm.transport.messages import Register
 
 FAST = PROFILES["fast"]

@@ -1,20 +1,17 @@
-"""What administrators and checkers order: each command ends with a final answer (L7).
+"""What administrators and checkers order of a mirror; each command ends with a final answer."""
 
-A command names its request: the same request twice is answered twice and done once.
-"""
-
-from mirrorfarm.actors.effects import Send
 from mirrorfarm.actors.events import ResourceChanged
+from mirrorfarm.actors.module.answers import Pending, loops_too_often, settle
+from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
 from mirrorfarm.actors.module.mirror.describe import role_of, status_of
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
-from mirrorfarm.actors.module.mirror.state import Leading, Pending, State, Target
+from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.messages import Command, CommandResult, Leave, SwapWanted
+from mirrorfarm.transport.messages import Command, Leave, SwapWanted
 
-PENDING_MAX = 32
 SWAP_TIMEOUT_NS = 900 * SECOND_NS
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
 STABLE = {Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING}
@@ -22,30 +19,11 @@ STABLE = {Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING}
 
 def on_command(s: State, source: Address, command: Command, now: int) -> None:
     """Take an order; answer at once if it is refused or done already."""
-    if command.request in s.answered:
-        outcome, text = s.answered[command.request]
-        _send(s, source, command.request, outcome, text)
-        return
-    if any(p.request == command.request for p in s.pending):
-        _send(s, source, command.request, "accepted", "under way")
-        return
-    if s.phase is Phase.RESETTING:
-        if len(s.early) < PENDING_MAX and all(c.request != command.request for _, c in s.early):
-            s.early.append((source, command))
-        _send(s, source, command.request, "accepted", "the module's process is just starting")
-        return
-    fact(s, now, f"Action {command.verb} called by {command.who}", "U")
-    s.loop.clear()
-    if len(s.pending) >= PENDING_MAX:
-        _answer(s, source, command.request, "refused", "too many commands are under way")
-        return
-    refusal = _obey(s, command, now)
-    if refusal:
-        fact(s, now, f"{command.verb} refused: {refusal}")
-        _answer(s, source, command.request, "refused", refusal)
-        return
-    s.pending.append(Pending(command.request, source, command.verb, now))
-    _send(s, source, command.request, "accepted", f"{command.verb} begins")
+
+    def obey(order: Command) -> str:
+        return _obey(s, order, now)
+
+    take_command(s, source, command, now, None if s.phase is Phase.RESETTING else obey)
 
 
 def _obey(s: State, command: Command, now: int) -> str:
@@ -99,7 +77,7 @@ def _start(s: State, verb: str, full: bool, now: int) -> str:
 def start(s: State, now: int) -> None:
     """Leave STOP: prestart, then look for the role to take."""
     become(s, Phase.STARTING, now, "")
-    s.stopping_for, s.failed, s.plane_off = "", "", ""
+    s.stopping_for, s.failed, s.plane_off, s.split = "", "", "", ""
     s.started_ns = now
     s.probed_ns, s.conflicts = 0, ()
     s.arbiter.known, s.arbiter.retry_ns = False, 0
@@ -266,7 +244,8 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
             return
     if event.action == "noaction":
         return
-    if event.action != "stop" and _loops_too_often(s, now):
+    often = (s.module.loop_interval_ns, s.module.maxloop)
+    if event.action != "stop" and loops_too_often(s, now, *often):
         fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
         stop(s, now, "stop")
         return
@@ -279,15 +258,6 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
         restart(s, now)
 
 
-def _loops_too_often(s: State, now: int) -> bool:
-    interval = s.module.loop_interval_ns
-    if not interval:
-        return False
-    s.loop = [at for at in s.loop if now - at < interval][-s.module.maxloop :]
-    s.loop.append(now)
-    return len(s.loop) > s.module.maxloop
-
-
 # --- answers -------------------------------------------------------------------------------
 
 
@@ -295,14 +265,7 @@ def poll_answers(s: State, now: int) -> None:
     """Give the final answers that can be given now."""
     if s.steps or s.step or s.side_run or s.side_scripts or s.phase not in STABLE:
         return
-    still: list[Pending] = []
-    for pending in s.pending:
-        outcome = _outcome(s, pending, now)
-        if outcome:
-            _answer(s, pending.source, pending.request, outcome, _text(s))
-        else:
-            still.append(pending)
-    s.pending = still
+    settle(s, lambda pending: _outcome(s, pending, now), _text(s))
 
 
 def _outcome(s: State, pending: Pending, now: int) -> str:
@@ -331,14 +294,3 @@ def _text(s: State) -> str:
     if s.phase is Phase.WAITING and s.reason:
         text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
     return text
-
-
-def _answer(s: State, source: Address, request: str, outcome: str, text: str) -> None:
-    while len(s.answered) >= PENDING_MAX:
-        s.answered.pop(next(iter(s.answered)))
-    s.answered[request] = (outcome, text)
-    _send(s, source, request, outcome, text)
-
-
-def _send(s: State, source: Address, request: str, outcome: str, text: str) -> None:
-    s.out.append(Send(source, CommandResult(request, outcome, text)))

@@ -4,6 +4,8 @@ The source is always the holder of the register; what is decided here is how muc
 and whether the two histories belong together at all.
 """
 
+from dataclasses import dataclass
+
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport.messages import Announcement
 
@@ -39,10 +41,44 @@ def unrelated(record: NodeRecord, peer: Announcement) -> bool:
 
 
 def diverged(record: NodeRecord, peer: Announcement) -> bool:
-    """Return whether both went on alone from a common ancestor: neither knows the other's data."""
-    if not record.gen_cur or not peer.gen_cur or record.gen_cur == peer.gen_cur:
+    """Return whether the peer went on alone with writes that this node's data do not contain.
+
+    Not so once a decision gave these writes up (R13).
+    """
+    if not peer.lone or not peer.gen_cur:
         return False
-    mine = {record.gen_base, *record.gen_hist} - {""}
-    theirs = {peer.gen_base, *peer.gen_hist} - {""}
-    knows = peer.gen_cur in mine or record.gen_cur in theirs
-    return not knows and not mine.isdisjoint(theirs)
+    known = {record.gen_cur, record.gen_base, *record.gen_hist, *record.given_up}
+    return peer.gen_cur not in known
+
+
+def both_diverged(record: NodeRecord, peer: Announcement) -> bool:
+    """Return whether each node has writes that the other lacks: a split (S15)."""
+    theirs = {peer.gen_cur, peer.gen_base, *peer.gen_hist}
+    return record.lone and record.gen_cur not in theirs and diverged(record, peer)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a policy for a split looks at."""
+
+    node: str
+    term: int
+    lone: bool
+    changes: int  # -1: unknown.
+
+
+def winner(policy: str, one: Side, other: Side) -> str:
+    """Return the node whose data are kept after a split; "": an administrator must say.
+
+    Equal on both nodes. Whoever stayed primary when the other took over has the lower term.
+    """
+    if one.lone != other.lone:
+        return one.node if one.lone else other.node  # Only one of them wrote: nothing is lost.
+    first, second = sorted((one, other), key=lambda side: (side.term, side.node))
+    if not one.lone or policy == "keep-primary":
+        return first.node
+    if policy == "keep-newer":
+        return second.node
+    if policy == "keep-more-changes" and min(one.changes, other.changes) >= 0:
+        return second.node if second.changes > first.changes else first.node
+    return ""

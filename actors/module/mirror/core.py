@@ -17,6 +17,7 @@ from mirrorfarm.actors.module.mirror import (
     planes,
     procedure,
     questions,
+    split,
     waiting,
 )
 from mirrorfarm.actors.module.mirror.describe import announcement, state_json
@@ -202,7 +203,9 @@ class Mirror:
             s.promise_until_ns = promise_end(now, s.lease.lease_ns)
             ack = msg.HeartbeatAck(event.network, event.number, event.sent_ns, s.record.term, True)
             send_peer(s, ack, network=event.network)
-        if s.phase in LEADERS:
+        if split.met(s, about):
+            split.begin(s, now)
+        elif s.phase in LEADERS:
             if about.term > s.record.term and about.role in {"PRIM", "ALONE"}:
                 s.arbiter.known = False
                 demotion.demote(s, now, f"{s.settings.peer} is primary in term {about.term}")
@@ -226,6 +229,9 @@ class Mirror:
         if then == "granted":
             if s.phase is Phase.TAKING:
                 commands.take(s, now)
+        elif then == "settled":
+            if s.phase in LEADERS:
+                split.on_settled(s, now)
         elif then == "lone":
             if s.phase in LEADERS and not s.peer_in_isr:
                 s.lone, s.plane.held = True, False
@@ -256,6 +262,7 @@ class Mirror:
             procedure.advance(s, now)
             if s.phase in LEADERS:
                 leading.poll(s, now)
+                split.poll(s, now)
             elif s.phase in FOLLOWERS:
                 following.poll(s, now)
             waiting.poll(s, now)

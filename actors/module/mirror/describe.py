@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from mirrorfarm.actors.arbiter.advisory import advisory
+from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.transport.messages import Announcement
@@ -40,7 +41,7 @@ def status_of(s: State) -> str:
     if s.phase is Phase.LEADING:
         if s.leading.lease_closed:
             return "NotReady"
-        return "Transient" if frozen(s) else "Ready"
+        return "Transient" if frozen(s) or s.split else "Ready"
     if s.phase is Phase.FOLLOWING:
         return "Ready"
     return "Transient"
@@ -66,6 +67,10 @@ def announcement(s: State) -> Announcement:
         starting=s.phase not in {Phase.STOPPED, Phase.RESETTING, Phase.STOPPING},
         failed=bool(s.failed),
         full_wanted=s.leading.full_wanted,
+        lone=r.lone,
+        split=divergence.announced(s),
+        changes=divergence.changes(s) if s.split else -1,
+        refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",
     )
 
 
@@ -106,6 +111,8 @@ def state_json(s: State, now: int) -> bytes:
         "isr": list(register.isr) if register else [],
         "uptodate": r.cons and s.self_in_isr and s.phase is not Phase.SYNCING,
         "degraded": bool(s.failed),
+        "split": s.split,
+        "quarantine": r.quarantine,
         "arbiter": _arbiter(s, now),
         "peer": {
             "name": s.settings.peer,

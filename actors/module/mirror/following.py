@@ -5,6 +5,7 @@ they change and consistent only when all of them are durable (S12).
 """
 
 from mirrorfarm.actors.events import VipProbe
+from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
     become,
@@ -62,9 +63,16 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         offer.gen_hist,
         offer.ver,
         "beginning",
+        quarantine=divergence.quarantine(s, offer),
     )
-    s.plane_off = ""
+    s.plane_off, s.split = "", ""
     keeps = offer.plan == "none"
+    aside = s.target.quarantine
+    forced = s.record.forced
+    if aside and aside != s.record.quarantine:
+        text = f"split: data of {s.settings.peer} kept, term {offer.term}; ours go to {aside}"
+        fact(s, now, f"what only this node has is set aside in quarantine {aside}", "C")
+        forced = divergence.audit(s, text)
     store(
         s,
         "target",
@@ -72,6 +80,8 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         sid=offer.sid,
         cons=s.record.cons and keeps,
         was="second",
+        forced=forced,
+        quarantine=aside,
     )
     if s.phase is not Phase.SYNCING:
         become(s, Phase.SYNCING, now, "")
@@ -131,6 +141,8 @@ def _end_copy(s: State) -> None:
         gen_cur=gen,
         gen_base=target.gen_base,
         gen_hist=_known(history),
+        lone=s.record.lone and target.plan == "none",
+        quarantine="",
     )
 
 
@@ -151,6 +163,7 @@ def _join(s: State, now: int) -> None:
         gen_cur=target.gen_cur,
         gen_base=target.gen_base,
         gen_hist=_known((target.gen_base, *target.gen_hist)),
+        lone=False,
         **remember(s),
     )
 
@@ -170,8 +183,11 @@ def on_copy_stored(s: State) -> None:
 def _poll_syncing(s: State, now: int) -> None:
     register = s.arbiter.register
     done = s.target.step == "done"
-    current = register and register.term == s.target.term and register.ver >= s.target.ver
+    theirs = register and (register.term, register.holder) == (s.target.term, s.settings.peer)
+    current = theirs and register and register.ver >= s.target.ver
     if done and current and s.self_in_isr:
+        if not s.target.told_ns:  # It never left the set: its primary just resumed the session.
+            send_peer(s, Synced(s.target.term, s.target.sid))
         _join(s, now)
         return
     about = s.peer.about

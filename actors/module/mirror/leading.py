@@ -9,7 +9,7 @@ after a question that is still unanswered (R1).
 import msgspec
 
 from mirrorfarm.actors.events import GuardArm, GuardDisarm
-from mirrorfarm.actors.module.mirror import comparison
+from mirrorfarm.actors.module.mirror import comparison, divergence
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
     ask_renew,
@@ -42,10 +42,13 @@ OFFER_TIMEOUT_NS = 30 * SECOND_NS
 def poll(s: State, now: int) -> None:
     """Do what is due for the holder of the register."""
     keep_lease(s, now)
-    if s.plane_off:
+    if s.plane_off or s.split:
         return
     _leave_peer_behind(s, now)
-    if s.arbiter.purpose != "shrink" and not s.leading.lost:
+    if s.arbiter.purpose == "shrink":
+        _resume(s, now)
+    leaving = s.arbiter.purpose == "shrink" or s.leading.lost
+    if s.leading.session is not Session.NONE or not leaving:
         _take_peer_in(s, now)
     _go_lone(s)
 
@@ -61,7 +64,7 @@ def peer_may_lead(s: State) -> bool:
 def gate_of(s: State) -> str:
     """Return who must have a modification before the application is told."""
     session = s.leading.session
-    if s.leading.lease_closed:
+    if s.leading.lease_closed or s.split:
         return "frozen"
     if peer_may_lead(s) or session in {Session.SYNCED, Session.GROWING, Session.JOINED}:
         joined = session in {Session.SYNCED, Session.GROWING, Session.JOINED}
@@ -71,6 +74,8 @@ def gate_of(s: State) -> str:
 
 def gate_usable(s: State, now: int) -> bool:
     """Return whether the application may be started behind the gate as it is."""
+    if s.split:
+        return False
     if peer_may_lead(s):
         if not s.lease.valid(now) or s.leading.session is not Session.JOINED:
             return False
@@ -91,12 +96,13 @@ def map_base(s: State) -> str:
 def keep_lease(s: State, now: int) -> None:
     """Renew while the peer could be promoted; close the gate when the right to act ends."""
     leading = s.leading
+    if s.split in {"won", "settled"}:
+        _disarm(s)  # The register is about to rule the peer out, and nothing is acknowledged.
+        return
     about_to_grow = leading.session in {Session.SYNCED, Session.GROWING}
     if not peer_may_lead(s) and not about_to_grow:
         leading.lease_closed = False
-        if s.guard_ns:
-            s.guard_ns = 0
-            tell(s, "guard", GuardDisarm())
+        _disarm(s)
         return
     ask_renew(s, now)
     valid = s.lease.valid(now)
@@ -116,13 +122,21 @@ def keep_lease(s: State, now: int) -> None:
         explain(s, "")
 
 
+def _disarm(s: State) -> None:
+    if s.guard_ns:
+        s.guard_ns = 0
+        tell(s, "guard", GuardDisarm())
+
+
 # --- leaving the peer behind ---------------------------------------------------------------
 
 
 def lose(s: State, now: int, why: str) -> None:
     """Note that the peer cannot be waited for any longer."""
     leading = s.leading
+    leading.resuming = False
     if leading.session is not Session.NONE:
+        leading.joined = leading.session is Session.JOINED
         leading.session, leading.progress = Session.NONE, None
         leading.since_ns = now
         if not s.peer_in_isr:
@@ -146,6 +160,26 @@ def _leave_peer_behind(s: State, now: int) -> None:
     ask_swap(s, "shrink", alone)
 
 
+def _resume(s: State, now: int) -> None:
+    """Take back a peer that cannot be left behind: the arbiter does not answer (row 13).
+
+    The question stays open, which is harmless: a gate on both is in every set it can lead to.
+    """
+    about, leading = s.peer.about, s.leading
+    if not leading.lost or not leading.joined or not s.arbiter.silent_since_ns or s.peer.silent:
+        return
+    same = (about.term, about.sid, about.gen_cur) == (
+        s.record.term,
+        leading.sid,
+        s.record.gen_cur,
+    )
+    follows = about.phase == "following" and about.was == "second" and about.cons
+    if same and follows and now - leading.since_ns >= OFFER_AGAIN_NS and _may_be_target(s):
+        fact(s, now, f"the arbiter is silent and {s.settings.peer} is back: its session goes on")
+        leading.lost, leading.resuming = "", True
+        _offer(s, now)
+
+
 def left_behind(s: State, now: int) -> None:
     """The arbiter removed the peer from the in-sync set."""
     fact(
@@ -154,8 +188,8 @@ def left_behind(s: State, now: int) -> None:
         f"{s.settings.peer} is out of the in-sync set: {s.settings.node} goes on ALONE "
         f"({s.leading.lost or 'asked before'})",
     )
-    s.leading.lost = ""
-    s.leading.since_ns = now
+    s.leading.lost, s.leading.session = "", Session.NONE
+    s.leading.since_ns, s.leading.joined, s.leading.resuming = now, False, False
     explain(
         s,
         "",
@@ -197,6 +231,10 @@ def _take_peer_in(s: State, now: int) -> None:
             if now - leading.since_ns > 2 * s.module.timing.replication_timeout_ns:
                 lose(s, now, "its data plane did not answer")
         case Session.COPYING:
+            if (peer.about.term, peer.about.sid) == (s.record.term, leading.sid):
+                if peer.about.phase == "following":  # Its word for it was lost.
+                    leading.session = Session.SYNCED
+                    return
             patience_over = now - leading.since_ns > s.module.timing.detection_ns
             if patience_over and not peer.silent and peer.about.role in {"STOP", "WAIT"}:
                 lose(s, now, f"it is in {peer.about.role}")
@@ -214,19 +252,7 @@ def _may_be_target(s: State) -> bool:
         return False
     if about.term > s.record.term:
         return False
-    return not refusal(s)
-
-
-def refusal(s: State) -> str:
-    """Return why the peer's data must not be overwritten without a decision; "": it may."""
-    about = s.peer.about
-    if about.full_wanted:
-        return ""
-    if comparison.unrelated(s.record, about):
-        return "its data and this node's have no common ancestor"
-    if s.module.arbiter.kind != "witness" and comparison.diverged(s.record, about):
-        return "both nodes went on alone: each has writes that the other lacks (SPLIT)"
-    return ""
+    return not divergence.refusal(s)
 
 
 def _rejoin(s: State, now: int) -> None:
@@ -253,6 +279,8 @@ def _plan(s: State) -> str:
         return "none"
     about = s.peer.about
     full = s.leading.full_wanted or about.full_wanted
+    if s.leading.resuming and not full:
+        return "map"  # Of what was under way when the session broke.
     return comparison.plan_for(s.record, about, base, exact=s.leading.exact, full=full)
 
 
@@ -300,13 +328,14 @@ def grown(s: State, now: int) -> None:
 
 def _joined(s: State, now: int) -> None:
     s.leading.session, s.leading.progress = Session.JOINED, None
+    s.leading.joined, s.leading.resuming = True, False
     s.leading.full_wanted = s.leading.exact = False
     s.leading.traced = True
     s.lone = False
     register = s.arbiter.register
     assert register is not None
     send_peer(s, RegisterNews(register))
-    store(s, "", was="prim", **remember(s))
+    store(s, "", was="prim", lone=False, **remember(s))
     fact(s, now, f"{s.settings.peer} is up to date and in the in-sync set")
     explain(s, "")
 

@@ -3,19 +3,32 @@
 import msgspec
 import xxhash
 
-from mirrorfarm.actors.effects import Log, Send, Store, Tell
-from mirrorfarm.actors.events import AskCas, AskRead, AskRenew, Event
+from mirrorfarm.actors.effects import Log, Send, Store
+from mirrorfarm.actors.events import AskCas, AskRead, AskRenew
+from mirrorfarm.actors.module.answers import explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import LEADERS, MOVES, Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import GENERATION_HISTORY_MAX
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import ANY_MESSAGE, Register
 
-
-def fact(s: State, now: int, text: str, level: str = "E") -> None:
-    """Note a fact: in the chain that `why` tells, and in the log."""
-    s.facts.append((now, text))
-    s.out.append(Log(level, text))
+__all__ = (  # Three of them are those of every state machine.
+    "ask_read",
+    "ask_renew",
+    "ask_swap",
+    "become",
+    "branch",
+    "explain",
+    "fact",
+    "learn",
+    "new_generation",
+    "next_run",
+    "remember",
+    "send_peer",
+    "send_plane",
+    "store",
+    "tell",
+)
 
 
 def become(s: State, phase: Phase, now: int, reason: str) -> None:
@@ -25,16 +38,6 @@ def become(s: State, phase: Phase, now: int, reason: str) -> None:
     s.since_ns = now
     explain(s, reason)
     s.out.append(Log("D", f"phase {phase.value}: {reason}"))
-
-
-def explain(s: State, reason: str, would_change: str = "", command: str = "") -> None:
-    """Say why the node is where it is, what would change that, and the command for it."""
-    s.reason, s.would_change, s.command = reason, would_change, command
-
-
-def tell(s: State, actor: str, event: Event) -> None:
-    """Give an event to another actor of this process."""
-    s.out.append(Tell(actor, event))
 
 
 def send_peer(s: State, message: ANY_MESSAGE, actor: str = "mirror", network: str = "") -> None:
@@ -87,6 +90,7 @@ def branch(s: State) -> dict[str, object]:
         "gen_cur": new_generation(s),
         "gen_base": s.record.gen_cur,
         "gen_hist": tuple(g for g in history if g),
+        "lone": True,
     }
 
 

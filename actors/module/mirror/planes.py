@@ -19,7 +19,7 @@ def wanted(s: State) -> msg.PlaneWish:
     """Return the wish that follows from the state; its number is the present one."""
     number = s.plane.wish.number
     if s.phase in LEADERS and not s.plane_off:
-        if "granted" in s.stores.values():
+        if not {"granted", "settled"}.isdisjoint(s.stores.values()):
             return s.plane.wish  # The term is not durable yet.
         session = s.leading.session
         open_ = session not in {Session.NONE, Session.OFFERED}
@@ -38,7 +38,12 @@ def wanted(s: State) -> msg.PlaneWish:
     follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
     if follows and s.target.step not in {"", "beginning"}:
         return msg.PlaneWish(
-            number, "follow", term=s.target.term, sid=s.target.sid, peer=s.settings.peer
+            number,
+            "follow",
+            term=s.target.term,
+            sid=s.target.sid,
+            peer=s.settings.peer,
+            quarantine=s.target.quarantine,
         )
     if follows and s.target.step == "beginning":
         return s.plane.wish
@@ -119,6 +124,9 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
         return
     if answer.number != plane.wish.number:
         return
+    first = plane.answer is None or plane.answer.number != answer.number
     plane.answer, plane.sent_ns = answer, now
+    if answer.users and first:
+        fact(s, now, answer.users, "C")
     if answer.failure:
         demotion.storage_failed(s, now, answer.failure)

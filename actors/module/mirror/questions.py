@@ -1,7 +1,7 @@
 """The arbiter's answers, and what follows from each."""
 
 from mirrorfarm.actors.events import RegisterKnown
-from mirrorfarm.actors.module.mirror import demotion, handover, leading, waiting
+from mirrorfarm.actors.module.mirror import demotion, handover, leading, split, waiting
 from mirrorfarm.actors.module.mirror.orders import ask_read, become, fact, learn
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -89,6 +89,8 @@ def _done(s: State, purpose: str, event: RegisterKnown, now: int) -> None:
         leading.left_behind(s, now)
     elif purpose == "grow" and s.phase in LEADERS:
         leading.grown(s, now)
+    elif purpose == "settle" and s.phase in LEADERS:
+        split.settled(s, register, now)
     elif purpose == "handover":
         fact(s, now, f"the register names {register.holder} primary in term {register.term}")
         handover.send_news(s, register)
@@ -102,8 +104,8 @@ def _exact(s: State) -> bool:
 def _follow_register(s: State, now: int) -> None:
     """The register may name this node, or somebody else, without our having asked."""
     register = s.arbiter.register
-    if register is None:
-        return
+    if register is None or s.split == "won":
+        return  # After a split the register is what the winner is about to make of it.
     mine = register.holder == s.settings.node
     if s.phase in LEADERS and s.phase is not Phase.LEAVING:
         if not mine and register.term > s.record.term:

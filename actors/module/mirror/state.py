@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.module.answers import Pending
 from mirrorfarm.actors.module.mirror.lease import Lease
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.record import NodeRecord
@@ -99,6 +100,8 @@ class Leading:
     traced: bool = False  # The peer or a change map has every write of this generation.
     behind: bool = False  # The session broke while the data plane was ended.
     full_wanted: bool = False
+    joined: bool = False  # The peer had everything when session `sid` ended.
+    resuming: bool = False  # The session only brings what was under way then.
     lease_closed: bool = False
     progress: SyncProgress | None = None
 
@@ -116,16 +119,7 @@ class Target:
     ver: int = 0
     step: str = ""  # "" beginning preparing copying ending done
     told_ns: int = 0  # When Synced was last sent.
-
-
-@dataclass(slots=True)
-class Pending:
-    """A command whose final answer is owed."""
-
-    request: str
-    source: Address
-    verb: str
-    since_ns: int
+    quarantine: str = ""  # Name of what the copy replaces; "": it is not set aside.
 
 
 @dataclass(slots=True)
@@ -152,6 +146,8 @@ class State:
     failed: str = ""  # The storage or the record failed: this copy is not trusted.
     force: str = ""  # prim primforce second: how the administrator started this node.
     both_running: bool = False
+    split: str = ""  # frozen won settled yielded undecided: the peer is, or was, primary as well.
+    split_ns: int = 0
     stopping_for: str = ""  # stop stopstart swap fail: why a procedure leaves the role.
     # Steps of the procedure under way, and what it waits for.
     steps: deque[str] = field(default_factory=deque)

@@ -6,8 +6,8 @@ Promotion is only by the arbiter, only from the in-sync set, into a new term (R8
 import msgspec
 
 from mirrorfarm.actors.events import VipProbe
+from mirrorfarm.actors.module.mirror import comparison, divergence, split
 from mirrorfarm.actors.module.mirror.following import give_up
-from mirrorfarm.actors.module.mirror.leading import refusal
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
     ask_swap,
@@ -23,7 +23,7 @@ from mirrorfarm.actors.module.mirror.orders import (
 )
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
-from mirrorfarm.limits import FORCED_AUDIT_MAX, SECOND_NS
+from mirrorfarm.limits import GENERATION_HISTORY_MAX, SECOND_NS
 from mirrorfarm.transport.messages import Register
 
 READ_AGAIN_NS = SECOND_NS
@@ -60,7 +60,8 @@ def _consider(s: State, now: int) -> None:
         )
         return
     about = s.peer.about
-    if not s.peer.silent and about.role in {"PRIM", "ALONE"} and about.term >= s.record.term:
+    leads = not s.peer.silent and about.role in {"PRIM", "ALONE"}
+    if leads and (about.term >= s.record.term or about.refuses):
         _wait_for_offer(s)
         return
     a = s.arbiter
@@ -82,6 +83,8 @@ def _consider(s: State, now: int) -> None:
         return
     if a.register is None or s.force == "primforce":
         _first_or_forced(s, now)
+        return
+    if split.waits(s, now):
         return
     _from_register(s, a.register, now, p)
 
@@ -106,7 +109,7 @@ def _explain_silence(s: State) -> None:
 
 
 def _wait_for_offer(s: State) -> None:
-    why = refusal(s)
+    why = s.peer.about.refuses
     n, p, m = s.settings.node, s.settings.peer, s.module.name
     if why:
         explain(
@@ -144,7 +147,8 @@ def _force(s: State, now: int) -> None:
         wanted = Register(term, 1, node, (node,), s.record.gen_cur or new_generation(s), "")
     else:
         purpose, term = "promote", max(register.term + 1, term)
-        wanted = Register(term, register.ver + 1, node, (node,), register.gen, register.instance)
+        gen = s.record.gen_cur or register.gen  # That of the data that count from now on.
+        wanted = Register(term, register.ver + 1, node, (node,), gen, register.instance)
     ask_swap(s, purpose, wanted, forced=register is not None)
     a.forced = True
     become(s, Phase.ASKING, now, "")
@@ -280,10 +284,14 @@ def _ask_when_free(s: State, now: int) -> None:
 
 def note_force(s: State, register: Register, now: int) -> None:
     """The register follows an administrator's decision: audit it, on a generation of its own."""
-    audit = f"{s.force} by an administrator on {s.settings.node}, term {register.term}"
-    forced = (audit, *s.record.forced)[:FORCED_AUDIT_MAX]
-    changes = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
-    store(s, "", cons=True, was="prim", forced=forced, **changes)
+    who = f"{s.force} by an administrator on {s.settings.node}"
+    if s.force == "split":
+        who = f"split: data of {s.settings.node} kept by {divergence.policy(s)}"
+    audit = f"{who}, term {register.term}"
+    changes: dict[str, object] = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
+    if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
+        changes["given_up"] = divergence.given_up(s)
+    store(s, "", cons=True, was="prim", forced=divergence.audit(s, audit), **changes)
     s.leading.full_wanted = s.force == "primforce"
     fact(s, now, audit, "C")
 
@@ -303,9 +311,17 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.lone = alone
     s.plane_off = ""
     s.plane.held = False
-    s.force = ""
+    s.force, s.split = "", ""
     s.stopping_for = ""
     become(s, Phase.TAKING, now, "")
     fact(s, now, f"the arbiter named {s.settings.node} primary in term {register.term}")
     was = "alone" if alone else "prim"
-    store(s, "granted", term=register.term, sid=0, was=was, **remember(s))
+    store(s, "granted", term=register.term, sid=0, was=was, **_ancestor(s, register), **remember(s))
+
+
+def _ancestor(s: State, register: Register) -> dict[str, object]:
+    """Return the record's change for a member of the set: it has the data of the register."""
+    known = (s.record.gen_cur, s.record.gen_base, *s.record.gen_hist)
+    if s.arbiter.forced or not register.gen or register.gen in known:
+        return {}
+    return {"gen_hist": (register.gen, *s.record.gen_hist)[:GENERATION_HISTORY_MAX]}

@@ -87,7 +87,7 @@ class Files:
             os.close(fd)
             raise
         node, entry = self._volume.entry(parent, name, status)
-        node.ticket, node.told = ticket, True
+        node.ticket, node.told = ticket, not node.excluded
         return fd, node, ticket, entry
 
     def _open_existing(self, parent: Node, name: bytes, flags: int) -> Reply:
@@ -176,7 +176,7 @@ class Files:
                 self._drop_privileges(node)
             ticket = 0
             status = os.fstat(handle.fd)
-            if status.st_nlink:
+            if status.st_nlink and not node.excluded:
                 # Even with the writeback cache, whose times the kernel tells by SETATTR: it
                 # does not always do so after the last write.
                 mtime_ns = status.st_mtime_ns
@@ -246,7 +246,7 @@ class Files:
 def flush_both(volume: Volume, handle: Handle, data_only: bool) -> Reply:
     """Start the secondary's flush, do the local one, wait for the secondary."""
     node, ticket = handle.node, handle.node.ticket
-    if node.names or os.fstat(handle.fd).st_nlink:
+    if not node.excluded and (node.names or os.fstat(handle.fd).st_nlink):
         node.told = True
         if not volume.read_only:
             ticket = volume.journal.fsync(Fsync(volume.directory, node.number, data_only))

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.fuse import mount, protocol
 from mirrorfarm.actors.replicator.fuse.attributes import Attributes
 from mirrorfarm.actors.replicator.fuse.files import Files
@@ -50,8 +51,8 @@ class FileSystem:
     `read_only`: for a secondary; every modification fails with EROFS and nothing is cached, so
     that readers see what is applied behind. `writeback`: the kernel collects writes (`commit`
     mode). `each`: every write waits for the journal. `descriptors_max` bounds those kept for
-    inodes without an open file. `report` gets a line for every fault of
-    ours, from any thread.
+    inodes without an open file. Of what `exclusions` name the journal hears nothing. `report` gets
+    a line for every fault of ours, from any thread.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FileSystem:
         threads: int = 2,
         descriptors_max: int = DESCRIPTORS_MAX,
         devices_allowed: bool = False,
+        exclusions: Exclusions | None = None,
         report: Callable[[str], None] = _ignore,
     ) -> None:
         self.path = os.path.realpath(os.fsencode(path))
@@ -77,6 +79,7 @@ class FileSystem:
         self._threads = threads
         self._descriptors_max = descriptors_max
         self._devices_allowed = devices_allowed
+        self._exclusions = exclusions
         self._report = report
         self._lock = threading.Lock()  # One mount, unmount at a time.
         self._server: Server | None = None
@@ -121,6 +124,7 @@ class FileSystem:
                 about_to_wait=self._about_to_wait,
                 descriptors_max=min(self._descriptors_max, limit // 4),
                 devices_allowed=self._devices_allowed,
+                exclusions=self._exclusions,
             )
             try:
                 device_fd, self._connection = mount.attach(self.path, self._read_only)
@@ -157,6 +161,8 @@ class FileSystem:
         assert server is not None, "only while mounted"
         assert volume is not None, "only while mounted"
         mount.detach(self.path, lazy)
+        if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
+            mount.abort(self.path, self._connection)
         if not server.stop(_END_SECONDS):
             mount.abort(self.path, self._connection)
             if not server.stop(_END_SECONDS):

@@ -132,13 +132,15 @@ class Names:
             status = volume.status(parent, name)
             ticket = self.tell_created(parent, name, status, target)
             node, entry = volume.entry(parent, name, status)
-            node.told = True
+            node.told = not node.excluded
             return Deferred(ticket, entry)
 
     def tell_created(
         self, parent: Node, name: bytes, status: os.stat_result, target: bytes = b""
     ) -> int:
         """Hand over that something was created; namespace lock held."""
+        if self._volume.is_excluded(parent, name):
+            return 0
         operation = Create(
             self._volume.directory,
             status.st_ino,
@@ -174,11 +176,13 @@ class Names:
             nodes.use(old) as node,
             nodes.lock,
         ):
+            excluded = volume.is_excluded(parent, name)
+            if excluded is not node.excluded:
+                raise OSError(errno.EXDEV, "only one of both names would be replicated")
             os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
             status = volume.status(parent, name)
-            ticket = self._tell(
-                Link(volume.directory, old, parent.number, name), (old,), parent, node
-            )
+            operation = Link(volume.directory, old, parent.number, name)
+            ticket = 0 if excluded else self._tell(operation, (old,), parent, node)
             return Deferred(ticket, volume.entry(parent, name, status)[1])
 
     # --- removing and moving ---------------------------------------------------------------
@@ -206,8 +210,11 @@ class Names:
     def _remove(self, kind: type[Unlink] | type[Rmdir], parent: Node, name: bytes) -> Reply:
         with ExitStack() as stack:
             number, victim = self._lend(stack, parent, name)
+            excluded = self._volume.is_excluded(parent, name)
             (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
             try:
+                if excluded:
+                    return None
                 operation = kind(self._volume.directory, parent.number, name)
                 return Deferred(self._tell(operation, (number,), parent))
             finally:
@@ -237,14 +244,25 @@ class Names:
             stack.enter_context(nodes.lock)
             moved_number, moved = self._lend(stack, source, old)
             other_number, other = self._lend(stack, destination, new)
+            excluded = self._check_border((source, old), (destination, new))
             libc.rename(source.fd, old, destination.fd, new, flags)
             operation = Rename(volume.directory, source.number, old, new_number, new, flags)
             touched = (moved_number, other_number) if other_number else (moved_number,)
             try:
+                if excluded:
+                    return None
                 return Deferred(self._tell(operation, touched, source, destination))
             finally:
                 if moved_number != other_number:  # Two names of one inode: nothing happens.
                     self._renamed((source, old, moved), (destination, new, other), flags)
+
+    def _check_border(self, *places: tuple[Node, bytes]) -> bool:
+        """Whether two places are both not replicated; EXDEV if a move would change that of any."""
+        volume = self._volume
+        first, second = (volume.is_excluded(parent, name) for parent, name in places)
+        if first is not second or any(volume.must_stay(*place) for place in places):
+            raise OSError(errno.EXDEV, "a part would begin or cease to be replicated")
+        return first
 
     def _renamed(
         self,

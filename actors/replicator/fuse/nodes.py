@@ -29,6 +29,7 @@ class Node:
     __slots__ = (
         "children",
         "default_acl",
+        "excluded",
         "fd",
         "lookups",
         "mode",
@@ -55,6 +56,7 @@ class Node:
         self.ticket = 0  # Of the last modification: what a close waits for.
         self.told = False  # The journal heard of it: it must hear when it is forgotten.
         self.unwritten = False  # The disk refused what the kernel still has in its cache.
+        self.excluded = False  # Not replicated, under none of its names.
         self.default_acl: bool | None = None  # Directories: whether there is one; None: unknown.
 
     def __enter__(self) -> "Node":
@@ -243,6 +245,16 @@ class NodeTable:
             self._open.clear()
 
     # --- places ----------------------------------------------------------------------------
+
+    def path_to(self, directory: Node) -> bytes:
+        """Path of a directory relative to the root, as known; b"" for the root itself."""
+        parts: list[bytes] = []
+        node: Node | None = directory
+        while node is not None and node.names:
+            number, name = node.names[0]
+            parts.append(name)
+            node = self._nodes.get(number)
+        return b"/".join(reversed(parts))
 
     def way_to(self, number: int) -> list[tuple[int, int, bytes, int]] | None:
         """Give the steps (number, parent, name, mode) from the root; `lock` is held.

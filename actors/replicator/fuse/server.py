@@ -76,41 +76,43 @@ class Server:
     def _spawn(self) -> None:
         self._threads += 1
         self._holders += 1
-        self._idle += 1
         threading.Thread(target=self._run, name="fuse", daemon=True).start()
 
     def _run(self) -> None:
         try:
             libc.detach_thread_umask()
             libc.keep_thread_capabilities()
-            self._serve(Request())
+            request = Request()
+            while self._wait(request):
+                self._handle(request, self._handlers.get(request.operation))
         except Exception:  # The thread's end must be told, whatever it was.
             self._fault("server thread")
         finally:
             with self._lock:
                 self._threads -= 1
-                self._idle -= 1
                 self._ended.notify_all()
             self._release()
 
-    def _serve(self, request: Request) -> None:
-        buffers = [request.buffer]
-        device_fd, handlers, lock = self._device_fd, self._handlers, self._lock
+    def _wait(self, request: Request) -> bool:
+        """Wait for a request; False: this thread shall end, and is not counted as idle."""
+        with self._lock:
+            if self._idle >= self._wanted:
+                return False  # Enough others wait.
+            self._idle += 1
         while True:
             try:
-                os.readv(device_fd, buffers)
+                os.readv(self._device_fd, [request.buffer])
             except OSError as fault:
                 if fault.errno in _TRY_AGAIN:
                     continue
-                return  # ENODEV: unmounted or aborted.
-            with lock:
+                served = False  # ENODEV: unmounted or aborted.
+            else:
+                served = True
+            with self._lock:
                 self._idle -= 1
-            request.parse()
-            self._handle(request, handlers.get(request.operation))
-            with lock:
-                self._idle += 1
-                if self._idle > self._wanted:
-                    return
+            if served:
+                request.parse()
+            return served
 
     def _handle(self, request: Request, handler: Handler | None) -> None:
         unique = request.unique

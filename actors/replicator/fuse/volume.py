@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import DESCRIPTORS_MAX, Node, NodeTable
 from mirrorfarm.actors.replicator.fuse.protocol import Request
@@ -57,10 +58,12 @@ class Volume:
         about_to_wait: Callable[[], None],
         descriptors_max: int = DESCRIPTORS_MAX,
         devices_allowed: bool = False,
+        exclusions: Exclusions | None = None,
     ) -> None:
         self.devices_allowed = devices_allowed
         self.directory = directory
         self.journal = journal
+        self.exclusions = exclusions or Exclusions()
         self.read_only = read_only
         self.writeback = writeback and not read_only  # As wished; then as the kernel agreed.
         self.each = each
@@ -94,7 +97,7 @@ class Volume:
 
     def change(self, node: Node, operation: CHANGE_OPERATION) -> int:
         """Hand over a change of an inode that has a name."""
-        if not node.names and os.fstat(node.fd).st_nlink == 0:
+        if node.excluded or (not node.names and os.fstat(node.fd).st_nlink == 0):
             return 0
         node.told = True
         node.ticket = self.journal.change(operation)
@@ -152,9 +155,32 @@ class Volume:
     def entry(self, parent: Node, name: bytes, status: os.stat_result) -> tuple[Node, bytes]:
         """Count a lookup; give the node and what the kernel is answered."""
         node = self.nodes.found(parent, name, status.st_ino, status.st_mode)
+        if self.exclusions:
+            excluded = self.is_excluded(parent, name)
+            node.excluded = excluded and (node.excluded or len(node.names) == 1)
         keep = self.cache_seconds
         head = protocol.ENTRY.pack(node.number, 0, keep, keep, 0, 0)
         return node, head + protocol.pack_attributes(status)
+
+    # --- what is not replicated ------------------------------------------------------------
+
+    def is_excluded(self, parent: Node, name: bytes) -> bool:
+        """Whether what lies at a place is this node's own; the journal hears nothing of it."""
+        if not self.exclusions or parent.excluded:
+            return parent.excluded
+        if not self.exclusions.needs_paths:
+            return self.exclusions.excludes(b"", name)
+        with self.nodes.lock:  # No rename in the middle of the path.
+            return self.exclusions.excludes(self.nodes.path_to(parent), name)
+
+    def must_stay(self, parent: Node, name: bytes) -> bool:
+        """Whether a path that is excluded lies below a directory; namespace lock held."""
+        if not self.exclusions.needs_paths or parent.excluded:
+            return False
+        above = self.nodes.path_to(parent)
+        return self.exclusions.name_below(above + b"/" + name if above else name)
+
+    # --- looking up ------------------------------------------------------------------------
 
     def forget(self, number: int, count: int) -> None:
         """Take back lookups; drop the node, and ancestors kept for it, when none is left."""

@@ -165,9 +165,9 @@ def test_news_of_an_earlier_session_is_not_told() -> None:
 
 def test_following_is_mounting_then_accepting() -> None:
     story = Story()
-    story.wish("follow", term=3, sid=4)
+    story.wish("follow", term=3, sid=4, quarantine="app-term2")
     assert story.verbs == ["mount_follow", "accept_session"]
-    assert story.orders[1][1][1:] == (3, 4)
+    assert story.orders[1][1][1:] == (3, 4, "app-term2")
     assert story.answer == PlaneIs(1, "follow", 3, "frozen", 4)
     story.tell(core.PlaneCopied(3, 4))
     assert CopyComplete(3, 4) in story.messages

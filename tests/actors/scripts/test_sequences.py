@@ -1,7 +1,7 @@
 import pytest
 
 from mirrorfarm.actors.events import ScriptStep
-from mirrorfarm.actors.scripts.sequences import NAMES, SEQUENCES, sequence
+from mirrorfarm.actors.scripts.sequences import NAMES, SEQUENCES, around_traffic, sequence
 
 
 def words(kind: str) -> str:
@@ -39,3 +39,34 @@ def test_force_only_ever_goes_with_a_stop_script(kind: str) -> None:
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_every_transition_but_a_restart_tells_the_transition_script(kind: str) -> None:
     assert (ScriptStep("transition") in sequence(kind)) == (not kind.startswith("restart"))
+
+
+def test_up_is_started_and_stopped_like_alone() -> None:
+    for kind in ("WAIT->ALONE", "ALONE->WAIT", "restart ALONE"):
+        assert sequence(kind) == sequence(kind.replace("ALONE", "UP"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("WAIT->UP", "transition", "start_both start_prim start_sec"),
+        ("UP->WAIT", "stop_sec stop_prim stop_both", "transition"),
+        (
+            "restart UP",
+            "stop_sec stop_sec+f stop_prim stop_prim+f stop_both stop_both+f",
+            "start_both start_prim start_sec",
+        ),
+        ("STOP->WAIT", "transition prestart", ""),
+        (
+            "WAIT->STOP",
+            "stop_sec+f stop_prim+f stop_second+f stop_both+f poststop transition",
+            "",
+        ),
+    ],
+)
+def test_traffic_opens_before_start_both_and_closes_after_stop_both(
+    kind: str, before: str, after: str
+) -> None:
+    parts = around_traffic(kind)
+    told = [" ".join(f"{s.name}{'+f' if s.force else ''}" for s in part) for part in parts]
+    assert told == [before, after]

@@ -1,8 +1,16 @@
 """Who synchronises whom, and how much of it: every row of the table."""
 
+import msgspec
 import pytest
 
-from mirrorfarm.actors.module.mirror.comparison import diverged, plan_for, unrelated
+from mirrorfarm.actors.module.mirror.comparison import (
+    Side,
+    both_diverged,
+    diverged,
+    plan_for,
+    unrelated,
+    winner,
+)
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport.messages import Announcement
 
@@ -66,4 +74,41 @@ def test_histories_tell_a_split_from_foreign_data(
 ) -> None:
     about = Announcement(gen_cur=cur, gen_base=base, gen_hist=history)
     assert unrelated(SOURCE, about) is foreign
-    assert diverged(SOURCE, about) is split
+    went_on = msgspec.structs.replace(about, lone=True)
+    # Data that are unrelated are refused for that; else only lone writes can be lost.
+    assert foreign or diverged(SOURCE, went_on) is (split or cur == "g2")
+    assert not diverged(SOURCE, about)
+    gave_up = msgspec.structs.replace(SOURCE, given_up=(cur,))
+    assert not diverged(gave_up, went_on)
+    assert both_diverged(msgspec.structs.replace(SOURCE, lone=True), went_on) is (split or foreign)
+
+
+def side(node: str, term: int, *, lone: bool = True, changes: int = -1) -> Side:
+    return Side(node, term, lone, changes)
+
+
+@pytest.mark.parametrize(
+    ("policy", "one", "other", "kept"),
+    [
+        # n1 stayed primary of term 4; n2 took over in term 5.
+        ("keep-primary", side("n1", 4), side("n2", 5), "n1"),
+        ("keep-newer", side("n1", 4), side("n2", 5), "n2"),
+        ("keep-more-changes", side("n1", 4, changes=3), side("n2", 5, changes=9), "n2"),
+        ("keep-more-changes", side("n1", 4, changes=9), side("n2", 5, changes=9), "n1"),
+        ("keep-more-changes", side("n1", 4), side("n2", 5, changes=9), ""),
+        ("zero-changes", side("n1", 4), side("n2", 5), ""),
+        ("manual", side("n1", 4), side("n2", 5), ""),
+        # Where only one of them wrote, nothing is lost, whatever the policy.
+        ("zero-changes", side("n1", 4, lone=False), side("n2", 5), "n2"),
+        ("manual", side("n1", 4), side("n2", 5, lone=False), "n1"),
+        ("keep-primary", side("n1", 4, lone=False), side("n2", 5), "n2"),
+        ("manual", side("n1", 4, lone=False), side("n2", 5, lone=False), "n1"),
+        # Both were promoted into one and the same term.
+        ("keep-primary", side("n1", 5), side("n2", 5), "n1"),
+    ],
+)
+def test_both_nodes_come_to_the_same_after_a_split(
+    policy: str, one: Side, other: Side, kept: str
+) -> None:
+    assert winner(policy, one, other) == kept
+    assert winner(policy, other, one) == kept

@@ -72,7 +72,7 @@ def test_a_copy_has_a_generation_of_its_own_until_it_is_in_the_set() -> None:
     s.peer.silent, s.peer.about = False, msg.Announcement("PRIM", "Ready", term=2)
     following.poll(s, 10**12)
     assert msg.Synced(2, 4) in sent(s)
-    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, gen="g1")
+    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, holder="n2", gen="g1")
     following.poll(s, 10**12)
     assert s.phase is Phase.FOLLOWING
     assert s.record.gen_cur == "g1"
@@ -81,7 +81,7 @@ def test_a_copy_has_a_generation_of_its_own_until_it_is_in_the_set() -> None:
 def test_a_generation_younger_than_the_offer_is_taken_from_the_register() -> None:
     s = copied()
     following.on_copy_stored(s)
-    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, gen="g2")
+    s.arbiter.register = msgspec.structs.replace(BOTH, term=2, holder="n2", gen="g2")
     following.poll(s, 10**12)
     assert (s.record.gen_cur, s.record.gen_base) == ("g2", "g1")
     assert "g0" in s.record.gen_hist

@@ -102,6 +102,14 @@ def test_starts_over_what_a_killed_server_left(service: Service) -> None:
     assert service.sql("SELECT count(*) FROM t") == "1"
 
 
+def test_what_was_never_replicated_to_this_node_is_made_anew(service: Service) -> None:
+    shutil.rmtree(service.folder / "data/pg_stat_tmp")
+    started = service.script("start_prim", "WAIT", "ALONE", "start")
+    assert started.returncode == 0, started.stderr
+    made = (service.folder / "data/pg_stat_tmp").stat()
+    assert (made.st_uid, made.st_mode & 0o777) == (pwd.getpwnam("postgres").pw_uid, 0o700)
+
+
 def test_number_in_the_file_of_the_other_node_means_nothing_here(service: Service) -> None:
     with subprocess.Popen([*AS_POSTGRES, "/bin/sleep", "60"]) as bystander:
         text = f"{bystander.pid}\n{service.folder}/data\n0\n{service.port}\n\n\n\n"

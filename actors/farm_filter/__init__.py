@@ -1,0 +1,1 @@
+"""Who answers which client: the members of a farm, and the views they agree on."""

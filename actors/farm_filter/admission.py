@@ -1,0 +1,125 @@
+"""Who may be in the next view, with which weights, and who proposes it.
+
+The coordinator is the first node, in the order of the configuration, of those that this node
+hears and that hear it; a node that is in a view goes before those that are not, because it
+knows who owns what. Only the coordinator proposes, and only its proposals are agreed to.
+"""
+
+from mirrorfarm.actors.farm_filter.hearing import hears
+from mirrorfarm.actors.farm_filter.state import Peer, State
+from mirrorfarm.limits import POWER_MAX
+
+SECOND_DEPARTURE = 2
+
+
+def coordinator(s: State) -> str:
+    """Return the node whose proposals this node agrees to; perhaps itself."""
+    able = [name for name in s.settings.nodes if _takes_part(s, name)]
+    in_view = [name for name in able if _is_in_view(s, name)]
+    return (in_view or able or [""])[0]
+
+
+def _takes_part(s: State, name: str) -> bool:
+    if name == s.settings.node:
+        return s.wish != "away"
+    peer = s.peers[name]
+    return bool(peer.mutual_ns) and peer.beat is not None and peer.beat.wish != "away"
+
+
+def _is_in_view(s: State, name: str) -> bool:
+    if name == s.settings.node:
+        return s.view is not None
+    beat = s.peers[name].beat
+    if beat is None or beat.view:
+        return beat is not None
+    # Before its heartbeat says so: it committed this view, or was in the one before.
+    view = s.view
+    committed = view is not None and (view.coordinator == name or beat.floor < view.number)
+    return committed and name in s.present
+
+
+def wanted_members(s: State, now: int) -> tuple[str, ...]:
+    """Return who should be in the next view: nodes that all hear each other."""
+    before = s.present
+    chosen = [s.settings.node]
+    names = [name for name in s.settings.nodes if name in s.peers]
+    for name in sorted(names, key=lambda name: name not in before):  # Stable: members first.
+        if not _takes_part(s, name) or (name not in before and refusal(s, s.peers[name], now)):
+            continue
+        if all(hears(s, name, one) and hears(s, one, name) for one in chosen):
+            chosen.append(name)
+    return tuple(name for name in s.settings.nodes if name in chosen)
+
+
+def refusal(s: State, peer: Peer, now: int) -> str:
+    """Return why a node that takes part is not taken in yet; or ""."""
+    wait_ns = hold_ns(s, peer, now)
+    if now - peer.mutual_ns < wait_ns:
+        left_ns = wait_ns - (now - peer.mutual_ns)
+        return f"it left {len(peer.departures)} times: taken back in {seconds(left_ns)}"
+    if now - peer.mutual_ns < s.t.settle_ns:
+        return "it is being taken in"
+    return ""
+
+
+def seconds(span_ns: int) -> str:
+    """Return a span in words, rounded up to tenths."""
+    tenths = -(-span_ns // 100_000_000)
+    return f"{tenths // 10}.{tenths % 10} s"
+
+
+def hold_ns(s: State, peer: Peer, now: int) -> int:
+    """Return how long a node that comes and goes has to be heard before it is taken back.
+
+    Nothing for the first return; then it doubles with each departure that is remembered. When
+    nobody answers clients there is nothing to protect.
+    """
+    if s.view is None:
+        return 0
+    recent = [at for at in peer.departures if now - at < s.t.hold_window_ns]
+    if len(recent) < SECOND_DEPARTURE:
+        return 0
+    return min(s.t.hold_ns << (len(recent) - SECOND_DEPARTURE), s.t.hold_max_ns)
+
+
+def wanted_weights(s: State, members: tuple[str, ...], now: int) -> tuple[tuple[int, ...], ...]:
+    """Return the weight of each member, by group: its power, less while it starts slowly."""
+    steps = [_step(s, name, now) for name in members]
+    if len(set(steps)) == 1:
+        steps = [s.t.slow_start_steps] * len(members)  # All alike: nobody has to be spared.
+    return tuple(
+        tuple(_power(s, name, group) * step for name, step in zip(members, steps, strict=True))
+        for group in range(s.groups)
+    )
+
+
+def _power(s: State, name: str, group: int) -> int:
+    if name == s.settings.node:
+        return s.powers[group] if s.wish == "in" else 0
+    beat = s.peers[name].beat
+    assert beat is not None, "a member that was never heard"
+    return max(0, min(beat.powers[group], POWER_MAX)) if beat.wish == "in" else 0
+
+
+def _step(s: State, name: str, now: int) -> int:
+    """Return the step of the slow start a member is on, from 1."""
+    steps = s.t.slow_start_steps
+    joined_ns = s.joined_ns if name == s.settings.node else s.peers[name].joined_ns
+    if not s.t.slow_start_ns:
+        return steps
+    age_ns = now - joined_ns if joined_ns else 0
+    return min(steps, 1 + age_ns * (steps - 1) // s.t.slow_start_ns)
+
+
+def next_step_ns(s: State, now: int) -> int:
+    """Return when the next member's share grows; 0: none is on its way."""
+    if not s.t.slow_start_ns or s.view is None or s.t.slow_start_steps == 1:
+        return 0
+    due = []
+    for name in s.view.members:
+        joined_ns = s.joined_ns if name == s.settings.node else s.peers[name].joined_ns
+        step = _step(s, name, now)
+        if joined_ns and step < s.t.slow_start_steps:
+            span_ns = step * s.t.slow_start_ns
+            due.append(joined_ns - (-span_ns // (s.t.slow_start_steps - 1)))
+    return min(due, default=0)

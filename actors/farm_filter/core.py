@@ -1,0 +1,205 @@
+"""Decide which of N nodes answers which client: members, views, and when a bucket opens.
+
+Never two acceptors. Claim: if A has bucket b open at time t, and B opens it at t, then A and B
+have not heard each other: B handled nothing of A that says `busy` (in a view, or promised to
+one) since t - lease, and A acted on none of the heartbeats by which B announced, for
+`announce_ns` before t, that it goes on without A. Two such nodes are in two partitions, and
+each serves the clients that reach it. Why it holds, with clocks whose rates differ by 10^-3:
+
+1. B opens b only in a view V that every member of V has promised. Whoever promises closes
+   first what V does not give it, and promises no number below any more. So if A is a member
+   of V, A has b closed, unless it has gone on to a newer view W. If B is a member of W, it
+   promised W, which voided V for it. If it is not, the case is the next one, roles exchanged.
+2. If A is not a member of V, then B waits (`views.quiet_at`) until A's last busy heartbeat is
+   older than `Settings.wait_ns`, a lease on the slowest clock. A may answer only until its
+   lease is over: `lease_ns` after the sending of its newest heartbeat that has been echoed, by
+   every member of its view that it hears (`table.lease_of`). B can have echoed none after the
+   one it heard last. So if A hears B as a member, A's lease is over: the filter drops by
+   itself, also when A's processes are frozen.
+3. If A does hear B, but not as a member: B is busy, excludes A and says so, `announce_ns` long
+   before it opens. A gives way at once if B's view is the stronger one, else after
+   `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
+   makes B give way if it hears A.
+4. Who gave way, or found its lease over, closes everything, forgets its view and has to be
+   taken in again; a new process begins like that (`table.lapse`).
+
+Monitored by `mirrorfarm.sim.farm_monitors` on thousands of random runs; docs/protocols/farm.md
+tells the protocol. Times are nanoseconds of the boot clock; no two clocks are compared.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, RenewLease, Tell
+from mirrorfarm.actors.events import (
+    Event,
+    FarmPower,
+    FarmWish,
+    FilterFailed,
+    Received,
+    SocketsCounted,
+    Started,
+)
+from mirrorfarm.actors.farm_filter import hearing, table, views
+from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns
+from mirrorfarm.actors.farm_filter.describe import picture
+from mirrorfarm.actors.farm_filter.state import (
+    ACTOR,
+    MODULE_ACTOR,
+    Settings,
+    State,
+    new_state,
+)
+from mirrorfarm.limits import POWER_MAX, Nanoseconds
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+
+
+class FarmDue(Event, frozen=True):
+    """Timer: something may be due."""
+
+
+@dataclass(slots=True)
+class FarmFilter:
+    """One node of a farm."""
+
+    state: State
+
+    @classmethod
+    def build(cls, settings: Settings) -> "FarmFilter":
+        """Return a core that has not started; it takes part when it is told to (FarmWish)."""
+        return cls(new_state(settings))
+
+    def handle(self, event: Any, now: Nanoseconds) -> list[ANY_EFFECT]:
+        """Apply one event at `now`; return what to do about it, in order."""
+        s = self.state
+        s.out = []
+        # Before anything else: this node may have been asleep, and others took over.
+        if s.view is not None and now >= s.lease_ns:
+            table.lapse(s, now, "its lease ran out")
+        elif s.bid is not None and s.sent and now >= s.sent[-1][1] + s.t.lease_ns:
+            table.lapse(s, now, "it did not run for as long as a lease")
+        if s.wake_ns:
+            late_ns = s.stalls.notice(s.wake_ns, now)
+            if late_ns:
+                hearing.forgive(s, late_ns, now)
+        self._apply(event, now)
+        if s.pulse_ns:
+            self._poll(now)
+        return s.out
+
+    def _apply(self, event: Any, now: int) -> None:
+        s = self.state
+        match event:
+            case Received(source, message, network):
+                self._on_message(source, message, network, now)
+            case FarmDue():
+                if now >= s.wake_ns:
+                    s.wake_ns = 0
+            case FarmWish(wish):
+                self._on_wish(wish, now)
+            case FarmPower(power, group):
+                self._on_power(power, group)
+            case SocketsCounted():
+                table.counted(s, event)
+            case FilterFailed(reason):
+                table.lapse(s, now, reason)
+            case Started():
+                # Whatever a predecessor left in the filter is closed before a word is said.
+                table.apply(s)
+                s.out.append(RenewLease(0))
+                s.pulse_ns = now
+                s.wished_ns = now
+            case _:
+                raise AssertionError(f"unknown event {event!r}")
+
+    def _on_wish(self, wish: str, now: int) -> None:
+        s = self.state
+        assert wish in {"away", "in", "drain"}, wish
+        if wish == s.wish:
+            return
+        if s.wish == "away":
+            s.wished_ns = now  # Until then this node announced that it does not open.
+        s.wish = wish
+        s.counting_ns = 0
+        s.urgent = True
+        if wish == "away":
+            table.lapse(s, now, "it leaves the farm")
+            s.alone_ns = 0
+
+    def _on_power(self, power: int, group: str) -> None:
+        s = self.state
+        for index, name in enumerate(s.settings.groups):
+            if group in {"", name}:
+                s.powers[index] = max(0, min(power, POWER_MAX))
+        s.urgent = True
+        s.out.append(Log("E", f"power of this node: {' '.join(str(p) for p in s.powers)}"))
+
+    def _on_message(self, source: Address, message: Any, network: str, now: int) -> None:
+        s = self.state
+        peer = s.peers.get(source.node)
+        if peer is None or (source.module, source.actor) != (s.settings.module, ACTOR):
+            return  # Not of this farm.
+        match message:
+            case msg.FarmBeat():
+                hearing.hear(s, peer, message, network, now)
+            case msg.ViewProposal():
+                views.on_proposal(s, peer.name, message, now)
+            case msg.ViewAck():
+                views.on_ack(s, peer.name, message, now)
+            case msg.ViewCommit():
+                views.on_commit(s, peer.name, message, now)
+            case _:
+                pass  # Of a newer peer: nothing that this node could act on.
+
+    def _poll(self, now: int) -> None:
+        """Do what is due."""
+        s = self.state
+        if hearing.silences(s, now):
+            table.renew(s, now)  # Who is silent is not asked any more.
+        hearing.mind_strangers(s, now)
+        views.mark_excluded(s, now)
+        views.plan(s, now)
+        views.open_when_quiet(s, now)
+        table.count_when_due(s, now)
+        views.mark_excluded(s, now)
+        if now >= s.pulse_ns:
+            hearing.pulse(s, now)
+            table.renew(s, now)
+            s.pulse_ns = max(s.pulse_ns + s.t.pulse_ns, now + s.t.pulse_ns // 2)
+        elif s.urgent:
+            hearing.pulse(s, now)
+        else:
+            self._wake(now)
+            return
+        s.urgent = False
+        self._tell(now)
+        self._wake(now)
+
+    def _tell(self, now: int) -> None:
+        s = self.state
+        news = picture(s, now)
+        if news != s.picture:
+            s.picture = news
+            s.out.append(Tell(MODULE_ACTOR, news))
+
+    def _wake(self, now: int) -> None:
+        """Keep exactly one timer: at the next time that anything can be due."""
+        s = self.state
+        t = s.t
+        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns]
+        for peer in s.peers.values():
+            if not peer.silent:
+                due.append(peer.heard_ns + t.silent_ns)
+            if peer.tolerated_ns:
+                due.append(peer.tolerated_ns + t.tolerate_ns)
+            if peer.mutual_ns:
+                due.append(peer.mutual_ns + max(t.settle_ns, hold_ns(s, peer, now)))
+        if s.proposal is not None:
+            due += [s.proposal.sent_ns + t.retry_ns, views.commit_at(s, s.proposal)]
+        if s.view is not None:
+            due += [views.quiet_at(s, s.view), s.lease_ns]
+        at = min(moment for moment in due if moment > now)
+        if s.wake_ns == 0 or at < s.wake_ns:
+            s.wake_ns = at
+            s.out.append(Later(at, FarmDue()))

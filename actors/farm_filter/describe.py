@@ -1,0 +1,120 @@
+"""What a farm says of itself: who is in, who is not and why, and what is awaited."""
+
+from mirrorfarm.actors.events import FarmNode, FarmPicture
+from mirrorfarm.actors.farm_filter import table
+from mirrorfarm.actors.farm_filter.admission import coordinator, refusal, seconds
+from mirrorfarm.actors.farm_filter.hearing import difference, hears
+from mirrorfarm.actors.farm_filter.state import Peer, State
+from mirrorfarm.actors.farm_filter.views import quiet_at
+
+
+def picture(s: State, now: int) -> FarmPicture:
+    """Return the farm as this node sees it."""
+    reason, would_change = explanation(s, now)
+    soft = table.drained_by_others(s)
+    return FarmPicture(
+        view=s.view.number if s.view else 0,
+        open=s.view is not None,
+        settled=s.view is not None and s.bid is None and s.opened == table.own(s, s.view),
+        reason=reason,
+        would_change=would_change,
+        bid=s.bid.number if s.bid else 0,
+        coordinator=coordinator(s),
+        nodes=tuple(_node(s, name, now) for name in s.settings.nodes),
+        soft=tuple((a & b).bit_count() for a, b in zip(s.opened, soft, strict=True)),
+        draining=sum(bits.bit_count() for bits in table.draining(s)) if s.view else 0,
+        connections=s.counted,
+        members=s.view.members if s.view else (),
+        owners=s.view.owners if s.view else (),
+    )
+
+
+def _node(s: State, name: str, now: int) -> FarmNode:
+    view = s.view
+    member = view is not None and name in view.members
+    weights: tuple[int, ...] = (0,) * s.groups
+    buckets: tuple[int, ...] = (0,) * s.groups
+    if view is not None and member:
+        index = view.index(name)
+        weights = tuple(row[index] for row in view.weights)
+        buckets = tuple(owners.count(index) for owners in view.owners)
+    if name == s.settings.node:
+        left = sum(bits.bit_count() for bits in table.draining(s)) if view else 0
+        return FarmNode(name, member, s.reason, s.wish, tuple(s.powers), weights, buckets, left, ())
+    peer = s.peers[name]
+    beat = peer.beat
+    drains = s.drains.get(name, []) if member else []
+    return FarmNode(
+        name,
+        member,
+        why_not(s, peer, now),
+        beat.wish if beat else "",
+        beat.powers if beat else (),
+        weights,
+        buckets,
+        sum(bits.bit_count() for bits in drains),
+        tuple((network, _network(s, at, now)) for network, at in peer.networks.items()),
+    )
+
+
+def _network(s: State, heard_ns: int, now: int) -> str:
+    if not heard_ns:
+        return "init"
+    return "up" if now - heard_ns < s.t.silent_ns else "down"
+
+
+def why_not(s: State, peer: Peer, now: int) -> str:
+    """Return why a node is not in, or what is special about a member; or ""."""
+    beat = peer.beat
+    if beat is None:
+        return "it was never heard"
+    if peer.silent:
+        return "it is silent on every network of the farm"
+    if beat.wish == "away":
+        return "its module does not take part"
+    other = difference(s, peer)
+    if other:
+        return f"refused: {other}"
+    if s.view is not None and peer.name in s.view.members:
+        return "it drains: no new clients" if beat.wish == "drain" else ""
+    if not peer.mutual_ns:
+        return f"it does not hear {s.settings.node}"
+    members = s.view.members if s.view else ()
+    for name in members:
+        if name != s.settings.node and name in s.peers:
+            if not hears(s, peer.name, name):
+                return f"it does not hear {name}"
+            if not hears(s, name, peer.name):
+                return f"{name} does not hear it"
+    return refusal(s, peer, now) or "it is being taken in"
+
+
+def explanation(s: State, now: int) -> tuple[str, str]:
+    """Return why this node answers nobody, and what would change that."""
+    if s.view is not None:
+        return "", ""
+    if s.wish == "away":
+        return "the module does not take part in the farm here", "it is started"
+    for peer in s.peers.values():
+        beat = peer.beat
+        if peer.silent or beat is None or not (beat.view or beat.bid):
+            continue
+        other = difference(s, peer)
+        if other:
+            return f"refused: {other}", "both have the same configuration"
+        if not peer.mutual_ns and peer.name != coordinator(s):
+            return (
+                f"{peer.name} answers clients and does not hear this node",
+                f"{peer.name} hears this node on a network of the farm",
+            )
+    if now < s.alone_ns:
+        return (
+            "this node lost most of its farm: it may be the one that is cut off",
+            f"another node is heard, or {seconds(s.alone_ns - now)} pass",
+        )
+    leader = coordinator(s)
+    if leader != s.settings.node:
+        return f"{leader} has to take this node in", f"{leader} proposes a view with it"
+    if s.bid is not None and now < quiet_at(s, s.bid):
+        return "nodes that are not heard may still answer clients", "their leases are over"
+    return "the nodes of the farm agree on who answers whom", "they have agreed"

@@ -1,0 +1,221 @@
+"""Perform what a farm's cores ask: the filter, the shared addresses, the count of connections.
+
+One thread owns filter and addresses. A new table and a new lease are waited for: what a node says
+to the others after it must be true. Raising and removing the addresses is not.
+"""
+
+import ipaddress
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mirrorfarm.actors.effects import ApplyTable, CountSockets, RenewLease
+from mirrorfarm.actors.events import FilterCounted, FilterFailed, SocketsCounted, VipIsDown, VipIsUp
+from mirrorfarm.actors.farm_filter.sockets import count
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.connections import identities, reset
+from mirrorfarm.actors.vip.shared import SharedAddress
+from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
+from mirrorfarm.modules.farmconfig import farm_rules
+from mirrorfarm.modules.settings import Farm, Module, VirtualAddress
+from mirrorfarm.netfilter.choice import make
+from mirrorfarm.netfilter.delivery import Delivery, parse_virtual_mac
+from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, Settings
+from mirrorfarm.netfilter.jhash import jhash_bucket
+from mirrorfarm.netfilter.rules import xxhash_bucket
+
+_COUNT_S = 1.0
+_LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
+_FAULTS = (OSError, MirrorfarmError)
+
+
+class FarmDoor:
+    """The filter and the addresses of one farm module on this node."""
+
+    def __init__(self, module: Module, kind: str, ledger: Path, counted: Inbox) -> None:
+        """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
+
+        `counted` is given FilterCounted once a second while the filter is open.
+        """
+        assert module.mode == "farm", "only a farm has a filter"
+        self._module = module
+        self._farm: Farm = module.farm
+        self._kind = kind
+        self._ledger = ledger
+        self._counted = counted
+        self._place = jhash_bucket if kind == "nft" else xxhash_bucket
+        self._rules = farm_rules(self._farm.rules)
+        self._addresses = tuple(ipaddress.ip_address(one.addr) for one in self._farm.addresses)
+        self._worker = ThreadPoolExecutor(1, "farm filter")
+        self._counter = ThreadPoolExecutor(1, "farm sockets")
+        self._table = NO_BUCKETS
+        self._filter: PacketFilter | None = None
+        self._shared: SharedAddress | None = None
+        self._ends = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="farm counters", daemon=True)
+        self._ticker.start()
+
+    # --- addresses -------------------------------------------------------------------------
+
+    def add(self, run: int, inbox: Inbox) -> None:
+        """Open the filter, then take the addresses and announce them; VipIsUp follows."""
+        self._worker.submit(lambda: inbox(VipIsUp(run, self._open())))
+
+    def remove(self, run: int, inbox: Inbox) -> None:
+        """Give the addresses up, then close the filter; VipIsDown follows."""
+
+        def work() -> None:
+            self._close()
+            inbox(VipIsDown(run))
+
+        self._worker.submit(work)
+
+    def announce(self) -> None:
+        """Announce the addresses once more."""
+        self._worker.submit(lambda: self._shared.announce() if self._shared else None)
+
+    def _open(self) -> tuple[str, ...]:
+        if self._filter is not None or not self._addresses:
+            return ()
+        opened: PacketFilter | None = None
+        try:
+            settings = self._settings()
+            opened = make(self._kind, self._ledger)
+            opened.open(settings)
+            opened.apply(self._table)
+            shared = SharedAddress(settings, self._ledger)
+            shared.up(self._table)
+        except _FAULTS as error:
+            if opened is not None:
+                opened.close()
+            return (f"filter {self._kind}: {error}",)
+        self._filter, self._shared = opened, shared
+        return ()
+
+    def _settings(self) -> Settings:
+        delivery = Delivery(self._farm.delivery)
+        mac = parse_virtual_mac(delivery, self._farm.mac) if self._farm.mac else b""
+        return Settings(
+            self._module.name,
+            self._interfaces(),
+            self._addresses,
+            self._rules,
+            self._farm.seed,
+            delivery,
+            mac,
+            queue=self._module.id,
+        )
+
+    def _interfaces(self) -> tuple[str, ...]:
+        """Return the interfaces on whose networks the addresses are."""
+        vips = tuple(
+            VirtualAddress(one.addr, interface=one.interface) for one in self._farm.addresses
+        )
+        addresses = Addresses(vips)
+        try:
+            targets, faults = addresses.locate()
+        finally:
+            addresses.close()
+        if faults:
+            raise SystemUnsuitable("; ".join(faults))
+        return tuple(dict.fromkeys(target.link.name for target in targets))
+
+    def _close(self) -> None:
+        """Leave nothing in the kernel; the addresses go first, or every node would answer."""
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            if self._module.tcpreset:
+                _quietly(lambda: reset(self._addresses))
+            _quietly(shared.down)
+        closed, self._filter = self._filter, None
+        if closed is not None:
+            _quietly(closed.close)
+
+    # --- the filter ------------------------------------------------------------------------
+
+    def apply(self, order: ApplyTable, inbox: Inbox) -> None:
+        """Replace the table; on return the kernel obeys it, or FilterFailed follows."""
+        self._worker.submit(self._apply, order, inbox).result()
+
+    def _apply(self, order: ApplyTable, inbox: Inbox) -> None:
+        self._table = BucketTable(order.number, order.states)
+        if self._filter is None:
+            return
+        try:
+            self._filter.apply(self._table)
+        except _FAULTS as error:
+            inbox(FilterFailed(f"the filter {self._kind} refuses its table: {error}"))
+            return
+        if self._shared is not None:
+            self._shared.adopt(self._table)
+
+    def renew(self, order: RenewLease, inbox: Inbox) -> None:
+        """Let the filter work until the deadline; FilterFailed follows if it does not."""
+        self._worker.submit(self._renew, order.deadline_ns, inbox).result()
+
+    def _renew(self, deadline_ns: int, inbox: Inbox) -> None:
+        if self._filter is None:
+            return
+        try:
+            works = self._filter.renew(deadline_ns)
+        except _FAULTS as error:
+            inbox(FilterFailed(f"the filter {self._kind} does not take its lease: {error}"))
+            return
+        if not works and deadline_ns:
+            inbox(FilterFailed("its lease had run out in the filter"))
+
+    # --- counting --------------------------------------------------------------------------
+
+    def count(self, order: CountSockets, inbox: Inbox) -> None:
+        """Look where connections are; SocketsCounted follows."""
+        self._counter.submit(self._count, order.number, inbox)
+
+    def _count(self, number: int, inbox: Inbox) -> None:
+        groups = len(self._farm.groups)
+        try:
+            live, connections = count(
+                self._addresses, self._rules, self._farm.seed, groups, self._place
+            )
+        except OSError:
+            return  # Nothing is concluded: the buckets go on draining.
+        inbox(SocketsCounted(number, live, connections))
+
+    def _tick(self) -> None:
+        turn = 0
+        while not self._ends.wait(_COUNT_S):
+            try:
+                found = self._worker.submit(self._counters).result()
+            except RuntimeError:
+                return  # The worker has ended.
+            if found is not None:
+                live = -1 if turn % _LIVE_EVERY else self._live()
+                self._counted(FilterCounted(tuple(sorted(found.items())), live))
+                turn += 1
+
+    def _live(self) -> int:
+        try:
+            return sum(len(identities(address)) for address in self._addresses)
+        except OSError:
+            return -1
+
+    def _counters(self) -> dict[str, int] | None:
+        try:
+            return self._filter.counters() if self._filter is not None else None
+        except _FAULTS:
+            return None
+
+    def close(self) -> None:
+        """End the threads. The filter stays in the kernel and drops when its lease is over."""
+        self._ends.set()
+        self._worker.shutdown(wait=True)
+        self._counter.shutdown(wait=False)
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do what has to be tried whatever became of the rest."""
+    try:
+        work()
+    except _FAULTS:
+        return

@@ -1,0 +1,222 @@
+"""Who is heard, who hears this node, and what strangers make it do."""
+
+from mirrorfarm.actors.effects import Log, Send
+from mirrorfarm.actors.farm_filter import table
+from mirrorfarm.actors.farm_filter.bitmaps import pack_all, unpack_all
+from mirrorfarm.actors.farm_filter.state import ACTOR, Peer, State
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import FarmBeat
+
+# A node that names an absurd number cannot use up all there are.
+NUMBER_STEP_MAX = 1 << 32
+
+
+def send(s: State, name: str, message: object, network: str = "") -> None:
+    """Send to another node's filter, by one network or (empty) by all that work."""
+    to = Address(name, s.settings.module, ACTOR)
+    s.out.append(Send(to, message, network))  # type: ignore[arg-type]
+
+
+# --- what this node says -------------------------------------------------------------------
+
+
+def pulse(s: State, now: int, only: str = "") -> None:
+    """Send a heartbeat to every node (or only one) on every network of the farm."""
+    s.number += 1
+    s.sent.append((s.number, now))
+    beat = beat_of(s)
+    for name in s.peers:
+        if only in {"", name}:
+            for network in s.settings.networks:
+                send(s, name, beat, network)
+
+
+def beat_of(s: State) -> FarmBeat:
+    """Return what this node says of itself."""
+    view, bid, settings = s.view, s.bid, s.settings
+    numbers = {
+        name: peer.beat.number
+        for name, peer in s.peers.items()
+        if peer.beat is not None and not peer.silent
+    }
+    return FarmBeat(
+        number=s.number,
+        incarnation=settings.incarnation,
+        wish=s.wish,
+        mode=settings.mode,
+        seed=settings.seed,
+        rules=settings.rules,
+        powers=tuple(s.powers),
+        heard=tuple(numbers.get(name, 0) for name in settings.nodes),
+        view=view.number if view else 0,
+        view_members=settings.bits(view.members) if view else 0,
+        bid=bid.number if bid else 0,
+        bid_members=settings.bits(bid.members) if bid else 0,
+        floor=s.floor,
+        draining=pack_all(table.draining(s)) if view else (),
+        connections=s.counted,
+    )
+
+
+# --- what is heard -------------------------------------------------------------------------
+
+
+def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> None:
+    """Take a heartbeat, unless it repeats what was already heard."""
+    if network in peer.networks:
+        peer.networks[network] = now
+    if not _is_new(peer, beat):
+        return
+    returned = peer.silent
+    peer.beat, peer.heard_ns, peer.silent = beat, now, False
+    if returned:
+        s.out.append(Log("E", f"{peer.name} is heard"))
+    s.seen = max(s.seen, min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX))
+    if beat.view or beat.bid:
+        peer.busy_ns = now
+    echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
+    for number, sent_ns in s.sent:
+        if number == echoed:
+            peer.echoed_ns = max(peer.echoed_ns, sent_ns)
+    mutual = bool(echoed) and not difference(s, peer)
+    peer.mutual_ns = (peer.mutual_ns or now) if mutual else 0
+    if s.view is not None and beat.view == s.view.number and peer.name in s.view.members:
+        drains = unpack_all(beat.draining, s.groups)
+        if drains != s.drains.get(peer.name):
+            s.drains[peer.name] = drains
+            table.apply(s)
+    _mind_claim(s, peer, beat, now)
+
+
+def _is_new(peer: Peer, beat: FarmBeat) -> bool:
+    """Tell news from repetition: numbers only grow within an incarnation.
+
+    An older incarnation is a straggler while the newer one is heard; after a silence it is a
+    node whose disk was replaced, and which counts its starts anew.
+    """
+    before = peer.beat
+    if before is None or (peer.silent and beat.incarnation != before.incarnation):
+        return True
+    if beat.incarnation == before.incarnation:
+        return beat.number > before.number
+    return beat.incarnation > before.incarnation
+
+
+def _is_whole(s: State, beat: FarmBeat) -> bool:
+    return len(beat.heard) == len(s.settings.nodes) and len(beat.powers) == s.groups
+
+
+def difference(s: State, peer: Peer) -> str:
+    """Return what makes a shared farm impossible: the configurations differ; or ""."""
+    beat, settings = peer.beat, s.settings
+    if beat is None:
+        return ""
+    if beat.mode != settings.mode:
+        return f"{peer.name} filters by {beat.mode}, this node by {settings.mode}"
+    if beat.seed != settings.seed:
+        return f"{peer.name} hashes with seed {beat.seed}, this node with {settings.seed}"
+    if beat.rules != settings.rules or not _is_whole(s, beat):
+        return f"{peer.name} has other nodes, groups, rules or addresses configured"
+    return ""
+
+
+def hears(s: State, one: str, other: str) -> bool:
+    """Return whether `one` hears `other`, as far as this node knows."""
+    index = s.settings.index(other)
+    if one == s.settings.node:
+        return not s.peers[other].silent
+    beat = s.peers[one].beat
+    return beat is not None and index < len(beat.heard) and beat.heard[index] > 0
+
+
+def silences(s: State, now: int) -> bool:
+    """Declare the silences that are due; return whether there are any."""
+    any_new = False
+    for peer in s.peers.values():
+        if not peer.silent and now - peer.heard_ns >= s.t.silent_ns:
+            peer.silent, peer.mutual_ns, peer.tolerated_ns = True, 0, 0
+            any_new = True
+            text = f"{peer.name} is silent on every network of the farm"
+            member = s.view is not None and peer.name in s.view.members
+            s.out.append(Log("C" if member else "E", text))
+    return any_new
+
+
+def forgive(s: State, late_ns: int, now: int) -> None:
+    """After a stall of this node: what others said meanwhile still waits to be handled.
+
+    And nobody heard this node say whom it excludes, so that has to be said for long enough anew.
+    """
+    s.wished_ns = min(now, s.wished_ns + late_ns)
+    for peer in s.peers.values():
+        if peer.excluded_ns:
+            peer.excluded_ns = now
+        if not peer.silent:
+            peer.heard_ns = min(now, peer.heard_ns + late_ns)
+            if peer.busy_ns:
+                peer.busy_ns = min(now, peer.busy_ns + late_ns)
+    s.out.append(Log("I", f"this node did not run for {late_ns // 1_000_000} ms"))
+
+
+# --- strangers -----------------------------------------------------------------------------
+
+
+def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
+    """Compare what a node says it is in with what this node is in; one of them may have to go.
+
+    Excluded by a member: this node goes. A stranger: the weaker view goes at once; the stronger
+    one only if the stranger does not go, for then it does not hear this node.
+    """
+    theirs = claim_of(beat)
+    if theirs is None or s.claim is None:
+        peer.tolerated_ns = 0
+        return
+    number, members = theirs
+    with_us = bool(members >> s.settings.index(s.settings.node) & 1)
+    for mine in (s.view, s.bid):
+        if mine is not None and peer.name in mine.members:
+            if not with_us and number > mine.number:
+                table.lapse(s, now, f"{peer.name} goes on without this node")
+                return
+    if peer.name in s.claim.members or (with_us and _is_shared(s, peer, number)):
+        peer.tolerated_ns = 0
+        return
+    ours = strength(s.claim.number, s.settings.bits(s.claim.members))
+    # A view with this node in it that this node has left is the older one, however big.
+    if not with_us and strength(number, members) > ours:
+        table.lapse(s, now, f"{peer.name} answers clients in another view, which is the stronger")
+    elif not peer.tolerated_ns:
+        s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))
+        peer.tolerated_ns = now
+        table.renew(s, now)
+        pulse(s, now, peer.name)
+
+
+def _is_shared(s: State, peer: Peer, number: int) -> bool:
+    """Return whether a claim that includes this node waits for its promise, or is its view."""
+    if s.claim is not None and number > s.claim.number:
+        return True
+    return s.view is not None and number == s.view.number and peer.name in s.view.members
+
+
+def claim_of(beat: FarmBeat) -> tuple[int, int] | None:
+    """Return number and members of the view that a node is in or goes to; None: it is closed."""
+    if beat.bid:
+        return beat.bid, beat.bid_members
+    return (beat.view, beat.view_members) if beat.view else None
+
+
+def strength(number: int, members: int) -> tuple[int, int, int]:
+    """Rank views that meet: more members, then the one with the first node, then the newer."""
+    first = (members & -members).bit_length()
+    return members.bit_count(), -first, number
+
+
+def mind_strangers(s: State, now: int) -> None:
+    """Give way to a stranger that was told of this node and stays: it does not hear us."""
+    for peer in s.peers.values():
+        since = peer.tolerated_ns
+        if since and now - since >= s.t.tolerate_ns:
+            peer.tolerated_ns = 0
+            if s.claim is not None:
+                table.lapse(s, now, f"{peer.name} answers clients and does not hear this node")

@@ -1,0 +1,215 @@
+"""Everything the core of a farm knows: one record, so that a test can build it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.farm_filter.bitmaps import ALL
+from mirrorfarm.actors.heartbeat.stall import Stalls
+from mirrorfarm.limits import (
+    BEATS_REMEMBERED,
+    BUCKETS,
+    CLOCK_RATE_ERROR_DIVISOR,
+    FARM_NODES_MAX,
+    GROUPS_MAX,
+    NETWORKS_MAX,
+)
+from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.transport.messages import FarmBeat
+
+FARM_TIMING = FarmTiming()
+ACTOR = "farm_filter"
+MODULE_ACTOR = "mirror"  # The actor that is the module's state machine, whatever its kind.
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the core is built with. All nodes list the same nodes and groups, in one order."""
+
+    node: str
+    module: str
+    nodes: tuple[str, ...]
+    networks: tuple[str, ...]
+    incarnation: int
+    mode: str
+    seed: int
+    rules: str
+    groups: tuple[str, ...] = ("default",)
+    powers: tuple[int, ...] = (1,)  # Of this node, by group; 0: no traffic.
+    timing: FarmTiming = FARM_TIMING
+
+    def __post_init__(self) -> None:
+        assert self.node in self.nodes, "this node is not one of the farm"
+        assert 1 <= len(self.nodes) <= FARM_NODES_MAX, "a farm has 1 to 16 nodes"
+        assert 1 <= len(self.networks) <= NETWORKS_MAX, "a farm needs 1 to 8 networks"
+        assert 1 <= len(self.groups) <= GROUPS_MAX, "a farm has 1 to 8 groups"
+        assert len(self.powers) == len(self.groups), "one power for each group"
+        assert_farm_timing(self.timing)
+
+    def index(self, name: str) -> int:
+        """Return the place of a node in all bitmaps."""
+        return self.nodes.index(name)
+
+    def bits(self, names: tuple[str, ...]) -> int:
+        """Return a bitmap of nodes."""
+        return sum(1 << self.nodes.index(name) for name in names)
+
+    @property
+    def wait_ns(self) -> int:
+        """How long another node's lease runs at most, by this node's clock.
+
+        Both clocks may be off by the rate error: one fast, the other slow.
+        """
+        lease_ns = self.timing.lease_ns
+        return lease_ns + 3 * lease_ns // CLOCK_RATE_ERROR_DIVISOR + 1
+
+
+def assert_farm_timing(t: FarmTiming) -> None:
+    """Assert the relations on which the safety and the speed of a farm rest."""
+    assert 0 < 3 * t.pulse_ns <= t.silent_ns, "two lost heartbeats are no silence"
+    assert t.silent_ns + t.pulse_ns < t.lease_ns, "no lease ends because another node died"
+    assert t.pulse_ns < t.tolerate_ns < t.announce_ns, "a stranger is answered before it opens"
+    assert t.announce_ns <= t.silent_ns, "excluded means: silent, or told so"
+    assert t.lease_ns < (BEATS_REMEMBERED - 1) * t.pulse_ns, "an echo of a valid lease is known"
+    assert t.slow_start_steps >= 1, "a slow start has steps"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Who is in, and who owns what."""
+
+    number: int
+    coordinator: str
+    incarnation: int  # Of the coordinator.
+    members: tuple[str, ...]
+    weights: tuple[tuple[int, ...], ...]
+    owners: tuple[bytes, ...]
+
+    @property
+    def key(self) -> tuple[int, str, int]:
+        """What a promise and a commit must have equal."""
+        return self.number, self.coordinator, self.incarnation
+
+    def index(self, name: str) -> int:
+        """Return the index of a member in the owner tables; 254: it is none."""
+        return self.members.index(name) if name in self.members else 254
+
+
+@dataclass(slots=True)
+class Peer:
+    """What is known of another node."""
+
+    name: str
+    index: int
+    beat: FarmBeat | None = None  # The newest.
+    heard_ns: int = 0  # When that was handled.
+    silent: bool = True
+    echoed_ns: int = 0  # When the newest heartbeat of this node was sent that it has.
+    mutual_ns: int = 0  # Since when both hear each other; 0: they do not.
+    busy_ns: int = 0  # When it last said that it is, or may become, open.
+    excluded_ns: int = 0  # Since when this node says that it goes on without it; 0: it does not.
+    tolerated_ns: int = 0  # Since when it is a stranger that is busy; 0: it is none.
+    networks: dict[str, int] = field(default_factory=dict)  # When heard there.
+    departures: list[int] = field(default_factory=list)
+    joined_ns: int = 0  # When it entered this node's view; 0: it is not in.
+    member_inc: int = 0  # Its incarnation then.
+
+    def gave_up(self, view: View) -> bool:
+        """Return whether it is in `view` no more, although nobody excluded it."""
+        beat = self.beat
+        if beat is None or beat.incarnation != self.member_inc:
+            return True
+        # A heartbeat from before its promise, or before its commit, means nothing.
+        return beat.floor >= view.number and not beat.view and beat.bid != view.number
+
+
+@dataclass(slots=True)
+class Proposal:
+    """A view that this node proposed as coordinator."""
+
+    view: View
+    first: tuple[str, ...]  # Who promises first: they own nothing yet, and may have to wait.
+    sent_ns: int
+    begun: bool = False  # The others were asked as well.
+    quiet: dict[str, int] = field(default_factory=dict)  # By member that agreed: from when on.
+    draining: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class State:
+    """The whole state of the core."""
+
+    settings: Settings
+    peers: dict[str, Peer]
+    stalls: Stalls
+    wish: str = "away"
+    wished_ns: int = 0  # When it last began to take part.
+    powers: list[int] = field(default_factory=list)
+    view: View | None = None  # Agreed, and in use.
+    bid: View | None = None  # Promised, not yet agreed.
+    promised_ns: int = 0
+    floor: int = 0  # The highest number promised.
+    seen: int = 0  # The highest number heard of.
+    proposal: Proposal | None = None
+    hint: View | None = None  # The last view: whose sessions are where, most likely.
+    opened: list[int] = field(default_factory=list)  # Buckets that the filter lets in, by group.
+    live: list[int] = field(default_factory=list)  # Where connections may be, by group.
+    drains: dict[str, list[int]] = field(default_factory=dict)  # Of other members, by group.
+    joined_ns: int = 0
+    counted: int = 0  # Live connections at the last count.
+    counting_ns: int = 0  # When they were asked for.
+    number: int = 0  # Of the last heartbeat.
+    sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BEATS_REMEMBERED))
+    pulse_ns: int = 0  # When the next one is due.
+    lease_ns: int = 0  # What the filter was told.
+    table: int = 0
+    applied: tuple[bytes, ...] = ()
+    alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
+    reason: str = ""  # Why no client is answered here.
+    picture: object = None  # What was told last.
+    wake_ns: int = 0  # The one outstanding timer; 0: none.
+    urgent: bool = False  # Say at once what changed.
+    out: list[ANY_EFFECT] = field(default_factory=list)
+
+    @property
+    def t(self) -> FarmTiming:
+        """The clocks."""
+        return self.settings.timing
+
+    @property
+    def groups(self) -> int:
+        """How many load-balancing groups there are."""
+        return len(self.settings.groups)
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The members of the view, without those that gave up."""
+        view = self.view
+        if view is None:
+            return ()
+        return tuple(
+            name
+            for name in view.members
+            if name == self.settings.node or not self.peers[name].gave_up(view)
+        )
+
+    @property
+    def claim(self) -> View | None:
+        """The view that this node says it is in or goes to."""
+        return self.bid or self.view
+
+
+def new_state(settings: Settings) -> State:
+    """Return the state of a node that has not started."""
+    peers = {
+        name: Peer(name, index, networks=dict.fromkeys(settings.networks, 0))
+        for index, name in enumerate(settings.nodes)
+        if name != settings.node
+    }
+    t = settings.timing
+    state = State(settings, peers, Stalls(t.pulse_ns))
+    state.powers = list(settings.powers)
+    state.opened = [0] * state.groups
+    state.live = [ALL] * state.groups  # Of a predecessor, until they were counted.
+    state.applied = tuple(bytes(BUCKETS) for _ in settings.groups)
+    return state

@@ -1,0 +1,348 @@
+"""Views: proposed by the coordinator, promised by every member, then used.
+
+A member that promises closes, before it says so, whatever the new view does not give it. So
+once all have promised, every bucket is closed at all members but its new owner, which opens it
+when nodes outside the view cannot have it open either (`quiet_at`).
+"""
+
+from mirrorfarm.actors.effects import Log
+from mirrorfarm.actors.farm_filter import table
+from mirrorfarm.actors.farm_filter.admission import (
+    coordinator,
+    wanted_members,
+    wanted_weights,
+)
+from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
+from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, send, strength
+from mirrorfarm.actors.farm_filter.state import Proposal, State, View
+from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
+from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
+
+NUMBER_MAX = 1 << 62
+
+
+def quiet_at(s: State, view: View) -> int:
+    """Return from when on no node outside `view` can have a bucket open, as far as is known.
+
+    A node that was last heard busy: when its lease is over. One never heard since this node
+    takes part: likewise, from then on. And every node is told that it is excluded, for long
+    enough that it hears it, or that this node hears it object; by a node that begins anew for
+    as long as the lease of a frozen node runs that cannot hear it.
+    """
+    at = 0
+    announce_ns = s.settings.wait_ns if s.view is None else s.t.announce_ns
+    for peer in s.peers.values():
+        if peer.name in view.members:
+            continue
+        beat = peer.beat
+        if beat is not None and not peer.silent and beat.wish == "away" and s.view is not None:
+            continue  # It said itself that it is closed, and does not open without a word.
+        if beat is None or beat.view or beat.bid:
+            at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
+        at = max(at, peer.excluded_ns + announce_ns)
+    return at
+
+
+# --- the coordinator -----------------------------------------------------------------------
+
+
+def plan(s: State, now: int) -> None:
+    """Propose a view if this node is the coordinator and the present one is not what it should be.
+
+    A node that is in no view does not while it hears a stranger answer clients.
+    """
+    if s.wish == "away" or coordinator(s) != s.settings.node:
+        s.proposal = None
+        return
+    members = wanted_members(s, now)
+    if s.view is None and (_hears_busy_stranger(s, members) or not _may_form(s, now)):
+        s.proposal = None
+        return
+    weights = wanted_weights(s, members, now)
+    proposal = s.proposal
+    if proposal is not None:
+        same = (proposal.view.members, proposal.view.weights) == (members, weights)
+        if same and not _is_outbid(s, proposal):
+            _push(s, proposal, now)
+            return
+        if now - proposal.sent_ns < s.t.pulse_ns // 4 and proposal.view.members == members:
+            return  # Several nodes that change at once change one view.
+    elif s.view is not None and s.bid is None:
+        same = (s.view.members, s.view.weights) == (members, weights)
+        if same and not _has_strayed(s, s.view):
+            _repeat_commit(s, now)
+            return
+    _propose(s, members, weights, now)
+
+
+def _may_form(s: State, now: int) -> bool:
+    """Return whether a view may be made from nothing: those heard are settled."""
+    if now < s.alone_ns or now - s.wished_ns < s.t.settle_ns:
+        return False
+    return all(not p.mutual_ns or now - p.mutual_ns >= s.t.settle_ns for p in s.peers.values())
+
+
+def _hears_busy_stranger(s: State, members: tuple[str, ...]) -> bool:
+    """Return whether somebody answers clients who would not give way to these members."""
+    for peer in s.peers.values():
+        if peer.silent or peer.name in members or peer.beat is None:
+            continue
+        claim = claim_of(peer.beat)
+        if claim is None:
+            continue
+        ours = strength(s.seen + 1, s.settings.bits(members))
+        if strength(*claim) > ours or not hears(s, peer.name, s.settings.node):
+            return True
+    return False
+
+
+def _is_outbid(s: State, proposal: Proposal) -> bool:
+    """Return whether a member promised a higher number to somebody else, or was restarted."""
+    view = proposal.view
+    for name in view.members:
+        beat = s.peers[name].beat if name in s.peers else None
+        if beat is not None and name not in proposal.quiet and beat.floor >= view.number:
+            return True
+        if name in proposal.quiet and beat is not None and beat.view == beat.bid == 0:
+            # It promised, and gave up since; a heartbeat from before is not meant.
+            if beat.floor >= view.number:
+                return True
+    return False
+
+
+def _has_strayed(s: State, view: View) -> bool:
+    """Return whether a member gave up, or is bound by a promise that nobody keeps any more."""
+    if s.present != view.members:
+        return True
+    beats = [s.peers[name].beat for name in view.members if name in s.peers]
+    return any(beat is not None and beat.bid > view.number for beat in beats)
+
+
+def _propose(
+    s: State, members: tuple[str, ...], weights: tuple[tuple[int, ...], ...], now: int
+) -> None:
+    before = s.view or s.hint
+    number = max(s.floor, s.seen) + 1
+    assert number < NUMBER_MAX, "the numbers of views are used up"
+    owners = tuple(
+        assign(
+            members,
+            of_group,
+            s.settings.seed,
+            (before.members, before.owners[group]) if before else None,
+        )
+        for group, of_group in enumerate(weights)
+    )
+    view = View(number, s.settings.node, s.settings.incarnation, members, weights, owners)
+    s.seen = number
+    present = s.present if s.view else members
+    first = tuple(name for name in members if name not in present)
+    s.proposal = Proposal(view, first, now)
+    s.out.append(Log("I", f"view {number} is proposed: {' '.join(members)}"))
+    _send_proposal(s, s.proposal, now)
+    _go_on(s, s.proposal, now)
+
+
+def _go_on(s: State, proposal: Proposal, now: int) -> None:
+    """Ask the others once the joiners are ready; use the view once all have promised.
+
+    A bucket is closed from the promise of its old owner on: nobody shall wait for a joiner then.
+    """
+    quiet = proposal.quiet
+    if not proposal.begun:
+        if any(name not in quiet for name in proposal.first):
+            return
+        if now < max(quiet.values(), default=0):
+            return
+        proposal.begun = True
+        promise(s, proposal.view, now)
+        quiet[s.settings.node] = 0  # Looked at when it is used.
+        _send_proposal(s, proposal, now)
+    if is_agreed(proposal) and now >= commit_at(s, proposal):
+        _commit(s, proposal, now)
+
+
+def is_agreed(proposal: Proposal) -> bool:
+    """Return whether every member has promised."""
+    return len(proposal.quiet) == len(proposal.view.members)
+
+
+def _send_proposal(s: State, proposal: Proposal, now: int) -> None:
+    proposal.sent_ns = now
+    view = proposal.view
+    incarnations = tuple(_incarnation(s, name) for name in view.members)
+    message = ViewProposal(
+        view.number, view.incarnation, view.members, incarnations, view.weights, view.owners
+    )
+    asked = view.members if proposal.begun else proposal.first
+    for name in asked:
+        if name not in proposal.quiet:
+            send(s, name, message)
+
+
+def _incarnation(s: State, name: str) -> int:
+    if name == s.settings.node:
+        return s.settings.incarnation
+    beat = s.peers[name].beat
+    return beat.incarnation if beat else 0
+
+
+def _push(s: State, proposal: Proposal, now: int) -> None:
+    if now - proposal.sent_ns >= s.t.retry_ns:
+        _send_proposal(s, proposal, now)
+    _go_on(s, proposal, now)
+
+
+def on_ack(s: State, name: str, ack: ViewAck, now: int) -> None:
+    """Note that a member has promised."""
+    proposal = s.proposal
+    if proposal is None or (ack.number, ack.incarnation) != proposal.view.key[::2]:
+        return
+    if name not in proposal.view.members or name in proposal.quiet:
+        return
+    # Its clock may be slower than this one.
+    wait_ns = min(max(0, ack.quiet_ns), s.settings.wait_ns)
+    proposal.quiet[name] = now + wait_ns + 2 * wait_ns // CLOCK_RATE_ERROR_DIVISOR
+    proposal.draining[name] = ack.draining
+    _go_on(s, proposal, now)
+
+
+def commit_at(s: State, proposal: Proposal) -> int:
+    """Return when a proposal goes on, as far as it depends on time."""
+    if not proposal.begun:
+        return max(proposal.quiet.values(), default=0)
+    return max([quiet_at(s, proposal.view), *proposal.quiet.values()])
+
+
+def _commit(s: State, proposal: Proposal, now: int) -> None:
+    view = proposal.view
+    proposal.draining[s.settings.node] = _left_in(s, view)
+    commit = ViewCommit(view.number, view.incarnation, tuple(proposal.draining.items()))
+    s.proposal = None
+    for name in view.members:
+        if name in s.peers:
+            send(s, name, commit)
+    _install(s, view, commit, now)
+
+
+def _repeat_commit(s: State, now: int) -> None:
+    """Tell a member again that its promise is due, if the first commit was lost."""
+    view = s.view
+    if view is None or view.coordinator != s.settings.node:
+        return
+    for name in view.members:
+        peer = s.peers.get(name)
+        if peer is None or peer.beat is None or now - peer.heard_ns:
+            continue  # Once for each of its heartbeats.
+        if peer.beat.bid == view.number:
+            drains = tuple((of, pack_all(sets)) for of, sets in s.drains.items())
+            mine = (s.settings.node, _left_in(s, view))
+            send(s, name, ViewCommit(view.number, view.incarnation, (*drains, mine)))
+
+
+# --- every member --------------------------------------------------------------------------
+
+
+def on_proposal(s: State, name: str, message: ViewProposal, now: int) -> None:
+    """Promise the view, if it comes from the coordinator and is newer than all promised."""
+    view = View(
+        message.number, name, message.incarnation, message.members, message.weights, message.owners
+    )
+    if s.bid is not None and s.bid == view:
+        _ack(s, view, now)  # Repeated: the answer was lost.
+        return
+    if view.number <= s.floor or view.number >= NUMBER_MAX or not _is_sound(s, view):
+        return
+    place = view.index(s.settings.node)
+    if message.incarnations[place : place + 1] != (s.settings.incarnation,):
+        return
+    if s.wish == "away" or coordinator(s) != name:
+        return
+    s.proposal = None
+    promise(s, view, now)
+    _ack(s, view, now)
+
+
+def _is_sound(s: State, view: View) -> bool:
+    """Return whether a view that came from outside has the right shape."""
+    nodes = s.settings.nodes
+    if s.settings.node not in view.members or view.coordinator not in view.members:
+        return False
+    if tuple(name for name in nodes if name in view.members) != view.members:
+        return False
+    sizes = {len(owners) for owners in view.owners}
+    return len(view.owners) == len(view.weights) == s.groups and sizes == {BUCKETS}
+
+
+def promise(s: State, view: View, now: int) -> None:
+    """Close what is not this node's in `view`; agree to no older view from now on."""
+    s.bid, s.promised_ns, s.floor = view, now, view.number
+    s.seen = max(s.seen, view.number)
+    mark_excluded(s, now)
+    table.keep_only(s, view)
+    s.urgent = True
+
+
+def mark_excluded(s: State, now: int) -> None:
+    """Note since when each node is told that this one goes on without it."""
+    claim = s.claim
+    for peer in s.peers.values():
+        if claim is None or peer.name in claim.members:
+            peer.excluded_ns = 0
+        elif not peer.excluded_ns:
+            peer.excluded_ns = now
+
+
+def _ack(s: State, view: View, now: int) -> None:
+    quiet_ns = max(0, quiet_at(s, view) - now)
+    ack = ViewAck(view.number, view.incarnation, quiet_ns, _left_in(s, view))
+    send(s, view.coordinator, ack)
+
+
+def _left_in(s: State, view: View) -> tuple[bytes, ...]:
+    """Return where this node may have connections that `view` gives to others."""
+    mine = table.own(s, view)
+    return pack_all([live & ~a for live, a in zip(s.live, mine, strict=True)])
+
+
+def on_commit(s: State, name: str, commit: ViewCommit, now: int) -> None:
+    """Use the promised view: every member has closed what is not its own."""
+    bid = s.bid
+    if bid is not None and bid.key == (commit.number, name, commit.incarnation):
+        _install(s, bid, commit, now)
+
+
+def _install(s: State, view: View, commit: ViewCommit, now: int) -> None:
+    before, present = s.view.members if s.view else (), s.present
+    for peer in s.peers.values():
+        beat = peer.beat
+        stays = peer.name in present and peer.name in view.members
+        if peer.name in before and not stays and beat is not None and beat.wish == "in":
+            peer.departures = [*peer.departures, now][-DEPARTURES_MAX:]
+        if not stays:
+            peer.joined_ns = now if peer.name in view.members else 0
+        peer.member_inc = beat.incarnation if beat is not None else 0
+    s.joined_ns = s.joined_ns or now
+    told = dict(commit.draining)
+    s.drains = {
+        name: unpack_all(told.get(name, ()), s.groups) if name in told else [ALL] * s.groups
+        for name in view.members
+        if name in s.peers
+    }
+    if not before or view.members != before:
+        s.out.append(Log("E", f"farm membership: {' '.join(view.members)} (view {view.number})"))
+    s.view, s.bid, s.hint = view, None, view
+    s.counting_ns = 0
+    s.urgent = True
+    table.keep_only(s, view)
+    table.renew(s, now)  # Before anything is opened: new members may allow less.
+    open_when_quiet(s, now)
+
+
+def open_when_quiet(s: State, now: int) -> None:
+    """Open what the agreed view gives this node, as soon as no stranger can have it open."""
+    if s.view is None or s.bid is not None or now < quiet_at(s, s.view):
+        return
+    if s.opened != table.own(s, s.view):
+        table.open_own(s)
+    s.reason = ""

@@ -1,0 +1,141 @@
+"""What every state machine of a module does alike: facts, reasons, commands and their answers.
+
+A command names its request: the same request twice is answered twice and done once, and each
+ends with one final answer (L7). The state of a machine has the fields that are named here.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mirrorfarm.actors.effects import ANY_EFFECT, Log, Send, Tell
+from mirrorfarm.actors.events import Event
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Command, CommandResult
+
+PENDING_MAX = 32
+
+
+@dataclass(slots=True)
+class Pending:
+    """A command whose final answer is owed."""
+
+    request: str
+    source: Address
+    verb: str
+    since_ns: int
+
+
+class Telling(Protocol):
+    """A state that tells why it is as it is."""
+
+    facts: deque[tuple[int, str]]
+    reason: str
+    would_change: str
+    command: str
+    out: list[ANY_EFFECT]
+
+
+class Answering(Telling, Protocol):
+    """A state that takes commands."""
+
+    early: list[tuple[Address, Command]]  # Came before this process was ready for any.
+    pending: list[Pending]
+    answered: dict[str, tuple[str, str]]
+    loop: list[int]  # When this module was restarted by itself.
+
+
+# --- facts and reasons ---------------------------------------------------------------------
+
+
+def fact(s: Telling, now: int, text: str, level: str = "E") -> None:
+    """Note a fact: in the chain that `why` tells, and in the log."""
+    s.facts.append((now, text))
+    s.out.append(Log(level, text))
+
+
+def explain(s: Telling, reason: str, would_change: str = "", command: str = "") -> None:
+    """Say why the node is where it is, what would change that, and the command for it."""
+    s.reason, s.would_change, s.command = reason, would_change, command
+
+
+def tell(s: Telling, actor: str, event: Event) -> None:
+    """Give an event to another actor of this process."""
+    s.out.append(Tell(actor, event))
+
+
+# --- commands ------------------------------------------------------------------------------
+
+
+def take(
+    s: Answering,
+    source: Address,
+    command: Command,
+    now: int,
+    obey: Callable[[Command], str] | None,
+) -> None:
+    """Take an order; answer at once if it is refused or done already.
+
+    `obey` begins what is ordered and returns why not, or ""; None: this process is not ready,
+    and the command is kept for when it is.
+    """
+    if command.request in s.answered:
+        outcome, text = s.answered[command.request]
+        _send(s, source, command.request, outcome, text)
+        return
+    if any(pending.request == command.request for pending in s.pending):
+        _send(s, source, command.request, "accepted", "under way")
+        return
+    if obey is None:
+        if len(s.early) < PENDING_MAX and all(c.request != command.request for _, c in s.early):
+            s.early.append((source, command))
+        _send(s, source, command.request, "accepted", "the module's process is just starting")
+        return
+    fact(s, now, f"Action {command.verb} called by {command.who}", "U")
+    s.loop.clear()
+    if len(s.pending) >= PENDING_MAX:
+        _answer(s, source, command.request, "refused", "too many commands are under way")
+        return
+    refusal = obey(command)
+    if refusal:
+        fact(s, now, f"{command.verb} refused: {refusal}")
+        _answer(s, source, command.request, "refused", refusal)
+        return
+    s.pending.append(Pending(command.request, source, command.verb, now))
+    _send(s, source, command.request, "accepted", f"{command.verb} begins")
+
+
+def settle(s: Answering, outcome_of: Callable[[Pending], str], text: str) -> None:
+    """Give the final answers that can be given now: an empty outcome is none yet."""
+    still: list[Pending] = []
+    for pending in s.pending:
+        outcome = outcome_of(pending)
+        if outcome:
+            _answer(s, pending.source, pending.request, outcome, text)
+        else:
+            still.append(pending)
+    s.pending = still
+
+
+def _answer(s: Answering, source: Address, request: str, outcome: str, text: str) -> None:
+    while len(s.answered) >= PENDING_MAX:
+        s.answered.pop(next(iter(s.answered)))
+    s.answered[request] = (outcome, text)
+    _send(s, source, request, outcome, text)
+
+
+def _send(s: Answering, source: Address, request: str, outcome: str, text: str) -> None:
+    s.out.append(Send(source, CommandResult(request, outcome, text)))
+
+
+# --- automatic restarts --------------------------------------------------------------------
+
+
+def loops_too_often(s: Answering, now: int, interval_ns: int, maxloop: int) -> bool:
+    """Note a restart that nobody ordered; return whether it is one too many (L5)."""
+    if not interval_ns:
+        return False
+    s.loop = [at for at in s.loop if now - at < interval_ns][-maxloop:]
+    s.loop.append(now)
+    return len(s.loop) > maxloop

@@ -1,0 +1,1 @@
+"""The farm: N nodes run the application; and the light module, one node that runs it."""

@@ -1,0 +1,318 @@
+"""What administrators, scripts and checkers order of a farm module."""
+
+from mirrorfarm.actors.events import FarmPower, ResourceChanged
+from mirrorfarm.actors.module.answers import (
+    Pending,
+    explain,
+    fact,
+    loops_too_often,
+    settle,
+    tell,
+)
+from mirrorfarm.actors.module.answers import take as take_command
+from mirrorfarm.actors.module.farm import procedure
+from mirrorfarm.actors.module.farm.describe import role_of, status_of
+from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
+from mirrorfarm.actors.module.farm.state import State, become, store
+from mirrorfarm.limits import POWER_MAX, SECOND_NS
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Command
+
+IMMEDIATE = ("power", "drain", "resume", "traffic")  # Scripts order them, too, and wait for it.
+FINISH = ("scripts WAIT->STOP before", "kill", "then ended")
+LEAVE = ("scripts UP->WAIT before", "farm away", "scripts UP->WAIT after", "vip down")
+
+
+def on_command(s: State, source: Address, command: Command, now: int) -> None:
+    """Take an order; answer at once if it is refused or done already."""
+
+    def obey(order: Command) -> str:
+        return _obey(s, order, now)
+
+    take_command(s, source, command, now, None if s.phase is Phase.RESETTING else obey)
+
+
+def _obey(s: State, command: Command, now: int) -> str:
+    """Begin what is ordered; return why not, or ""."""
+    words = command.arguments
+    match command.verb:
+        case "start":
+            return _start(s, now)
+        case "stop" | "shutdown" | "stopstart":
+            if command.verb == "stopstart" and s.phase is Phase.STOPPED:
+                return _start(s, now)
+            stop(s, now, command.verb, drain="nodrain" not in words)
+        case "forcestop":
+            force_stop(s, now)
+        case "restart":
+            if s.phase is not Phase.UP:
+                return f"nothing to restart in {role_of(s)} {status_of(s)}"
+            restart(s, now)
+        case "drain" | "resume":
+            return _drain(s, now, on=command.verb == "drain")
+        case "power":
+            return _power(s, words)
+        case "traffic":
+            return _traffic(s, now, words)
+        case "prim" | "second" | "primforce" | "swap":
+            return f"{command.verb} is for mirrors: here every node is UP"
+        case verb:
+            return f"unknown verb {verb!r}"
+    return ""
+
+
+def _start(s: State, now: int) -> str:
+    if s.phase is Phase.STOPPED:
+        start(s, now)
+        return ""
+    if s.phase in {Phase.STOPPING, Phase.FALLING, Phase.DRAINING}:
+        return f"this node is {role_of(s)} {status_of(s)}: wait until it has stopped"
+    return ""
+
+
+def start(s: State, now: int) -> None:
+    """Leave STOP: prestart, then the application."""
+    become(s, Phase.STARTING, now)
+    s.stopping_for, s.drain_ordered = "", False
+    s.blocked.clear()
+    store(s, wanted=True)
+    procedure.begin(s, now, "scripts STOP->WAIT before", "watch pre", "then started")
+
+
+@procedure.continuation
+def started(s: State, now: int) -> None:
+    """Prestart ended."""
+    become(s, Phase.WAITING, now)
+
+
+def poll(s: State, now: int) -> None:
+    """Rise as soon as nothing says wait; else say what does."""
+    if s.phase is not Phase.WAITING or s.steps or s.step:
+        return
+    if s.blocked:
+        resource, why = next(iter(sorted(s.blocked.items())))
+        explain(
+            s,
+            f"resource {resource} is down{f': {why}' if why else ''}",
+            f"{resource} is up again",
+            f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
+        )
+        return
+    become(s, Phase.RISING, now)
+    procedure.begin(
+        s, now, "vip up", "scripts WAIT->UP before", "farm in", "scripts WAIT->UP after",
+        "watch pre prim both", "then risen",
+    )  # fmt: skip
+
+
+@procedure.continuation
+def risen(s: State, now: int) -> None:
+    """The application runs here."""
+    become(s, Phase.UP, now)
+    fact(s, now, "Local state UP Ready")
+    if s.blocked:
+        stop_wait(s, now)
+
+
+def stop(s: State, now: int, why: str, *, drain: bool = True) -> None:
+    """End the module here: live connections first, then scripts, then the traffic."""
+    if why == "stop":
+        store(s, wanted=False)
+    if s.phase is Phase.STOPPED:
+        return
+    if s.stopping_for in {"stop", "stopstart", "shutdown"}:
+        if why != "stopstart":
+            s.stopping_for = why
+        if not drain and s.phase is Phase.DRAINING:
+            fall(s, now)
+        return
+    s.stopping_for = why
+    if s.phase in {Phase.UP, Phase.RESTARTING} and drain and s.is_farm:
+        become(s, Phase.DRAINING, now)
+        procedure.begin(s, now, "farm drain", "drain", "then fall")
+    elif s.phase in SERVING:
+        fall(s, now)
+    elif s.phase is not Phase.FALLING:
+        # Prestart may have run, and the classes `pre` are watched.
+        become(s, Phase.STOPPING, now)
+        procedure.begin(s, now, "watch", "farm away", "vip down", *FINISH)
+
+
+@procedure.continuation
+def fall(s: State, now: int) -> None:
+    """Stop scripts, then close the traffic."""
+    become(s, Phase.FALLING, now)
+    # What has to be up before the start is what a node in WAIT waits for.
+    watch = "watch pre" if s.stopping_for == "stopwait" else "watch"
+    procedure.begin(s, now, watch, *LEAVE, "then fallen")
+
+
+@procedure.continuation
+def fallen(s: State, now: int) -> None:
+    """The application is down, no client comes."""
+    if s.stopping_for == "stopwait":
+        s.stopping_for = ""
+        become(s, Phase.WAITING, now)
+        fact(s, now, "Local state WAIT NotReady")
+        return
+    become(s, Phase.STOPPING, now)
+    procedure.begin(s, now, *FINISH)
+
+
+@procedure.continuation
+def ended(s: State, now: int) -> None:
+    """Everything is down."""
+    again = s.stopping_for == "stopstart"
+    become(s, Phase.STOPPED, now)
+    s.stopping_for, s.unstarted = "", ""
+    fact(s, now, "Local state STOP NotReady")
+    explain_stop(s)
+    if again:
+        start(s, now)
+
+
+def explain_stop(s: State) -> None:
+    """Say that the module is stopped, and how it is started."""
+    explain(
+        s, "stopped", "it is started", f"mirrorfarm -H {s.settings.node} start -m {s.module.name}"
+    )
+
+
+def stop_wait(s: State, now: int) -> None:
+    """Go back to WAIT until a resource is up again; clients are told at once."""
+    s.stopping_for = "stopwait"
+    fall(s, now)
+
+
+def block(s: State, now: int, resource: str, why: str) -> None:
+    """Go back to WAIT because of something that this node lacks."""
+    s.blocked[resource] = why
+    stop_wait(s, now)
+
+
+def on_counted(s: State, counters: dict[str, int], connections: int, now: int) -> None:
+    """Take over what the filter counted; the rate is that since the count before."""
+    opened = counters.get("opened", 0) - s.counters.get("opened", 0)
+    spent_ns = now - s.counted_ns
+    s.new_per_s = max(0, opened) * SECOND_NS // spent_ns if s.counted_ns and spent_ns else 0
+    s.counters, s.counted_ns = counters, now
+    if connections >= 0:
+        s.live = connections
+
+
+def force_stop(s: State, now: int) -> None:
+    """End everything at once, without the graceful scripts."""
+    store(s, wanted=False)
+    if s.phase is Phase.STOPPED:
+        return
+    s.stopping_for = "stop"
+    if s.phase is not Phase.STOPPING:
+        become(s, Phase.STOPPING, now)
+    procedure.begin(s, now, "watch", "farm away", "kill", "vip down", *FINISH)
+
+
+def restart(s: State, now: int) -> None:
+    """Run the stop and the start scripts; meanwhile other nodes take the new clients."""
+    become(s, Phase.RESTARTING, now)
+    procedure.begin(
+        s, now, "watch pre", "farm drain", "scripts restart UP before", "farm in",
+        "scripts restart UP after", "watch pre prim both", "then risen",
+    )  # fmt: skip
+
+
+def _drain(s: State, now: int, *, on: bool) -> str:
+    if not s.is_farm:
+        return "a light module has no other node that could take its clients"
+    if s.phase is not Phase.UP:
+        return f"this node is {role_of(s)} {status_of(s)}: only UP Ready drains"
+    if s.drain_ordered != on:
+        s.drain_ordered = on
+        fact(s, now, "drains by order: no new clients" if on else "takes new clients again")
+        procedure.set_wish(s, "drain" if on else "in", by_script=True)
+    return ""
+
+
+def _power(s: State, words: tuple[str, ...]) -> str:
+    """`power N [GROUP]`: this node's share of the clients, live."""
+    if not s.is_farm:
+        return "a light module has no power: it serves alone"
+    if not words or not words[0].isdecimal() or int(words[0]) > POWER_MAX:
+        return f"power needs a number from 0 to {POWER_MAX}"
+    group = words[1] if len(words) > 1 else ""
+    if group and group not in s.module.farm.group_names:
+        return (
+            f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.group_names)}"
+        )
+    tell(s, "farm_filter", FarmPower(int(words[0]), group))
+    return ""
+
+
+def _traffic(s: State, now: int, words: tuple[str, ...]) -> str:
+    """`traffic open|close`: what the module's scripts say when they control it."""
+    if not s.is_farm or not s.module.farm.script_control:
+        return 'traffic is opened and closed by itself, without scriptcontrol="on"'
+    if words not in {("open",), ("close",)}:
+        return "traffic is either to open or to close"
+    if words == ("open",) and s.phase not in {Phase.RISING, Phase.UP, Phase.RESTARTING}:
+        return f"traffic is not opened in {role_of(s)} {status_of(s)}"
+    fact(s, now, f"the scripts {words[0]} the traffic")
+    procedure.set_wish(s, "in" if words == ("open",) else "drain", by_script=True)
+    return ""
+
+
+# --- checkers ------------------------------------------------------------------------------
+
+
+def on_resource(s: State, event: ResourceChanged, now: int) -> None:
+    """A checker found something: act on it, within the loop limit."""
+    s.resources[event.resource] = event.value
+    level = "C" if event.value == "down" else "I"
+    fact(s, now, f"Resource {event.resource} set to {event.value} {event.reason}".rstrip(), level)
+    if event.value != "down":
+        s.blocked.pop(event.resource, None)
+        return
+    if event.action == "wait":
+        s.blocked[event.resource] = event.reason
+    if event.action == "noaction" or s.phase is not Phase.UP:
+        return
+    if event.action != "stop" and loops_too_often(
+        s, now, s.module.loop_interval_ns, s.module.maxloop
+    ):
+        fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
+        stop(s, now, "stop", drain=False)
+        return
+    fact(s, now, f"Action {event.action} called by errd")
+    match event.action:
+        case "wait":
+            stop_wait(s, now)
+        case "restart":
+            restart(s, now)
+        case action:
+            # What serves the connections is broken: they are not waited for.
+            stop(s, now, action, drain=False)
+
+
+# --- answers -------------------------------------------------------------------------------
+
+
+def poll_answers(s: State) -> None:
+    """Give the final answers that can be given now."""
+    settle(s, lambda pending: "done" if pending.verb in IMMEDIATE else "", _text(s))
+    if not s.steps and not s.step and s.phase in STABLE:
+        settle(s, lambda pending: _outcome(s, pending), _text(s))
+
+
+def _outcome(s: State, pending: Pending) -> str:
+    stopped = s.phase is Phase.STOPPED
+    if pending.verb in {"stop", "forcestop", "shutdown"}:
+        return "done" if stopped else ""
+    if stopped:
+        return "failed"
+    return "done" if s.phase is Phase.UP or s.reason else ""
+
+
+def _text(s: State) -> str:
+    text = f"{s.settings.node} is {role_of(s)} {status_of(s)}"
+    if s.phase is Phase.WAITING and s.reason:
+        text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
+    return text

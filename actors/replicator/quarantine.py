@@ -1,0 +1,270 @@
+"""What a copy is about to replace, set aside first: the writes that only this node has (S15).
+
+A folder per decision: `<index>/<path>` for what is kept of each replicated directory, and
+`manifest.jsonl` with one line for each thing. Files up to `WHOLE_BYTES_MAX` are kept whole; of
+larger ones the zones that are overwritten, at their place in a sparse file. What the session
+itself made is not kept. Everything kept is durable before the disk below is changed.
+"""
+
+import base64
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from mirrorfarm.actors.replicator import inventory
+from mirrorfarm.actors.replicator.operations import (
+    COLLAPSE_RANGE,
+    INSERT_RANGE,
+    SET_SIZE,
+    Fallocate,
+    SetAttr,
+    Write,
+)
+from mirrorfarm.limits import ZONE_BYTES
+
+WHOLE_BYTES_MAX: Final = 16 * 1_048_576
+MANIFEST: Final = "manifest.jsonl"
+_COPY_BYTES: Final = 1_048_576
+_TWINS_MAX: Final = 1_000
+_DELETED: Final = b" (deleted)"
+
+Key = tuple[int, int]  # Directory, inode number on this disk.
+
+
+class Quarantine:
+    """Used by one thread. Every method may raise OSError: then nothing must be replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin, or go on after an interruption; what was kept then is not kept again."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._fresh: set[Key] = set()  # Made by this session.
+        self._told: set[Key] = set()
+        self._whole: set[Key] = set()
+        self._zones: dict[Key, set[int]] = {}
+        self._places: dict[Key, Path] = {}
+        self._manifest = os.open(
+            folder / MANIFEST, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        self._remember()
+
+    def close(self) -> None:
+        """End; everything is durable already."""
+        os.close(self._manifest)
+
+    # --- what is about to happen -----------------------------------------------------------
+
+    def fresh(self, directory: int, inode: int) -> None:
+        """Note that the session made an inode: nothing of it needs to be kept."""
+        key = (directory, inode)
+        self._fresh.add(key)
+        self._whole.discard(key)  # The number of an inode that is gone.
+        self._zones.pop(key, None)
+
+    def replaced(self, operation: Write | Fallocate | SetAttr, root_fd: int, fd: int) -> None:
+        """An operation on an open inode is about to be carried out."""
+        match operation:
+            case Write():
+                self.content(operation.directory, root_fd, fd, operation.offset, operation.length)
+            case Fallocate() if operation.mode & (COLLAPSE_RANGE | INSERT_RANGE):
+                self.content(operation.directory, root_fd, fd)
+            case Fallocate():
+                self.content(operation.directory, root_fd, fd, operation.offset, operation.length)
+            case SetAttr() if overwrites(operation):
+                self.content(operation.directory, root_fd, fd, operation.size)
+            case SetAttr():
+                self._tell(operation.directory, root_fd, fd)
+
+    def content(
+        self, directory: int, root_fd: int, fd: int, offset: int = 0, length: int | None = None
+    ) -> None:
+        """Bytes of an open file are about to change; `length` None: to its end, or all moves."""
+        status = os.fstat(fd)
+        key = (directory, status.st_ino)
+        if key in self._fresh or key in self._whole or not stat.S_ISREG(status.st_mode):
+            return
+        self._tell(directory, root_fd, fd)
+        if status.st_size <= WHOLE_BYTES_MAX or (length is None and offset == 0):
+            self._keep_all(key, fd, self._place(key, root_fd, fd))
+            return
+        end = status.st_size if length is None else min(status.st_size, offset + length)
+        kept = self._zones.setdefault(key, set())
+        wanted = range(offset // ZONE_BYTES, (max(end, offset) + ZONE_BYTES - 1) // ZONE_BYTES)
+        if zones := [zone for zone in wanted if zone not in kept]:
+            self._keep_zones(key, fd, self._place(key, root_fd, fd), zones)
+            kept.update(zones)
+
+    def name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> None:
+        """What lies at a name is about to lose it, with everything below."""
+        try:
+            status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if (directory, status.st_ino) in self._fresh and not stat.S_ISDIR(status.st_mode):
+            return
+        access = os.O_RDONLY if stat.S_ISREG(status.st_mode) else os.O_PATH
+        fd = os.open(name, access | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+        try:
+            self._tell(directory, root_fd, fd, removed=True)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                self.content(directory, root_fd, fd)
+            elif stat.S_ISDIR(status.st_mode):
+                self._below(directory, root_fd, fd)
+        finally:
+            os.close(fd)
+
+    def _below(self, directory: int, root_fd: int, fd: int) -> None:
+        folder = inventory.open_root(fd)
+        try:
+            for name in inventory.names(folder):
+                self.name(directory, root_fd, folder, name)
+        finally:
+            os.close(folder)
+
+    # --- keeping ---------------------------------------------------------------------------
+
+    def _place(self, key: Key, root_fd: int, fd: int) -> Path:
+        """Return where what is behind `fd` is kept: its path, or a number if it has none."""
+        if key in self._places:
+            return self._places[key]
+        place = self.folder / str(key[0]) / os.fsdecode(_path(root_fd, fd) or b"?%d" % key[1])
+        twin, number = place, 0
+        while os.path.lexists(twin) or not _can_be_made(twin, self.folder):
+            number += 1
+            if number > _TWINS_MAX:
+                raise FileExistsError(f"{place}: kept too often")
+            twin = self.folder / f"{key[0]}.{number}" / place.relative_to(self.folder / str(key[0]))
+        twin.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._places[key] = twin
+        return twin
+
+    def _keep_all(self, key: Key, fd: int, place: Path) -> None:
+        with _made(place) as out:
+            os.ftruncate(out, os.fstat(fd).st_size)
+            for start, end in _data(fd):
+                for at in range(start, end, _COPY_BYTES):
+                    os.pwrite(out, os.pread(fd, min(_COPY_BYTES, end - at), at), at)
+        self._whole.add(key)
+        self._write({"inode": key[1], "directory": key[0], "kept": "whole", **self._at(place)})
+
+    def _keep_zones(self, key: Key, fd: int, place: Path, zones: list[int]) -> None:
+        with _made(place) as out:
+            if os.fstat(out).st_size == 0:
+                os.ftruncate(out, os.fstat(fd).st_size)
+            for zone in zones:
+                os.pwrite(out, os.pread(fd, ZONE_BYTES, zone * ZONE_BYTES), zone * ZONE_BYTES)
+        about = {"inode": key[1], "directory": key[0], "kept": "zones", "zones": zones}
+        self._write(about | {"zone_bytes": ZONE_BYTES} | self._at(place))
+
+    def _at(self, place: Path) -> dict[str, str]:
+        return {"place": str(place.relative_to(self.folder))}
+
+    # --- the manifest ----------------------------------------------------------------------
+
+    def _tell(self, directory: int, root_fd: int, fd: int, *, removed: bool = False) -> None:
+        """Write down what an inode was before it is touched first, and if it goes."""
+        status = os.fstat(fd)
+        key = (directory, status.st_ino)
+        if (key in self._told or key in self._fresh) and not removed:
+            return
+        self._told.add(key)
+        way = f"/proc/self/fd/{fd}".encode()
+        about: dict[str, Any] = {
+            "inode": status.st_ino,
+            "directory": directory,
+            "path": os.fsdecode(_path(root_fd, fd)),
+            "mode": status.st_mode,
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "removed": removed,
+        }
+        if stat.S_ISLNK(status.st_mode):
+            about["target"] = os.fsdecode(os.readlink("", dir_fd=fd))
+        else:
+            about["xattrs"] = _extra(way)
+        self._write(about)
+
+    def _write(self, about: dict[str, Any]) -> None:
+        os.write(self._manifest, json.dumps(about).encode() + b"\n")
+        os.fdatasync(self._manifest)
+
+    def _remember(self) -> None:
+        """Read what was kept before an interruption; a last line that is torn counts not."""
+        size = os.fstat(self._manifest).st_size
+        for line in os.pread(self._manifest, size, 0).splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                about = json.loads(line)
+                key = (int(about["directory"]), int(about["inode"]))
+                if about.get("kept") == "whole":
+                    self._whole.add(key)
+                elif about.get("kept") == "zones":
+                    self._zones.setdefault(key, set()).update(about["zones"])
+                    self._places[key] = self.folder / about["place"]
+                else:
+                    self._told.add(key)
+
+
+def overwrites(operation: Write | Fallocate | SetAttr) -> bool:
+    """Return whether an operation changes the content of a file, not only its attributes."""
+    return not isinstance(operation, SetAttr) or bool(operation.valid & SET_SIZE)
+
+
+def _path(root_fd: int, fd: int) -> bytes:
+    """Return the path of an open inode below its root; b"" if it has none any more."""
+    root = os.readlink(f"/proc/self/fd/{root_fd}".encode())
+    path = os.readlink(f"/proc/self/fd/{fd}".encode())
+    if path.endswith(_DELETED) or not path.startswith(root.rstrip(b"/") + b"/"):
+        return b""
+    return path[len(root.rstrip(b"/")) + 1 :]
+
+
+def _can_be_made(place: Path, folder: Path) -> bool:
+    """Return whether no part of the way to `place` is kept as a file."""
+    return not any(
+        parent.exists() and not parent.is_dir()
+        for parent in place.parents
+        if parent != folder and folder in parent.parents
+    )
+
+
+@contextlib.contextmanager
+def _made(place: Path) -> Any:
+    """Open what is kept for writing; durable when the block ends."""
+    out = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        yield out
+        os.fsync(out)
+    finally:
+        os.close(out)
+    parent = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def _data(fd: int) -> list[tuple[int, int]]:
+    """Return the extents of a file that are not holes."""
+    found, at, size = [], 0, os.fstat(fd).st_size
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            break
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        found.append((start, at))
+    return found
+
+
+def _extra(way: bytes) -> dict[str, str]:
+    found = {}
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listxattr(way)):
+            with contextlib.suppress(OSError):
+                found[name] = base64.b64encode(os.getxattr(way, name)).decode()
+    return found

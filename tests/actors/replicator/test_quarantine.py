@@ -1,0 +1,178 @@
+"""What a copy replaces is kept first, whole or in zones, and durably."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.replicator import quarantine
+from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.operations import (
+    ROOT,
+    SET_MODE,
+    SET_SIZE,
+    Create,
+    Introduce,
+    Rename,
+    Rmdir,
+    SetAttr,
+    Unlink,
+    Write,
+)
+from mirrorfarm.actors.replicator.quarantine import MANIFEST, Quarantine
+from mirrorfarm.limits import ZONE_BYTES
+
+FILE, DIRECTORY = 0o100640, 0o040750
+
+
+class Copied:
+    """A directory that a copy changes, and what is kept of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.folder = folder / "root", folder / "aside"
+        self.root.mkdir()
+        self.applier = Applier([bytes(self.root)])
+        self.begin()
+
+    def begin(self) -> None:
+        self.aside = Quarantine(self.folder)
+        self.applier.begin(lenient=True, aside=self.aside)
+
+    def introduce(self, node: int, name: bytes, mode: int = FILE, parent: int = ROOT) -> None:
+        self.applier.apply(Introduce(0, node, parent, name, mode))
+
+    def write(self, node: int, data: bytes, offset: int = 0) -> None:
+        self.applier.apply(Write(0, node, offset, len(data), 0), data)
+
+    def kept(self, path: str) -> bytes:
+        return (self.folder / "0" / path).read_bytes()
+
+    def manifest(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / MANIFEST).read_text().splitlines()]
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Iterator[Copied]:
+    made = Copied(tmp_path)
+    yield made
+    made.applier.close()
+    made.aside.close()
+
+
+def test_a_file_is_kept_as_it_was_before_its_first_byte_changes(copied: Copied) -> None:
+    (copied.root / "letter").write_bytes(b"dear Alice")
+    copied.introduce(7, b"letter")
+    copied.write(7, b"BOB", 5)
+    copied.write(7, b"dear", 0)
+    assert copied.kept("letter") == b"dear Alice"
+    assert (copied.root / "letter").read_bytes() == b"dear BOBce"
+
+
+def test_what_is_cut_off_removed_or_renamed_over_is_kept(copied: Copied) -> None:
+    for name in ("cut", "gone", "over", "mover"):
+        (copied.root / name).write_text(name)
+    copied.introduce(5, b"cut")
+    copied.applier.apply(SetAttr(0, 5, SET_SIZE, 0, 0, 0, 1, 0, 0))
+    copied.applier.apply(Unlink(0, ROOT, b"gone"))
+    copied.introduce(6, b"mover")
+    copied.applier.apply(Rename(0, ROOT, b"mover", ROOT, b"over"))
+    assert [copied.kept(name) for name in ("cut", "gone", "over")] == [b"cut", b"gone", b"over"]
+    assert not (copied.folder / "0/mover").exists(), "it is still there, under another name"
+
+
+def test_a_whole_tree_that_goes_is_kept(copied: Copied) -> None:
+    (copied.root / "a/b").mkdir(parents=True)
+    (copied.root / "a/b/deep").write_text("deep")
+    os.symlink("/nowhere", copied.root / "a/link")
+    copied.introduce(5, b"a", DIRECTORY)
+    copied.applier.apply(Rmdir(0, ROOT, b"a"))  # Lenient: it makes room, however full.
+    assert not (copied.root / "a").exists()
+    assert copied.kept("a/b/deep") == b"deep"
+    links = [line for line in copied.manifest() if "target" in line]
+    assert [(line["path"], line["target"]) for line in links] == [("a/link", "/nowhere")]
+
+
+def test_of_a_large_file_only_the_overwritten_zones_are_kept(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "WHOLE_BYTES_MAX", 2 * ZONE_BYTES)
+    old = b"".join(bytes([65 + zone]) * ZONE_BYTES for zone in range(8))
+    (copied.root / "large").write_bytes(old)
+    copied.introduce(5, b"large")
+    copied.write(5, b"x" * 10, 3 * ZONE_BYTES + 5)
+    copied.write(5, b"y" * 10, 3 * ZONE_BYTES + 50)
+    copied.write(5, b"z", 6 * ZONE_BYTES)
+    kept = copied.kept("large")
+    assert len(kept) == len(old)
+    for zone in (3, 6):
+        span = slice(zone * ZONE_BYTES, (zone + 1) * ZONE_BYTES)
+        assert kept[span] == old[span]
+    assert not any(kept[: 3 * ZONE_BYTES]), "untouched zones are holes"
+    assert [line["zones"] for line in copied.manifest() if line.get("kept") == "zones"] == [
+        [3],
+        [6],
+    ]
+
+
+def test_what_the_session_itself_made_is_not_kept(copied: Copied) -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    copied.applier.apply(Create(0, 9, ROOT, b"new", FILE, uid, gid, 1))
+    copied.write(9, b"first")
+    copied.write(9, b"again")
+    copied.applier.apply(Unlink(0, ROOT, b"new"))
+    assert not (copied.folder / "0").exists()
+
+
+def test_after_an_interruption_what_is_kept_already_stays_as_it_was(copied: Copied) -> None:
+    (copied.root / "letter").write_bytes(b"first version")
+    copied.introduce(7, b"letter")
+    copied.write(7, b"HALF")
+    copied.aside.close()
+    copied.begin()
+    copied.introduce(7, b"letter")
+    copied.write(7, b"whole new text")
+    assert copied.kept("letter") == b"first version"
+    assert [path.name for path in (copied.folder / "0").iterdir()] == ["letter"]
+
+
+def test_two_things_that_had_one_name_are_both_kept(copied: Copied) -> None:
+    (copied.root / "x").write_text("first")
+    (copied.root / "y").write_text("second")
+    copied.introduce(5, b"x")
+    copied.introduce(6, b"y")
+    copied.applier.apply(Rename(0, ROOT, b"y", ROOT, b"x"))
+    copied.write(6, b"other")
+    assert copied.kept("x") == b"first"
+    assert (copied.folder / "0.1/x").read_text() == "second"
+
+
+def test_attributes_are_written_down_before_they_change(copied: Copied) -> None:
+    (copied.root / "f").write_text("x")
+    (copied.root / "f").chmod(0o600)
+    copied.introduce(5, b"f")
+    copied.applier.apply(SetAttr(0, 5, SET_MODE, 0o644, 0, 0, 0, 0, 0))
+    assert [line["mode"] for line in copied.manifest() if line["path"] == "f"] == [0o100600]
+
+
+def test_a_torn_last_line_of_the_manifest_is_overlooked(copied: Copied) -> None:
+    with (copied.folder / MANIFEST).open("ab") as manifest:
+        manifest.write(b'{"inode": 5, "direc')
+    Quarantine(copied.folder).close()
+
+
+def test_nothing_is_replaced_when_it_cannot_be_kept(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied.root / "f").write_bytes(b"precious")
+    copied.introduce(5, b"f")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        copied.write(5, b"overwritten")
+    assert (copied.root / "f").read_bytes() == b"precious"

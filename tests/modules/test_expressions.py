@@ -1,0 +1,81 @@
+"""POSIX extended regular expressions as the tools of the system understand them."""
+
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirrorfarm.modules.expressions import posix
+
+
+@pytest.mark.parametrize(
+    ("expression", "found", "not_found"),
+    [
+        ("tmp", "my.tmp.1", "temp"),
+        (r"\.tmp$", "a.tmp", "atmp"),
+        ("^(core|.*[.]lock)$", "x.lock", "x.locked"),
+        ("^[[:digit:]_]+$", "12_3", "12a"),
+        ("[^[:alnum:]]", "a-b", "ab1"),
+        (r"[\d]", "\\", "1"),
+        ("[]a]", "]", "b"),
+        ("[^]a]", "b", "]"),
+        ("[a-c-]", "-", "d"),
+        ("a{2,3}$", "caa", "ca"),
+        ("^pgsql_tmp", "pgsql_tmp12.0", "my_pgsql_tmp"),
+        ("a$", "a", "a\n"),
+        ("é", "café", "cafe"),
+    ],
+)
+def test_an_expression_finds_what_the_standard_says(
+    expression: str, found: str, not_found: str
+) -> None:
+    assert posix(expression).search(found)
+    assert not posix(expression).search(not_found)
+
+
+@pytest.mark.parametrize(
+    "expression", ["(", "[a", "[[:nothing:]]", "[[.a.]]", "a\\", r"\d", "(?=a)", "*", "a{3,2}"]
+)
+def test_what_has_no_meaning_is_refused(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        posix(expression)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "b",
+                ".",
+                "-",
+                "[ab]",
+                "[^a]",
+                "[a-c-]",
+                "(a|b)",
+                "[[:digit:]]",
+                "b*",
+                "a+",
+                "[.]",
+                "^",
+                "$",
+            ]
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.text("ab.-1", min_size=1, max_size=5),
+)
+def test_grep_agrees(parts: list[str], name: str) -> None:
+    expression = "".join(parts)
+    asked = subprocess.run(
+        ["grep", "-E", "-q", "-e", expression],
+        input=name + "\n", text=True, check=False, env={"LC_ALL": "C"},
+    )  # fmt: skip
+    try:
+        found = bool(posix(expression).search(name))
+    except ValueError:
+        return  # `^*` and the like: undefined by the standard.
+    assert found == (asked.returncode == 0)

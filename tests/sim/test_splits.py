@@ -1,0 +1,217 @@
+"""Two nodes that both went on: nothing is lost silently, and one of them goes on (S15, row 29)."""
+
+import json
+
+import pytest
+
+from mirrorfarm.actors.module.mirror import divergence
+from mirrorfarm.actors.module.mirror.describe import state_json
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
+from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.registers import GATEWAY
+from mirrorfarm.sim.sweep import play
+from mirrorfarm.sim.world import World
+
+FAST = PROFILES["fast"]
+
+
+def pair(arbiter: str = "none", policy: str = "keep-primary") -> World:
+    """Return a cluster in which n1 is PRIM and n2 SECOND."""
+    world = World(1, FAST, arbiter=arbiter, divergence=policy)
+    world.start("n1")
+    world.start("n2")
+    world.run(100)
+    world.command("n1", "prim")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.command("n2", "start")
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    world.run(100)
+    return world
+
+
+def split(world: World) -> World:
+    """Cut the nodes apart until each has writes of its own, then mend the cable."""
+    world.set_link("n1", "n2", up=False)
+    world.run(2_000)
+    assert {world.role("n1"), world.role("n2")} == {"ALONE Ready"}
+    while not all(len(own(world, name)) > 2 for name in ("n1", "n2")):
+        world.write()
+        world.run(20)
+    world.set_link("n1", "n2", up=True)
+    return world
+
+
+def own(world: World, name: str) -> set[int]:
+    """Return what only this node has."""
+    other = "n2" if name == "n1" else "n1"
+    return world.nodes[name].plane.data - world.nodes[other].plane.data
+
+
+def settled(world: World, prim: str) -> bool:
+    second = "n2" if prim == "n1" else "n1"
+    wanted = {prim: "PRIM Ready", second: "SECOND Ready"}
+    return world.run_until(lambda: {n: world.role(n) for n in wanted} == wanted, 8_000)
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("keep-primary", "n1"), ("keep-newer", "n2")])
+def test_after_a_split_the_policy_names_who_goes_on_and_the_others_writes_are_set_aside(
+    policy: str, kept: str
+) -> None:
+    world = split(pair(policy=policy))
+    lost = "n2" if kept == "n1" else "n1"
+    theirs = own(world, lost)
+    assert settled(world, kept)
+    plane = world.nodes[lost].plane
+    assert theirs <= plane.kept
+    assert plane.data == world.nodes[kept].plane.data
+    for name in (kept, lost):
+        record = world.nodes[name].record
+        assert record is not None
+        assert any(text.startswith("split: ") for text in record.forced), "it is written down"
+
+
+def test_who_goes_on_does_not_stop_its_application() -> None:
+    world = split(pair())
+    before = len([line for line in world.story if "n1" in line and "start_prim" in line])
+    assert settled(world, "n1")
+    assert len([line for line in world.story if "n1" in line and "start_prim" in line]) == before
+    assert world.nodes["n1"].application
+
+
+def test_no_write_is_acknowledged_by_two_primaries_that_see_each_other() -> None:
+    world = split(pair())
+    assert world.run_until(lambda: all(_split(world, name) for name in ("n1", "n2")), 1_000)
+    number = world.write()
+    assert number not in world.monitors.acked
+    assert settled(world, "n1")
+
+
+def _split(world: World, name: str) -> str:
+    return str(world.nodes[name].cores["mirror"].state.split)
+
+
+def test_the_one_that_changed_more_is_kept() -> None:
+    world = pair(policy="keep-more-changes")
+    world.set_link("n1", "n2", up=False)
+    world.run(2_000)
+    world.nodes["n1"].application, runs = False, world.nodes["n1"].application
+    for _ in range(5):
+        world.write()
+        world.run(20)
+    world.nodes["n1"].application = runs
+    while not own(world, "n1"):
+        world.write()
+        world.run(20)
+    more = "n2" if len(own(world, "n2")) > len(own(world, "n1")) else "n1"
+    world.set_link("n1", "n2", up=True)
+    assert settled(world, more)
+
+
+def test_with_manual_both_wait_and_say_so_until_an_administrator_names_one() -> None:
+    world = split(pair(policy="manual"))
+    assert world.run_until(lambda: {world.role("n1"), world.role("n2")} == {"WAIT NotReady"}, 3_000)
+    for name in ("n1", "n2"):
+        assert world.reason(name).startswith("SPLIT: ")
+        told = json.loads(state_json(world.nodes[name].cores["mirror"].state, world.now))
+        assert "prim -m app" in told["command"]
+    theirs = own(world, "n1")
+    world.command("n2", "prim")
+    assert settled(world, "n2")
+    assert theirs <= world.nodes["n1"].plane.kept
+
+
+def test_with_manual_a_node_that_comes_back_keeps_its_data_until_they_are_given_up() -> None:
+    world = pair(policy="manual")
+    world.set_link("n1", "n2", up=False)
+    world.run(2_000)
+    while not all(own(world, name) for name in ("n1", "n2")):
+        world.write()
+        world.run(20)
+    world.kill("n1")
+    world.set_link("n1", "n2", up=True)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: "SPLIT" in world.reason("n1"), 5_000)
+    theirs = own(world, "n1")
+    world.run(2_000)
+    assert theirs == own(world, "n1")
+    world.command("n1", "second", "fullsync")
+    assert settled(world, "n2")
+    assert theirs <= world.nodes["n1"].plane.kept
+
+
+def test_a_primary_that_meets_nobodys_answer_goes_on_when_the_other_is_gone_again() -> None:
+    world = split(pair())
+    assert world.run_until(lambda: _split(world, "n1") == "frozen", 1_000)
+    world.kill("n2")
+    number = world.write()
+    assert world.run_until(lambda: number in world.monitors.acked, 3_000)
+
+
+def test_a_pinged_gateway_lets_only_the_side_that_reaches_it_go_on() -> None:
+    world = pair("ping")
+    world.set_link("n1", GATEWAY, up=False)
+    world.set_link("n1", "n2", up=False)
+    world.run(4_000)
+    assert world.role("n2") == "ALONE Ready"
+    assert not world.nodes["n1"].application
+    world.isolate("n1", up=True)
+    assert settled(world, "n2")
+    assert not world.nodes["n1"].plane.kept
+
+
+def test_what_a_forced_node_lacks_is_set_aside_before_it_is_overwritten() -> None:
+    """With a witness, only an administrator can make two histories (R14)."""
+    world = pair("witness")
+    world.kill("n2")
+    numbers = []
+    for _ in range(4):
+        numbers.append(world.write())
+        world.run(1_000)
+    world.kill("n1")
+    lost = {n for n in numbers if n in world.monitors.acked}
+    assert len(lost) == 4
+    world.monitors.acked.clear()  # What the administrator gives up.
+    world.monitors.register = None  # Such an override is outside of S5.
+    world.start("n2")
+    world.run(500)
+    world.command("n2", "primforce")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 8_000)
+    world.write()
+    world.run(100)
+    world.start("n1", again=True)
+    assert settled(world, "n2")
+    assert lost <= world.nodes["n1"].plane.kept
+
+
+@pytest.mark.parametrize("policy", DIVERGENCE_POLICIES)
+@pytest.mark.parametrize("arbiter", ["none", "ping"])
+def test_no_acknowledged_write_vanishes_without_a_register_whatever_fails(
+    arbiter: str, policy: str
+) -> None:
+    for seed in range(12):
+        try:
+            play(seed, arbiter=arbiter, divergence=policy)
+        except Violation as violation:
+            pytest.fail(f"seed {seed}: {violation}")
+
+
+def test_a_copy_that_sets_nothing_aside_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S15 broken on purpose."""
+    monkeypatch.setattr(divergence, "quarantine", lambda *_: "")
+    with pytest.raises(Violation, match="S15"):
+        settled(split(pair()), "n1")
+
+
+def test_a_session_that_broke_is_resumed_while_the_arbiter_is_silent() -> None:
+    """Row 13: the primary cannot leave its peer behind, but the peer is there."""
+    world = pair("witness")
+    world.witness_up = False
+    world.run(1_500)
+    world.nodes["n1"].plane.broken("its connection was reset")
+    number = world.write()
+    assert world.run_until(lambda: number in world.monitors.acked, 3_000)
+    assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+    assert number in world.nodes["n2"].plane.data
+    world.restart_witness()
+    world.run(2_000)
+    assert settled(world, "n1")
