@@ -4,6 +4,8 @@ It places clients by the same hash as `nfqueue`, and sees the sockets of its own
 namespace only: services behind address translation need the filter `nft`.
 """
 
+from dataclasses import dataclass
+
 from xxhash import xxh64_hexdigest
 
 from mirrorfarm.actors.timers import boot_clock_ns
@@ -12,7 +14,27 @@ from mirrorfarm.netfilter import tables
 from mirrorfarm.netfilter.bpf_program import FarmProgram
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import ALL_FOREIGN, NO_BUCKETS, BucketTable, Settings
-from mirrorfarm.netfilter.rules import State
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """To whom packets go that reach this node and are another's, by hardware address.
+
+    A group is 1024 bytes: 0 nobody, the number of a peer (from 1 on), or EVERY_PEER, which is
+    right for SOFT buckets here, and for those that are SOFT at their owner.
+    """
+
+    own: bytes = b""
+    peers: tuple[bytes, ...] = ()
+    groups: tuple[bytes, ...] = ()
+
+    def group(self, number: int) -> bytes:
+        """Return whom each bucket of a group is relayed to."""
+        return self.groups[number] if number < len(self.groups) else _NOBODY
+
+
+_NOBODY = bytes(BUCKETS)
+NO_RELAY = Relay()
 
 
 def program_name(module: str) -> str:
@@ -25,7 +47,9 @@ class BpfFilter:
 
     def __init__(self) -> None:
         self._table = NO_BUCKETS
+        self._relay = NO_RELAY
         self._groups = 0
+        self._written: list[list[bytes]] = []  # What is in the kernel, by group.
         self._deadline_ns = 0
         self._program: FarmProgram | None = None
         self.attached: tuple[str, ...] = ()  # How, at each interface: `tcx` or `clsact`.
@@ -38,6 +62,7 @@ class BpfFilter:
         assert self._program is None, "opened twice"
         self._program = FarmProgram.load(program_name(settings.module))
         self._groups = settings.groups
+        self._written = [tables.bucket_values(ALL_FOREIGN, _NOBODY)] * self._groups
         directed = settings.delivery is Delivery.DIRECTED
         try:
             for address in settings.addresses:
@@ -51,21 +76,35 @@ class BpfFilter:
 
     def apply(self, table: BucketTable) -> None:
         """Change every bucket that differs: those that close first, then those that open."""
+        self._write(table, self._relay)
+
+    def relay(self, relay: Relay) -> None:
+        """Relay what is not this node's (`vmac_directed`): say to whom, after each `apply`."""
+        assert self._program
+        self._program.set_peers(relay.own, relay.peers)
+        self._write(self._table, relay)
+
+    def _write(self, table: BucketTable, relay: Relay) -> None:
         assert self._program
         closing: list[tuple[bytes, bytes]] = []
         opening: list[tuple[bytes, bytes]] = []
         for group in range(self._groups):
-            old, new = self._table.group(group), table.group(group)
-            if old == new:
-                continue
-            for bucket in range(BUCKETS):
-                if old[bucket] != new[bucket]:
-                    state = State(new[bucket])
-                    entry = (tables.bucket_key(group, bucket), tables.bucket_value(state))
-                    (opening if state is not State.FOREIGN else closing).append(entry)
-        self._program.change(closing)
-        self._program.change(opening)
-        self._table = table
+            old = self._written[group]
+            new = tables.bucket_values(table.group(group), relay.group(group))
+            for key, before, after in zip(tables.bucket_keys(group), old, new, strict=True):
+                if before != after:
+                    (opening if after[0] else closing).append((key, after))
+            self._written[group] = new
+        self._table, self._relay = table, relay
+        try:
+            self._program.change(closing)
+            self._program.change(opening)
+        except OSError:
+            # Half written: nothing is taken, and the next table is written whole.
+            self._written = [[b""] * BUCKETS] * self._groups
+            self._program.renew(0)
+            self._deadline_ns = 0
+            raise
 
     def renew(self, deadline_ns: Nanoseconds) -> bool:
         """Prolong the lease; False: it had run out, and every bucket is FOREIGN now.
@@ -107,4 +146,5 @@ class BpfFilter:
         if self._program is not None:
             self._program.close()
             self._program = None
-            self._table, self._deadline_ns, self.attached = NO_BUCKETS, 0, ()
+            self._table, self._relay = NO_BUCKETS, NO_RELAY
+            self._deadline_ns, self.attached = 0, ()

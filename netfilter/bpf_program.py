@@ -21,7 +21,6 @@ from pyroute2.netlink.exceptions import NetlinkError
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import (
     BUCKETS,
-    GROUPS_MAX,
     LEASE_TICK_NS,
     VIRTUAL_ADDRESSES_MAX,
     Nanoseconds,
@@ -35,10 +34,6 @@ OBJECT = Path(__file__).with_name("farm.bpf.o")
 _CLSACT, _PARENT_IN = "clsact", "ffff:fff2"
 _INGRESS, _EGRESS = 0xFFFF_FFF2, 0xFFFF_FFF3
 _NO_TCX = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
-_KEYS = {
-    group: b"".join(tables.bucket_key(group, bucket) for bucket in range(BUCKETS))
-    for group in range(GROUPS_MAX)
-}
 
 
 @dataclass(slots=True)
@@ -204,10 +199,8 @@ class FarmProgram:
 
     def set_buckets(self, group: int, states: Sequence[State], peers: Sequence[int] = ()) -> None:
         """Write all buckets of a group by one call. It is not one instant: close, then open."""
-        assert len(states) == BUCKETS, "a table has one state per bucket"
-        owners = peers or (0,) * BUCKETS
-        words = [state | peer << 8 for state, peer in zip(states, owners, strict=True)]
-        self.maps["buckets"].put_columns(_KEYS[group], struct.pack(f"={BUCKETS}I", *words))
+        values = tables.bucket_values(bytes(states), bytes(peers or BUCKETS))
+        self.maps["buckets"].put_columns(b"".join(tables.bucket_keys(group)), b"".join(values))
 
     def change_buckets(
         self, group: int, buckets: Iterable[int], state: State, peer: int = 0
@@ -219,6 +212,23 @@ class FarmProgram:
     def change(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Write buckets, as `tables.py` packs them, by one call."""
         self.maps["buckets"].put_many(entries)
+
+    def set_peers(self, own: bytes, peers: Sequence[bytes]) -> None:
+        """Name the hardware addresses by which frames are relayed; the first peer is number 1.
+
+        They are for virtual addresses that are set as directed.
+        """
+        assert len(peers) < tables.EVERY_PEER, "more peers than a cluster has nodes"
+        numbered = [own, *peers, *[b""] * (tables.EVERY_PEER - 1 - len(peers))]
+        former = [self.maps["peers"].get(i.to_bytes(4, "little")) for i in range(len(numbered))]
+        for mac in peers:
+            self.maps["relays"].put(tables.relay_key(mac), bytes(4))
+        self.maps["peers"].put_many(
+            (i.to_bytes(4, "little"), tables.peer_value(mac)) for i, mac in enumerate(numbered)
+        )
+        for value in former[1:]:
+            if value is not None and value[:6] not in peers:
+                self.maps["relays"].remove(tables.relay_key(value[:6]))
 
     def renew(self, deadline_ns: Nanoseconds) -> None:
         """Let the program accept until the boot clock reads `deadline_ns`; 0: not at all.

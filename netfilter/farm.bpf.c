@@ -22,6 +22,7 @@
 #define RULES 16
 #define ADDRESSES 16
 #define PEERS 64
+#define EVERY_PEER (PEERS - 1) /* Not a peer: all of them. */
 #define HEAD_BYTES 256
 #define EXTENSIONS 8
 
@@ -71,14 +72,15 @@ struct map buckets SEC("maps") = { BPF_MAP_TYPE_ARRAY, 4, 4, GROUPS * BUCKETS };
 struct map lease SEC("maps") = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct lease), 1 };
 struct map verdicts SEC("maps") = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 16 };
 struct map accepted SEC("maps") = { BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, GROUPS * BUCKETS };
+/* The first is this node. */
 struct map peers SEC("maps") = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct hardware), PEERS };
-/* Key: the hardware address of a peer and two zero bytes. */
+/* Key: the hardware address of a peer and two zero bytes: what it sends was relayed already. */
 struct map relays SEC("maps") = { BPF_MAP_TYPE_HASH, 8, 4, PEERS };
 
 enum state { FOREIGN, HARD, SOFT };
 enum filter { ON_ADDR, ON_PORT, ON_IPID };
 enum kind { MALFORMED, OTHER, SYN, STREAM, DATAGRAM, ECHO, ERROR, FRAGMENT, NEIGHBOUR };
-enum flag { DIRECTED = 1 }; /* Take only what is addressed to this node; relay the rest. */
+enum flag { DIRECTED = 1 }; /* Clients know the real MAC of one node: it relays to the owner. */
 
 /* What is counted; the names are those of bpf.py. */
 enum verdict {
@@ -92,10 +94,10 @@ enum verdict {
 	V_OWNED,     /* Accepted: anything else in an owned bucket. */
 	V_KNOWN,     /* Accepted: a connection that is here, in a bucket that is not (only) ours. */
 	V_COOKIE,    /* Accepted: a valid SYN cookie in a soft bucket. */
-	V_RELAYED,   /* Sent on to its owner. */
+	V_RELAYED,   /* Sent on to its owner, or to all that may have the connection. */
 };
 
-enum action { DROP, ACCEPT, RELAY };
+enum action { DROP, ACCEPT, RELAY, COPIED };
 
 struct packet {
 	__be32 source[4];
@@ -437,15 +439,66 @@ static __always_inline int by_connection(struct __sk_buff *skb, const struct pac
 	return verdict;
 }
 
+/* Whether a frame was relayed to this node by a peer. */
+static __always_inline int was_relayed(struct __sk_buff *skb)
+{
+	__u8 source[8] = {};
+
+	return bpf_skb_load_bytes(skb, ETH_ALEN, source, ETH_ALEN) ||
+	       bpf_map_lookup_elem(&relays, source);
+}
+
+/* Address a frame to a peer; 0: not possible. */
+static __always_inline int address_to(struct __sk_buff *skb, __u32 peer)
+{
+	__u32 zero = 0;
+	struct hardware *to = bpf_map_lookup_elem(&peers, &peer);
+	struct hardware *from = bpf_map_lookup_elem(&peers, &zero);
+
+	if (!to || !to->set || !from || !from->set)
+		return 0;
+	return !bpf_skb_store_bytes(skb, 0, to->bytes, ETH_ALEN, 0) &&
+	       !bpf_skb_store_bytes(skb, ETH_ALEN, from->bytes, ETH_ALEN, 0);
+}
+
+static __always_inline void copy_to_all(struct __sk_buff *skb)
+{
+	for (__u32 peer = 1; peer < EVERY_PEER; peer++) {
+		if (address_to(skb, peer))
+			bpf_clone_redirect(skb, skb->ifindex, 0);
+	}
+}
+
+/* Send a frame on to whom its bucket names: the owner, or all while the owner has it only half.
+ * What was relayed is never relayed again: no frame circles between nodes of different opinions.
+ */
+static __always_inline int relay(struct __sk_buff *skb, __u32 entry)
+{
+	__u32 peer = entry >> 8 & (PEERS - 1);
+
+	if (!peer || was_relayed(skb))
+		return DROP;
+	if (peer == EVERY_PEER) {
+		copy_to_all(skb);
+		return COPIED;
+	}
+	return address_to(skb, peer) ? RELAY : DROP;
+}
+
 static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struct address *address)
 {
+	int directed = address->flags & DIRECTED;
 	struct rule *rule;
 	__u32 index, state;
 	__u32 *entry;
-	int verdict;
+	int verdict, action;
 
-	if (p->kind == ERROR || p->kind == NEIGHBOUR)
+	if (p->kind == ERROR || p->kind == NEIGHBOUR) {
+		/* Only the node that has the connection knows what to do with an error. */
+		if (directed && p->kind == ERROR && !was_relayed(skb))
+			copy_to_all(skb);
 		return done(ACCEPT, V_EVERYONE);
+	}
 	if (p->kind == MALFORMED)
 		return done(DROP, V_MALFORMED);
 	if (p->kind == OTHER || !(rule = first_rule(address, p)))
@@ -453,15 +506,19 @@ static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struc
 	index = (rule->group & (GROUPS - 1)) * BUCKETS +
 		(hash_by(rule, p, address->seed) & (BUCKETS - 1));
 	entry = bpf_map_lookup_elem(&buckets, &index);
-	state = entry ? *entry & 0xff : FOREIGN;
+	if (!entry)
+		return done(DROP, V_FOREIGN);
+	state = *entry & 0xff;
 	if (state == HARD || (state == SOFT && p->kind != STREAM))
 		verdict = p->kind == SYN ? V_OPENED : V_OWNED;
 	else if (p->kind == STREAM)
 		verdict = by_connection(skb, p, state == SOFT);
 	else
 		verdict = V_FOREIGN;
-	if (verdict < V_EVERYONE)
-		return done(DROP, verdict);
+	if (verdict < V_EVERYONE) {
+		action = directed ? relay(skb, *entry) : DROP;
+		return done(action, action == DROP ? verdict : V_RELAYED);
+	}
 	add_one(&accepted, index);
 	return done(ACCEPT, verdict);
 }
@@ -472,7 +529,7 @@ int farm(struct __sk_buff *skb)
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct packet p = {};
 	struct address *address;
-	int whole;
+	int whole, action;
 
 	if (skb->vlan_present)
 		return TC_ACT_UNSPEC; /* It belongs to the interface of its VLAN. */
@@ -487,6 +544,8 @@ int farm(struct __sk_buff *skb)
 	address = find(&p);
 	if (!address)
 		return TC_ACT_UNSPEC;
+	if (address->flags & DIRECTED && skb->pkt_type == 3)
+		return TC_ACT_UNSPEC; /* PACKET_OTHERHOST: the switch did not know where it was to go. */
 	if (fenced()) {
 		done(DROP, V_FENCED);
 		return TC_ACT_SHOT;
@@ -499,8 +558,11 @@ int farm(struct __sk_buff *skb)
 			walk_6(skb, &p, data + ETH_HLEN);
 	if (whole)
 		transport(skb, &p, data, end);
-	if (decide(skb, &p, address) == DROP)
+	action = decide(skb, &p, address);
+	if (action == DROP || action == COPIED)
 		return TC_ACT_SHOT;
+	if (action == RELAY)
+		return bpf_redirect(skb->ifindex, 0);
 	if (skb->pkt_type != 0)
 		bpf_skb_change_type(skb, 0); /* PACKET_HOST: the frame is for the virtual MAC. */
 	return TC_ACT_UNSPEC; /* Programs after this one have their say. */

@@ -228,10 +228,11 @@ def _verdict(settings: Settings) -> list[str]:
                 f"meta nfproto {'ipv4' if protocol == 'ip' else 'ipv6'} "
                 f"meta mark {_word(settings, what)} add @{kind}{version} {{ {flow} }}"
             )
-    taken = ", ".join(_word(settings, what) for what in (Mark.TAKE, Mark.ONCE))
+    accept = "meta mark set 0 counter name accepted accept"
     return [
+        f"meta mark {_word(settings, Mark.ONCE)} {accept}",  # Most packets: remembered before.
         *lines,
-        f"meta mark {{ {taken} }} meta mark set 0 counter name accepted accept",
+        f"meta mark {_word(settings, Mark.TAKE)} {accept}",
         "counter name foreign drop",  # FOREIGN, OTHERS, and whatever passed by the queue.
     ]
 

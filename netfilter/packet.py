@@ -106,9 +106,8 @@ def parse_arp(data: bytes, offset: int = 0) -> Packet:
 def _parse_ipv4(head: bytes) -> Packet:
     begin = (head[0] & 15) * 4
     total = head[2] << 8 | head[3]
-    base = Packet(
-        Kind.MALFORMED, 4, head[12:16], head[16:20], head[9], 0, 0, head[4] << 8 | head[5]
-    )
+    identification = head[4] << 8 | head[5]
+    base = Packet(Kind.MALFORMED, 4, head[12:16], head[16:20], head[9], 0, 0, identification)
     end = _end(head, total)
     if begin < 20 or begin > end:
         return base
@@ -161,11 +160,11 @@ def _parse_payload(base: Packet, head: bytes, begin: int, end: int) -> Packet:
 
 
 def _with_ports(base: Packet, kind: Kind, head: bytes, begin: int) -> Packet:
-    return base._replace(
-        kind=kind,
-        source_port=head[begin] << 8 | head[begin + 1],
-        destination_port=head[begin + 2] << 8 | head[begin + 3],
-    )
+    source_port = head[begin] << 8 | head[begin + 1]
+    destination_port = head[begin + 2] << 8 | head[begin + 3]
+    _, version, source, destination, protocol, _, _, identification, _ = base
+    ports = source_port, destination_port
+    return Packet(kind, version, source, destination, protocol, *ports, identification)
 
 
 def _parse_icmp(base: Packet, head: bytes, begin: int, end: int) -> Packet:

@@ -1,6 +1,7 @@
 """The tables of the filter in the kernel, as bytes: what `struct address` and so on hold."""
 
 import struct
+from functools import lru_cache
 
 from mirrorfarm.limits import (
     BUCKETS,
@@ -16,11 +17,13 @@ _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2.
 
 ADDRESS_BYTES = 16
 PLACES = VIRTUAL_ADDRESSES_MAX + 1  # One is free: an address is replaced by writing it anew.
+EVERY_PEER = PEERS_MAX - 1  # As whom to relay to: all of them, for one of them has it.
 FREE = bytes(ADDRESS_BYTES)  # A place in the directory that is not used.
 
 _head = struct.Struct("=QII")
 _rule = struct.Struct("=BBBx2s2x")
 _word = struct.Struct("=I")
+_four = struct.Struct("4s")
 
 # What the program counts, in the order of `enum verdict`.
 DROPPED = ("fenced", "malformed", "refused", "foreign", "unknown")
@@ -71,6 +74,31 @@ def bucket_key(group: int, bucket: int) -> bytes:
 
 
 def bucket_value(state: State, peer: int = 0) -> bytes:
-    """Return the value of a bucket; `peer` is whom to relay to, 0 nobody."""
+    """Return the value of a bucket; `peer` is whom to relay to: 0 nobody, or EVERY_PEER."""
     assert 0 <= peer < PEERS_MAX, "there is no such peer"
     return _word.pack(state | peer << 8)
+
+
+@lru_cache(maxsize=GROUPS_MAX)
+def bucket_keys(group: int) -> tuple[bytes, ...]:
+    """Return the keys of all buckets of a group, in order."""
+    return tuple(bucket_key(group, bucket) for bucket in range(BUCKETS))
+
+
+def bucket_values(states: bytes, peers: bytes) -> list[bytes]:
+    """Return the values of all buckets of a group, as `bucket_value` does one."""
+    assert len(states) == len(peers) == BUCKETS, "a group has one byte per bucket"
+    raw = bytearray(4 * BUCKETS)
+    raw[0::4], raw[1::4] = states, peers
+    return [value for (value,) in _four.iter_unpack(raw)]
+
+
+def peer_value(mac: bytes) -> bytes:
+    """Return what the program knows of a peer; empty: there is none of this number."""
+    assert len(mac) in (0, 6), "a hardware address has 6 bytes"
+    return mac + b"\x01\0" if mac else bytes(8)
+
+
+def relay_key(mac: bytes) -> bytes:
+    """Return the key of a peer among those whose frames are not relayed again."""
+    return mac + bytes(2)

@@ -9,12 +9,14 @@ stay until after `down`: without it every node would answer.
 from pathlib import Path
 
 from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.probe import probe
 from mirrorfarm.actors.vip.subnets import Link, Target
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.netfilter.announce import Responder
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import BucketTable, Settings
+from mirrorfarm.netfilter.neighbours import mac_text
 from mirrorfarm.netfilter.sysctls import Sysctls
 
 # Answer only for addresses of the interface that was asked; never ask with another one's.
@@ -32,6 +34,7 @@ class SharedAddress:
         self._sysctls = Sysctls(ledger, f"address of {settings.module}")
         self._responder: Responder | None = None
         self._promiscuous = promiscuous
+        self._interfaces = frozenset(settings.interfaces)
 
     def up(self, table: BucketTable) -> None:
         """Take the addresses and announce them; raise SystemUnsuitable if that cannot be.
@@ -66,6 +69,21 @@ class SharedAddress:
         """Announce once more. Returns at once."""
         if self._responder is not None:
             self._responder.announce()
+
+    def strangers(self, members: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Ask who else has the addresses; return `address=mac` of each, sorted. Takes 300 ms.
+
+        `members` are MACs, as text, of the farm's nodes: with `vmac_directed` they answer too.
+        Raises OSError if the interfaces cannot be listened to.
+        """
+        links = [link for link in self._addresses.links() if link.name in self._interfaces]
+        targets = tuple(
+            Target(address, address.max_prefixlen, link, False)
+            for link in links
+            for address in self._settings.addresses
+        )
+        shared = {mac_text(self._settings.virtual_mac(a)) for a in self._settings.addresses}
+        return probe(targets, members | shared)
 
     def down(self) -> None:
         """Leave nothing on this node; raise SystemUnsuitable if an address stays."""

@@ -29,6 +29,7 @@ from mirrorfarm.netfilter.rules import (
     bucket,
     rule,
 )
+from mirrorfarm.netfilter.tables import EVERY_PEER
 from tests.netfilter import packets as make
 from tests.netfilter.packets import Traffic, address, ethernet, ipv4, ipv6, tcp, udp
 
@@ -62,6 +63,18 @@ def filter_() -> Iterator[FarmProgram]:
             made.set_address(address(virtual), RULES, SEED)
         made.renew(FOR_EVER)
         yield made
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = "mfbpf-a"
+    try:
+        batch([f"netns add {name}"])
+        batch(["link set lo up", "link add v0 type veth peer name v1"], name)
+        with inside(name):
+            yield name
+    finally:
+        order("ip", "netns", "del", name)
 
 
 def to(virtual: str = VIP, port: int = 443, flags: int = make.SYN, source_port: int = 1) -> bytes:
@@ -110,6 +123,7 @@ def edge_cases() -> list[bytes]:
         ethernet(ipv6("2001:db8::1", VIP6, 0, make.extension(51) + make.authentication(17))),
         ethernet(ipv6("2001:db8::1", VIP6, 60, make.extension(60) * 8 + tcp(1, 2))),
         ethernet(ipv6("2001:db8::1", VIP6, 43, make.extension(60) * 6 + make.extension(6, 200))),
+        ethernet(ipv6("2001:db8::1", VIP6, 44, make.fragment(6, 0, 1) + tcp(1, 80))),
         ethernet(ipv4(CLIENT, VIP, 17, udp(1, 53, bytes(30)), fragment_field=0x2000)),
         ethernet(ipv4(CLIENT, VIP, 1, make.icmp(3, 4, ipv4(VIP, CLIENT, TCP, tcp(443, 1))))),
         ethernet(ipv6("2001:db8::1", VIP6, 58, make.icmp(2, 0, ipv6(VIP6, "2001:db8::1", 6)))),
@@ -247,6 +261,81 @@ def test_there_is_room_for_fifteen_addresses_and_a_reason_when_there_is_none(
     assert filter_.run(to("198.18.1.11")).returned == DROPPED
 
 
+# --- relaying ----------------------------------------------------------------------------------
+
+OWN_MAC, PEERS = b"\x02\0\0\0\0\x11", (b"\x02\0\0\0\0\x12", b"\x02\0\0\0\0\x13")
+REDIRECT = 7  # TC_ACT_REDIRECT
+
+
+@pytest.fixture
+def directed(filter_: FarmProgram, namespace: str) -> FarmProgram:
+    """Return a filter that relays, in a network where copies of frames do no harm."""
+    assert namespace
+    for virtual in VIRTUAL:
+        filter_.set_address(address(virtual), RULES, SEED, directed=True)
+    filter_.set_peers(OWN_MAC, PEERS)
+    return filter_
+
+
+def addressed(frame: bytes, source: bytes = b"\x02\0\0\0\0\x50") -> bytes:
+    """Return a frame as sent to this node's own hardware address: the loopback's, in a test run."""
+    return bytes(6) + source + frame[12:]
+
+
+@pytest.mark.parametrize("virtual", [VIP, VIP6])
+@pytest.mark.parametrize("flags", [make.SYN, make.ACK])
+def test_what_is_another_s_is_relayed_to_it_unchanged(
+    directed: FarmProgram, virtual: str, flags: int
+) -> None:
+    frame = addressed(to(virtual, flags=flags))
+    group, number = placed(frame)
+    directed.change_buckets(group, [number], State.FOREIGN, 2)
+    done = directed.run(frame)
+    assert done.returned == REDIRECT
+    assert done.frame == PEERS[1] + OWN_MAC + frame[12:]
+    assert directed.verdicts()["relayed"] == 1
+
+
+def test_what_a_peer_relayed_is_not_relayed_again(directed: FarmProgram) -> None:
+    frame = addressed(to())
+    group, number = placed(frame)
+    directed.change_buckets(group, [number], State.FOREIGN, 2)
+    assert directed.run(addressed(frame, PEERS[0])).returned == DROPPED
+    assert directed.verdicts()["foreign"] == 1
+    directed.set_peers(OWN_MAC, PEERS[1:])  # Not a peer any more.
+    directed.change_buckets(group, [number], State.FOREIGN, 1)
+    assert directed.run(addressed(frame, PEERS[0])).returned == REDIRECT
+
+
+def test_a_peer_that_is_unknown_gets_nothing(directed: FarmProgram) -> None:
+    frame = addressed(to())
+    group, number = placed(frame)
+    for peer in (0, 3):
+        directed.change_buckets(group, [number], State.FOREIGN, peer)
+        assert directed.run(frame).returned == DROPPED
+    directed.set_address(address(VIP), RULES, SEED)
+    directed.change_buckets(group, [number], State.FOREIGN, 2)
+    assert directed.run(frame).returned == DROPPED, "relayed without being asked to"
+
+
+def test_while_a_bucket_is_soft_all_get_what_is_unknown(directed: FarmProgram) -> None:
+    frame = addressed(to(flags=make.ACK))
+    group, number = placed(frame)
+    directed.change_buckets(group, [number], State.SOFT, EVERY_PEER)
+    assert directed.run(frame).returned == DROPPED  # The copies are on their way.
+    assert directed.verdicts()["relayed"] == 1
+    assert directed.run(addressed(frame, PEERS[0])).returned == DROPPED
+    assert directed.verdicts()["unknown"] == 1
+    assert directed.run(addressed(to())).returned == UNTOUCHED  # A new one is this node's.
+    error = ipv4("198.18.0.1", VIP, 1, make.icmp(3, 4))
+    assert directed.run(addressed(ethernet(error))).returned == UNTOUCHED
+
+
+def test_frames_for_other_stations_are_left_alone(directed: FarmProgram) -> None:
+    assert directed.run(to()).returned == UNTOUCHED
+    assert set(directed.verdicts().values()) == {0}
+
+
 # --- refusals ----------------------------------------------------------------------------------
 
 
@@ -293,18 +382,6 @@ def test_an_interface_that_does_not_exist_is_named(filter_: FarmProgram) -> None
 
 
 # --- interfaces --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = "mfbpf-a"
-    try:
-        batch([f"netns add {name}"])
-        batch(["link set lo up", "link add v0 type veth peer name v1"], name)
-        with inside(name):
-            yield name
-    finally:
-        order("ip", "netns", "del", name)
 
 
 @pytest.mark.parametrize(("old", "how"), [(False, "tcx"), (True, "clsact")])

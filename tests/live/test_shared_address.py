@@ -253,3 +253,16 @@ def test_behind_a_load_balancer_nothing_is_touched(lab: Lab, ear: Ear) -> None:
     lab.up(Delivery.NONE)
     assert str(VIP4) not in lab.ip("a", "addr")
     assert ear.ask(VIP4) == []
+
+
+@pytest.mark.parametrize("delivery", [Delivery.INVISIBLE, Delivery.DIRECTED])
+def test_a_stranger_that_has_the_address_is_told_and_members_are_none(
+    lab: Lab, delivery: Delivery
+) -> None:
+    lab.up(delivery)
+    members = frozenset(lab.macs[name] for name in NODES)
+    with lab.inside("a"):
+        assert lab.shared["a"].strangers(members) == ()
+    lab.ip(CLIENT, "addr", "add", f"{VIP4}/24", "dev", "eth0")
+    with lab.inside("a"):
+        assert lab.shared["a"].strangers(members) == (f"{VIP4}={lab.macs[CLIENT]}",)

@@ -127,6 +127,7 @@ ABSURD = {
     "half a ping": ipv4(A, VIP, ICMP, make.icmp(8)[:7]),
     "an extension longer than the packet": ipv6(A6, VIP6, 60, b"\x06\xff" + tcp(1, 2)),
     "half an extension": ipv6(A6, VIP6, 60, b"\x06\0\0\0"),
+    "half the header of a first fragment": ipv6(A6, VIP6, 44, make.fragment(UDP, 0, 1)[:7]),
     "half a fragment header": ipv6(A6, VIP6, 44, make.fragment(UDP)[:7]),
     "extensions without end": ipv6(A6, VIP6, 60, make.extension(60) * 20 + tcp(1, 2)),
     "a header beyond what is read": ipv6(

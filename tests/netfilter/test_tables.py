@@ -49,3 +49,20 @@ def test_a_bucket_holds_its_state_and_whom_to_relay_to() -> None:
     assert tables.bucket_key(2, 5) == struct.pack("=I", 2 * 1024 + 5)
     with pytest.raises(AssertionError):
         tables.bucket_key(8, 0)
+
+
+def test_a_whole_group_is_packed_as_its_buckets_are() -> None:
+    states = bytes(bucket % 3 for bucket in range(1024))
+    peers = bytes(bucket % 64 for bucket in range(1024))
+    values = tables.bucket_values(states, peers)
+    for bucket in range(1024):
+        one = tables.bucket_value(State(states[bucket]), peers[bucket])
+        assert values[bucket] == one
+    assert tables.bucket_keys(3)[5] == tables.bucket_key(3, 5)
+
+
+def test_a_peer_is_its_hardware_address_or_nobody() -> None:
+    mac = bytes.fromhex("020000000012")
+    assert tables.peer_value(mac) == mac + b"\x01\0"
+    assert tables.peer_value(b"") == bytes(8)
+    assert tables.relay_key(mac) == mac + b"\0\0"
