@@ -47,6 +47,11 @@ def status_of(s: State) -> str:
     return "Transient"
 
 
+def forgetful(s: State) -> bool:
+    """Return whether this copy may lack what it confirmed from memory before a crash (R12)."""
+    return s.os_crashed and s.record.from_memory
+
+
 def announcement(s: State) -> Announcement:
     """Return what every heartbeat says of this node."""
     r = s.record
@@ -64,6 +69,7 @@ def announcement(s: State) -> Announcement:
         gen_hist=r.gen_hist,
         incarnation=s.settings.incarnation,
         os_crashed=s.os_crashed,
+        forgetful=forgetful(s),
         starting=s.phase not in {Phase.STOPPED, Phase.RESETTING, Phase.STOPPING},
         failed=bool(s.failed),
         full_wanted=s.leading.full_wanted,

@@ -7,6 +7,7 @@ import msgspec
 
 from mirrorfarm.actors.events import VipProbe
 from mirrorfarm.actors.module.mirror import comparison, divergence, split
+from mirrorfarm.actors.module.mirror.describe import forgetful
 from mirrorfarm.actors.module.mirror.following import give_up
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
@@ -172,12 +173,16 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
             f"mirrorfarm -H {p} start -m {m}",
         )
         return
-    if s.os_crashed and s.record.was == "second" and s.record.ack_mode == "received":
+    if forgetful(s):
         explain(
             s,
             "this node crashed while it acknowledged from memory: it may lack the last writes",
-            f"{p} becomes primary",
-            f"mirrorfarm -H {p} start -m {m}",
+            f"{p} becomes primary"
+            if p in register.isr
+            else "an administrator accepts the loss of these writes: no other data count",
+            f"mirrorfarm -H {p} start -m {m}"
+            if p in register.isr
+            else f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}",
         )
         return
     if s.force == "second":
@@ -238,6 +243,8 @@ def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
     about = s.peer.about
     if s.peer.left or not about.starting or about.failed or not about.cons:
         return False
+    if about.forgetful:
+        return False  # It does not count itself in.
     if s.settings.peer not in register.isr or s.force == "prim":
         return False
     preferred = s.module.defaultprim
