@@ -99,6 +99,10 @@ class SimPlane:
             if wish.role == "off" and not wish.clean:
                 self.map_base = ""
             return
+        self._lead_as(before, wish)
+
+    def _lead_as(self, before: PlaneWish, wish: PlaneWish) -> None:
+        """Set map, gate and session of a leading plane."""
         if (before.role, before.term) != ("lead", wish.term):
             self.told_held = False
             self.confirmed, self.unsure = set(), set()

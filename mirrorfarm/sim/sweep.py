@@ -184,6 +184,11 @@ def _calm(world: World) -> None:
         }
         raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
     world.run(1_000)
+    _compare(world)
+
+
+def _compare(world: World) -> None:
+    """Everything acknowledged is on both nodes, and nothing but the same."""
     for node in world.nodes.values():
         kept = set().union(*(one.plane.kept for one in world.nodes.values()))
         lost = sorted(w for w in world.monitors.acked if w not in node.plane.data | kept)

@@ -94,7 +94,6 @@ def explanation(s: State) -> tuple[str, str, str]:
 def state_json(s: State, now: int) -> bytes:
     """Return the state of this side, as docs/protocols/state.md describes it."""
     r, register = s.record, s.arbiter.register
-    peer = s.peer.about
     reason, would_change, command = explanation(s)
     state: dict[str, Any] = {
         "module": s.module.name,
@@ -120,23 +119,8 @@ def state_json(s: State, now: int) -> bytes:
         "split": s.split,
         "quarantine": r.quarantine,
         "arbiter": _arbiter(s, now),
-        "peer": {
-            "name": s.settings.peer,
-            "state": "UNKNOWN" if s.peer.silent else peer.role,
-            "status": "" if s.peer.silent else peer.status,
-            "heard_ns": s.peer.heard_ns,
-            "networks": dict(s.peer.networks),
-        },
-        "record": {
-            "term": r.term,
-            "sid": r.sid,
-            "gen_cur": r.gen_cur,
-            "gen_base": r.gen_base,
-            "cons": r.cons,
-            "was": r.was,
-            "inc": r.inc,
-            "forced": list(r.forced),
-        },
+        "peer": _peer(s),
+        "record": _record(s),
         "resources": resources(s),
         "sync": _progress(s),
         "session": s.leading.session.value if s.phase in LEADERS else s.target.step,
@@ -161,6 +145,31 @@ def resources(s: State) -> dict[str, str]:
         values["rfs.degraded"] = "up" if s.failed else "down"
     values["heart.stopstartloop"] = str(len(s.loop))
     return values | dict(sorted(s.resources.items()))
+
+
+def _peer(s: State) -> dict[str, Any]:
+    peer = s.peer.about
+    return {
+        "name": s.settings.peer,
+        "state": "UNKNOWN" if s.peer.silent else peer.role,
+        "status": "" if s.peer.silent else peer.status,
+        "heard_ns": s.peer.heard_ns,
+        "networks": dict(s.peer.networks),
+    }
+
+
+def _record(s: State) -> dict[str, Any]:
+    r = s.record
+    return {
+        "term": r.term,
+        "sid": r.sid,
+        "gen_cur": r.gen_cur,
+        "gen_base": r.gen_base,
+        "cons": r.cons,
+        "was": r.was,
+        "inc": r.inc,
+        "forced": list(r.forced),
+    }
 
 
 def _arbiter(s: State, now: int) -> dict[str, Any]:

@@ -174,16 +174,7 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         )
         return
     if forgetful(s):
-        explain(
-            s,
-            "this node crashed while it acknowledged from memory: it may lack the last writes",
-            f"{p} becomes primary"
-            if p in register.isr
-            else "an administrator accepts the loss of these writes: no other data count",
-            f"mirrorfarm -H {p} start -m {m}"
-            if p in register.isr
-            else f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}",
-        )
+        _explain_memory(s, only=p not in register.isr)
         return
     if s.force == "second":
         explain(s, f"started as secondary, and {p} is not primary", f"{p} becomes primary")
@@ -202,6 +193,19 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _explain_memory(s: State, *, only: bool) -> None:
+    """Say that this copy may lack what it confirmed (R12); `only`: no other one counts."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    reason = "this node crashed while it acknowledged from memory: it may lack the last writes"
+    if only:
+        change = "an administrator accepts the loss of these writes: no other data count"
+        explain(
+            s, reason, change, f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}"
+        )
+    else:
+        explain(s, reason, f"{p} becomes primary", f"mirrorfarm -H {p} start -m {m}")
 
 
 def _outside(s: State, register: Register, now: int) -> None:
