@@ -136,10 +136,14 @@ class SimPlane:
         """The disk has a write that came in before."""
         self.volatile.discard(number)
 
-    def power_cut(self) -> None:
-        """Lose what no flush has brought to the disk."""
-        self.data -= self.volatile
-        self.volatile.clear()
+    def end(self, *, power: bool) -> None:
+        """Its process ends; if power fails, also what no flush has brought to the disk goes."""
+        self.wish, self.waiting = PlaneWish(0, "off"), {}
+        self.up = self.failed = self.flushing = False
+        self.map_base = ""
+        if power:
+            self.data -= self.volatile
+            self.volatile.clear()
 
     def fail(self) -> None:
         """The disk refuses something: the application gets errors, the mirror is told."""

@@ -211,12 +211,7 @@ class World:
         node.store_fails, node.store_crashes = False, ""
         node.boot += power
         application(self, node, runs=False)
-        plane = node.plane
-        plane.wish = msg.PlaneWish(0, "off")
-        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
-        plane.flushing = False
-        if power:
-            plane.power_cut()
+        node.plane.end(power=power)
         streams.cut(self)
 
     def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
@@ -401,6 +396,5 @@ class World:
         """End the replicator's process; a new one starts and knows of no wish."""
         plane = self.nodes[name].plane
         streams.cut(self)
-        plane.wish = msg.PlaneWish(0, "off")
-        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
+        plane.end(power=False)
         plane.say(msg.PlaneIs(0, "off", 0, "frozen", 0))

@@ -9,9 +9,11 @@ import pytest
 from tests.tidy.doors import (
     DOORS,
     FOLDERS,
+    FUNCTION_LINES_MAX,
     HARMLESS,
     LINES_MAX,
     LONG,
+    LONG_FUNCTIONS,
     PROGRAMS,
     PURE,
     TEST_LINES_MAX,
@@ -103,7 +105,11 @@ def test_the_rule_sees_clocks_sockets_and_doors() -> None:
 
 
 def test_every_door_in_the_list_exists() -> None:
-    missing = [door for door in (*DOORS, *PURE, *UNTESTED, *LONG) if not (ROOT / door).exists()]
+    missing = [
+        door
+        for door in (*DOORS, *PURE, *UNTESTED, *LONG, *LONG_FUNCTIONS)
+        if not (ROOT / door).exists()
+    ]
     assert not missing, "remove them from tests/tidy/doors.py"
 
 
@@ -125,7 +131,8 @@ def test_files_are_short_enough_to_read(path: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in PYTHON if not path.startswith("tests/")])
 def test_functions_are_short_enough_to_read(path: str) -> None:
-    assert not functions_longer_than((ROOT / path).read_text(), 40)
+    bound = 60 if path in LONG_FUNCTIONS else FUNCTION_LINES_MAX
+    assert not functions_longer_than((ROOT / path).read_text(), bound)
 
 
 def test_the_length_of_a_function_is_that_of_its_body() -> None:
