@@ -33,8 +33,8 @@ from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Replication
 
-_BUSY_S: Final = 2.0  # How long a clean end waits for those who use the mount.
-_USERS_S: Final = 0.5  # Then those are named, and ended if they are the application's.
+_BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
+_USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
 _USERS_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
