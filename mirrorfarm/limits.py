@@ -48,6 +48,7 @@ ZONE_BYTES: Final = 65_536
 STREAM_FRAME_BYTES_MAX: Final = 9 * 1_048_576
 UNACKED_BYTES_MAX: Final = 64 * 1_048_576
 UNACKED_FRAMES_MAX: Final = 10_000
+UNFLUSHED_MAX: Final = 64  # Flushes that a secondary confirmed before they were done.
 DIRECTORIES_MAX: Final = 32
 
 # The farm. 1024 buckets divide 16 nodes to within 2 %, and a table is one small update.
