@@ -48,6 +48,7 @@ ZONE_BYTES: Final = 65_536
 STREAM_FRAME_BYTES_MAX: Final = 9 * 1_048_576
 UNACKED_BYTES_MAX: Final = 64 * 1_048_576
 UNACKED_FRAMES_MAX: Final = 10_000
+UNFLUSHED_MAX: Final = 64  # Flushes that a secondary confirmed before they were done.
 DIRECTORIES_MAX: Final = 32
 
 # The farm. 1024 buckets divide 16 nodes to within 2 %, and a table is one small update.
@@ -75,8 +76,10 @@ ANNOUNCE_EVERY_NS: Final = 30 * SECOND_NS
 
 # A lease in nftables is counted in ticks of the kernel: at 100 per second it may last one more.
 LEASE_ROUNDING_NS: Final = 10 * MILLISECOND_NS
-# A renewal takes 0.3 ms. One that took longer than this was frozen half-way and is done again.
-LEASE_SLOW_NS: Final = 5 * MILLISECOND_NS
+# A renewal takes 0.3 ms, where others have thousands of rules 3 ms: the lease is made shorter by
+# so much, and by more where it takes more. Slower than the second is not a filter any more.
+LEASE_SLACK_MIN_NS: Final = 5 * MILLISECOND_NS
+LEASE_SLACK_MAX_NS: Final = 50 * MILLISECOND_NS
 # Flows whose verdict the kernel remembers in mode `nfqueue`. All are forgotten when a bucket
 # moves, at 0.6 microseconds each: with so many a move still takes less than 50 ms.
 REMEMBERED_FLOWS_MAX: Final = 65_536

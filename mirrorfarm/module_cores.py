@@ -73,7 +73,7 @@ def cores(here: Here, chosen: Choice | None) -> dict[str, Core]:
     if chosen is None:
         return common | {"mirror": machine}
     return common | {
-        "vip": Vip(),
+        "vip": Vip(module.farm.virtual_addresses),
         "farm_filter": FarmFilter.build(_filter(here, chosen)),
         "mirror": machine,
     }

@@ -234,6 +234,11 @@ class Farm(Record, frozen=True):
     drain_ns: int = 60 * SECOND_NS  # At most, for live connections when a node is stopped.
 
     @property
+    def virtual_addresses(self) -> tuple[VirtualAddress, ...]:
+        """The addresses as those of a mirror are described."""
+        return tuple(VirtualAddress(one.addr, interface=one.interface) for one in self.addresses)
+
+    @property
     def group_names(self) -> tuple[str, ...]:
         """Names of the load-balancing groups, in their order."""
         return tuple(group.name for group in self.groups)

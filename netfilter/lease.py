@@ -4,7 +4,13 @@ Used by both doors of nftables; nothing here depends on what they filter.
 """
 
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.limits import LEASE_ROUNDING_NS, LEASE_SLOW_NS, MILLISECOND_NS, Nanoseconds
+from mirrorfarm.limits import (
+    LEASE_ROUNDING_NS,
+    LEASE_SLACK_MAX_NS,
+    LEASE_SLACK_MIN_NS,
+    MILLISECOND_NS,
+    Nanoseconds,
+)
 from mirrorfarm.netfilter.libnftables import Nftables, TransactionRefused
 from mirrorfarm.netfilter.nft_rules import lease_begin, lease_end, lease_renew
 
@@ -18,21 +24,27 @@ class Lease:
         self._tables = tables
         self._module = module
         self._held = False
+        self._slack_ns = LEASE_SLACK_MIN_NS
 
     def renew(self, deadline_ns: Nanoseconds) -> bool:
-        """Make the lease end at `deadline_ns` of the boot clock, or up to 10 ms earlier.
+        """Make the lease end at `deadline_ns` of the boot clock, or a little earlier.
 
         False: it had run out before, or cannot be kept; it is ended then. Limits in the kernel
-        are durations: a process that is frozen between its look at the clock and the kernel's
-        would get too much. So what took long is done again, with what is left.
+        are durations, counted from when it gets them: that is at most as much later than our
+        look at the clock as the call took. So much is left out before, and what took longer
+        (the process may have been frozen) is done again.
         """
         for _ in range(_TRIES):
             begin = boot_clock_ns()
-            left_ms = (deadline_ns - LEASE_ROUNDING_NS - begin) // MILLISECOND_NS
+            left_ms = (deadline_ns - LEASE_ROUNDING_NS - self._slack_ns - begin) // MILLISECOND_NS
             if left_ms <= 0 or not self._set(left_ms):
                 break
-            if boot_clock_ns() - begin < LEASE_SLOW_NS:
+            spent_ns = boot_clock_ns() - begin
+            if spent_ns <= self._slack_ns:
+                self._slack_ns = max(LEASE_SLACK_MIN_NS, self._slack_ns * 3 // 4)
                 return True
+            self._slack_ns = min(2 * spent_ns, LEASE_SLACK_MAX_NS)
+        self._slack_ns = LEASE_SLACK_MIN_NS
         self.end()
         return False
 

@@ -52,6 +52,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     split: str = ""  # It met another primary: its policy, then yielded or undecided.
     changes: int = -1  # How many things changed since it went on alone; -1: unknown.
     refuses: str = ""  # Why this primary does not resynchronise its peer.
+    forgetful: bool = False  # It crashed and may lack what it confirmed from memory.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------

@@ -41,14 +41,42 @@ def _is_in_view(s: State, name: str) -> bool:
 def wanted_members(s: State, now: int) -> tuple[str, ...]:
     """Return who should be in the next view: nodes that all hear each other."""
     before = s.present
+    doubtful = [name for name in before if name in s.peers and is_doubtful(s, s.peers[name], now)]
     chosen = [s.settings.node]
     names = [name for name in s.settings.nodes if name in s.peers]
     for name in sorted(names, key=lambda name: name not in before):  # Stable: members first.
         if not _takes_part(s, name) or (name not in before and refusal(s, s.peers[name], now)):
             continue
-        if all(hears(s, name, one) and hears(s, one, name) for one in chosen):
+        if name in doubtful or all(hear_each_other(s, name, one) for one in chosen):
             chosen.append(name)
     return tuple(name for name in s.settings.nodes if name in chosen)
+
+
+def hear_each_other(s: State, one: str, other: str) -> bool:
+    """Return whether two nodes hear each other, as far as this one knows."""
+    return hears(s, one, other) and hears(s, other, one)
+
+
+def note_apart(s: State, now: int) -> None:
+    """Note since when members do not hear each other."""
+    present = s.present
+    for name in present:
+        peer = s.peers.get(name)
+        if peer is not None and not all(
+            hear_each_other(s, name, other) for other in present if other != name
+        ):
+            peer.apart_ns = peer.apart_ns or now
+        elif peer is not None:
+            peer.apart_ns = 0
+
+
+def is_doubtful(s: State, peer: Peer, now: int) -> bool:
+    """Return whether it is too early to leave out one of two members that do not hear each other.
+
+    When a node dies, the others notice within some heartbeats of each other: who noticed first
+    must not be left out for that.
+    """
+    return peer.apart_ns > 0 and now - peer.apart_ns < 2 * s.t.pulse_ns
 
 
 def refusal(s: State, peer: Peer, now: int) -> str:

@@ -20,8 +20,10 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
    before it opens. A gives way at once if B's view is the stronger one, else after
    `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
    makes B give way if it hears A.
+   A node that begins anew announces for as long as a lease: A may be frozen and not hear it.
 4. Who gave way, or found its lease over, closes everything, forgets its view and has to be
-   taken in again; a new process begins like that (`table.lapse`).
+   taken in again (`table.lapse`). A new process begins like that; it says nothing before its
+   predecessor's lease is over, because the filter may be in the kernel still.
 
 Monitored by `mirrorfarm.sim.farm_monitors` on thousands of random runs; docs/protocols/farm.md
 tells the protocol. Times are nanoseconds of the boot clock; no two clocks are compared.
@@ -41,7 +43,7 @@ from mirrorfarm.actors.events import (
     Started,
 )
 from mirrorfarm.actors.farm_filter import hearing, table, views
-from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns
+from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns, note_apart
 from mirrorfarm.actors.farm_filter.describe import picture
 from mirrorfarm.actors.farm_filter.state import (
     ACTOR,
@@ -83,16 +85,17 @@ class FarmFilter:
             late_ns = s.stalls.notice(s.wake_ns, now)
             if late_ns:
                 hearing.forgive(s, late_ns, now)
-        self._apply(event, now)
-        if s.pulse_ns:
+        quiet = self._apply(event, now)
+        if s.pulse_ns and not (quiet and now < s.wake_ns and not s.urgent):
             self._poll(now)
         return s.out
 
-    def _apply(self, event: Any, now: int) -> None:
+    def _apply(self, event: Any, now: int) -> bool:
+        """Apply one event; return whether it was a heartbeat that brought nothing new."""
         s = self.state
         match event:
             case Received(source, message, network):
-                self._on_message(source, message, network, now)
+                return self._on_message(source, message, network, now)
             case FarmDue():
                 if now >= s.wake_ns:
                     s.wake_ns = 0
@@ -105,13 +108,16 @@ class FarmFilter:
             case FilterFailed(reason):
                 table.lapse(s, now, reason)
             case Started():
-                # Whatever a predecessor left in the filter is closed before a word is said.
                 table.apply(s)
                 s.out.append(RenewLease(0))
+                # What a killed predecessor left in the kernel may not be at hand yet: nothing is
+                # said that others could take for its end, until its lease is over by itself.
+                s.mute_ns = now + s.settings.wait_ns
                 s.pulse_ns = now
                 s.wished_ns = now
             case _:
                 raise AssertionError(f"unknown event {event!r}")
+        return False
 
     def _on_wish(self, wish: str, now: int) -> None:
         s = self.state
@@ -135,14 +141,14 @@ class FarmFilter:
         s.urgent = True
         s.out.append(Log("E", f"power of this node: {' '.join(str(p) for p in s.powers)}"))
 
-    def _on_message(self, source: Address, message: Any, network: str, now: int) -> None:
+    def _on_message(self, source: Address, message: Any, network: str, now: int) -> bool:
         s = self.state
         peer = s.peers.get(source.node)
         if peer is None or (source.module, source.actor) != (s.settings.module, ACTOR):
-            return  # Not of this farm.
+            return True  # Not of this farm.
         match message:
             case msg.FarmBeat():
-                hearing.hear(s, peer, message, network, now)
+                return not hearing.hear(s, peer, message, network, now)
             case msg.ViewProposal():
                 views.on_proposal(s, peer.name, message, now)
             case msg.ViewAck():
@@ -151,6 +157,7 @@ class FarmFilter:
                 views.on_commit(s, peer.name, message, now)
             case _:
                 pass  # Of a newer peer: nothing that this node could act on.
+        return False
 
     def _poll(self, now: int) -> None:
         """Do what is due."""
@@ -158,7 +165,7 @@ class FarmFilter:
         if hearing.silences(s, now):
             table.renew(s, now)  # Who is silent is not asked any more.
         hearing.mind_strangers(s, now)
-        views.mark_excluded(s, now)
+        note_apart(s, now)
         views.plan(s, now)
         views.open_when_quiet(s, now)
         table.count_when_due(s, now)
@@ -187,12 +194,14 @@ class FarmFilter:
         """Keep exactly one timer: at the next time that anything can be due."""
         s = self.state
         t = s.t
-        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns]
+        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns, s.mute_ns]
         for peer in s.peers.values():
             if not peer.silent:
                 due.append(peer.heard_ns + t.silent_ns)
             if peer.tolerated_ns:
                 due.append(peer.tolerated_ns + t.tolerate_ns)
+            if peer.apart_ns:
+                due.append(peer.apart_ns + 2 * t.pulse_ns)
             if peer.mutual_ns:
                 due.append(peer.mutual_ns + max(t.settle_ns, hold_ns(s, peer, now)))
         if s.proposal is not None:

@@ -95,6 +95,11 @@ def explanation(s: State, now: int) -> tuple[str, str]:
         return "", ""
     if s.wish == "away":
         return "the module does not take part in the farm here", "it is started"
+    if now < s.mute_ns:
+        return (
+            "the filter of an earlier process may still answer clients",
+            f"its lease is over in {seconds(s.mute_ns - now)}",
+        )
     for peer in s.peers.values():
         beat = peer.beat
         if peer.silent or beat is None or not (beat.view or beat.bid):

@@ -19,7 +19,7 @@ from mirrorfarm.actors.vip.connections import identities, reset
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
-from mirrorfarm.modules.settings import Farm, Module, VirtualAddress
+from mirrorfarm.modules.settings import Farm, Module
 from mirrorfarm.netfilter.choice import make
 from mirrorfarm.netfilter.delivery import Delivery, parse_virtual_mac
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, Settings
@@ -110,10 +110,7 @@ class FarmDoor:
 
     def _interfaces(self) -> tuple[str, ...]:
         """Return the interfaces on whose networks the addresses are."""
-        vips = tuple(
-            VirtualAddress(one.addr, interface=one.interface) for one in self._farm.addresses
-        )
-        addresses = Addresses(vips)
+        addresses = Addresses(self._farm.virtual_addresses)
         try:
             targets, faults = addresses.locate()
         finally:

@@ -22,6 +22,8 @@ def send(s: State, name: str, message: object, network: str = "") -> None:
 
 def pulse(s: State, now: int, only: str = "") -> None:
     """Send a heartbeat to every node (or only one) on every network of the farm."""
+    if now < s.mute_ns:
+        return
     s.number += 1
     s.sent.append((s.number, now))
     beat = beat_of(s)
@@ -61,13 +63,16 @@ def beat_of(s: State) -> FarmBeat:
 # --- what is heard -------------------------------------------------------------------------
 
 
-def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> None:
-    """Take a heartbeat, unless it repeats what was already heard."""
+def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
+    """Take a heartbeat, unless it repeats what was already heard.
+
+    Return whether there is anything to look at: most say what the one before said.
+    """
     if network in peer.networks:
         peer.networks[network] = now
     if not _is_new(peer, beat):
-        return
-    returned = peer.silent
+        return False
+    before, was_mutual, returned = peer.beat, peer.mutual_ns, peer.silent
     peer.beat, peer.heard_ns, peer.silent = beat, now, False
     if returned:
         s.out.append(Log("E", f"{peer.name} is heard"))
@@ -86,6 +91,20 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> None:
             s.drains[peer.name] = drains
             table.apply(s)
     _mind_claim(s, peer, beat, now)
+    same = before is not None and _gist(beat) == _gist(before) and not beat.bid
+    if returned or not same or not was_mutual or not mutual:
+        return True
+    return s.proposal is not None or bool(peer.tolerated_ns)
+
+
+def _gist(beat: FarmBeat) -> tuple[object, ...]:
+    """Return what of a heartbeat can call for a decision."""
+    return (
+        (beat.incarnation, beat.wish, beat.mode, beat.seed, beat.rules, beat.powers),
+        (beat.view, beat.view_members, beat.bid, beat.bid_members, beat.floor),
+        tuple(number > 0 for number in beat.heard),
+        beat.draining,
+    )
 
 
 def _is_new(peer: Peer, beat: FarmBeat) -> bool:

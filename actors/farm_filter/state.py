@@ -113,6 +113,7 @@ class Peer:
     departures: list[int] = field(default_factory=list)
     joined_ns: int = 0  # When it entered this node's view; 0: it is not in.
     member_inc: int = 0  # Its incarnation then.
+    apart_ns: int = 0  # Since when it and another member do not hear each other; 0: they do.
 
     def gave_up(self, view: View) -> bool:
         """Return whether it is in `view` no more, although nobody excluded it."""
@@ -158,6 +159,7 @@ class State:
     joined_ns: int = 0
     counted: int = 0  # Live connections at the last count.
     counting_ns: int = 0  # When they were asked for.
+    mute_ns: int = 0  # Nothing is said before: a predecessor's filter may still be open.
     number: int = 0  # Of the last heartbeat.
     sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BEATS_REMEMBERED))
     pulse_ns: int = 0  # When the next one is due.

@@ -51,7 +51,7 @@ def plan(s: State, now: int) -> None:
 
     A node that is in no view does not while it hears a stranger answer clients.
     """
-    if s.wish == "away" or coordinator(s) != s.settings.node:
+    if s.wish == "away" or now < s.mute_ns or coordinator(s) != s.settings.node:
         s.proposal = None
         return
     members = wanted_members(s, now)
@@ -77,7 +77,7 @@ def plan(s: State, now: int) -> None:
 
 def _may_form(s: State, now: int) -> bool:
     """Return whether a view may be made from nothing: those heard are settled."""
-    if now < s.alone_ns or now - s.wished_ns < s.t.settle_ns:
+    if now < s.alone_ns or now - max(s.wished_ns, s.mute_ns) < s.t.settle_ns:
         return False
     return all(not p.mutual_ns or now - p.mutual_ns >= s.t.settle_ns for p in s.peers.values())
 

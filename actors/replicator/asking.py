@@ -30,6 +30,7 @@ class Asker:
         self._number = 0
         self._answer: tuple[int, bytes] | None = None
         self._changed = threading.Condition()
+        self._one = threading.Lock()  # One question at a time.
         self._ended = False
 
     def list_directory(
@@ -64,10 +65,10 @@ class Asker:
             lambda number: questions.Attributes(number, directory, node), questions.Names
         ).names
 
-    def flush(self, *, end: bool) -> None:
+    def flush(self, *, end: bool, timeout_s: float | None = None) -> None:
         """Wait until everything sent before is durable; `end`: and the copy is over."""
         kind = questions.End if end else questions.Flush
-        self._ask(kind, _FLUSH_AGAIN_S)
+        self._ask(kind, _FLUSH_AGAIN_S, timeout_s)
 
     def ask(self, make: Callable[[int], questions.ANY_QUESTION], kind: type[_T]) -> _T:
         """Ask, wait, and return the answer as a `kind`."""
@@ -77,14 +78,31 @@ class Asker:
         except msgspec.DecodeError as fault:
             raise FrameInvalid(f"answer: {fault}") from None
 
-    def _ask(self, make: Callable[[int], questions.ANY_QUESTION], again_s: float) -> bytes:
+    def _ask(
+        self,
+        make: Callable[[int], questions.ANY_QUESTION],
+        again_s: float,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._one:
+            return self._ask_alone(make, again_s, ends)
+
+    def _ask_alone(
+        self,
+        make: Callable[[int], questions.ANY_QUESTION],
+        again_s: float,
+        ends: float | None,
+    ) -> bytes:
         self._number += 1
         number = self._number
         record = _encode(make(number))
         while True:
-            if not self.source.send(frames.COPY, record):
+            if not self.source.send(frames.COPY, record) or (ends and time.monotonic() > ends):
                 raise SessionLost
             deadline = time.monotonic() + again_s
+            if ends is not None:
+                deadline = min(deadline, ends)
             with self._changed:
                 while self._answer is None or self._answer[0] != number:
                     if self._ended:

@@ -6,6 +6,7 @@ import stat
 
 import xxhash
 
+from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.limits import ZONE_BYTES
 
@@ -19,6 +20,15 @@ def open_directory(path: str | bytes, dir_fd: int | None = None) -> int:
 def open_root(root_fd: int) -> int:
     """As `open_directory`, of a directory held by an O_PATH descriptor."""
     return os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def flush_disk(root_fd: int) -> None:
+    """Make all that the disk of a directory was given durable; OSError if it refuses."""
+    fd = open_root(root_fd)
+    try:
+        libc.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def names(directory_fd: int) -> list[bytes]:

@@ -33,8 +33,8 @@ from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Replication
 
-_BUSY_S: Final = 2.0  # How long a clean end waits for those who use the mount.
-_USERS_S: Final = 0.5  # Then those are named, and ended if they are the application's.
+_BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
+_USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
 _USERS_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
@@ -169,6 +169,10 @@ class Plane:
         self._role = "lead"
         self._mount(self.carrier, read_only=False)
         disks = tuple(_identity(system) for system in self._systems)
+        if self._settings.replication.ack_mode == "received":
+            # A predecessor may have taken in, and confirmed, what is in memory only.
+            for system in self._systems:
+                inventory.flush_disk(system.backing_fd)
         changes = mapfile.take(self._settings.map_file, map_base, disks)
         self.carrier.reset(changes, map_base if changes is not None else "")
 
@@ -291,6 +295,9 @@ class Plane:
             self._behind = not disks or bool(self.carrier.marks.snapshot())
         else:  # What it did not carry is in the map, if there is one.
             self._behind = not session.source.drained(_DRAIN_NS)
+            if self._settings.replication.ack_mode == "received" and not self._behind:
+                # The only copy that counts from now on must not be in memory alone.
+                self._behind = not session.flush(_DRAIN_NS / SECOND_NS)
         self._close_session()
         for one in self._settings.replication.directories if disks else ():
             fd = inventory.open_directory(one.dir)

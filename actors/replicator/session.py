@@ -142,6 +142,14 @@ class Session:
                 self._asker.flush(end=False)
                 self._carrier.end_checkpoint(self.source)
 
+    def flush(self, timeout_s: float) -> bool:
+        """Have the target flush everything sent so far; return whether it did."""
+        try:
+            self._asker.flush(end=False, timeout_s=timeout_s)
+        except (SessionLost, FrameInvalid):
+            return False
+        return True
+
     def close(self) -> None:
         """End without a word; what was not carried is marked."""
         self._carrier.close(self.source)

@@ -17,6 +17,7 @@ import zmq
 from mirrorfarm.actors.replicator import frames
 from mirrorfarm.actors.replicator.wire import Link, Wire
 from mirrorfarm.errors import FrameInvalid
+from mirrorfarm.limits import UNFLUSHED_MAX
 
 _BATCH = 32
 _FLUSHERS = 4
@@ -56,6 +57,7 @@ class Target:
         self.invalid = 0
         self._worker = worker
         self._received_suffices = received_suffices
+        self._owed = threading.Semaphore(UNFLUSHED_MAX)  # Flushes confirmed but not done.
         self._nonce = 0
         self._failed = False
         self._gap_told = False
@@ -197,18 +199,23 @@ class Target:
         if flush is None:
             self._flush_done(seq)
             return
-        if self._received_suffices:
+        # A disk that does not keep up is waited for, as if reception did not suffice.
+        early = self._received_suffices and self._owed.acquire(blocking=False)
+        if early:
             self._flush_done(seq)
-        self._flushers.submit(self._flush, self.session, self._nonce, seq, flush)
+        self._flushers.submit(self._flush, (*self.session, self._nonce), seq, flush, early)
 
-    def _flush(self, session: tuple[int, int], nonce: int, seq: int, flush: Flush) -> None:
+    def _flush(self, stream: tuple[int, int, int], seq: int, flush: Flush, early: bool) -> None:
         try:
             flush()
         except OSError as fault:
-            self._flush_failed(session, nonce, fault)
+            self._flush_failed(stream[:2], stream[2], fault)
             return
+        finally:
+            if early:
+                self._owed.release()
         # Without the lock: whoever applies a frame must not hold up an acknowledgement.
-        if (self.session, self._nonce) == (session, nonce) and not self._received_suffices:
+        if (*self.session, self._nonce) == stream and not early:
             self._flush_done(seq)
 
     def _flush_done(self, seq: int) -> None:

@@ -42,6 +42,10 @@ class SimPlane:
     sent: set[int] = field(default_factory=set)  # In this session, not yet confirmed.
     unsure: set[int] = field(default_factory=set)  # Under way when the last session broke.
     kept: set[int] = field(default_factory=set)  # Set aside before a copy replaced it.
+    # With `ack_mode=received`: when a flush of what came in is over; None: before it is confirmed.
+    flush_later: Callable[[int], None] | None = None
+    volatile: set[int] = field(default_factory=set)  # In `data`, but lost if power fails.
+    flushing: bool = False  # The peer was asked to flush before the clean end here.
 
     def order(self, wish: PlaneWish) -> None:
         """Become what the mirror wants."""
@@ -55,7 +59,7 @@ class SimPlane:
 
     def _report(self) -> None:
         """Answer the wish; `both` only when nothing told to the application is unconfirmed."""
-        if self.wish.gate == "both" and self.sent:
+        if (self.wish.gate == "both" and self.sent) or self.flushing:
             return
         self.say(
             PlaneIs(
@@ -76,8 +80,17 @@ class SimPlane:
             and wish.role == "off"
             and bool(self.sent or any(self.waiting.values()))
         )
+        self.flushing = (
+            self.flush_later is not None
+            and self.up
+            and (before.role, wish.role, wish.clean) == ("lead", "off", True)
+        )
+        if self.flushing:
+            self.stream(("FLUSH", before.term, before.sid, 0))
         if wish.role == "off":
             self.failed = False
+        if wish.role == "lead" or (before.role == "follow" and wish.clean):
+            self.volatile.clear()  # Whoever leads flushes first, and so does a clean end.
         if wish.role != "lead":
             self.waiting.clear()
             self.up = False
@@ -86,6 +99,10 @@ class SimPlane:
             if wish.role == "off" and not wish.clean:
                 self.map_base = ""
             return
+        self._lead_as(before, wish)
+
+    def _lead_as(self, before: PlaneWish, wish: PlaneWish) -> None:
+        """Set map, gate and session of a leading plane."""
         if (before.role, before.term) != ("lead", wish.term):
             self.told_held = False
             self.confirmed, self.unsure = set(), set()
@@ -114,6 +131,19 @@ class SimPlane:
             return
         self.waiting[number] = False
         self._release()
+
+    def flushed(self, number: int) -> None:
+        """The disk has a write that came in before."""
+        self.volatile.discard(number)
+
+    def end(self, *, power: bool) -> None:
+        """Its process ends; if power fails, also what no flush has brought to the disk goes."""
+        self.wish, self.waiting = PlaneWish(0, "off"), {}
+        self.up = self.failed = self.flushing = False
+        self.map_base = ""
+        if power:
+            self.data -= self.volatile
+            self.volatile.clear()
 
     def fail(self) -> None:
         """The disk refuses something: the application gets errors, the mirror is told."""
@@ -152,6 +182,9 @@ class SimPlane:
 
     def broken(self, reason: str) -> None:
         """The stream to the peer is cut."""
+        if self.flushing:
+            self.flushing, self.behind = False, True
+            self._report()
         if self.wish.role == "lead" and self.wish.sid:
             self.up = False
             self.say(SessionBroken(self.wish.term, self.wish.sid, reason))
@@ -160,9 +193,15 @@ class SimPlane:
         """A frame of the peer's plane came in."""
         kind, term, sid, value = frame
         wish = self.wish
+        if kind == "FLUSHED" and self.flushing:
+            self.flushing, self.behind = False, self.behind or bool(value)
+            self._report()
+            return
         if (term, sid) != (wish.term, wish.sid):
             if kind == "OPEN" and wish.role == "follow":
                 self.stream(("BROKEN", term, sid, "another session"))
+            elif kind == "FLUSH":
+                self.stream(("FLUSHED", term, sid, 1))
             return
         if wish.role == "follow":
             self._follow(str(kind), value)
@@ -179,7 +218,13 @@ class SimPlane:
             assert isinstance(value, int)
             self.applied(wish.term, wish.sid)
             self.data.add(value)
+            if self.flush_later is not None:
+                self.volatile.add(value)
+                self.flush_later(value)
             self.stream(("RACK", wish.term, wish.sid, value))
+        elif kind == "FLUSH":
+            self.volatile.clear()
+            self.stream(("FLUSHED", wish.term, wish.sid, 0))
         elif kind == "COPY":
             assert isinstance(value, tuple)
             self.applied(wish.term, wish.sid)
@@ -188,6 +233,7 @@ class SimPlane:
             if wish.quarantine and whole:
                 self.kept |= self.data - numbers
             self.data = set(numbers) if whole else self.data | numbers
+            self.volatile.clear()
             self.stream(("COPIED", wish.term, wish.sid, whole))
             self.say(CopyComplete(wish.term, wish.sid))
 

@@ -57,6 +57,7 @@ class FarmNode:
     picture: ev.FarmPicture | None = None
     unbroken_ns: int = 0  # Since when it has been answering without a gap.
     changes: dict[str, Any] = field(default_factory=dict)  # Of its configuration.
+    left_behind: bool = False  # The filter is a killed process's: nobody has it at hand yet.
     hung_until_ns: int = 0  # Its agent hangs: messages to and from it wait until then.
     hung_alone: bool = False
 
@@ -85,6 +86,7 @@ class FarmWorld:
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
         self.cut: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
         self.down_networks: set[str] = set()
+        self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
         self.loss_percent = 0
         self.repeat_percent = 0
         self.late_percent = 0
@@ -94,11 +96,8 @@ class FarmWorld:
         self.next_flow = 0
 
     def _node(self, name: str) -> FarmNode:
-        rows = tuple(bytes(BUCKETS) for _ in range(self.groups))
         offset_ns = self.random.randrange(1_000_000) * MILLISECOND_NS
-        node = FarmNode(
-            name, SimFilter(rows, [0] * self.groups), offset_ns, self.random.randint(-1, 1)
-        )
+        node = FarmNode(name, _empty(self.groups), offset_ns, self.random.randint(-1, 1))
         node.powers = (1,) * self.groups
         return node
 
@@ -157,9 +156,9 @@ class FarmWorld:
         node = self.nodes[name]
         node.core, node.backlog, node.frozen_ns, node.thaws_ns = None, [], 0, 0
         node.picture = None
+        node.left_behind = not machine
         if machine:
-            rows = tuple(bytes(BUCKETS) for _ in range(self.groups))
-            node.filter = SimFilter(rows, [0] * self.groups)
+            node.filter = _empty(self.groups)
             node.sockets = {}
             node.unbroken_ns = 0
 
@@ -263,9 +262,14 @@ class FarmWorld:
                 self.soon(node, event, max(0, node.moment(at_ns) - self.now))
             case fx.ApplyTable(_, rows):
                 opened = [_open_in(row) for row in rows]
+                if node.left_behind:
+                    return  # It is opened, and then replaced, before it is needed.
                 node.filter.rows, node.filter.opened = rows, opened
                 self.monitors.filter_changed(self, node)
-            case fx.RenewLease(deadline_ns):
+            case fx.RenewLease(deadline_ns) if deadline_ns or not node.left_behind:
+                if node.left_behind:
+                    node.left_behind = False
+                    node.filter = _empty(self.groups)
                 node.filter.deadline_ns = deadline_ns
                 self.monitors.filter_changed(self, node)
             case fx.CountSockets(number):
@@ -288,6 +292,8 @@ class FarmWorld:
         self._feed(node, event, incarnation)
 
     def _deliver(self, source: str, to: str, event: ev.Received) -> None:
+        if self.drops is not None and self.drops(source, to, event.message):
+            return
         if (source, to) in self.cut or event.network in self.down_networks:
             return
         if self.random.randrange(100) < self.loss_percent:
@@ -333,3 +339,7 @@ class FarmWorld:
 
 def _open_in(row: bytes) -> int:
     return int("".join("1" if state else "0" for state in reversed(row)), 2)
+
+
+def _empty(groups: int) -> SimFilter:
+    return SimFilter(tuple(bytes(BUCKETS) for _ in range(groups)), [0] * groups)

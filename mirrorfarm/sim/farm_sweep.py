@@ -42,42 +42,50 @@ def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> F
 
 
 def _fault(world: FarmWorld, random: Random, lossy: bool) -> None:
+    if random.random() < 0.55:
+        _node_fault(world, random)
+    else:
+        _network_fault(world, random, lossy)
+
+
+def _node_fault(world: FarmWorld, random: Random) -> None:
+    """A node dies, starts, freezes, or is told something by its administrator."""
     name = random.choice(world.names)
     node = world.nodes[name]
-    others = [other for other in world.names if other != name]
-    match random.randint(0, 17):
+    if node.core is None:
+        if random.random() < 0.6:
+            world.start(name)
+        return
+    match random.randint(0, 5):
         case 0 | 1:
-            if node.core is not None:
-                world.kill(name, machine=random.random() < 0.5)
-        case 2 | 3 | 4:
-            if node.core is None:
-                world.start(name)
-        case 5 | 6:
-            if node.core is not None:
-                world.freeze(name, random.choice((80, 300, 500, 700, 1_500)))
-        case 7:
-            world.set_link(name, random.choice(others), up=False)
-        case 8:
-            world.cut_one_way(name, random.choice(others))
-        case 9:
+            world.kill(name, machine=random.random() < 0.5)
+        case 2 | 3:
+            world.freeze(name, random.choice((80, 300, 500, 700, 1_500)))
+        case 4:
+            world.wish(name, random.choice(("in", "in", "away", "drain")))
+        case _:
+            world.power(name, random.choice((0, 1, 1, 2, 3)))
+
+
+def _network_fault(world: FarmWorld, random: Random, lossy: bool) -> None:
+    """Links are cut and mended, in one or both directions; messages are lost, late, repeated."""
+    name, other = random.sample(world.names, 2)
+    match random.randint(0, 8):
+        case 0:
+            world.set_link(name, other, up=False)
+        case 1:
+            world.cut_one_way(name, other)
+        case 2:
             _split(world, random)
-        case 10 | 11:
+        case 3 | 4 | 5:
             world.heal()
-        case 12 if lossy:
-            world.loss_percent = random.choice((0, 0, 5, 20))
-        case 13 if lossy:
-            world.late_percent = random.choice((0, 0, 2, 10))
-        case 14:
+        case 6:
             world.repeat_percent = random.choice((0, 10, 30))
-        case 15:
-            if node.core is not None:
-                world.wish(name, random.choice(("in", "in", "away", "drain")))
-        case 16:
-            if node.core is not None:
-                world.power(name, random.choice((0, 1, 1, 2, 3)))
-        case 17:
-            if random.random() < 0.5:
-                world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
+        case 7:
+            world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
+        case _ if lossy:
+            world.loss_percent = random.choice((0, 0, 5, 20))
+            world.late_percent = random.choice((0, 0, 2, 10))
         case _:
             pass
 

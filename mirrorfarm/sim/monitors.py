@@ -12,6 +12,12 @@ class Violation(AssertionError):
     """An invariant does not hold; the text begins with its name."""
 
 
+def counts_itself_out(node: Any) -> bool:
+    """Whether a node lost what it had confirmed from memory, and its record tells it so (R12)."""
+    record = node.record
+    return record is not None and record.from_memory and record.os_boot != f"boot-{node.boot}"
+
+
 @dataclass(slots=True)
 class Monitors:
     """S1 to S13 and X1 on a simulated world."""
@@ -47,7 +53,9 @@ class Monitors:
             if asked.swapping and asked.purpose == "grow" and asked.wanted:
                 members |= set(asked.wanted.isr)
         for member in sorted(members):
-            if member in world.nodes and write not in world.nodes[member].plane.data:
+            if member not in world.nodes or counts_itself_out(world.nodes[member]):
+                continue
+            if write not in world.nodes[member].plane.data:
                 raise Violation(f"S3: {node} told write {write}, which {member} lacks ({register})")
 
     def applied(self, world: Any, node: str, term: int, sid: int) -> None:
@@ -74,7 +82,7 @@ class Monitors:
     def _grown(self, world: Any, member: str) -> None:
         """S7: whoever enters the set has everything, and its record says so."""
         node = world.nodes.get(member)
-        if node is None:
+        if node is None or counts_itself_out(node):
             return
         if node.record is None or not node.record.cons:
             raise Violation(f"S7: {member} is in the set, but its record says its copy is torn")

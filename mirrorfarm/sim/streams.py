@@ -42,8 +42,9 @@ def _break_late(world: Any, name: str) -> None:
     sid, term = plane.wish.sid, plane.wish.term
 
     def broken() -> None:
-        if (plane.wish.term, plane.wish.sid) == (term, sid) and world.nodes[name].up:
+        same = (plane.wish.term, plane.wish.sid) == (term, sid)
+        if (same or plane.flushing) and world.nodes[name].up:
             plane.broken("no acknowledgement in time")
 
-    if sid:
+    if sid or plane.flushing:
         world.at(world.now + world.timing.replication_timeout_ns, broken)

@@ -20,6 +20,7 @@ def play(
     directories: bool = True,
     arbiter: str = "witness",
     divergence: str = "keep-primary",
+    ack_mode: str = "durable",
 ) -> World:
     """Play one seed to its end; raise Violation when an invariant does not hold."""
     world = World(
@@ -29,6 +30,7 @@ def play(
         directories=directories,
         arbiter=arbiter,
         divergence=divergence,
+        ack_mode=ack_mode,
     )
     random = Random(seed ^ 0x5EED)
     _begin(world)
@@ -61,7 +63,7 @@ def _fault(world: World, random: Random) -> None:
     match random.randint(0, 11):
         case 0:
             if world.nodes[name].up:
-                world.kill(name)
+                world.kill(name, power=world.ack_mode == "durable" or random.random() < 0.6)
         case 1 | 2:
             if not world.nodes[name].up:
                 world.start(name, again=True)
@@ -128,6 +130,19 @@ def _decide(world: World, name: str) -> None:
         world.command(name, "prim")
 
 
+def _only(world: World, name: str) -> bool:
+    """Whether the register counts no other node's data."""
+    register = world.monitors.register
+    return register is not None and register.isr == (name,)
+
+
+def _accept_loss(world: World, name: str) -> None:
+    """After two failures, with a reason that says so: what this node has is all that counts."""
+    world.command(name, "stop")
+    for write in [w for w in world.monitors.acked if w not in world.nodes[name].plane.data]:
+        del world.monitors.acked[write]
+
+
 def _calm(world: World) -> None:
     """End every fault; both nodes must be in service, with everything acknowledged on both."""
     world.loss_percent = world.repeat_percent = world.late_percent = 0
@@ -142,10 +157,15 @@ def _calm(world: World) -> None:
             world.start(name, again=True)
     world.run(3_000)
 
+    accepted: list[str] = []  # Nodes whose administrator accepts that writes are lost.
+
     def settled() -> bool:
         for name in NAMES:
             if world.role(name).startswith("STOP"):
-                world.command(name, "start")
+                world.command(name, "primforce" if name in accepted else "start")
+            elif "from memory" in world.reason(name) and _only(world, name):
+                _accept_loss(world, name)
+                accepted.append(name)
             elif "SPLIT" in world.reason(name):  # Its administrator says whose data are kept.
                 _decide(world, name)
             elif world.nodes[name].cores["mirror"].state.failed:
@@ -164,6 +184,11 @@ def _calm(world: World) -> None:
         }
         raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
     world.run(1_000)
+    _compare(world)
+
+
+def _compare(world: World) -> None:
+    """Everything acknowledged is on both nodes, and nothing but the same."""
     for node in world.nodes.values():
         kept = set().union(*(one.plane.kept for one in world.nodes.values()))
         lost = sorted(w for w in world.monitors.acked if w not in node.plane.data | kept)

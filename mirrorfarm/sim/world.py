@@ -71,8 +71,10 @@ class World:
         directories: bool = True,
         arbiter: str = "witness",
         divergence: str = "keep-primary",
+        ack_mode: str = "durable",
     ) -> None:
         """`arbiter`: witness ping none; `divergence`: the policy after a split."""
+        self.ack_mode = ack_mode
         self.random = Random(seed)
         self.now = 1_000_000_000
         self.timing = timing
@@ -134,7 +136,9 @@ class World:
             failover=self.failover,
             heartbeats=(beat,),
             replication=Replication(
-                (Replicated("/data"),) if self.directories else (), divergence=self.divergence
+                (Replicated("/data"),) if self.directories else (),
+                divergence=self.divergence,
+                ack_mode=self.ack_mode,
             ),
             has_scripts=True,
             arbiter=Arbiter(
@@ -160,7 +164,14 @@ class World:
         def applied(term: int, sid: int) -> None:
             self.monitors.applied(self, name, term, sid)
 
-        return SimNode(name, SimPlane(name, say, stream, acknowledge, applied))
+        def flush_later(number: int) -> None:
+            delay = self.random.choice((1, 20, 400, 4_000)) * MILLISECOND_NS
+            self.at(self.now + delay, lambda: plane.flushed(number))
+
+        plane = SimPlane(name, say, stream, acknowledge, applied)
+        if self.ack_mode == "received":
+            plane.flush_later = flush_later
+        return SimNode(name, plane)
 
     def start(self, name: str, *, again: bool = False) -> None:
         """Start the processes of a node; `again`: its module starts by itself."""
@@ -193,16 +204,14 @@ class World:
         for actor in ("heartbeat", "arbiter", "mirror"):
             self.soon(name, actor, ev.Started())
 
-    def kill(self, name: str) -> None:
-        """Power off: everything but the disk is gone at once."""
+    def kill(self, name: str, *, power: bool = True) -> None:
+        """Power off: everything but the disk is gone at once. Else only the processes are."""
         node = self.nodes[name]
         node.up, node.cores, node.guard_ns, node.backlog = False, {}, 0, []
         node.store_fails, node.store_crashes = False, ""
-        node.boot += 1
+        node.boot += power
         application(self, node, runs=False)
-        plane = node.plane
-        plane.wish = msg.PlaneWish(0, "off")
-        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
+        node.plane.end(power=power)
         streams.cut(self)
 
     def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
@@ -387,6 +396,5 @@ class World:
         """End the replicator's process; a new one starts and knows of no wish."""
         plane = self.nodes[name].plane
         streams.cut(self)
-        plane.wish = msg.PlaneWish(0, "off")
-        plane.waiting, plane.up, plane.map_base, plane.failed = {}, False, "", False
+        plane.end(power=False)
         plane.say(msg.PlaneIs(0, "off", 0, "frozen", 0))

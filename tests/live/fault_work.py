@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from mirrorfarm.lab.cluster import OneMachine
 PORT = 8080
 MODULE = "ledger"
 OTHER = {"n1": "n2", "n2": "n1"}
+DISK = Path(__file__).with_name("fault_disk.py")
 
 
 class Lab(OneMachine):
@@ -206,3 +208,27 @@ def rss_kilobytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0
+
+
+@contextmanager
+def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
+    """Put a disk that can fail under a folder of a node; give its control file."""
+    control = lab.machines[node].folder / "faults"
+    control.write_text("")
+    lab.order(node, "stop", seconds=20)
+    script = 'setsid "$@" >/run/faulty 2>&1 </dev/null & for i in $(seq 200); do ' + (
+        "grep -q mounted /run/faulty && exit 0; sleep 0.05; done; cat /run/faulty; exit 1"
+    )
+    argv = [sys.executable, str(DISK), folder, str(control)]
+    done = lab.run(node, ["sh", "-c", script, "sh", *argv])
+    assert not done.returncode, done.stdout
+    try:
+        lab.order(node, "start", seconds=20)
+        lab.pair(20)
+        if lab.role("n1") != "PRIM Ready":
+            lab.order("n1", "swap", seconds=20)
+            lab.pair(20)
+        yield control
+    finally:
+        control.write_text("")
+        lab.kill_node(node)

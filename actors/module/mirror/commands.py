@@ -274,7 +274,7 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     if verb in {"stop", "forcestop", "shutdown"}:
         return "done" if stopped else ""
     if verb == "swap":
-        if now - pending.since_ns > SWAP_TIMEOUT_NS:
+        if s.failed or now - pending.since_ns > SWAP_TIMEOUT_NS:
             return "failed"
         swapped = s.since_ns > pending.since_ns and s.phase in {Phase.FOLLOWING, Phase.LEADING}
         return "done" if swapped else ("failed" if stopped else "")

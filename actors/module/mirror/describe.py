@@ -47,6 +47,11 @@ def status_of(s: State) -> str:
     return "Transient"
 
 
+def forgetful(s: State) -> bool:
+    """Return whether this copy may lack what it confirmed from memory before a crash (R12)."""
+    return s.os_crashed and s.record.from_memory
+
+
 def announcement(s: State) -> Announcement:
     """Return what every heartbeat says of this node."""
     r = s.record
@@ -64,6 +69,7 @@ def announcement(s: State) -> Announcement:
         gen_hist=r.gen_hist,
         incarnation=s.settings.incarnation,
         os_crashed=s.os_crashed,
+        forgetful=forgetful(s),
         starting=s.phase not in {Phase.STOPPED, Phase.RESETTING, Phase.STOPPING},
         failed=bool(s.failed),
         full_wanted=s.leading.full_wanted,
@@ -88,7 +94,6 @@ def explanation(s: State) -> tuple[str, str, str]:
 def state_json(s: State, now: int) -> bytes:
     """Return the state of this side, as docs/protocols/state.md describes it."""
     r, register = s.record, s.arbiter.register
-    peer = s.peer.about
     reason, would_change, command = explanation(s)
     state: dict[str, Any] = {
         "module": s.module.name,
@@ -114,23 +119,8 @@ def state_json(s: State, now: int) -> bytes:
         "split": s.split,
         "quarantine": r.quarantine,
         "arbiter": _arbiter(s, now),
-        "peer": {
-            "name": s.settings.peer,
-            "state": "UNKNOWN" if s.peer.silent else peer.role,
-            "status": "" if s.peer.silent else peer.status,
-            "heard_ns": s.peer.heard_ns,
-            "networks": dict(s.peer.networks),
-        },
-        "record": {
-            "term": r.term,
-            "sid": r.sid,
-            "gen_cur": r.gen_cur,
-            "gen_base": r.gen_base,
-            "cons": r.cons,
-            "was": r.was,
-            "inc": r.inc,
-            "forced": list(r.forced),
-        },
+        "peer": _peer(s),
+        "record": _record(s),
         "resources": resources(s),
         "sync": _progress(s),
         "session": s.leading.session.value if s.phase in LEADERS else s.target.step,
@@ -155,6 +145,31 @@ def resources(s: State) -> dict[str, str]:
         values["rfs.degraded"] = "up" if s.failed else "down"
     values["heart.stopstartloop"] = str(len(s.loop))
     return values | dict(sorted(s.resources.items()))
+
+
+def _peer(s: State) -> dict[str, Any]:
+    peer = s.peer.about
+    return {
+        "name": s.settings.peer,
+        "state": "UNKNOWN" if s.peer.silent else peer.role,
+        "status": "" if s.peer.silent else peer.status,
+        "heard_ns": s.peer.heard_ns,
+        "networks": dict(s.peer.networks),
+    }
+
+
+def _record(s: State) -> dict[str, Any]:
+    r = s.record
+    return {
+        "term": r.term,
+        "sid": r.sid,
+        "gen_cur": r.gen_cur,
+        "gen_base": r.gen_base,
+        "cons": r.cons,
+        "was": r.was,
+        "inc": r.inc,
+        "forced": list(r.forced),
+    }
 
 
 def _arbiter(s: State, now: int) -> dict[str, Any]:

@@ -40,20 +40,31 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
         return  # A primary of the past; our heartbeats tell it so.
     if s.phase not in {Phase.WAITING, *FOLLOWERS}:
         return  # Starting, stopping or asking: it will offer again.
-    if s.failed:
-        send_peer(s, SyncRefused(offer.term, offer.sid, s.failed))
-        return
     target = s.target
-    if (offer.term, offer.sid) == (target.term, target.sid):
+    if (offer.term, offer.sid) == (target.term, target.sid) and not s.failed:
         if target.step == "done" or (target.step == "copying" and s.has_plane):
             send_peer(s, SyncAccepted(offer.term, offer.sid))
         return
+    refusal = _refusal(s, offer)
+    if refusal:
+        send_peer(s, SyncRefused(offer.term, offer.sid, refusal))
+        return
+    _begin(s, offer, now)
+
+
+def _refusal(s: State, offer: SyncOffer) -> str:
+    """Return why a session is not begun; empty: it is."""
+    if s.failed:
+        return s.failed
     if (offer.term, offer.sid) <= (s.record.term, s.record.sid):
-        send_peer(s, SyncRefused(offer.term, offer.sid, "that session is already over here"))
-        return
+        return "that session is already over here"
     if offer.plan == "none" and not s.record.cons and s.has_plane:
-        send_peer(s, SyncRefused(offer.term, offer.sid, "the data here are inconsistent"))
-        return
+        return "the data here are inconsistent"
+    return ""
+
+
+def _begin(s: State, offer: SyncOffer, now: int) -> None:
+    """Make the session durable before its first byte (R7)."""
     s.target = Target(
         offer.term,
         offer.sid,

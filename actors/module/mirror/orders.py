@@ -58,6 +58,10 @@ def next_run(s: State) -> int:
 
 def store(s: State, then: str, **changes: object) -> int:
     """Change the record and make it durable; `then` names what follows when it is."""
+    received = s.module.replication.ack_mode == "received"
+    if changes.get("was") in {"second", "idle"}:
+        # A clean end flushes; a promotion does only when the data plane begins to lead.
+        changes["from_memory"] = received and changes["was"] == "second"
     s.record = msgspec.structs.replace(
         s.record,
         cluster=s.settings.cluster,
@@ -67,7 +71,7 @@ def store(s: State, then: str, **changes: object) -> int:
         inc=s.settings.incarnation,
         # The boot in which `was` became true: a crash is noticed however often we start again.
         os_boot=s.settings.os_boot if "was" in changes else s.record.os_boot,
-        ack_mode=s.module.replication.ack_mode,
+        ack_mode=s.module.replication.ack_mode if "was" in changes else s.record.ack_mode,
         **changes,
     )
     if "was" in changes:

@@ -4,7 +4,7 @@ import msgspec
 
 from mirrorfarm.actors.effects import EndReplica, Log
 from mirrorfarm.actors.module.mirror import demotion, following, leading
-from mirrorfarm.actors.module.mirror.orders import fact, send_plane
+from mirrorfarm.actors.module.mirror.orders import fact, send_plane, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
@@ -128,5 +128,7 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
     plane.answer, plane.sent_ns = answer, now
     if answer.users and first:
         fact(s, now, answer.users, "C")
+    if answer.role == "lead" and s.phase in LEADERS and s.record.from_memory:
+        store(s, "", from_memory=False)  # It flushed what it had taken in before.
     if answer.failure:
         demotion.storage_failed(s, now, answer.failure)

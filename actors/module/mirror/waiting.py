@@ -7,6 +7,7 @@ import msgspec
 
 from mirrorfarm.actors.events import VipProbe
 from mirrorfarm.actors.module.mirror import comparison, divergence, split
+from mirrorfarm.actors.module.mirror.describe import forgetful
 from mirrorfarm.actors.module.mirror.following import give_up
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
@@ -172,13 +173,8 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
             f"mirrorfarm -H {p} start -m {m}",
         )
         return
-    if s.os_crashed and s.record.was == "second" and s.record.ack_mode == "received":
-        explain(
-            s,
-            "this node crashed while it acknowledged from memory: it may lack the last writes",
-            f"{p} becomes primary",
-            f"mirrorfarm -H {p} start -m {m}",
-        )
+    if forgetful(s):
+        _explain_memory(s, only=p not in register.isr)
         return
     if s.force == "second":
         explain(s, f"started as secondary, and {p} is not primary", f"{p} becomes primary")
@@ -197,6 +193,19 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _explain_memory(s: State, *, only: bool) -> None:
+    """Say that this copy may lack what it confirmed (R12); `only`: no other one counts."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    reason = "this node crashed while it acknowledged from memory: it may lack the last writes"
+    if only:
+        change = "an administrator accepts the loss of these writes: no other data count"
+        explain(
+            s, reason, change, f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}"
+        )
+    else:
+        explain(s, reason, f"{p} becomes primary", f"mirrorfarm -H {p} start -m {m}")
 
 
 def _outside(s: State, register: Register, now: int) -> None:
@@ -238,6 +247,8 @@ def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
     about = s.peer.about
     if s.peer.left or not about.starting or about.failed or not about.cons:
         return False
+    if about.forgetful:
+        return False  # It does not count itself in.
     if s.settings.peer not in register.isr or s.force == "prim":
         return False
     preferred = s.module.defaultprim

@@ -158,7 +158,8 @@ class Files:
         number, offset, size = protocol.READ_IN.unpack_from(request.buffer, 40)
         target = request.scratch[:size]
         handle = self._volume.handle(number)
-        return target[: os.preadv(handle.fd, (target,), offset)]
+        with self._volume.watching_disk():
+            return target[: os.preadv(handle.fd, (target,), offset)]
 
     def write(self, request: Request) -> Reply:
         """Write locally and hand over."""

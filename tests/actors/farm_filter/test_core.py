@@ -30,6 +30,8 @@ class Hand:
         self.said: list[Any] = []
         self.number = 0
         self.give(ev.Started(), ev.FarmWish("in"))
+        self.now += 700 * MILLISECOND_NS  # Until then it is mute.
+        self.give(FarmDue())
 
     def give(self, *events: Any) -> list[Any]:
         out: list[Any] = []

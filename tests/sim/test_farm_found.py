@@ -1,0 +1,225 @@
+"""Faults that random runs found in the protocol of the farm: each is a story that stays told."""
+
+from typing import Any
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.farm_filter.state import ACTOR
+from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
+from mirrorfarm.sim.farm import MODULE, FarmWorld
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+from tests.sim.test_farm_stories import farm
+
+
+def state(world: FarmWorld, name: str) -> Any:
+    core = world.nodes[name].core
+    assert core is not None
+    return core.state
+
+
+def test_a_node_frozen_with_a_promise_announces_it_anew_before_it_opens() -> None:
+    """Its announcements were made before it froze; meanwhile the other one took over."""
+    world = FarmWorld(1, 2)
+    world.start("n1")
+    assert world.run_until(lambda: state(world, "n1").bid is not None, 2_000)
+    world.freeze("n1", 690)
+    world.start("n2")
+    world.run(4_000)  # The monitor would see both open.
+    assert world.settled("n1", "n2")
+
+
+def deaf_beside_a_serving_node() -> FarmWorld:
+    """Return a farm in which n1 serves alone, and n2, which does not hear it, just promised."""
+    world = farm(2)
+    world.kill("n2")
+    world.run(1_500)
+    world.cut_one_way("n1", "n2")
+    world.start("n2")
+    return world
+
+
+def test_what_nobody_heard_while_a_node_was_frozen_is_not_counted_as_said() -> None:
+    world = deaf_beside_a_serving_node()
+    world.drops = lambda source, *_: source == "n2"
+    assert world.run_until(lambda: state(world, "n2").bid is not None, 2_000)
+    world.freeze("n2", 590)
+    world.run(50)
+    world.drops = None
+    world.run(3_000)  # n1 has to hear of it long enough before n2 opens.
+    assert world.shares() == {"n1": 0, "n2": BUCKETS}
+
+
+def test_a_node_that_begins_anew_waits_for_the_lease_of_one_that_can_neither_hear_nor_act() -> None:
+    world = deaf_beside_a_serving_node()
+    world.run(900)  # A moment before n2 promises.
+    assert state(world, "n2").bid is None
+    world.freeze("n1", 1_000)
+    world.run(3_000)
+    assert world.shares() == {"n1": 0, "n2": BUCKETS}
+
+
+def test_a_stranger_is_tolerated_no_longer_by_a_node_that_freezes_beside_it() -> None:
+    world = farm(2)
+    world.kill("n2")
+    world.run(1_500)
+    world.cut_one_way("n1", "n2")  # n2 will not hear that n1 serves.
+    world.start("n2")
+    assert world.run_until(lambda: bool(state(world, "n1").peers["n2"].tolerated_ns), 3_000)
+    world.freeze("n1", 2_000)
+    world.run(140)
+    assert world.answers("n1")
+    world.run(20)
+    assert not world.answers("n1")
+
+
+def test_what_a_node_said_before_this_one_froze_is_no_news_of_its_leaving() -> None:
+    """The first heartbeat in the backlog says `away`; its sender serves since."""
+    world = FarmWorld(1, 2)
+    world.start("n2")
+    world.run(2_000)
+    assert world.shares()["n2"] == BUCKETS
+    world.start("n1", wish="away")
+    world.run(100)
+    world.freeze("n2", 2_500)
+    world.run(200)
+    world.wish("n1", "in")
+    world.run(2_000)
+    assert world.shares()["n1"] == BUCKETS
+    world.run(2_500)
+    assert world.settled("n1", "n2")
+
+
+def test_nobody_proposes_because_a_heartbeat_is_older_than_the_view() -> None:
+    """n2 gets the commit before n1's heartbeat says so, and has something to change."""
+    for seed in range(20):
+        world = FarmWorld(seed, 2)
+        for name in world.names:
+            world.start(name)
+        for _ in range(3_000):
+            world.run(1)
+            if state(world, "n2").bid is not None:
+                break
+        world.power("n2", 2)
+        world.run(1_000)
+        assert world.shares()["n2"] == 683
+        assert not [line for line in world.story if " n2 view " in line]
+
+
+def test_a_member_bound_by_a_promise_that_was_forgotten_is_freed_by_a_newer_view() -> None:
+    world = farm(2)
+    view = state(world, "n1").view
+    forgotten = msg.ViewProposal(
+        99, view.incarnation, view.members, (1, 1), view.weights, view.owners
+    )
+    world.soon(world.nodes["n2"], ev.Received(Address("n1", MODULE, ACTOR), forgotten, "lan"))
+    world.run(1)
+    assert state(world, "n2").bid.number == 99
+    assert world.run_until(lambda: world.settled("n1", "n2"), 1_000)
+    assert state(world, "n1").view.number == 100
+
+
+def test_a_promise_that_nobody_keeps_is_replaced() -> None:
+    """The coordinator dies between the promise and the use; then it returns."""
+    world = farm(3)
+    world.drops = lambda source, _, message: isinstance(message, msg.ViewCommit) and source == "n1"
+    world.power("n2", 3)
+    world.run(30)
+    assert state(world, "n2").bid is not None
+    world.drops = None
+    world.kill("n1")
+    world.run(1_500)
+    assert world.settled("n2", "n3")
+
+
+def test_a_lost_commit_is_repeated_also_to_a_node_that_would_coordinate() -> None:
+    world = farm(3)
+    world.kill("n1")
+    world.run(1_500)
+    lost: list[Any] = []
+
+    def drop(_: str, to: str, message: Any) -> bool:
+        is_first = isinstance(message, msg.ViewCommit) and to == "n1" and not lost
+        if is_first:
+            lost.append(message)
+        return is_first
+
+    world.drops = drop
+    world.start("n1")
+    assert world.run_until(lambda: world.settled(*world.names), 2_000)
+    assert lost
+
+
+def test_a_member_that_restarts_within_the_detection_time_is_taken_in_again() -> None:
+    world = farm(3)
+    world.kill("n1")
+    world.run(50)
+    world.start("n1")
+    assert world.run_until(lambda: world.settled(*world.names), 2_000)
+
+
+def test_a_member_that_gave_up_is_not_waited_for_as_coordinator() -> None:
+    """n1 hears that it was excluded; n2, alone in the old view, has to take it back."""
+    world = farm(2)
+    world.cut_one_way("n1", "n2")
+    assert world.run_until(lambda: state(world, "n1").view is None, 2_000)
+    world.heal()
+    assert world.run_until(lambda: world.settled("n1", "n2"), 2_000)
+
+
+def test_a_higher_bid_of_ones_own_does_not_hide_that_one_is_excluded() -> None:
+    """n2 has bid for view 3 when n4 goes on without it in view 2: its own view is over."""
+    world = farm(4)
+    for other in ("n1", "n3"):
+        world.set_link("n2", other, up=False)  # n4 hears everybody.
+    world.drops = lambda source, to, message: (
+        source == "n4" and to == "n2" and isinstance(message, msg.ViewAck)
+    )
+    world.run(3_000)
+    assert world.settled("n1", "n3", "n4")
+    assert world.shares()["n2"] == 0
+
+
+def test_one_node_configured_otherwise_does_not_shut_the_others_out() -> None:
+    world = FarmWorld(1, 3)
+    world.start("n3", seed=8)
+    world.run(2_500)
+    assert world.shares()["n3"] == BUCKETS
+    world.start("n1")
+    world.start("n2")
+    world.run(3_000)
+    assert world.shares() == {"n1": 512, "n2": 512, "n3": 0}
+
+
+def test_a_joiner_is_ready_before_anybody_closes_a_bucket_for_it() -> None:
+    """One node of the farm is off: the joiner may have to wait for its lease, clients may not."""
+    world = farm(4)
+    world.kill("n4")
+    world.kill("n3")
+    world.run(1_500)
+    world.start("n3")
+    gaps = 0
+    for _ in range(300):
+        world.run(10)
+        gaps = max(gaps, BUCKETS - sum(world.shares().values()))
+        if world.settled("n1", "n2", "n3"):
+            break
+    assert world.settled("n1", "n2", "n3")
+    started = world.now
+    world.power("n1", 2)
+    world.run(30)
+    assert world.now - started == 30 * MILLISECOND_NS
+    assert world.shares() == {"n1": 512, "n2": 256, "n3": 256, "n4": 0}
+    assert gaps == 0
+
+
+def test_who_notices_a_death_first_is_not_left_out_for_that() -> None:
+    """Its heartbeat says that it does not hear the dead node, whose silence is not due at n1."""
+    for seed in range(60):
+        world = farm(3, seed)
+        world.run(300 + 7 * seed)
+        world.story.clear()
+        died = world.now
+        world.kill("n2")
+        assert world.run_until(lambda world=world: world.settled("n1", "n3"), 2_000)  # type: ignore[misc]
+        assert world.now - died < 700 * MILLISECOND_NS
+        assert "stops answering" not in "\n".join(world.story)
