@@ -143,10 +143,16 @@ class FarmDoor:
         try:
             self._filter.apply(self._table)
         except _FAULTS as error:
+            # The node is about to say that it closed what may be open still: it must be silent.
+            _quietly(self._end_lease)
             inbox(FilterFailed(f"the filter {self._kind} refuses its table: {error}"))
             return
         if self._shared is not None:
             self._shared.adopt(self._table)
+
+    def _end_lease(self) -> None:
+        if self._filter is not None:
+            self._filter.renew(0)
 
     def renew(self, order: RenewLease, inbox: Inbox) -> None:
         """Let the filter work until the deadline; FilterFailed follows if it does not."""

@@ -73,19 +73,19 @@ def test_a_stranger_is_tolerated_no_longer_by_a_node_that_freezes_beside_it() ->
 
 
 def test_what_a_node_said_before_this_one_froze_is_no_news_of_its_leaving() -> None:
-    """The first heartbeat in the backlog says `away`; its sender serves since."""
+    """The last heartbeat before the freeze says `away`; its sender serves since."""
     world = FarmWorld(1, 2)
     world.start("n2")
-    world.run(2_000)
-    assert world.shares()["n2"] == BUCKETS
+    world.run(3_000)
     world.start("n1", wish="away")
-    world.run(100)
-    world.freeze("n2", 2_500)
+    world.run(1_000)
+    assert world.shares() == {"n1": 0, "n2": BUCKETS}
+    world.freeze("n2", 3_500)
     world.run(200)
     world.wish("n1", "in")
-    world.run(2_000)
-    assert world.shares()["n1"] == BUCKETS
-    world.run(2_500)
+    world.run(3_000)
+    assert world.shares() == {"n1": BUCKETS, "n2": 0}
+    world.run(2_500)  # The monitor would see n2 open on what it heard before.
     assert world.settled("n1", "n2")
 
 
