@@ -15,7 +15,7 @@ import pytest
 
 from mirrorfarm.actors.checker.matching import Matcher
 from mirrorfarm.modules.catalog import template_files
-from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork
+from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork, Process
 from mirrorfarm.modules.userconfig import parse_userconfig
 
 SCRIPTS = Path(__file__).parents[4] / "modules/web/bin"
@@ -216,7 +216,10 @@ def test_watcher_finds_the_server_of_this_port_and_no_other(service: Service) ->
     module = parse_userconfig(text, "web", name="web", id=1, cluster=cluster, environment={})
     (entry,) = module.processes
     lines = service.processes()
-    found = [line for line in lines if Matcher(entry).fits("", lambda: line, str)]
+    found = [line for line in lines if fits(entry, line)]
     assert len(found) == 1, lines
-    other = found[0].replace(str(service.port), f"{service.port}1")
-    assert not Matcher(entry).fits("", lambda: other, str)
+    assert not fits(entry, found[0].replace(str(service.port), f"{service.port}1"))
+
+
+def fits(entry: Process, line: str) -> bool:
+    return Matcher(entry).fits("", lambda: line, str)
