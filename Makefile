@@ -4,8 +4,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived procps util-linux \
-  build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
+PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived nginx-light procps \
+  util-linux build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
 LIVE_LOG := $(VENV)/live-tests.txt
 
 # What the kernel's filter is built with. `make bpf BPF_OUT=FILE` builds elsewhere, to compare.

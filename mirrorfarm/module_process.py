@@ -97,7 +97,7 @@ class ModuleProcess:
             Recorder(),
             SlotStore(lib, "record", NodeRecord),
             TraceWriter(paths.module_log(name) / "trace", origin),
-            ScriptRunner(module, paths, self._cgroup, plain),
+            ScriptRunner(module, self.keys.name, paths, self._cgroup, plain),
             self._address_door(),
             ProcessWatcher(module, self._cgroup, self._inbox("checker")),
             self._guard(plain) if module.mode == "mirror" else None,

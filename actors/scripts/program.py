@@ -41,7 +41,7 @@ def _foreign(path: Path) -> str:
     return ""
 
 
-def environment(settings: Module, paths: Paths) -> dict[str, str]:
+def environment(settings: Module, node: str, paths: Paths) -> dict[str, str]:
     """Return all that a script inherits; a variable of the user's cannot replace ours."""
     commands = str(Path(sys.executable).parent)
     installed = paths.module_etc(settings.name)
@@ -56,6 +56,7 @@ def environment(settings: Module, paths: Paths) -> dict[str, str]:
         "SAFEUSERVAR": str(paths.module_lib(settings.name)),
         "MIRRORFARM_ROOT": str(paths.root),
         "MIRRORFARM_MODULE": settings.name,
+        "MIRRORFARM_NODE": node,
         "PATH": f"{commands}:{SYSTEM_PATH}",
         "LANG": "C.UTF-8",
     }

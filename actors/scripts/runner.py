@@ -49,12 +49,14 @@ class _Running:
 class ScriptRunner:
     """Performs StartScript, EndScript and KillScripts for one module."""
 
-    def __init__(self, settings: Module, paths: Paths, cgroup: Cgroup, log: Logger) -> None:
+    def __init__(
+        self, settings: Module, node: str, paths: Paths, cgroup: Cgroup, log: Logger
+    ) -> None:
         """Use `cgroup`, which was created; `log` may be called from several threads."""
         self._settings = settings
         self._bin = paths.module_etc(settings.name) / "bin"
         self._logs = paths.module_log(settings.name) / "scripts"
-        self._environment = environment(settings, paths)
+        self._environment = environment(settings, node, paths)
         self._cgroup = cgroup
         self._log = log
         self._lock = threading.Lock()

@@ -16,7 +16,7 @@ CLUSTER = Cluster((Network("default", NODES),))
 
 
 def test_templates_by_name() -> None:
-    assert {"ledger", "mirror", "postgresql"} <= set(templates())
+    assert {"farm", "ledger", "mirror", "postgresql", "web"} <= set(templates())
     with pytest.raises(Refused, match="did you mean ledger"):
         template_files("leger")
     with pytest.raises(Refused):
@@ -36,17 +36,39 @@ def test_template_is_valid_as_it_is(name: str) -> None:
         environment={},
         notes=notes,
     )
-    assert module.replication.directories
+    assert bool(module.replication.directories) == (module.mode == "mirror")
     assert module.has_scripts
     assert notes == []
     assert unpack(pack(files, name), name) == files
-    assert {"bin/prestart", "bin/start_prim", "bin/stop_prim", "bin/poststop"} <= set(files)
+    role = "prim" if module.mode == "mirror" else "both"
+    wanted = ("prestart", f"start_{role}", f"stop_{role}", "poststop")
+    assert {f"bin/{script}" for script in wanted} <= set(files)
+
+
+@pytest.mark.parametrize("name", ["farm", "web"])
+def test_farm_has_an_address_and_a_rule_once_the_marks_of_the_comment_are_removed(
+    name: str,
+) -> None:
+    text = template_files(name)["conf/userconfig.xml"].decode()
+    head, middle, tail = text.partition("    <vip>")
+    tail = tail.replace("</vip>\n    -->", "</vip>", 1)
+    module = parse_userconfig(
+        f"{head} -->{middle}{tail}".encode(),
+        name,
+        name=name,
+        id=1,
+        cluster=CLUSTER,
+        environment={},
+    )
+    (address,), (rule,) = module.farm.addresses, module.farm.rules
+    assert (address.addr, module.farm.delivery) == ("192.0.2.10", "vmac_invisible")
+    assert (rule.proto, rule.filter) == ("tcp", "on_port")
 
 
 @pytest.mark.parametrize("name", templates())
 def test_scripts_of_templates_are_well_formed(name: str) -> None:
     for path, content in template_files(name).items():
-        if path.startswith("bin/") and not path.endswith(".py"):
+        if path.startswith("bin/") and not path.endswith((".py", ".html")):
             checked = subprocess.run(
                 ["/bin/bash", "-n"], input=content, capture_output=True, check=False
             )

@@ -49,11 +49,17 @@ def test_folder_named_like_a_script_does_not_run(script: Path) -> None:
 
 
 def test_variables_of_the_user_reach_scripts_but_cannot_replace_ours(tmp_path: Path) -> None:
-    variables = (("SERVICES", "a, b"), ("PATH", "/tmp"), ("SAFEMODULE", "other"))
+    variables = (
+        ("SERVICES", "a, b"),
+        ("PATH", "/tmp"),
+        ("SAFEMODULE", "other"),
+        ("MIRRORFARM_NODE", "other"),
+    )
     settings = Module(name="db", id=1, nodes=("node1", "node2"), variables=variables)
-    given = environment(settings, Paths(tmp_path))
+    given = environment(settings, "node2", Paths(tmp_path))
     assert given["SERVICES"] == "a, b"
     assert given["SAFEMODULE"] == given["MIRRORFARM_MODULE"] == "db"
+    assert given["MIRRORFARM_NODE"] == "node2"
     assert given["SAFEUSERBIN"] == f"{tmp_path}/etc/mirrorfarm/modules/db/bin"
     assert given["PATH"].endswith(":/usr/bin:/sbin:/bin")
     assert given["LANG"] == "C.UTF-8"

@@ -51,7 +51,11 @@ class Bench:
         self.bin = self.paths.module_etc("db") / "bin"
         self.bin.mkdir(parents=True)
         self.runner = ScriptRunner(
-            SETTINGS, self.paths, self.cgroup, lambda level, text: self.logged.append((level, text))
+            SETTINGS,
+            "n1",
+            self.paths,
+            self.cgroup,
+            lambda level, text: self.logged.append((level, text)),
         )
 
     def write(self, text: str, name: str = "start_prim") -> Path:
@@ -96,6 +100,7 @@ def test_script_gets_its_arguments_and_a_fixed_environment(bench: Bench) -> None
     assert lines[2] == str(bench.bin)
     assert lines[3] == "0077"
     assert f"SAFEUSERBIN={bench.bin}" in lines
+    assert "MIRRORFARM_NODE=n1" in lines
     assert "HOME" not in {line.partition("=")[0] for line in lines}
     assert bench.logged[0][0] == "S"
     assert log.name in bench.logged[0][1]
