@@ -156,6 +156,10 @@ class ApplyTable(Effect, frozen=True):
 
     number: int
     states: tuple[bytes, ...]
+    # Where packets of other nodes are relayed (`vmac_directed`): for each bucket the number of a
+    # node, from 1 on, 0 for nobody, 63 for all; and the MACs of the nodes by number.
+    relay: tuple[bytes, ...] = ()
+    peers: tuple[bytes, ...] = ()
 
 
 class RenewLease(Effect, frozen=True):

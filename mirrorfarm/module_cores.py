@@ -50,10 +50,11 @@ def starts_by_itself(module: Module, record: NodeRecord, boot: str) -> bool:
     return record.wanted and (same_boot or module.boot == "auto")
 
 
-def cores(here: Here, chosen: Choice | None) -> dict[str, Core]:
+def cores(here: Here, chosen: Choice | None, mac: bytes = b"") -> dict[str, Core]:
     """Return the cores by the name of their actor, in the order in which they are started.
 
-    The state machine comes last: it orders the others about. `chosen`: the filter of a farm.
+    The state machine comes last: it orders the others about. `chosen`: the filter of a farm;
+    `mac`: to which other nodes relay this one's packets, with `vmac_directed`.
     """
     module = here.module
     common: dict[str, Core] = {"scripts": Scripts(module), "checker": Checker(module)}
@@ -74,7 +75,7 @@ def cores(here: Here, chosen: Choice | None) -> dict[str, Core]:
         return common | {"mirror": machine}
     return common | {
         "vip": Vip(module.farm.virtual_addresses),
-        "farm_filter": FarmFilter.build(_filter(here, chosen)),
+        "farm_filter": FarmFilter.build(_filter(here, chosen, mac)),
         "mirror": machine,
     }
 
@@ -110,7 +111,7 @@ def _mirror(here: Here, common: dict[str, Core]) -> dict[str, Core]:
     }
 
 
-def _filter(here: Here, chosen: Choice) -> FilterSettings:
+def _filter(here: Here, chosen: Choice, mac: bytes) -> FilterSettings:
     farm = here.module.farm
     return FilterSettings(
         here.node,
@@ -124,6 +125,7 @@ def _filter(here: Here, chosen: Choice) -> FilterSettings:
         farm.group_names,
         tuple(group.power_of(here.node) for group in farm.groups),
         farm.timing,
+        mac,
     )
 
 

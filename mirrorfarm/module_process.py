@@ -153,7 +153,8 @@ class ModuleProcess:
             record,
             fault,
         )
-        actors = cores(here, self._chosen)
+        vip = self._doors.vip
+        actors = cores(here, self._chosen, vip.mac if isinstance(vip, FarmDoor) else b"")
         for actor, core in actors.items():
             self.supervisor.start(actor, core, self._doors)
         if self._doors.guard is not None:

@@ -357,6 +357,7 @@ class FarmBeat(Message, frozen=True):
     floor: int = 0  # The highest number it ever promised: a proposal must be above.
     draining: tuple[bytes, ...] = ()  # By group: buckets of others in which it has connections.
     connections: int = 0  # Live connections, while it drains.
+    mac: bytes = b""  # To which frames that reach another node are relayed; empty: none are.
 
 
 class ViewProposal(Message, frozen=True):

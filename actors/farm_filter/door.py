@@ -20,6 +20,8 @@ from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
 from mirrorfarm.modules.settings import Farm, Module
+from mirrorfarm.netfilter.announce import hardware_address
+from mirrorfarm.netfilter.bpf import NO_RELAY, BpfFilter, Relay
 from mirrorfarm.netfilter.choice import make
 from mirrorfarm.netfilter.delivery import Delivery, parse_virtual_mac
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, Settings
@@ -51,6 +53,8 @@ class FarmDoor:
         self._worker = ThreadPoolExecutor(1, "farm filter")
         self._counter = ThreadPoolExecutor(1, "farm sockets")
         self._table = NO_BUCKETS
+        self._relay = NO_RELAY
+        self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
         self._ends = threading.Event()
@@ -85,6 +89,8 @@ class FarmDoor:
             opened = make(self._kind, self._ledger)
             opened.open(settings)
             opened.apply(self._table)
+            if isinstance(opened, BpfFilter) and self.mac:
+                opened.relay(self._relay)
             shared = SharedAddress(settings, self._ledger)
             shared.up(self._table)
         except _FAULTS as error:
@@ -107,6 +113,14 @@ class FarmDoor:
             mac,
             queue=self._module.id,
         )
+
+    def _own_mac(self) -> bytes:
+        if self._farm.delivery != Delivery.DIRECTED:
+            return b""
+        try:
+            return hardware_address(self._interfaces()[0])
+        except _FAULTS:
+            return b""  # Told when the addresses are taken.
 
     def _interfaces(self) -> tuple[str, ...]:
         """Return the interfaces on whose networks the addresses are."""
@@ -138,10 +152,13 @@ class FarmDoor:
 
     def _apply(self, order: ApplyTable, inbox: Inbox) -> None:
         self._table = BucketTable(order.number, order.states)
+        self._relay = Relay(self.mac, order.peers, order.relay) if order.relay else NO_RELAY
         if self._filter is None:
             return
         try:
             self._filter.apply(self._table)
+            if isinstance(self._filter, BpfFilter) and self.mac:
+                self._filter.relay(self._relay)
         except _FAULTS as error:
             # The node is about to say that it closed what may be open still: it must be silent.
             _quietly(self._end_lease)

@@ -57,6 +57,7 @@ def beat_of(s: State) -> FarmBeat:
         floor=s.floor,
         draining=pack_all(table.draining(s)) if view else (),
         connections=s.counted,
+        mac=settings.mac,
     )
 
 
@@ -90,6 +91,8 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         if drains != s.drains.get(peer.name):
             s.drains[peer.name] = drains
             table.apply(s)
+    if s.settings.mac and (before is None or before.mac != beat.mac):
+        table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
     same = before is not None and _gist(beat) == _gist(before) and not beat.bid
     if returned or not same or not was_mutual or not mutual:

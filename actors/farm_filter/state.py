@@ -37,6 +37,7 @@ class Settings:
     groups: tuple[str, ...] = ("default",)
     powers: tuple[int, ...] = (1,)  # Of this node, by group; 0: no traffic.
     timing: FarmTiming = FARM_TIMING
+    mac: bytes = b""  # Of this node, where packets are relayed; empty: none are.
 
     def __post_init__(self) -> None:
         assert self.node in self.nodes, "this node is not one of the farm"
@@ -166,6 +167,7 @@ class State:
     lease_ns: int = 0  # What the filter was told.
     table: int = 0
     applied: tuple[bytes, ...] = ()
+    relayed: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())  # Of the last table.
     alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
     reason: str = ""  # Why no client is answered here.
     picture: object = None  # What was told last.

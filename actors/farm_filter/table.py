@@ -6,6 +6,7 @@ node that may not answer has every bucket closed and no lease.
 
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, Log, RenewLease
 from mirrorfarm.actors.events import SocketsCounted
+from mirrorfarm.actors.farm_filter import relay
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, owned, states, unpack_all
 from mirrorfarm.actors.farm_filter.state import State, View
 
@@ -39,10 +40,11 @@ def apply(s: State) -> None:
     """Give the filter its table, if that changed."""
     soft = drained_by_others(s)
     rows = tuple(states(a, b & a) for a, b in zip(s.opened, soft, strict=True))
-    if rows != s.applied or s.table == 0:
+    relayed = relay.targets(s, soft, draining(s)) if s.settings.mac else ((), ())
+    if rows != s.applied or relayed != s.relayed or s.table == 0:
         s.table += 1
-        s.applied = rows
-        s.out.append(ApplyTable(s.table, rows))
+        s.applied, s.relayed = rows, relayed
+        s.out.append(ApplyTable(s.table, rows, *relayed))
 
 
 def drained_by_others(s: State) -> list[int]:

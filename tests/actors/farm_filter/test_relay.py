@@ -1,0 +1,49 @@
+"""Where packets of other nodes are sent on to."""
+
+import msgspec
+
+from mirrorfarm.actors.farm_filter import relay
+from mirrorfarm.actors.farm_filter.state import Settings, State, View, new_state
+from mirrorfarm.limits import BUCKETS
+from mirrorfarm.netfilter.tables import EVERY_PEER
+from mirrorfarm.transport.messages import FarmBeat
+
+MACS = {"n1": b"\x02\0\0\0\0\1", "n2": b"\x02\0\0\0\0\2", "n3": b"\x02\0\0\0\0\3"}
+OWNERS = bytes([0]) * 400 + bytes([1]) * 400 + bytes([2]) * 223 + b"\xff"
+
+
+def state(macs: dict[str, bytes] = MACS) -> State:
+    """Return n2 of a farm in which each node owns some buckets, the last one nobody's."""
+    nodes = ("n1", "n2", "n3")
+    s = new_state(Settings("n2", "web", nodes, ("lan",), 1, "bpf", 0, "", mac=MACS["n2"]))
+    s.view = View(3, "n1", 1, nodes, ((1, 1, 1),), (OWNERS,))
+    for name in ("n1", "n3"):
+        s.peers[name].beat = FarmBeat(1, 1, mac=macs.get(name, b""))
+    return s
+
+
+def test_each_bucket_goes_to_its_owner_and_the_own_ones_stay() -> None:
+    (row,), peers = relay.targets(state(), [0], [0])
+    assert peers == (MACS["n1"], MACS["n3"])
+    assert row == bytes([1]) * 400 + bytes(400) + bytes([2]) * 223 + b"\0"
+
+
+def test_while_connections_are_left_elsewhere_all_nodes_get_a_bucket() -> None:
+    (row,), _ = relay.targets(state(), [1 << 7], [1 << 1000])
+    assert row[7] == row[1000] == EVERY_PEER
+    assert row[8] == 1
+
+
+def test_nothing_is_sent_to_a_node_whose_address_is_unknown_or_no_single_one() -> None:
+    for wrong in (b"", b"\x01\0\x5e\0\0\1", b"\2\0\0"):
+        (row,), peers = relay.targets(state(MACS | {"n3": wrong}), [0], [0])
+        assert peers == (MACS["n1"], b"")
+        assert row[800:1023] == bytes(223)
+
+
+def test_without_a_view_nothing_is_relayed() -> None:
+    s = state()
+    s.view = None
+    assert relay.targets(s, [0], [0]) == ((), ())
+    assert len(OWNERS) == BUCKETS
+    assert msgspec.json.encode(FarmBeat(1, 1))
