@@ -112,15 +112,33 @@ class Answers:
             for frame in announcements(address, self._mac_of(address), self.mac)
         ]
 
+    def _everywhere(self) -> list[bytes]:
+        return [
+            frame
+            for address in self.addresses
+            if self._has_arp_rule(address)
+            for frame in announcements(address, self._mac_of(address), self.mac)
+        ]
+
+    def _gained(self, before: tuple[bytes, ...]) -> bool:
+        """Tell whether this node was in service and has buckets now that were another's."""
+        return any(any(group) for group in before) and any(
+            new != State.FOREIGN and old == State.FOREIGN
+            for was, now in zip(before, self._groups, strict=False)
+            for old, new in zip(was, now, strict=True)
+        )
+
     def adopt(self, groups: Sequence[bytes]) -> list[bytes]:
         """Obey a new table of buckets, per group; return what is to be told because of it.
 
-        Where the buckets decide who answers, those who asked are told their new node, each alone.
+        Where the buckets decide who answers, those who asked are told their new node, each alone;
+        but not every node heard them all. So when a node went, all neighbours are told one that
+        is left: it relays what is another's.
         """
         before, self._groups = self._groups, tuple(groups)
         if not self._is_directed:
             return self.announcements()
-        frames = []
+        frames = self._everywhere() if self._gained(before) and self._owns_first() else []
         for (address, asker), mac in self._askers.items():
             question = Question(address, asker, mac)
             if self._has_arp_rule(address) and self._answers(question):

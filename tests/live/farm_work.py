@@ -54,12 +54,20 @@ server.serve_forever()
 '''
 
 
-def userconfig(*, farm: str = "", rule: str = "on_port", groups: str = "") -> str:
-    """Return the configuration of a farm with an address of each family."""
-    rules = f'<rule proto="tcp" port="{PORT}" filter="{rule}"/>'
+def userconfig(
+    *,
+    farm: str = "",
+    rule: str = "on_port",
+    groups: str = "",
+    delivery: str = "vmac_invisible",
+    more: str = "",
+) -> str:
+    """Return the configuration of a farm with an address of each family; `more` holds rules."""
+    rules = f'<rule proto="tcp" port="{PORT}" filter="{rule}"/>{more}'
     return (
         f'<safe><service mode="farm"><farm {farm}><lan name="default"/></farm>'
-        '<vip><interface_list><interface><virtual_interface type="vmac_invisible">'
+        "<vip><interface_list><interface><virtual_interface "
+        f'type="{delivery}">'
         f'<virtual_addr addr="{ADDRESS}"/><virtual_addr addr="{ADDRESS6}"/>'
         "</virtual_interface></interface></interface_list><loadbalancing_list>"
         f'<group name="web">{groups}{rules}</group></loadbalancing_list></vip>'

@@ -148,7 +148,7 @@ def test_without_that_rule_every_node_that_owns_anything_answers_with_its_own_ma
     assert answers[0][0][22:28] == NODES[0]
 
 
-def test_a_survivor_tells_the_askers_of_the_dead_node_and_nobody_else() -> None:
+def test_a_survivor_tells_everybody_first_and_then_the_askers_it_heard_each_its_node() -> None:
     nodes = farm(Delivery.DIRECTED, ARP_RULE)
     askers = [f"198.18.1.{last}" for last in range(1, 100)]
     answered: dict[str, bytes] = {}
@@ -159,9 +159,24 @@ def test_a_survivor_tells_the_askers_of_the_dead_node_and_nobody_else() -> None:
     nodes[1].adopt([bytes(1 if at % 3 == 1 else 0 for at in range(BUCKETS))])
     assert not nodes[1].adopt([bytes(1 if at % 3 == 1 else 0 for at in range(BUCKETS))])
     told = nodes[1].adopt([bytes(0 if at % 3 == 2 else 1 for at in range(BUCKETS))])
-    addresses = {str(ipaddress.ip_address(frame[38:42])) for frame in told}
+    to_all = [frame for frame in told if frame[0] & 1]
+    assert told[: len(to_all)] == to_all, "who is told its own node must not be drawn away again"
+    assert {frame[22:28] for frame in to_all if frame[12:14] == b"\x08\x06"} == {NODES[1]}
+    alone = told[len(to_all) :]
+    addresses = {str(ipaddress.ip_address(frame[38:42])) for frame in alone}
     assert addresses == {asker for asker, mac in answered.items() if mac == NODES[0]}
-    assert all(frame[:6] == CLIENT for frame in told), "each is told alone"
+    assert all(frame[:6] == CLIENT for frame in alone), "each is told alone"
+
+
+def test_one_survivor_alone_tells_everybody() -> None:
+    nodes = farm(Delivery.DIRECTED, ARP_RULE)
+    for number, node in enumerate(nodes[:2]):
+        node.adopt([bytes(1 if at % 2 == number else 0 for at in range(BUCKETS))])
+    told = [node.adopt([ALL]) for node in nodes[:2]]
+    assert all(told), "each of them gained, and owns the first bucket now"
+    nodes = farm(Delivery.DIRECTED, ARP_RULE)
+    gained = nodes[2].adopt([bytes(1 if at % 3 else 0 for at in range(BUCKETS))])
+    assert not gained, "the first bucket is another's"
 
 
 def test_a_node_without_buckets_is_silent_when_directed() -> None:

@@ -1,0 +1,73 @@
+"""One node answers for the address, and passes on at layer 2 what is another node's."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mirrorfarm.lab.cluster import OneMachine
+from tests.live.farm_work import ADDRESS, ADDRESS6, Stream, answers, await_members, install, up
+from tests.live.farm_work import userconfig as config
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+
+NODES = ("n1", "n2", "n3")
+ARP = '<rule proto="arp" filter="on_addr"/>'
+
+
+@pytest.fixture(scope="module", params=["", ARP], ids=["one-entry", "entry-by-asker"])
+def lab(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OneMachine]:
+    """Three nodes UP; clients know the real address of one of them."""
+    with OneMachine(nodes=NODES, witness=False) as machine:
+        for node in NODES:
+            machine.start_node(node)
+        text = config(farm='filter="bpf"', delivery="vmac_directed", more=request.param)
+        install(machine, tmp_path_factory.mktemp("web"), text)
+        up(machine, *NODES)
+        yield machine
+
+
+def test_all_nodes_answer_although_one_receives(lab: OneMachine) -> None:
+    for address in (ADDRESS, ADDRESS6):
+        found = answers(lab, 120, address)
+        assert set(found) == set(NODES), found
+    deadline = time.monotonic() + 5
+    while not any(relayed(lab, node) for node in NODES):  # Counters are read once a second.
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def relayed(lab: OneMachine, node: str) -> int:
+    return int(lab.state(node)["farm"]["traffic"]["packets"].get("relayed", 0))
+
+
+def test_connections_survive_a_drain_of_their_node(lab: OneMachine) -> None:
+    with lab.as_client():
+        streams = [Stream() for _ in range(24)]
+    try:
+        assert {stream.node for stream in streams} == set(NODES)
+        lab.mirrorfarm("n1", "farm", "drain", "n2", "-m", "web")
+        assert set(answers(lab, 60)) == {"n1", "n3"}
+        assert [stream.ask() for stream in streams] == [stream.node for stream in streams]
+        lab.mirrorfarm("n1", "farm", "resume", "n2", "-m", "web")
+        assert [stream.ask() for stream in streams] == [stream.node for stream in streams]
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_the_death_of_any_node_is_survived_the_receiving_one_too(
+    lab: OneMachine, node: str
+) -> None:
+    rest = set(NODES) - {node}
+    lab.kill_node(node)
+    await_members(lab, min(rest), rest, seconds=5)
+    found = answers(lab, 60)
+    assert set(found) == rest, found
+    lab.start_node(node)
+    lab.order(node, "start")
+    await_members(lab, min(rest), set(NODES), seconds=20)
+    assert set(answers(lab, 90)) == set(NODES)
