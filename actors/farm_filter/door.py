@@ -4,14 +4,24 @@ One thread owns filter and addresses. A new table and a new lease are waited for
 to the others after it must be true. Raising and removing the addresses is not.
 """
 
+import fcntl
 import ipaddress
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, RenewLease
-from mirrorfarm.actors.events import FilterCounted, FilterFailed, SocketsCounted, VipIsDown, VipIsUp
+from mirrorfarm.actors.events import (
+    FilterCounted,
+    FilterFailed,
+    ResourceChanged,
+    SocketsCounted,
+    VipIsDown,
+    VipIsUp,
+)
 from mirrorfarm.actors.farm_filter.sockets import count
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.vip.addresses import Addresses
@@ -28,6 +38,7 @@ from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, S
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
+_GET_FLAGS, _RUNNING = 0x8913, 0x40  # SIOCGIFFLAGS, IFF_RUNNING
 _COUNT_S = 1.0
 _LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
 _FAULTS = (OSError, MirrorfarmError)
@@ -36,17 +47,20 @@ _FAULTS = (OSError, MirrorfarmError)
 class FarmDoor:
     """The filter and the addresses of one farm module on this node."""
 
-    def __init__(self, module: Module, kind: str, ledger: Path, counted: Inbox) -> None:
+    def __init__(self, module: Module, kind: str, ledger: Path, tell: Inbox) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
-        `counted` is given FilterCounted once a second while the filter is open.
+        `tell` is given FilterCounted once a second while the filter is open, and the resource
+        `intf.NAME` when an interface of the addresses loses its link.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
         self._farm: Farm = module.farm
         self._kind = kind
         self._ledger = ledger
-        self._counted = counted
+        self._tell = tell
+        self._watched: tuple[str, ...] = ()  # Interfaces, once they are known.
+        self._carrier: dict[str, bool] = {}
         self._place = jhash_bucket if kind == "nft" else xxhash_bucket
         self._rules = farm_rules(self._farm.rules)
         self._addresses = tuple(ipaddress.ip_address(one.addr) for one in self._farm.addresses)
@@ -131,7 +145,8 @@ class FarmDoor:
             addresses.close()
         if faults:
             raise SystemUnsuitable("; ".join(faults))
-        return tuple(dict.fromkeys(target.link.name for target in targets))
+        self._watched = tuple(dict.fromkeys(target.link.name for target in targets))
+        return self._watched
 
     def _close(self) -> None:
         """Leave nothing in the kernel; the addresses go first, or every node would answer."""
@@ -202,16 +217,25 @@ class FarmDoor:
             return  # Nothing is concluded: the buckets go on draining.
         inbox(SocketsCounted(number, live, connections))
 
+    def _watch(self) -> None:
+        """Tell when an interface of the addresses loses its cable, or has it again."""
+        for name, up in interfaces_up(self._watched).items():
+            if self._carrier.get(name, True) != up:
+                self._carrier[name] = up
+                value, why = ("up", "") if up else ("down", f"{name} has no link to the network")
+                self._tell(ResourceChanged(f"intf.{name}", value, "wait", why))
+
     def _tick(self) -> None:
         turn = 0
         while not self._ends.wait(_COUNT_S):
+            self._watch()
             try:
                 found = self._worker.submit(self._counters).result()
             except RuntimeError:
                 return  # The worker has ended.
             if found is not None:
                 live = -1 if turn % _LIVE_EVERY else self._live()
-                self._counted(FilterCounted(tuple(sorted(found.items())), live))
+                self._tell(FilterCounted(tuple(sorted(found.items())), live))
                 turn += 1
 
     def _live(self) -> int:
@@ -231,6 +255,21 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
+
+
+def interfaces_up(names: tuple[str, ...]) -> dict[str, bool]:
+    """Return which interfaces have a link (IFF_RUNNING, `man 7 netdevice`); a gone one has none."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for name in names:
+            request = struct.pack("16sh14x", name.encode()[:15], 0)
+            try:
+                answer = fcntl.ioctl(sock, _GET_FLAGS, request)
+            except OSError:
+                found[name] = False
+            else:
+                found[name] = bool(struct.unpack("16sh14x", answer)[1] & _RUNNING)
+    return found
 
 
 def _quietly(work: Callable[[], object]) -> None:

@@ -138,7 +138,7 @@ def difference(s: State, peer: Peer) -> str:
     if beat.seed != settings.seed:
         return f"{peer.name} hashes with seed {beat.seed}, this node with {settings.seed}"
     if beat.rules != settings.rules or not _is_whole(s, beat):
-        return f"{peer.name} has other nodes, groups, rules or addresses configured"
+        return f"{peer.name} has other nodes, powers, rules or addresses configured"
     return ""
 
 

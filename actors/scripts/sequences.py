@@ -73,14 +73,16 @@ def sequence(kind: str) -> tuple[ScriptStep, ...]:
 def around_traffic(kind: str) -> tuple[tuple[ScriptStep, ...], tuple[ScriptStep, ...]]:
     """Return the scripts of a transition of a farm, before and after its traffic changes.
 
-    Traffic is opened just before `start_both` and closed just after `stop_both`.
+    Traffic is opened right after `start_both` and closed right after `stop_both`. (The reference
+    product opens it right before: then clients are refused until the application listens. Here
+    the other nodes answer them until then.)
     What only makes sure, by force, that nothing runs has no traffic left to close.
     """
     steps = sequence(kind)
     names = [step.name for step in steps]
     place = len(steps)
     if "start_both" in names:
-        place = names.index("start_both")
+        place = names.index("start_both") + 1
     elif ScriptStep("stop_both") in steps:
         place = steps.index(ScriptStep("stop_both")) + 1
     return steps[:place], steps[place:]

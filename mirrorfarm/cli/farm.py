@@ -175,3 +175,19 @@ def power(scope: Scope, node: str, power: int, group: str, module: str) -> int:
     """Set the weight of NODE now; 0: no traffic. Lasts until its module is started anew."""
     words = (str(power), group) if group else (str(power),)
     return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, who="")
+
+
+@farm.command("open")
+@module_option()
+@click.pass_obj
+def open_(scope: Scope, module: str) -> int:
+    """Let clients in here: for start_both of a module with scriptcontrol="on"."""
+    return act(scope, module, "traffic", ("open",), seconds=ANSWER_SECONDS, who="")
+
+
+@farm.command("close")
+@module_option()
+@click.pass_obj
+def close(scope: Scope, module: str) -> int:
+    """Let no new clients in here: for stop_both of a module with scriptcontrol="on"."""
+    return act(scope, module, "traffic", ("close",), seconds=ANSWER_SECONDS, who="")

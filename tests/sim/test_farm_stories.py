@@ -253,7 +253,7 @@ def test_with_one_direction_of_one_link_cut_one_node_is_left_out_and_the_rest_se
     [
         ({"mode": "nft"}, "refused: n3 filters by nft, this node by bpf"),
         ({"seed": 8}, "refused: n3 hashes with seed 8, this node with 7"),
-        ({"rules": "x"}, "refused: n3 has other nodes, groups, rules or addresses configured"),
+        ({"rules": "x"}, "refused: n3 has other nodes, powers, rules or addresses configured"),
     ],
 )
 def test_a_node_with_another_configuration_is_refused_with_words(

@@ -2,8 +2,8 @@
 
 Which clients it answers is decided by `mirrorfarm.actors.farm_filter`: this machine tells it
 when the node takes part. Invariant, held as a property in tests/actors/module/farm/test_core.py:
-traffic is open only between the beginning of start_both and the end of stop_both, unless the
-module's scripts control it.
+traffic is open only between the end of start_both and the end of stop_both, unless the module's
+scripts control it.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
-VIP = "farm.filter"  # The resource that is down when filter or addresses cannot be raised.
+VIP = "farm.address"  # The resource that is down when filter or addresses cannot be raised.
 VIP_AGAIN_NS = 5 * SECOND_NS
 
 

@@ -121,6 +121,8 @@ def resources(s: State) -> dict[str, str]:
     values = {"state.local": f"{role_of(s)} {status_of(s)}"}
     values["heart.stopstartloop"] = str(len(s.loop))
     picture = s.picture
+    if s.is_farm:
+        values["farm.filter"] = f"{s.settings.filter_mode}: {s.settings.filter_why}"
     if s.is_farm and picture is not None:
         for node in picture.nodes:
             values[f"farm.{node.name}"] = "up" if node.member else "down"

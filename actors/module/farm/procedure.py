@@ -61,7 +61,9 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
         case "vip" if s.is_farm:
             tell(s, "vip", VipUp(s.token) if rest == "up" else VipDown(s.token))
         case "farm" if s.is_farm:
-            set_wish(s, rest)
+            # Where the application did not start, other nodes answer the clients.
+            if rest != "in" or not s.unstarted:
+                set_wish(s, rest)
             s.step = ""
         case "drain" if s.is_farm:
             s.drain_since_ns = now

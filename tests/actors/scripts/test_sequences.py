@@ -49,12 +49,12 @@ def test_up_is_started_and_stopped_like_alone() -> None:
 @pytest.mark.parametrize(
     ("kind", "before", "after"),
     [
-        ("WAIT->UP", "transition", "start_both start_prim start_sec"),
+        ("WAIT->UP", "transition start_both", "start_prim start_sec"),
         ("UP->WAIT", "stop_sec stop_prim stop_both", "transition"),
         (
             "restart UP",
-            "stop_sec stop_sec+f stop_prim stop_prim+f stop_both stop_both+f",
-            "start_both start_prim start_sec",
+            "stop_sec stop_sec+f stop_prim stop_prim+f stop_both stop_both+f start_both",
+            "start_prim start_sec",
         ),
         ("STOP->WAIT", "transition prestart", ""),
         (
@@ -64,7 +64,7 @@ def test_up_is_started_and_stopped_like_alone() -> None:
         ),
     ],
 )
-def test_traffic_opens_before_start_both_and_closes_after_stop_both(
+def test_traffic_opens_after_start_both_and_closes_after_stop_both(
     kind: str, before: str, after: str
 ) -> None:
     parts = around_traffic(kind)

@@ -26,11 +26,11 @@ def test_a_new_process_removes_what_its_predecessor_left_then_waits() -> None:
     assert hand.state()["command"] == "mirrorfarm -H n1 start -m web"
 
 
-def test_traffic_opens_just_before_start_both() -> None:
+def test_traffic_opens_right_after_start_both() -> None:
     hand = Hand(core()).give(ev.Started()).forget().order("start")
     assert hand.acts() == [
-        "transition", "prestart", "<vip up>", "transition", "<in>",
-        "start_both", "start_prim", "start_sec",
+        "transition", "prestart", "<vip up>", "transition",
+        "start_both", "<in>", "start_prim", "start_sec",
     ]  # fmt: skip
     assert hand.words() == "UP Ready"
     assert [outcome for outcome, _ in hand.outcomes()] == ["accepted", "done"]
@@ -83,7 +83,7 @@ def test_a_restart_runs_scripts_only_while_the_others_take_the_new_clients() -> 
     assert hand.acts() == [
         "<drain>",
         "stop_sec", "stop_sec+f", "stop_prim", "stop_prim+f", "stop_both", "stop_both+f",
-        "<in>", "start_both", "start_prim", "start_sec",
+        "start_both", "<in>", "start_prim", "start_sec",
     ]  # fmt: skip
     assert hand.words() == "UP Ready"
 
@@ -229,6 +229,10 @@ def test_a_start_script_that_fails_is_said_with_what_to_do() -> None:
     state = hand.up().state()
     assert state["reason"] == "the application may not run: script start_both"
     assert state["command"] == "mirrorfarm -H n1 restart -m web"
+    assert "<in>" not in hand.acts(), "the other nodes answer its clients"
+    hand.failing = ()
+    hand.order("restart")
+    assert "<in>" in hand.acts()
 
 
 # --- light modules, records, answers -------------------------------------------------------
@@ -346,7 +350,8 @@ def test_traffic_is_never_open_while_the_application_is_not(story: list[Any]) ->
     for act in hand.acts():
         running = (running or act == "start_both") and act not in {"poststop", "<kill>"}
         open_ = (open_ or act == "<in>") and act not in {"<away>", "<drain>"}
-        # Just before its start, traffic may be open; `poststop` and `<kill>` end all.
+        assert running or not open_
+        # `poststop` and `<kill>` end all.
         assert not (open_ and act in {"poststop", "prestart", "<kill>"})
     for _ in range(12):
         hand.go_on()

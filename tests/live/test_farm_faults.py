@@ -1,0 +1,119 @@
+"""Faults of a farm, each with the words that `state` and `why` show."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.lab.cluster import OneMachine
+from tests.live.farm_work import answers, await_members, install, source, up, userconfig
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+
+NODES = ("n1", "n2", "n3")
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OneMachine]:
+    """Three nodes on two networks; clients are on `default`, heartbeats where the test says."""
+    with OneMachine(nodes=NODES, networks=("default", "private"), witness=False) as machine:
+        for node in NODES:
+            machine.start_node(node)
+        text = userconfig().replace('<lan name="default"/>', request.param)
+        install(machine, tmp_path / "web", text)
+        up(machine, *NODES)
+        yield machine
+
+
+def why(lab: OneMachine, node: str) -> str:
+    return " ".join(lab.mirrorfarm(node, "why", "-m", "web").split())
+
+
+def await_reason(lab: OneMachine, node: str, words: str, seconds: float = 15) -> None:
+    """Wait until the reason of a node's state has these words."""
+    deadline = time.monotonic() + seconds
+    while words not in (reason := str(lab.state(node).get("reason", ""))):
+        assert time.monotonic() < deadline, reason
+        time.sleep(0.05)
+
+
+BOTH = '<lan name="default"/><lan name="private"/>'
+
+
+@pytest.mark.parametrize("lab", [BOTH], indirect=True)
+def test_a_node_that_clients_cannot_reach_gives_its_clients_to_the_others(lab: OneMachine) -> None:
+    lab.cut("n3", "default")
+    await_members(lab, "n1", {"n1", "n2"})
+    assert set(answers(lab, 60)) == {"n1", "n2"}
+    await_reason(lab, "n3", "eth0 has no link to the network")
+    assert lab.state("n3")["state"] == "WAIT"
+    lab.mend("n3", "default")
+    await_members(lab, "n1", set(NODES), seconds=20)
+    assert set(answers(lab, 90)) == set(NODES)
+
+
+@pytest.mark.parametrize("lab", ['<lan name="private"/>'], indirect=True)
+def test_nodes_that_do_not_hear_each_other_say_so_and_find_together_again(lab: OneMachine) -> None:
+    """The advice is to have heartbeats on the clients' network as well; here they are not."""
+    lab.cut("n3", "private")
+    await_members(lab, "n1", {"n1", "n2"})
+    assert "n3: it is silent on every network of the farm" in why(lab, "n1")
+    lab.mend("n3", "private")
+    await_members(lab, "n1", set(NODES), seconds=20)
+    assert set(answers(lab, 90)) == set(NODES)
+
+
+@pytest.mark.parametrize("lab", [BOTH], indirect=True)
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("<farm ", '<farm seed="5" ', "seed"),
+        ('filter="on_port"', 'filter="on_addr"', "rules"),
+        ("<farm ", '<farm filter="nft" ', "filter"),
+        (
+            '<group name="web">',
+            '<group name="web"><cluster><host name="n1" power="3"/><host name="n2"/>'
+            '<host name="n3"/></cluster>',
+            "powers",
+        ),
+    ],
+    ids=["seed", "rules", "filter", "powers"],
+)
+def test_a_node_with_another_configuration_is_refused_in_words(
+    lab: OneMachine, tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    lab.order("n3", "stop")
+    path = lab.paths("n3").module_etc("web") / "conf/userconfig.xml"
+    path.write_text(path.read_text().replace(old, new))
+    lab.mirrorfarm("n3", "module", "config", "web")
+    lab.order("n3", "start")
+    await_reason(lab, "n3", "refused: ")
+    assert words in lab.state("n3")["reason"]
+    assert set(answers(lab, 60)) == {"n1", "n2"}
+    assert "n3: refused: " in lab.mirrorfarm("n1", "farm", "state", "-m", "web")
+    assert source(tmp_path / "again")
+
+
+def test_a_light_module_runs_on_one_node_and_is_restarted_there(tmp_path: Path) -> None:
+    text = (
+        '<safe><service mode="light"><user/><errd polltimer="1s">'
+        '<proc argregex="serve\\.py" class="both" action="restart"/></errd></service></safe>'
+    )
+    with OneMachine(nodes=("n1", "n2"), witness=False) as lab:
+        for node in lab.nodes:
+            lab.start_node(node)
+        install(lab, tmp_path / "web", text)
+        lab.order("n1", "start")
+        assert lab.wait_state("n1", "UP", 10)["mode"] == "light"
+        lab.wait_state("n2", "STOP", 10, status="NotReady")
+        place = lab.paths("n1").module_lib("web") / "serving"
+        first = place.read_text()
+        lab.run("n1", ["kill", "-9", first])
+        deadline = time.monotonic() + 10
+        while not place.exists() or place.read_text() == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        lab.wait_state("n1", "UP", 10)
+        lab.order("n1", "stop")
+        assert not place.exists()
