@@ -58,12 +58,7 @@ def is_answered(sock: socket.socket, seconds: float) -> bool:
         return False
 
 
-UNGUARDED = pytest.mark.xfail(
-    strict=False, reason="bpf lets resets out of buckets that are not owned alone"
-)
-
-
-@pytest.mark.parametrize("kind", [pytest.param("bpf", marks=UNGUARDED), "nft", "nfqueue"])
+@pytest.mark.parametrize("kind", ["bpf", "nft", "nfqueue"])
 def test_a_handshake_whose_bucket_moves_ends_at_one_node_and_is_not_reset(kind: str) -> None:
     with farm(kind, "vmac_invisible") as lab, contextlib.ExitStack() as stack:
         lab.connect(VIP4).close()
