@@ -11,10 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, RenewLease
-from mirrorfarm.actors.events import FilterCounted, FilterFailed, SocketsCounted, VipIsDown, VipIsUp
+from mirrorfarm.actors.events import (
+    CablesOut,
+    FilterCounted,
+    FilterFailed,
+    SocketsCounted,
+    VipIsDown,
+    VipIsUp,
+)
 from mirrorfarm.actors.farm_filter.sockets import count
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.cables import Steady, without_cable
 from mirrorfarm.actors.vip.connections import identities, reset
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
@@ -28,7 +37,8 @@ from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, S
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
-_COUNT_S = 1.0
+_LOOK_S = 0.25  # Between two looks at the cables.
+_COUNT_EVERY = 4
 _LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
 _FAULTS = (OSError, MirrorfarmError)
 
@@ -39,7 +49,7 @@ class FarmDoor:
     def __init__(self, module: Module, kind: str, ledger: Path, counted: Inbox) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
-        `counted` is given FilterCounted once a second while the filter is open.
+        `counted` is given FilterCounted once a second while the filter is open, and CablesOut.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
@@ -57,6 +67,7 @@ class FarmDoor:
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
+        self._interfaces: tuple[str, ...] = ()  # While the filter is open.
         self._ends = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="farm counters", daemon=True)
         self._ticker.start()
@@ -98,6 +109,7 @@ class FarmDoor:
                 opened.close()
             return (f"filter {self._kind}: {error}",)
         self._filter, self._shared = opened, shared
+        self._interfaces = settings.interfaces if settings.delivery is not Delivery.NONE else ()
         return ()
 
     def _settings(self) -> Settings:
@@ -105,7 +117,7 @@ class FarmDoor:
         mac = parse_virtual_mac(delivery, self._farm.mac) if self._farm.mac else b""
         return Settings(
             self._module.name,
-            self._interfaces(),
+            self._find_interfaces(),
             self._addresses,
             self._rules,
             self._farm.seed,
@@ -118,11 +130,11 @@ class FarmDoor:
         if self._farm.delivery != Delivery.DIRECTED:
             return b""
         try:
-            return hardware_address(self._interfaces()[0])
+            return hardware_address(self._find_interfaces()[0])
         except _FAULTS:
             return b""  # Told when the addresses are taken.
 
-    def _interfaces(self) -> tuple[str, ...]:
+    def _find_interfaces(self) -> tuple[str, ...]:
         """Return the interfaces on whose networks the addresses are."""
         addresses = Addresses(self._farm.virtual_addresses)
         try:
@@ -140,7 +152,7 @@ class FarmDoor:
             if self._module.tcpreset:
                 _quietly(lambda: reset(self._addresses))
             _quietly(shared.down)
-        closed, self._filter = self._filter, None
+        closed, self._filter, self._interfaces = self._filter, None, ()
         if closed is not None:
             _quietly(closed.close)
 
@@ -203,8 +215,13 @@ class FarmDoor:
         inbox(SocketsCounted(number, live, connections))
 
     def _tick(self) -> None:
-        turn = 0
-        while not self._ends.wait(_COUNT_S):
+        turn, looks, cables = 0, 0, Steady()
+        while not self._ends.wait(_LOOK_S):
+            if cables.notice(without_cable(self._interfaces), boot_clock_ns()):
+                self._counted(CablesOut(cables.told))
+            looks += 1
+            if looks % _COUNT_EVERY:
+                continue
             try:
                 found = self._worker.submit(self._counters).result()
             except RuntimeError:

@@ -175,3 +175,12 @@ def power(scope: Scope, node: str, power: int, group: str, module: str) -> int:
     """Set the weight of NODE now; 0: no traffic. Lasts until its module is started anew."""
     words = (str(power), group) if group else (str(power),)
     return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, who="")
+
+
+@farm.command("traffic")
+@click.argument("what", type=click.Choice(["open", "close"]))
+@module_option()
+@click.pass_obj
+def traffic(scope: Scope, what: str, module: str) -> int:
+    """Take clients on this node, or no new ones: for scripts, with scriptcontrol="on"."""
+    return act(scope, module, "traffic", (what,), seconds=ANSWER_SECONDS, who="")
