@@ -26,7 +26,8 @@ def _runs(sock: socket.socket, name: str) -> bool:
         answer = fcntl.ioctl(sock, _FLAGS, _REQUEST.pack(name.encode(), 0))
     except OSError:
         return False
-    return _REQUEST.unpack(answer)[1] & _UP_RUNNING == _UP_RUNNING
+    flags: int = _REQUEST.unpack(answer)[1]
+    return flags & _UP_RUNNING == _UP_RUNNING
 
 
 @dataclass(slots=True)

@@ -56,9 +56,10 @@ def await_members(lab: OneMachine, members: Collection[str], seconds: float) -> 
 
     def check() -> bool:
         told = [details(lab, node) for node in members]
-        return all(
-            set(one.get("members", ())) == set(members) and one["settled"] for one in told
-        ) and len({one["view"] for one in told}) == 1
+        return (
+            all(set(one.get("members", ())) == set(members) and one["settled"] for one in told)
+            and len({one["view"] for one in told}) == 1
+        )
 
     until(check, seconds, f"a farm of {', '.join(members)}")
 
