@@ -25,7 +25,7 @@ ASK_SECONDS = 0.1  # Between an answer and the next question of a stream.
 AGAIN_SECONDS = 0.05  # After a stream was reset.
 UNANSWERED_SECONDS = 3.0  # A question, or a new connection, without an answer for so long.
 TICK_SECONDS = 0.004
-PORTS = range(10_000, 32_000)  # Below those that the kernel gives away by itself.
+PORTS = iter(range(10_000, 32_000))  # Below those that the kernel gives away by itself.
 HANG_UP_SECONDS = 0.06  # Between two streams that the client ends.
 TILES_MAX = 600
 
@@ -99,7 +99,6 @@ class Traffic:
         self._lab = lab
         self._pause = 1 / new_per_second
         self._links: dict[int, Link] = {}  # By file descriptor.
-        self._ports = iter(PORTS)
         self._poll = select.epoll()
         self._open_at: dict[int, float] = {}  # By stream: not to try again before.
         self._macs: dict[int, bytes] = {}  # By port of ours: who answered.
@@ -218,7 +217,7 @@ class Traffic:
     def _open(self, number: int, now: float) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        port = next(self._ports)
+        port = next(PORTS)
         sock.bind(("", port))
         link = Link(number, self.count, sock, port, now, asked=now)
         self._links[sock.fileno()] = link
