@@ -24,6 +24,7 @@ NEW_PER_SECOND = 50
 ASK_SECONDS = 0.1  # Between an answer and the next question of a stream.
 AGAIN_SECONDS = 0.05  # After a stream was reset.
 UNANSWERED_SECONDS = 3.0  # A question, or a new connection, without an answer for so long.
+LATE_SECONDS = 0.5  # Whoever waits so long has sent a second SYN: the first was for nobody.
 TICK_SECONDS = 0.004
 PORTS = iter(range(10_000, 32_000))  # Below those that the kernel gives away by itself.
 HANG_UP_SECONDS = 0.06  # Between two streams that the client ends.
@@ -56,7 +57,8 @@ class Count:
     twice: int = 0  # Connections, of both kinds, that two nodes answered.
     wait: float = 0.0  # The longest that a stream waited for an answer, seconds.
     new_wait: float = 0.0  # The same of a new connection.
-    again: float = 0.0  # When the last stream that was reset or gave up was answered again.
+    resets: list[float] = field(default_factory=list)  # Since its beginning, seconds.
+    hole: float = 0.0  # Since then: the last opening that was not answered at its first SYN.
     why: dict[str, int] = field(default_factory=dict)  # Failures of new connections.
 
 
@@ -271,14 +273,14 @@ class Traffic:
         if link.number >= 0:
             if link.first and link.first != node:
                 self.failure = f"stream {link.number} went from {link.first} to {node}"
-            if not link.first and link.begun >= self.count.begun:
-                self.count.again = now
             link.first = link.first or node
             link.next = now + ASK_SECONDS
             self.count.wait = max(self.count.wait, waited)
             return
         link.count.answered += 1
         link.count.new_wait = max(link.count.new_wait, waited)
+        if waited > LATE_SECONDS:
+            link.count.hole = max(link.count.hole, link.begun - link.count.begun)
         self.tiles.append(node)
         self._close(link)
 
@@ -297,6 +299,7 @@ class Traffic:
             self.count.unanswered += 1
         elif link.first:
             self.count.reset += 1
+            self.count.resets.append(time.monotonic() - self.count.begun)
         else:  # A stream's new connection, refused: tried again, and counted as one.
             self.count.failed += 1
             self.count.why[why] = self.count.why.get(why, 0) + 1
