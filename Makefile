@@ -14,12 +14,13 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo bpf bench-farm bench-failover bench-address bench-mirror clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-failover bench-address bench-mirror clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
 	@echo "make lint            format, lint and types only"
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
+	@echo "make demo-farm       three nodes share an address: drain, stop, cut, freeze (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
@@ -76,6 +77,9 @@ test: lint unit live
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
+
+demo-farm: setup
+	$(BIN)/python examples/farm_in_namespaces.py
 
 # No debugging information: it names folders of this machine, and the loader needs none.
 bpf:

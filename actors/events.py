@@ -350,6 +350,12 @@ class FilterFailed(Event, frozen=True):
     reason: str
 
 
+class CablesOut(Event, frozen=True):
+    """These interfaces, at which clients come, have had no carrier for a while; none: all have."""
+
+    interfaces: tuple[str, ...]
+
+
 class FilterCounted(Event, frozen=True):
     """Packets at the filter since it was opened, by what was done with them."""
 

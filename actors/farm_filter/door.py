@@ -4,10 +4,7 @@ One thread owns filter and addresses. A new table and a new lease are waited for
 to the others after it must be true. Raising and removing the addresses is not.
 """
 
-import fcntl
 import ipaddress
-import socket
-import struct
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,16 +12,18 @@ from pathlib import Path
 
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, RenewLease
 from mirrorfarm.actors.events import (
+    CablesOut,
     FilterCounted,
     FilterFailed,
-    ResourceChanged,
     SocketsCounted,
     VipIsDown,
     VipIsUp,
 )
 from mirrorfarm.actors.farm_filter.sockets import count
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.cables import Steady, without_cable
 from mirrorfarm.actors.vip.connections import identities, reset
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
@@ -38,8 +37,8 @@ from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, S
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
-_GET_FLAGS, _RUNNING = 0x8913, 0x40  # SIOCGIFFLAGS, IFF_RUNNING
-_COUNT_S = 1.0
+_LOOK_S = 0.25  # Between two looks at the cables.
+_COUNT_EVERY = 4
 _LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
 _FAULTS = (OSError, MirrorfarmError)
 
@@ -50,8 +49,7 @@ class FarmDoor:
     def __init__(self, module: Module, kind: str, ledger: Path, tell: Inbox) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
-        `tell` is given FilterCounted once a second while the filter is open, and the resource
-        `intf.NAME` when an interface of the addresses loses its link.
+        `tell` is given FilterCounted once a second while the filter is open, and CablesOut.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
@@ -59,8 +57,6 @@ class FarmDoor:
         self._kind = kind
         self._ledger = ledger
         self._tell = tell
-        self._watched: tuple[str, ...] = ()  # Interfaces, once they are known.
-        self._carrier: dict[str, bool] = {}
         self._place = jhash_bucket if kind == "nft" else xxhash_bucket
         self._rules = farm_rules(self._farm.rules)
         self._addresses = tuple(ipaddress.ip_address(one.addr) for one in self._farm.addresses)
@@ -71,6 +67,7 @@ class FarmDoor:
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
+        self._interfaces: tuple[str, ...] = ()  # While the filter is open.
         self._ends = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="farm counters", daemon=True)
         self._ticker.start()
@@ -112,6 +109,7 @@ class FarmDoor:
                 opened.close()
             return (f"filter {self._kind}: {error}",)
         self._filter, self._shared = opened, shared
+        self._interfaces = settings.interfaces if settings.delivery is not Delivery.NONE else ()
         return ()
 
     def _settings(self) -> Settings:
@@ -119,7 +117,7 @@ class FarmDoor:
         mac = parse_virtual_mac(delivery, self._farm.mac) if self._farm.mac else b""
         return Settings(
             self._module.name,
-            self._interfaces(),
+            self._find_interfaces(),
             self._addresses,
             self._rules,
             self._farm.seed,
@@ -132,11 +130,11 @@ class FarmDoor:
         if self._farm.delivery != Delivery.DIRECTED:
             return b""
         try:
-            return hardware_address(self._interfaces()[0])
+            return hardware_address(self._find_interfaces()[0])
         except _FAULTS:
             return b""  # Told when the addresses are taken.
 
-    def _interfaces(self) -> tuple[str, ...]:
+    def _find_interfaces(self) -> tuple[str, ...]:
         """Return the interfaces on whose networks the addresses are."""
         addresses = Addresses(self._farm.virtual_addresses)
         try:
@@ -145,8 +143,7 @@ class FarmDoor:
             addresses.close()
         if faults:
             raise SystemUnsuitable("; ".join(faults))
-        self._watched = tuple(dict.fromkeys(target.link.name for target in targets))
-        return self._watched
+        return tuple(dict.fromkeys(target.link.name for target in targets))
 
     def _close(self) -> None:
         """Leave nothing in the kernel; the addresses go first, or every node would answer."""
@@ -155,7 +152,7 @@ class FarmDoor:
             if self._module.tcpreset:
                 _quietly(lambda: reset(self._addresses))
             _quietly(shared.down)
-        closed, self._filter = self._filter, None
+        closed, self._filter, self._interfaces = self._filter, None, ()
         if closed is not None:
             _quietly(closed.close)
 
@@ -217,18 +214,14 @@ class FarmDoor:
             return  # Nothing is concluded: the buckets go on draining.
         inbox(SocketsCounted(number, live, connections))
 
-    def _watch(self) -> None:
-        """Tell when an interface of the addresses loses its cable, or has it again."""
-        for name, up in interfaces_up(self._watched).items():
-            if self._carrier.get(name, True) != up:
-                self._carrier[name] = up
-                value, why = ("up", "") if up else ("down", f"{name} has no link to the network")
-                self._tell(ResourceChanged(f"intf.{name}", value, "wait", why))
-
     def _tick(self) -> None:
-        turn = 0
-        while not self._ends.wait(_COUNT_S):
-            self._watch()
+        turn, looks, cables = 0, 0, Steady()
+        while not self._ends.wait(_LOOK_S):
+            if cables.notice(without_cable(self._interfaces), boot_clock_ns()):
+                self._tell(CablesOut(cables.told))
+            looks += 1
+            if looks % _COUNT_EVERY:
+                continue
             try:
                 found = self._worker.submit(self._counters).result()
             except RuntimeError:
@@ -255,21 +248,6 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
-
-
-def interfaces_up(names: tuple[str, ...]) -> dict[str, bool]:
-    """Return which interfaces have a link (IFF_RUNNING, `man 7 netdevice`); a gone one has none."""
-    found = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for name in names:
-            request = struct.pack("16sh14x", name.encode()[:15], 0)
-            try:
-                answer = fcntl.ioctl(sock, _GET_FLAGS, request)
-            except OSError:
-                found[name] = False
-            else:
-                found[name] = bool(struct.unpack("16sh14x", answer)[1] & _RUNNING)
-    return found
 
 
 def _quietly(work: Callable[[], object]) -> None:

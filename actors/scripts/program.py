@@ -57,6 +57,7 @@ def environment(settings: Module, node: str, paths: Paths) -> dict[str, str]:
         "MIRRORFARM_ROOT": str(paths.root),
         "MIRRORFARM_MODULE": settings.name,
         "MIRRORFARM_NODE": node,
+        "MIRRORFARM_SCRIPTCONTROL": "on" if settings.farm.script_control else "off",
         "PATH": f"{commands}:{SYSTEM_PATH}",
         "LANG": "C.UTF-8",
     }

@@ -177,17 +177,10 @@ def power(scope: Scope, node: str, power: int, group: str, module: str) -> int:
     return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, who="")
 
 
-@farm.command("open")
+@farm.command("traffic")
+@click.argument("what", type=click.Choice(["open", "close"]))
 @module_option()
 @click.pass_obj
-def open_(scope: Scope, module: str) -> int:
-    """Let clients in here: for start_both of a module with scriptcontrol="on"."""
-    return act(scope, module, "traffic", ("open",), seconds=ANSWER_SECONDS, who="")
-
-
-@farm.command("close")
-@module_option()
-@click.pass_obj
-def close(scope: Scope, module: str) -> int:
-    """Let no new clients in here: for stop_both of a module with scriptcontrol="on"."""
-    return act(scope, module, "traffic", ("close",), seconds=ANSWER_SECONDS, who="")
+def traffic(scope: Scope, what: str, module: str) -> int:
+    """Take clients on this node, or no new ones: for scripts, with scriptcontrol="on"."""
+    return act(scope, module, "traffic", (what,), seconds=ANSWER_SECONDS, who="")

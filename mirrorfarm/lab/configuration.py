@@ -82,3 +82,44 @@ LEDGER_EXTRA = """\
       <proc argregex="ledger_server\\.py start --dir /var/lib/ledger( |$)" class="prim"
             action="restart"/>
     </errd>"""
+
+
+def farm_xml(
+    *,
+    networks: Sequence[str],
+    addresses: Sequence[str],
+    port: int,
+    farm: str = "",
+    extra: str = "",
+) -> str:
+    """Return a userconfig.xml of a farm that shares the clients of one TCP port.
+
+    `farm` holds attributes of `<farm>`, `extra` further elements (`<user>`, …).
+    """
+    lans = "".join(f"<lan name={quoteattr(name)}/>" for name in networks)
+    virtual = "".join(f"<virtual_addr addr={quoteattr(one)}/>" for one in addresses)
+    parts = [
+        "<!DOCTYPE safe>",
+        "<safe>",
+        '  <service mode="farm">',
+        f"    <farm {farm}>{lans}</farm>",
+        '    <vip scriptcontrol="on"><interface_list><interface>',
+        '    <virtual_interface type="vmac_invisible">',
+        f"      {virtual}",
+        "    </virtual_interface></interface></interface_list>",
+        '    <loadbalancing_list><group name="web">',
+        f'      <rule proto="tcp" port="{port}" filter="on_port"/>',
+        "    </group></loadbalancing_list></vip>",
+        extra,
+        "  </service>",
+        "</safe>",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+WEB_EXTRA = """\
+    <user nicestoptimeout="30s" forcestoptimeout="10s">
+      <var name="WEB_PORT" value="8080"/>
+    </user>
+"""

@@ -50,7 +50,7 @@ def test_farm_has_an_address_and_a_rule_once_the_marks_of_the_comment_are_remove
     name: str,
 ) -> None:
     text = template_files(name)["conf/userconfig.xml"].decode()
-    head, middle, tail = text.partition("    <vip>")
+    head, middle, tail = text.partition("    <vip")
     tail = tail.replace("</vip>\n    -->", "</vip>", 1)
     module = parse_userconfig(
         f"{head} -->{middle}{tail}".encode(),

@@ -29,6 +29,7 @@ DOORS = (
     "actors/timers.py",
     "actors/vip/addresses.py",
     "actors/vip/announce.py",
+    "actors/vip/cables.py",
     "actors/vip/connections.py",
     "actors/vip/door.py",
     "actors/vip/probe.py",

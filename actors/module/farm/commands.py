@@ -200,6 +200,14 @@ def on_counted(s: State, counters: dict[str, int], connections: int, now: int) -
         s.live = connections
 
 
+def on_cables(s: State, interfaces: tuple[str, ...], now: int) -> None:
+    """Leave the farm's clients to the other nodes while none can come here."""
+    s.cables_out = interfaces
+    names = ", ".join(interfaces)
+    fact(s, now, f"no cable at {names}" if names else "the cables of the clients' network are in")
+    procedure.tell_wish(s)
+
+
 def force_stop(s: State, now: int) -> None:
     """End everything at once, without the graceful scripts."""
     store(s, wanted=False)

@@ -86,6 +86,8 @@ class FarmModule:
                 fact(s, now, s.failed, "C")
             case ev.Stored():
                 pass
+            case ev.CablesOut(interfaces):
+                commands.on_cables(s, interfaces, now)
             case ev.FilterCounted(counters, connections):
                 commands.on_counted(s, dict(counters), connections, now)
             case FarmTick():

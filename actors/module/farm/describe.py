@@ -41,6 +41,12 @@ def explanation(s: State) -> tuple[str, str, str]:
     picture = s.picture
     if not s.is_farm or picture is None:
         return "", "", ""
+    if s.cables_out:
+        return (
+            f"no client is answered here: no cable at {', '.join(s.cables_out)}",
+            "the cable is in, and the other end is up",
+            "",
+        )
     if s.drain_ordered:
         return (
             f"drains by order: {picture.connections} connections live, no new ones",

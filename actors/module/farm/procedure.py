@@ -111,8 +111,19 @@ def set_wish(s: State, wish: str, *, by_script: bool = False) -> None:
         return
     if wish == "in" and s.drain_ordered:
         wish = "drain"
-    if wish == "drain" and s.wish == "away" and not s.drain_ordered:
+    if wish == "drain" and s.intent == "away" and not s.drain_ordered:
         return  # There is nothing that could be kept.
+    s.intent = wish
+    tell_wish(s)
+
+
+def tell_wish(s: State) -> None:
+    """Tell the filter, if it has not been told.
+
+    Where no client can come because a cable is out, the node is away: were it to open alone, it
+    would answer beside the others at the moment the cable is put back, and reset their clients.
+    """
+    wish = "away" if s.cables_out else s.intent
     if wish != s.wish:
         s.wish = wish
         tell(s, "farm_filter", FarmWish(wish))

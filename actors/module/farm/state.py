@@ -56,7 +56,9 @@ class State:
     blocked: dict[str, str] = field(default_factory=dict)  # Resources that say wait, and why.
     unstarted: str = ""  # What failed when the application was started last.
     failed: str = ""  # The record could not be written.
-    wish: str = "away"  # What the filter was told last: away in drain.
+    intent: str = "away"  # How this node is to take part: away in drain.
+    wish: str = "away"  # What the filter was told last: that, or away while a cable is out.
+    cables_out: tuple[str, ...] = ()  # Interfaces at which no client can come.
     drain_ordered: bool = False  # By an administrator: it stays up without new clients.
     drain_since_ns: int = 0
     picture: FarmPicture | None = None

@@ -122,9 +122,15 @@ def listener(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     both = not address and socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else family
-    return socket.create_server(
+    made = socket.create_server(
         (address, port), family=family, backlog=WAITING_MAX, dualstack_ipv6=both
     )
+    # Connections inherit it: a client that is gone without a word is found out.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    return made
 
 
 async def run(site: Site, accepting: socket.socket, ready: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.actors.scripts.program import environment, unfit
-from mirrorfarm.modules.settings import Module
+from mirrorfarm.modules.settings import Farm, Module
 from mirrorfarm.paths import Paths
 
 
@@ -63,3 +63,10 @@ def test_variables_of_the_user_reach_scripts_but_cannot_replace_ours(tmp_path: P
     assert given["SAFEUSERBIN"] == f"{tmp_path}/etc/mirrorfarm/modules/db/bin"
     assert given["PATH"].endswith(":/usr/bin:/sbin:/bin")
     assert given["LANG"] == "C.UTF-8"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_scripts_are_told_whether_they_open_the_traffic(tmp_path: Path, on: bool) -> None:
+    settings = Module(name="web", id=1, nodes=("n1",), mode="farm", farm=Farm(script_control=on))
+    given = environment(settings, "n1", Paths(tmp_path))
+    assert given["MIRRORFARM_SCRIPTCONTROL"] == ("on" if on else "off")

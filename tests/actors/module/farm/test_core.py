@@ -360,3 +360,26 @@ def test_traffic_is_never_open_while_the_application_is_not(story: list[Any]) ->
 
 def test_every_phase_has_its_moves() -> None:
     assert set(MOVES) == set(Phase)
+
+
+def test_a_node_whose_cable_is_out_leaves_the_clients_to_the_others_and_returns() -> None:
+    hand = Hand(core()).up().forget().give(ev.CablesOut(("eth0",)))
+    assert hand.acts() == ["<away>"]
+    assert hand.words() == "UP Ready"
+    assert hand.state()["reason"] == "no client is answered here: no cable at eth0"
+    hand.give(ev.CablesOut(()))
+    assert hand.acts() == ["<away>", "<in>"]
+    assert hand.state()["reason"] == ""
+
+
+def test_a_node_without_a_cable_starts_but_takes_no_clients_until_it_is_in() -> None:
+    hand = Hand(core()).give(ev.Started(), ev.CablesOut(("eth0",))).forget().order("start")
+    assert hand.words() == "UP Ready"
+    assert "<in>" not in hand.acts()
+    hand.forget().order("drain").give(ev.CablesOut(()))
+    assert hand.acts() == ["<drain>"]
+
+
+def test_a_node_without_a_cable_stops_without_waiting_for_connections() -> None:
+    hand = Hand(core()).up().give(ev.CablesOut(("eth0",))).order("stop")
+    assert hand.words() == "STOP NotReady"

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,9 +216,13 @@ def test_watcher_finds_the_server_of_this_port_and_no_other(service: Service) ->
     cluster = Cluster((Network("default", nodes),))
     module = parse_userconfig(text, "web", name="web", id=1, cluster=cluster, environment={})
     (entry,) = module.processes
-    lines = service.processes()
-    found = [line for line in lines if fits(entry, line)]
-    assert len(found) == 1, lines
+    deadline = time.monotonic() + 10
+    while True:  # A worker has the name of the first process until it gives itself another.
+        lines = service.processes()
+        found = [line for line in lines if fits(entry, line)]
+        if len(found) == 1:
+            break
+        assert time.monotonic() < deadline, lines
     assert not fits(entry, found[0].replace(str(service.port), f"{service.port}1"))
 
 

@@ -1,0 +1,265 @@
+"""A farm in namespaces: drain, stop, freeze its nodes and cut a cable under live connections.
+
+Run as root (`make demo-farm`). Three nodes and a client are network, process and mount namespaces
+of this machine; the nodes serve the module `web` at one address. The client keeps 90 connections
+and asks on each ten times a second, and makes 50 new ones a second. Every frame that it gets is
+looked at: no connection may be answered by two nodes. The end is a table of what became of the
+connections at each event. `--plain` prints lines instead of a display.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.lab import farm_web
+from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_traffic import NEW_PER_SECOND, STREAMS, Count, Traffic
+from mirrorfarm.limits import BUCKETS
+
+NODES = ("n1", "n2", "n3")
+COLOURS = {"n1": "dodger_blue2", "n2": "orange1", "n3": "green3", "": "bright_red"}
+TILE_COLUMNS, TILE_ROWS = 60, 5
+SHARE_COLUMNS = 30
+LEGEND = """\
+kept, reset, silent  of the connections that stay; silent: no answer for 3 s
+new, failed          connections made meanwhile and answered; reset, refused, or silent
+twice                connections of either kind that two nodes answered
+longest              that any of them waited for an answer"""
+
+
+class Stage:
+    """What the audience sees: shares, who answers whom, what happens now."""
+
+    def __init__(self, lab: OneMachine, traffic: Traffic, plain: bool) -> None:
+        self.lab, self.traffic, self.plain = lab, traffic, plain
+        self.lines: deque[str] = deque(maxlen=10)
+        self.console = Console(highlight=False)
+        self.begun = time.monotonic()
+        self.states: dict[str, dict[str, Any]] = {}
+        self._end = threading.Event()
+        self._live = None if plain else Live(console=self.console, refresh_per_second=8)
+        self._thread = threading.Thread(target=self._watch, name="stage", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end.set()
+        if self._live:
+            self._thread.join(timeout=5)
+            self._live.update(self._picture(), refresh=True)
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Tell what happens."""
+        line = f"{time.monotonic() - self.begun:6.2f} s  {text}"
+        self.lines.append(line)
+        if self.plain:
+            print(line, flush=True)
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.15):
+            for node in NODES:
+                self.states[node] = self.lab.state(node, seconds=0.3)
+            if self._live:
+                self._live.update(self._picture())
+
+    def _picture(self) -> Group:
+        held = Counter(self.traffic.holders())
+        nodes = Table(box=None, pad_edge=False)
+        for head in ("node", "state", "share of the clients", "streams", "new/s", "says"):
+            nodes.add_column(head)
+        for node in NODES:
+            nodes.add_row(*self._row(node, self.states.get(node) or {}, held[node]))
+        streams = Text("the connections that stay     ")
+        for holder in sorted(self.traffic.holders()):
+            streams.append("●" if holder else "○", style=COLOURS.get(holder, "white"))
+        recent = list(self.traffic.tiles)[-TILE_COLUMNS * TILE_ROWS :]
+        tiles = Text("the newest connections, each coloured by the node that answered\n")
+        for place, node in enumerate(recent):
+            tiles.append("■" if node else "✗", style=COLOURS.get(node, "white"))
+            tiles.append("\n" if place % TILE_COLUMNS == TILE_COLUMNS - 1 else "")
+        gap, events = Text(""), Text("\n".join(self.lines))
+        return Group(nodes, gap, streams, gap, tiles, gap, events)
+
+    @staticmethod
+    def _row(node: str, state: dict[str, Any], held: int) -> tuple[Text | str, ...]:
+        farm = state.get("farm") or {}
+        own = [one for one in farm.get("nodes", []) if one["name"] == node]
+        buckets = sum(own[0]["buckets"].values()) if own and farm.get("open") else 0
+        filled = round(SHARE_COLUMNS * buckets / BUCKETS)
+        bar = Text("█" * filled, style=COLOURS[node])
+        bar.append("·" * (SHARE_COLUMNS - filled), style="dim")
+        bar.append(f" {100 * buckets / BUCKETS:5.1f} %")
+        role = f"{state.get('state')} {state.get('status')}" if state else "no answer"
+        rate = str((farm.get("traffic") or {}).get("new_per_s", ""))
+        says = str(state.get("reason", ""))
+        return Text(node, style=COLOURS[node]), role, bar, str(held), rate, says
+
+
+class Director:
+    """Makes things happen, and counts what became of the connections."""
+
+    def __init__(self, lab: OneMachine, traffic: Traffic, stage: Stage, settle: float) -> None:
+        self.lab, self.traffic, self.stage, self.settle = lab, traffic, stage, settle
+
+    def event(self, title: str, act: Callable[[], object], *, planned: bool = True) -> None:
+        """Do something and watch until every stream was answered again."""
+        self.stage.say(title)
+        count = self.traffic.begin(title, planned)
+        act()
+        self.traffic.finish(count, self.settle)
+        if self.traffic.failure:
+            raise MirrorfarmError(f"the client failed: {self.traffic.failure}")
+        told = f"{count.kept + count.hung_up} of {count.streams} connections kept"
+        lost = f", {count.reset} reset, {count.unanswered} unanswered"
+        self.stage.say(f"  {told}{lost if count.reset + count.unanswered else ''}")
+
+    def share(self, node: str, verb: str, *words: str, least: int, most: int) -> None:
+        """Give a node an order and wait until its share is within these buckets."""
+        farm_web.order(self.lab, node, verb, *words)
+        viewer = "n1" if node != "n1" else "n2"
+        farm_web.await_buckets(self.lab, viewer, node, lambda own: least <= own <= most)
+
+    def leave(self, node: str) -> None:
+        """Stop a node; it drains, and its clients end their connections meanwhile."""
+        stopping = threading.Thread(
+            target=self.lab.order, args=(node, "stop"), name="stop", daemon=True
+        )
+        stopping.start()
+        farm_web.until(
+            lambda: self.lab.state(node).get("phase") in {"draining", "stopped"}, 5, "its drain"
+        )
+        left = self.traffic.hang_up(node)
+        self.stage.say(f"  it waits for {left} connections; their clients end them one by one")
+        stopping.join(timeout=60)
+        self.lab.wait_state(node, "STOP", 5, status="NotReady")
+
+    def join(self, node: str) -> None:
+        """Start a node."""
+        self.lab.order(node, "start")
+        farm_web.await_members(self.lab, NODES, 20)
+
+    def cable(self, node: str, *, cut: bool) -> None:
+        """Pull or push the cable of a node and wait for the view of those who are left."""
+        if cut:
+            self.lab.cut(node)
+        else:
+            self.lab.mend(node)
+        farm_web.await_members(self.lab, [one for one in NODES if one != node or not cut], 20)
+
+    def freeze(self, node: str, number: signal.Signals) -> None:
+        """Stop a node's module process beyond its lease, or let it go on."""
+        for pid in self.lab.pids(node)["module"]:
+            os.kill(pid, number)
+        left = [one for one in NODES if one != node or number == signal.SIGCONT]
+        farm_web.await_members(self.lab, left, 20)
+
+    def show(self) -> None:
+        """Play the piece."""
+        third, half, power = BUCKETS // 3, BUCKETS // 2, "2"
+        few, many = {"least": third, "most": third + 1}, {"least": half, "most": half}
+        self.event("nothing happens", lambda: None)
+        self.event("n2 is drained", lambda: self.share("n2", "drain", least=0, most=0))
+        self.event("n2 takes clients", lambda: self.share("n2", "resume", **few))
+        self.event("n3 gets power 2", lambda: self.share("n3", "power", power, **many))
+        self.event("n3 gets power 1", lambda: self.share("n3", "power", "1", **few))
+        self.event("n2 stops", lambda: self.leave("n2"))
+        self.event("n2 joins", lambda: self.join("n2"))
+        self.event("n3's cable is cut", lambda: self.cable("n3", cut=True), planned=False)
+        self.event("n3's cable is back", lambda: self.cable("n3", cut=False))
+        stop, go = signal.SIGSTOP, signal.SIGCONT
+        self.event("n1's module freezes", lambda: self.freeze("n1", stop), planned=False)
+        self.event("n1 is thawed", lambda: self.freeze("n1", go))
+
+
+def verdict(traffic: Traffic, counts: list[Count], console: Console) -> int:
+    """Print the table; return the exit code."""
+    table = Table(title="A farm in namespaces", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("event", no_wrap=True)
+    for head in ("kept", "reset", "silent", "new", "failed", "twice", "longest"):
+        table.add_column(head, justify="right", no_wrap=True)
+    faults = 0
+    for count in counts:
+        good = count.twice == 0 and (not count.planned or is_whole(count))
+        faults += not good
+        longest = max(count.new_wait, count.wait)
+        words = (
+            f"{count.kept + count.hung_up}/{count.streams}",
+            *map(str, (count.reset, count.unanswered, count.answered, count.failed, count.twice)),
+            f"{longest:.2f} s",
+        )
+        table.add_row(count.title, *words, style="" if good else "bold red")
+    console.print(table)
+    console.print(LEGEND)
+    if traffic.lost_frames:
+        console.print(f"{traffic.lost_frames} frames were not looked at", style="bold red")
+    return 1 if faults or traffic.lost_frames else 0
+
+
+def is_whole(count: Count) -> bool:
+    """Whether nothing was lost, as must be at whatever is planned."""
+    lost = count.reset + count.unanswered + count.failed
+    return not lost and count.kept + count.hung_up == count.streams
+
+
+def run(lab: OneMachine, settle: float, plain: bool) -> int:
+    """Start the farm, play, tell."""
+    traffic = Traffic(lab, farm_web.ADDRESS, farm_web.PORT)
+    with Stage(lab, traffic, plain) as stage:
+        try:
+            stage.say("three nodes start the module web behind one address")
+            farm_web.start(lab)
+            traffic.start()
+            farm_web.until(lambda: all(traffic.holders()), 10, "the connections")
+            stage.say(f"the client begins: {STREAMS} connections, {NEW_PER_SECOND} new a second")
+            Director(lab, traffic, stage, settle).show()
+        finally:
+            traffic.stop()
+    return verdict(traffic, traffic.counts[1:], stage.console)
+
+
+def main() -> int:
+    """Build the cluster, play, tell; whatever happens, leave nothing behind."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--plain", action="store_true", help="print lines, no live display")
+    parser.add_argument(
+        "--settle", type=float, default=3.0, metavar="SECONDS", help="to watch after each event"
+    )
+    options = parser.parse_args()
+    plain = options.plain or not sys.stdout.isatty()
+    try:
+        with OneMachine(nodes=NODES, witness=False) as lab:
+            return run(lab, options.settle, plain)
+    except MirrorfarmError as error:
+        print(f"mirrorfarm: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; everything is removed", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

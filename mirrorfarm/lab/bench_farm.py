@@ -1,0 +1,235 @@
+"""What changes and failures of a whole farm cost its clients, and what a large farm uses.
+
+    python -m mirrorfarm.lab.bench_farm [--only TEXT] [--json FILE]
+
+Nodes and a client are namespaces of this machine; the module is `web`. The client keeps 90
+connections, asks on each ten times a second, and makes new ones all the time.
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.cli.show import table
+from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable, TimedOut
+from mirrorfarm.lab import farm_web
+from mirrorfarm.lab.bench_mirror import OURS, Row, processor_seconds
+from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_traffic import STREAMS, Count, Traffic
+from mirrorfarm.limits import BUCKETS, SECOND_NS
+
+NODES = ("n1", "n2", "n3")
+ROUNDS = 5
+CUTS = 10
+DEATHS = 5
+MANY = 16
+NEW_PER_SECOND = 200
+SETTLE_SECONDS = 1.5
+IDLE_SECONDS = 30.0
+THIRD = range(BUCKETS // 3, BUCKETS // 3 + 2)
+
+Part = Callable[[list[Row]], None]
+
+
+class Farm:
+    """A farm under load."""
+
+    def __init__(self, lab: OneMachine, traffic: Traffic) -> None:
+        self.lab, self.traffic = lab, traffic
+
+    def event(self, title: str, act: Callable[[], object]) -> Count:
+        """Do something; return what became of the connections."""
+        count = self.traffic.begin(title, planned=True)
+        act()
+        self.traffic.finish(count, SETTLE_SECONDS)
+        if self.traffic.failure:
+            raise TimedOut(f"the client failed: {self.traffic.failure}")
+        return count
+
+    def share(self, node: str, verb: str, *words: str, buckets: range) -> None:
+        """Give an order and wait for the share that follows from it."""
+        farm_web.order(self.lab, node, verb, *words)
+        viewer = next(one for one in NODES if one != node)
+        farm_web.await_buckets(self.lab, viewer, node, lambda own: own in buckets)
+
+    def leave(self, node: str) -> None:
+        """Stop a node whose clients end their connections while it drains."""
+        stop = threading.Thread(target=self.lab.order, args=(node, "stop"), daemon=True)
+        stop.start()
+        farm_web.until(lambda: self.lab.state(node).get("phase") == "draining", 5, "its drain")
+        self.traffic.hang_up(node)
+        stop.join(timeout=60)
+        self.lab.wait_state(node, "STOP", 10, status="NotReady")
+
+    def join(self, node: str) -> None:
+        """Start a node and wait until it is in."""
+        self.lab.order(node, "start")
+        farm_web.await_members(self.lab, NODES, 20)
+
+    def cable(self, node: str, *, cut: bool) -> None:
+        """Cut or mend; wait until the rest, or all, are the farm."""
+        if cut:
+            self.lab.cut(node)
+        else:
+            self.lab.mend(node)
+        left = [one for one in NODES if one != node or not cut]
+        farm_web.await_members(self.lab, left, 90)  # Who leaves again and again has to wait.
+
+
+@contextlib.contextmanager
+def under_load(kind: str) -> Iterator[Farm]:
+    """Start three nodes with this filter and a client; check at the end that it saw everything."""
+    with OneMachine(nodes=NODES, witness=False) as lab:
+        farm_web.start(lab, f'filter="{kind}"')
+        traffic = Traffic(lab, farm_web.ADDRESS, farm_web.PORT, new_per_second=NEW_PER_SECOND)
+        traffic.start()
+        try:
+            farm_web.until(lambda: all(traffic.holders()), 10, f"{STREAMS} connections")
+            yield Farm(lab, traffic)
+        finally:
+            traffic.stop()
+        if traffic.lost_frames:
+            raise TimedOut(f"{traffic.lost_frames} frames were not looked at")
+
+
+def planned(kind: str) -> Part:
+    """Return what counts failures at planned changes."""
+
+    def measure(rows: list[Row]) -> None:
+        with under_load(kind) as farm:
+            for title, act in _changes(farm):
+                counts = [farm.event(title, act) for _ in range(ROUNDS)]
+                lost = [float(c.reset + c.unanswered + c.failed + c.twice) for c in counts]
+                made = sum(count.made for count in counts)
+                note = f"{STREAMS} connections, {made} new ones, each also answered once"
+                rows.append(Row(f"{kind}: {title}: failed", 0, "", lost, note))
+                waits = [1000 * max(c.wait, c.new_wait) for c in counts]
+                rows.append(Row(f"{kind}: {title}: longest wait", float("inf"), "ms", waits))
+
+    return measure
+
+
+def _changes(farm: Farm) -> tuple[tuple[str, Callable[[], None]], ...]:
+    def drain() -> None:
+        farm.share("n2", "drain", buckets=range(1))
+        farm.share("n2", "resume", buckets=THIRD)
+
+    def power() -> None:
+        farm.share("n3", "power", "2", buckets=range(BUCKETS // 2, BUCKETS // 2 + 1))
+        farm.share("n3", "power", "1", buckets=THIRD)
+
+    def rejoin() -> None:
+        farm.leave("n1")
+        farm.join("n1")
+
+    return (
+        ("drain, resume", drain),
+        ("power 2, power 1", power),
+        ("stop while clients leave, join", rejoin),
+    )
+
+
+def cut(rows: list[Row]) -> None:
+    """Measure what clients of a node notice whose cable is cut."""
+    ended = Row("cable cut: the last of its clients is reset or answered", 1, "s")
+    hole = Row("cable cut: from then on every new SYN is answered", 1, "s")
+    twice = Row("cable cut and back: answered twice", 0, "")
+    back = Row("cable back: failed", 0, "")
+    silent = Row("cable cut: its clients that heard nothing for 3 s", float("inf"), "")
+    rows += [ended, hole, twice, back, silent]
+    with under_load("bpf") as farm:
+        for number in range(CUTS):
+            node = NODES[number % len(NODES)]
+            if node not in farm.traffic.holders():
+                farm.traffic.hang_up(max(NODES, key=farm.traffic.holders().count))
+                farm_web.until(lambda at=node: at in farm.traffic.holders(), 5, "a client there")  # type: ignore[misc]
+            count = farm.event("cut", lambda at=node: farm.cable(at, cut=True))  # type: ignore[misc]
+            ended.values.append(max(count.resets, default=0.0))
+            hole.values.append(count.hole)
+            silent.values.append(float(count.unanswered))
+            after = farm.event("back", lambda at=node: farm.cable(at, cut=False))  # type: ignore[misc]
+            back.values.append(float(after.reset + after.unanswered + after.failed))
+            twice.values.append(float(count.twice + after.twice))
+            sys.stderr.write(f"cut of {node}: {ended.values[-1]:.3f} s, {count.hole:.3f} s\n")
+
+
+def many(rows: list[Row]) -> None:
+    """Measure a farm of sixteen nodes: idle, and when one of them dies."""
+    names = tuple(f"n{number}" for number in range(1, MANY + 1))
+    processor = Row(f"{MANY} nodes, idle: processor of all together", 40, "% of a core")
+    death = Row(f"{MANY} nodes: from a death to the new view everywhere", 1, "s")
+    rows += [processor, death]
+    with OneMachine(nodes=names, witness=False) as lab:
+        farm_web.start(lab)
+        time.sleep(5)
+        pids = [pid for node in names for role in OURS for pid in lab.pids(node).get(role, ())]
+        before, start = sum(map(processor_seconds, pids)), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        used = sum(map(processor_seconds, pids)) - before
+        processor.values.append(100 * used / (time.monotonic() - start))
+        for number in range(DEATHS):
+            dead = names[-1 - number]
+            left = names[: -1 - number]
+            begun_ns = boot_clock_ns()
+            lab.kill_node(dead)
+            farm_web.await_members(lab, left, 20)
+            told = [seen_ns(lab, node, dead, begun_ns) for node in left]
+            death.values.append((max(told) - begun_ns) / SECOND_NS)
+            sys.stderr.write(f"death of {dead}: {death.values[-1]:.3f} s\n")
+
+
+def seen_ns(lab: OneMachine, node: str, dead: str, begun_ns: int) -> int:
+    """Return when a node had the first view without the dead one, on the clock of them all."""
+    for fact in lab.state(node, seconds=3)["facts"]:
+        text = str(fact["text"])
+        known = fact["at_ns"] > begun_ns and text.startswith("farm membership")
+        if known and dead not in text.split():
+            return int(fact["at_ns"])
+    raise TimedOut(f"{node} does not say when it left {dead} out")
+
+
+PARTS: dict[str, Part] = {
+    "planned bpf": planned("bpf"),
+    "planned nft": planned("nft"),
+    "cut": cut,
+    "many": many,
+}
+
+
+def main() -> int:
+    """Measure every part, print a table; exit 1 if something is missing or beyond its limit."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the single results here")
+    parser.add_argument("--only", default="", help=f"parts that contain this: {', '.join(PARTS)}")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    broken = False
+    for name, measure in PARTS.items():
+        if options.only not in name:
+            continue
+        sys.stderr.write(f"{name}\n")
+        try:
+            measure(rows)
+        except SystemUnsuitable as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        except (MirrorfarmError, OSError, subprocess.SubprocessError) as error:
+            broken = True
+            sys.stderr.write(f"{name}: the measurement broke off: {error}\n")
+    heads = ("what", "runs", "median", "most", "allowed", "reached", "")
+    table(heads, [row.cells() for row in rows])
+    if options.json:
+        found = {row.name: [round(value, 4) for value in row.values] for row in rows}
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return 0 if not broken and all(row.reached for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""A farm with two networks: the cable of one is cut, that of the clients or the other one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mirrorfarm.lab import farm_web
+from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_traffic import Count, Traffic
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+NODES = ("n1", "n2", "n3")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[OneMachine]:
+    with OneMachine(nodes=NODES, networks=("default", "second"), witness=False) as machine:
+        farm_web.start(machine)
+        yield machine
+
+
+@pytest.fixture
+def traffic(lab: OneMachine) -> Iterator[Traffic]:
+    asking = Traffic(lab, farm_web.ADDRESS, farm_web.PORT, streams=60)
+    asking.start()
+    try:
+        farm_web.until(lambda: all(asking.holders()), 10, "the connections")
+        yield asking
+    finally:
+        asking.stop()
+    assert not asking.failure
+    assert not asking.lost_frames
+
+
+def ended(traffic: Traffic, count: Count) -> Count:
+    """Return what became of the connections, at the end of an event."""
+    traffic.finish(count, 1.0)
+    return count
+
+
+def test_clients_of_a_node_whose_cable_is_out_go_elsewhere_although_it_is_heard(
+    lab: OneMachine, traffic: Traffic
+) -> None:
+    assert set(traffic.holders()) == set(NODES)
+    count = traffic.begin("cut", planned=False)
+    lab.cut("n3", "default")
+    farm_web.await_members(lab, ("n1", "n2"), 10)
+    ended(traffic, count)
+    assert lab.state("n3")["reason"] == "no client is answered here: no cable at eth0"
+    assert set(traffic.holders()) == {"n1", "n2"}
+    assert count.kept + count.reset + count.unanswered == 60
+    count = traffic.begin("mend", planned=True)
+    lab.mend("n3", "default")
+    farm_web.await_members(lab, NODES, 10)
+    ended(traffic, count)
+    assert (count.kept, count.reset, count.unanswered, count.failed, count.twice) == (
+        60,
+        0,
+        0,
+        0,
+        0,
+    )
+    assert lab.state("n3")["reason"] == ""
+
+
+def test_a_network_that_carries_heartbeats_alone_may_fail_unnoticed(
+    lab: OneMachine, traffic: Traffic
+) -> None:
+    count = traffic.begin("cut", planned=True)
+    lab.cut("n2", "second")
+    ended(traffic, count)
+    lab.mend("n2", "second")
+    ended(traffic, count)
+    farm_web.await_members(lab, NODES, 10)
+    assert (count.kept, count.reset, count.unanswered, count.failed, count.twice) == (
+        60,
+        0,
+        0,
+        0,
+        0,
+    )
