@@ -1,0 +1,71 @@
+"""No packet is taken by two nodes, whatever changes; in a stable view each is taken by one."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_acceptors import PORT, SERVER, Datagrams, change
+from tests.live.farm_work import ADDRESS, await_members, up, userconfig
+
+CHANGES = int(os.environ.get("MIRRORFARM_CHANGES", "12"))
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120 + 10 * CHANGES)]
+
+NODES = ("n1", "n2", "n3")
+START = f"""#!/bin/bash
+/usr/bin/python3 -IS -c '{SERVER}' {ADDRESS} "$MIRRORFARM_NODE" &>/dev/null &
+echo $! >"$SAFEUSERVAR/pid"
+sleep 0.3
+"""
+STOP = """#!/bin/bash
+[[ -e $SAFEUSERVAR/pid ]] && kill "$(<"$SAFEUSERVAR/pid")" 2>/dev/null
+rm -f "$SAFEUSERVAR/pid"
+exit 0
+"""
+
+
+@pytest.fixture(params=["bpf", "nft"])
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OneMachine]:
+    """Three nodes that answer datagrams."""
+    for name, text in (("start_both", START), ("stop_both", STOP)):
+        path = tmp_path / "echo/bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    rule = f'<rule proto="udp" port="{PORT}" filter="on_port"/>'
+    text = userconfig(farm=f'filter="{request.param}" drain="1s"', more=rule)
+    (tmp_path / "echo/conf").mkdir()
+    (tmp_path / "echo/conf/userconfig.xml").write_text(text)
+    with OneMachine(nodes=NODES, witness=False) as machine:
+        for node in NODES:
+            machine.start_node(node)
+        machine.module = "echo"
+        machine.install("echo", text, source=str(tmp_path / "echo"))
+        up(machine, *NODES)
+        yield machine
+
+
+def test_no_datagram_is_answered_twice_during_random_changes(lab: OneMachine) -> None:
+    random = Random(7)
+
+    def settled(members: set[str]) -> None:
+        for node in members:
+            await_members(lab, node, members, seconds=60)
+
+    told: list[str] = []
+    stable: list[tuple[float, float]] = []
+    with Datagrams(lab, ADDRESS) as client:
+        time.sleep(0.5)
+        for _ in range(CHANGES):
+            told.append(change(lab, random, settled))
+            begin = time.monotonic() + 0.2
+            time.sleep(0.6)
+            stable.append((begin, time.monotonic() - 0.1))
+    assert client.most() == 1, told
+    for what, (begin, end) in zip(told, stable, strict=True):
+        found = client.between(begin, end)
+        assert set(found) == set(NODES), (what, found)
