@@ -2,8 +2,7 @@
 
 Packets take three steps in PREROUTING, and the mark of a packet tells the next step what to do:
 1. nftables: lease, ICMP errors, live connections as in mode `nft`; then flows whose verdict is
-   remembered. What is left is marked UNDECIDED. Datagrams, of which tracking knows nothing that
-   matters here, meet what is remembered before tracking does.
+   remembered. What is left is marked UNDECIDED.
 2. iptables queues what is so marked. Nobody at the queue, or a full queue: dropped.
 3. nftables remembers the verdict that came with the packet, for packets of the same flow.
 
@@ -40,7 +39,6 @@ _FLOW_TYPE = {
     6: "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service",
 }
 _FAMILIES = {4: "ip", 6: "ip6"}
-_ACCEPT = "meta mark set 0 counter name accepted accept"
 
 
 class Mark(IntEnum):
@@ -108,13 +106,19 @@ def rule_set(settings: Settings) -> str:
         *_chain("ask", _ask(settings)),
         *_chain("virtual", _virtual(settings)),
         *_chain("early", _early(settings)),
-        *_datagrams(settings),
+        *_chain(
+            "datagrams",
+            [
+                # Placed by address alone: what is remembered of the flow was decided by port.
+                f"meta mark {_word(settings, Mark.FRAGMENTS)} accept",
+                *(f"{flow} @foreign{version} goto foreign" for version, flow in _FLOW.items()),
+            ],
+        ),
         *_chain(
             "before",
             [
                 f"type filter hook prerouting priority {_BEFORE}; policy accept;",
-                f"meta mark {_word(settings, Mark.ONCE)} accept",  # By `early`.
-                'iif "lo" accept',
+                'iifname "lo" accept',
                 *destinations(settings, "goto virtual"),
             ],
         ),
@@ -123,8 +127,7 @@ def rule_set(settings: Settings) -> str:
             "after",
             [
                 f"type filter hook prerouting priority {_AFTER}; policy accept;",
-                f"meta mark {_word(settings, Mark.ONCE)} {_ACCEPT}",  # Most: remembered before.
-                'iif "lo" accept',
+                'iifname "lo" accept',
                 *destinations(settings, "goto verdict"),
             ],
         ),
@@ -168,35 +171,16 @@ def _memory() -> list[str]:
 
 
 def _early(settings: Settings) -> list[str]:
-    """Return what takes and drops datagrams of remembered flows at little cost.
+    """Return what drops the datagrams of other nodes before tracking spends its time on them.
 
-    Those of other nodes are dropped before tracking spends its time on them, and its own pass by
-    all rules that are there to find out whose a packet is. A segment may belong to a live
-    connection, which only tracking knows: that comes first.
+    A segment may belong to a live connection, which only tracking knows: that comes first.
     """
     return [
         f"type filter hook prerouting priority {_EARLY}; policy accept;",
+        'iifname "lo" accept',
         "meta l4proto != udp accept",
-        'iif "lo" accept',
-        *(
-            f"{_FAMILIES[address.version]} daddr {address} goto datagrams_{address.version}"
-            for address in settings.addresses
-        ),
+        *destinations(settings, "goto datagrams"),
     ]
-
-
-def _datagrams(settings: Settings) -> list[str]:
-    """Return the chains of `early`. What is joined from fragments is placed by address alone."""
-    lines = []
-    for version, flow in _FLOW.items():
-        rules = [
-            f"meta mark {_word(settings, Mark.FRAGMENTS)} accept",
-            f"{flow} @foreign{version} goto foreign",
-            f"{flow} @mine{version} goto datagrams",
-        ]
-        lines += _chain(f"datagrams_{version}", rules)
-    own = [*lease_check(), f"meta mark set {_word(settings, Mark.ONCE)} accept"]
-    return [*_chain("datagrams", own), *lines]
 
 
 def _virtual(settings: Settings) -> list[str]:
@@ -251,9 +235,11 @@ def _verdict(settings: Settings) -> list[str]:
                 f"meta nfproto {'ipv4' if protocol == 'ip' else 'ipv6'} "
                 f"meta mark {_word(settings, what)} add @{kind}{version} {{ {flow} }}"
             )
+    accept = "meta mark set 0 counter name accepted accept"
     return [
+        f"meta mark {_word(settings, Mark.ONCE)} {accept}",  # Most packets: remembered before.
         *lines,
-        f"meta mark {_word(settings, Mark.TAKE)} {_ACCEPT}",
+        f"meta mark {_word(settings, Mark.TAKE)} {accept}",
         "counter name foreign drop",  # FOREIGN, OTHERS, and whatever passed by the queue.
     ]
 
@@ -275,7 +261,7 @@ def _output(settings: Settings) -> list[str]:
             "resets",
             [
                 f"type filter hook output priority {_BEFORE}; policy accept;",
-                'oif "lo" accept',
+                'oifname "lo" accept',
                 *sources,
             ],
         ),
@@ -290,13 +276,17 @@ def _output(settings: Settings) -> list[str]:
     ]
 
 
-def _fragment_marks(settings: Settings) -> dict[int, list[str]]:
+def _fragment_marks(settings: Settings) -> list[str]:
     """Return what tells step 2 of a packet that it came in fragments: tracking joins them."""
-    mark = f"meta mark set {_word(settings, Mark.FRAGMENTS)}"
-    return {
-        4: [f"ip frag-off & 0x3fff != 0 {mark}"],
-        6: [f"frag frag-off != 0 {mark}", f"frag more-fragments 1 {mark}"],
-    }
+    mark = _word(settings, Mark.FRAGMENTS)
+    lines = []
+    for address in settings.addresses:
+        if address.version == 4:
+            lines.append(f"ip daddr {address} ip frag-off & 0x3fff != 0 meta mark set {mark}")
+        else:
+            lines.append(f"ip6 daddr {address} frag frag-off != 0 meta mark set {mark}")
+            lines.append(f"ip6 daddr {address} frag more-fragments 1 meta mark set {mark}")
+    return lines
 
 
 def _chain(name: str, rules: list[str]) -> list[str]:

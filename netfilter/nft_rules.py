@@ -11,7 +11,7 @@ segments always follow the bucket. Tables are `inet` and `netdev`, named after t
 Order (`design` of the farm): lease, ICMP errors to all, live connections, rules, refusal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.filter import BucketTable, Settings
@@ -66,28 +66,25 @@ def rule_set(settings: Settings) -> str:
     return table("inet", settings, [*_verdicts(), *chains, *lines]) + ingress(settings)
 
 
-def ingress(settings: Settings, fragments: Mapping[int, list[str]] | None = None) -> str:
+def ingress(settings: Settings, more: Iterable[str] = ()) -> str:
     """Return the table that lets the IP layer have the frames for the virtual MACs.
 
     The IP layer drops what was sent to another host's unicast MAC, and TCP what was sent to a
-    group. `fragments` are rules for the same place, by IP version. Every packet of the node comes
-    by: what costs least and rules out most is asked first, the MAC last.
+    group. `more` are rules for the same place.
     """
-    chains: list[str] = []
-    calls: list[str] = []
-    for number, address in enumerate(settings.addresses):
-        family, mac = _FAMILIES[address.version], settings.virtual_mac(address)
-        rules = list((fragments or {}).get(address.version, ()))
-        if mac:
-            rules.append(f"ether daddr {mac_text(mac)} meta pkttype set host")
-        if rules:
-            chains += [f"chain to_{number} {{", *rules, "}"]
-            calls.append(f"{family} daddr {address} goto to_{number}")
+    lines: list[str] = []
+    macs = [(address, settings.virtual_mac(address)) for address in settings.addresses]
     for number, interface in enumerate(settings.interfaces):
-        chains.append(f"chain in_{number} {{")
-        chains.append(f'type filter hook ingress device "{interface}" priority 0; policy accept;')
-        chains += [*calls, "}"]
-    return table("netdev", settings, chains)
+        lines.append(f"chain in_{number} {{")
+        lines.append(f'type filter hook ingress device "{interface}" priority 0; policy accept;')
+        for address, mac in macs:
+            if mac:
+                family = _FAMILIES[address.version]
+                lines.append(
+                    f"ether daddr {mac_text(mac)} {family} daddr {address} meta pkttype set host"
+                )
+        lines += [*more, "}"]
+    return table("netdev", settings, lines)
 
 
 def changes(module: str, before: BucketTable, after: BucketTable) -> str:
@@ -175,7 +172,7 @@ def _prerouting(settings: Settings) -> list[str]:
     return [
         "chain before {",
         f"type filter hook prerouting priority {PRIORITY}; policy accept;",
-        'iif "lo" accept',  # A member that uses the address talks to itself.
+        'iifname "lo" accept',  # A member that uses the address talks to itself.
         *destinations(settings, "goto virtual"),
         "}",
     ]
@@ -272,7 +269,7 @@ def _output(settings: Settings) -> list[str]:
     lines = [
         "chain resets {",
         "type filter hook output priority 0; policy accept;",
-        'oif "lo" accept',
+        'oifname "lo" accept',
     ]
     for address in settings.addresses:
         family = _FAMILIES[address.version]

@@ -6,90 +6,40 @@ One core sends, passes the cable, filters, and takes what is accepted through th
 socket: what it does per second depends on the filter and is nowhere hidden by a second core. Each
 filter is in a network namespace of its own, and all take turns in every round, so that whatever
 else the machine does meets them alike. Of three nodes with equal shares, one is measured.
+
+Only the filter in Python is measured on two cores as well: one sends, the other receives.
 """
 
 import argparse
-import ctypes
 import json
 import os
-import random
-import socket
 import statistics
-import struct
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mirrorfarm.cli.show import table
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
-from mirrorfarm.lab.farm import VIP4, VIP6, FarmNode
-from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.flood import Sent, flood
-from mirrorfarm.lab.network import NAMESPACES, batch, inside, order
-from mirrorfarm.limits import BUCKETS
-from mirrorfarm.netfilter.announce import hardware_address
-from mirrorfarm.netfilter.rules import State
-from mirrorfarm.netfilter.share import share
+from mirrorfarm.lab.flood import Sent
+from mirrorfarm.lab.receivers import (
+    BPF,
+    BPF_ADDRESS,
+    CASES,
+    CLUSTER,
+    FLOWS,
+    NFQUEUE,
+    NOTHING,
+    Case,
+    Receivers,
+)
 
-SEED = 0x5EED
-NODES = 3
-FLOWS = 4_096
-PORT = 9
-PAYLOAD = bytes(18)  # Of the shortest frame.
 ROUNDS = 15
 ROUND_SECONDS = 0.15
 WARM_SECONDS = 0.3
-LEASE_MS = 10_000
-# New flows are introduced no faster than a Python process decides.
-INTRODUCED, PAUSE_SECONDS = 32, 0.004
-SETTLE_SECONDS = 5.0
 FULL_SECONDS = 1.5
-ATTACH_FILTER = 26  # SO_ATTACH_FILTER
+TWO_CORES_RUNS, TWO_CORES_SECONDS = 9, 0.4
 SHARES = {True: (0.25, 0.42), False: (0.99, 1.01)}  # What may reach the IP stack: filtered, or not.
-
-NOTHING = "no filter"
-BPF, BPF_ADDRESS = "bpf, by address and port", "bpf, by address"
-CLUSTER = "iptables -m cluster (tracks connections)"
-JHASH = "nft jhash mod 3 (stateless), by address and port"
-NFT, NFQUEUE = "nft, by address and port", "nfqueue, by address and port"
-
-
-class Case(NamedTuple):
-    """One way to filter: one of ours (`kind`, `filter_`), or commands that set up another."""
-
-    name: str
-    kind: str = ""
-    filter_: str = ""
-    commands: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def filters(self) -> bool:
-        """Whether anything is dropped."""
-        return bool(self.kind or self.commands)
-
-
-_CLUSTER = (
-    f"iptables -t mangle -A PREROUTING -d {VIP4} -m cluster --cluster-total-nodes {NODES} "
-    f"! --cluster-local-node 1 --cluster-hash-seed {SEED} -j DROP"
-)
-_JHASH = (
-    "table ip bench { chain in { type filter hook prerouting priority raw; "
-    f"ip daddr {VIP4} jhash ip saddr . th sport mod {NODES} seed {SEED} != 0 drop\n}}\n}}\n"
-)
-CASES = (
-    Case(NOTHING),
-    Case(BPF, "bpf", "on_port"),
-    Case(BPF_ADDRESS, "bpf", "on_addr"),
-    Case(CLUSTER, commands=(tuple(_CLUSTER.split()),)),
-    Case(JHASH, commands=(("nft", _JHASH),)),
-    Case(NFT, "nft", "on_port"),
-    Case(NFQUEUE, "nfqueue", "on_port"),
-)
 
 
 class Bar(NamedTuple):
@@ -112,165 +62,9 @@ class Bar(NamedTuple):
         return (self.name, found, f"{sign} {self.wanted:g}", "yes" if self.reached else "NO")
 
 
-def datagrams(to: bytes, source: bytes) -> list[bytes]:
-    """Return one frame of each flow: as many clients, one port each, all for the address."""
-    chance = random.Random(SEED)
-    network, virtual = int(ip_address("198.18.0.0")), ip_address(VIP4).packed
-    body = struct.pack("!HHH", PORT, 8 + len(PAYLOAD), 0) + PAYLOAD  # No checksum is allowed.
-    frames = []
-    for host in chance.sample(range(0x1000, 0x1F000), FLOWS):
-        head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(PAYLOAD), 0, 0x4000, 64, 17, 0)
-        head += (network + host).to_bytes(4, "big") + virtual
-        head = head[:10] + header_checksum(head).to_bytes(2, "big") + head[12:]
-        port = chance.randrange(1_024, 65_536).to_bytes(2, "big")
-        frames.append(to + source + b"\x08\x00" + head + port + body)
-    return frames
-
-
-def header_checksum(head: bytes) -> int:
-    """Return the checksum of an IPv4 header in which its place is zero."""
-    total = sum(int.from_bytes(head[at : at + 2], "big") for at in range(0, len(head), 2))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF
-
-
-def own_states(nodes: int = NODES) -> bytes:
-    """Return the states of the buckets at the first of so many equal nodes."""
-    owners = share({f"n{number}": 1 for number in range(1, nodes + 1)}, SEED)
-    return bytes(State.HARD if owner == "n1" else State.FOREIGN for owner in owners)
-
-
 def ratios(rates: Sequence[float], others: Sequence[float]) -> list[float]:
     """Return the ratio of each round: both were measured within a second."""
     return [rate / other for rate, other in zip(rates, others, strict=True)]
-
-
-class Bench:
-    """A sender with one cable to each node; each node has one of the filters."""
-
-    def __init__(self) -> None:
-        self._prefix = f"mfrecv{random.getrandbits(16):04x}"
-        self._sender = f"{self._prefix}-s"
-        self._frames: dict[str, list[bytes]] = {}
-        self._nodes: dict[str, FarmNode] = {}
-        self._resources = ExitStack()
-        cores = sorted(os.sched_getaffinity(0))
-        self._core, self._other = cores[0], cores[-1]
-
-    @contextmanager
-    def built(self) -> Iterator[None]:
-        """Build everything, and remove it whatever happens."""
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="mf-receive-"))
-        self._resources.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
-        with self._resources:
-            # Daemons and their threads stay on the other core.
-            os.sched_setaffinity(0, {self._other})
-            self._resources.callback(self._remove)
-            batch([f"netns add {name}" for name in (self._sender, *map(self._space, CASES))])
-            for case in CASES:
-                self._build(case, folder)
-            os.sched_setaffinity(0, {self._core})
-            yield
-
-    def send(self, case: Case, seconds: float) -> tuple[Sent, float]:
-        """Send to a node; return what was sent and which part of it passed the filter."""
-        before = self._delivered(case)
-        with inside(self._sender):
-            sent = flood(self._cable(case), self._frames[case.name], seconds)
-        return sent, (self._delivered(case) - before) / sent.frames
-
-    def introduce(self, case: Case) -> None:
-        """Send one packet of each flow, slowly."""
-        with inside(self._sender), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-            sock.bind((self._cable(case), 0))
-            for number, frame in enumerate(self._frames[case.name], 1):
-                sock.send(frame)
-                if number % INTRODUCED == 0:
-                    time.sleep(PAUSE_SECONDS)
-
-    def asked(self, case: Case) -> int:
-        """Return how many packets a daemon has seen itself, once it has seen all there are."""
-        node, last, deadline = self._nodes[case.name], -1, time.monotonic() + SETTLE_SECONDS
-        while (found := node.counters()["asked"]) != last and time.monotonic() < deadline:
-            last = found
-            time.sleep(0.1)
-        return found
-
-    def forget(self, case: Case) -> None:
-        """Move a bucket away and back: no flow is remembered."""
-        node, moved = self._nodes[case.name], own_states().index(State.HARD)
-        node.set([moved], State.FOREIGN)
-        node.set([moved], State.HARD)
-
-    def _space(self, case: Case) -> str:
-        return f"{self._prefix}-{CASES.index(case)}"
-
-    @staticmethod
-    def _cable(case: Case) -> str:
-        return f"to{CASES.index(case)}"
-
-    def _build(self, case: Case, folder: str) -> None:
-        space, cable = self._space(case), self._cable(case)
-        batch([f"link add {cable} type veth peer name eth0 netns {space}"], self._sender)
-        batch([f"link set {cable} up"], self._sender)
-        lines = ["link set lo up", "link set eth0 up", "addr add 198.18.0.1/15 dev eth0"]
-        batch(lines, space)
-        with inside(space):
-            mac = hardware_address("eth0")
-            sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._resources.callback(sink.close)
-            sink.bind(("", PORT))
-            discard(sink)
-        with inside(self._sender):
-            source = hardware_address(cable)
-        if case.kind:
-            mac = self._start(case, folder)
-        else:
-            batch([f"addr add {VIP4}/32 dev lo"], space)
-        for command in case.commands:
-            order("ip", "netns", "exec", space, *command)
-        self._frames[case.name] = datagrams(mac, source)
-
-    def _start(self, case: Case, folder: str) -> bytes:
-        """Start one of our filters; return the MAC that its packets go to."""
-        config = {
-            "module": "bench",
-            "filter": case.kind,
-            "delivery": "vmac_invisible",
-            "interfaces": ["eth0"],
-            "addresses": [VIP4, VIP6],
-            "rules": [["udp", case.filter_, str(PORT)]],
-            "seed": SEED,
-            "ledger": f"{folder}/{CASES.index(case)}.json",
-        }
-        node = self._nodes[case.name] = FarmNode(case.name, self._space(case), config)
-        node.start_daemon()
-        states = own_states()
-        node.set([number for number in range(BUCKETS) if states[number]], State.HARD)
-        node.order({"lease_ms": LEASE_MS})
-        settings = settings_of(config)
-        return settings.virtual_mac(settings.addresses[0])
-
-    def _delivered(self, case: Case) -> int:
-        """Return how many IPv4 packets a node's stack has handed to its sockets."""
-        with inside(self._space(case)):
-            text = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii")
-        heads, values = (line.split() for line in text.splitlines() if line.startswith("Ip: "))
-        return int(values[heads.index("InDelivers")])
-
-    def _remove(self) -> None:
-        for node in self._nodes.values():
-            node.end()
-        for name in (self._sender, *map(self._space, CASES)):
-            if (NAMESPACES / name).exists():
-                order("ip", "netns", "del", name)
-
-
-def discard(sock: socket.socket) -> None:
-    """Let a socket refuse whatever arrives: the packet went all the way, and nobody reads it."""
-    step = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF_RET, 0 bytes.
-    program = struct.pack("@HP", 1, ctypes.addressof(step))
-    sock.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, program)
 
 
 class Rates:
@@ -314,18 +108,24 @@ class Rates:
 
     def bars(self) -> list[Bar]:
         """Return what must be reached of these."""
-        rate = statistics.median(self.rates[NFQUEUE]) / 1e3
-        made = [
+        return [
             Bar(f"{name}: ratio to {other}", self.ratio(name, other), wanted)
             for name in (BPF, BPF_ADDRESS)
             for other, wanted in ((CLUSTER, 1.3), (NOTHING, 1.0))
         ]
-        return [*made, Bar(f"{NFQUEUE}: thousands of packets a second", rate, 400)]
 
 
-def queue(bench: Bench, bars: list[Bar]) -> str:
+def on_two_cores(bench: Receivers, case: Case) -> Bar:
+    """Measure the filter in Python with the sender on a core of its own."""
+    bench.steer(case)
+    bench.send(case, WARM_SECONDS)
+    rates = [bench.handled(case, TWO_CORES_SECONDS) / 1e3 for _ in range(TWO_CORES_RUNS)]
+    name = f"{case.name}, on two cores: thousands of packets a second, median"
+    return Bar(f"{name} of {min(rates):.0f} to {max(rates):.0f}", statistics.median(rates), 400)
+
+
+def asked(bench: Receivers, case: Case, bars: list[Bar]) -> str:
     """Count which packets reach Python; return what is only told, not required."""
-    case = next(case for case in CASES if case.name == NFQUEUE)
     first = bench.asked(case)
     bench.introduce(case)
     sent, _ = bench.send(case, FULL_SECONDS)
@@ -344,15 +144,17 @@ def queue(bench: Bench, bars: list[Bar]) -> str:
 
 def measure(rounds: int) -> tuple[Rates, list[Bar], str]:
     """Measure everything; raise SystemUnsuitable if this machine cannot."""
-    bench, rates, bars = Bench(), Rates(), list[Bar]()
+    bench, rates, bars = Receivers(), Rates(), list[Bar]()
     with bench.built():
-        told = queue(bench, bars)
+        queue = next(case for case in CASES if case.name == NFQUEUE)
+        told = asked(bench, queue, bars)
         for case in CASES:
             bench.send(case, WARM_SECONDS)
         for number in range(rounds):
             turn = number % len(CASES)
             for case in (*CASES[turn:], *CASES[:turn]):
                 rates.add(case, *bench.send(case, ROUND_SECONDS))
+        bars.insert(0, on_two_cores(bench, queue))
     return rates, rates.bars() + bars, told
 
 
@@ -368,7 +170,16 @@ def main() -> int:
     except MirrorfarmError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    heads = ("filter", "k/s, median", "least", "most", "ns each", "accepted", "/ none", "/ cluster")
+    heads = (
+        "filter, one core",
+        "k/s, median",
+        "least",
+        "most",
+        "ns each",
+        "accepted",
+        "/ none",
+        "/ cluster",
+    )
     table(heads, rates.lines())
     table(("what", "found", "required", "reached"), [bar.cells() for bar in bars])
     waited = rates.waited / rates.seconds
