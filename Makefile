@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-failover bench-address bench-mirror clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -25,7 +25,8 @@ help:
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
-	@echo "make bench-farm      cost and evenness of the farm's filter (root; a minute)"
+	@echo "make bench-farm      cost and evenness of the farm's filter, and the next (root; 3 minutes)"
+	@echo "make bench-farm-receive  packets a second through each filter (root; a minute)"
 	@echo "make clean           remove the virtual environment and every cache"
 
 setup: $(STAMP)
@@ -96,6 +97,10 @@ bench-mirror: setup
 
 bench-farm: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_filter
+	$(BIN)/python -m mirrorfarm.lab.bench_receive
+
+bench-farm-receive: setup
+	$(BIN)/python -m mirrorfarm.lab.bench_receive
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist *.egg-info

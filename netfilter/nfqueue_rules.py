@@ -106,7 +106,14 @@ def rule_set(settings: Settings) -> str:
         *_chain("ask", _ask(settings)),
         *_chain("virtual", _virtual(settings)),
         *_chain("early", _early(settings)),
-        *_chain("datagrams", [f"{flow} @foreign{v} goto foreign" for v, flow in _FLOW.items()]),
+        *_chain(
+            "datagrams",
+            [
+                # Placed by address alone: what is remembered of the flow was decided by port.
+                f"meta mark {_word(settings, Mark.FRAGMENTS)} accept",
+                *(f"{flow} @foreign{version} goto foreign" for version, flow in _FLOW.items()),
+            ],
+        ),
         *_chain(
             "before",
             [

@@ -16,6 +16,7 @@ import statistics
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from ipaddress import ip_address
@@ -42,6 +43,7 @@ RULES = (rule("tcp", "on_port", str(PORT)), rule("udp", "on_addr", "53", group=1
 REPEAT = 200_000
 ROUNDS = 9
 CLIENTS = 50_000
+TRIALS = 1_000
 SYN, ACK = 0x02, 0x10
 FOR_EVER = 2**63
 
@@ -172,24 +174,34 @@ def evenness(rows: list[Row]) -> None:
     """Measure how evenly clients are spread over equal nodes, beside pure chance."""
     found = list(populations())
     for nodes in (3, 16):
-        row = Row(f"{nodes} nodes, {CLIENTS} clients, by address: most / mean", 1.02, "")
+        chance = by_chance(nodes, CLIENTS)
+        expected, rare = statistics.mean(chance), statistics.quantiles(chance, n=100)[-1]
+        # No hash is more even than chance: 1.02 is too much to ask of few clients per node.
+        limit = round(max(1.02, rare), 3)
+        row = Row(f"{nodes} nodes, {CLIENTS} clients, by address: most / mean", limit, "")
         row.values = [spread(clients, nodes) for _, clients in found]
-        chance = 1 + _largest_of(nodes) * math.sqrt((nodes - 1) / CLIENTS)
-        row.note = f"chance alone: {chance:.3f}"
+        row.note = f"by chance: {expected:.3f}, in 1 of 100 more than {rare:.3f}"
         rows.append(row)
         each = Row(f"{nodes} nodes, the same, 10 connections each by port: most / mean", 1.02, "")
         each.values = [spread(clients, nodes, 10) for _, clients in found]
         rows.append(each)
 
 
-def _largest_of(number: int) -> float:
-    """Return the expected largest of so many normal deviates (Blom's approximation)."""
-    low, high, wanted = 0.0, 6.0, (number - 0.375) / (number + 0.25)
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        below = (1 + math.erf(middle / math.sqrt(2))) / 2
-        low, high = (middle, high) if below < wanted else (low, middle)
-    return low
+def by_chance(nodes: int, clients: int, trials: int = TRIALS) -> list[float]:
+    """Return most / mean of so many trials in which every client goes to any node alike."""
+    dice = random.Random(SEED)
+    usable = 256 - 256 % nodes  # Bytes beyond would be one node's more often than another's.
+    unusable = bytes(range(usable, 256))
+    found = []
+    for _ in range(trials):
+        thrown = bytearray()
+        while len(thrown) < clients:
+            thrown += dice.randbytes(clients).translate(None, unusable)
+        counts = [0] * nodes
+        for value, count in Counter(thrown[:clients]).items():
+            counts[value % nodes] += count
+        found.append(max(counts) * nodes / clients)
+    return found
 
 
 PARTS: dict[str, Part] = {"cost": cost, "known": known, "update": update, "evenness": evenness}

@@ -53,6 +53,10 @@ class FarmNode:
             self.service = self._spawn("farm_service", self.name, *addresses)
             assert self.service.stdout
             assert self.service.stdout.readline() == "ready\n", "the service does not start"
+        self.start_daemon()
+
+    def start_daemon(self) -> None:
+        """Start the daemon alone: every bucket is FOREIGN, and there is no lease."""
         self.daemon = self._spawn("farm_daemon")
         self.states = bytearray(BUCKETS)
         self.order(self.config)

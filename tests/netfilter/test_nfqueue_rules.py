@@ -133,3 +133,12 @@ def test_the_last_step_drops_whatever_has_no_verdict() -> None:
     text = rule_set(SETTINGS)
     rules = text[text.index("chain verdict") : text.index("chain after")].split("\n")
     assert rules[-3].strip() == "counter name foreign drop"
+
+
+def test_what_came_in_fragments_does_not_meet_what_is_remembered_of_its_flow() -> None:
+    text = rule_set(SETTINGS)
+    fragments = f"meta mark {mark(SETTINGS, Mark.FRAGMENTS):#x} accept"
+    for name in ("datagrams", "ask"):
+        rules = text[text.index(f"chain {name} {{") :].split("\n")
+        assert rules[1].strip() == fragments
+        assert "@foreign4" in "".join(rules[2:5])
