@@ -18,6 +18,7 @@ import msgspec
 from mirrorfarm.actors.arbiter.ping_door import ping
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.check import Part, Peer, mac_bytes
+from mirrorfarm.actors.vip.subnets import Configured, Target
 from mirrorfarm.errors import Refused, SystemUnsuitable
 from mirrorfarm.limits import (
     CHECK_SILENT_NS,
@@ -218,11 +219,15 @@ def places_of(module: Module) -> tuple[tuple[Place, ...], tuple[str, ...]]:
     located = Addresses(module.farm.virtual_addresses)
     try:
         targets, faults = located.locate()
+        configured = located.configured()
     finally:
         located.close()
     by_name: dict[str, list[int]] = {}
+    sources: dict[int, str] = {}
     for target in targets:
-        by_name.setdefault(target.link.name, []).append(texts.index(str(target.address)))
+        number = texts.index(str(target.address))
+        by_name.setdefault(target.link.name, []).append(number)
+        sources[number] = source_for(target, configured, frozenset(texts))
     found = []
     for name, numbers in by_name.items():
         mac = mac_text(hardware_address(name))
@@ -230,8 +235,28 @@ def places_of(module: Module) -> tuple[tuple[Place, ...], tuple[str, ...]]:
             faults = (*faults, f"{name} is no Ethernet interface: a farm's address needs one")
             continue
         up = _ask_interface(name, _GET_FLAGS, "H") & _UP_AND_RUNNING == _UP_AND_RUNNING
-        found.append(Place(name, mac, _ask_interface(name, _GET_MTU, "i"), up, tuple(numbers)))
+        mtu = _ask_interface(name, _GET_MTU, "i")
+        own = tuple(sources[number] for number in numbers)
+        found.append(Place(name, mac, mtu, up, tuple(numbers), own))
     return tuple(found), faults
+
+
+def source_for(target: Target, configured: tuple[Configured, ...], virtual: frozenset[str]) -> str:
+    """Return the node's own address beside a virtual one, of the same subnet if there is one."""
+    own = [
+        entry
+        for entry in configured
+        if entry.index == target.link.index
+        and entry.address.version == target.address.version
+        and str(entry.address) not in virtual
+    ]
+    beside = [
+        entry
+        for entry in own
+        if target.address in ipaddress.ip_network(f"{entry.address}/{entry.prefix}", strict=False)
+    ]
+    best = (beside or own)[:1]
+    return str(best[0].address) if best else ""
 
 
 def _ask_interface(name: str, request: int, form: str) -> int:

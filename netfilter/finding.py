@@ -96,21 +96,32 @@ class Check:
 def listed(names: Iterable[str]) -> str:
     """Return names as a sentence has them."""
     found = list(dict.fromkeys(names))
+    if not found:
+        return "nobody"
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
 def pairs_in_words(pairs: list[tuple[str, str]], nodes: tuple[str, ...]) -> str:
     """Return (sender, receiver) pairs shortly: who is not reached, or does not reach."""
-    receivers, senders = dict.fromkeys(b for _, b in pairs), dict.fromkeys(a for a, _ in pairs)
-    if len(pairs) == len(nodes) * (len(nodes) - 1):
-        return "no node reaches another" if len(nodes) > 2 else f"{listed(nodes)} do not meet"
-    for receiver in receivers:
-        if len(receivers) == 1 and len(senders) == len(nodes) - 1:
-            return f"no node reaches {receiver}"
-    for sender in senders:
-        if len(senders) == 1 and len(receivers) == len(nodes) - 1:
-            return f"{sender} reaches no node"
-    return ", ".join(f"{a} does not reach {b}" for a, b in pairs)
+    others = len(nodes) - 1
+    if len(pairs) == len(nodes) * others:
+        return "no node reaches another"
+    told, left = [], dict.fromkeys(pairs)
+    for node in nodes:
+        to = [pair for pair in left if pair[1] == node]
+        of = [pair for pair in left if pair[0] == node]
+        if len(to) == others and len(of) == others:
+            told.append(f"{node} and the others do not reach each other")
+        elif len(to) == others:
+            told.append(f"no node reaches {node}")
+            of = []
+        elif len(of) == others:
+            told.append(f"{node} reaches no node")
+            to = []
+        else:
+            continue
+        left = {pair: None for pair in left if pair not in {*to, *of}}
+    return ", ".join([*told, *(f"{a} does not reach {b}" for a, b in left)])
 
 
 def worst(verdicts: list[Verdict]) -> Level:

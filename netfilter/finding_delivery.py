@@ -58,7 +58,9 @@ def delivery(check: Check, segment: int) -> list[Verdict]:
     pairs = [(a, b) for a in nodes for b in nodes if a != b]
     broadcast = [p for p in pairs if _frames(check, p, segment, Kind.BROADCAST, 0)]
     own = [p for p in pairs if _frames(check, p, segment, Kind.OWN, check.nodes.index(p[1]))]
-    apart = [p for p in pairs if p not in broadcast and p not in own]
+    shared = _virtual_macs(check, segment)
+    reached = [p for p in pairs for a in shared if _frames(check, p, segment, Kind.VIRTUAL, a)]
+    apart = [p for p in pairs if p not in {*broadcast, *own, *reached}]
     together = [p for p in pairs if p not in apart]
     found = _wrong_interface(check, segment, apart)
     if apart and not found:
@@ -73,12 +75,11 @@ def delivery(check: Check, segment: int) -> list[Verdict]:
             )
         )
     found += _controls(check, segment, together, broadcast, own)
-    for address, mac in _virtual_macs(check, segment).items():
-        found += _virtual(check, segment, address, mac, together)
     if not found:
-        found.append(
-            Verdict(Level.OK, "network", f"{check.name(segment)}: {listed(nodes)} are together")
-        )
+        what = f"{check.name(segment)}: {listed(nodes)} are on one network"
+        found.append(Verdict(Level.OK, "network", what))
+    for address, mac in shared.items():
+        found += _virtual(check, segment, address, mac, together)
     return found
 
 
@@ -102,13 +103,9 @@ def _frames(check: Check, pair: tuple[str, str], segment: int, kind: Kind, targe
 
 
 def _virtual_macs(check: Check, segment: int) -> dict[int, str]:
-    """Return each virtual MAC of a segment once, by the first address that has it."""
+    """Return the virtual MACs of a segment by an address that has them."""
     place = next(iter(check.places(segment).values()), None)
-    macs: dict[str, int] = {}
-    for address in place.addresses if place is not None else ():
-        if check.first.virtual_macs[address]:
-            macs.setdefault(check.first.virtual_macs[address], address)
-    return {address: mac for mac, address in macs.items()}
+    return check.first.shared(place) if place is not None else {}
 
 
 def _wrong_interface(check: Check, segment: int, apart: Pairs) -> list[Verdict]:
@@ -145,7 +142,7 @@ def _controls(
         lacking = [pair for pair in together if pair not in which]
         if lacking:
             what = f"{check.name(segment)}: {words}: {pairs_in_words(lacking, nodes)}"
-            why = "other frames arrive there, so something between drops these"
+            why = "other frames arrive there: something drops these (their ethertype is 0x88B5)"
             found.append(Verdict(Level.PROBLEM, "network", what, why, cure))
     return found
 
@@ -155,7 +152,8 @@ def _virtual(check: Check, segment: int, address: int, mac: str, together: Pairs
     nodes = tuple(check.places(segment))
     counts = {p: _frames(check, p, segment, Kind.VIRTUAL, address) for p in together}
     wide = {p: _frames(check, p, segment, Kind.WIDE_VIRTUAL, address) for p in together}
-    name = f"virtual MAC {mac} on {check.name(segment)}"
+    interfaces = check.name(segment).partition(" ")[0]
+    name = f"{interfaces}: virtual MAC {mac} of {check.first.addresses[address]}"
     none = [pair for pair in together if not counts[pair]]
     deaf = [pair for pair in none if wide[pair]]
     lost = [pair for pair in none if not wide[pair]]

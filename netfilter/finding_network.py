@@ -83,31 +83,14 @@ def _overheard(check: Check, segment: int) -> list[Verdict]:
 
 def sizes(check: Check, segment: int) -> list[Verdict]:
     """Return whether frames as large as the interfaces allow pass."""
-    places = check.places(segment)
-    nodes = tuple(places)
-    found = []
-    mtus = {node: place.mtu for node, place in places.items()}
-    if len(set(mtus.values())) > 1:
-        told = ", ".join(f"{node} {mtu}" for node, mtu in mtus.items())
-        found.append(
-            Verdict(
-                Level.WARNING,
-                "size",
-                f"{check.name(segment)}: the nodes have different MTUs: {told}",
-                "a client's large packet reaches some nodes and is dropped before others",
-                f"give the interfaces one MTU: `ip link set INTERFACE mtu {max(mtus.values())}` "
-                "where it is smaller, if the switch carries it",
-            )
-        )
+    mtus = {node: place.mtu for node, place in check.places(segment).items()}
+    found = _different_mtus(check, segment, mtus)
     short: dict[tuple[str, str], int] = {}
-    for a in nodes:
-        for b in nodes:
+    for a, sent in mtus.items():
+        for b, taken in mtus.items():
             largest = _largest(check, segment, a, b) if a != b else 0
-            if (
-                a != b
-                and largest < min(mtus[a], mtus[b], CHECK_SIZE_MAX)
-                and _meet(check, segment, a, b)
-            ):
+            allowed = min(sent, taken, CHECK_SIZE_MAX)
+            if a != b and largest < allowed and _meet(check, segment, a, b):
                 short[a, b] = largest
     if short:
         low = min(short.values())
@@ -116,7 +99,7 @@ def sizes(check: Check, segment: int) -> list[Verdict]:
             Verdict(
                 Level.PROBLEM,
                 "size",
-                f"{check.name(segment)}: large frames: {pairs_in_words(list(short), nodes)} "
+                f"{check.name(segment)}: large frames: {pairs_in_words(list(short), tuple(mtus))} "
                 f"({told} pass)",
                 "the network between them carries less than the interfaces send",
                 "give the switch ports, bridges and tunnels between them the MTU of the "
@@ -127,6 +110,22 @@ def sizes(check: Check, segment: int) -> list[Verdict]:
         what = f"{check.name(segment)}: frames of the MTU {min(mtus.values())} pass between all"
         found.append(Verdict(Level.OK, "size", what))
     return found
+
+
+def _different_mtus(check: Check, segment: int, mtus: dict[str, int]) -> list[Verdict]:
+    if len(set(mtus.values())) < 2:
+        return []
+    told = ", ".join(f"{node} {mtu}" for node, mtu in mtus.items())
+    return [
+        Verdict(
+            Level.WARNING,
+            "size",
+            f"{check.name(segment)}: the nodes have different MTUs: {told}",
+            "a client's large packet reaches some nodes and is dropped before others",
+            f"give the interfaces one MTU: `ip link set INTERFACE mtu {max(mtus.values())}` "
+            "where it is smaller, if the switch carries it",
+        )
+    ]
 
 
 def _largest(check: Check, segment: int, a: str, b: str) -> int:
@@ -168,7 +167,7 @@ def trips(check: Check, segment: int) -> list[Verdict]:
 def _timing(check: Check, name: str, times: dict[tuple[str, str], int]) -> Verdict:
     (a, b), longest = max(times.items(), key=lambda item: item[1])
     facts = check.first
-    what = f"{name}: the longest round trip, {a} to {b}, takes {milliseconds(longest)}"
+    what = f"{name}: the longest round trip takes {milliseconds(longest)} ({a} to {b})"
     pulse = milliseconds(facts.pulse_ns)
     if longest >= facts.silent_ns:
         why = f"a node that is not heard for {milliseconds(facts.silent_ns)} counts as silent"
@@ -205,5 +204,7 @@ def heartbeats(check: Check) -> list[Verdict]:
                 "firewalls; `mirrorfarm -H '*' state` tells which agents answer",
             )
         )
-    found += [_timing(check, f"lan {name}", pairs) for name, pairs in sorted(times.items())]
+    found += [
+        _timing(check, f"lan {name}, by ping", pairs) for name, pairs in sorted(times.items())
+    ]
     return [v._replace(topic="heartbeat") for v in found]

@@ -2,6 +2,7 @@
 
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed
+from mirrorfarm.netfilter.preflight import Facts
 
 
 def nodes(check: Check) -> list[Verdict]:
@@ -94,17 +95,10 @@ def parameters(check: Check) -> list[Verdict]:
 
 def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
     facts = check.facts[node]
-
-    def value(name: str, version: int = 4) -> int:
-        """Return what counts: the larger one of all interfaces' and its own."""
-        texts = (
-            facts.parameters.get(f"net/ipv{version}/conf/{where}/{name}", "0")
-            for where in ("all", interface)
-        )
-        return max(int(text) if text.isdigit() else 0 for text in texts)
-
     found = []
-    if facts.delivery == Delivery.MULTICAST and value("drop_unicast_in_l2_multicast"):
+    if facts.delivery == Delivery.MULTICAST and _value(
+        facts, interface, "drop_unicast_in_l2_multicast"
+    ):
         name = f"net.ipv4.conf.{interface}.drop_unicast_in_l2_multicast"
         found.append(
             Verdict(
@@ -115,7 +109,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
                 f"`sysctl -w {name}=0` and the same of `all`, and in /etc/sysctl.d",
             )
         )
-    if value("rp_filter") == 1 and facts.way_out not in {"", interface}:
+    if _value(facts, interface, "rp_filter") == 1 and facts.way_out not in {"", interface}:
         name = f"net.ipv4.conf.{interface}.rp_filter"
         found.append(
             Verdict(
@@ -126,18 +120,24 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
                 f"`sysctl -w {name}=2` (and of `all`), or a route back by {interface}",
             )
         )
-    for name, version in (("drop_gratuitous_arp", 4), ("drop_unsolicited_na", 6)):
-        if value(name, version):
-            found.append(
-                Verdict(
-                    Level.WARNING,
-                    "kernel",
-                    f"{node}: net.ipv{version}.conf.{interface}.{name} is set",
-                    "the node itself does not learn of addresses that move",
-                    "needed only if the node is a client of other virtual addresses: set it to 0",
-                )
-            )
-    return found
+    return found + [
+        Verdict(
+            Level.WARNING,
+            "kernel",
+            f"{node}: net.ipv{version}.conf.{interface}.{name} is set",
+            "the node itself does not learn of addresses that move",
+            "needed only if the node is a client of other virtual addresses: set it to 0",
+        )
+        for name, version in (("drop_gratuitous_arp", 4), ("drop_unsolicited_na", 6))
+        if _value(facts, interface, name, version)
+    ]
+
+
+def _value(facts: Facts, interface: str, name: str, version: int = 4) -> int:
+    """Return what counts of a parameter: the larger one of all interfaces' and its own."""
+    names = (f"net/ipv{version}/conf/{where}/{name}" for where in ("all", interface))
+    texts = (facts.parameters.get(full, "") for full in names)
+    return max(int(text) if text.isdigit() else 0 for text in texts)
 
 
 def filters(check: Check) -> list[Verdict]:

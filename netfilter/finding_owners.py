@@ -107,7 +107,7 @@ def _expected(check: Check, segment: int, address: int) -> list[Verdict]:
     answered = _answers(check, segment, address)
     places = check.places(segment)
     up = [node for node in check.up if node in places]
-    said = f"{listed(sorted(answered))} answer{'s' if len(answered) == 1 else ''} for it"
+    said = f"{listed(sorted(answered))} answer{'' if len(answered) > 1 else 's'} for it"
     if not check.up:
         if answered:
             return [

@@ -1,7 +1,9 @@
 """What nodes of a farm tell one another by marked frames before clients depend on the network.
 
-The frames have an ethertype for local experiments (IEEE 802, 0x88B5), the sender's own MAC as
-source and the token of one check: nobody else reads them, and no other check's are counted.
+The frames have the sender's own MAC as source and the token of one check. Those to a virtual MAC
+are packets to its address, because switches that listen to IGMP or MLD treat nothing else as they
+treat the packets of clients; their protocol is for experiments (RFC 3692, 253), so every filter
+of a farm drops them. The others have an ethertype for local experiments (IEEE 802, 0x88B5).
 Here are the frames, what each node counts of them, and the records that nodes report.
 """
 
@@ -12,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from mirrorfarm.limits import CHECK_ROWS_MAX, CHECK_SIZE_MAX, FARM_NODES_MAX, VIRTUAL_ADDRESSES_MAX
-from mirrorfarm.netfilter.neighbours import BROADCAST, mac_text
+from mirrorfarm.netfilter.neighbours import BROADCAST, IPAddress, checksum, mac_text
 
 ETHERTYPE = 0x88B5
 TOKEN_BYTES = 16
@@ -23,7 +25,9 @@ COPIES_MAX = 1_000  # More of one frame is a loop, and need not be counted.
 
 BUSY = "another check of a farm goes on"  # How a refusal begins that is no fault of the node.
 
-_ETHERNET_BYTES = 14
+PROTOCOL = 253
+_IPV4, _IPV6 = 0x0800, 0x86DD
+_ETHERNET_BYTES, _IPV4_BYTES, _IPV6_BYTES = 14, 20, 40
 _PAYLOAD_BYTES_MIN = 46  # Shorter frames are padded by some drivers, and by others refused.
 _MAGIC = b"mirrorfarm"
 _body = struct.Struct(f"!10sB{TOKEN_BYTES}sBBBHH")
@@ -54,8 +58,30 @@ class Probe(NamedTuple):
     size: int = 0  # Bytes after the Ethernet header; 0: as few as possible.
 
 
-def build(probe: Probe, source: bytes, to: bytes = BROADCAST) -> bytes:
-    """Return the frame; `source` and `to` are MACs."""
+# What a packet socket passes to `parse`: no VLAN tag (that is another interface's), then one of
+# the ethertypes, with the protocol of the probes.
+PROGRAM = (
+    (0x20, 0, 0, 0xFFFF_F030),
+    (0x15, 0, 8, 0),
+    (0x28, 0, 0, 12),
+    (0x15, 5, 0, ETHERTYPE),
+    (0x15, 0, 1, _IPV4),
+    (0x30, 0, 0, 23),
+    (0x15, 2, 0, PROTOCOL),
+    (0x30, 0, 0, 20),
+    (0x15, 0, 1, PROTOCOL),
+    (0x06, 0, 0, CHECK_SIZE_MAX + 64),
+    (0x06, 0, 0, 0),
+)
+
+
+def build(
+    probe: Probe,
+    source: bytes,
+    to: bytes = BROADCAST,
+    ends: tuple[IPAddress, IPAddress] | None = None,
+) -> bytes:
+    """Return the frame between two MACs; with `ends` it is a packet between these addresses."""
     assert not source[0] & 1, "a group MAC is nobody's own"
     body = _body.pack(
         _MAGIC,
@@ -67,14 +93,41 @@ def build(probe: Probe, source: bytes, to: bytes = BROADCAST) -> bytes:
         probe.number,
         probe.size,
     )
-    head = to + source + struct.pack("!H", ETHERTYPE)
-    return head + body.ljust(max(_PAYLOAD_BYTES_MIN, probe.size), b"\0")
+    ethertype, head = ETHERTYPE, b""
+    if ends is not None:
+        assert not probe.size, "only frames to nodes are filled up"
+        ethertype, head = _packet_head(len(body), *ends)
+    start = to + source + struct.pack("!H", ethertype)
+    return start + (head + body).ljust(max(_PAYLOAD_BYTES_MIN, probe.size), b"\0")
+
+
+def _packet_head(length: int, source: IPAddress, to: IPAddress) -> tuple[int, bytes]:
+    """Return ethertype and IP header; no router passes the packet on."""
+    if to.version == 6:
+        head = struct.pack("!IHBB", 6 << 28, length, PROTOCOL, 1)
+        return _IPV6, head + source.packed + to.packed
+    fields = (0x45, 0, _IPV4_BYTES + length, 0, 0x4000, 1, PROTOCOL)
+    ends = source.packed + to.packed
+    total = checksum(struct.pack("!BBHHHBBH", *fields, 0) + ends)
+    return _IPV4, struct.pack("!BBHHHBBH", *fields, total) + ends
+
+
+def _body_of(frame: bytes) -> bytes:
+    """Return what follows the headers of a probe; empty for other frames."""
+    ethertype, packet = int.from_bytes(frame[12:14], "big"), frame[_ETHERNET_BYTES:]
+    if ethertype == ETHERTYPE:
+        return packet
+    if ethertype == _IPV4 and packet[:1] == b"\x45" and packet[9:10] == bytes((PROTOCOL,)):
+        return packet[_IPV4_BYTES:]
+    if ethertype == _IPV6 and packet[6:7] == bytes((PROTOCOL,)):
+        return packet[_IPV6_BYTES:]
+    return b""
 
 
 def parse(frame: bytes, token: bytes) -> Probe | None:
     """Return the probe of this check in a frame; None for anything else, and for cut frames."""
-    payload = frame[_ETHERNET_BYTES:]
-    if len(payload) < _body.size or frame[12:14] != ETHERTYPE.to_bytes(2, "big"):
+    payload = _body_of(frame)
+    if len(payload) < _body.size:
         return None
     magic, kind, marked, sender, segment, target, number, size = _body.unpack_from(payload)
     if magic != _MAGIC or marked != token or kind not in tuple(Kind) or len(payload) < size:
@@ -101,6 +154,7 @@ class Place(Record, frozen=True):
     mtu: int
     up: bool  # Switched on, with a carrier.
     addresses: tuple[int, ...]
+    sources: tuple[str, ...]  # The node's own address beside each of them; "": it has none.
 
 
 class Facts(Record, frozen=True):
@@ -120,6 +174,14 @@ class Facts(Record, frozen=True):
     filter_why: str = ""
     parameters: dict[str, str] = {}  # Of the kernel, such as net/ipv4/conf/all/rp_filter.
     way_out: str = ""  # Interface of the default route; "": there is none.
+
+    def shared(self, place: Place) -> dict[int, str]:
+        """Return the virtual MACs of an interface, once for each version of IP, by an address."""
+        found: dict[tuple[str, bool], int] = {}
+        for number in place.addresses:
+            if self.virtual_macs[number]:
+                found.setdefault((self.virtual_macs[number], ":" in self.addresses[number]), number)
+        return {number: mac for (mac, _), number in found.items()}
 
     def place(self, address: int) -> Place | None:
         """Return the interface to which an address belongs."""

@@ -32,8 +32,8 @@ from mirrorfarm.netfilter.neighbours import (
     question,
 )
 from mirrorfarm.netfilter.preflight import (
-    ETHERTYPE,
     PROBES,
+    PROGRAM,
     SIZE_PROBES,
     Claimed,
     Facts,
@@ -48,6 +48,7 @@ from mirrorfarm.netfilter.preflight import (
 )
 
 _ALL = ((0x06, 0, 0, 65_535),)
+_EVERY_ETHERTYPE = 0x0003  # Such a socket also sees what a filter drops afterwards.
 _CLAIM_BYTES_MAX = 256
 _PACE_S = 0.001  # Between two frames: a burst would measure queues.
 _ROUND_S = 0.04  # Between two questions for the round trip.
@@ -80,7 +81,7 @@ class Ear:
         self.index = socket.if_nametoindex(place.interface)
         self.sockets: list[socket.socket] = []  # That of the probes first.
         try:
-            self.sockets.append(listen(place.interface, ETHERTYPE, _ALL))
+            self.sockets.append(listen(place.interface, _EVERY_ETHERTYPE, PROGRAM))
             receive_macs(self.sockets[0], self.index, macs)
             if 4 in addresses:
                 self.sockets.append(listen(place.interface, ETHERTYPE_ARP, _ALL))
@@ -284,11 +285,14 @@ class Part:
         return tuple((peer.node, peer.mac) for peer in peers if peer.segment == segment)
 
     def _send_virtual(self, ear: Ear, kind: Kind) -> None:
-        macs: dict[str, int] = {}
-        for number in ear.place.addresses:
-            if self.facts.virtual_macs[number]:
-                macs.setdefault(self.facts.virtual_macs[number], number)
-        self._send_probes(ear, kind, ((number, mac_bytes(mac)) for mac, number in macs.items()))
+        segment = ear.place.addresses[0]
+        for target, mac in self.facts.shared(ear.place).items():
+            address = self._addresses[target]
+            own = ear.place.sources[ear.place.addresses.index(target)]
+            source = ipaddress.ip_address(own or ("::" if address.version == 6 else "0.0.0.0"))
+            for number in range(PROBES):
+                probe = Probe(self.token, kind, self._number, segment, target, number)
+                self._send(ear, build(probe, ear.mac, mac_bytes(mac), (source, address)))
 
     def _send_probes(
         self, ear: Ear, kind: Kind, targets: Iterable[tuple[int, bytes]], size: int = 0

@@ -33,6 +33,7 @@ COLOURS = {
     Level.PROBLEM: "red",
 }
 WIDTH = 98
+SILENT = "its agent does not answer"
 Known = TypeVar("Known", Facts, Report)
 
 
@@ -69,8 +70,12 @@ class Lead:
         """Let every node listen. Raises Refused or NodeUnreachable if there is nothing to check."""
         say(f"{listed(nodes)}: begin to listen")
         check = self.check
-        for node, result in self._ask_all(nodes, "begin", (check.module,)).items():
-            if result.outcome == "done":
+        answers = self._ask_all(nodes, "begin", (check.module,))
+        for node in nodes:
+            result = answers.get(node)
+            if result is None:
+                check.missing[node] = SILENT
+            elif result.outcome == "done":
                 check.facts[node] = msgspec.json.decode(result.json, type=Facts)
                 self._live.append(node)
             else:
@@ -78,14 +83,11 @@ class Lead:
         refusals = [text for text in check.missing.values() if text.startswith(BUSY)]
         if refusals:
             raise Refused(refusals[0])
-        if not self._live:
-            if check.missing:
-                raise Refused("; ".join(f"{node}: {text}" for node, text in check.missing.items()))
+        if not answers:
             raise NodeUnreachable(f"no agent answers: {listed(nodes)}")
+        if not self._live:
+            raise Refused("; ".join(f"{node}: {text}" for node, text in check.missing.items()))
         check.nodes = check.facts[self._live[0]].nodes
-        for node in nodes:
-            if node not in check.facts:
-                check.missing.setdefault(node, "its agent does not answer")
         self._learn_roles()
 
     def _learn_roles(self) -> None:

@@ -144,6 +144,7 @@ TESTED_BY = {
     "netfilter/bpf.py": "tests/live/test_bpf.py",
     "netfilter/bpf_program.py": "tests/live/test_bpf.py",
     "netfilter/bpf_system.py": "tests/live/test_bpf.py",
+    "netfilter/finding": "tests/netfilter/test_verdicts.py",
     "netfilter/libnftables.py": "tests/live/test_farm_filter.py",
     "netfilter/nfqueue.py": "tests/live/test_farm_filter.py",
     "netfilter/nft.py": "tests/live/test_farm_filter.py",
