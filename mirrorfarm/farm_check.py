@@ -17,6 +17,7 @@ import msgspec
 
 from mirrorfarm.actors.arbiter.ping_door import ping
 from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.cables import without_cable
 from mirrorfarm.actors.vip.check import Part, Peer, mac_bytes
 from mirrorfarm.actors.vip.subnets import Configured, Target
 from mirrorfarm.errors import Refused, SystemUnsuitable
@@ -49,8 +50,7 @@ from mirrorfarm.transport.messages import AgentCommand, AgentResult
 
 PREFIX = "farm-check-"
 _PING_NS = 500 * MILLISECOND_NS
-_GET_FLAGS, _GET_MTU = 0x8913, 0x8921  # SIOCGIFFLAGS, SIOCGIFMTU
-_UP_AND_RUNNING = 0x1 | 0x40
+_GET_MTU = 0x8921  # SIOCGIFMTU
 _OF_INTERFACE = ("rp_filter", "drop_unicast_in_l2_multicast", "drop_gratuitous_arp")
 
 
@@ -234,10 +234,9 @@ def places_of(module: Module) -> tuple[tuple[Place, ...], tuple[str, ...]]:
         if not is_host_mac(mac):
             faults = (*faults, f"{name} is no Ethernet interface: a farm's address needs one")
             continue
-        up = _ask_interface(name, _GET_FLAGS, "H") & _UP_AND_RUNNING == _UP_AND_RUNNING
-        mtu = _ask_interface(name, _GET_MTU, "i")
         own = tuple(sources[number] for number in numbers)
-        found.append(Place(name, mac, mtu, up, tuple(numbers), own))
+        up = not without_cable((name,))
+        found.append(Place(name, mac, _mtu(name), up, tuple(numbers), own))
     return tuple(found), faults
 
 
@@ -259,10 +258,10 @@ def source_for(target: Target, configured: tuple[Configured, ...], virtual: froz
     return str(best[0].address) if best else ""
 
 
-def _ask_interface(name: str, request: int, form: str) -> int:
+def _mtu(name: str) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        answer = fcntl.ioctl(sock, request, struct.pack("40s", name.encode()[:15]))
-    return int(struct.unpack_from(f"@{form}", answer, 16)[0])
+        answer = fcntl.ioctl(sock, _GET_MTU, struct.pack("40s", name.encode()[:15]))
+    return int(struct.unpack_from("@i", answer, 16)[0])
 
 
 def parameters(interfaces: list[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.messages import AgentCommand, AgentResult
 
 ORDER_SECONDS = CHECK_ORDER_NS / SECOND_NS
+BEGIN_SECONDS = 5.0  # A node that is off should not be waited for long.
 ALL_SECONDS = 100.0
 LATE_SECONDS = 0.2  # For frames that are still under way at the end.
 SIZES = (1500, 1400, 1280)  # Tried beside the MTUs: common limits of tunnels.
@@ -214,7 +215,9 @@ class Lead:
             )
             for node in nodes
         }
-        answers = self._client.ask_all(questions, ORDER_SECONDS)
+        answers = self._client.ask_all(
+            questions, BEGIN_SECONDS if verb == "begin" else ORDER_SECONDS
+        )
         return {n: a for n, a in answers.items() if isinstance(a, AgentResult)}
 
 

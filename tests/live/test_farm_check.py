@@ -206,6 +206,36 @@ def test_it_tells_which_of_the_two_networks_is_cut(
         lab.mend("n3", network, carrier=True)
 
 
+def test_a_running_farm_says_of_itself_that_a_stranger_has_its_address(lab: OneMachine) -> None:
+    space = lab.wiring.namespace("c")
+    words = ("-n", space, "addr", "add", f"{ADDRESS6}/64", "dev", "eth0", "nodad")
+    order("ip", *words)
+    try:
+        with inside(space):
+            mac = mac_text(hardware_address("eth0"))
+        lab.order("n1", "start")
+        deadline = time.monotonic() + 15
+        while f"{ADDRESS6}: {mac}" not in (reason := lab.state("n1").get("reason", "")):
+            assert time.monotonic() < deadline, reason
+            time.sleep(0.05)
+        told_why = " ".join(lab.mirrorfarm("n1", "why", "-m", "web").split())
+        assert f"a stranger owns the address {ADDRESS6}: {mac}" in told_why
+        assert "mirrorfarm farm check -m web" in told_why
+    finally:
+        order("ip", "-n", space, "addr", "del", f"{ADDRESS6}/64", "dev", "eth0")
+        lab.order("n1", "stop")
+
+
+def test_a_node_without_power_takes_no_part_and_the_others_are_checked(lab: OneMachine) -> None:
+    lab.kill_node("n3")
+    try:
+        found = check(lab, 1)
+        assert "n3 took no part" in told(found, "problem", "nodes")
+        assert "of every node reached every other" in told(found, "ok", "delivery")
+    finally:
+        lab.start_node("n3")
+
+
 def test_a_running_farm_serves_on_during_a_check(lab: OneMachine) -> None:
     up(lab, *NODES)
     try:
