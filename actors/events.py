@@ -356,6 +356,12 @@ class CablesOut(Event, frozen=True):
     interfaces: tuple[str, ...]
 
 
+class StrangersSeen(Event, frozen=True):
+    """Who else answers for the module's addresses, as `address=mac`; none any more: empty."""
+
+    claims: tuple[str, ...]
+
+
 class FilterCounted(Event, frozen=True):
     """Packets at the filter since it was opened, by what was done with them."""
 

@@ -87,3 +87,12 @@ REMEMBER_SECONDS: Final = 30
 # A queue that is full drops: enough for a burst of new flows, not for seconds of stale ones.
 QUEUED_PACKETS_MAX: Final = 8_192
 QUEUE_SOCKET_BYTES: Final = 16 * 1_048_576
+
+# The check of a farm's network. A node that hears no more of it ends its part by itself.
+CHECK_SILENT_NS: Final = 15 * SECOND_NS
+CHECK_LASTS_NS: Final = 120 * SECOND_NS
+CHECK_SIZE_MAX: Final = 9_216  # The largest frame that is tried: a jumbo frame.
+CHECK_SIZES_MAX: Final = 4
+CHECK_ROWS_MAX: Final = 8_192  # Kinds of frames that are counted: senders, targets, sizes.
+CHECK_CLAIMS_MAX: Final = 256
+CHECK_ORDER_NS: Final = 10 * SECOND_NS  # What one order to a node may take.

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,8 +32,40 @@ from mirrorfarm.transport.messages import (
 from mirrorfarm.transport.topology import node_settings
 from mirrorfarm.transport.zmq import Hub
 
+if TYPE_CHECKING:
+    from mirrorfarm.farm_check import FarmChecks
+
 ANSWERED_MAX = 64
 STATE_SECONDS = 2.0
+CHECK_PREFIX = "farm-check-"
+
+
+class Desk:
+    """One order at a time; the same request again is answered again."""
+
+    def __init__(self, perform: Callable[[AgentCommand], AgentResult]) -> None:
+        self._perform = perform
+        self._answered: dict[str, AgentResult] = {}
+        self._lock = threading.Lock()
+
+    def answer(self, command: AgentCommand) -> AgentResult:
+        """Return the result of an order, performed once."""
+        with self._lock:
+            result = self._answered.get(command.request)
+            if result is None:
+                result = self._try(command)
+                while len(self._answered) >= ANSWERED_MAX:
+                    self._answered.pop(next(iter(self._answered)))
+                self._answered[command.request] = result
+        return result
+
+    def _try(self, command: AgentCommand) -> AgentResult:
+        try:
+            return self._perform(command)
+        except MirrorfarmError as error:
+            return AgentResult(command.request, "refused", str(error))
+        except OSError as error:
+            return AgentResult(command.request, "failed", f"{command.verb}: {error}")
 
 
 class Agent:
@@ -45,8 +78,9 @@ class Agent:
         paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.hub = Hub(node_settings(self.cluster, self.keys, next_incarnation(paths), paths))
         self.children = Children(say)
-        self._answered: dict[str, AgentResult] = {}
-        self._lock = threading.Lock()
+        self._desk = Desk(self._perform)
+        self._checks = Desk(self._check)  # They last: no other order waits for them.
+        self._farm_checks: FarmChecks | None = None
         self._states: queue.Queue[StateAnswer] = queue.Queue()
         self._unstartable: dict[str, str] = {}  # Module -> why no process was ever started.
         self.hub.register(AGENT, "agent", self._on_message)
@@ -129,14 +163,15 @@ class Agent:
             threading.Thread(target=self._obey, args=(source, message), daemon=True).start()
 
     def _obey(self, source: Address, command: AgentCommand) -> None:
-        with self._lock:  # One order at a time; the same request again is answered again.
-            result = self._answered.get(command.request)
-            if result is None:
-                result = self._perform(command)
-                while len(self._answered) >= ANSWERED_MAX:
-                    self._answered.pop(next(iter(self._answered)))
-                self._answered[command.request] = result
-        self.hub.send(source, "agent", result)
+        desk = self._checks if command.verb.startswith(CHECK_PREFIX) else self._desk
+        self.hub.send(source, "agent", desk.answer(command))
+
+    def _check(self, command: AgentCommand) -> AgentResult:
+        from mirrorfarm.farm_check import FarmChecks  # noqa: PLC0415  # Few nodes ever need it.
+
+        if self._farm_checks is None:
+            self._farm_checks = FarmChecks(self.paths, self.keys.name)
+        return self._farm_checks.perform(command)
 
     def _perform(self, command: AgentCommand) -> AgentResult:
         verbs: dict[str, Callable[[AgentCommand], AgentResult]] = {
@@ -149,13 +184,8 @@ class Agent:
         }
         perform = verbs.get(command.verb)
         if perform is None:
-            return AgentResult(command.request, "refused", f"unknown order {command.verb!r}")
-        try:
-            return perform(command)
-        except MirrorfarmError as error:
-            return AgentResult(command.request, "refused", str(error))
-        except OSError as error:
-            return AgentResult(command.request, "failed", f"{command.verb}: {error}")
+            raise Refused(f"unknown order {command.verb!r}")
+        return perform(command)
 
     def _list(self, command: AgentCommand) -> AgentResult:
         active = install.configured(self.paths)
@@ -229,6 +259,8 @@ class Agent:
         """End; with `children`, the processes of the modules as well."""
         if children:
             self.children.close()
+        if self._farm_checks is not None:
+            self._farm_checks.close()
         self.hub.close()
 
 

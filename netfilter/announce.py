@@ -239,9 +239,9 @@ class Responder:
         place.answers.mac = hardware_address(place.interface)
         addresses = self._settings.addresses
         try:
-            place.sockets.append(_listen(place.interface, ETHERTYPE_ARP, arp_program(addresses)))
+            place.sockets.append(listen(place.interface, ETHERTYPE_ARP, arp_program(addresses)))
             if any(address.version == 6 for address in addresses):
-                place.sockets.append(_listen(place.interface, ETHERTYPE_IPV6, SOLICITATIONS))
+                place.sockets.append(listen(place.interface, ETHERTYPE_IPV6, SOLICITATIONS))
                 place.group_socket = _join(index, addresses)
             self._receive_virtual_macs(place.sockets[0], index)
         except OSError:
@@ -250,17 +250,27 @@ class Responder:
 
     def _receive_virtual_macs(self, sock: socket.socket, index: int) -> None:
         macs = {self._settings.virtual_mac(address) for address in self._settings.addresses}
-        for mac in sorted(macs - {b""}):
-            kind = _MULTICAST if mac[0] & 1 else _UNICAST
-            request = struct.pack("@iHH8s", index, kind, len(mac), mac)
-            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+        receive_macs(sock, index, sorted(macs - {b""}))
         if self._promiscuous:
-            request = struct.pack("@iHH8s", index, _PROMISCUOUS, 0, b"")
-            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+            receive_all(sock, index)
 
     def _close_all(self) -> None:
         for place in self._places:
             place.close()
+
+
+def receive_macs(sock: socket.socket, index: int, macs: list[bytes]) -> None:
+    """Let an interface receive these MACs, group or not, until the packet socket is closed."""
+    for mac in macs:
+        kind = _MULTICAST if mac[0] & 1 else _UNICAST
+        request = struct.pack("@iHH8s", index, kind, len(mac), mac)
+        sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+
+
+def receive_all(sock: socket.socket, index: int) -> None:
+    """Let an interface receive whatever there is, until the packet socket is closed."""
+    request = struct.pack("@iHH8s", index, _PROMISCUOUS, 0, b"")
+    sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
 
 
 def hardware_address(interface: str) -> bytes:
@@ -270,7 +280,7 @@ def hardware_address(interface: str) -> bytes:
         return fcntl.ioctl(sock, _GET_HARDWARE_ADDRESS, request)[18:24]
 
 
-def _listen(interface: str, ethertype: int, program: tuple[Instruction, ...]) -> socket.socket:
+def listen(interface: str, ethertype: int, program: tuple[Instruction, ...]) -> socket.socket:
     """Open a socket that receives what `program` passes; nothing before it is attached."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:

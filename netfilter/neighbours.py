@@ -147,12 +147,12 @@ def _icmp_frame(
 ) -> bytes:
     """Wrap an ICMPv6 body between two MACs; hop limit 255 proves that it was not routed."""
     pseudo = source + to.packed + struct.pack("!II", len(body), ICMPV6)
-    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
+    body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
     head = struct.pack("!IHBB", 6 << 28, len(body), ICMPV6, 255) + source + to.packed
     return ends[1] + ends[0] + struct.pack("!H", ETHERTYPE_IPV6) + head + body
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """Internet checksum (RFC 1071); every body here has an even length."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -223,7 +223,7 @@ def _icmp_body(packet: bytes, kind: int) -> bytes | None:
     if packet[6] != ICMPV6 or packet[7] != 255 or len(body) != length or length < _ICMP_BYTES:
         return None
     pseudo = packet[8:40] + struct.pack("!II", length, ICMPV6)
-    if body[0] != kind or length % 2 or _checksum(pseudo + body) != 0:
+    if body[0] != kind or length % 2 or checksum(pseudo + body) != 0:
         return None
     return body
 

@@ -317,7 +317,7 @@ class AgentCommand(Message, frozen=True):
     """An order to the agent of a node: modules installed, configured, listed, removed."""
 
     request: str
-    verb: str  # modules install config uninstall stats
+    verb: str  # modules install config deconfig uninstall stats farm-check-…
     who: str
     arguments: tuple[str, ...] = ()
     package: bytes = b""

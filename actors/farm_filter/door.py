@@ -4,6 +4,7 @@ One thread owns filter and addresses. A new table and a new lease are waited for
 to the others after it must be true. Raising and removing the addresses is not.
 """
 
+import contextlib
 import ipaddress
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from mirrorfarm.actors.events import (
     FilterCounted,
     FilterFailed,
     SocketsCounted,
+    StrangersSeen,
     VipIsDown,
     VipIsUp,
 )
@@ -25,7 +27,7 @@ from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.cables import Steady, without_cable
 from mirrorfarm.actors.vip.connections import identities, reset
-from mirrorfarm.actors.vip.shared import SharedAddress
+from mirrorfarm.actors.vip.shared import SharedAddress, strangers
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
 from mirrorfarm.modules.settings import Farm, Module
@@ -39,6 +41,7 @@ from mirrorfarm.netfilter.rules import xxhash_bucket
 
 _LOOK_S = 0.25  # Between two looks at the cables.
 _COUNT_EVERY = 4
+_STRANGERS_EVERY = 120  # Looks between two questions who else has the addresses: 30 s.
 _LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
 _FAULTS = (OSError, MirrorfarmError)
 
@@ -49,7 +52,8 @@ class FarmDoor:
     def __init__(self, module: Module, kind: str, ledger: Path, tell: Inbox) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
-        `tell` is given FilterCounted once a second while the filter is open, and CablesOut.
+        `tell` is given FilterCounted once a second while the filter is open, CablesOut, and
+        StrangersSeen when that changes.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
@@ -68,6 +72,8 @@ class FarmDoor:
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
         self._interfaces: tuple[str, ...] = ()  # While the filter is open.
+        self._answered: Settings | None = None  # While all nodes answer with one virtual MAC.
+        self._strangers: tuple[str, ...] = ()
         self._ends = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="farm counters", daemon=True)
         self._ticker.start()
@@ -110,6 +116,8 @@ class FarmDoor:
             return (f"filter {self._kind}: {error}",)
         self._filter, self._shared = opened, shared
         self._interfaces = settings.interfaces if settings.delivery is not Delivery.NONE else ()
+        if settings.delivery in (Delivery.INVISIBLE, Delivery.MULTICAST):
+            self._answered = settings
         return ()
 
     def _settings(self) -> Settings:
@@ -147,7 +155,7 @@ class FarmDoor:
 
     def _close(self) -> None:
         """Leave nothing in the kernel; the addresses go first, or every node would answer."""
-        shared, self._shared = self._shared, None
+        shared, self._shared, self._answered = self._shared, None, None
         if shared is not None:
             if self._module.tcpreset:
                 _quietly(lambda: reset(self._addresses))
@@ -215,10 +223,14 @@ class FarmDoor:
         inbox(SocketsCounted(number, live, connections))
 
     def _tick(self) -> None:
-        turn, looks, cables = 0, 0, Steady()
+        turn, looks, answered, cables = 0, 0, 0, Steady()
         while not self._ends.wait(_LOOK_S):
             if cables.notice(without_cable(self._interfaces), boot_clock_ns()):
                 self._tell(CablesOut(cables.told))
+            answered = answered + 1 if self._answered is not None else 0
+            if answered % _STRANGERS_EVERY == 1:
+                with contextlib.suppress(RuntimeError):  # It has ended.
+                    self._counter.submit(self._look_for_strangers)
             looks += 1
             if looks % _COUNT_EVERY:
                 continue
@@ -230,6 +242,19 @@ class FarmDoor:
                 live = -1 if turn % _LIVE_EVERY else self._live()
                 self._tell(FilterCounted(tuple(sorted(found.items())), live))
                 turn += 1
+
+    def _look_for_strangers(self) -> None:
+        """Ask who else has the addresses; takes 300 ms of a thread that nobody waits for."""
+        settings = self._answered
+        if settings is None:
+            return
+        try:
+            found = strangers(settings)
+        except OSError:
+            return  # An interface that is down has no strangers on it that we could hear.
+        if found != self._strangers and settings is self._answered:
+            self._strangers = found
+            self._tell(StrangersSeen(found))
 
     def _live(self) -> int:
         try:

@@ -25,7 +25,7 @@ _ATTACH_FILTER = 26  # SO_ATTACH_FILTER
 
 # Take neighbour advertisements only, or a busy interface would wake us for every packet:
 # load the next header, then the ICMPv6 type; accept if they are 58 and 136.
-_ADVERTISEMENTS = (
+ADVERTISEMENTS = (
     (0x30, 0, 0, 20),
     (0x15, 0, 3, ICMPV6),
     (0x30, 0, 0, 54),
@@ -65,9 +65,9 @@ def _listen(interface: str, ethertype: int) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         if ethertype == ETHERTYPE_IPV6:
-            program = b"".join(struct.pack("HBBI", *step) for step in _ADVERTISEMENTS)
+            program = b"".join(struct.pack("HBBI", *step) for step in ADVERTISEMENTS)
             buffer = ctypes.create_string_buffer(program)
-            length, address = len(_ADVERTISEMENTS), ctypes.addressof(buffer)
+            length, address = len(ADVERTISEMENTS), ctypes.addressof(buffer)
             sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("@HP", length, address))
         sock.setblocking(False)
         sock.bind((interface, ethertype))

@@ -76,14 +76,7 @@ class SharedAddress:
         `members` are MACs, as text, of the farm's nodes: with `vmac_directed` they answer too.
         Raises OSError if the interfaces cannot be listened to.
         """
-        links = [link for link in self._addresses.links() if link.name in self._interfaces]
-        targets = tuple(
-            Target(address, address.max_prefixlen, link, False)
-            for link in links
-            for address in self._settings.addresses
-        )
-        shared = {mac_text(self._settings.virtual_mac(a)) for a in self._settings.addresses}
-        return probe(targets, members | shared)
+        return strangers(self._settings, members)
 
     def down(self) -> None:
         """Leave nothing on this node; raise SystemUnsuitable if an address stays."""
@@ -108,3 +101,19 @@ class SharedAddress:
                 self._addresses.add(target)
         except OSError as error:
             raise SystemUnsuitable(f"a virtual address cannot be put on lo: {error}") from error
+
+
+def strangers(settings: Settings, members: frozenset[str] = frozenset()) -> tuple[str, ...]:
+    """Do what `SharedAddress.strangers` does, in any thread."""
+    addresses = Addresses(())
+    try:
+        links = [link for link in addresses.links() if link.name in settings.interfaces]
+    finally:
+        addresses.close()
+    targets = tuple(
+        Target(address, address.max_prefixlen, link, False)
+        for link in links
+        for address in settings.addresses
+    )
+    shared = {mac_text(settings.virtual_mac(address)) for address in settings.addresses}
+    return probe(targets, members | shared)

@@ -11,7 +11,7 @@ from mirrorfarm.actors.module.answers import (
 )
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.farm import procedure
-from mirrorfarm.actors.module.farm.describe import role_of, status_of
+from mirrorfarm.actors.module.farm.describe import role_of, status_of, stranger_words
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
 from mirrorfarm.actors.module.farm.state import State, become, store
 from mirrorfarm.limits import POWER_MAX, SECOND_NS
@@ -206,6 +206,13 @@ def on_cables(s: State, interfaces: tuple[str, ...], now: int) -> None:
     names = ", ".join(interfaces)
     fact(s, now, f"no cable at {names}" if names else "the cables of the clients' network are in")
     procedure.tell_wish(s)
+
+
+def on_strangers(s: State, claims: tuple[str, ...], now: int) -> None:
+    """Remember who else answers for the addresses; nothing is done about it but to say so."""
+    s.strangers = claims
+    told = "; ".join(stranger_words(claim) for claim in claims)
+    fact(s, now, told or "nobody else answers for the virtual addresses any more")
 
 
 def force_stop(s: State, now: int) -> None:

@@ -86,8 +86,8 @@ class FarmModule:
                 fact(s, now, s.failed, "C")
             case ev.Stored():
                 pass
-            case ev.CablesOut(interfaces):
-                commands.on_cables(s, interfaces, now)
+            case ev.CablesOut() | ev.StrangersSeen():
+                self._on_network(event, now)
             case ev.FilterCounted(counters, connections):
                 commands.on_counted(s, dict(counters), connections, now)
             case FarmTick():
@@ -120,6 +120,12 @@ class FarmModule:
             for node in picture.nodes:
                 if node.name in was and not node.member and node.reason:
                     fact(s, now, f"{node.name}: {node.reason}")
+
+    def _on_network(self, event: ev.CablesOut | ev.StrangersSeen, now: int) -> None:
+        if isinstance(event, ev.CablesOut):
+            commands.on_cables(self.state, event.interfaces, now)
+        else:
+            commands.on_strangers(self.state, event.claims, now)
 
     def _wake(self, now: int) -> None:
         """Look again while connections are waited for, or the addresses cannot be raised."""

@@ -64,7 +64,20 @@ def explanation(s: State) -> tuple[str, str, str]:
             "it gets power",
             f"mirrorfarm farm power {node} 1 -m {name}",
         )
+    if s.strangers:
+        return (
+            "; ".join(stranger_words(claim) for claim in s.strangers)
+            + ": clients that learn its MAC are not answered by the farm",
+            "the address is taken off that machine",
+            f"mirrorfarm farm check -m {name}",
+        )
     return "", "", ""
+
+
+def stranger_words(claim: str) -> str:
+    """Return `address=mac` as it is told."""
+    address, _, mac = claim.partition("=")
+    return f"a stranger owns the address {address}: {mac}, no node of this farm"
 
 
 def _own(s: State, picture: FarmPicture) -> FarmNode | None:

@@ -372,6 +372,20 @@ def test_a_node_whose_cable_is_out_leaves_the_clients_to_the_others_and_returns(
     assert hand.state()["reason"] == ""
 
 
+def test_a_stranger_that_owns_the_address_is_told_and_nothing_else_is_done_about_it() -> None:
+    hand = Hand(core()).up().forget()
+    hand.give(ev.StrangersSeen(("198.18.0.100=02:00:00:00:00:99",)))
+    assert hand.acts() == []
+    assert hand.words() == "UP Ready"
+    state = hand.state()
+    assert "a stranger owns the address 198.18.0.100: 02:00:00:00:00:99" in state["reason"]
+    assert state["command"] == "mirrorfarm farm check -m web"
+    assert "02:00:00:00:00:99" in state["facts"][-1]["text"]
+    hand.give(ev.StrangersSeen(()))
+    assert hand.state()["reason"] == ""
+    assert "any more" in hand.state()["facts"][-1]["text"]
+
+
 def test_a_node_without_a_cable_starts_but_takes_no_clients_until_it_is_in() -> None:
     hand = Hand(core()).give(ev.Started(), ev.CablesOut(("eth0",))).forget().order("start")
     assert hand.words() == "UP Ready"

@@ -1,0 +1,178 @@
+"""What is wrong on the nodes themselves: who is missing, configuration, kernel, filter."""
+
+from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed
+from mirrorfarm.netfilter.preflight import Facts
+
+
+def nodes(check: Check) -> list[Verdict]:
+    """Return who took no part, and what nodes have that only one may have, or none."""
+    found = [
+        Verdict(
+            Level.PROBLEM,
+            "nodes",
+            f"{node} took no part in the check",
+            why,
+            f"`mirrorfarm -H {node} state` and the journal of mirrorfarm on {node} tell more",
+        )
+        for node, why in check.missing.items()
+    ]
+    if not check.present:
+        return found
+    found += _different(check)
+    for node in check.present:
+        facts = check.facts[node]
+        found += [
+            Verdict(Level.PROBLEM, "nodes", f"{node}: {fault}", "", "") for fault in facts.faults
+        ]
+        found += [
+            Verdict(
+                Level.PROBLEM,
+                "nodes",
+                f"{node}: {place.interface} is down or has no carrier",
+                "no client reaches the node there",
+                f"check the cable, then `ip link set {place.interface} up` on {node}",
+            )
+            for place in facts.places
+            if not place.up
+        ]
+        found += [
+            Verdict(Level.WARNING, "nodes", f"{node}: {fault}", "so less was seen than should be")
+            for fault in check.reports[node].faults
+        ]
+    found += _same_macs(check)
+    if not found:
+        what = f"{listed(check.present)} took part, with one configuration"
+        found.append(Verdict(Level.OK, "nodes", what))
+    return found
+
+
+def _different(check: Check) -> list[Verdict]:
+    rules = {node: check.facts[node].rules for node in check.present}
+    if len(set(rules.values())) < 2:
+        return []
+    told = ", ".join(f"{node} {digest}" for node, digest in rules.items())
+    return [
+        Verdict(
+            Level.PROBLEM,
+            "nodes",
+            f"the nodes are configured differently: {told}",
+            "addresses, rules, groups, delivery, MAC and seed must be equal everywhere",
+            f"copy one userconfig.xml to all, then `mirrorfarm module config {check.module}`",
+        )
+    ]
+
+
+def _same_macs(check: Check) -> list[Verdict]:
+    by_mac: dict[str, list[str]] = {}
+    for node in check.present:
+        for mac in dict.fromkeys(place.mac for place in check.facts[node].places):
+            by_mac.setdefault(mac, []).append(node)
+    return [
+        Verdict(
+            Level.PROBLEM,
+            "nodes",
+            f"{listed(names)} have the same MAC {mac}",
+            "a switch sends what is for one of them to the other: usually a cloned machine",
+            "give each machine its own MAC",
+        )
+        for mac, names in by_mac.items()
+        if len(names) > 1
+    ]
+
+
+def parameters(check: Check) -> list[Verdict]:
+    """Return the kernel parameters that a farm suffers from."""
+    found: list[Verdict] = []
+    for node in check.present:
+        for place in check.facts[node].places:
+            found += _of_interface(check, node, place.interface)
+    if not found:
+        what = f"parameters of the kernel are suitable on {listed(check.present)}"
+        found.append(Verdict(Level.OK, "kernel", what))
+    return found
+
+
+def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
+    facts = check.facts[node]
+    found = []
+    if facts.delivery == Delivery.MULTICAST and _value(
+        facts, interface, "drop_unicast_in_l2_multicast"
+    ):
+        name = f"net.ipv4.conf.{interface}.drop_unicast_in_l2_multicast"
+        found.append(
+            Verdict(
+                Level.PROBLEM,
+                "kernel",
+                f"{node}: {name} is 1",
+                "the kernel may drop what comes to the group MAC",
+                f"`sysctl -w {name}=0` and the same of `all`, and in /etc/sysctl.d",
+            )
+        )
+    if _value(facts, interface, "rp_filter") == 1 and facts.way_out not in {"", interface}:
+        name = f"net.ipv4.conf.{interface}.rp_filter"
+        found.append(
+            Verdict(
+                Level.WARNING,
+                "kernel",
+                f"{node}: {name} is 1 and the way to other networks is by {facts.way_out}",
+                f"packets of clients behind routers that arrive on {interface} are dropped",
+                f"`sysctl -w {name}=2` (and of `all`), or a route back by {interface}",
+            )
+        )
+    return found + [
+        Verdict(
+            Level.WARNING,
+            "kernel",
+            f"{node}: net.ipv{version}.conf.{interface}.{name} is set",
+            "the node itself does not learn of addresses that move",
+            "needed only if the node is a client of other virtual addresses: set it to 0",
+        )
+        for name, version in (("drop_gratuitous_arp", 4), ("drop_unsolicited_na", 6))
+        if _value(facts, interface, name, version)
+    ]
+
+
+def _value(facts: Facts, interface: str, name: str, version: int = 4) -> int:
+    """Return what counts of a parameter: the larger one of all interfaces' and its own."""
+    names = (f"net/ipv{version}/conf/{where}/{name}" for where in ("all", interface))
+    texts = (facts.parameters.get(full, "") for full in names)
+    return max(int(text) if text.isdigit() else 0 for text in texts)
+
+
+def filters(check: Check) -> list[Verdict]:
+    """Return whether a filter works on every node, and whether all use the same."""
+    found = []
+    kinds: dict[str, str] = {}
+    for node in check.present:
+        facts = check.facts[node]
+        kinds[node] = check.modes.get(node) or facts.filter
+        if not kinds[node]:
+            what = f"{node}: no filter works: {facts.filter_why}"
+            cure = "without it the module does not start there; install or allow what is named"
+            found.append(Verdict(Level.PROBLEM, "filter", what, "", cure))
+    chosen = {node: kind for node, kind in kinds.items() if kind}
+    if len(set(chosen.values())) > 1:
+        told = ", ".join(f"{node} {kind}" for node, kind in chosen.items())
+        found.append(
+            Verdict(
+                Level.PROBLEM,
+                "filter",
+                f"the nodes would use different filters: {told}",
+                "they place clients differently, so a client would be answered twice or never: "
+                "such a node is not taken into the farm; "
+                + "; ".join(f"{n}: {check.facts[n].filter_why}" for n in chosen),
+                'name one that works everywhere: <farm filter="nft">',
+            )
+        )
+    if not found:
+        kind = next(iter(chosen.values()))
+        found.append(
+            Verdict(Level.OK, "filter", f"{listed(chosen)} use {kind}", _reason(check, chosen))
+        )
+    return found
+
+
+def _reason(check: Check, chosen: dict[str, str]) -> str:
+    reasons = dict.fromkeys(check.facts[node].filter_why for node in chosen)
+    return next(iter(reasons)) if len(reasons) == 1 else ""
