@@ -98,6 +98,7 @@ bench-mirror: setup
 bench-farm: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_filter
 	$(BIN)/python -m mirrorfarm.lab.bench_receive
+	$(BIN)/python -m mirrorfarm.lab.bench_farm
 
 bench-farm-receive: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_receive
