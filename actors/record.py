@@ -29,3 +29,4 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
     given_up: tuple[str, ...] = ()  # Generations of the peer that a decision gave up, newest first.
     quarantine: str = ""  # Where a copy that has not ended yet sets aside what it replaces.
     from_memory: bool = False  # What it confirmed (ack_mode received) may not be on its disk yet.
+    partial: str = ""  # Generation whose end this copy may lack: its source went on in it.

@@ -53,6 +53,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     changes: int = -1  # How many things changed since it went on alone; -1: unknown.
     refuses: str = ""  # Why this primary does not resynchronise its peer.
     forgetful: bool = False  # It crashed and may lack what it confirmed from memory.
+    partial: str = ""  # Generation whose end its copy may lack.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------

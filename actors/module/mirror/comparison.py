@@ -35,8 +35,8 @@ def unrelated(record: NodeRecord, peer: Announcement) -> bool:
     """Return whether the two data sets have no generation in common although both have data."""
     if not record.gen_cur or not peer.gen_cur:
         return False
-    mine = {record.gen_cur, record.gen_base, *record.gen_hist} - {""}
-    theirs = {peer.gen_cur, peer.gen_base, *peer.gen_hist} - {""}
+    mine = {record.gen_cur, record.gen_base, record.partial, *record.gen_hist} - {""}
+    theirs = {peer.gen_cur, peer.gen_base, peer.partial, *peer.gen_hist} - {""}
     return mine.isdisjoint(theirs)
 
 

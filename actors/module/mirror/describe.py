@@ -74,6 +74,7 @@ def announcement(s: State) -> Announcement:
         failed=bool(s.failed),
         full_wanted=s.leading.full_wanted,
         lone=r.lone,
+        partial=r.partial,
         split=divergence.announced(s),
         changes=divergence.changes(s) if s.split else -1,
         refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",

@@ -138,21 +138,23 @@ def _end_copy(s: State) -> None:
 
     The source's generation is taken over only as a member of the in-sync set (`_join`): until
     then the source answers its application without this node, and equal generations must mean
-    equal data.
+    equal data. For the same reason that generation is no ancestor: its end may be missing here.
     """
     target = s.target
     target.step = "ending"
     gen = s.record.gen_cur if target.plan == "none" else new_generation(s)
-    history = (target.gen_cur, target.gen_base, *target.gen_hist)
+    whole = target.plan == "none"
+    history = ((target.gen_cur,) if whole else ()) + (target.gen_base, *target.gen_hist)
     store(
         s,
         "copied",
+        partial="" if whole else target.gen_cur,
         cons=True,
         was="second",
         gen_cur=gen,
         gen_base=target.gen_base,
         gen_hist=_known(history),
-        lone=s.record.lone and target.plan == "none",
+        lone=s.record.lone and whole,
         quarantine="",
     )
 
@@ -175,6 +177,7 @@ def _join(s: State, now: int) -> None:
         gen_base=target.gen_base,
         gen_hist=_known((target.gen_base, *target.gen_hist)),
         lone=False,
+        partial="",
         **remember(s),
     )
 
