@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors.module.mirror import following
+from mirrorfarm.actors.module.mirror import comparison, following
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
@@ -76,6 +76,16 @@ def test_a_copy_has_a_generation_of_its_own_until_it_is_in_the_set() -> None:
     following.poll(s, 10**12)
     assert s.phase is Phase.FOLLOWING
     assert s.record.gen_cur == "g1"
+
+
+def test_a_copy_that_never_joined_does_not_know_the_end_of_its_sources_generation() -> None:
+    """Found by a simulated pair with a pinged arbiter: its source went on alone, under g1."""
+    s = copied()
+    assert s.record.partial == "g1"
+    assert "g1" not in (s.record.gen_base, *s.record.gen_hist)
+    source = msg.Announcement(gen_cur="g1", gen_base="g0", gen_hist=("g0",), lone=True)
+    assert comparison.diverged(s.record, source), "what it wrote since must be set aside"
+    assert not comparison.unrelated(s.record, source)
 
 
 def test_a_generation_younger_than_the_offer_is_taken_from_the_register() -> None:
