@@ -95,10 +95,11 @@ bench-address: setup
 bench-mirror: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_mirror
 
+# All of them, and an error if one fails.
 bench-farm: setup
-	$(BIN)/python -m mirrorfarm.lab.bench_filter
-	$(BIN)/python -m mirrorfarm.lab.bench_receive
-	$(BIN)/python -m mirrorfarm.lab.bench_farm
+	@code=0; for part in filter receive farm; do \
+	  $(BIN)/python -m mirrorfarm.lab.bench_$$part || code=$$?; \
+	done; exit $$code
 
 bench-farm-receive: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_receive

@@ -169,13 +169,15 @@ class Receivers:
     def handled(self, case: Case, seconds: float) -> float:
         """Send from one core to the other; return the packets per second that it filtered.
 
-        By the clock, whoever else uses the machine; what the sender had too much does not count.
+        What the sender sends too much falls off the other core's backlog and does not count.
+        Neither does the time in which the sender had to wait: there was nothing to filter.
         """
         node = self._nodes[case.name]
         before = node.counters()
         sent, _ = self.send(case, seconds)
         after = node.counters()
-        return sum(after[name] - before[name] for name in ("accepted", "foreign")) / sent.seconds
+        filtered = sum(after[name] - before[name] for name in ("accepted", "foreign"))
+        return filtered / (sent.seconds - sent.waited)
 
     def steer(self, case: Case) -> None:
         """Let a node receive on the other core."""
