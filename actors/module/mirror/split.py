@@ -80,13 +80,24 @@ def _outranked(s: State, about: Announcement) -> bool:
     Whoever serves goes on, whatever the policy: nobody is interrupted for the data of a node
     that was away. With `manual` its data are kept until an administrator gives them up.
     """
-    if s.module.arbiter.kind == "witness" or s.phase is not Phase.LEADING or s.peer.silent:
+    if s.module.arbiter.kind == "witness" or s.phase not in {Phase.TAKING, Phase.LEADING}:
+        return False
+    if _named_elsewhere(s) and (s.peer.silent or about.role not in PRIMARIES):
+        return s.peer.silent or not divergence.refusal(s)
+    if s.peer.silent or s.phase is Phase.TAKING:
         return False
     waits = about.role == "WAIT" and about.phase == "waiting" and about.starting
     above = about.term > s.record.term
     # Without a register two nodes may have led in one and the same term.
     level = about.term == s.record.term and comparison.diverged(s.record, about)
     return waits and (above or level) and not divergence.refusal(s)
+
+
+def _named_elsewhere(s: State) -> bool:
+    """Return whether the two copies of the register, now one, name the peer instead of us."""
+    register = s.arbiter.register
+    named = register is not None and register.holder == s.settings.peer
+    return named and register is not None and register.term >= s.record.term
 
 
 def _decide(s: State, now: int) -> None:
