@@ -23,7 +23,7 @@ from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.messages import AgentCommand, AgentResult
 
 ORDER_SECONDS = CHECK_ORDER_NS / SECOND_NS
-BEGIN_SECONDS = 5.0  # A node that is off should not be waited for long.
+BEGIN_SECONDS = 10.0  # The first check of an agent loads what it needs: seconds if it is busy.
 ALL_SECONDS = 100.0
 LATE_SECONDS = 0.2  # For frames that are still under way at the end.
 SIZES = (1500, 1400, 1280)  # Tried beside the MTUs: common limits of tunnels.

@@ -14,6 +14,8 @@ import pytest
 from mirrorfarm.actors.vip import check as part_module
 from mirrorfarm.actors.vip.check import Part, Peer, mac_bytes
 from mirrorfarm.cli.client import Client
+from mirrorfarm.cli.farm_check import Lead, check_farm
+from mirrorfarm.cli.main import Scope
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.network import Wiring, inside, order
@@ -293,6 +295,22 @@ def test_a_second_check_is_refused_and_so_are_orders_without_a_check(lab: OneMac
         with pytest.raises(Refused, match="no such check"):
             client.agent("n2", "farm-check-announce", (token,))
     assert left_behind(lab, "n2") == ""
+
+
+def test_an_interrupted_check_ends_on_every_node(
+    lab: OneMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Lead) -> None:
+        self._order(self._live, "watch", ("plant",))
+        self._order(self._live, "widen")
+        assert all(left_behind(lab, node) for node in NODES)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lead, "through", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_farm(Scope(lab.paths("n1"), ""), "web", False)
+    assert not any(left_behind(lab, node) for node in NODES)
+    check(lab, 0)
 
 
 def test_modules_that_are_no_farm_or_unknown_are_refused(lab: OneMachine) -> None:
