@@ -25,7 +25,7 @@ help:
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
-	@echo "make bench-farm      cost and evenness of the farm's filter, and the next (root; 3 minutes)"
+	@echo "make bench-farm      the farm's filter; changes and failures of whole farms (root; 20 minutes)"
 	@echo "make bench-farm-receive  packets a second through each filter (root; a minute)"
 	@echo "make clean           remove the virtual environment and every cache"
 
