@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror sweep-farm clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -22,6 +22,7 @@ help:
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
 	@echo "make demo-farm       three nodes share an address: drain, stop, cut, freeze (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
+	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
@@ -75,6 +76,9 @@ live: setup
 	if [ $$code = 5 ]; then echo "live tests: none were found"; exit 0; fi; exit $$code
 
 test: lint unit live
+
+sweep-farm: setup
+	MIRRORFARM_CHANGES=100 $(BIN)/pytest -q -m live tests/live/test_farm_acceptors.py
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
