@@ -88,6 +88,14 @@ class WitnessClient:
         """After how long without an answer the mirror is told: two renewals, or a second."""
         return max(self.module.timing.lease_ns // 2, SILENCE_NS_MIN)
 
+    @property
+    def probe_ns(self) -> int:
+        """After how long without a question one is asked only to find out who answers.
+
+        Longer than a renewal's period (a quarter of the lease): a primary that renews needs none.
+        """
+        return self.silence_ns * 3 // 4
+
     def _ask(self, message: RegisterRead | RegisterCas, now: int) -> None:
         """Send a question; the one before, if still unanswered, is given up."""
         self.question = _Request(message, now, now)
@@ -109,7 +117,7 @@ class WitnessClient:
 
     def _wake(self, now: int) -> None:
         """Have a timer at the next time that anything can be due; a later one is not needed."""
-        due = self.sent_ns + self.silence_ns // 2
+        due = self.sent_ns + self.probe_ns
         for request in (self.question, *self.renewals[-1:]):
             if request:
                 due = min(due, request.last_ns + self.retry_ns)
@@ -126,7 +134,7 @@ class WitnessClient:
             if request and now - request.last_ns >= self.retry_ns:
                 request.last_ns = now
                 self._send(request.message, now)
-        if now - self.sent_ns >= self.silence_ns // 2:
+        if now - self.sent_ns >= self.probe_ns:
             self._probe(now)
         quiet_ns = now - self.unanswered_ns if self.unanswered_ns else 0
         if quiet_ns >= self.silence_ns and not self.silent:

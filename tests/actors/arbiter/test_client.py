@@ -141,7 +141,17 @@ def test_while_everything_is_answered_it_wakes_for_its_own_questions_alone() -> 
     story = Story()
     count = len(story.sent)
     story.run(10 * SECOND_NS)
-    assert story.ticks == len(story.sent) - count == 20
+    assert story.ticks == len(story.sent) - count == 13
+
+
+def test_a_primary_that_renews_in_time_asks_nothing_else() -> None:
+    story = Story()
+    story.run(SECOND_NS)
+    count = len(story.sent)
+    for request in range(1, 21):
+        story.feed(ev.AskRenew(request, 1, LEASE))
+        story.run(SECOND_NS // 2)
+    assert {type(message) for message in story.sent[count:]} == {RegisterRenew}
 
 
 def test_the_answer_of_a_cancelled_or_replaced_request_is_dropped() -> None:
