@@ -74,7 +74,7 @@ def unpack(package: bytes, name: str) -> dict[str, bytes]:
             faults.raise_if_any()
             for entry in entries:
                 content = _content(archive, entry)
-                if not entry.is_dir() and not _OBSOLETE.fullmatch(entry.filename):
+                if not _is_folder(entry) and not _OBSOLETE.fullmatch(entry.filename):
                     files[entry.filename] = content
     except (
         zipfile.BadZipFile,
@@ -139,7 +139,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], faults: Faults) -> None:
     seen: dict[str, str] = {}
     total = 0
     for entry in entries:
-        name = shown(entry.filename)
+        name = shown(entry.filename) or "(entry without a name)"
         plain = unicodedata.normalize("NFC", entry.filename).casefold().rstrip("/")
         if plain in seen:
             faults.add(0, name, f"the same name as {shown(seen[plain])}")
@@ -163,15 +163,20 @@ def _check_entries(entries: list[zipfile.ZipInfo], faults: Faults) -> None:
 def _allowed_name(entry: zipfile.ZipInfo) -> bool:
     if entry.orig_filename != entry.filename:  # The reader cut it at a NUL, or turned a slash.
         return False
-    if entry.is_dir():
+    if _is_folder(entry):
         return entry.filename in {"conf/", "bin/", "web/"} and entry.file_size == 0
     name = entry.filename
     return bool(_NAME.fullmatch(name) or _OBSOLETE.fullmatch(name))
 
 
+def _is_folder(entry: zipfile.ZipInfo) -> bool:
+    # zipfile's own is_dir() of Python 3.11 fails on an empty name.
+    return entry.filename.endswith("/")
+
+
 def _allowed_type(entry: zipfile.ZipInfo) -> bool:
     mode = entry.external_attr >> 16
-    wanted = {0, stat.S_IFDIR} if entry.is_dir() else {0, stat.S_IFREG}
+    wanted = {0, stat.S_IFDIR} if _is_folder(entry) else {0, stat.S_IFREG}
     return stat.S_IFMT(mode) in wanted and not mode & 0o7000
 
 

@@ -183,6 +183,11 @@ def test_any_bytes_are_files_or_faults(package: bytes) -> None:
     assert faults_of(package)
 
 
+def test_a_name_that_begins_with_a_nul_is_a_fault() -> None:
+    package = good(("bin/tool.py", b"x = 1\n"))
+    assert any("without a name" in fault for fault in faults_of(package.replace(b"bin/", b"\0in/")))
+
+
 @settings(deadline=None)
 @given(st.data())
 def test_mutated_packages_are_files_or_faults(data: st.DataObject) -> None:
