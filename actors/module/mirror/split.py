@@ -187,8 +187,8 @@ def _between_waiting(s: State, now: int) -> bool:
     """Both wait with histories that differ: decide as two primaries would."""
     n, p, m = s.settings.node, s.settings.peer, s.module.name
     chosen = comparison.winner(divergence.policy(s), *divergence.sides(s))
-    if s.force in {"prim", "primforce"}:
-        chosen = n
+    if s.force in {"prim", "primforce"} or s.peer.about.gen_cur in s.record.given_up:
+        chosen = n  # An administrator says so, or an earlier split was decided so.
     if chosen == n:
         s.force = s.force or "split"
         explain(s, "")
