@@ -6,22 +6,17 @@ Nodes and a client are namespaces of this machine; the module is `web`. The clie
 connections, asks on each ten times a second, and makes new ones all the time.
 """
 
-import argparse
 import contextlib
 import itertools
-import json
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.cli.show import table
-from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable, TimedOut
+from mirrorfarm.errors import TimedOut
 from mirrorfarm.lab import farm_web
-from mirrorfarm.lab.bench_mirror import OURS, Row, processor_seconds
+from mirrorfarm.lab.bench_mirror import OURS, Part, Row, measure_parts, processor_seconds
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.farm_traffic import STREAMS, Count, Traffic
 from mirrorfarm.limits import BUCKETS, SECOND_NS
@@ -34,8 +29,6 @@ NEW_PER_SECOND = 200
 SETTLE_SECONDS = 1.5
 IDLE_SECONDS = 30.0
 THIRD = range(BUCKETS // 3, BUCKETS // 3 + 2)
-
-Part = Callable[[list[Row]], None]
 
 
 class Farm:
@@ -218,31 +211,8 @@ PARTS: dict[str, Part] = {
 
 
 def main() -> int:
-    """Measure every part, print a table; exit 1 if something is missing or beyond its limit."""
-    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--json", type=Path, help="write the single results here")
-    parser.add_argument("--only", default="", help=f"parts that contain this: {', '.join(PARTS)}")
-    options = parser.parse_args()
-    rows: list[Row] = []
-    broken = False
-    for name, measure in PARTS.items():
-        if options.only not in name:
-            continue
-        sys.stderr.write(f"{name}\n")
-        try:
-            measure(rows)
-        except SystemUnsuitable as error:
-            sys.stderr.write(f"{error}\n")
-            return error.exit_code
-        except (MirrorfarmError, OSError, subprocess.SubprocessError) as error:
-            broken = True
-            sys.stderr.write(f"{name}: the measurement broke off: {error}\n")
-    heads = ("what", "runs", "median", "most", "allowed", "reached", "")
-    table(heads, [row.cells() for row in rows])
-    if options.json:
-        found = {row.name: [round(value, 4) for value in row.values] for row in rows}
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    return 0 if not broken and all(row.reached for row in rows) else 1
+    """Measure a farm."""
+    return measure_parts(str(__doc__).partition("\n")[0], PARTS)
 
 
 if __name__ == "__main__":
