@@ -46,6 +46,7 @@ PIECE_BYTES: Final = 8_192  # Read of a file at a time.
 COMPRESSION_LEVEL: Final = 3
 _NAME: Final = re.compile(r"trace-([0-9]{8})\.mft")
 _BYTES: Final = (bytes, bytearray, memoryview)
+_LEAVES: Final = frozenset((str, int, bool, float, type(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,14 +319,20 @@ def _pack(record: list[Any], passed_ns: int) -> tuple[bytes, int]:
 
 
 def _without_contents(value: Any) -> Any:
-    """Replace bytes by their length, at any depth."""
-    if isinstance(value, bytes | bytearray | memoryview):
+    """Replace bytes by their length, at any depth; lists are changed in place."""
+    kind = type(value)
+    if kind in _LEAVES:
+        return value
+    if kind in _BYTES:
         return len(value)
-    if isinstance(value, list | tuple):
-        return [_without_contents(one) for one in value]
-    if isinstance(value, dict):
+    if kind is dict:
         return {str(key): _without_contents(one) for key, one in value.items()}
-    return value
+    values = value if kind is list else list(value)
+    for index, one in enumerate(values):
+        # Almost all are leaves, and this is most of the work of a trace: no call for them.
+        if type(one) not in _LEAVES:
+            values[index] = _without_contents(one)
+    return values
 
 
 def _name_of(value: object) -> str:

@@ -115,13 +115,14 @@ def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -
 class ReplicaProcess:
     """Everything that runs in the process."""
 
-    def __init__(self, paths: Paths, name: str) -> None:
+    def __init__(self, paths: Paths, name: str, ends: threading.Event) -> None:
+        """`ends` is set when the process must end: by us, too, when what it does is broken."""
         module, keys = load_module(paths, name), load_keys(paths)
         settings = plane_settings(paths, load_cluster(paths), module, keys)
         for one in module.replication.directories:
             mount.clear_leftover(os.path.realpath(os.fsencode(one.dir)))
         incarnation = next_incarnation(paths)
-        self.ends = threading.Event()
+        self.ends = ends
         log = ModuleLog(paths.module_log(name) / "replica")
         folder = paths.module_log(name) / "replica" / "trace"
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -181,12 +182,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(paths: Paths, name: str) -> int:
-    stop = threading.Event()
+    ends = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    process = ReplicaProcess(paths, name)
-    while not stop.wait(0.2) and not process.ends.is_set():
-        pass
+        signal.signal(number, lambda *_: ends.set())
+    process = ReplicaProcess(paths, name, ends)
+    ends.wait()
     process.close()
     return 0
 

@@ -165,7 +165,10 @@ class Source:
             if now >= hello_ns:
                 self._greet()
                 hello_ns = now + self._timeout_ns // 4
-            messages = self._wire.receive(_BATCH, min(hello_ns - now, self._timeout_ns // 8))
+            # With nothing under way there is no lateness to look for between two greetings.
+            awaited = self._unacked or self.undurable or not self.up
+            look_ns = self._timeout_ns // (8 if awaited else 4)
+            messages = self._wire.receive(_BATCH, min(hello_ns - now, look_ns))
             for parts in messages:
                 self._hear(parts)
             if not messages or now >= judge_ns:

@@ -59,8 +59,10 @@ class Wire:
             (zmq.RECONNECT_IVL_MAX, 500),
             (zmq.CONNECT_TIMEOUT, max(beat_ms * 2, 200)),
             (zmq.HANDSHAKE_IVL, max(beat_ms * 4, 1_000)),
-            (zmq.HEARTBEAT_IVL, beat_ms),
+            # The source asks, for both ends: the target ends what it was asked on and no more.
+            (zmq.HEARTBEAT_IVL, beat_ms if kind == zmq.DEALER else 0),
             (zmq.HEARTBEAT_TIMEOUT, beat_ms * 3),
+            (zmq.HEARTBEAT_TTL, beat_ms * 3),
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.IPV6, 1),
             (zmq.IMMEDIATE, 0),
@@ -152,21 +154,18 @@ class Doorkeeper:
         self.refused = 0
         self._socket: zmq.Socket[Any] = context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVTIMEO, 200)
         self._socket.bind(_ZAP)
-        self._ended = False
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="doorkeeper", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._ended:
-            try:
-                request = self._socket.recv_multipart()
-            except zmq.Again:
-                continue
-            except zmq.ZMQError:
-                break
-            self._socket.send_multipart(self._judge(request))
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._bell, zmq.POLLIN)
+        with contextlib.suppress(zmq.ZMQError):  # The context has ended: so do we.
+            while not any(source == self._bell for source, _ in poller.poll()):
+                self._socket.send_multipart(self._judge(self._socket.recv_multipart()))
         self._socket.close(0)
 
     def _judge(self, request: list[bytes]) -> list[bytes]:
@@ -180,6 +179,8 @@ class Doorkeeper:
         return [b"1.0", number, *answer, b"", b""]
 
     def close(self) -> None:
-        """Stop answering."""
-        self._ended = True
+        """Stop answering. Call it once."""
+        os.eventfd_write(self._bell, 1)
         self._thread.join(2)
+        if not self._thread.is_alive():
+            os.close(self._bell)
