@@ -7,7 +7,7 @@ Events are frozen and typed; they are recorded in the trace as they are handed t
 import msgspec
 
 from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.messages import ANY_MESSAGE, Announcement, Register
+from mirrorfarm.transport.messages import ANY_MESSAGE, Announcement, Heartbeat, Register
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -36,13 +36,19 @@ class Announce(Event, frozen=True):
     at_once: bool = False
 
 
-class PeerHeard(Event, frozen=True):
-    """A heartbeat of the peer came in on `network`."""
+class Promise(Event, frozen=True):
+    """Answer the heartbeat that was sent at `sent_ns` with one that promises in `term`."""
 
     network: str
-    number: int
     sent_ns: int
-    about: Announcement
+    term: int
+
+
+class PeerHeard(Event, frozen=True):
+    """A new heartbeat of the peer came in on `network`."""
+
+    network: str
+    beat: Heartbeat
 
 
 class PeerSilent(Event, frozen=True):

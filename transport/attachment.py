@@ -1,5 +1,8 @@
 """How a process attaches to the bus of its node: modules, replicas, the command line."""
 
+import contextlib
+import os
+import select
 import threading
 import time
 from collections import deque
@@ -16,7 +19,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.link.core import Sequencer
 from mirrorfarm.transport.messages import ANY_MESSAGE
-from mirrorfarm.transport.sockets import Outbox, bound_queues
+from mirrorfarm.transport.sockets import boot_ns, bound_queues
 
 OnReceive = Callable[[str, Address, ANY_MESSAGE, str], None]  # actor, source, message, network
 
@@ -61,10 +64,10 @@ class Attachment:
         self._on_receive = on_receive
         self._sequencer = Sequencer(settings.cluster, settings.node, settings.incarnation)
         self._counts = dict.fromkeys(COUNTS, 0)
-        self._lock = threading.Lock()  # Of the sequencer, and of closing.
-        self._outbox = Outbox()
+        self._lock = threading.Lock()  # Of the sequencer, the socket and what is held.
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._held: deque[tuple[int, list[bytes]]] = deque()  # Boot clock of expiry, parts.
-        self._closing = False
+        self._closing = self._closed = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._dealer = self._context.socket(zmq.DEALER)
         self._dealer.routing_id = settings.process.encode()
@@ -78,13 +81,24 @@ class Attachment:
         self._thread.start()
 
     def send(self, to: Address, source_actor: str, message: ANY_MESSAGE, network: str = "") -> None:
-        """Send as `source_actor` of this process; it may be lost. Empty `network`: all."""
+        """Send as `source_actor` of this process; it may be lost. Empty `network`: all.
+
+        On the caller's thread, so that none has to be woken; it never waits for the agent.
+        """
         with self._lock:
             frame = self._sequencer.stamp(
                 self._settings.module, source_actor, to, message, time.time_ns()
             )
-            if not self._outbox.put([network.encode(), encode(frame)]):
+            if self._closed or len(self._held) >= QUEUE_MESSAGES_MAX:
                 self._counts["queue_full"] += 1
+                return
+            first = not self._held
+            self._held.append((boot_ns() + HOLD_NS, [network.encode(), encode(frame)]))
+            if first:
+                self._send_held()
+            # The descriptor tells each piece of news once, and sending may have taken it away.
+            if (first and self._held) or self._readable():
+                self._ring()
 
     def counters(self) -> dict[str, int]:
         """Return how often what happened since the start."""
@@ -94,45 +108,41 @@ class Attachment:
         """Detach. What was sent before still leaves, if the agent takes it at once."""
         self._closing = True
         with self._lock:
-            self._outbox.wake()
+            self._ring()
         if self._thread is not threading.current_thread():
             self._thread.join()
 
     # --- the loop --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        poller.register(self._outbox.fd, zmq.POLLIN)
+        poll = select.poll()
+        poll.register(self._bell, select.POLLIN)
+        poll.register(int(self._dealer.getsockopt(zmq.FD)), select.POLLIN)
         while not self._closing:
             try:
-                # A full or absent agent makes POLLOUT wait; without news there is no need to.
-                poller.register(self._dealer, zmq.POLLIN | (zmq.POLLOUT if self._held else 0))
-                poller.poll(self._patience_ms())
-                self._send_held()
-                self._receive()
+                for parts in self._receive():
+                    self._take(parts)
+                poll.poll(self._patience_ms())
             except Exception:  # Nothing that arrives may end the attachment.
                 self._counts["loop_failed"] += 1
                 time.sleep(0.01)  # A fault that stays must not eat the processor.
-        self._send_held()
         with self._lock:
-            self._outbox.close()
-        self._dealer.close()
+            self._send_held()
+            self._closed = True
+            os.close(self._bell)
+            self._dealer.close()
         self._context.term()
 
     def _patience_ms(self) -> int | None:
         """Return when the oldest held message expires, from now; None: nothing is held."""
-        if not self._held:
-            return None
-        left_ns = self._held[0][0] - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return max(1, left_ns // MILLISECOND_NS + 1)
+        with self._lock:
+            if not self._held:
+                return None
+            return max(1, (self._held[0][0] - boot_ns()) // MILLISECOND_NS + 1)
 
     def _send_held(self) -> None:
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        for parts in self._outbox.take():
-            if len(self._held) >= QUEUE_MESSAGES_MAX:
-                self._counts["queue_full"] += 1
-            else:
-                self._held.append((now + HOLD_NS, parts))
+        """Send what can be sent, and drop what waited for too long. Under the lock."""
+        now = boot_ns()
         while self._held:
             expires_ns, parts = self._held[0]
             try:
@@ -145,13 +155,28 @@ class Attachment:
                 self._counts["sent"] += 1
             self._held.popleft()
 
-    def _receive(self) -> None:
-        for _ in range(QUEUE_MESSAGES_MAX):
+    def _readable(self) -> bool:
+        return bool(int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def _ring(self) -> None:
+        """Wake the thread. Under the lock."""
+        if not self._closed:
+            os.eventfd_write(self._bell, 1)
+
+    def _receive(self) -> list[list[bytes]]:
+        """Return all that came, and send what could not be sent before."""
+        messages: list[list[bytes]] = []
+        with self._lock:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._bell)
+            self._send_held()
             try:
-                parts = self._dealer.recv_multipart(zmq.NOBLOCK)
+                while len(messages) < QUEUE_MESSAGES_MAX:
+                    messages.append(self._dealer.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
-                return
-            self._take(parts)
+                return messages
+            self._ring()  # There may be more.
+        return messages
 
     def _take(self, parts: list[bytes]) -> None:
         try:

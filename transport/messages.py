@@ -66,16 +66,10 @@ class Heartbeat(Message, frozen=True):
     number: int
     sent_ns: int  # The sender's boot clock: only ever given back to it.
     about: Announcement
-
-
-class HeartbeatAck(Message, frozen=True):
-    """I heard you. If `promised`: I will not ask for promotion for one lease from now on."""
-
-    network: str
-    number: int
-    sent_ns: int  # Copied from the heartbeat.
-    term: int
-    promised: bool
+    # A promise, given on hearing the primary's heartbeat that was sent at `promised_ns` of its
+    # clock, in `promised_term`: not to ask for promotion for one lease. 0: no promise.
+    promised_ns: int = 0
+    promised_term: int = 0
 
 
 class Probe(Message, frozen=True):
@@ -391,7 +385,6 @@ class ViewCommit(Message, frozen=True):
 
 ANY_MESSAGE = (
     Heartbeat
-    | HeartbeatAck
     | Probe
     | RegisterRead
     | RegisterCas

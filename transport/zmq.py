@@ -31,6 +31,7 @@ from mirrorfarm.transport.sockets import (
     Outbox,
     Socket,
     answer_key,
+    boot_ns,
     bound_queues,
     bound_router,
     key_keeper,
@@ -197,7 +198,7 @@ class Hub:
         self._bind_rest()
         for link in self._settings.links:
             opened = _OpenLink(
-                link, peer_dealer(self._context, self._settings.keys, link), _boot_ns()
+                link, peer_dealer(self._context, self._settings.keys, link), boot_ns()
             )
             self._state.links.setdefault(link.peer, {})[link.network] = opened
             self._watch_link(opened)
@@ -275,7 +276,7 @@ class Hub:
                     reader = self._state.readers.get(source)
                     if reader is not None:
                         reader()
-                if waiting and (now := _boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
+                if waiting and (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
                     self._bind_rest()
                     self._check_links(now)
@@ -327,7 +328,7 @@ class Hub:
             self._state.callers[user] = (router, parts[0].bytes)
 
     def _inspect(self, data: bytes, user: str, network: str) -> bool:
-        frame = self._inspector.inspect(data, user, network, _boot_ns())
+        frame = self._inspector.inspect(data, user, network, boot_ns())
         if frame is None:
             return False
         with self._lock:
@@ -381,7 +382,7 @@ class Hub:
         if not failure:
             opened.down_ns = 0
         elif not opened.down_ns:
-            opened.down_ns = _boot_ns()
+            opened.down_ns = boot_ns()
 
     def _deliver(self, frame: Frame, data: bytes, network: str) -> None:
         """Hand a frame for this node to its actor or process."""
@@ -405,7 +406,3 @@ class Hub:
             handler()
         except Exception:  # The handler's fault: the bus goes on.
             self._counts["handler_failed"] += 1
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -9,6 +9,10 @@ declared silent if one of its heartbeats was handled within the detection time. 
 was itself not scheduled must not take its own absence for its peer's: every timer knows when
 it was due, a late one is a local stall, and a silence that ends in a stall is asked about
 once more, with a Probe on every network, before it is believed.
+
+A secondary promises a lease to each heartbeat of its primary. The promise travels in a
+heartbeat of its own, sent at once, and the pulse rests meanwhile: the primary beats, the
+secondary answers, and only a primary that is late finds its secondary beating by itself.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +26,7 @@ from mirrorfarm.actors.events import (
     NetworkSilent,
     PeerHeard,
     PeerSilent,
+    Promise,
     Received,
     Stalled,
     Started,
@@ -37,6 +42,8 @@ ACTOR = "heartbeat"
 LISTENER = "mirror"  # The actor that is told what was heard.
 # A machine that stalls for ever must still notice that its peer died.
 PROBES_MAX = 3
+# A node that answers beats by itself when the next question is late by this part of a pulse.
+PATIENCE_DIVISOR = 4
 
 
 class PulseDue(Event, frozen=True):
@@ -54,7 +61,7 @@ class WatchDue(Event, frozen=True):
     due_ns: Nanoseconds
 
 
-ANY_EVENT = Started | Announce | Received | PulseDue | WatchDue
+ANY_EVENT = Started | Announce | Promise | Received | PulseDue | WatchDue
 
 
 @dataclass(slots=True)
@@ -67,6 +74,7 @@ class _Hearing:
     incarnation: int = 0  # Of the peer, as that heartbeat said.
     up: bool = False  # Has carried a heartbeat, and was not declared silent since.
     told_silent: bool = False
+    rests_until_ns: Nanoseconds = 0  # Of the own pulse: an answer went out instead.
 
     def silent_at(self) -> Nanoseconds:
         """When this network becomes silent, unless it is heard before."""
@@ -111,6 +119,8 @@ class Heartbeat:
                 return self._start(now)
             case Announce():
                 return self._announce(event, now)
+            case Promise():
+                return self._promise(event, now)
             case Received(source, message, network):
                 if source != Address(self.peer, self.module, ACTOR):
                     return []
@@ -150,6 +160,9 @@ class Heartbeat:
         if event.generation != self._generation or hearing is None:
             return []
         effects = self._notice_stall(event.due_ns, now)
+        if now < hearing.rests_until_ns:
+            effects.append(self._pulse_at(hearing.settings, hearing.rests_until_ns))
+            return effects
         effects += self._beat(event.network, now)
         next_ns = event.due_ns + hearing.settings.pulse_ns
         if next_ns <= now:
@@ -157,14 +170,26 @@ class Heartbeat:
         effects.append(self._pulse_at(hearing.settings, next_ns))
         return effects
 
+    def _promise(self, event: Promise, now: Nanoseconds) -> list[ANY_EFFECT]:
+        """Beat with the promise, instead of the next pulse."""
+        hearing = self._hearings.get(event.network)
+        if hearing is None:
+            return []
+        pulse_ns = hearing.settings.pulse_ns
+        hearing.rests_until_ns = now + pulse_ns + pulse_ns // PATIENCE_DIVISOR
+        return self._beat(event.network, now, event)
+
     def _beat_everywhere(self, now: Nanoseconds) -> list[ANY_EFFECT]:
         return [effect for network in self.networks for effect in self._beat(network.name, now)]
 
-    def _beat(self, network: str, now: Nanoseconds) -> list[ANY_EFFECT]:
+    def _beat(
+        self, network: str, now: Nanoseconds, promise: Promise | None = None
+    ) -> list[ANY_EFFECT]:
         if self.about is None:
             return []
         self._number += 1
-        message = messages.Heartbeat(network, self._number, now, self.about)
+        promised = (promise.sent_ns, promise.term) if promise is not None else (0, 0)
+        message = messages.Heartbeat(network, self._number, now, self.about, *promised)
         return [Send(Address(self.peer, self.module, ACTOR), message, network)]
 
     def _pulse_at(self, network: HeartbeatNetwork, at_ns: Nanoseconds) -> Later:
@@ -202,8 +227,7 @@ class Heartbeat:
             effects.append(Tell(LISTENER, NetworkHeard(network)))
         hearing.up = True
         hearing.told_silent = False
-        news = PeerHeard(network, message.number, message.sent_ns, message.about)
-        effects.append(Tell(LISTENER, news))
+        effects.append(Tell(LISTENER, PeerHeard(network, message)))
         return effects
 
     @staticmethod

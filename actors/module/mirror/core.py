@@ -22,7 +22,7 @@ from mirrorfarm.actors.module.mirror import (
 )
 from mirrorfarm.actors.module.mirror.describe import announcement, state_json
 from mirrorfarm.actors.module.mirror.lease import Lease, promise_end
-from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, tell
+from mirrorfarm.actors.module.mirror.orders import become, explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Plane, Settings, State
 from mirrorfarm.actors.record import NodeRecord
@@ -163,9 +163,6 @@ class Mirror:
         s = self.state
         leads = s.phase in LEADERS
         match message:
-            case msg.HeartbeatAck(_, _, sent_ns, term, promised):
-                if leads and promised and term <= s.record.term:
-                    s.lease.granted(sent_ns)
             case msg.SyncOffer():
                 following.on_offer(s, message, now)
             case msg.SyncAccepted() if leads:
@@ -189,7 +186,7 @@ class Mirror:
 
     def _on_heard(self, event: ev.PeerHeard, now: int) -> None:
         s = self.state
-        peer, about = s.peer, event.about
+        peer, beat, about = s.peer, event.beat, event.beat.about
         if peer.silent:
             fact(s, now, f"{s.settings.peer} is heard: {about.role} {about.status}")
         elif (peer.about.role, peer.about.status) != (about.role, about.status):
@@ -199,10 +196,14 @@ class Mirror:
         peer.networks.setdefault(event.network, "up")
         if about.starting:
             peer.left = False
-        if about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
+        if beat.promised_ns:
+            # Never answered itself: two who both lead would go on for ever.
+            ours = beat.promised_ns <= now and beat.promised_term <= s.record.term
+            if s.phase in LEADERS and ours:
+                s.lease.granted(beat.promised_ns)
+        elif about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
             s.promise_until_ns = promise_end(now, s.lease.lease_ns)
-            ack = msg.HeartbeatAck(event.network, event.number, event.sent_ns, s.record.term, True)
-            send_peer(s, ack, network=event.network)
+            tell(s, "heartbeat", ev.Promise(event.network, beat.sent_ns, s.record.term))
         if split.met(s, about):
             split.begin(s, now)
         elif s.phase in LEADERS:

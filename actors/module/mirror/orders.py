@@ -40,9 +40,9 @@ def become(s: State, phase: Phase, now: int, reason: str) -> None:
     s.out.append(Log("D", f"phase {phase.value}: {reason}"))
 
 
-def send_peer(s: State, message: ANY_MESSAGE, actor: str = "mirror", network: str = "") -> None:
+def send_peer(s: State, message: ANY_MESSAGE) -> None:
     """Send to the peer's side of the module."""
-    s.out.append(Send(Address(s.settings.peer, s.module.name, actor), message, network))
+    s.out.append(Send(Address(s.settings.peer, s.module.name, "mirror"), message))
 
 
 def send_plane(s: State, message: ANY_MESSAGE) -> None:

@@ -14,6 +14,7 @@ from mirrorfarm.actors.events import (
     NetworkSilent,
     PeerHeard,
     PeerSilent,
+    Promise,
     Received,
     Stalled,
     Started,
@@ -107,6 +108,14 @@ class Story:
             if isinstance(send.message, Heartbeat) and send.network == network
         ]
 
+    def promises(self) -> list[tuple[int, int]]:
+        """Time of the question, and term, of each heartbeat that was sent; 0 without one."""
+        return [
+            (send.message.promised_ns, send.message.promised_term)
+            for _, send in self.sent
+            if isinstance(send.message, Heartbeat)
+        ]
+
     def probes(self) -> list[tuple[int, str]]:
         return [(at, send.network) for at, send in self.sent if isinstance(send.message, Probe)]
 
@@ -119,6 +128,49 @@ def test_every_pulse_sends_one_heartbeat_to_the_peer_with_growing_numbers() -> N
     numbers = [send.message.number for _, send in story.sent if isinstance(send.message, Heartbeat)]
     assert numbers == sorted(set(numbers))
     assert {send.to for _, send in story.sent} == {PEER}
+
+
+def test_a_promise_is_a_heartbeat_at_once_and_takes_the_place_of_the_next_pulse() -> None:
+    story = Story()
+    story.start()
+    for at in (70, 120, 170, 220):
+        story.run_to(at)
+        story.feed(Promise("default", at, 3))
+    story.run_to(230)
+    assert story.beats() == [0, 50, 70, 120, 170, 220]
+    assert story.promises() == [(0, 0), (0, 0), (70, 3), (120, 3), (170, 3), (220, 3)]
+
+
+def test_a_primary_that_asks_no_more_finds_the_pulse_going_on() -> None:
+    story = Story()
+    story.start()
+    story.run_to(70)
+    story.feed(Promise("default", 7, 3))
+    story.run_to(250)
+    assert story.beats() == [0, 50, 70, 132, 182, 232], "a quarter of a pulse of patience"
+    assert [at for at, _ in story.promises()] == [0, 0, 7, 0, 0, 0], "a promise is given once"
+
+
+def test_a_promise_on_one_network_lets_the_pulse_of_the_others_go_on() -> None:
+    story = Story(("default", "second"))
+    story.start()
+    for at in (40, 90, 140):
+        story.run_to(at)
+        story.feed(Promise("default", at, 3))
+    story.run_to(160)
+    assert story.beats("default") == [0, 40, 90, 140]
+    assert story.beats("second") == [0, 50, 100, 150]
+    story.feed(Promise("unknown", 1, 3))
+    assert len(story.beats("unknown")) == 0
+
+
+def test_a_promise_that_was_heard_is_told_with_the_heartbeat() -> None:
+    story = Story()
+    story.start()
+    about = Announcement(role="SECOND", incarnation=1)
+    story.feed(Received(PEER, Heartbeat("default", 5, 7, about, 99, 4), "default"))
+    (told,) = story.facts(PeerHeard)
+    assert (told[1].beat.promised_ns, told[1].beat.promised_term) == (99, 4)
 
 
 def test_each_network_keeps_its_own_pulse() -> None:
@@ -174,7 +226,7 @@ def test_a_heartbeat_is_told_to_the_mirror_with_what_it_says() -> None:
     about = Announcement(role="PRIM", incarnation=1)
     assert [event for _, event in story.told] == [
         NetworkHeard("default"),
-        PeerHeard("default", 5, 7, about),
+        PeerHeard("default", Heartbeat("default", 5, 7, about)),
     ]
 
 
@@ -195,7 +247,7 @@ def test_a_restarted_peer_counts_anew_and_is_heard() -> None:
     story.start()
     story.hear(500, incarnation=1)
     story.hear(1, incarnation=2)
-    assert [event.about.incarnation for _, event in story.facts(PeerHeard)] == [1, 2]
+    assert [event.beat.about.incarnation for _, event in story.facts(PeerHeard)] == [1, 2]
     story.hear(501, incarnation=1)  # A straggler of the process that is gone.
     assert len(story.facts(PeerHeard)) == 2
 

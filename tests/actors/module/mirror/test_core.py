@@ -92,7 +92,6 @@ announcements = st.builds(
     full_wanted=st.booleans(),
 )
 peer_messages = st.one_of(
-    st.builds(msg.HeartbeatAck, st.just("default"), numbers, numbers, numbers, st.booleans()),
     st.builds(
         msg.SyncOffer,
         numbers,
@@ -126,7 +125,13 @@ events = st.one_of(
         st.integers(0, 99),
         st.sampled_from((*VERBS, "forcestop", "nonsense")),
     ),
-    st.builds(ev.PeerHeard, st.just("default"), numbers, numbers, announcements),
+    st.builds(
+        ev.PeerHeard,
+        st.just("default"),
+        st.builds(
+            msg.Heartbeat, st.just("default"), numbers, numbers, announcements, numbers, numbers
+        ),
+    ),
     st.builds(ev.PeerSilent, st.just(SECOND_NS)),
     st.builds(ev.ArbiterSilent, st.just(1)),
     st.just(ev.ArbiterHeard()),
