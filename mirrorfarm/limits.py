@@ -62,7 +62,9 @@ LEASE_TICK_NS: Final = 10 * MILLISECOND_NS
 # What a filter reads of a packet, from its IP header on: 40 bytes of IPv6, extensions, 20 of TCP.
 PACKET_HEAD_BYTES_MAX: Final = 256
 EXTENSION_HEADERS_MAX: Final = 8
+SMALL_FARM_NODES_MAX: Final = 8  # A farm with more beats half as often.
 FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
+RECIPIENTS_MAX: Final = FARM_NODES_MAX  # Of one frame.
 BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
 DEPARTURES_MAX: Final = 16
 POWER_MAX: Final = 1_000_000

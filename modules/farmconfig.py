@@ -2,11 +2,14 @@
 
 import ipaddress
 
-from mirrorfarm.limits import FARM_NODES_MAX, MILLISECOND_NS
+import msgspec
+
+from mirrorfarm.limits import FARM_NODES_MAX, MILLISECOND_NS, SMALL_FARM_NODES_MAX
 from mirrorfarm.modules.addresses import addresses_of_machines
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Checked
 from mirrorfarm.modules.settings import (
+    LARGE_FARM_TIMING,
     Cluster,
     Farm,
     FarmAddress,
@@ -69,7 +72,7 @@ def build_farm(service: Checked, nodes: tuple[str, ...], cluster: Cluster, fault
     delivery, mac = _delivery(vip, rules, faults)
     return Farm(
         networks=_networks(farm, nodes, cluster, faults),
-        timing=_timing(farm),
+        timing=_timing(farm, len(nodes)),
         addresses=addresses,
         groups=groups,
         rules=rules,
@@ -82,9 +85,12 @@ def build_farm(service: Checked, nodes: tuple[str, ...], cluster: Cluster, fault
     )
 
 
-def _timing(farm: Checked) -> FarmTiming:
+def _timing(farm: Checked, nodes: int) -> FarmTiming:
     """Scale the clocks with the pulse; `slost_count` pulses without a heartbeat are a silence."""
     base = FarmTiming()
+    if not farm["pulse"] and not farm["slost_count"]:
+        usual = LARGE_FARM_TIMING if nodes > SMALL_FARM_NODES_MAX else base
+        return msgspec.structs.replace(usual, slow_start_ns=farm["slow_start"])
     pulse_ns = farm["pulse"] or base.pulse_ns
     silent_ns = (farm["slost_count"] or base.silent_ns // base.pulse_ns) * pulse_ns
     return FarmTiming(

@@ -1,6 +1,7 @@
 """Where an actor lives: `node/module/actor`, in whatever process it runs."""
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,7 +14,11 @@ AGENT = "agent"  # The module name of actors that belong to the node, not to a m
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """One actor: the node it runs on, its module (`agent` for the node's own), its name."""
+    """One actor: the node it runs on, its module (`agent` for the node's own), its name.
+
+    As the destination of a frame `node` may be several names, with a space between: the actors
+    of this name on all of them (`to_all`).
+    """
 
     node: str
     module: str
@@ -23,6 +28,11 @@ class Address(msgspec.Struct, frozen=True, array_like=True, order=True):
         return f"{self.node}/{self.module}/{self.actor}"
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes of a destination; one, unless it was made by `to_all`."""
+        return tuple(self.node.split(" "))
+
+    @property
     def process(self) -> str:
         """Name of the process, on its node, in which the actor runs.
 
@@ -30,6 +40,11 @@ class Address(msgspec.Struct, frozen=True, array_like=True, order=True):
         line is its own module, named `cli-` and a number.
         """
         return f"{self.module}.replica" if self.actor == "replicator" else self.module
+
+
+def to_all(nodes: Iterable[str], module: str, actor: str) -> Address:
+    """Return the destination of one frame that several nodes get."""
+    return Address(" ".join(nodes), module, actor)
 
 
 def check_name(name: str) -> str:

@@ -96,8 +96,7 @@ class Attachment:
             self._held.append((boot_ns() + HOLD_NS, [network.encode(), encode(frame)]))
             if first:
                 self._send_held()
-            # The descriptor tells each piece of news once, and sending may have taken it away.
-            if (first and self._held) or self._readable():
+            if self._has_news() or (first and self._held):  # The thread watches when they expire.
                 self._ring()
 
     def counters(self) -> dict[str, int]:
@@ -155,8 +154,14 @@ class Attachment:
                 self._counts["sent"] += 1
             self._held.popleft()
 
-    def _readable(self) -> bool:
-        return bool(int(self._dealer.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    def _has_news(self) -> bool:
+        """Return whether the thread could do something. Under the lock.
+
+        The descriptor tells each piece of news once, and whatever is done with the socket may
+        take that away: this is asked after everything else.
+        """
+        events = int(self._dealer.getsockopt(zmq.EVENTS))
+        return bool(events & zmq.POLLIN or (self._held and events & zmq.POLLOUT))
 
     def _ring(self) -> None:
         """Wake the thread. Under the lock."""
@@ -170,24 +175,27 @@ class Attachment:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
             self._send_held()
-            try:
+            with contextlib.suppress(zmq.Again):
                 while len(messages) < QUEUE_MESSAGES_MAX:
                     messages.append(self._dealer.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                return messages
-            self._ring()  # There may be more.
+            if self._has_news():
+                self._ring()
         return messages
 
     def _take(self, parts: list[bytes]) -> None:
+        """Take what the agent handed on: frames, each after the name of its network."""
+        for network, data in zip(parts[::2], parts[1::2], strict=False):
+            self._take_frame(network, data)
+
+    def _take_frame(self, network: bytes, data: bytes) -> None:
         try:
-            network, data = parts
             frame = decode(data)
             way = network.decode("ascii")
         except (FrameInvalid, ValueError):
             self._counts["bad_frame"] += 1
             return
         to = frame.to
-        if to.node != self._settings.node or to.process != self._settings.process:
+        if self._settings.node not in to.nodes or to.process != self._settings.process:
             self._counts["foreign"] += 1
             return
         with self._lock:

@@ -6,18 +6,26 @@ true, false and nil alone: no maps, floats, extension types or timestamps.
 """
 
 import re
-from typing import Any, Final
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Final, get_type_hints
 
 import msgpack
 import msgspec
 
 from mirrorfarm.errors import FrameInvalid
-from mirrorfarm.limits import FRAME_BYTES_MAX, FRAME_DEPTH_MAX, FRAME_ITEMS_MAX, NAME_PATTERN
-from mirrorfarm.transport.address import Address
+from mirrorfarm.limits import (
+    FRAME_BYTES_MAX,
+    FRAME_DEPTH_MAX,
+    FRAME_ITEMS_MAX,
+    NAME_PATTERN,
+    RECIPIENTS_MAX,
+)
 from mirrorfarm.transport.messages import Frame
 
 PROTOCOL_VERSION: Final = 1
 _FIELDS: Final = len(Frame.__struct_fields__)
+_fields: Final = attrgetter(*Frame.__struct_fields__)
 _INTEGER_MAX: Final = 2**63 - 1  # What every language that reads a trace can hold.
 _NAME: Final = re.compile(NAME_PATTERN)
 _CLUSTER: Final = re.compile(r"[0-9a-f]{16}")
@@ -25,13 +33,30 @@ _LEAVES: Final = frozenset((str, bytes, bool, type(None)))
 _BYTES: Final = (bytes,)
 
 
+# A frame as one array, for the library that reads and writes whole records at once.
+_Record: Final[Any] = msgspec.defstruct(
+    "_Record", [("version", int), *get_type_hints(Frame).items()], array_like=True, frozen=True
+)
+_READER: Final = msgspec.msgpack.Decoder(_Record)
+_WRITER: Final = msgspec.msgpack.Encoder()
+_BIG_INTEGER: Final = re.compile(rb"\xcf[\x80-\xff]")
+
+
 def encode(frame: Frame) -> bytes:
     """Return the bytes of `frame`, at most FRAME_BYTES_MAX; a bigger one is a fault of ours."""
+    try:
+        data: bytes = _WRITER.encode(_Record(PROTOCOL_VERSION, *_fields(frame)))
+    except UnicodeEncodeError:
+        data = _encode_marked(frame)
+    assert len(data) <= FRAME_BYTES_MAX, f"frame of {len(data)} bytes: {type(frame.message)}"
+    return data
+
+
+def _encode_marked(frame: Frame) -> bytes:
+    """Encode a frame with texts of the operating system that hold what is not Unicode."""
     plain = msgspec.to_builtins(frame, builtin_types=_BYTES)
     plain.insert(0, PROTOCOL_VERSION)
-    # "replace": texts of the operating system may hold characters that are not Unicode.
     data: bytes = msgpack.packb(plain, unicode_errors="replace")
-    assert len(data) <= FRAME_BYTES_MAX, f"frame of {len(data)} bytes: {type(frame.message)}"
     return data
 
 
@@ -39,12 +64,38 @@ def decode(data: bytes) -> Frame:
     """Return the frame that `data` holds; raise FrameInvalid, and nothing else, if it is none."""
     if len(data) > FRAME_BYTES_MAX:
         raise FrameInvalid(f"frame of {len(data)} bytes, at most {FRAME_BYTES_MAX} allowed")
+    frame = _decode_usual(data)
+    if frame is None:
+        frame = _decode_checked(data)
+    _check_envelope(frame)
+    return frame
+
+
+def _decode_usual(data: bytes) -> Frame | None:
+    """Return a frame that is as this version writes it; None: it has to be looked at closely.
+
+    Written again it is as long as it was, so it holds nothing but its typed fields: no newer
+    fields, which could be anything, and as many items as bytes at most.
+    """
+    if len(data) > FRAME_ITEMS_MAX or _BIG_INTEGER.search(data):
+        return None
+    try:
+        record = _READER.decode(data)
+        if record.version != PROTOCOL_VERSION or len(_WRITER.encode(record)) != len(data):
+            return None
+    except (ValueError, RecursionError, MemoryError, msgspec.MsgspecError):
+        return None
+    return Frame(*_fields(record))
+
+
+def _decode_checked(data: bytes) -> Frame:
+    """Return any frame, one of another version's peers too, after a look at every value."""
     try:
         plain = _unpack(data)
         _check_values(plain)
         if type(plain) is not list or not plain or plain[0] != PROTOCOL_VERSION:
             raise FrameInvalid(f"frame is not of protocol version {PROTOCOL_VERSION}")
-        frame = msgspec.convert(plain[1 : _FIELDS + 1], Frame, strict=True, builtin_types=_BYTES)
+        return msgspec.convert(plain[1 : _FIELDS + 1], Frame, strict=True, builtin_types=_BYTES)
     except FrameInvalid:
         raise
     except (
@@ -57,8 +108,6 @@ def decode(data: bytes) -> Frame:
         msgspec.MsgspecError,
     ) as cause:
         raise FrameInvalid(f"not a frame: {type(cause).__name__}: {cause}") from None
-    _check_envelope(frame)
-    return frame
 
 
 def _unpack(data: bytes) -> Any:
@@ -102,14 +151,21 @@ def _check_envelope(frame: Frame) -> None:
         raise FrameInvalid("cluster is not 16 hex digits")
     if frame.incarnation < 0 or frame.sequence < 0 or frame.clock < 0:
         raise FrameInvalid("negative incarnation, sequence or clock")
-    for address in (frame.source, frame.to):
-        _check_address(address)
+    source, to = frame.source, frame.to
+    names = (source.node, source.module, source.actor, to.module, to.actor)
+    if not all(map(_is_name, names)) or not _are_names(to.node):
+        raise FrameInvalid("address with a part that is not a name")
     network = getattr(frame.message, "network", None)
-    if network is not None and not _NAME.fullmatch(network):
+    if network is not None and not _is_name(network):
         raise FrameInvalid("network is not a name")
 
 
-def _check_address(address: Address) -> None:
-    for name in (address.node, address.module, address.actor):
-        if not _NAME.fullmatch(name):
-            raise FrameInvalid("address with a part that is not a name")
+@lru_cache(maxsize=4_096)  # The same few names come all the time.
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=4_096)
+def _are_names(nodes: str) -> bool:
+    names = nodes.split(" ")
+    return len(names) <= RECIPIENTS_MAX and all(map(_is_name, names))

@@ -80,9 +80,9 @@ def peer_dealer(context: Context, keys: Keys, link: Link) -> Socket:
     # One end asks, for both: the other ends what it was asked on and no more. Heartbeats of
     # modules pass here all the time, and what is not acknowledged within `tcp_maxrt` ends a
     # connection sooner; this is for those that carry nothing.
-    dealer.heartbeat_ivl = 1_000
-    dealer.heartbeat_timeout = 3_000
-    dealer.heartbeat_ttl = 3_000
+    dealer.heartbeat_ivl = 3_000
+    dealer.heartbeat_timeout = 9_000
+    dealer.heartbeat_ttl = 9_000
     dealer.reconnect_ivl = 50
     dealer.reconnect_ivl_max = 500
     dealer.connect_timeout = 500

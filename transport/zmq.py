@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,12 @@ import zmq
 from zmq.utils import z85
 
 from mirrorfarm.errors import FrameInvalid, SystemUnsuitable
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS, SMALL_FARM_NODES_MAX
 from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.keys import Keys
 from mirrorfarm.transport.link.core import Inspector, NetworkNews, Sequencer
-from mirrorfarm.transport.messages import ANY_MESSAGE, Frame
+from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat, Frame
 from mirrorfarm.transport.sockets import (
     Bind,
     Context,
@@ -47,6 +48,10 @@ TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be boun
 # the port, a key not yet known there): a link that has been down for this long is opened anew.
 REOPEN_NS: Final = 3 * SECOND_NS
 BATCH_MESSAGES: Final = 64  # Of one socket before the others have their turn.
+# A node with many peers hears them one after the other, all the time. What it costs is the
+# waking, so heartbeats of a farm are gathered: after some came in, peers wait this long.
+REST_MS: Final = 25
+REST_LINKS_MIN: Final = SMALL_FARM_NODES_MAX
 
 COUNTS: Final = (
     "sent",  # Frames given to a link; copies count.
@@ -96,6 +101,9 @@ class _State:
     links: dict[str, dict[str, _OpenLink]] = field(default_factory=dict)
     readers: dict[Any, Callable[[], None]] = field(default_factory=dict)
     callers: dict[str, tuple[Socket, bytes]] = field(default_factory=dict)
+    outgoing: dict[str, list[tuple[Frame, str, bytes]]] = field(default_factory=dict)
+    heard_farm: bool = False  # Since the last look at `rest_until_ns`.
+    rest_until_ns: int = 0
     unbound: list[Bind] = field(default_factory=list)
 
 
@@ -117,6 +125,7 @@ class Hub:
         self._outbox = Outbox()
         self._context: Context = zmq.Context(io_threads=1)
         self._poller = zmq.Poller()
+        self._near = zmq.Poller()  # What is not a peer's.
         self._local: Socket | None = None
         self._state = _State()
         self._closing = False
@@ -185,14 +194,14 @@ class Hub:
     # --- opening ---------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._watch(self._outbox.fd, self._send_own)
+        self._watch(self._outbox.fd, self._send_own, near=True)
         # Before any bind: a connection must never find the door without its keeper.
         keeper = key_keeper(self._context)
 
         def answer() -> None:
             self._counts["stranger"] += not answer_key(keeper, self._names)
 
-        self._watch(keeper, answer)
+        self._watch(keeper, answer, near=True)
         self._open_local()
         self._state.unbound = list(self._settings.binds)
         self._bind_rest()
@@ -226,7 +235,7 @@ class Hub:
                 f"{path}: {cause.strerror or cause}: is another agent running on this root?"
             ) from None
         self._local = router
-        self._watch(router, lambda: self._drain(router, self._from_process))
+        self._watch(router, lambda: self._drain(router, self._from_process), near=True)
 
     def _bind_rest(self) -> None:
         """Bind what is not bound yet."""
@@ -257,9 +266,11 @@ class Hub:
 
         self._watch(dealer, lambda: self._drain(dealer, take))
 
-    def _watch(self, source: Any, reader: Callable[[], None]) -> None:
+    def _watch(self, source: Any, reader: Callable[[], None], *, near: bool = False) -> None:
         self._state.readers[source] = reader
         self._poller.register(source, zmq.POLLIN)
+        if near:
+            self._near.register(source, zmq.POLLIN)
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -272,10 +283,11 @@ class Hub:
                     for links in self._state.links.values()
                     for opened in links.values()
                 )
-                for source, _ in self._poller.poll(TICK_MS if waiting else None):
+                for source in self._wait(TICK_MS if waiting else None):
                     reader = self._state.readers.get(source)
                     if reader is not None:
                         reader()
+                self._send_near()
                 if waiting and (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
                     self._bind_rest()
@@ -286,6 +298,18 @@ class Hub:
         with self._lock:
             self._outbox.close()
         self._context.destroy(linger=0)
+
+    def _wait(self, timeout_ms: int | None) -> list[Any]:
+        """Wait for news; return where there are any. Peers may have to wait (REST_MS)."""
+        state = self._state
+        if state.heard_farm and len(state.links) >= REST_LINKS_MIN:
+            state.rest_until_ns = boot_ns() + REST_MS * MILLISECOND_NS
+        state.heard_farm = False
+        while (left_ns := state.rest_until_ns - boot_ns()) > 0:
+            news = self._near.poll(left_ns // MILLISECOND_NS + 1)
+            if news or self._closing:
+                return [source for source, _ in news]
+        return [source for source, _ in self._poller.poll(timeout_ms)]
 
     def _check_links(self, now: int) -> None:
         for links in self._state.links.values():
@@ -333,6 +357,7 @@ class Hub:
             return False
         with self._lock:
             self._sequencer.observe(frame.clock, time.time_ns())
+        self._state.heard_farm |= type(frame.message) is FarmBeat
         self._deliver(frame, data, network)
         return True
 
@@ -359,10 +384,13 @@ class Hub:
             self._route(frame, data, network)
 
     def _route(self, frame: Frame, data: bytes, network: str) -> None:
-        node = frame.to.node
-        if node == self._node:
-            self._deliver(frame, data, "")
-            return
+        for node in frame.to.nodes:
+            if node == self._node:
+                self._deliver(frame, data, "")
+            else:
+                self._send_to(node, data, network)
+
+    def _send_to(self, node: str, data: bytes, network: str) -> None:
         links = self._state.links.get(node)
         if links is None:
             caller = self._state.callers.get(node)
@@ -394,12 +422,26 @@ class Hub:
         elif self._local is None or to.process == self._settings.module:
             self._counts["no_actor"] += 1
         else:
-            failure = try_send(self._local, [to.process.encode(), network.encode(), data])
+            frames = self._state.outgoing.setdefault(to.process, [])
+            frames.append((frame, network, data))
+            if len(frames) >= BATCH_MESSAGES:
+                self._send_near()
+
+    def _send_near(self) -> None:
+        """Hand on what processes of this node got meanwhile, one message for each process."""
+        outgoing, self._state.outgoing = self._state.outgoing, {}
+        for process, frames in outgoing.items():
+            assert self._local is not None
+            parts = [process.encode()]
+            for _, network, data in frames:
+                parts += (network.encode(), data)
+            failure = try_send(self._local, parts)
             reason = {0: "delivered", zmq.EAGAIN: "process_full"}.get(failure, "no_process")
-            self._counts[reason] += 1
+            self._counts[reason] += len(frames)
             stand_in = self._stand_in
             if reason == "no_process" and stand_in is not None:
-                self._call(lambda: stand_in(frame))
+                for frame, _, _ in frames:
+                    self._call(partial(stand_in, frame))
 
     def _call(self, handler: Callable[[], None]) -> None:
         try:

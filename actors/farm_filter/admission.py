@@ -5,7 +5,7 @@ hears and that hear it; a node that is in a view goes before those that are not,
 knows who owns what. Only the coordinator proposes, and only its proposals are agreed to.
 """
 
-from mirrorfarm.actors.farm_filter.hearing import hears
+from mirrorfarm.actors.farm_filter.hearing import ears_of, hears
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.limits import POWER_MAX
 
@@ -60,14 +60,15 @@ def hear_each_other(s: State, one: str, other: str) -> bool:
 def note_apart(s: State, now: int) -> None:
     """Note since when members do not hear each other."""
     present = s.present
+    everybody = s.settings.bits(present)
+    by_all = everybody  # Who is heard by all of them.
+    for name in present:
+        by_all &= ears_of(s, name)
     for name in present:
         peer = s.peers.get(name)
-        if peer is not None and not all(
-            hear_each_other(s, name, other) for other in present if other != name
-        ):
-            peer.apart_ns = peer.apart_ns or now
-        elif peer is not None:
-            peer.apart_ns = 0
+        if peer is not None:
+            together = by_all >> peer.index & 1 and not everybody & ~peer.ears
+            peer.apart_ns = 0 if together else peer.apart_ns or now
 
 
 def is_doubtful(s: State, peer: Peer, now: int) -> bool:

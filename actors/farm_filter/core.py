@@ -86,7 +86,8 @@ class FarmFilter:
             if late_ns:
                 hearing.forgive(s, late_ns, now)
         quiet = self._apply(event, now)
-        if s.pulse_ns and not (quiet and now < s.wake_ns and not s.urgent):
+        idle = quiet and now < min(s.wake_ns, s.pulse_ns) and not s.urgent
+        if s.pulse_ns and not idle:
             self._poll(now)
         return s.out
 
@@ -173,10 +174,11 @@ class FarmFilter:
         if now >= s.pulse_ns:
             hearing.pulse(s, now)
             table.renew(s, now)
-            s.pulse_ns = max(s.pulse_ns + s.t.pulse_ns, now + s.t.pulse_ns // 2)
+            hearing.plan_pulse(s, now)
         elif s.urgent:
             hearing.pulse(s, now)
         else:
+            hearing.tell_left_out(s, now)
             self._wake(now)
             return
         s.urgent = False
@@ -204,6 +206,8 @@ class FarmFilter:
                 due.append(peer.apart_ns + 2 * t.pulse_ns)
             if peer.mutual_ns:
                 due.append(peer.mutual_ns + max(t.settle_ns, hold_ns(s, peer, now)))
+        if hearing.left_out(s, now):
+            due.append(s.told_ns + t.retry_ns)
         if s.proposal is not None:
             due += [s.proposal.sent_ns + t.retry_ns, views.commit_at(s, s.proposal)]
         if s.view is not None:

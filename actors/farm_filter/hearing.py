@@ -1,36 +1,76 @@
 """Who is heard, who hears this node, and what strangers make it do."""
 
+from collections.abc import Sequence
+
 from mirrorfarm.actors.effects import Log, Send
 from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.bitmaps import pack_all, unpack_all
-from mirrorfarm.actors.farm_filter.state import ACTOR, Peer, State
-from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.messages import FarmBeat
+from mirrorfarm.actors.farm_filter.state import ACTOR, PATIENCE_DIVISOR, Peer, State
+from mirrorfarm.limits import FARM_NODES_MAX
+from mirrorfarm.transport.address import Address, to_all
+from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat
 
 # A node that names an absurd number cannot use up all there are.
 NUMBER_STEP_MAX = 1 << 32
 
 
-def send(s: State, name: str, message: object, network: str = "") -> None:
-    """Send to another node's filter, by one network or (empty) by all that work."""
-    to = Address(name, s.settings.module, ACTOR)
-    s.out.append(Send(to, message, network))  # type: ignore[arg-type]
+def send(s: State, name: str, message: ANY_MESSAGE) -> None:
+    """Send to another node's filter, by all networks that work."""
+    s.out.append(Send(Address(name, s.settings.module, ACTOR), message))
 
 
 # --- what this node says -------------------------------------------------------------------
 
 
-def pulse(s: State, now: int, only: str = "") -> None:
-    """Send a heartbeat to every node (or only one) on every network of the farm."""
-    if now < s.mute_ns:
+def pulse(s: State, now: int, only: Sequence[str] = ()) -> None:
+    """Send a heartbeat to every node, or to some, on every network of the farm."""
+    names = only or list(s.peers)
+    if now < s.mute_ns or not names:
         return
     s.number += 1
     s.sent.append((s.number, now))
+    s.told_ns = now
     beat = beat_of(s)
-    for name in s.peers:
-        if only in {"", name}:
-            for network in s.settings.networks:
-                send(s, name, beat, network)
+    for network in s.settings.networks:
+        s.out.append(Send(to_all(names, s.settings.module, ACTOR), beat, network))
+
+
+def plan_pulse(s: State, now: int) -> None:
+    """Note that every node got a heartbeat just now, and when the next one is due.
+
+    The first node that is heard leads the rhythm, and the others beat when they hear it: what
+    all of them say then comes in at once, and a large farm has to be woken far less often.
+    """
+    t = s.t
+    s.beaten_ns = now
+    if _leader(s) == s.settings.node:
+        s.pulse_ns = max(s.pulse_ns + t.pulse_ns, now + t.pulse_ns // 2)
+    else:
+        s.pulse_ns = now + t.pulse_ns + t.pulse_ns // PATIENCE_DIVISOR
+
+
+def left_out(s: State, now: int) -> list[str]:
+    """Return the nodes that are being told that this one goes on without them."""
+    return [
+        peer.name
+        for peer in s.peers.values()
+        if peer.excluded_ns and now < peer.excluded_ns + s.t.announce_ns
+    ]
+
+
+def tell_left_out(s: State, now: int) -> None:
+    """Say it more often than the pulse does: one that hears it has to give way in time."""
+    if now - s.told_ns >= s.t.retry_ns:
+        names = left_out(s, now)
+        if names:
+            pulse(s, now, names)
+
+
+def _leader(s: State) -> str:
+    """Return the first node that is heard; this one counts."""
+    return next(
+        name for name in s.settings.nodes if name == s.settings.node or not s.peers[name].silent
+    )
 
 
 def beat_of(s: State) -> FarmBeat:
@@ -73,10 +113,13 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         peer.networks[network] = now
     if not _is_new(peer, beat):
         return False
-    before, was_mutual, returned = peer.beat, peer.mutual_ns, peer.silent
+    before, was_mutual, returned, ears = peer.beat, peer.mutual_ns, peer.silent, peer.ears
     peer.beat, peer.heard_ns, peer.silent = beat, now, False
+    peer.ears = _ears(peer, beat)
     if returned:
         s.out.append(Log("E", f"{peer.name} is heard"))
+    if now - s.beaten_ns >= s.t.pulse_ns * 3 // 4 and _leader(s) == peer.name:
+        s.pulse_ns = min(s.pulse_ns, now)
     s.seen = max(s.seen, min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX))
     if beat.view or beat.bid:
         peer.busy_ns = now
@@ -94,7 +137,8 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if s.settings.mac and (before is None or before.mac != beat.mac):
         table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
-    same = before is not None and _gist(beat) == _gist(before) and not beat.bid
+    same = before is not None and _gist(beat) == _gist(before) and peer.ears == ears
+    same = same and not beat.bid
     if returned or not same or not was_mutual or not mutual:
         return True
     return s.proposal is not None or bool(peer.tolerated_ns)
@@ -105,9 +149,19 @@ def _gist(beat: FarmBeat) -> tuple[object, ...]:
     return (
         (beat.incarnation, beat.wish, beat.mode, beat.seed, beat.rules, beat.powers),
         (beat.view, beat.view_members, beat.bid, beat.bid_members, beat.floor),
-        tuple(number > 0 for number in beat.heard),
         beat.draining,
     )
+
+
+def _ears(peer: Peer, beat: FarmBeat) -> int:
+    """Return the bitmap of the nodes that a node hears, itself one of them."""
+    ears = 1 << peer.index
+    bit = 1
+    for number in beat.heard[:FARM_NODES_MAX]:
+        if number > 0:
+            ears |= bit
+        bit <<= 1
+    return ears
 
 
 def _is_new(peer: Peer, beat: FarmBeat) -> bool:
@@ -144,11 +198,18 @@ def difference(s: State, peer: Peer) -> str:
 
 def hears(s: State, one: str, other: str) -> bool:
     """Return whether `one` hears `other`, as far as this node knows."""
-    index = s.settings.index(other)
-    if one == s.settings.node:
-        return not s.peers[other].silent
-    beat = s.peers[one].beat
-    return beat is not None and index < len(beat.heard) and beat.heard[index] > 0
+    return bool(ears_of(s, one) >> s.settings.index(other) & 1)
+
+
+def ears_of(s: State, name: str) -> int:
+    """Return the bitmap of the nodes that one hears, itself one of them."""
+    if name != s.settings.node:
+        return s.peers[name].ears
+    ears = 1 << s.settings.index(name)
+    for peer in s.peers.values():
+        if not peer.silent:
+            ears |= 1 << peer.index
+    return ears
 
 
 def silences(s: State, now: int) -> bool:
@@ -211,7 +272,7 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
         s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))
         peer.tolerated_ns = now
         table.renew(s, now)
-        pulse(s, now, peer.name)
+        pulse(s, now, (peer.name,))
 
 
 def _is_shared(s: State, peer: Peer, number: int) -> bool:

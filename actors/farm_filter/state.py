@@ -19,6 +19,8 @@ from mirrorfarm.transport.messages import FarmBeat
 
 FARM_TIMING = FarmTiming()
 ACTOR = "farm_filter"
+# A node that follows the rhythm beats by itself when the leader is late by this part of a pulse.
+PATIENCE_DIVISOR = 8
 MODULE_ACTOR = "mirror"  # The actor that is the module's state machine, whatever its kind.
 
 
@@ -67,9 +69,14 @@ class Settings:
 
 def assert_farm_timing(t: FarmTiming) -> None:
     """Assert the relations on which the safety and the speed of a farm rest."""
-    assert 0 < 3 * t.pulse_ns <= t.silent_ns, "two lost heartbeats are no silence"
-    assert t.silent_ns + t.pulse_ns < t.lease_ns, "no lease ends because another node died"
-    assert t.pulse_ns < t.tolerate_ns < t.announce_ns, "a stranger is answered before it opens"
+    late_ns = t.pulse_ns + t.pulse_ns // PATIENCE_DIVISOR
+    assert 0 < 2 * late_ns < t.silent_ns, "a lost heartbeat is no silence"
+    # What died may have echoed the heartbeat before the last, and what it said was on its way.
+    assert t.silent_ns + late_ns + t.retry_ns < t.lease_ns, (
+        "no lease ends because another node died"
+    )
+    assert 2 * t.retry_ns <= t.tolerate_ns, "a stranger that is answered has time to go"
+    assert t.tolerate_ns + 2 * t.retry_ns <= t.announce_ns, "a stranger is told before it is late"
     assert t.announce_ns <= t.silent_ns, "excluded means: silent, or told so"
     assert t.lease_ns < (BEATS_REMEMBERED - 1) * t.pulse_ns, "an echo of a valid lease is known"
     assert t.slow_start_steps >= 1, "a slow start has steps"
@@ -104,6 +111,7 @@ class Peer:
     index: int
     beat: FarmBeat | None = None  # The newest.
     heard_ns: int = 0  # When that was handled.
+    ears: int = 0  # Bitmap of the nodes that it says it hears; it counts.
     silent: bool = True
     echoed_ns: int = 0  # When the newest heartbeat of this node was sent that it has.
     mutual_ns: int = 0  # Since when both hear each other; 0: they do not.
@@ -131,7 +139,9 @@ class Proposal:
 
     view: View
     first: tuple[str, ...]  # Who promises first: they own nothing yet, and may have to wait.
-    sent_ns: int
+    made_ns: int
+    asked_ns: int  # When those were first asked who have not promised.
+    sent_ns: int  # When they were last asked.
     begun: bool = False  # The others were asked as well.
     quiet: dict[str, int] = field(default_factory=dict)  # By member that agreed: from when on.
     draining: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
@@ -164,10 +174,13 @@ class State:
     number: int = 0  # Of the last heartbeat.
     sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BEATS_REMEMBERED))
     pulse_ns: int = 0  # When the next one is due.
+    beaten_ns: int = 0  # When the last one was sent that every node gets,
+    told_ns: int = 0  # and the last one of all.
     lease_ns: int = 0  # What the filter was told.
     table: int = 0
     applied: tuple[bytes, ...] = ()
     relayed: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())  # Of the last table.
+    lapsed_ns: int = 0  # When it last left a view without another one.
     alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
     reason: str = ""  # Why no client is answered here.
     picture: object = None  # What was told last.

@@ -123,6 +123,7 @@ def lapse(s: State, now: int, reason: str) -> None:
         s.out.append(Log("C", f"this node stops answering clients: {reason}"))
     s.view, s.bid, s.proposal, s.drains = None, None, None, {}
     s.joined_ns = 0
+    s.lapsed_ns = now
     s.reason = reason
     s.urgent = True
     if view is not None and view.members != (s.settings.node,):

@@ -62,7 +62,9 @@ def plan(s: State, now: int) -> None:
     proposal = s.proposal
     if proposal is not None:
         same = (proposal.view.members, proposal.view.weights) == (members, weights)
-        if same and not _is_outbid(s, proposal):
+        if not _is_outbid(s, proposal, now) and (
+            same or _goes_first(s, proposal, members, weights, now)
+        ):
             _push(s, proposal, now)
             return
         if now - proposal.sent_ns < s.t.pulse_ns // 4 and proposal.view.members == members:
@@ -75,11 +77,39 @@ def plan(s: State, now: int) -> None:
     _propose(s, members, weights, now)
 
 
-def _may_form(s: State, now: int) -> bool:
-    """Return whether a view may be made from nothing: those heard are settled."""
-    if now < s.alone_ns or now - max(s.wished_ns, s.mute_ns) < s.t.settle_ns:
+def _goes_first(
+    s: State,
+    proposal: Proposal,
+    members: tuple[str, ...],
+    weights: tuple[tuple[int, ...], ...],
+    now: int,
+) -> bool:
+    """Return whether a proposal is finished before those who came since are taken in.
+
+    Else nobody would ever be answered while nodes join one after the other. One that is young
+    is made anew with them, and so is one that does not come to its end.
+    """
+    age_ns = now - proposal.made_ns
+    if not s.t.pulse_ns <= age_ns < 2 * s.settings.wait_ns:
         return False
-    return all(not p.mutual_ns or now - p.mutual_ns >= s.t.settle_ns for p in s.peers.values())
+    view = proposal.view
+    wanted = dict(zip(members, zip(*weights, strict=True), strict=True))
+    proposed = zip(view.members, zip(*view.weights, strict=True), strict=True)
+    return all(wanted.get(name) == weight for name, weight in proposed)
+
+
+def _may_form(s: State, now: int) -> bool:
+    """Return whether a view may be made from nothing: those heard are settled.
+
+    Where one more comes all the time it is not waited for.
+    """
+    settle_ns = s.t.settle_ns
+    begun_ns = max(s.wished_ns, s.mute_ns)
+    if now < s.alone_ns or now - begun_ns < settle_ns:
+        return False
+    if now - max(begun_ns, s.lapsed_ns) >= 3 * settle_ns:
+        return True
+    return all(not p.mutual_ns or now - p.mutual_ns >= settle_ns for p in s.peers.values())
 
 
 def _hears_busy_stranger(s: State, members: tuple[str, ...]) -> bool:
@@ -96,13 +126,17 @@ def _hears_busy_stranger(s: State, members: tuple[str, ...]) -> bool:
     return False
 
 
-def _is_outbid(s: State, proposal: Proposal) -> bool:
+def _is_outbid(s: State, proposal: Proposal, now: int) -> bool:
     """Return whether a member promised a higher number to somebody else, or was restarted."""
     view = proposal.view
+    bits = s.settings.bits(view.members)
     for name in view.members:
         beat = s.peers[name].beat if name in s.peers else None
         if beat is not None and name not in proposal.quiet and beat.floor >= view.number:
-            return True
+            # Its heartbeat may be here sooner than its answer.
+            ours = (beat.floor, beat.bid, beat.bid_members) == (view.number, view.number, bits)
+            if not ours or now - proposal.asked_ns >= 2 * s.t.retry_ns:
+                return True
         if name in proposal.quiet and beat is not None and beat.view == beat.bid == 0:
             # It promised, and gave up since; a heartbeat from before is not meant.
             if beat.floor >= view.number:
@@ -137,7 +171,7 @@ def _propose(
     s.seen = number
     present = s.present if s.view else members
     first = tuple(name for name in members if name not in present)
-    s.proposal = Proposal(view, first, now)
+    s.proposal = Proposal(view, first, now, now, now)
     s.out.append(Log("I", f"view {number} is proposed: {' '.join(members)}"))
     _send_proposal(s, s.proposal, now)
     _go_on(s, s.proposal, now)
@@ -154,7 +188,7 @@ def _go_on(s: State, proposal: Proposal, now: int) -> None:
             return
         if now < max(quiet.values(), default=0):
             return
-        proposal.begun = True
+        proposal.begun, proposal.asked_ns = True, now
         promise(s, proposal.view, now)
         quiet[s.settings.node] = 0  # Looked at when it is used.
         _send_proposal(s, proposal, now)

@@ -55,11 +55,13 @@ def await_members(lab: OneMachine, members: Collection[str], seconds: float) -> 
     """Wait until each of `members` says that these are the farm, and obeys its newest view."""
 
     def check() -> bool:
-        told = [details(lab, node) for node in members]
-        return (
-            all(set(one.get("members", ())) == set(members) and one["settled"] for one in told)
-            and len({one["view"] for one in told}) == 1
-        )
+        views = set()
+        for node in members:  # Not all at once: while one is not there yet, the others have work.
+            told = details(lab, node)
+            if set(told.get("members", ())) != set(members) or not told["settled"]:
+                return False
+            views.add(told["view"])
+        return len(views) == 1
 
     until(check, seconds, f"a farm of {', '.join(members)}")
 

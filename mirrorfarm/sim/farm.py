@@ -254,10 +254,11 @@ class FarmWorld:
     def _perform(self, node: FarmNode, effect: Any) -> None:
         match effect:
             case fx.Send(to, message, network):
-                source = Address(node.name, MODULE, ACTOR)
-                self._deliver(node.name, to.node, ev.Received(source, message, network))
-                if self.random.randrange(100) < self.repeat_percent:
-                    self._deliver(node.name, to.node, ev.Received(source, message, network))
+                received = ev.Received(Address(node.name, MODULE, ACTOR), message, network)
+                for name in to.nodes:
+                    self._deliver(node.name, name, received)
+                    if self.random.randrange(100) < self.repeat_percent:
+                        self._deliver(node.name, name, received)
             case fx.Later(at_ns, event):
                 self.soon(node, event, max(0, node.moment(at_ns) - self.now))
             case fx.ApplyTable(_, rows):

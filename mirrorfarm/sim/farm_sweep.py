@@ -6,8 +6,10 @@
 import sys
 from random import Random
 
+import msgspec
+
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.sim.monitors import Violation
@@ -23,12 +25,19 @@ SLOW = FarmTiming(
     slow_start_ns=SECOND_NS,
 )
 
+LARGE = msgspec.structs.replace(
+    LARGE_FARM_TIMING,
+    hold_ns=500 * MILLISECOND_NS,
+    hold_max_ns=2 * SECOND_NS,
+    scan_ns=300 * MILLISECOND_NS,
+)
+
 
 def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
     """Play one seed to its end; raise Violation when an invariant does not hold."""
     random = Random(seed ^ 0xFA12)
     count = nodes or random.choice((2, 3, 3, 3, 4, 5))
-    world = FarmWorld(seed, count, random.choice((TIMING, SLOW)), random.choice((1, 1, 2)))
+    world = FarmWorld(seed, count, random.choice((TIMING, SLOW, LARGE)), random.choice((1, 1, 2)))
     clients = Clients(world)
     for name in world.names:
         if random.random() < 0.8:

@@ -6,9 +6,10 @@ import pytest
 
 from mirrorfarm.actors.farm_filter.bitmaps import HARD, SOFT
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
-from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
+from mirrorfarm.transport.messages import FarmBeat
 
 
 def farm(count: int = 3, seed: int = 1, **timing: Any) -> FarmWorld:
@@ -49,6 +50,52 @@ def test_nodes_that_start_at_once_share_the_buckets_in_one_view() -> None:
     assert all(len(owners) == 1 for owners in world.owners())
     pictures = [node.picture for node in world.nodes.values()]
     assert {picture.view for picture in pictures if picture} == {1}
+
+
+def test_nodes_that_join_one_after_the_other_keep_nobody_from_being_answered() -> None:
+    world = FarmWorld(1, 12)
+    for name in world.names:
+        world.start(name)
+        world.run(250)  # Sooner than a view is agreed.
+    assert sum(world.shares().values()) > BUCKETS // 3
+    assert world.run_until(lambda: world.settled(*world.names), 3_000)
+
+
+def test_a_farm_beats_in_one_rhythm_and_finds_another_leader() -> None:
+    world = farm(5)
+    sent: list[tuple[str, int]] = []
+
+    def watch(source: str, _: str, message: Any) -> bool:
+        if isinstance(message, FarmBeat):
+            sent.append((source, world.now))
+        return False
+
+    world.drops = watch
+    for leader, others in (("n1", ("n2", "n3", "n4", "n5")), ("n2", ("n3", "n4", "n5"))):
+        sent.clear()
+        world.run(1_000)
+        beats = {name: sorted({at for source, at in sent if source == name}) for name in others}
+        led = sorted({at for source, at in sent if source == leader})
+        assert len(led) >= 8
+        for times in beats.values():
+            late = [min(at - led_at for led_at in led if led_at <= at) for at in times[1:]]
+            assert max(late) < 5 * MILLISECOND_NS, "they beat when they hear it"
+        world.kill(leader)
+        world.run(2_000)
+
+
+def test_no_lease_of_a_large_farm_ends_because_a_node_died() -> None:
+    world = FarmWorld(3, 12, LARGE_FARM_TIMING)
+    for name in world.names:
+        world.start(name)
+    assert world.run_until(lambda: world.settled(*world.names), 6_000)
+    for dead in ("n12", "n1", "n7"):
+        left = [name for name, node in world.nodes.items() if node.core and name != dead]
+        world.kill(dead)
+        for _ in range(150):
+            world.run(10)
+            assert all(world.answers(name) for name in left)
+        assert world.settled(*left)
 
 
 def test_a_node_that_is_alone_waits_for_the_others_leases_then_serves() -> None:

@@ -12,8 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirrorfarm.errors import FrameInvalid
-from mirrorfarm.limits import FRAME_BYTES_MAX, FRAME_DEPTH_MAX, FRAME_ITEMS_MAX, NAME_PATTERN
-from mirrorfarm.transport.address import Address
+from mirrorfarm.limits import (
+    FRAME_BYTES_MAX,
+    FRAME_DEPTH_MAX,
+    FRAME_ITEMS_MAX,
+    NAME_PATTERN,
+    RECIPIENTS_MAX,
+)
+from mirrorfarm.transport import codec
+from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.codec import PROTOCOL_VERSION, decode, encode
 from mirrorfarm.transport.messages import (
     ANY_MESSAGE,
@@ -224,6 +231,32 @@ def test_the_cluster_is_sixteen_hex_digits(cluster: str) -> None:
     bad = plain(a_frame())
     bad[1] = cluster
     refused(msgpack.packb(bad))
+
+
+def test_a_destination_may_be_several_nodes_but_not_too_many() -> None:
+    several = to_all([f"n{number}" for number in range(RECIPIENTS_MAX)], "web", "mirror")
+    frame = msgspec.structs.replace(a_frame(), to=several)
+    assert decode(encode(frame)).to.nodes[-1] == f"n{RECIPIENTS_MAX - 1}"
+    for nodes in (f"{several.node} more", "n1  n2", " n1", "n1 ", "n1 N2", "n1\tn2"):
+        refused(encode(msgspec.structs.replace(a_frame(), to=Address(nodes, "web", "mirror"))))
+    refused(encode(msgspec.structs.replace(a_frame(), source=Address("n1 n2", "web", "mirror"))))
+
+
+@settings(max_examples=500, deadline=None)
+@given(FRAMES, st.data())
+def test_the_quick_reader_takes_nothing_that_the_thorough_one_refuses(
+    frame: Frame, data: st.DataObject
+) -> None:
+    raw = bytearray(encode(frame))
+    assert codec._decode_usual(bytes(raw)) in (frame, None)
+    for _ in range(data.draw(st.integers(0, 3))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    quick = codec._decode_usual(bytes(raw))
+    assert quick is None or quick == codec._decode_checked(bytes(raw))
+
+
+def test_what_this_version_writes_is_read_quickly() -> None:
+    assert codec._decode_usual(encode(a_frame())) == a_frame()
 
 
 def test_text_is_not_taken_for_bytes_nor_bytes_for_text() -> None:

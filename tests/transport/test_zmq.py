@@ -12,10 +12,10 @@ import zmq
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import FRAME_BYTES_MAX
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.codec import encode
 from mirrorfarm.transport.keys import Keys
-from mirrorfarm.transport.messages import Frame, Probe, StateAnswer
+from mirrorfarm.transport.messages import FarmBeat, Frame, Probe, StateAnswer
 from mirrorfarm.transport.sockets import Bind, Link, endpoint
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, Relay, free_port, make_keys, until
@@ -33,6 +33,7 @@ class Pair:
     relays: dict[tuple[str, str], Relay] = field(default_factory=dict)
     hubs: dict[str, Hub] = field(default_factory=dict)
     inboxes: dict[str, Inbox] = field(default_factory=dict)
+    more: tuple[Link, ...] = ()  # To nodes that are not there.
 
     def start(self, node: str, local: Path | None = None, incarnation: int = 1) -> Hub:
         other = "n2" if node == "n1" else "n1"
@@ -44,7 +45,8 @@ class Pair:
                 tuple(
                     Link(other, n, endpoint("127.0.0.1", self.relays[other, n].port))
                     for n in NETWORKS
-                ),
+                )
+                + self.more,
                 local,
             )
         )
@@ -121,6 +123,38 @@ def test_a_message_arrives_once_although_sent_on_both_networks(pair: Pair) -> No
     assert all(heard.values())
 
 
+def test_one_frame_goes_to_several_nodes_the_own_one_too(pair: Pair) -> None:
+    for node in ("n1", "n2"):
+        pair.start(node)
+    pair.meet()
+    for inbox in pair.inboxes.values():
+        inbox.messages.clear()
+    before = pair.hubs["n1"].counters()
+    pair.hubs["n1"].send(to_all(("n1", "n2", "n9"), N2.module, N2.actor), "agent", Probe("red", 78))
+    until(lambda: all(inbox.messages for inbox in pair.inboxes.values()))
+    told = [inbox.messages[0][:2] for inbox in pair.inboxes.values()]
+    assert told == [(N1, Probe("red", 78))] * 2
+    assert pair.hubs["n1"].counters()["unknown_node"] == before["unknown_node"] + 1
+
+
+def test_a_node_with_many_peers_gathers_heartbeats_of_a_farm_and_loses_nothing(pair: Pair) -> None:
+    others = [f"n{number}" for number in range(3, 12)]
+    pair.keys = make_keys("n1", "n2", *others)
+    pair.more = tuple(Link(other, "red", endpoint("127.0.0.1", free_port())) for other in others)
+    for node in ("n1", "n2"):
+        pair.start(node)
+    pair.meet()
+    inbox = pair.inboxes["n2"]
+    inbox.messages.clear()
+    for number in range(200):
+        pair.hubs["n1"].send(
+            N2, "agent", FarmBeat(number, 1) if number % 3 else Probe("red", number)
+        )
+    until(lambda: len(inbox.messages) == 200)
+    numbers = [message.number for _, message, _ in inbox.messages]  # type: ignore[union-attr]
+    assert numbers == list(range(200))
+
+
 def test_a_message_for_one_network_takes_that_one(pair: Pair) -> None:
     for node in ("n1", "n2"):
         pair.start(node)
@@ -179,7 +213,7 @@ def test_a_network_that_swallows_everything_is_given_up_and_taken_again(pair: Pa
         pair.start(node)
     pair.meet(by="red")
     pair.relays["n2", "red"].stall(True)
-    until(lambda: _unsent(pair.hubs["n1"], "red"))
+    until(lambda: _unsent(pair.hubs["n1"], "red"), 20)
     pair.relays["n2", "red"].stall(False)
     pair.meet(by="red")
 

@@ -180,7 +180,7 @@ class Inspector:
             return "foreign_cluster"
         if frame.source.node != user:
             return "forged_source"
-        if frame.to.node != self.node:
+        if self.node not in frame.to.nodes:
             return "wrong_destination"
         return ""
 
