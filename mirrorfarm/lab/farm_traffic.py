@@ -26,7 +26,7 @@ AGAIN_SECONDS = 0.05  # After a stream was reset.
 UNANSWERED_SECONDS = 3.0  # A question, or a new connection, without an answer for so long.
 LATE_SECONDS = 0.5  # Whoever waits so long has sent a second SYN: the first was for nobody.
 TICK_SECONDS = 0.004
-PORTS = iter(range(10_000, 32_000))  # Below those that the kernel gives away by itself.
+PORTS = range(2_000, 32_000)  # Below those that the kernel gives away by itself.
 HANG_UP_SECONDS = 0.06  # Between two streams that the client ends.
 TILES_MAX = 600
 
@@ -103,6 +103,7 @@ class Traffic:
         self._links: dict[int, Link] = {}  # By file descriptor.
         self._poll = select.epoll()
         self._open_at: dict[int, float] = {}  # By stream: not to try again before.
+        self._ports = iter(PORTS)
         self._macs: dict[int, bytes] = {}  # By port of ours: who answered.
         self._twice: set[int] = set()
         self._hang_up: deque[int] = deque()
@@ -219,7 +220,7 @@ class Traffic:
     def _open(self, number: int, now: float) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        port = next(PORTS)
+        port = next(self._ports)
         sock.bind(("", port))
         link = Link(number, self.count, sock, port, now, asked=now)
         self._links[sock.fileno()] = link
