@@ -88,16 +88,20 @@ class FarmFilter:
         quiet = self._apply(event, now)
         idle = quiet and now < min(s.wake_ns, s.pulse_ns) and not s.urgent
         if s.pulse_ns and not idle:
-            self._poll(now)
+            self._poll(now, quiet=quiet)
         return s.out
 
     def _apply(self, event: Any, now: int) -> bool:
-        """Apply one event; return whether it was a heartbeat that brought nothing new."""
+        """Apply one event; return whether it brought nothing new, as most heartbeats do."""
         s = self.state
         match event:
             case Received(source, message, network):
                 return self._on_message(source, message, network, now)
             case FarmDue():
+                if now < s.due_ns and s.view is not None:
+                    s.wake_ns = 0
+                    self._wake_at(s.due_ns)  # What it was for was done since, on hearing others.
+                    return True
                 if now >= s.wake_ns:
                     s.wake_ns = 0
             case FarmWish(wish):
@@ -160,8 +164,8 @@ class FarmFilter:
                 pass  # Of a newer peer: nothing that this node could act on.
         return False
 
-    def _poll(self, now: int) -> None:
-        """Do what is due."""
+    def _poll(self, now: int, *, quiet: bool) -> None:
+        """Do what is due; `quiet`: perhaps only the pulse is."""
         s = self.state
         if hearing.silences(s, now):
             table.renew(s, now)  # Who is silent is not asked any more.
@@ -181,12 +185,15 @@ class FarmFilter:
             hearing.tell_left_out(s, now)
             self._wake(now)
             return
+        # What passes with time alone, as that a network is down, need not be told at once.
+        if s.urgent or not quiet or now - s.pictured_ns >= s.t.silent_ns:
+            self._tell(now)
         s.urgent = False
-        self._tell(now)
         self._wake(now)
 
     def _tell(self, now: int) -> None:
         s = self.state
+        s.pictured_ns = now
         news = picture(s, now)
         if news != s.picture:
             s.picture = news
@@ -212,7 +219,11 @@ class FarmFilter:
             due += [s.proposal.sent_ns + t.retry_ns, views.commit_at(s, s.proposal)]
         if s.view is not None:
             due += [views.quiet_at(s, s.view), s.lease_ns]
-        at = min(moment for moment in due if moment > now)
+        s.due_ns = min(moment for moment in due if moment > now)
+        self._wake_at(s.due_ns)
+
+    def _wake_at(self, at: int) -> None:
+        s = self.state
         if s.wake_ns == 0 or at < s.wake_ns:
             s.wake_ns = at
             s.out.append(Later(at, FarmDue()))

@@ -183,7 +183,9 @@ class State:
     lapsed_ns: int = 0  # When it last left a view without another one.
     alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
     reason: str = ""  # Why no client is answered here.
-    picture: object = None  # What was told last.
+    picture: object = None  # What was told last,
+    pictured_ns: int = 0  # and when it was looked at.
+    due_ns: int = 0  # When the next thing is due, as far as is known.
     wake_ns: int = 0  # The one outstanding timer; 0: none.
     urgent: bool = False  # Say at once what changed.
     out: list[ANY_EFFECT] = field(default_factory=list)
