@@ -7,6 +7,7 @@ looked at: a connection that two nodes answer is one with frames from two MAC ad
 
 import contextlib
 import errno
+import itertools
 import re
 import select
 import socket
@@ -26,7 +27,8 @@ AGAIN_SECONDS = 0.05  # After a stream was reset.
 UNANSWERED_SECONDS = 3.0  # A question, or a new connection, without an answer for so long.
 LATE_SECONDS = 0.5  # Whoever waits so long has sent a second SYN: the first was for nobody.
 TICK_SECONDS = 0.004
-PORTS = range(2_000, 32_000)  # Below those that the kernel gives away by itself.
+# Below those that the kernel gives away by itself; the first is free again when it is its turn.
+PORTS = itertools.cycle(range(2_000, 32_000))
 HANG_UP_SECONDS = 0.06  # Between two streams that the client ends.
 TILES_MAX = 600
 
@@ -103,7 +105,6 @@ class Traffic:
         self._links: dict[int, Link] = {}  # By file descriptor.
         self._poll = select.epoll()
         self._open_at: dict[int, float] = {}  # By stream: not to try again before.
-        self._ports = iter(PORTS)
         self._macs: dict[int, bytes] = {}  # By port of ours: who answered.
         self._twice: set[int] = set()
         self._hang_up: deque[int] = deque()
@@ -220,7 +221,7 @@ class Traffic:
     def _open(self, number: int, now: float) -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        port = next(self._ports)
+        port = next(PORTS)
         sock.bind(("", port))
         link = Link(number, self.count, sock, port, now, asked=now)
         self._links[sock.fileno()] = link
