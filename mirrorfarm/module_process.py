@@ -63,6 +63,7 @@ class ModuleProcess:
         self.incarnation = next_incarnation(paths)
         self._log = ModuleLog(paths.module_log(name))
         self._stopped = threading.Event()
+        self._begun = False
         self.supervisor = Supervisor(lambda level, text: self._log.write(level, "agent", text))
         self._cgroup = Cgroup(scope_of(paths.root, self.keys.name, name))
         self._cgroup.create()
@@ -139,7 +140,8 @@ class ModuleProcess:
             lines, last = read_log(folder, message.after, message.count)
             self._attachment.send(source, actor, LogAnswer(message.request, tuple(lines), last))
             return
-        self.supervisor.tell(actor, ev.Received(source, message, network))
+        if self._begun:  # Before, a core does not know its past: the sender repeats it.
+            self.supervisor.tell(actor, ev.Received(source, message, network))
 
     def start(self) -> None:
         """Start every shell, the mirror last: it orders the others about."""
@@ -163,6 +165,7 @@ class ModuleProcess:
             self.supervisor.tell("arbiter", self.registers.load(self.keys.cluster, self.module))
         for actor in actors:
             self.supervisor.tell(actor, ev.Started())
+        self._begun = True
 
     def _read_record(self) -> tuple[NodeRecord | None, str]:
         """Return the durable record, or why it cannot be used: then no data here are trusted."""

@@ -58,6 +58,7 @@ class PingArbiter:
     counter: int = 0
     storing: Register | None = None
     ack_to: Address | None = None  # Who hears when `storing` is durable.
+    begun: bool = False  # Before, the own copy is not known: the peer asks again.
     failure: str = ""
     question: _Question | None = None  # Read or swap.
     renewal: _Question | None = None
@@ -76,6 +77,7 @@ class PingArbiter:
             case ev.RegisterLoaded(_, _, register, counter):
                 self.register, self.counter = register, counter
             case ev.Started():
+                self.begun = True
                 self.heard_ns = now
                 self._tick(now)
             case ev.ArbiterTick():
@@ -86,7 +88,7 @@ class PingArbiter:
                 self.question = self.renewal = None
             case ev.PingAnswered(request, answered) if request == self.probes:
                 self._pinged(len(answered), now)
-            case ev.Received(source, message) if source.node == self.peer:
+            case ev.Received(source, message) if source.node == self.peer and self.begun:
                 self._received(source, message, now)
             case ev.RegisterStored(counter) if counter == self.counter:
                 self._stored(now)

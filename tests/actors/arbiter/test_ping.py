@@ -362,6 +362,22 @@ def test_strangers_are_not_heard() -> None:
     assert story.registers == before
 
 
+def test_who_asks_before_the_own_copy_is_known_is_answered_when_it_asks_again() -> None:
+    story = paired()
+    register, counter = story.disk["b"]
+    assert register is not None
+    node = PingArbiter("b", "a", "c1", story.module)
+    newer = msgspec.structs.replace(register, ver=register.ver + 1)
+    news = ev.Received(Address("a", "db", "arbiter"), RegisterNews(newer))
+    assert node.handle(news, story.now) == [], "else what it stores is forgotten when it is loaded"
+    node.handle(ev.RegisterLoaded("c1", "db", register, counter), story.now)
+    node.handle(ev.Started(), story.now)
+    stores = [e for e in node.handle(news, story.now) if isinstance(e, RegisterStore)]
+    assert [store.counter for store in stores] == [counter + 1]
+    answers = node.handle(ev.RegisterStored(counter + 1), story.now)
+    assert [e.to.node for e in answers if isinstance(e, Send)] == ["a"]
+
+
 @pytest.mark.parametrize("first", ["a", "b"])
 @given(gap=st.integers(0, 12))
 def test_of_two_promotions_at_the_same_time_one_is_granted(first: str, gap: int) -> None:
