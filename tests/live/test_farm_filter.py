@@ -495,15 +495,21 @@ def test_a_queue_that_overflows_drops_and_nothing_is_answered_twice() -> None:
                 yield checksummed(packet)
 
         assert send_frames(lab, spoofed()) == count
-        queue = inside(first, "cat", "/proc/net/netfilter/nfnetlink_queue").split()
+        queue = waiting(first)
         assert int(queue[5]) > 0, "the queue was meant to overflow"
         first.thaw()
+        assert wait(lambda: waiting(first)[2] == "0"), "while it is full it drops questions as well"
         right, _ = answered_flows(lab, 30)
         assert right == 30
         accepted = total(lab, "accepted") - before - right
         tell(f"of {count} packets {accepted} were accepted, {queue[5]} fell off the frozen queue")
         assert count * 2 / 3 - 100 < accepted <= count
         assert first.order({})["held_always"] is True
+
+
+def waiting(node: FarmNode) -> list[str]:
+    """Return what the kernel tells of a node's queue: 2 is what waits, 5 what was dropped."""
+    return inside(node, "cat", "/proc/net/netfilter/nfnetlink_queue").split()
 
 
 def answered_flows(lab: FarmLab, count: int) -> tuple[int, int]:
