@@ -184,7 +184,10 @@ class Attachment:
 
     def _take(self, parts: list[bytes]) -> None:
         """Take what the agent handed on: frames, each after the name of its network."""
-        for network, data in zip(parts[::2], parts[1::2], strict=False):
+        if len(parts) % 2:
+            self._counts["bad_frame"] += 1
+            return
+        for network, data in zip(parts[::2], parts[1::2], strict=True):
             self._take_frame(network, data)
 
     def _take_frame(self, network: bytes, data: bytes) -> None:

@@ -195,6 +195,19 @@ def test_last_words_of_a_process_are_heard(nodes: Nodes) -> None:
     until(lambda: inbox.messages[-1][1] == Probe("red", 99))
 
 
+def test_a_message_of_the_agent_that_is_no_row_of_frames_is_counted_and_dropped(
+    nodes: Nodes,
+) -> None:
+    one, inbox = nodes.attach("n1", "web")
+    frame = encode(Frame(CLUSTER, MIRROR2, 1, 1, 0, MIRROR1, Probe("red", 1)))
+    one._take([b"red", frame, b"red"])
+    one._take([b"red", b"garbage", b"red", frame])
+    assert one.counters()["bad_frame"] == 2
+    assert [message for _, message, _ in inbox.messages] == [Probe("red", 1)], (
+        "the good one is taken"
+    )
+
+
 def test_what_is_sent_after_closing_is_lost_without_an_error(nodes: Nodes) -> None:
     module, _ = nodes.attach("n1", "web")
     module.close()
