@@ -1,6 +1,5 @@
 """Which cores the process of a module runs, by the module's mode."""
 
-import secrets
 from dataclasses import dataclass
 
 import msgspec
@@ -34,6 +33,7 @@ class Here:
     incarnation: int
     os_boot: str
     record: NodeRecord | None
+    seed: int  # 64 secret random bits, for the identities of data generations.
     fault: str = ""  # Why the record that was found is not used.
 
     @property
@@ -90,7 +90,7 @@ def _mirror(here: Here, common: dict[str, Core]) -> dict[str, Core]:
         module,
         here.incarnation,
         here.os_boot,
-        secrets.randbits(64),
+        here.seed,
         start=here.starts,
     )
     arbiter: Core

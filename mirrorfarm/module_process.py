@@ -153,6 +153,7 @@ class ModuleProcess:
             self.incarnation,
             os_boot_id(),
             record,
+            secrets.randbits(64),
             fault,
         )
         vip = self._doors.vip

@@ -59,19 +59,24 @@ class Gate:
         with self._changed:
             self._entering += 1
             try:
-                while True:
-                    if self._mode in {OFF, ENDED}:
-                        error = errno.EROFS if self._mode == OFF else errno.EIO
-                        raise OSError(error, "the data plane does not lead here")
-                    frozen = self._mode == FROZEN or self._poisoned
-                    if not frozen and not self._is_full():
-                        self._active += 1
-                        return
-                    if frozen:
-                        self._tell_held()
+                while not self.try_enter():
                     self._changed.wait()
             finally:
                 self._entering -= 1
+
+    def try_enter(self) -> bool:
+        """Begin a modification if it may begin now; else as `enter` would have waited."""
+        with self._changed:
+            if self._mode in {OFF, ENDED}:
+                error = errno.EROFS if self._mode == OFF else errno.EIO
+                raise OSError(error, "the data plane does not lead here")
+            frozen = self._mode == FROZEN or self._poisoned
+            if not frozen and not self._is_full():
+                self._active += 1
+                return True
+            if frozen:
+                self._tell_held()
+            return False
 
     def leave(self) -> None:
         """End what `enter` began."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import zmq
 
 from mirrorfarm.actors.replicator import frames
-from mirrorfarm.actors.replicator.wire import Link, Wire
+from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNACKED_BYTES_MAX, UNACKED_FRAMES_MAX, Nanoseconds
 
@@ -37,6 +37,12 @@ class SourceListener(Protocol):
         """The target answered a question of the copy."""
 
 
+def _connected(link: Link) -> Wire:
+    wire = Wire(link, zmq.DEALER)
+    wire.connect()
+    return wire
+
+
 class Unacked(NamedTuple):
     """A frame that the target has not applied yet, as far as is known."""
 
@@ -57,8 +63,13 @@ class Source:
         stream: tuple[int, int, int],
         listener: SourceListener,
         clock: Callable[[], Nanoseconds] = time.monotonic_ns,
+        wire: StreamWire | None = None,
     ) -> None:
-        """`stream`: term, sid, and a nonce that no other stream ever had."""
+        """`stream`: term, sid, and a nonce that no other stream ever had.
+
+        With a `wire` of another kind than a socket, `start` is not called: whoever has it calls
+        `look` when that is due and `take` with what came in.
+        """
         self.term, self.sid, _ = stream
         self.acked = 0
         self.undurable: dict[int, Nanoseconds] = {}  # Flushes awaited: frame -> sending time.
@@ -79,8 +90,8 @@ class Source:
         self._resent_ns = 0
         self._heard_ns = self._progress_ns = self._tick_ns = clock()
         self._ended = False
-        self._wire = Wire(link, zmq.DEALER)
-        self._wire.connect()
+        self._hello_ns = self._judge_ns = 0  # When the next greeting and the next look are due.
+        self._wire = wire if wire is not None else _connected(link)
         self._thread = threading.Thread(
             target=self._run, name=f"source {self.term}.{self.sid}", daemon=True
         )
@@ -158,25 +169,36 @@ class Source:
     # --- the stream's thread ---------------------------------------------------------------
 
     def _run(self) -> None:
-        hello_ns = judge_ns = 0
-        while not self._ended and not self.broken:
-            now = self._clock()
-            self._forgive(now)
-            if now >= hello_ns:
-                self._greet()
-                hello_ns = now + self._timeout_ns // 4
-            # With nothing under way there is no lateness to look for between two greetings.
-            awaited = self._unacked or self.undurable or not self.up
-            look_ns = self._timeout_ns // (8 if awaited else 4)
-            messages = self._wire.receive(_BATCH, min(hello_ns - now, look_ns))
-            for parts in messages:
-                self._hear(parts)
-            if not messages or now >= judge_ns:
-                judge_ns = now + self._timeout_ns // 4
-                self._judge(self._clock())
+        while not self.over:
+            self.take(self._wire.receive(_BATCH, self.look()))
         self._wire.close()
         if self.broken and not self._ended:
             self._listener.session_broken(self.broken)
+
+    @property
+    def over(self) -> bool:
+        """Whether the stream was closed, or broke."""
+        return self._ended or bool(self.broken)
+
+    def look(self) -> Nanoseconds:
+        """Greet when it is due; return after how long to call again if nothing comes in."""
+        now = self._clock()
+        self._forgive(now)
+        if now >= self._hello_ns:
+            self._greet()
+            self._hello_ns = now + self._timeout_ns // 4
+        # With nothing under way there is no lateness to look for between two greetings.
+        awaited = self._unacked or self.undurable or not self.up
+        return min(self._hello_ns - now, self._timeout_ns // (8 if awaited else 4))
+
+    def take(self, messages: list[list[bytes]]) -> None:
+        """Hear what came in; nothing: what was waited for has not come."""
+        for parts in messages:
+            self._hear(parts)
+        now = self._tick_ns
+        if not messages or now >= self._judge_ns:
+            self._judge_ns = now + self._timeout_ns // 4
+            self._judge(self._clock())
 
     def _forgive(self, now: Nanoseconds) -> None:
         """After an own stall all counts anew: what came meanwhile is not read yet."""

@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import zmq
 
 from mirrorfarm.actors.replicator import frames
-from mirrorfarm.actors.replicator.wire import Link, Wire
+from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNFLUSHED_MAX
 
@@ -44,13 +44,38 @@ class TargetWorker(Protocol):
         """The disk refused something: this copy cannot be trusted."""
 
 
+class Flushers(Protocol):
+    """What runs flushes beside the stream."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Call `function` soon, not on this thread."""
+
+    def shutdown(self, wait: bool) -> None:
+        """Take no more."""
+
+
+def _bound(link: Link) -> Wire:
+    wire = Wire(link, zmq.ROUTER)
+    wire.bind()
+    return wire
+
+
 class Target:
     """The listening socket and the one session that it accepts."""
 
     def __init__(
-        self, link: Link, worker: TargetWorker, *, received_suffices: bool = False
+        self,
+        link: Link,
+        worker: TargetWorker,
+        *,
+        received_suffices: bool = False,
+        wire: StreamWire | None = None,
+        flushers: Flushers | None = None,
     ) -> None:
-        """`received_suffices`: flushes are acknowledged before they are done (async=second)."""
+        """`received_suffices`: flushes are acknowledged before they are done (async=second).
+
+        With a `wire` of another kind than a socket, whoever has it calls `take` with what came in.
+        """
         self.session = (0, 0)
         self.applied = 0
         self.dropped = 0
@@ -64,13 +89,13 @@ class Target:
         self._identity = b""
         self._flushed: dict[int, bool] = {}  # Frame -> whether its flush is done.
         self._lock = threading.RLock()  # Held while a frame is applied: `accept` waits for it.
-        self._flushers = ThreadPoolExecutor(_FLUSHERS, "flusher")
+        self._flushers = flushers or ThreadPoolExecutor(_FLUSHERS, "flusher")
         self._ended = False
         self._timeout_ns = link.timeout_ns
-        self._wire = Wire(link, zmq.ROUTER)
-        self._wire.bind()
+        self._wire = wire if wire is not None else _bound(link)
         self._thread = threading.Thread(target=self._run, name="target", daemon=True)
-        self._thread.start()
+        if wire is None:
+            self._thread.start()
 
     def accept(self, term: int, sid: int) -> None:
         """From now on only frames of this session are applied; sid 0: none at all."""
@@ -87,20 +112,24 @@ class Target:
         self.accept(0, 0)
         self._ended = True
         self._wire.ring()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
         self._flushers.shutdown(wait=False)
 
     # --- the thread ------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._ended:
-            messages = self._wire.receive(_BATCH, self._timeout_ns // 4)
-            before = (self.session, self.applied)
-            for identity, *parts in messages:
-                self._hear(identity, parts)
-            if (self.session, self.applied) != before and self.applied:
-                self._say(frames.ACK, self.applied)
+            self.take(self._wire.receive(_BATCH, self._timeout_ns // 4))
         self._wire.close()
+
+    def take(self, messages: list[list[bytes]]) -> None:
+        """Hear what came in, and acknowledge what was applied of it."""
+        before = (self.session, self.applied)
+        for identity, *parts in messages:
+            self._hear(identity, parts)
+        if (self.session, self.applied) != before and self.applied:
+            self._say(frames.ACK, self.applied)
 
     def _hear(self, identity: bytes, parts: list[bytes]) -> None:
         try:

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import zmq
@@ -38,6 +38,22 @@ class Link(NamedTuple):
     endpoint: str
     keys: StreamKeys
     timeout_ns: Nanoseconds
+
+
+class StreamWire(Protocol):
+    """What one end of a stream needs of its connection."""
+
+    def send(self, parts: list[bytes]) -> None:
+        """Queue one message; never blocks. A vanished peer's message is dropped."""
+
+    def receive(self, count_max: int, wait_ns: int) -> list[list[bytes]]:
+        """Up to `count_max` messages; waits for the first one up to `wait_ns`."""
+
+    def ring(self) -> None:
+        """Wake whoever waits in `receive`."""
+
+    def close(self) -> None:
+        """Send and receive nothing more."""
 
 
 class Wire:

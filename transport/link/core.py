@@ -62,7 +62,7 @@ class NetworkNews:
 
 
 @dataclass(slots=True)
-class _Window:
+class Window:
     """The last REPLAY_WINDOW_FRAMES sequences of one incarnation of one process."""
 
     incarnation: int
@@ -113,7 +113,7 @@ class _Peer:
     """What is remembered of one peer; `processes` with the longest unheard first."""
 
     bucket: _Bucket
-    processes: OrderedDict[str, _Window] = field(default_factory=OrderedDict)
+    processes: OrderedDict[str, Window] = field(default_factory=OrderedDict)
     networks: dict[str, NetworkNews] = field(default_factory=dict)
 
 
@@ -194,7 +194,7 @@ class Inspector:
             # The one unheard for longest. A peer that wants to be heard twice may say so twice
             # anyway: what is forgotten here endangers nobody.
             peer.processes.popitem(last=False)
-        peer.processes[process] = _Window(frame.incarnation, frame.sequence)
+        peer.processes[process] = Window(frame.incarnation, frame.sequence)
         return ""
 
     def _peer(self, user: str, now: int) -> _Peer | None:

@@ -1,0 +1,1 @@
+"""What cores did, step by step: recorded, simulated, replayed, checked."""
