@@ -1,50 +1,184 @@
-"""The streams between two simulated data planes: in order, or broken as a whole, like TCP."""
+"""The connections between replicators: in order, retransmitted after a short cut, else lost.
 
-from typing import Any
+One end is a `Dial` (the source's), the other a `Listening` (the target's); both are what
+`mirrorfarm.actors.replicator` needs of a wire.
+"""
 
-from mirrorfarm.limits import MICROSECOND_NS
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-TRAVEL_NS = 300 * MICROSECOND_NS  # Constant: a stream keeps its order.
+from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.sim.engine import Draws, Engine
+from mirrorfarm.sim.network import Network
+
+Parts = list[bytes]
+TRAVEL_NS = 150 * MICROSECOND_NS
+AGAIN_NS = 60 * MILLISECOND_NS  # Until a lost segment is sent again, at the least.
+LOST_NS = SECOND_NS  # A cut this long ends a connection, with all that was under way.
 
 
-def work(world: Any, a: str, b: str) -> bool:
-    """Return whether a stream between two nodes works: it needs both directions."""
-    return bool(world.passes(a, b) and world.passes(b, a))
+@dataclass(slots=True)
+class _Way:
+    """One direction between two machines."""
+
+    last_ns: int = 0  # When the last frame arrives: none overtakes it.
+    held: list[tuple[Callable[[Parts], None], Parts]] = field(default_factory=list)
+    cut_ns: int = 0  # Since when nothing passes; 0: it passes.
 
 
-def send(world: Any, source: str, to: str, frame: tuple[object, ...]) -> None:
-    """Carry a frame from one data plane to the other."""
-    node = world.nodes[to]
-    incarnation = node.incarnation
+class Streams:
+    """All connections of a cluster."""
 
-    def deliver() -> None:
-        if not work(world, source, to) or not node.up or node.incarnation != incarnation:
+    def __init__(self, engine: Engine, network: Network, draws: Draws) -> None:
+        self._engine, self._network, self._draws = engine, network, draws
+        self._ways: dict[tuple[str, str], _Way] = {}
+        self.listening: dict[str, Listening] = {}
+        self._dials: dict[bytes, Dial] = {}
+        self._number = 0
+        self.resets = 0
+
+    def dial(self, node: str, peer: str, inbox: Callable[[Parts], None]) -> "Dial":
+        """Connect a source; `inbox` gets what comes back."""
+        self._number += 1
+        dial = Dial(self, node, peer, b"%d" % self._number, inbox)
+        self._dials[dial.identity] = dial
+        return dial
+
+    def listen(self, node: str, inbox: Callable[[Parts], None]) -> "Listening":
+        """Let a target listen, in place of whoever did."""
+        listening = self.listening[node] = Listening(self, node, inbox)
+        return listening
+
+    def forget(self, identity: bytes) -> None:
+        """Drop what comes for a source that is gone."""
+        self._dials.pop(identity, None)
+
+    def to_listener(self, dial: "Dial", parts: Parts) -> None:
+        """Carry a frame of a source."""
+        self._carry(dial.node, dial.peer, self._arrived, [dial.identity, *parts])
+
+    def to_dial(self, node: str, parts: Parts) -> None:
+        """Carry a frame of a target; the first part says to whom."""
+        dial = self._dials.get(parts[0])
+        if dial is not None:
+            self._carry(node, dial.node, self._returned, parts)
+
+    def _arrived(self, parts: Parts) -> None:
+        dial = self._dials.get(parts[0])
+        listening = self.listening.get(dial.peer) if dial is not None else None
+        if listening is not None:
+            listening.inbox(parts)
+
+    def _returned(self, parts: Parts) -> None:
+        dial = self._dials.get(parts[0])
+        if dial is not None:
+            dial.inbox(parts[1:])
+
+    # --- the ways --------------------------------------------------------------------------
+
+    def _carry(self, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts) -> None:
+        way = self._ways.get((source, to))
+        if way is None:
+            way = self._ways[source, to] = _Way()
+        if way.held or not self._network.both_ways(source, to):
+            self._hold(way, source, to, deliver, parts)
             return
-        if world.stands_still(node):
-            node.backlog.append(deliver)
+        engine = self._engine
+        clog = self._network.clogs.get((source, to), 0) if self._network.clogs else 0
+        way.last_ns = max(way.last_ns + 1, engine.now + TRAVEL_NS + engine.jitter(), clog)
+        engine.at(way.last_ns, self._deliver, way, source, to, deliver, parts)
+
+    def _deliver(
+        self, way: _Way, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts
+    ) -> None:
+        if self._ways.get((source, to)) is not way:
+            return  # Its connection was reset.
+        if way.held or not self._network.both_ways(source, to):
+            self._hold(way, source, to, deliver, parts)  # Lost, and sent again.
         else:
-            node.plane.receive(frame)
+            deliver(parts)
 
-    if work(world, source, to) and node.up:
-        world.at(world.now + TRAVEL_NS, deliver)
-    else:
-        _break_late(world, source)
+    def _hold(
+        self, way: _Way, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts
+    ) -> None:
+        if not way.held:
+            way.cut_ns = self._engine.now
+            self._engine.after(AGAIN_NS, self._again, way, source, to)
+        way.held.append((deliver, parts))
+
+    def _again(self, way: _Way, source: str, to: str) -> None:
+        """Send again what was held; drop it when the connection is given up."""
+        engine = self._engine
+        if self._ways.get((source, to)) is not way:
+            return
+        if engine.now - way.cut_ns > LOST_NS:
+            way.held.clear()
+            self.resets += 1
+            return
+        if not self._network.both_ways(source, to):
+            engine.after(AGAIN_NS, self._again, way, source, to)
+            return
+        held, way.held = way.held, []
+        for deliver, parts in held:
+            self._carry(source, to, deliver, parts)
+
+    def reset(self, a: str, b: str) -> None:
+        """End the connections of two machines, with all that is under way."""
+        self.resets += 1
+        for pair in ((a, b), (b, a)):
+            self._ways[pair] = _Way()
 
 
-def cut(world: Any) -> None:
-    """Break what runs: both ends notice when an acknowledgement is late."""
-    for name in world.nodes:
-        _break_late(world, name)
+class Dial:
+    """The source's end."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        node: str,
+        peer: str,
+        identity: bytes,
+        inbox: Callable[[Parts], None],
+    ) -> None:
+        self._streams, self.node, self.peer, self.identity = streams, node, peer, identity
+        self.inbox = inbox
+
+    def send(self, parts: Parts) -> None:
+        """Send one frame."""
+        self._streams.to_listener(self, parts)
+
+    def receive(self, count_max: int, wait_ns: int) -> list[Parts]:
+        """Return nothing: what comes in is put into the inbox."""
+        del count_max, wait_ns
+        return []
+
+    def ring(self) -> None:
+        """Do nothing: nobody waits."""
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        self._streams.forget(self.identity)
 
 
-def _break_late(world: Any, name: str) -> None:
-    plane = world.nodes[name].plane
-    sid, term = plane.wish.sid, plane.wish.term
+class Listening:
+    """The target's end."""
 
-    def broken() -> None:
-        same = (plane.wish.term, plane.wish.sid) == (term, sid)
-        if (same or plane.flushing) and world.nodes[name].up:
-            plane.broken("no acknowledgement in time")
+    def __init__(self, streams: Streams, node: str, inbox: Callable[[Parts], None]) -> None:
+        self._streams, self._node, self.inbox = streams, node, inbox
 
-    if sid or plane.flushing:
-        world.at(world.now + world.timing.replication_timeout_ns, broken)
+    def send(self, parts: Parts) -> None:
+        """Send one frame to the source that its first part names."""
+        self._streams.to_dial(self._node, parts)
+
+    def receive(self, count_max: int, wait_ns: int) -> list[Parts]:
+        """Return nothing: what comes in is put into the inbox."""
+        del count_max, wait_ns
+        return []
+
+    def ring(self) -> None:
+        """Do nothing: nobody waits."""
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        if self._streams.listening.get(self._node) is self:
+            del self._streams.listening[self._node]

@@ -1,11 +1,12 @@
 """Random faults from a seed, then a calm end in which everything must come up again."""
 
-from random import Random
-
 from mirrorfarm.modules.settings import PROFILES, Timing
+from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.registers import WITNESS
-from mirrorfarm.sim.world import World
+from mirrorfarm.sim.monitors.seen import Settled
+from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.witness import WITNESS
+from mirrorfarm.sim.world import MODULE, World
 
 NAMES = ("n1", "n2")
 COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
@@ -32,13 +33,13 @@ def play(
         divergence=divergence,
         ack_mode=ack_mode,
     )
-    random = Random(seed ^ 0x5EED)
+    random = Draws(seed, "plan")
     _begin(world)
     for _ in range(steps):
         _fault(world, random)
-        for _ in range(random.randint(1, 8)):
+        for _ in range(random.between(1, 8)):
             world.write()
-            world.run(random.randint(1, 120))
+            world.run(random.between(1, 120))
     _calm(world)
     return world
 
@@ -55,15 +56,17 @@ def _begin(world: World) -> None:
         raise Violation("L: the first resynchronisation does not end")
 
 
-def _fault(world: World, random: Random) -> None:
+def _fault(world: World, random: Draws) -> None:
     name = random.choice(NAMES)
-    if random.random() < 0.4:
+    if random.chance(400):
         _rare_fault(world, random, name)
         return
-    match random.randint(0, 11):
+    match random.between(0, 11):
         case 0:
             if world.nodes[name].up:
-                world.kill(name, power=world.ack_mode == "durable" or random.random() < 0.6)
+                world.kill(
+                    name, power=world.module.replication.ack_mode == "durable" or random.chance(600)
+                )
         case 1 | 2:
             if not world.nodes[name].up:
                 world.start(name, again=True)
@@ -80,19 +83,19 @@ def _fault(world: World, random: Random) -> None:
             for other in NAMES:
                 world.isolate(other, up=True)
         case 9:
-            world.set_link(name, WITNESS, up=random.random() < 0.6)
+            world.set_link(name, WITNESS, up=random.chance(600))
         case 10:
-            world.loss_percent = random.choice((0, 0, 0, 5, 20))
+            world.network.quality.loss = random.choice((0, 0, 0, 50, 200))
         case _:
             if world.nodes[name].up:
                 world.command(name, random.choice(COMMANDS))
 
 
-def _rare_fault(world: World, random: Random, name: str) -> None:
+def _rare_fault(world: World, random: Draws, name: str) -> None:
     """Faults of one part of a node, of the witness, and of the order of messages."""
     node = world.nodes[name]
     other = "n2" if name == "n1" else "n1"
-    match random.randint(0, 11):
+    match random.between(0, 11):
         case 0:
             world.cut_one_way(name, random.choice((other, WITNESS)))
         case 1:
@@ -102,21 +105,21 @@ def _rare_fault(world: World, random: Random, name: str) -> None:
         case 3:
             world.witness_up = False  # Until the next restart.
         case 4:
-            world.repeat_percent = random.choice((0, 10, 30))
+            world.network.quality.repeat = random.choice((0, 100, 300))
         case 5:
-            world.late_percent = random.choice((0, 2, 10))
+            world.network.quality.late = random.choice((0, 20, 100))
         case _ if not node.up:
             pass
         case 6:
             node.store_crashes = random.choice(("before", "after"))
         case 7:
-            node.store_fails = True
+            node.records.failures = 1
         case 8:
             world.kill_plane(name)
         case 9:
-            node.plane.fail()
+            node.disk.error = random.choice((5, 28))
         case 10:
-            node.plane.broken("the connection of the stream broke")
+            world.break_stream(name)
         case _:
             world.freeze(name, random.choice((100, 300, 600, 2_000)), module_only=True)
 
@@ -139,18 +142,19 @@ def _only(world: World, name: str) -> bool:
 def _accept_loss(world: World, name: str) -> None:
     """After two failures, with a reason that says so: what this node has is all that counts."""
     world.command(name, "stop")
-    for write in [w for w in world.monitors.acked if w not in world.nodes[name].plane.data]:
-        del world.monitors.acked[write]
+    data = world.nodes[name].disk.data
+    world.accept_loss(*(write for write in world.monitors.acked if write not in data))
 
 
 def _calm(world: World) -> None:
     """End every fault; both nodes must be in service, with everything acknowledged on both."""
-    world.loss_percent = world.repeat_percent = world.late_percent = 0
+    world.network.quality = Quality()
     if not world.witness_up:
         world.restart_witness()
     for name in NAMES:
         world.isolate(name, up=True)
-        world.nodes[name].store_fails, world.nodes[name].store_crashes = False, ""
+        node = world.nodes[name]
+        node.records.failures, node.store_crashes, node.disk.error = 0, "", 0
     world.run(3_000)
     for name in NAMES:
         if not world.nodes[name].up:
@@ -168,7 +172,7 @@ def _calm(world: World) -> None:
                 accepted.append(name)
             elif "SPLIT" in world.reason(name):  # Its administrator says whose data are kept.
                 _decide(world, name)
-            elif world.nodes[name].cores["mirror"].state.failed:
+            elif world.nodes[name].machine.state.failed:
                 world.command(name, "forcestop")  # Its administrator repaired the disk.
         return {world.role(name) for name in NAMES} == {"PRIM Ready", "SECOND Ready"}
 
@@ -178,22 +182,8 @@ def _calm(world: World) -> None:
     else:
         states = {name: world.role(name) for name in NAMES}
         reasons = {
-            name: world.nodes[name].cores["mirror"].state.reason
-            for name in NAMES
-            if world.nodes[name].up
+            name: world.nodes[name].machine.state.reason for name in NAMES if world.nodes[name].up
         }
         raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
     world.run(1_000)
-    _compare(world)
-
-
-def _compare(world: World) -> None:
-    """Everything acknowledged is on both nodes, and nothing but the same."""
-    for node in world.nodes.values():
-        kept = set().union(*(one.plane.kept for one in world.nodes.values()))
-        lost = sorted(w for w in world.monitors.acked if w not in node.plane.data | kept)
-        if lost and world.directories:
-            raise Violation(f"S13: {node.name} lacks {lost[:5]} after the end")
-    one, other = (world.nodes[name].plane.data for name in NAMES)
-    if one != other:
-        raise Violation(f"S13: the copies differ after the end: {sorted(one ^ other)[:5]}")
+    world.seen("", Settled(), MODULE)

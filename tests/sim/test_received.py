@@ -2,8 +2,10 @@
 
 import pytest
 
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.sweep import play
 from mirrorfarm.sim.world import World
 from tests.sim.test_stories import write
@@ -16,7 +18,8 @@ def pair(seed: int = 1) -> World:
     world = World(seed, PROFILES["fast"], ack_mode="received")
     for name in ("n1", "n2"):
         world.start(name)
-        world.nodes[name].plane.flush_later = lambda _: None
+        world.nodes[name].disk.lazy = True
+        world.nodes[name].flushes = Latency(0, minimum_ns=3 * SECOND_NS)
     world.run(100)
     world.command("n1", "prim")
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
@@ -30,7 +33,7 @@ def test_a_write_is_told_before_the_second_has_flushed_it() -> None:
     world = pair()
     done = write(world)
     assert len(done) == 5
-    assert world.nodes["n2"].plane.volatile == set(done)
+    assert world.nodes["n2"].disk.volatile == set(done)
 
 
 def test_a_second_whose_processes_died_still_counts_as_in_sync() -> None:
@@ -41,7 +44,7 @@ def test_a_second_whose_processes_died_still_counts_as_in_sync() -> None:
     world.run(100)
     world.start("n2", again=True)
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
-    assert set(done) <= world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n2"].disk.data
 
 
 def test_a_second_whose_kernel_died_waits_with_the_reason_until_its_prim_returns() -> None:
@@ -61,7 +64,7 @@ def test_a_second_whose_kernel_died_waits_with_the_reason_until_its_prim_returns
     world.start("n1", again=True)
     assert world.run_until(lambda: world.role("n1") == "PRIM Ready", 10_000)
     assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 10_000)
-    assert set(done) <= world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n2"].disk.data
 
 
 def test_power_that_fails_during_the_take_over_is_not_mistaken_for_a_primary_s_crash() -> None:
@@ -74,7 +77,7 @@ def test_power_that_fails_during_the_take_over_is_not_mistaken_for_a_primary_s_c
     assert world.run_until(lambda: not node.up, 5_000)
     assert node.record is not None
     assert node.record.was == "prim"
-    assert not set(done) & node.plane.data
+    assert not set(done) & node.disk.data
     world.start("n2", again=True)
     world.run(5_000)
     assert world.reason("n2") == FROM_MEMORY
@@ -91,12 +94,12 @@ def test_a_planned_exchange_has_the_second_flush_before_it_gets_the_role(verb: s
         lambda: world.monitors.register is not None and world.monitors.register.holder == "n2",
         10_000,
     )
-    assert not world.nodes["n2"].plane.volatile
+    assert not world.nodes["n2"].disk.volatile
     world.kill("n2")
     world.run(100)
     world.start("n2", again=True)
     world.run(1_000)
-    assert set(done) <= world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n2"].disk.data
 
 
 def test_whoever_is_left_with_the_only_copy_that_counts_is_told_what_to_do() -> None:

@@ -8,9 +8,8 @@ from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.registers import GATEWAY
 from mirrorfarm.sim.sweep import play
-from mirrorfarm.sim.world import World
+from mirrorfarm.sim.world import GATEWAY, World
 
 FAST = PROFILES["fast"]
 
@@ -44,7 +43,7 @@ def split(world: World) -> World:
 def own(world: World, name: str) -> set[int]:
     """Return what only this node has."""
     other = "n2" if name == "n1" else "n1"
-    return world.nodes[name].plane.data - world.nodes[other].plane.data
+    return world.nodes[name].disk.data - world.nodes[other].disk.data
 
 
 def settled(world: World, prim: str) -> bool:
@@ -61,9 +60,9 @@ def test_after_a_split_the_policy_names_who_goes_on_and_the_others_writes_are_se
     lost = "n2" if kept == "n1" else "n1"
     theirs = own(world, lost)
     assert settled(world, kept)
-    plane = world.nodes[lost].plane
-    assert theirs <= plane.kept
-    assert plane.data == world.nodes[kept].plane.data
+    disk = world.nodes[lost].disk
+    assert theirs <= disk.kept
+    assert disk.data == world.nodes[kept].disk.data
     for name in (kept, lost):
         record = world.nodes[name].record
         assert record is not None
@@ -94,11 +93,11 @@ def test_the_one_that_changed_more_is_kept() -> None:
     world = pair(policy="keep-more-changes")
     world.set_link("n1", "n2", up=False)
     world.run(2_000)
-    world.nodes["n1"].application, runs = False, world.nodes["n1"].application
+    world.nodes["n1"].hands.app.runs, runs = False, world.nodes["n1"].application
     for _ in range(5):
         world.write()
         world.run(20)
-    world.nodes["n1"].application = runs
+    world.nodes["n1"].hands.app.runs = runs
     while not own(world, "n1"):
         world.write()
         world.run(20)
@@ -117,7 +116,7 @@ def test_with_manual_both_wait_and_say_so_until_an_administrator_names_one() -> 
     theirs = own(world, "n1")
     world.command("n2", "prim")
     assert settled(world, "n2")
-    assert theirs <= world.nodes["n1"].plane.kept
+    assert theirs <= world.nodes["n1"].disk.kept
 
 
 def test_with_manual_a_node_that_comes_back_keeps_its_data_until_they_are_given_up() -> None:
@@ -136,7 +135,7 @@ def test_with_manual_a_node_that_comes_back_keeps_its_data_until_they_are_given_
     assert theirs == own(world, "n1")
     world.command("n1", "second", "fullsync")
     assert settled(world, "n2")
-    assert theirs <= world.nodes["n1"].plane.kept
+    assert theirs <= world.nodes["n1"].disk.kept
 
 
 def test_a_primary_that_meets_nobodys_answer_goes_on_when_the_other_is_gone_again() -> None:
@@ -156,7 +155,7 @@ def test_a_pinged_gateway_lets_only_the_side_that_reaches_it_go_on() -> None:
     assert not world.nodes["n1"].application
     world.isolate("n1", up=True)
     assert settled(world, "n2")
-    assert not world.nodes["n1"].plane.kept
+    assert not world.nodes["n1"].disk.kept
 
 
 def test_what_a_forced_node_lacks_is_set_aside_before_it_is_overwritten() -> None:
@@ -170,8 +169,7 @@ def test_what_a_forced_node_lacks_is_set_aside_before_it_is_overwritten() -> Non
     world.kill("n1")
     lost = {n for n in numbers if n in world.monitors.acked}
     assert len(lost) == 4
-    world.monitors.acked.clear()  # What the administrator gives up.
-    world.monitors.register = None  # Such an override is outside of S5.
+    world.monitors.forget()  # What the administrator gives up; such an override is outside of S5.
     world.start("n2")
     world.run(500)
     world.command("n2", "primforce")
@@ -180,7 +178,7 @@ def test_what_a_forced_node_lacks_is_set_aside_before_it_is_overwritten() -> Non
     world.run(100)
     world.start("n1", again=True)
     assert settled(world, "n2")
-    assert lost <= world.nodes["n1"].plane.kept
+    assert lost <= world.nodes["n1"].disk.kept
 
 
 @pytest.mark.parametrize("policy", DIVERGENCE_POLICIES)
@@ -207,11 +205,11 @@ def test_a_session_that_broke_is_resumed_while_the_arbiter_is_silent() -> None:
     world = pair("witness")
     world.witness_up = False
     world.run(1_500)
-    world.nodes["n1"].plane.broken("its connection was reset")
+    world.break_stream("n1")
     number = world.write()
     assert world.run_until(lambda: number in world.monitors.acked, 3_000)
     assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
-    assert number in world.nodes["n2"].plane.data
+    assert number in world.nodes["n2"].disk.data
     world.restart_witness()
     world.run(2_000)
     assert settled(world, "n1")

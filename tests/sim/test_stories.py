@@ -9,7 +9,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.modules.settings import PROFILES
-from mirrorfarm.sim.registers import WITNESS
+from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from mirrorfarm.transport.messages import Register
 
@@ -59,7 +59,7 @@ def test_second_takes_over_when_its_prim_loses_power_and_nothing_acknowledged_is
     world.kill("n1")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     assert (world.now - died) / 1e9 < 0.6
-    assert set(done) <= world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n2"].disk.data
     assert len(write(world)) == 5
 
 
@@ -122,7 +122,7 @@ def test_the_failed_node_returns_and_is_resynchronised_while_the_application_run
     world.start("n1", again=True)
     assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
     world.run(50)
-    assert world.nodes["n1"].plane.data == world.nodes["n2"].plane.data
+    assert world.nodes["n1"].disk.data == world.nodes["n2"].disk.data
 
 
 def test_a_second_that_was_stopped_cleanly_gets_only_what_changed() -> None:
@@ -205,7 +205,7 @@ def test_after_a_double_power_loss_the_first_in_sync_node_serves_alone() -> None
     world.run(1_000)
     world.start("n2", again=True)
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
-    assert set(done) <= world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n2"].disk.data
 
 
 def test_a_witness_restored_from_an_old_copy_is_not_used() -> None:
@@ -214,7 +214,7 @@ def test_a_witness_restored_from_an_old_copy_is_not_used() -> None:
     world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     write(world)
     world.kill("n1")
-    entry = next(iter(world.witness.entries.values()))
+    entry = next(iter(world.witness_node.core.entries.values()))
     assert isinstance(entry.register, Register)
     entry.register = msgspec.structs.replace(entry.register, ver=1)
     world.start("n1", again=True)
@@ -231,8 +231,7 @@ def test_a_forced_primary_is_recorded_and_its_peer_is_copied_whole() -> None:
     world.kill("n1")
     world.start("n2", again=True)
     world.run(3_000)
-    world.monitors.register = None  # An operator's override is outside of S5.
-    world.monitors.acked.clear()
+    world.monitors.forget()  # An operator's override is outside of S5.
     world.command("n2", "primforce")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     assert "primforce" in world.nodes["n2"].record.forced[0]  # type: ignore[union-attr]
@@ -280,11 +279,11 @@ def test_primforce_uses_a_witness_again_that_was_reset() -> None:
     world.kill("n2")
     world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     world.kill("n1")
-    next(iter(world.witness.entries.values())).register = None
+    next(iter(world.witness_node.core.entries.values())).register = None
     world.start("n1", again=True)
     world.run(3_000)
     assert "reset or restored" in world.nodes["n1"].cores["mirror"].state.reason
-    world.monitors.register = None
+    world.monitors.forget()
     world.command("n1", "primforce")
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     assert world.nodes["n1"].record.forced  # type: ignore[union-attr]
@@ -292,7 +291,7 @@ def test_primforce_uses_a_witness_again_that_was_reset() -> None:
 
 def restore_witness(world: World, old: Register) -> None:
     """Put an old register into the witness, as a backup would."""
-    entry = next(iter(world.witness.entries.values()))
+    entry = next(iter(world.witness_node.core.entries.values()))
     entry.register = old
 
 
@@ -324,7 +323,7 @@ def test_a_second_whose_witness_went_back_waits_with_the_reason_and_can_be_force
     assert "restored from an old copy" in world.nodes["n1"].cores["mirror"].state.reason
     asked = [line for line in world.story if "phase asking" in line]
     assert len(asked) < 10, "it must not ask in a loop"
-    world.monitors.register = None
+    world.monitors.forget()
     world.command("n1", "stop")
     world.run(1_000)
     world.command("n1", "primforce")
@@ -342,12 +341,12 @@ def test_a_write_that_the_second_never_confirmed_is_not_hidden_in_a_clean_map() 
     assert world.role("n1") == "WAIT NotReady"
     world.restart_witness()
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
-    assert lone in world.nodes["n1"].plane.data
+    assert lone in world.nodes["n1"].disk.data
     world.set_link("n1", "n2", up=True)
-    world.nodes["n2"].boot -= 1  # Its kernel did not crash: a change map would be enough.
+    world.nodes["n2"].host.boot -= 1  # Its kernel did not crash: a change map would be enough.
     world.start("n2", again=True)
     assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
-    assert lone in world.nodes["n2"].plane.data
+    assert lone in world.nodes["n2"].disk.data
 
 
 def test_a_stop_that_is_overtaken_by_the_guard_still_ends_in_stop() -> None:
@@ -378,8 +377,7 @@ def test_a_force_that_has_to_wait_for_a_lease_is_written_down_once() -> None:
     world.kill("n2")
     world.start("n2")
     world.run(30)  # The lease of n1 still runs.
-    world.monitors.register = None  # An operator's override is outside of S5.
-    world.monitors.acked.clear()
+    world.monitors.forget()  # An operator's override is outside of S5.
     world.command("n2", "primforce")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     assert any("outcome='held'" in line for line in world.story)
@@ -409,7 +407,7 @@ def test_an_unanswered_growth_keeps_the_guard_armed() -> None:
 
 def test_a_prim_whose_witness_lost_its_register_does_not_go_on_alone() -> None:
     world = pair()
-    world.registers.clear()
+    world.witness_node.registers.clear()
     world.restart_witness()
     world.run(500)
     assert len(write(world)) == 5  # The second's promise is enough.
@@ -440,7 +438,7 @@ def test_a_stop_ends_also_when_its_record_cannot_be_written() -> None:
     world = pair()
     world.command("n2", "stop")
     world.run(1)
-    world.nodes["n2"].store_fails = True
+    world.nodes["n2"].records.failures = 1
     assert world.run_until(lambda: world.role("n2") == "STOP NotReady", 5_000)
     assert any("the durable record: no space" in line for line in world.story)
 
@@ -449,20 +447,21 @@ def test_the_death_of_the_replicator_ends_the_term_and_the_second_is_compared_wh
     world = pair()
     done = write(world)
     world.kill_plane("n1")
-    world.run(50)
+    world.run(1_000)
     assert any("the replicator died" in line for line in world.story)
     assert world.run_until(
         lambda: {world.role("n1"), world.role("n2")} == {"PRIM Ready", "SECOND Ready"}, 5_000
     )
     assert world.monitors.register is not None
     assert world.monitors.register.term == 2
-    assert set(done) <= world.nodes["n1"].plane.data & world.nodes["n2"].plane.data
+    assert set(done) <= world.nodes["n1"].disk.data & world.nodes["n2"].disk.data
     assert [line for line in world.story if "begins:" in line][-1].endswith("full")
 
 
 def test_a_failing_disk_of_the_prim_moves_the_service_and_that_node_waits() -> None:
     world = pair()
-    world.nodes["n1"].plane.fail()
+    world.nodes["n1"].disk.error = 5
+    world.write()
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     world.run(2_000)
     assert world.role("n1") == "WAIT NotReady"

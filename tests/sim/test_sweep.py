@@ -6,6 +6,7 @@ import pytest
 
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.seen import RegisterDurable
 from mirrorfarm.sim.sweep import play
 from mirrorfarm.transport.messages import Register
 
@@ -59,4 +60,4 @@ def test_a_register_that_promotes_from_outside_the_set_is_caught() -> None:
     assert register is not None
     outside = Register(register.term + 1, register.ver + 1, "n9", ("n9",), "", "")
     with pytest.raises(Violation, match="S5"):
-        world.monitors.installed(world, outside)
+        world.seen("w1", RegisterDurable("app", outside, own=False), "app")

@@ -1,0 +1,241 @@
+"""Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import xxhash
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
+from mirrorfarm.sim.engine import Clocks, Draws, Engine
+from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.network import Network
+from mirrorfarm.trace.steps import Step
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+
+CLUSTER = "c" * 16
+LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
+RATE_MILLIONTHS = 400  # Clocks differ at most by twice that: less than the error allowed for.
+
+
+class Digest:
+    """A running hash over all steps: two runs with the same digest took the same steps."""
+
+    __slots__ = ("_buffer", "_encode", "_hash", "steps")
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_64()
+        self._encode = msgspec.msgpack.Encoder().encode_into
+        self._buffer = bytearray()
+        self.steps = 0
+
+    def add(self, step: Step) -> None:
+        """Take one step in."""
+        self.steps += 1
+        self._encode(step, self._buffer)
+        self._hash.update(self._buffer)
+
+    def __str__(self) -> str:
+        return f"{self._hash.intdigest():016x}"
+
+
+class Story(Sequence[str]):
+    """What was noted, put into words only when somebody reads it."""
+
+    def __init__(self) -> None:
+        self._notes: list[tuple[int, str, str, object]] = []
+
+    def add(self, now: int, node: str, sign: str, what: object) -> None:
+        """Note something."""
+        self._notes.append((now, node, sign, what))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._notes.clear()
+
+    def __len__(self) -> int:
+        return len(self._notes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._line(note) for note in self._notes[index]]
+        return self._line(self._notes[index])
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._line(note) for note in self._notes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Story) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @staticmethod
+    def _line(note: tuple[int, str, str, object]) -> str:
+        now, node, sign, what = note
+        return f"{now // 1_000} {node} {sign} {what}"
+
+
+class Cluster(Engine):
+    """The agenda, the machines, the network between them, and who watches."""
+
+    def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
+        super().__init__(seed)
+        self.seed = seed
+        self.draws = {"faults": Draws(seed, "faults")}
+        self.network = Network(self, Draws(seed, "network"))
+        self.hosts: dict[str, Host] = {}
+        self.watch = watch
+        self.digest = Digest() if digest else None
+        self.story = Story()
+        self.tells_story = True
+        self.results: list[tuple[int, str, str, str]] = []
+        self.answers_to: Callable[[str, Any], None] = lambda node, message: None
+        self._orders = 0
+
+    def stream(self, concern: str) -> Draws:
+        """Return the random numbers of one concern."""
+        draws = self.draws.get(concern)
+        if draws is None:
+            draws = self.draws[concern] = Draws(self.seed, concern)
+        return draws
+
+    def machine(self, name: str, *, apart: bool = False) -> Host:
+        """Return a new machine; `apart`: its clocks differ from the others'."""
+        draws = self.stream("clocks")
+        clocks = Clocks()
+        if apart:
+            start = draws.below(1_000_000) * SECOND_NS // 1_000
+            rate = draws.between(-RATE_MILLIONTHS, RATE_MILLIONTHS)
+            clocks = Clocks(start, draws.below(1 << 40), rate)
+        host = self.hosts[name] = Host(self, name, clocks)
+        return host
+
+    # --- steps -----------------------------------------------------------------------------
+
+    def record(self, actor: Actor, now: int, event: Any, effects: list[Any]) -> None:
+        """Note one step: for the digest, and for whoever watches."""
+        if event.__class__ is Call:
+            return
+        process = actor.process
+        if actor.name == MACHINE and self.tells_story:
+            self.story.add(self.now, process.host.name, "<", event)
+        step = Step(process.host.name, process.name, actor.name, now, event, effects)
+        if self.digest is not None:
+            self.digest.add(step)
+        self.watch.step(step, self.now)
+
+    def seen(self, node: str, observation: Any, module: str = "") -> None:
+        """Tell the monitors what only a simulation can know."""
+        host = self.hosts.get(node)
+        now = self.now if host is None else host.clocks.boot(self.now)
+        self.watch.step(Step(node, module, "world", now, observation), self.now)
+
+    # --- the bus ---------------------------------------------------------------------------
+
+    def send(self, process: Process, actor: str, to: Address, message: Any, network: str) -> None:
+        """Carry a message as the bus of the process's machine does."""
+        host = process.host
+        if to.module.startswith("cli-"):
+            self._answered(host.name, message)
+            return
+        if not host.agent:
+            return
+        source = Address(host.name, process.name.removesuffix(".replica"), actor)
+        for name in to.nodes if " " in to.node else (to.node,):
+            if name == host.name:
+                self.at(
+                    self.now + LOCAL_NS + self.jitter(),
+                    self._local,
+                    host,
+                    to.process,
+                    to.actor,
+                    ev.Received(source, message),
+                )
+                continue
+            self.forward(process, source, to, message, name=name, network=network)
+
+    def forward(
+        self,
+        process: Process,
+        source: Address,
+        to: Address,
+        message: Any,
+        *,
+        name: str,
+        network: str,
+    ) -> None:
+        """Send a frame to another machine, by one network or by all of them."""
+        process.sequence += 1
+        stamp = (process.name, process.incarnation, process.sequence)
+        for way in (network,) if network else self.network.names:
+            event = ev.Received(source, message, way)
+            twice = self.network.carry(
+                source.node, name, way, self._arrived, name, to, event, stamp
+            )
+            if twice:
+                self.network.carry(source.node, name, way, self._arrived, name, to, event, None)
+
+    def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
+        found = host.processes.get(process)
+        if found is not None and found.alive and host.agent:
+            target = found.actors.get(actor)
+            if target is not None:
+                target.give(event)
+
+    def _arrived(
+        self, name: str, to: Address, event: ev.Received, stamp: tuple[str, int, int] | None
+    ) -> None:
+        """A frame came in: at most once, unless `stamp` None says that the bus is fooled."""
+        host = self.hosts.get(name)
+        if host is None or not host.up or not host.agent:
+            return
+        if stamp is not None and not host.is_news(event.source.node, *stamp):
+            return
+        process = WITNESS_PROCESS if WITNESS_PROCESS in host.processes else to.process
+        self._local(host, process, to.actor, event)
+
+    def _answered(self, node: str, message: Any) -> None:
+        if isinstance(message, msg.CommandResult):
+            self.results.append((self.now, node, message.outcome, message.text))
+        self.answers_to(node, message)
+
+    # --- administrators --------------------------------------------------------------------
+
+    def order(self, name: str, module: str, verb: str, *arguments: str, request: str = "") -> str:
+        """Give an administrator's order to the module of a node; return its request."""
+        self._orders += 1
+        request = request or f"r{self._orders}"
+        source = Address(name, f"cli-{self._orders}", "cli")
+        command = msg.Command(request, verb, "test", arguments)
+        self.ask(name, module, ev.Received(source, command))
+        return request
+
+    def ask(self, name: str, module: str, event: ev.Received) -> None:
+        """Give the state machine of a module what a command line sent."""
+        process = self.hosts[name].processes.get(module)
+        if process is not None and process.alive:
+            self.after(LOCAL_NS, self._local, self.hosts[name], module, MACHINE, event)
+
+
+WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
+MACHINE = "mirror"  # The actor that is the state machine of a module.
+
+
+class Call(msgspec.Struct, frozen=True):
+    """An event of a thread that is no core: call this."""
+
+    function: Any
+
+
+class Calls:
+    """A thread that does what it is told, in order: it pauses and dies with its process."""
+
+    def handle(self, event: Any, now: int) -> list[fx.ANY_EFFECT]:
+        """Do one thing."""
+        del now
+        event.function()
+        return []

@@ -1,0 +1,275 @@
+"""The doors of a module's process in virtual time: what its cores ask for happens here.
+
+As `mirrorfarm.actors.doors`, effect by effect; scripts, addresses, processes, the guard and the
+farm's filter are models, whose faults the simulation sets.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.scripts.core import MISSING
+from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.monitors.seen import AppRuns, VipIs
+
+KILLED = -9
+
+
+@dataclass(slots=True)
+class Application:
+    """The application of one module on one node, and its scripts."""
+
+    start_ns: int = 2 * MILLISECOND_NS  # Means.
+    stop_ns: int = 2 * MILLISECOND_NS
+    runs: bool = False
+    fails: int = 0  # So many of the next starts fail.
+    hangs: int = 0  # So many of the next starts never end,
+    hangs_stop: int = 0  # and so many of the next stops.
+    script: tuple[int, str] | None = None  # Run and name of the one under way.
+    number: int = 0  # Of that script.
+
+
+@dataclass(slots=True)
+class Guard:
+    """The guard of one module: a process of its own that goes on when others hang."""
+
+    deadline_ns: int = 0  # By the boot clock; 0: none.
+    number: int = 0  # Of the order.
+    late_ns: int = 0  # A fault: it acts so much too late.
+
+
+@dataclass(slots=True, eq=False)
+class Hands:
+    """What one module on one node has outside of its process; it survives the process."""
+
+    cluster: Any
+    host: Host
+    module: str
+    machine: str  # Name of the actor that is the state machine.
+    draws: Draws
+    store: Callable[[Actor, fx.Store], None]
+    app: Application = field(default_factory=Application)
+    guard: Guard = field(default_factory=Guard)
+    vip: bool = False
+    watched: tuple[int, ...] = ()
+    watch_number: int = 0
+    conflicts: Callable[[], tuple[str, ...]] = tuple
+    pinged: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple
+    filter: Any = None  # Of a farm: a `SimFilter`.
+    store_register: Callable[[Actor, fx.RegisterStore], None] = lambda actor, effect: None
+    end_replica: Callable[[], None] = lambda: None
+    noted: Callable[[str, str], None] = lambda level, text: None
+    table: dict[type, Callable[[Actor, Any], None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.table = {
+            fx.Send: self._send,
+            fx.Tell: self._tell,
+            fx.Later: self._later,
+            fx.Store: self.store,
+            fx.RegisterStore: self._register_store,
+            fx.Log: lambda actor, effect: self.noted(effect.level, effect.text),
+            fx.Publish: self._publish,
+            fx.StartScript: self._start_script,
+            fx.EndScript: self._end_script,
+            fx.KillScripts: self._kill_scripts,
+            fx.AddressProbe: self._probe,
+            fx.AddressAdd: self._address_add,
+            fx.AddressAnnounce: lambda actor, effect: None,
+            fx.AddressRemove: self._address_remove,
+            fx.Watch: self._watch,
+            fx.GuardOrder: self._guard_order,
+            fx.PingProbe: self._ping,
+            fx.EndReplica: lambda actor, effect: self.end_replica(),
+            fx.ApplyTable: self._filter_apply,
+            fx.RenewLease: self._filter_renew,
+            fx.CountSockets: self._filter_count,
+        }
+
+    def perform(self, actor: Actor, effect: Any) -> None:
+        """Do what a core asks for."""
+        self.table[effect.__class__](actor, effect)
+
+    def _register_store(self, actor: Actor, effect: fx.RegisterStore) -> None:
+        self.store_register(actor, effect)
+
+    def _filter_apply(self, actor: Actor, effect: fx.ApplyTable) -> None:
+        self.filter.apply(actor, effect)
+
+    def _filter_renew(self, actor: Actor, effect: fx.RenewLease) -> None:
+        self.filter.renew(actor, effect)
+
+    def _filter_count(self, actor: Actor, effect: fx.CountSockets) -> None:
+        self.filter.count(actor, effect)
+
+    # --- inside of the process -------------------------------------------------------------
+
+    def _send(self, actor: Actor, effect: fx.Send) -> None:
+        self.cluster.send(actor.process, actor.name, effect.to, effect.message, effect.network)
+
+    def _tell(self, actor: Actor, effect: fx.Tell) -> None:
+        target = actor.process.actors.get(effect.actor)
+        if target is not None:
+            target.give(effect.event)
+
+    def _later(self, actor: Actor, effect: fx.Later) -> None:
+        process = actor.process
+        cluster = self.cluster
+        cluster.at(self.host.clocks.moment(effect.at_ns), process.due, actor, effect.event)
+
+    def _publish(self, actor: Actor, effect: fx.Publish) -> None:
+        target = actor.process.actors.get(self.machine)
+        if target is not None:
+            target.give(ev.ResourceChanged(effect.resource, effect.value))
+
+    def _soon(self, actor: Actor, event: Any, mean_ns: int) -> None:
+        """Give a result to an actor after about this time, unless its process ends before."""
+        delay = mean_ns // 4 + self.draws.below(3 * mean_ns // 2)
+        self.cluster.after(delay, actor.process.due, actor, event)
+
+    # --- scripts and processes -------------------------------------------------------------
+
+    def _start_script(self, actor: Actor, effect: fx.StartScript) -> None:
+        app, name = self.app, effect.name
+        if name not in {"start_prim", "stop_prim", "start_both", "stop_both"}:
+            self._soon(actor, ev.ScriptEnded(effect.run, name, 0, failure=MISSING), MILLISECOND_NS)
+            return
+        app.number += 1
+        app.script = (effect.run, name)
+        starts = name.startswith("start")
+        hangs = app.hangs if starts else app.hangs_stop
+        if hangs:
+            if starts:
+                app.hangs -= 1
+            else:
+                app.hangs_stop -= 1
+            delay = effect.timeout_ns
+        else:
+            mean = app.start_ns if starts else app.stop_ns
+            delay = mean // 4 + self.draws.below(3 * mean // 2)
+        if name == "start_prim" or (name == "start_both" and self.filter is not None):
+            self.set_running(runs=not app.fails)
+        ended = (actor, app.number, effect.run, name, bool(hangs))
+        self.cluster.after(delay, self._script_ended, *ended)
+
+    def _script_ended(
+        self, actor: Actor, number: int, run: int, name: str, timed_out: bool
+    ) -> None:
+        app = self.app
+        if app.number != number or app.script is None:
+            return
+        app.script = None
+        code = 0
+        if name.startswith("start"):
+            if app.fails:
+                app.fails -= 1
+                code = 1
+            elif not timed_out and name == "start_prim":
+                self.processes_changed(actor.process)
+        else:
+            self.set_running(runs=False)
+            self.processes_changed(actor.process)
+        actor.process.due(actor, ev.ScriptEnded(run, name, code, timed_out))
+
+    def _end_script(self, actor: Actor, effect: fx.EndScript) -> None:
+        app = self.app
+        if app.script == (effect.run, effect.name):
+            app.script = None
+            app.number += 1
+            self._soon(actor, ev.ScriptEnded(effect.run, effect.name, KILLED), MILLISECOND_NS)
+
+    def _kill_scripts(self, actor: Actor, effect: fx.KillScripts) -> None:
+        app = self.app
+        if app.script is not None:
+            run, name = app.script
+            app.script = None
+            app.number += 1
+            self._soon(actor, ev.ScriptEnded(run, name, KILLED), MILLISECOND_NS)
+        self.set_running(runs=False)
+        self.processes_changed(actor.process)
+        self._soon(actor, ev.ApplicationGone(effect.run), 2 * MILLISECOND_NS)
+
+    def set_running(self, *, runs: bool) -> None:
+        """Start or end the application."""
+        if runs != self.app.runs:
+            self.app.runs = runs
+            self.cluster.seen(self.host.name, AppRuns(self.module, runs), self.module)
+
+    def _watch(self, actor: Actor, effect: fx.Watch) -> None:
+        self.watched, self.watch_number = effect.entries, effect.number
+        for entry in effect.entries:
+            seen = ev.ProcessesSeen(entry, int(self.app.runs), effect.number)
+            self._soon(actor, seen, MILLISECOND_NS)
+
+    def processes_changed(self, process: Process) -> None:
+        """Tell the checker of processes that came or went."""
+        checker = process.actors.get("checker")
+        if checker is None:
+            return
+        for entry in self.watched:
+            count = int(self.app.runs)
+            kind = ev.ProcessesSeen if count else ev.ProcessGone
+            self._soon(checker, kind(entry, count, self.watch_number), MILLISECOND_NS)
+
+    # --- addresses -------------------------------------------------------------------------
+
+    def _probe(self, actor: Actor, effect: fx.AddressProbe) -> None:
+        self._soon(actor, ev.VipProbed(effect.run, self.conflicts()), 2 * MILLISECOND_NS)
+
+    def _address_add(self, actor: Actor, effect: fx.AddressAdd) -> None:
+        self.set_vip(up=True)
+        self._soon(actor, ev.VipIsUp(effect.run), 2 * MILLISECOND_NS)
+
+    def _address_remove(self, actor: Actor, effect: fx.AddressRemove) -> None:
+        self.set_vip(up=False)
+        self._soon(actor, ev.VipIsDown(effect.run), 2 * MILLISECOND_NS)
+
+    def set_vip(self, *, up: bool) -> None:
+        """Configure or remove the addresses."""
+        if up != self.vip:
+            self.vip = up
+            self.cluster.seen(self.host.name, VipIs(self.module, up), self.module)
+
+    # --- guard and arbiter -----------------------------------------------------------------
+
+    def _guard_order(self, actor: Actor, effect: fx.GuardOrder) -> None:
+        self.guard.number += 1
+        self.guard.deadline_ns = effect.deadline_ns
+        if effect.deadline_ns:
+            when = self.host.clocks.moment(effect.deadline_ns) + self.guard.late_ns
+            self.cluster.at(when, self._guard_acts, self.guard.number)
+
+    def _guard_acts(self, number: int) -> None:
+        """Fence the application, whatever the module's process does."""
+        guard = self.guard
+        if guard.number != number or not guard.deadline_ns or not self.host.up:
+            return
+        deadline, guard.deadline_ns = guard.deadline_ns, 0
+        self.fence()
+        process = self.host.processes.get(self.module)
+        if process is not None and process.alive and "guard" in process.actors:
+            process.due(process.actors["guard"], ev.GuardActed(deadline))
+
+    def fence(self) -> None:
+        """Remove the addresses and end the application."""
+        self.set_vip(up=False)
+        self.app.script = None
+        self.app.number += 1
+        self.set_running(runs=False)
+
+    def _ping(self, actor: Actor, effect: fx.PingProbe) -> None:
+        answered = self.pinged(effect.addresses)
+        delay = 200 * MICROSECOND_NS if answered else min(effect.timeout_ns, 10 * SECOND_NS)
+        event = ev.PingAnswered(effect.request, answered)
+        self.cluster.after(delay, actor.process.due, actor, event)
+
+    def power_fails(self) -> None:
+        """The machine is off."""
+        self.guard.number += 1
+        self.guard.deadline_ns = 0
+        self.watched = ()
+        self.fence()

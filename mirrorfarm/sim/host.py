@@ -1,0 +1,173 @@
+"""Machines, their processes, and the actors in them: threads with inboxes, in virtual time.
+
+An actor takes one event at a time, in the order in which they came; actors of one process take
+turns as the seed says. A process may crash between any two effects of one step, pause, or be
+slow; what it holds in memory goes with it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirrorfarm.actors.shell import Core
+from mirrorfarm.limits import MICROSECOND_NS
+from mirrorfarm.sim.engine import Clocks, Engine
+from mirrorfarm.transport.link.core import Window
+
+TURN_NS = 12 * MICROSECOND_NS  # Between two events of a busy actor, and up to 16 more.
+
+Perform = Callable[["Actor", Any], None]
+Record = Callable[["Actor", int, Any, list[Any]], None]
+
+
+class Actor:
+    """One core with its inbox."""
+
+    __slots__ = ("busy", "core", "inbox", "name", "process", "turn")
+
+    def __init__(self, process: "Process", name: str, core: Core) -> None:
+        self.process, self.name, self.core = process, name, core
+        self.inbox: deque[Any] = deque()
+        self.busy = False  # A turn is on the agenda.
+        self.turn = self._turn  # Bound once: it is put on the agenda all the time.
+
+    def give(self, event: Any) -> None:
+        """Put an event into the inbox."""
+        self.inbox.append(event)
+        if not self.busy:
+            self.busy = True
+            process = self.process
+            engine = process.host.engine
+            engine.at(engine.now + TURN_NS + engine.jitter() + process.slow_ns, self.turn)
+
+    def _turn(self) -> None:
+        process = self.process
+        if not process.alive:
+            return
+        if process.paused:
+            process.parked.append(self)
+            return
+        self.handle(self.inbox.popleft())
+        if self.inbox and process.alive:
+            engine = process.host.engine
+            engine.at(engine.now + TURN_NS + engine.jitter() + process.slow_ns, self.turn)
+        else:
+            self.busy = False
+
+    def handle(self, event: Any) -> None:
+        """Give one event to the core, note the step, and do what it asks for, in order."""
+        process = self.process
+        engine = process.host.engine
+        engine.turns += 1
+        now = process.host.clocks.boot(engine.now)
+        effects = self.core.handle(event, now)
+        if process.record is not None:
+            process.record(self, now, event, effects)
+        perform = process.perform
+        if process.doom < 0:
+            for effect in effects:
+                perform(self, effect)
+            return
+        for effect in effects:
+            if process.doomed():
+                return
+            perform(self, effect)
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """One process of a machine: it lives, pauses and dies as a whole."""
+
+    host: "Host"
+    name: str
+    incarnation: int
+    perform: Perform
+    record: Record | None
+    died: Callable[["Process"], None]
+    actors: dict[str, Actor] = field(default_factory=dict)
+    alive: bool = True
+    paused: bool = False
+    parked: list[Actor] = field(default_factory=list)
+    slow_ns: int = 0  # That much longer takes every event.
+    doom: int = -1  # Effects that it still performs before it crashes; -1: it does not.
+    sequence: int = 0  # Of its last frame.
+
+    def add(self, name: str, core: Core) -> Actor:
+        """Begin to run a core."""
+        actor = self.actors[name] = Actor(self, name, core)
+        return actor
+
+    def doomed(self) -> bool:
+        """Count one effect; crash if that was the last one."""
+        if self.doom > 0:
+            self.doom -= 1
+            return False
+        if self.doom == 0 and self.alive:
+            self.die()
+        return not self.alive
+
+    def die(self) -> None:
+        """End at once, as by SIGKILL."""
+        if self.alive:
+            self.alive = False
+            self.died(self)
+
+    def pause(self) -> None:
+        """Take no event any more, for now."""
+        self.paused = True
+
+    def go_on(self) -> None:
+        """Take what came meanwhile."""
+        self.paused = False
+        parked, self.parked = self.parked, []
+        engine = self.host.engine
+        for actor in parked:
+            engine.after(engine.jitter(), actor.turn)
+
+    def later(self, actor: Actor, boot: int, event: Any) -> None:
+        """Give an event to an actor when the machine's boot clock shows this time."""
+        host = self.host
+        host.engine.at(host.clocks.moment(boot), self.due, actor, event)
+
+    def due(self, actor: Actor, event: Any) -> None:
+        """Give an event to an actor, unless the process has ended."""
+        if self.alive:
+            actor.give(event)
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """One machine: what is lost with its power, and what is not."""
+
+    engine: Engine
+    name: str
+    clocks: Clocks
+    processes: dict[str, Process] = field(default_factory=dict)
+    incarnation: int = 0  # Of the last process that was started here.
+    boot: int = 1  # Which time the kernel runs.
+    up: bool = False
+    agent: bool = True  # The bus: without it nothing passes between processes.
+    windows: dict[tuple[str, str], Window] = field(default_factory=dict)
+    dropped: int = 0  # Frames that the bus has had already.
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's boot id."""
+        return f"boot-{self.boot}"
+
+    def next_incarnation(self) -> int:
+        """Return the number of a process that starts."""
+        self.incarnation += 1
+        return self.incarnation
+
+    def is_news(self, source: str, process: str, incarnation: int, sequence: int) -> bool:
+        """Return whether the bus has not had this frame yet: it came by another network as well."""
+        window = self.windows.get((source, process))
+        if window is None:
+            self.windows[source, process] = Window(incarnation, sequence)
+            return True
+        if window.refusal(incarnation, sequence):
+            self.dropped += 1
+            return False
+        return True

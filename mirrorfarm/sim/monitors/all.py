@@ -1,0 +1,57 @@
+"""Which monitors there are, and those of one run."""
+
+from collections.abc import Iterable
+
+from mirrorfarm.sim.monitors import mirror_data as data
+from mirrorfarm.sim.monitors import mirror_effects as effects
+from mirrorfarm.sim.monitors import mirror_safety as safety
+from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.transport.messages import Register
+
+MIRROR: tuple[type[Monitor], ...] = (
+    safety.Acker,
+    safety.AckerHolds,
+    safety.Everywhere,
+    safety.NothingLost,
+    safety.FromTheSet,
+    safety.ShrinkFirst,
+    safety.GrowLast,
+    safety.NeverStale,
+    safety.Monotony,
+    data.NotOfThePast,
+    data.RestartIsNoResumption,
+    data.Fences,
+    data.Equal,
+    data.Order,
+    data.NeverSilent,
+    data.Honest,
+    data.FailedDisk,
+    effects.OneApplication,
+    effects.OneAddress,
+    effects.ClosesInTime,
+    effects.StaleReads,
+)
+
+
+class Mirror:
+    """The monitors of a simulated mirror, and what stories ask of them."""
+
+    def __init__(self, kinds: Iterable[type[Monitor]] = MIRROR, module: str = "app") -> None:
+        self.watch = Watch(kinds, simulated=True, strict=True)
+        self._facts = self.watch.facts.module(module)
+
+    @property
+    def acked(self) -> set[int]:
+        """Every write that was told as done and not overwritten since."""
+        return set(self._facts.told.values())
+
+    def forget(self) -> None:
+        """An administrator gives up what was told, and is free to overrule the register."""
+        self._facts.told.clear()
+        self._facts.register = None
+
+    @property
+    def register(self) -> Register | None:
+        """The register as the witness's disk has it."""
+        return self._facts.register

@@ -1,0 +1,216 @@
+"""What several monitors need to know, folded once from the steps.
+
+By module: the register and its history, what the disks hold, who leads, what was asked and
+answered. From recorded traces the answers to effects (`Stored`) tell of disks; in a simulation
+the disks themselves do.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.sim.monitors import seen
+from mirrorfarm.trace.steps import Step
+from mirrorfarm.transport.messages import Announcement, Register
+
+
+@dataclass(slots=True)
+class Side:
+    """One node's side of a module."""
+
+    record: NodeRecord | None = None  # The durable one.
+    before: NodeRecord | None = None
+    about: Announcement = field(default_factory=Announcement)  # What it says of itself.
+    incarnation: int = 0
+    boot_id: str = ""
+    known: Register | None = None  # The last register that the arbiter told it of.
+    asked: dict[int, ev.AskCas] = field(default_factory=dict)  # Swaps without an answer.
+    runs: bool = False  # Its application.
+    vip: bool = False
+    guard_ns: int = 0  # Deadline of its guard, by its own boot clock; 0: none.
+    gate: tuple[str, int] = ("frozen", 0)  # Last ordered: mode and term.
+    memory: dict[int, int] = field(default_factory=dict)  # Extent: write.
+    kept: set[int] = field(default_factory=set)
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether it lost what it had confirmed from memory, and its record tells it so (R12)."""
+        record = self.record
+        return bool(record and record.from_memory and record.os_boot != self.boot_id)
+
+
+@dataclass(slots=True)
+class ModuleFacts:
+    """What is known of one mirror module."""
+
+    sides: dict[str, Side] = field(default_factory=dict)
+    register: Register | None = None
+    replaced: Register | None = None  # What `register` took the place of.
+    history: dict[int, Register] = field(default_factory=dict)  # The first of each term.
+    forced: set[int] = field(default_factory=set)  # Versions that an administrator made.
+    grants: dict[int, tuple[str, int]] = field(default_factory=dict)  # Term: node, incarnation.
+    told: dict[int, int] = field(default_factory=dict)  # Extent: newest write told as done.
+    directories: bool = True
+    advisory: bool = False  # No witness: two holders are possible.
+
+    def side(self, node: str) -> Side:
+        """Return one node's side."""
+        found = self.sides.get(node)
+        if found is None:
+            found = self.sides[node] = Side()
+        return found
+
+
+class Facts:
+    """The facts of all modules."""
+
+    events = (
+        seen.RecordDurable,
+        seen.RegisterDurable,
+        seen.AppRuns,
+        seen.VipIs,
+        seen.Told,
+        seen.Wrote,
+        seen.Kept,
+        seen.PowerLost,
+        seen.Begun,
+        seen.Accepts,
+        fx.Store,
+        ev.Stored,
+        fx.RegisterStore,
+        ev.RegisterStored,
+        ev.Announce,
+        ev.AskCas,
+        ev.RegisterKnown,
+        fx.GuardOrder,
+        ev.GuardActed,
+        fx.PlaneOrder,
+    )
+
+    def __init__(self, *, simulated: bool) -> None:
+        self.simulated = simulated
+        self.modules: dict[str, ModuleFacts] = {}
+        self._pending: dict[tuple[str, str, int], Any] = {}  # Writings ordered of a disk.
+        self.installed = ""  # Module of the register that the witness changed last.
+
+    def module(self, name: str) -> ModuleFacts:
+        """Return what is known of a module."""
+        found = self.modules.get(name)
+        if found is None:
+            found = self.modules[name] = ModuleFacts()
+        return found
+
+    def of(self, step: Step) -> ModuleFacts:
+        """Return what is known of the module that a step is about."""
+        if step.process == "witness":  # It keeps the registers of several; its last one is meant.
+            return self.module(self.installed)
+        return self.module(step.process.removesuffix(".replica"))
+
+    def on(self, step: Step) -> None:
+        """Take one step."""
+        event = step.event
+        if isinstance(event, seen.Seen):
+            self._on_seen(step, event)
+            return
+        match event:
+            case ev.Stored(counter) | ev.RegisterStored(counter):
+                done = self._pending.pop((step.node, step.actor, counter), None)
+                if done is not None and not self.simulated:
+                    self._durable(step.node, step.process, done)
+            case ev.RegisterKnown():
+                side = self.of(step).side(step.node)
+                side.asked.pop(event.request, None)
+                known, news = side.known, event.register
+                if news is not None and (known is None or news.ver >= known.ver):
+                    side.known = news
+            case ev.GuardActed():
+                self.of(step).side(step.node).guard_ns = 0
+            case _:
+                pass
+        for effect in step.effects:
+            self._on_effect(step, effect)
+
+    def _on_effect(self, step: Step, effect: Any) -> None:
+        match effect:
+            case fx.Store(record):
+                self._pending[step.node, step.actor, record.counter] = record
+            case fx.RegisterStore():
+                self._pending[step.node, step.actor, effect.counter] = effect
+            case fx.Tell(_, ev.Announce(about)):
+                self.of(step).side(step.node).about = about
+            case fx.Tell(_, ev.AskCas() as asked):
+                self.of(step).side(step.node).asked[asked.request] = asked
+            case fx.GuardOrder(deadline_ns):
+                self.of(step).side(step.node).guard_ns = deadline_ns
+            case fx.PlaneOrder("gate", arguments):
+                self.of(step).side(step.node).gate = (arguments[3], arguments[1])
+            case _:
+                pass
+
+    def _durable(self, node: str, process: str, what: Any) -> None:
+        if isinstance(what, fx.RegisterStore):
+            own = process != "witness"
+            self.installed = self.installed if own else what.module
+            self._installed(node, self.module(what.module), what.register, own=own)
+        else:
+            self._recorded(node, self.module(process), what)
+
+    def _installed(self, node: str, facts: ModuleFacts, register: Register, *, own: bool) -> None:
+        if own:
+            return  # Two copies of it may differ.
+        for side in facts.sides.values():
+            for asked in side.asked.values():
+                if asked.forced and asked.register.term == register.term:
+                    facts.forced.add(register.ver)
+        facts.replaced, facts.register = facts.register, register
+        facts.history.setdefault(register.term, register)
+
+    def _recorded(self, node: str, facts: ModuleFacts, record: NodeRecord) -> None:
+        side = facts.side(node)
+        granted = side.record is None or record.term > side.record.term
+        if granted and record.was in {"prim", "alone"}:
+            facts.grants[record.term] = (node, record.inc)
+        side.before, side.record = side.record, record
+
+    def _on_seen(self, step: Step, event: seen.Seen) -> None:
+        node = step.node
+        match event:
+            case seen.RecordDurable(module, record):
+                self._recorded(node, self.module(module), record)
+            case seen.RegisterDurable(module, register, own):
+                self._installed(node, self.module(module), register, own=own)
+            case seen.AppRuns(module, runs):
+                self.module(module).side(node).runs = runs
+            case seen.VipIs(module, up):
+                self.module(module).side(node).vip = up
+            case seen.Told(write, extent):
+                told = self.of(step).told
+                told[extent] = max(told.get(extent, 0), write)
+            case seen.Wrote(extent, write):
+                side = self.of(step).side(node)
+                if write:
+                    side.memory[extent] = write
+                else:
+                    side.memory.pop(extent, None)
+            case seen.Kept(write):
+                self.of(step).side(node).kept.add(write)
+            case seen.PowerLost(holds, boot):
+                for facts in self.modules.values():
+                    side = facts.side(node)
+                    side.memory = dict(zip(holds[::2], holds[1::2], strict=True))
+                    side.guard_ns, side.boot_id = 0, f"boot-{boot}"
+                    side.asked.clear()
+            case seen.Begun(process, incarnation, boot_id):
+                if not process.endswith(".replica") and process != "witness":
+                    side = self.module(process).side(node)
+                    side.incarnation, side.boot_id = incarnation, boot_id
+                    side.asked.clear()
+                    side.about, side.guard_ns = Announcement(), 0
+            case seen.Accepts(writes):
+                told = self.of(step).told
+                for extent in [e for e, write in told.items() if write in set(writes)]:
+                    del told[extent]
+            case _:
+                pass

@@ -1,0 +1,201 @@
+"""S10 to S17: what may be written when, and that both copies end up alike."""
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.replicator.core import PlaneStorage
+from mirrorfarm.sim.monitors import seen
+from mirrorfarm.sim.monitors.mirror_safety import LEADS, acknowledged, installed
+from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.trace.steps import Step
+
+
+class NotOfThePast(Monitor):
+    """S10. Without observations: by the sessions and terms that the plane is ordered into."""
+
+    id = "S10"
+    statement = "Nothing is written for a term or a session below the durable one."
+    events = (seen.Wrote, fx.PlaneOrder)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        record = self.facts.of(step).side(step.node).record
+        if record is None:
+            return
+        wrote = [(step.event.term, step.event.sid)] if step.event.__class__ is seen.Wrote else []
+        for effect in step.effects:
+            if effect.__class__ is fx.PlaneOrder and effect.verb == "mount_lead":
+                wrote.append((effect.arguments[1], 0))
+            elif effect.__class__ is fx.PlaneOrder and effect.verb == "accept_session":
+                wrote.append((effect.arguments[1], effect.arguments[2]))
+        for term, sid in wrote:
+            if term < record.term or (sid and (term, sid) < (record.term, record.sid)):
+                last = f"{record.term}.{record.sid}"
+                self.fail(f"{step.node} wrote in {term}.{sid} after {last} was durable")
+
+
+class RestartIsNoResumption(Monitor):
+    """S11. Without observations: by gates that open."""
+
+    id = "S11"
+    statement = "A process that was started again never acknowledges in its predecessor's term."
+    events = (seen.Told, fx.PlaneOrder)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        facts = self.facts.of(step)
+        for term in () if facts.advisory else acknowledged(step):
+            by = facts.grants.get(term)
+            now = (step.node, facts.side(step.node).incarnation or (by or ("", 0))[1])
+            if by != now:
+                self.fail(f"{now} acknowledged in term {term}, which was granted to {by}")
+
+
+class Fences(Monitor):
+    """S12. Complete without observations."""
+
+    id = "S12"
+    statement = "A copy that has not ended is neither promoted nor served from."
+    events = (ev.Announce, seen.RegisterDurable, ev.RegisterStored)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        facts = self.facts.of(step)
+        register = installed(facts, step)
+        if register is not None:
+            holder = facts.sides.get(register.holder)
+            # Creating a register is an administrator's word for the data of its holder.
+            new = facts.replaced is not None and register.term != facts.replaced.term
+            new = new and register.ver not in facts.forced
+            if new and holder is not None and holder.record and not holder.record.cons:
+                self.fail(f"{register.holder} is promoted although its copy did not end")
+            return
+        side = facts.side(step.node)
+        serves = side.about.role in LEADS and side.about.status == "Ready"
+        if serves and side.record is not None and not side.record.cons:
+            self.fail(f"{step.node} leads although its copy did not end")
+
+
+class Equal(Monitor):
+    """S13. Nothing to check without observations."""
+
+    id = "S13"
+    statement = "When nothing is under way any more, both copies are equal and complete."
+    events = (seen.Settled,)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        if step.event.why:
+            return
+        facts = self.facts.of(step)
+        kept = {write for side in facts.sides.values() for write in side.kept}
+        for name, side in facts.sides.items():
+            lost = [
+                write
+                for extent, write in facts.told.items()
+                if side.memory.get(extent, 0) < write and write not in kept
+            ]
+            if lost and facts.directories and not facts.advisory:
+                self.fail(f"{name} lacks {sorted(lost)[:5]} after the end")
+        copies = [side.memory for side in facts.sides.values()]
+        if len(copies) == 2 and copies[0] != copies[1]:
+            differ = sorted(e for e in copies[0] | copies[1] if not _same(copies, e))
+            self.fail(f"the copies differ after the end, in extents {differ[:5]}")
+
+
+def _same(copies: list[dict[int, int]], extent: int) -> bool:
+    return copies[0].get(extent, 0) == copies[1].get(extent, 0)
+
+
+class Order(Monitor):
+    """S14, for writes; names have no order in a simulation. Nothing without observations."""
+
+    id = "S14"
+    statement = "In a session an extent of the secondary never goes back to an older write."
+    events = (seen.Wrote, seen.PowerLost)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._session: dict[str, tuple[int, int]] = {}
+        self._newest: dict[str, dict[int, int]] = {}
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        wrote = step.event
+        if wrote.__class__ is seen.PowerLost or not wrote.sid:
+            self._newest.pop(step.node, None)
+            self._session.pop(step.node, None)
+            return
+        key = (wrote.term, wrote.sid)
+        if self._session.get(step.node) != key:
+            self._session[step.node], self._newest[step.node] = key, {}
+        newest = self._newest[step.node]
+        if wrote.write < newest.get(wrote.extent, 0):
+            what = f"extent {wrote.extent} back from {newest[wrote.extent]} to {wrote.write}"
+            self.fail(f"session {key} put {what} on {step.node}")
+        newest[wrote.extent] = wrote.write
+
+
+class NeverSilent(Monitor):
+    """S15. Nothing to check without observations."""
+
+    id = "S15"
+    statement = "No write that was told is gone: it is on a disk, overwritten, or set aside."
+    events = (seen.Wrote, seen.Settled)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        facts = self.facts.of(step)
+        if not facts.advisory:
+            return  # There, S4 says more.
+        extents = list(facts.told)
+        if step.event.__class__ is seen.Wrote:
+            extents = [step.event.extent] if step.event.extent in facts.told else []
+        for extent in extents:
+            write = facts.told[extent]
+            sides = facts.sides.values()
+            if not any(s.memory.get(extent, 0) >= write or write in s.kept for s in sides):
+                self.fail(f"write {write} was told as done and is nowhere any more")
+
+
+class Honest(Monitor):
+    """S16. An extent is whole or not at all in a simulation; nothing without observations."""
+
+    id = "S16"
+    statement = "An extent holds nothing that was not written to it."
+    events = (seen.Invoked, seen.Wrote)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._extent: dict[int, int] = {}
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ is seen.Invoked:
+            self._extent[event.write] = event.extent
+            if len(self._extent) > _REMEMBERED:
+                del self._extent[next(iter(self._extent))]
+        elif event.write:
+            meant = self._extent.get(event.write, event.extent)
+            if meant != event.extent:
+                self.fail(f"{step.node} has write {event.write} in extent {event.extent}")
+
+
+_REMEMBERED = 4_096
+
+
+class FailedDisk(Monitor):
+    """S17, for the data. Without observations: by gates that open."""
+
+    id = "S17"
+    statement = "A node whose disk lost data acknowledges nothing more in that term."
+    events = (PlaneStorage, seen.Told, fx.PlaneOrder)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._failed: dict[tuple[str, str], int] = {}  # The term in which it did.
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        key = (step.node, step.process.removesuffix(".replica"))
+        if step.event.__class__ is PlaneStorage:
+            mode, term = self.facts.of(step).side(step.node).gate
+            del mode
+            self._failed[key] = max(term, self._failed.get(key, 0))
+            return
+        for term in acknowledged(step):
+            if self._failed.get(key) == term:
+                self.fail(f"{step.node} acknowledged in term {term} after its disk failed")

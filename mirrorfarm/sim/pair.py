@@ -1,0 +1,359 @@
+"""One node of a simulated mirror: its processes with the cores of production, and its disks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.core import Mirror
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.actors.replicator.core import Replicator
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.module_cores import Here, cores
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.sim.cluster import CLUSTER, MACHINE, Call, Calls, Cluster
+from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.hands import Hands
+from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.monitors.seen import (
+    Begun,
+    Died,
+    Failed,
+    Invoked,
+    Kept,
+    PowerLost,
+    RecordDurable,
+    Told,
+    Wrote,
+)
+from mirrorfarm.sim.replica import SimPlane
+from mirrorfarm.sim.storage import Extents, Latency, Records
+from mirrorfarm.sim.streams import Streams
+from mirrorfarm.sim.surroundings import Surroundings
+
+REPLICATOR = "replicator"
+
+
+class Around(Surroundings):
+    """What one replica process has around it."""
+
+    def __init__(self, node: "MirrorNode", process: Process) -> None:
+        self._node, self._process = node, process
+        self.node, self.peer, self.disk = node.name, node.peer, node.disk
+        self.timeout_ns = node.module.timing.replication_timeout_ns
+        self.received_suffices = node.module.replication.ack_mode == "received"
+
+    def _call(self, function: Callable[[], None]) -> None:
+        self._process.due(self._process.actors["plane"], Call(function))
+
+    def clock(self) -> int:  # noqa: D102
+        return self._node.host.clocks.monotonic(self._node.cluster.now)
+
+    def tell(self, event: Any) -> None:  # noqa: D102
+        self._process.due(self._process.actors[REPLICATOR], event)
+
+    def after(self, delay_ns: int, call: Callable[[], None]) -> None:  # noqa: D102
+        self._node.cluster.after(delay_ns, self._call, call)
+
+    def disk_ns(self) -> int:  # noqa: D102
+        return self._node.latency.draw(self._node.draws)
+
+    def flush_ns(self) -> int:  # noqa: D102
+        return self._node.flushes.draw(self._node.draws)
+
+    def nonce(self) -> int:  # noqa: D102
+        return self._node.draws.word() >> 1 | 1
+
+    def dial(self, inbox: Callable[[list[bytes]], None]) -> Any:  # noqa: D102
+        return self._node.streams.dial(self.node, self.peer, self._threaded(inbox))
+
+    def listen(self, inbox: Callable[[list[bytes]], None]) -> Any:  # noqa: D102
+        return self._node.streams.listen(self.node, self._threaded(inbox))
+
+    def _threaded(self, inbox: Callable[[list[bytes]], None]) -> Callable[[list[bytes]], None]:
+        return lambda parts: self._call(lambda: inbox(parts))
+
+    def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
+        self._node.seen(Wrote(extent, write, term, sid))
+
+    def kept(self, write: int) -> None:  # noqa: D102
+        self._node.seen(Kept(write))
+
+    def exits(self) -> None:  # noqa: D102
+        self._process.die()
+
+
+@dataclass(slots=True, eq=False)
+class MirrorNode:
+    """One node of the pair."""
+
+    cluster: Cluster
+    host: Host
+    peer: str
+    module: Module
+    streams: Streams
+    draws: Draws  # Of its disks and its application.
+    hands: Hands = field(init=False)
+    disk: Extents = field(default_factory=Extents)
+    latency: Latency = field(default_factory=Latency)
+    flushes: Latency = field(default_factory=Latency)  # Of what its primary wants flushed.
+    records: Records = field(init=False)
+    register: ev.RegisterLoaded | None = None  # Its own copy, where no witness keeps it.
+    plane: SimPlane | None = None
+    store_crashes: str = ""  # Power fails at the next record: before after it is durable.
+    frozen_until: int = 0
+    module_only: bool = False
+    restarts: bool = True  # The agent starts anew what died.
+    stored_own: Callable[["MirrorNode", fx.RegisterStore], None] = lambda node, effect: None
+    told: Callable[[str, int, int, int], None] = lambda node, write, extent, result: None
+
+    def __post_init__(self) -> None:
+        self.records = Records(Latency())
+        if self.module.replication.ack_mode == "received":
+            self.flushes = Latency(300 * MILLISECOND_NS)  # Nobody waits for it.
+        self.hands = Hands(
+            self.cluster, self.host, self.module.name, MACHINE, self.draws, self._store
+        )
+        self.hands.store_register = self._store_register
+        self.hands.end_replica = self.kill_replica
+        self.hands.noted = self._noted
+
+    # --- names that stories use --------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.host.name
+
+    @property
+    def up(self) -> bool:
+        """Whether its processes run."""
+        return self.host.up
+
+    @property
+    def record(self) -> NodeRecord | None:
+        """Its durable record."""
+        return self.records.record
+
+    @property
+    def application(self) -> bool:
+        """Whether the application runs here."""
+        return self.hands.app.runs
+
+    @property
+    def cores(self) -> dict[str, Any]:
+        """The cores of the module's process, by the names of their actors."""
+        process = self.host.processes.get(self.module.name)
+        return {name: actor.core for name, actor in process.actors.items()} if process else {}
+
+    @property
+    def machine(self) -> Mirror:
+        """The state machine."""
+        core: Mirror = self.cores[MACHINE]
+        return core
+
+    def seen(self, observation: Any) -> None:
+        """Tell the monitors what cores cannot know."""
+        self.cluster.seen(self.name, observation, self.module.name)
+
+    # --- processes -------------------------------------------------------------------------
+
+    def start(self, *, again: bool) -> None:
+        """Start the node; `again`: its module starts by itself."""
+        assert not self.host.up
+        self.host.up, self.host.agent = True, True
+        self.host.windows.clear()
+        self.start_module(again=again)
+        self.start_replica()
+
+    def start_module(self, *, again: bool) -> None:
+        """Start the process of the module with the cores that production runs in it."""
+        host, module = self.host, self.module
+        if self.hands.guard.deadline_ns:
+            self.hands.guard.deadline_ns = 0  # An earlier process left it: it acts at once.
+            self.hands.fence()
+        process = self._process(module.name, self._perform)
+        boot = "on" if again else module.boot
+        here = Here(
+            CLUSTER,
+            host.name,
+            msgspec.structs.replace(module, boot=boot),
+            process.incarnation,
+            host.boot_id,
+            self.records.record,
+            self.draws.word(),
+            self.records.damaged,
+        )
+        actors = {name: process.add(name, core) for name, core in cores(here, None).items()}
+        self.seen(Begun(module.name, process.incarnation, host.boot_id))
+        if module.arbiter.kind != "witness":
+            known = self.register or ev.RegisterLoaded(CLUSTER, module.name, None)
+            actors["arbiter"].give(known)
+        for actor in actors.values():
+            actor.give(ev.Started())
+
+    def start_replica(self) -> None:
+        """Start the process of the replicator."""
+        module = self.module
+        if not module.replication.directories:
+            return
+        process = self._process(f"{module.name}.replica", self._perform_replica)
+        process.add(REPLICATOR, Replicator(self.name, module.name))
+        process.add("plane", Calls())
+        self.plane = SimPlane(Around(self, process))
+        self.seen(Begun(process.name, process.incarnation, self.host.boot_id))
+        process.actors[REPLICATOR].give(ev.Started())
+
+    def _process(self, name: str, perform: Callable[[Actor, Any], None]) -> Process:
+        host = self.host
+        record = self.cluster.record
+        process = Process(host, name, host.next_incarnation(), perform, record, self._died)
+        host.processes[name] = process
+        if self.cluster.now < self.frozen_until:
+            process.pause()
+        return process
+
+    def _died(self, process: Process) -> None:
+        """A process ended without a decision: the agent starts another one."""
+        if not self.host.up:
+            return
+        self.seen(Died(process.name))
+        if process.name == self.module.name:
+            self.hands.app.script = None  # What it ran goes on, but nobody hears of its end.
+            self.hands.app.number += 1
+        elif self.plane is not None:
+            self.plane.carrier.gate.end()  # The mount is gone: every write gets an error.
+            self.plane = None
+            self.streams.reset(self.name, self.peer)
+            self.streams.listening.pop(self.name, None)
+        if self.restarts:
+            delay = 200 * MILLISECOND_NS + self.draws.below(300) * MILLISECOND_NS
+            self.cluster.after(delay, self._restart, process)
+
+    def _restart(self, process: Process) -> None:
+        if self.host.up and self.host.processes.get(process.name) is process:
+            if process.name == self.module.name:
+                self.start_module(again=True)
+            else:
+                self.start_replica()
+
+    def kill_replica(self) -> None:
+        """End the replicator's process."""
+        process = self.host.processes.get(f"{self.module.name}.replica")
+        if process is not None:
+            process.die()
+
+    def stop(self, *, power: bool) -> None:
+        """End all processes at once; with `power`, memory is lost as well."""
+        host = self.host
+        host.up = False
+        for process in list(host.processes.values()):
+            process.die()
+        host.processes = {}
+        if self.plane is not None:
+            self.plane.carrier.gate.end()
+            self.plane = None
+        self.streams.reset(self.name, self.peer)
+        self.streams.listening.pop(self.name, None)
+        self.frozen_until, self.store_crashes = 0, ""
+        self.records.failures, self.records.free_ns = 0, 0
+        if power:
+            host.boot += 1
+            self.disk.power_fails(self.draws)
+        self.hands.power_fails()
+        pairs = tuple(n for item in sorted(self.disk.memory.items()) for n in item)
+        self.seen(PowerLost(pairs, host.boot))
+
+    # --- effects ---------------------------------------------------------------------------
+
+    def _perform(self, actor: Actor, effect: Any) -> None:
+        self.hands.table[effect.__class__](actor, effect)
+
+    def _perform_replica(self, actor: Actor, effect: Any) -> None:
+        match effect:
+            case fx.PlaneOrder(verb, arguments):
+                assert self.plane is not None, "it lives as long as its process"
+                self.plane.order(verb, arguments)
+            case fx.Send(to, message, network):
+                self.cluster.send(actor.process, actor.name, to, message, network)
+            case fx.Log(level, text):
+                self._noted(level, text)
+            case _:
+                raise AssertionError(f"no door for {effect}")
+
+    def _noted(self, level: str, text: str) -> None:
+        del level
+        if self.cluster.tells_story:
+            self.cluster.story.add(self.cluster.now, self.name, ">", text)
+
+    def _store(self, actor: Actor, effect: fx.Store) -> None:
+        when = self.records.when(self.cluster.now, self.draws)
+        self.cluster.at(when, self._stored, actor, effect.record)
+
+    def _stored(self, actor: Actor, record: NodeRecord) -> None:
+        process = actor.process
+        if not process.alive:
+            return
+        if self.records.fails():
+            failed = ev.StoreFailed(record.counter, self.records.error, "no space")
+            process.due(actor, failed)
+            return
+        if self.store_crashes == "before":
+            self.stop(power=True)
+            return
+        self.records.record, self.records.damaged = record, ""
+        self.seen(RecordDurable(self.module.name, record))
+        if self.store_crashes:
+            self.stop(power=True)
+            return
+        process.due(actor, ev.Stored(record.counter))
+
+    def _store_register(self, actor: Actor, effect: fx.RegisterStore) -> None:
+        when = self.records.when(self.cluster.now, self.draws)
+        self.cluster.at(when, self._register_stored, actor, effect)
+
+    def _register_stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
+        if not actor.process.alive:
+            return
+        self.register = loaded(effect)
+        self.stored_own(self, effect)
+        actor.process.due(actor, ev.RegisterStored(effect.counter))
+
+    # --- writes ----------------------------------------------------------------------------
+
+    def write(self, write: int, extent: int) -> None:
+        """Let the application here write to a file and flush it."""
+        self.seen(Invoked(write, extent))
+        process = self.host.processes.get(f"{self.module.name}.replica")
+        plane = self.plane
+        if process is None or plane is None or not process.alive:
+            self._told(write, extent, 107, 0)  # Not connected: the mount is gone.
+            return
+
+        def answer(result: int) -> None:
+            self._told(write, extent, result, plane.term)
+
+        process.due(process.actors["plane"], Call(lambda: plane.write(extent, write, answer)))
+
+    def _told(self, write: int, extent: int, result: int, term: int) -> None:
+        if result:
+            self.seen(Failed(write, extent))
+        else:
+            self.seen(Told(write, extent, term))
+        self.told(self.name, write, extent, result)
+
+
+def loaded(effect: fx.RegisterStore) -> ev.RegisterLoaded:
+    """Return what the next process finds on the disk."""
+    return ev.RegisterLoaded(
+        effect.cluster,
+        effect.module,
+        effect.register,
+        effect.counter,
+        effect.lease_ns,
+        effect.asker,
+        effect.request,
+    )

@@ -1,0 +1,143 @@
+"""What a machine's disk holds: extents of files, durable records, and how both may fail.
+
+An extent holds the number of the write that was last made to it, or 0. It is written to memory
+first and reaches the platter by a flush, or by chance before the power fails.
+"""
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import MICROSECOND_NS
+from mirrorfarm.sim.engine import Draws, exponential
+
+FILES = 4  # Of the replicated directory; file `n` has the inode number FIRST_NODE + n.
+FIRST_NODE = 2
+
+
+@dataclass(slots=True)
+class Extents:
+    """The replicated directory of one node."""
+
+    memory: dict[int, int] = field(default_factory=dict)  # Extent: number of the write.
+    platter: dict[int, int] = field(default_factory=dict)
+    dirty: dict[int, int] = field(default_factory=dict)  # Extent: when it was written, in order.
+    kept: set[int] = field(default_factory=set)  # Set aside before a copy replaced it.
+    map_file: bytes = b""  # The change map, from a clean end to the next beginning.
+    scope: bool = False  # A copy of all that is replicated has ended here once.
+    order: int = 0
+    error: int = 0  # errno of every write, while it is not 0.
+    flush_error: int = 0  # errno of the next flush; then flushes work again.
+    lazy: bool = False  # Nothing reaches the platter but by a flush.
+
+    def read(self, extent: int) -> int:
+        """Return what an extent holds."""
+        return self.memory.get(extent, 0)
+
+    def write(self, extent: int, value: int) -> None:
+        """Change an extent. OSError if the disk refuses."""
+        if self.error:
+            raise OSError(self.error, "the disk refuses")
+        self.order += 1
+        self.dirty[extent] = self.order
+        if value:
+            self.memory[extent] = value
+        else:
+            self.memory.pop(extent, None)
+
+    def flush(self, until: int) -> None:
+        """Make durable what was written up to a moment (`order`). OSError if the disk refuses."""
+        if self.flush_error:
+            error, self.flush_error = self.flush_error, 0
+            raise OSError(error, "the flush failed")
+        if self.error == errno.EIO:
+            raise OSError(self.error, "the disk refuses")
+        done = [extent for extent, order in self.dirty.items() if order <= until]
+        for extent in done:
+            del self.dirty[extent]
+            self._settle(extent)
+
+    def power_fails(self, draws: Draws) -> None:
+        """Forget what is not durable; some of it the kernel had written back already."""
+        for extent in self.dirty:
+            if not self.lazy and draws.chance(500):
+                self._settle(extent)
+        self.dirty.clear()
+        self.memory = dict(self.platter)
+
+    def _settle(self, extent: int) -> None:
+        value = self.memory.get(extent, 0)
+        if value:
+            self.platter[extent] = value
+        else:
+            self.platter.pop(extent, None)
+
+    @property
+    def data(self) -> set[int]:
+        """The numbers of all writes that are here and were not overwritten."""
+        return set(self.memory.values())
+
+    @property
+    def volatile(self) -> set[int]:
+        """Those that a loss of power may take away."""
+        return {self.memory[extent] for extent in self.dirty if extent in self.memory}
+
+    def of_file(self, node: int) -> Iterator[tuple[int, int]]:
+        """Yield zone and content of every extent of a file, zones ascending."""
+        own = (node - FIRST_NODE) % FILES
+        for extent in sorted(extent for extent in self.memory if extent % FILES == own):
+            yield extent // FILES, self.memory[extent]
+
+
+def file_of(extent: int) -> int:
+    """Return the inode number of the file that an extent belongs to."""
+    return FIRST_NODE + extent % FILES
+
+
+def zone_of(extent: int) -> int:
+    """Return the zone of its file that an extent is."""
+    return extent // FILES
+
+
+def extent_of(node: int, zone: int) -> int:
+    """Return the extent that is this zone of a file."""
+    return zone * FILES + (node - FIRST_NODE)
+
+
+@dataclass(slots=True)
+class Latency:
+    """How long a disk takes."""
+
+    mean_ns: int = 1_000 * MICROSECOND_NS
+    minimum_ns: int = 200 * MICROSECOND_NS
+
+    def draw(self, draws: Draws) -> int:
+        """Return one duration."""
+        return self.minimum_ns + min(exponential(draws.word(), self.mean_ns), 20 * self.mean_ns)
+
+
+@dataclass(slots=True)
+class Records:
+    """The durable records of one machine: written one after the other, each wholly or not."""
+
+    latency: Latency
+    record: NodeRecord | None = None
+    registers: dict[str, Any] = field(default_factory=dict)  # By module, of an arbiter.
+    damaged: str = ""  # Why the record cannot be read.
+    free_ns: int = 0  # When the writer has done what was ordered.
+    failures: int = 0  # So many of the next writings fail.
+    error: int = errno.ENOSPC
+
+    def when(self, now: int, draws: Draws) -> int:
+        """Return when a writing that is ordered now is done."""
+        self.free_ns = max(self.free_ns, now) + self.latency.draw(draws)
+        return self.free_ns
+
+    def fails(self) -> bool:
+        """Count one writing; return whether it fails."""
+        if self.failures:
+            self.failures -= 1
+            return True
+        return False
