@@ -15,7 +15,7 @@ from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
 from mirrorfarm.trace.steps import Step
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
@@ -222,7 +222,7 @@ class Cluster(Engine):
 
 
 WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
-MACHINE = "mirror"  # The actor that is the state machine of a module.
+MACHINE = MODULE_ACTOR  # The actor that is the state machine of a module.
 
 
 class Call(msgspec.Struct, frozen=True):
