@@ -21,6 +21,7 @@ from mirrorfarm.limits import UNFLUSHED_MAX
 
 _BATCH = 32
 _FLUSHERS = 4
+_FLUSHED_KEPT = 1_000  # Of the flushes that were done: a source may ask again.
 Flush = Callable[[], None]
 Answer = tuple[int, bytes, bytes]  # Number of the question, record, payload.
 
@@ -176,8 +177,9 @@ class Target:
         if len(numbers) != 2 or header.nonce == 0:
             raise FrameInvalid("greeting")
         self._nonce, self._identity = header.nonce, identity
-        for seq in [n for n in self._flushed if self._flushed[n]][:-1_000]:
-            del self._flushed[seq]
+        if len(self._flushed) > 2 * _FLUSHED_KEPT:
+            for seq in [n for n in self._flushed if self._flushed[n]][:-_FLUSHED_KEPT]:
+                del self._flushed[seq]
         self._say(frames.WELCOME, self.applied, frames.pack_numbers([numbers[0], header.seq]))
 
     def _tell_gap(self) -> None:

@@ -114,6 +114,11 @@ class Cluster(Engine):
         host = self.hosts[name] = Host(self, name, clocks)
         return host
 
+    @property
+    def records(self) -> bool:
+        """Whether anybody wants to know of steps."""
+        return bool(self.watch.monitors or self.digest is not None or self.tells_story)
+
     # --- steps -----------------------------------------------------------------------------
 
     def record(self, actor: Actor, now: int, event: Any, effects: list[Any]) -> None:
@@ -121,7 +126,7 @@ class Cluster(Engine):
         if event.__class__ is Call:
             return
         process = actor.process
-        if actor.name == MACHINE and self.tells_story:
+        if actor.name == MODULE_ACTOR and self.tells_story:
             self.story.add(self.now, process.host.name, "<", event)
         step = Step(process.host.name, process.name, actor.name, now, event, effects)
         if self.digest is not None:
@@ -130,9 +135,14 @@ class Cluster(Engine):
 
     def seen(self, node: str, observation: Any, module: str = "") -> None:
         """Tell the monitors what only a simulation can know."""
+        if not self.watch.monitors and self.digest is None:
+            return
         host = self.hosts.get(node)
         now = self.now if host is None else host.clocks.boot(self.now)
-        self.watch.step(Step(node, module, "world", now, observation), self.now)
+        step = Step(node, module, "world", now, observation)
+        if self.digest is not None:
+            self.digest.add(step)
+        self.watch.step(step, self.now)
 
     # --- the bus ---------------------------------------------------------------------------
 
@@ -218,11 +228,10 @@ class Cluster(Engine):
         """Give the state machine of a module what a command line sent."""
         process = self.hosts[name].processes.get(module)
         if process is not None and process.alive:
-            self.after(LOCAL_NS, self._local, self.hosts[name], module, MACHINE, event)
+            self.after(LOCAL_NS, self._local, self.hosts[name], module, MODULE_ACTOR, event)
 
 
 WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
-MACHINE = MODULE_ACTOR  # The actor that is the state machine of a module.
 
 
 class Call(msgspec.Struct, frozen=True):

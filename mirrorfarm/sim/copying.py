@@ -65,11 +65,11 @@ class SimSession:
 
     # --- driving the stream ----------------------------------------------------------------
 
-    def take(self, parts: list[bytes]) -> None:
-        """A frame of the target came."""
+    def take(self, batch: list[list[bytes]]) -> None:
+        """Frames of the target came."""
         if not self._closed and not self.source.over:
             self.source.look()
-            self.source.take([parts])
+            self.source.take(batch)
             self._is_over()
 
     def _look(self, number: int) -> None:

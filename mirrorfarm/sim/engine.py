@@ -15,8 +15,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 T = TypeVar("T")
 
 _WORD = 1 << 64
-_ODD = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio: spreads a counter over a word.
-_TIE_BITS = 44  # Of the product's lower 64 bits the upper 20 are the tiebreak.
+ODD = 0x9E3779B1  # 2^32 divided by the golden ratio: spreads a counter over its bits.
 
 
 class Draws:
@@ -75,24 +74,27 @@ def exponential(word: int, mean: int) -> int:
 
 
 class Engine:
-    """The agenda: calls at times; what is due at the same time comes in an order of the seed's."""
+    """The agenda: calls at times; what is due at the same time comes in an order of the seed's.
 
-    __slots__ = ("_heap", "_salt", "now", "number", "turns")
+    `salt`, `number` and `heap` are for `Actor`, which puts its turns on the agenda itself: that
+    is done for every event of a run.
+    """
+
+    __slots__ = ("heap", "now", "number", "salt", "turns")
 
     def __init__(self, seed: int) -> None:
         self.now = SECOND_NS
         self.number = 0  # Of the last entry.
         self.turns = 0  # Events that cores were given.
-        self._salt = xxhash.xxh3_64_intdigest(b"ties", seed % _WORD)
-        self._heap: list[tuple[int, int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.salt = xxhash.xxh3_64_intdigest(b"ties", seed % _WORD) >> 32
+        self.heap: list[tuple[int, int, int, Callable[..., None], tuple[Any, ...]]] = []
 
     def at(self, when: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something at a time; at once if that is past."""
         self.number = number = self.number + 1
-        tie = ((number + self._salt) * _ODD >> _TIE_BITS) & 0xFFFFF
-        heapq.heappush(
-            self._heap, (when if when > self.now else self.now, tie, number, what, arguments)
-        )
+        tie = (number + self.salt) * ODD & 0xFFFFF
+        when = max(when, self.now)
+        heapq.heappush(self.heap, (when, tie, number, what, arguments))
 
     def after(self, delay_ns: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something after a while."""
@@ -100,15 +102,15 @@ class Engine:
 
     def jitter(self) -> int:
         """Return up to 16 microseconds: what a thread needs to take its next event."""
-        return ((self.number + self._salt) * _ODD >> 48) & 0x3FFF
+        return ((self.number + self.salt) * ODD >> 8) & 0x3FFF
 
     def run_to(self, end: int) -> None:
         """Do everything up to a time."""
-        heap, pop = self._heap, heapq.heappop
+        heap, pop = self.heap, heapq.heappop
         while heap and heap[0][0] <= end:
             self.now, _, _, what, arguments = pop(heap)
             what(*arguments)
-        self.now = max(end, self.now)
+        self.now = max(self.now, end)
 
     def run(self, milliseconds: int) -> None:
         """Let time pass."""

@@ -14,7 +14,7 @@ from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import CLUSTER, MACHINE, Call, Calls, Cluster
+from mirrorfarm.sim.cluster import CLUSTER, Call, Calls, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.host import Actor, Host, Process
@@ -31,8 +31,9 @@ from mirrorfarm.sim.monitors.seen import (
 )
 from mirrorfarm.sim.replica import SimPlane
 from mirrorfarm.sim.storage import Extents, Latency, Records
-from mirrorfarm.sim.streams import Streams
+from mirrorfarm.sim.streams import Inbox, Streams
 from mirrorfarm.sim.surroundings import Surroundings
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 REPLICATOR = "replicator"
 
@@ -67,14 +68,14 @@ class Around(Surroundings):
     def nonce(self) -> int:  # noqa: D102
         return self._node.draws.word() >> 1 | 1
 
-    def dial(self, inbox: Callable[[list[bytes]], None]) -> Any:  # noqa: D102
+    def dial(self, inbox: Inbox) -> Any:  # noqa: D102
         return self._node.streams.dial(self.node, self.peer, self._threaded(inbox))
 
-    def listen(self, inbox: Callable[[list[bytes]], None]) -> Any:  # noqa: D102
+    def listen(self, inbox: Inbox) -> Any:  # noqa: D102
         return self._node.streams.listen(self.node, self._threaded(inbox))
 
-    def _threaded(self, inbox: Callable[[list[bytes]], None]) -> Callable[[list[bytes]], None]:
-        return lambda parts: self._call(lambda: inbox(parts))
+    def _threaded(self, inbox: Inbox) -> Inbox:
+        return lambda batch: self._call(lambda: inbox(batch))
 
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
         self._node.seen(Wrote(extent, write, term, sid))
@@ -115,7 +116,7 @@ class MirrorNode:
         if self.module.replication.ack_mode == "received":
             self.flushes = Latency(300 * MILLISECOND_NS)  # Nobody waits for it.
         self.hands = Hands(
-            self.cluster, self.host, self.module.name, MACHINE, self.draws, self._store
+            self.cluster, self.host, self.module.name, MODULE_ACTOR, self.draws, self._store
         )
         self.hands.store_register = self._store_register
         self.hands.end_replica = self.kill_replica
@@ -152,7 +153,7 @@ class MirrorNode:
     @property
     def machine(self) -> Mirror:
         """The state machine."""
-        core: Mirror = self.cores[MACHINE]
+        core: Mirror = self.cores[MODULE_ACTOR]
         return core
 
     def seen(self, observation: Any) -> None:
@@ -175,7 +176,7 @@ class MirrorNode:
         if self.hands.guard.deadline_ns:
             self.hands.guard.deadline_ns = 0  # An earlier process left it: it acts at once.
             self.hands.fence()
-        process = self._process(module.name, self._perform)
+        process = self._process(module.name, self.hands.perform)
         boot = "on" if again else module.boot
         here = Here(
             CLUSTER,
@@ -209,7 +210,7 @@ class MirrorNode:
 
     def _process(self, name: str, perform: Callable[[Actor, Any], None]) -> Process:
         host = self.host
-        record = self.cluster.record
+        record = self.cluster.record if self.cluster.records else None
         process = Process(host, name, host.next_incarnation(), perform, record, self._died)
         host.processes[name] = process
         if self.cluster.now < self.frozen_until:
@@ -268,9 +269,6 @@ class MirrorNode:
         self.seen(PowerLost(pairs, host.boot))
 
     # --- effects ---------------------------------------------------------------------------
-
-    def _perform(self, actor: Actor, effect: Any) -> None:
-        self.hands.table[effect.__class__](actor, effect)
 
     def _perform_replica(self, actor: Actor, effect: Any) -> None:
         match effect:

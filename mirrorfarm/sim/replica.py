@@ -126,9 +126,9 @@ class SimPlane:
         self._follower = follower
         target: Target
 
-        def arrived(parts: list[bytes]) -> None:
+        def arrived(batch: list[list[bytes]]) -> None:
             if self.target is target:
-                target.take([parts])
+                target.take(batch)
 
         link = Link(None, "", StreamKeys(), self._around.timeout_ns)  # type: ignore[arg-type]
         target = Target(

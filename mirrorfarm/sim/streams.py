@@ -12,6 +12,8 @@ from mirrorfarm.sim.engine import Draws, Engine
 from mirrorfarm.sim.network import Network
 
 Parts = list[bytes]
+Inbox = Callable[[list[Parts]], None]  # Takes what came in at once.
+Deliver = Callable[[list[Parts]], None]
 TRAVEL_NS = 150 * MICROSECOND_NS
 AGAIN_NS = 60 * MILLISECOND_NS  # Until a lost segment is sent again, at the least.
 LOST_NS = SECOND_NS  # A cut this long ends a connection, with all that was under way.
@@ -22,8 +24,10 @@ class _Way:
     """One direction between two machines."""
 
     last_ns: int = 0  # When the last frame arrives: none overtakes it.
-    held: list[tuple[Callable[[Parts], None], Parts]] = field(default_factory=list)
-    cut_ns: int = 0  # Since when nothing passes; 0: it passes.
+    sent_ns: int = -1  # When the last ones were sent: what is sent together arrives together.
+    batch: list[Parts] = field(default_factory=list)
+    held: list[tuple[Deliver, list[Parts]]] = field(default_factory=list)
+    cut_ns: int = 0  # Since when nothing passes.
 
 
 class Streams:
@@ -37,14 +41,14 @@ class Streams:
         self._number = 0
         self.resets = 0
 
-    def dial(self, node: str, peer: str, inbox: Callable[[Parts], None]) -> "Dial":
+    def dial(self, node: str, peer: str, inbox: Inbox) -> "Dial":
         """Connect a source; `inbox` gets what comes back."""
         self._number += 1
         dial = Dial(self, node, peer, b"%d" % self._number, inbox)
         self._dials[dial.identity] = dial
         return dial
 
-    def listen(self, node: str, inbox: Callable[[Parts], None]) -> "Listening":
+    def listen(self, node: str, inbox: Inbox) -> "Listening":
         """Let a target listen, in place of whoever did."""
         listening = self.listening[node] = Listening(self, node, inbox)
         return listening
@@ -63,48 +67,51 @@ class Streams:
         if dial is not None:
             self._carry(node, dial.node, self._returned, parts)
 
-    def _arrived(self, parts: Parts) -> None:
-        dial = self._dials.get(parts[0])
+    def _arrived(self, batch: list[Parts]) -> None:
+        dial = self._dials.get(batch[0][0])
         listening = self.listening.get(dial.peer) if dial is not None else None
         if listening is not None:
-            listening.inbox(parts)
+            listening.inbox(batch)
 
-    def _returned(self, parts: Parts) -> None:
-        dial = self._dials.get(parts[0])
+    def _returned(self, batch: list[Parts]) -> None:
+        dial = self._dials.get(batch[0][0])
         if dial is not None:
-            dial.inbox(parts[1:])
+            dial.inbox([parts[1:] for parts in batch])
 
     # --- the ways --------------------------------------------------------------------------
 
-    def _carry(self, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts) -> None:
+    def _carry(self, source: str, to: str, deliver: Deliver, parts: Parts) -> None:
         way = self._ways.get((source, to))
         if way is None:
             way = self._ways[source, to] = _Way()
-        if way.held or not self._network.both_ways(source, to):
-            self._hold(way, source, to, deliver, parts)
-            return
         engine = self._engine
-        clog = self._network.clogs.get((source, to), 0) if self._network.clogs else 0
+        if way.held or not self._network.both_ways(source, to):
+            self._hold(way, source, to, deliver, [parts])
+            return
+        if way.sent_ns == engine.now and way.batch and way.batch[0][0] == parts[0]:
+            way.batch.append(parts)
+            return
+        way.sent_ns, way.batch = engine.now, [parts]
+        clogs = self._network.clogs
+        clog = clogs.get((source, to), 0) if clogs else 0
         way.last_ns = max(way.last_ns + 1, engine.now + TRAVEL_NS + engine.jitter(), clog)
-        engine.at(way.last_ns, self._deliver, way, source, to, deliver, parts)
+        engine.at(way.last_ns, self._deliver, way, source, to, deliver, way.batch)
 
     def _deliver(
-        self, way: _Way, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts
+        self, way: _Way, source: str, to: str, deliver: Deliver, batch: list[Parts]
     ) -> None:
         if self._ways.get((source, to)) is not way:
             return  # Its connection was reset.
         if way.held or not self._network.both_ways(source, to):
-            self._hold(way, source, to, deliver, parts)  # Lost, and sent again.
+            self._hold(way, source, to, deliver, batch)  # Lost, and sent again.
         else:
-            deliver(parts)
+            deliver(batch)
 
-    def _hold(
-        self, way: _Way, source: str, to: str, deliver: Callable[[Parts], None], parts: Parts
-    ) -> None:
+    def _hold(self, way: _Way, source: str, to: str, deliver: Deliver, batch: list[Parts]) -> None:
         if not way.held:
             way.cut_ns = self._engine.now
             self._engine.after(AGAIN_NS, self._again, way, source, to)
-        way.held.append((deliver, parts))
+        way.held.append((deliver, batch))
 
     def _again(self, way: _Way, source: str, to: str) -> None:
         """Send again what was held; drop it when the connection is given up."""
@@ -119,8 +126,9 @@ class Streams:
             engine.after(AGAIN_NS, self._again, way, source, to)
             return
         held, way.held = way.held, []
-        for deliver, parts in held:
-            self._carry(source, to, deliver, parts)
+        for deliver, batch in held:
+            for parts in batch:
+                self._carry(source, to, deliver, parts)
 
     def reset(self, a: str, b: str) -> None:
         """End the connections of two machines, with all that is under way."""
@@ -138,7 +146,7 @@ class Dial:
         node: str,
         peer: str,
         identity: bytes,
-        inbox: Callable[[Parts], None],
+        inbox: Inbox,
     ) -> None:
         self._streams, self.node, self.peer, self.identity = streams, node, peer, identity
         self.inbox = inbox
@@ -163,7 +171,7 @@ class Dial:
 class Listening:
     """The target's end."""
 
-    def __init__(self, streams: Streams, node: str, inbox: Callable[[Parts], None]) -> None:
+    def __init__(self, streams: Streams, node: str, inbox: Inbox) -> None:
         self._streams, self._node, self.inbox = streams, node, inbox
 
     def send(self, parts: Parts) -> None:

@@ -65,11 +65,11 @@ class Surroundings:
         """Return a number that no other stream has."""
         raise NotImplementedError
 
-    def dial(self, inbox: Callable[[list[bytes]], None]) -> Any:
+    def dial(self, inbox: Callable[[list[list[bytes]]], None]) -> Any:
         """Connect to the peer's target."""
         raise NotImplementedError
 
-    def listen(self, inbox: Callable[[list[bytes]], None]) -> Any:
+    def listen(self, inbox: Callable[[list[list[bytes]]], None]) -> Any:
         """Wait for the peer's source."""
         raise NotImplementedError
 

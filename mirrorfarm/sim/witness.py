@@ -55,7 +55,7 @@ class Witness:
             WITNESS_PROCESS,
             host.next_incarnation(),
             self._perform,
-            self.cluster.record,
+            self.cluster.record if self.cluster.records else None,
             _nothing,
         )
         self.process = process

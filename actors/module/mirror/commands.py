@@ -14,7 +14,7 @@ from mirrorfarm.transport.messages import Command, Leave, SwapWanted
 
 SWAP_TIMEOUT_NS = 900 * SECOND_NS
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
-STABLE = {Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING}
+STABLE = (Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING)
 
 
 def on_command(s: State, source: Address, command: Command, now: int) -> None:
@@ -36,7 +36,7 @@ def _obey(s: State, command: Command, now: int) -> str:
     elif verb == "forcestop":
         force_stop(s, now)
     elif verb == "restart":
-        if s.phase not in {Phase.LEADING, Phase.FOLLOWING}:
+        if s.phase not in (Phase.LEADING, Phase.FOLLOWING):
             return f"nothing to restart in {role_of(s)} {status_of(s)}"
         restart(s, now)
     elif verb == "stopstart":
@@ -51,7 +51,7 @@ def _obey(s: State, command: Command, now: int) -> str:
 
 
 def _start(s: State, verb: str, full: bool, now: int) -> str:
-    if s.phase not in {Phase.STOPPED, Phase.WAITING}:
+    if s.phase not in (Phase.STOPPED, Phase.WAITING):
         if verb == "start" or (verb == "second" and role_of(s) == "SECOND"):
             return ""
         if verb in {"prim", "primforce"} and role_of(s) in {"PRIM", "ALONE"}:
@@ -263,7 +263,9 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
 
 def poll_answers(s: State, now: int) -> None:
     """Give the final answers that can be given now."""
-    if s.steps or s.step or s.side_run or s.side_scripts or s.phase not in STABLE:
+    if not s.pending or s.steps or s.step or s.side_run or s.side_scripts:
+        return
+    if s.phase not in STABLE:
         return
     settle(s, lambda pending: _outcome(s, pending, now), _text(s))
 
@@ -276,7 +278,7 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     if verb == "swap":
         if s.failed or now - pending.since_ns > SWAP_TIMEOUT_NS:
             return "failed"
-        swapped = s.since_ns > pending.since_ns and s.phase in {Phase.FOLLOWING, Phase.LEADING}
+        swapped = s.since_ns > pending.since_ns and s.phase in (Phase.FOLLOWING, Phase.LEADING)
         return "done" if swapped else ("failed" if stopped else "")
     if stopped:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"

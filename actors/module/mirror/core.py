@@ -257,24 +257,32 @@ class Mirror:
         procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")
 
     def _poll(self, now: int) -> None:
-        """Do what is due; twice, because one thing done can make another one due."""
+        """Do what is due; again if something was, because that can make more due."""
         s = self.state
-        for _ in range(2):
-            procedure.advance(s, now)
-            if s.phase in LEADERS:
-                leading.poll(s, now)
-                split.poll(s, now)
-            elif s.phase in FOLLOWERS:
-                following.poll(s, now)
-            waiting.poll(s, now)
-            planes.poll(s, now)
-        if s.guard_ns and s.phase in {Phase.WAITING, Phase.STOPPED}:
+        before = (len(s.out), s.phase, s.step, s.leading.session, s.target.step)
+        self._look(now)
+        if before != (len(s.out), s.phase, s.step, s.leading.session, s.target.step):
+            self._look(now)
+        if s.guard_ns and s.phase in (Phase.WAITING, Phase.STOPPED):
             s.guard_ns = 0  # Nothing is left that the guard could have to end.
             tell(s, "guard", ev.GuardDisarm())
         procedure.poll_side_scripts(s)
         commands.poll_answers(s, now)
         self._announce()
         self._wake(now)
+
+    def _look(self, now: int) -> None:
+        """Look at everything that can be due, once."""
+        s = self.state
+        procedure.advance(s, now)
+        phase = s.phase
+        if phase in LEADERS:
+            leading.poll(s, now)
+            split.poll(s, now)
+        elif phase in FOLLOWERS:
+            following.poll(s, now)
+        waiting.poll(s, now)
+        planes.poll(s, now)
 
     def _announce(self) -> None:
         s = self.state

@@ -15,7 +15,7 @@ ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
 
 def role_of(s: State) -> str:
     """Return STOP, WAIT, ALONE, PRIM or SECOND."""
-    if s.phase in {Phase.STOPPED, Phase.RESETTING}:
+    if s.phase in (Phase.STOPPED, Phase.RESETTING):
         return "STOP"
     if s.phase in LEADERS:
         return "PRIM" if s.peer_in_isr else "ALONE"
@@ -36,7 +36,7 @@ def status_of(s: State) -> str:
     """Return NotReady, Transient or Ready."""
     if s.phase is Phase.STOPPED:
         return "NotReady"
-    if s.phase in {Phase.WAITING, Phase.ASKING}:
+    if s.phase in (Phase.WAITING, Phase.ASKING):
         return "Transient" if s.reason == "" else "NotReady"
     if s.phase is Phase.LEADING:
         if s.leading.lease_closed:
@@ -70,7 +70,7 @@ def announcement(s: State) -> Announcement:
         incarnation=s.settings.incarnation,
         os_crashed=s.os_crashed,
         forgetful=forgetful(s),
-        starting=s.phase not in {Phase.STOPPED, Phase.RESETTING, Phase.STOPPING},
+        starting=s.phase not in (Phase.STOPPED, Phase.RESETTING, Phase.STOPPING),
         failed=bool(s.failed),
         full_wanted=s.leading.full_wanted,
         lone=r.lone,
@@ -188,7 +188,7 @@ def _arbiter(s: State, now: int) -> dict[str, Any]:
 
 def _progress(s: State) -> dict[str, int] | None:
     p = s.leading.progress
-    if p is None or s.leading.session not in {Session.COPYING, Session.SYNCED, Session.GROWING}:
+    if p is None or s.leading.session not in (Session.COPYING, Session.SYNCED, Session.GROWING):
         return None
     return {
         "files_done": p.files_done,

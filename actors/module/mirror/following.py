@@ -38,7 +38,7 @@ def on_offer(s: State, offer: SyncOffer, now: int) -> None:
     """The primary wants to bring this node up to date."""
     if offer.term < s.record.term:
         return  # A primary of the past; our heartbeats tell it so.
-    if s.phase not in {Phase.WAITING, *FOLLOWERS}:
+    if s.phase not in (Phase.WAITING, *FOLLOWERS):
         return  # Starting, stopping or asking: it will offer again.
     target = s.target
     if (offer.term, offer.sid) == (target.term, target.sid) and not s.failed:

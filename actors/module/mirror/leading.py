@@ -66,8 +66,8 @@ def gate_of(s: State) -> str:
     session = s.leading.session
     if s.leading.lease_closed or s.split:
         return "frozen"
-    if peer_may_lead(s) or session in {Session.SYNCED, Session.GROWING, Session.JOINED}:
-        joined = session in {Session.SYNCED, Session.GROWING, Session.JOINED}
+    if peer_may_lead(s) or session in (Session.SYNCED, Session.GROWING, Session.JOINED):
+        joined = session in (Session.SYNCED, Session.GROWING, Session.JOINED)
         return "both" if joined else "frozen"
     return "self" if s.lone else "frozen"
 
@@ -99,7 +99,7 @@ def keep_lease(s: State, now: int) -> None:
     if s.split in {"won", "settled"}:
         _disarm(s)  # The register is about to rule the peer out, and nothing is acknowledged.
         return
-    about_to_grow = leading.session in {Session.SYNCED, Session.GROWING}
+    about_to_grow = leading.session in (Session.SYNCED, Session.GROWING)
     if not peer_may_lead(s) and not about_to_grow:
         leading.lease_closed = False
         _disarm(s)
@@ -202,7 +202,7 @@ def _go_lone(s: State) -> None:
     """Make the new generation durable before the first write that only this node has (R2, R10)."""
     if s.peer_in_isr or s.lone or not s.plane.held or "lone" in s.stores.values():
         return
-    if s.arbiter.swapping or s.leading.session in {Session.SYNCED, Session.GROWING}:
+    if s.arbiter.swapping or s.leading.session in (Session.SYNCED, Session.GROWING):
         return
     if s.plane.settled and s.plane.wish.role == "lead":
         store(s, "lone", was="alone", **branch(s), **remember(s))
@@ -374,7 +374,7 @@ def on_synced(s: State, message: Synced) -> None:
     leading = s.leading
     if (message.term, message.sid) != (s.record.term, leading.sid):
         return
-    if leading.session in {Session.OPENING, Session.COPYING}:
+    if leading.session in (Session.OPENING, Session.COPYING):
         leading.session = Session.SYNCED
 
 

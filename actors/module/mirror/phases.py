@@ -50,6 +50,7 @@ MOVES: dict[Phase, set[Phase]] = {
 
 LEADERS = (Phase.TAKING, Phase.LEADING, Phase.RESTARTING, Phase.LEAVING)
 FOLLOWERS = (Phase.SYNCING, Phase.FOLLOWING)
+IN_ROLE = (*LEADERS, *FOLLOWERS)
 RUNNING = (Phase.TAKING, Phase.LEADING, Phase.RESTARTING)
 
 

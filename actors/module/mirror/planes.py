@@ -5,7 +5,7 @@ import msgspec
 from mirrorfarm.actors.effects import EndReplica, Log
 from mirrorfarm.actors.module.mirror import demotion, following, leading
 from mirrorfarm.actors.module.mirror.orders import fact, send_plane, store
-from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, IN_ROLE, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport import messages as msg
@@ -19,10 +19,10 @@ def wanted(s: State) -> msg.PlaneWish:
     """Return the wish that follows from the state; its number is the present one."""
     number = s.plane.wish.number
     if s.phase in LEADERS and not s.plane_off:
-        if not {"granted", "settled"}.isdisjoint(s.stores.values()):
+        if s.stores and not {"granted", "settled"}.isdisjoint(s.stores.values()):
             return s.plane.wish  # The term is not durable yet.
         session = s.leading.session
-        open_ = session not in {Session.NONE, Session.OFFERED}
+        open_ = session not in (Session.NONE, Session.OFFERED)
         base = leading.map_base(s)
         return msg.PlaneWish(
             number,
@@ -47,7 +47,7 @@ def wanted(s: State) -> msg.PlaneWish:
         )
     if follows and s.target.step == "beginning":
         return s.plane.wish
-    abort = s.plane_off == "abort" or s.phase in {Phase.RESETTING, Phase.DEMOTING}
+    abort = s.plane_off == "abort" or s.phase in (Phase.RESETTING, Phase.DEMOTING)
     off = s.plane.wish
     if off.role == "off" and not (abort and off.clean and not s.plane.answered):
         return off  # Off is off: how it got there does not change any more.
@@ -68,7 +68,7 @@ def poll(s: State, now: int) -> None:
     if not plane.answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
         plane.sent_ns = now
         send_plane(s, plane.wish)
-    elif plane.settled and s.phase in {*LEADERS, *FOLLOWERS} and now - plane.sent_ns >= ALIVE_NS:
+    elif plane.settled and s.phase in IN_ROLE and now - plane.sent_ns >= ALIVE_NS:
         _ask_whether_alive(s, now)
 
 

@@ -80,7 +80,7 @@ def _outranked(s: State, about: Announcement) -> bool:
     Whoever serves goes on, whatever the policy: nobody is interrupted for the data of a node
     that was away. With `manual` its data are kept until an administrator gives them up.
     """
-    if s.module.arbiter.kind == "witness" or s.phase not in {Phase.TAKING, Phase.LEADING}:
+    if s.module.arbiter.kind == "witness" or s.phase not in (Phase.TAKING, Phase.LEADING):
         return False
     if _named_elsewhere(s) and (s.peer.silent or about.role not in PRIMARIES):
         return s.peer.silent or not divergence.refusal(s)
