@@ -26,6 +26,7 @@ class Application:
     start_ns: int = 2 * MILLISECOND_NS  # Means.
     stop_ns: int = 2 * MILLISECOND_NS
     runs: bool = False
+    number_run: int = 0  # How often it was started.
     fails: int = 0  # So many of the next starts fail.
     hangs: int = 0  # So many of the next starts never end,
     hangs_stop: int = 0  # and so many of the next stops.
@@ -197,6 +198,7 @@ class Hands:
         """Start or end the application."""
         if runs != self.app.runs:
             self.app.runs = runs
+            self.app.number_run += runs
             self.cluster.seen(self.host.name, AppRuns(self.module, runs), self.module)
 
     def _watch(self, actor: Actor, effect: fx.Watch) -> None:
@@ -257,8 +259,13 @@ class Hands:
     def fence(self) -> None:
         """Remove the addresses and end the application."""
         self.set_vip(up=False)
-        self.app.script = None
-        self.app.number += 1
+        app, process = self.app, self.host.processes.get(self.module)
+        if app.script is not None and process is not None and process.alive:
+            run, name = app.script  # Whatever runs a script sees it die.
+            ended = ev.ScriptEnded(run, name, KILLED)
+            self._soon(process.actors["scripts"], ended, MILLISECOND_NS)
+        app.script = None
+        app.number += 1
         self.set_running(runs=False)
 
     def _ping(self, actor: Actor, effect: fx.PingProbe) -> None:

@@ -1,5 +1,6 @@
 """One node of a simulated mirror: its processes with the cores of production, and its disks."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -325,14 +326,16 @@ class MirrorNode:
     def write(self, write: int, extent: int) -> None:
         """Let the application here write to a file and flush it."""
         self.seen(Invoked(write, extent))
+        asker = self.hands.app.number_run
         process = self.host.processes.get(f"{self.module.name}.replica")
         plane = self.plane
         if process is None or plane is None or not process.alive:
-            self._told(write, extent, 107, 0)  # Not connected: the mount is gone.
+            self._told(write, extent, errno.ENOTCONN, 0)
             return
 
         def answer(result: int) -> None:
-            self._told(write, extent, result, plane.term)
+            gone = not self.hands.app.runs or self.hands.app.number_run != asker
+            self._told(write, extent, errno.EPIPE if gone else result, plane.term)
 
         process.due(process.actors["plane"], Call(lambda: plane.write(extent, write, answer)))
 

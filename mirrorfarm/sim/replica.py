@@ -338,25 +338,22 @@ class SimPlane:
         carrier.write(Write(0, node, zone_of(extent) * ZONE_BYTES, 8, 0), data)
         ticket = carrier.fsync(Fsync(0, node, True))
         self._open += 1
-        until, parts = disk.order, [0, 0]  # Of the local flush and of the journal.
+        until = disk.order
 
-        def part(index: int, result: int) -> None:
-            parts[index] = 1 if result == 0 else -result
-            if all(parts):
-                self._open -= 1
-                answer(0 if min(parts) > 0 else -min(parts))
+        def done(result: int) -> None:
+            self._open -= 1
+            answer(result)
 
         def flush() -> None:
             try:
                 disk.flush(until)
             except OSError as fault:
                 carrier.local_failed(fault.errno or errno.EIO, "data")
-                part(0, fault.errno or errno.EIO)
+                done(fault.errno or errno.EIO)
             else:
-                part(0, 0)
+                carrier.when_safe(ticket, done)
 
         self._around.after(self._around.disk_ns(), flush)
-        carrier.when_safe(ticket, lambda result: part(1, result))
 
 
 def _take_map(disk: Extents, base: str) -> changes.ChangeMap | None:

@@ -1,189 +1,256 @@
-"""Random faults from a seed, then a calm end in which everything must come up again."""
+"""A run of a seed: faults while invariants are watched, then a calm end that must converge.
 
-from mirrorfarm.modules.settings import PROFILES, Timing
-from mirrorfarm.sim.engine import Draws
+Phase one is safety. In phase two the links and machines of a chosen core are mended while the
+others stay away: whoever may serve must, everybody else must say why not and what would help.
+Then all are mended, and both nodes must be in service with the same data.
+"""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim import faults, swarm
+from mirrorfarm.sim.budget import allowed
+from mirrorfarm.sim.engine import Draws, exponential
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.monitors.seen import Settled
+from mirrorfarm.sim.monitors.seen import Calm, Settled
 from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.storage import Latency
+from mirrorfarm.sim.swarm import Swarm
+from mirrorfarm.sim.trap import trap
 from mirrorfarm.sim.witness import WITNESS
-from mirrorfarm.sim.world import MODULE, World
+from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
-NAMES = ("n1", "n2")
-COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
+DENSE_FAULTS = 40
 
 
-def play(
-    seed: int,
-    steps: int = 40,
-    timing: Timing | None = None,
-    *,
-    failover: bool = True,
-    directories: bool = True,
-    arbiter: str = "witness",
-    divergence: str = "keep-primary",
-    ack_mode: str = "durable",
-) -> World:
-    """Play one seed to its end; raise Violation when an invariant does not hold."""
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Look for no garbage meanwhile: a run makes little of it that has cycles."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def play(seed: int, profile: str = "fast", **options: object) -> World:
+    """Play a short, dense run; raise Violation when an invariant does not hold."""
+    return run(swarm.dense(seed, profile, **options))
+
+
+def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
+    """Return the world that a plan describes."""
     world = World(
-        seed,
-        timing or PROFILES["fast"],
-        failover=failover,
-        directories=directories,
-        arbiter=arbiter,
-        divergence=divergence,
-        ack_mode=ack_mode,
+        plan.seed,
+        PROFILES[plan.profile],
+        digest=digest,
+        **dict(plan.world),
     )
-    random = Draws(seed, "plan")
-    _begin(world)
-    for _ in range(steps):
-        _fault(world, random)
-        for _ in range(random.between(1, 8)):
-            world.write()
-            world.run(random.between(1, 120))
-    _calm(world)
+    world.tells_story = story
+    world.network.quality = plan.quality
+    world.watch.allowed = allowed(plan.faults)
     return world
 
 
-def _begin(world: World) -> None:
-    for name in NAMES:
+def run(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
+    """Run a plan to its end."""
+    world = build(plan, digest=digest, story=story)
+    with trap(), uncollected():
+        first_start(world)
+        trouble(world, plan)
+        heal_core(world, plan.core)
+        calm(world)
+    return world
+
+
+def first_start(world: World) -> None:
+    """Bring both nodes into service."""
+    for name in NODES:
         world.start(name)
     world.run(100)
     world.command("n1", "prim")
-    if not world.run_until(lambda: world.role("n1") == "ALONE Ready", 10_000):
-        raise Violation("L: the first start does not end")
+    _expect(world, "n1", "ALONE Ready", "the first start does not end")
     world.command("n2", "start")
-    if not world.run_until(lambda: world.role("n2") == "SECOND Ready", 10_000):
-        raise Violation("L: the first resynchronisation does not end")
+    _expect(world, "n2", "SECOND Ready", "the first resynchronisation does not end")
 
 
-def _fault(world: World, random: Draws) -> None:
-    name = random.choice(NAMES)
-    if random.chance(400):
-        _rare_fault(world, random, name)
-        return
-    match random.between(0, 11):
-        case 0:
-            if world.nodes[name].up:
-                world.kill(
-                    name, power=world.module.replication.ack_mode == "durable" or random.chance(600)
-                )
-        case 1 | 2:
-            if not world.nodes[name].up:
-                world.start(name, again=True)
-        case 3:
-            if world.nodes[name].up:
-                world.freeze(name, random.choice((100, 200, 400, 900, 2_000)))
-        case 4:
-            world.set_link("n1", "n2", up=False)
-        case 5 | 6:
-            world.set_link("n1", "n2", up=True)
-        case 7:
-            world.isolate(name)
-        case 8:
-            for other in NAMES:
-                world.isolate(other, up=True)
-        case 9:
-            world.set_link(name, WITNESS, up=random.chance(600))
-        case 10:
-            world.network.quality.loss = random.choice((0, 0, 0, 50, 200))
-        case _:
-            if world.nodes[name].up:
-                world.command(name, random.choice(COMMANDS))
+def _expect(world: World, name: str, role: str, text: str) -> None:
+    limit = 10_000 + 4 * world.timing.lease_ns // MILLISECOND_NS
+    if not world.run_until(lambda: world.role(name) == role, limit, 20):
+        raise Violation(f"L4: {text}: {reasons(world)}")
 
 
-def _rare_fault(world: World, random: Draws, name: str) -> None:
-    """Faults of one part of a node, of the witness, and of the order of messages."""
-    node = world.nodes[name]
-    other = "n2" if name == "n1" else "n1"
-    match random.between(0, 11):
-        case 0:
-            world.cut_one_way(name, random.choice((other, WITNESS)))
-        case 1:
-            world.cut_one_way(random.choice((other, WITNESS)), name)
-        case 2:
-            world.restart_witness()
-        case 3:
-            world.witness_up = False  # Until the next restart.
-        case 4:
-            world.network.quality.repeat = random.choice((0, 100, 300))
-        case 5:
-            world.network.quality.late = random.choice((0, 20, 100))
-        case _ if not node.up:
-            pass
-        case 6:
-            node.store_crashes = random.choice(("before", "after"))
-        case 7:
-            node.records.failures = 1
-        case 8:
-            world.kill_plane(name)
-        case 9:
-            node.disk.error = random.choice((5, 28))
-        case 10:
-            world.break_stream(name)
-        case _:
-            world.freeze(name, random.choice((100, 300, 600, 2_000)), module_only=True)
+# --- phase one: safety ---------------------------------------------------------------------
 
 
-def _decide(world: World, name: str) -> None:
-    """End a split: the node that serves is right, or else n1."""
-    other = "n2" if name == "n1" else "n1"
-    if world.role(other).startswith(("PRIM", "ALONE")):
-        world.command(name, "second", "fullsync")
-    elif name == "n1":
-        world.command(name, "prim")
+def trouble(world: World, plan: Swarm) -> None:
+    """Let faults and writes come at random times."""
+    kinds = Draws(plan.seed, "kinds")
+    streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
+    times, writes = Draws(plan.seed, "times"), Draws(plan.seed, "writes")
+    interval, write = plan.interval_ms * MILLISECOND_NS, plan.write_ms * MILLISECOND_NS
+    length = plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval
+    end = world.now + length
+
+    def next_write() -> None:
+        if world.now < end:
+            world.write()
+            world.after(exponential(writes.word(), write), next_write)
+
+    def next_fault() -> None:
+        if world.now < end and plan.faults:
+            name = kinds.choice(plan.faults)
+            faults.inject(world, name, streams[name])
+            world.after(exponential(times.word(), interval), next_fault)
+
+    next_write()
+    next_fault()
+    world.run_to(end)
 
 
-def _only(world: World, name: str) -> bool:
-    """Whether the register counts no other node's data."""
-    register = world.monitors.register
-    return register is not None and register.isr == (name,)
+# --- phase two: liveness -------------------------------------------------------------------
 
 
-def _accept_loss(world: World, name: str) -> None:
-    """After two failures, with a reason that says so: what this node has is all that counts."""
-    world.command(name, "stop")
-    data = world.nodes[name].disk.data
-    world.accept_loss(*(write for write in world.monitors.acked if write not in data))
-
-
-def _calm(world: World) -> None:
-    """End every fault; both nodes must be in service, with everything acknowledged on both."""
+def heal(world: World) -> None:
+    """End every fault of cables, disks, clocks and processes; nobody is started."""
     world.network.quality = Quality()
-    if not world.witness_up:
-        world.restart_witness()
-    for name in NAMES:
-        world.isolate(name, up=True)
-        node = world.nodes[name]
+    world.network.heal()
+    for node in world.nodes.values():
         node.records.failures, node.store_crashes, node.disk.error = 0, "", 0
-    world.run(3_000)
-    for name in NAMES:
-        if not world.nodes[name].up:
-            world.start(name, again=True)
-    world.run(3_000)
+        node.disk.flush_error, node.host.agent = 0, True
+        node.latency = Latency()
+        app = node.hands.app
+        app.fails = app.hangs = app.hangs_stop = 0
+        node.hands.guard.late_ns = 0
+        for process in node.host.processes.values():
+            process.slow_ns, process.doom = 0, -1
+    witness = world.witness_node
+    witness.latency, witness.loses_answers = Latency(), 0
 
-    accepted: list[str] = []  # Nodes whose administrator accepts that writes are lost.
 
-    def settled() -> bool:
-        for name in NAMES:
-            if world.role(name).startswith("STOP"):
-                world.command(name, "primforce" if name in accepted else "start")
-            elif "from memory" in world.reason(name) and _only(world, name):
-                _accept_loss(world, name)
-                accepted.append(name)
-            elif "SPLIT" in world.reason(name):  # Its administrator says whose data are kept.
-                _decide(world, name)
-            elif world.nodes[name].machine.state.failed:
-                world.command(name, "forcestop")  # Its administrator repaired the disk.
-        return {world.role(name) for name in NAMES} == {"PRIM Ready", "SECOND Ready"}
+def heal_core(world: World, core: str) -> None:
+    """Mend a part of the cluster; its nodes serve, or say why they do not."""
+    heal(world)
+    if core == "all":
+        return
+    parts = core.split("+")
+    witness = world.witness_node
+    if WITNESS in parts and (not witness.host.up or witness.process.paused):
+        witness.restart()
+    elif WITNESS not in parts and witness.host.up:
+        witness.stop()
+    for name in NODES:
+        if name not in parts and world.nodes[name].up:
+            world.kill(name)
+    for name in [name for name in NODES if name in parts]:
+        faults.begin(world, world.nodes[name])
+    world.seen("", Calm(core), MODULE)
+    _await_core(world, [name for name in NODES if name in parts])
 
+
+def _await_core(world: World, names: list[str]) -> None:
+    limit = 20_000 + 8 * world.timing.lease_ns // MILLISECOND_NS
+
+    def explained() -> bool:
+        for name in names:
+            serves = world.role(name).endswith("Ready") and "NotReady" not in world.role(name)
+            if not serves and not world.reason(name):
+                return False
+        return True
+
+    if not world.run_until(explained, limit, 100):
+        raise Violation(f"L4: a node neither serves nor says why: {reasons(world)}")
+
+
+def calm(world: World) -> None:
+    """End every fault; both nodes must be in service, with everything acknowledged on both."""
+    heal(world)
+    witness = world.witness_node
+    if not witness.host.up or witness.process.paused:
+        witness.restart()
+    lease = world.timing.lease_ns // MILLISECOND_NS
+    world.run(3 * lease + 2_000)
+    for name in NODES:
+        faults.begin(world, world.nodes[name])
+    world.seen("", Calm(), MODULE)
+    world.run(3 * lease + 2_000)
+    heal(world)  # A fault may have been on its way.
+    settled = Administrator(world)
+    limit = 20_000 + 10 * lease
     for _ in range(40):
-        if world.run_until(settled, 500):
+        if world.run_until(settled, limit // 40, 50):
             break
     else:
-        states = {name: world.role(name) for name in NAMES}
-        reasons = {
-            name: world.nodes[name].machine.state.reason for name in NAMES if world.nodes[name].up
-        }
-        raise Violation(f"L4: not in service after the faults ended: {states} {reasons}")
+        raise Violation(f"L4: not in service after the faults ended: {reasons(world)}")
     world.run(1_000)
     world.seen("", Settled(), MODULE)
+    world.watch.finish()
+
+
+class Administrator:
+    """Does what the reasons of the nodes ask for; called, returns whether both are in service."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._accepted: list[str] = []  # Nodes for whose sake a loss is accepted.
+
+    def __call__(self) -> bool:
+        """Look once."""
+        world = self._world
+        for name in NODES:
+            node = world.nodes[name]
+            if not node.up or not node.cores:
+                continue
+            reason = world.reason(name)
+            if world.role(name).startswith("STOP"):
+                world.command(name, "primforce" if name in self._accepted else "start")
+            elif "from memory" in reason and self._only(name):
+                self._accept_loss(name)
+            elif "SPLIT" in reason:  # Its administrator says whose data are kept.
+                self._decide(name)
+            elif node.machine.state.failed:
+                world.command(name, "forcestop")  # Its administrator repaired the disk.
+        return {world.role(name) for name in NODES} == {"PRIM Ready", "SECOND Ready"}
+
+    def _only(self, name: str) -> bool:
+        """Whether the register counts no other node's data."""
+        register = self._world.monitors.register
+        return register is not None and register.isr == (name,)
+
+    def _accept_loss(self, name: str) -> None:
+        """After two failures, with a reason that says so: what this node has is all there is."""
+        world = self._world
+        world.command(name, "stop")
+        data = world.nodes[name].disk.data
+        world.accept_loss(*(write for write in world.monitors.acked if write not in data))
+        self._accepted.append(name)
+
+    def _decide(self, name: str) -> None:
+        """End a split: the node that serves is right, or else n1."""
+        world = self._world
+        other = "n2" if name == "n1" else "n1"
+        if world.role(other).startswith(("PRIM", "ALONE")):
+            world.command(name, "second", "fullsync")
+        elif name == "n1":
+            world.command(name, "prim")
+
+
+def reasons(world: World) -> str:
+    """Return the chain of reasons of every node."""
+    told = []
+    for name in NODES:
+        node = world.nodes[name]
+        text = f"{name} is {world.role(name)}"
+        if node.up and node.cores:
+            state = node.machine.state
+            facts = "; ".join(text for _, text in list(state.facts)[-6:])
+            text += f", because: {state.reason or '-'}; would change: {state.would_change or '-'}"
+            text += f"; before: {facts}"
+        told.append(text)
+    return " | ".join(told)
+
+
+__all__ = ["GATEWAY", "Violation", "build", "play", "run"]

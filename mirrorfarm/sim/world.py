@@ -240,6 +240,9 @@ def _module(timing: Timing, options: Options) -> Module:
         ),
         processes=(Process("app", action=options.checked),) if options.checked else (),
         has_scripts=True,
+        start_ns=4 * timing.lease_ns,
+        nice_stop_ns=2 * timing.lease_ns,
+        force_stop_ns=timing.lease_ns,
         arbiter=Arbiter(
             options.arbiter,
             WITNESS if options.arbiter == "witness" else "",

@@ -213,15 +213,3 @@ def test_a_session_that_broke_is_resumed_while_the_arbiter_is_silent() -> None:
     world.restart_witness()
     world.run(2_000)
     assert settled(world, "n1")
-
-
-@pytest.mark.parametrize(
-    ("seed", "arbiter", "policy"),
-    [
-        (5465, "ping", "keep-newer"),  # The register of a primary named its absent peer.
-        (5568, "ping", "keep-newer"),  # The same.
-        (9509, "none", "keep-primary"),  # Decided by one; the other led before it heard of it.
-    ],
-)
-def test_seeds_that_once_failed(seed: int, arbiter: str, policy: str) -> None:
-    play(seed, arbiter=arbiter, divergence=policy)

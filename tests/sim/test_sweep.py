@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim import swarm
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import RegisterDurable
-from mirrorfarm.sim.sweep import play
+from mirrorfarm.sim.sweep import build, first_start, play
 from mirrorfarm.transport.messages import Register
 
 SEEDS = int(os.environ.get("MIRRORFARM_SEEDS", "120"))
@@ -24,7 +24,7 @@ def test_no_acknowledged_write_is_lost_whatever_fails(first: int) -> None:
 
 def test_the_default_profile_holds_too() -> None:
     for seed in range(10):
-        play(seed, timing=PROFILES["default"])
+        play(seed, "default")
 
 
 @pytest.mark.parametrize("options", [{"failover": False}, {"directories": False}])
@@ -55,7 +55,8 @@ def _play_all(seeds: int) -> None:
 
 
 def test_a_register_that_promotes_from_outside_the_set_is_caught() -> None:
-    world = play(1, steps=0)
+    world = build(swarm.dense(1))
+    first_start(world)
     register = world.monitors.register
     assert register is not None
     outside = Register(register.term + 1, register.ver + 1, "n9", ("n9",), "", "")

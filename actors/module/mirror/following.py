@@ -73,27 +73,12 @@ def _begin(s: State, offer: SyncOffer, now: int) -> None:
         offer.gen_base,
         offer.gen_hist,
         offer.ver,
-        "beginning",
+        "leaving",
         quarantine=divergence.quarantine(s, offer),
     )
     s.plane_off, s.split = "", ""
-    keeps = offer.plan == "none"
-    aside = s.target.quarantine
-    forced = s.record.forced
-    if aside and aside != s.record.quarantine:
-        text = f"split: data of {s.settings.peer} kept, term {offer.term}; ours go to {aside}"
-        fact(s, now, f"what only this node has is set aside in quarantine {aside}", "C")
-        forced = divergence.audit(s, text)
-    store(
-        s,
-        "target",
-        term=offer.term,
-        sid=offer.sid,
-        cons=s.record.cons and keeps,
-        was="second",
-        forced=forced,
-        quarantine=aside,
-    )
+    if not (s.has_plane and s.plane.wish.role == "follow"):
+        _write_down(s, now)
     if s.phase is not Phase.SYNCING:
         become(s, Phase.SYNCING, now, "")
         fact(s, now, f"{s.settings.peer} resynchronises this node: {offer.plan}")
@@ -102,6 +87,28 @@ def _begin(s: State, offer: SyncOffer, now: int) -> None:
     elif s.scripts_as == "swapped":
         run_side_scripts(s, "swap-in")
     explain(s, f"data are being copied from {s.settings.peer}", "the end of the copy")
+
+
+def _write_down(s: State, now: int) -> None:
+    """Make the session durable: the data plane is in no earlier one any more (S10)."""
+    target = s.target
+    target.step = "beginning"
+    aside = target.quarantine
+    forced = s.record.forced
+    if aside and aside != s.record.quarantine:
+        text = f"split: data of {s.settings.peer} kept, term {target.term}; ours go to {aside}"
+        fact(s, now, f"what only this node has is set aside in quarantine {aside}", "C")
+        forced = divergence.audit(s, text)
+    store(
+        s,
+        "target",
+        term=target.term,
+        sid=target.sid,
+        cons=s.record.cons and target.plan == "none",
+        was="second",
+        forced=forced,
+        quarantine=aside,
+    )
 
 
 def on_target_stored(s: State) -> None:
@@ -114,6 +121,8 @@ def poll(s: State, now: int) -> None:
     """Do what is due for a target or a secondary."""
     target = s.target
     ready = not s.has_plane or (s.plane.settled and s.plane.wish.role == "follow")
+    if target.step == "leaving" and ready and not s.plane.wish.sid:
+        _write_down(s, now)
     if target.step == "preparing" and ready:
         target.step = "copying"
         if s.has_plane:

@@ -117,7 +117,7 @@ class Target:
     gen_base: str = ""
     gen_hist: tuple[str, ...] = ()
     ver: int = 0
-    step: str = ""  # "" beginning preparing copying ending done
+    step: str = ""  # "" leaving beginning preparing copying ending done
     told_ns: int = 0  # When Synced was last sent.
     quarantine: str = ""  # Name of what the copy replaces; "": it is not set aside.
 

@@ -24,6 +24,7 @@ class Side:
     before: NodeRecord | None = None
     about: Announcement = field(default_factory=Announcement)  # What it says of itself.
     incarnation: int = 0
+    inherited: bool = False  # Its plane is as an earlier process of the module left it.
     boot_id: str = ""
     known: Register | None = None  # The last register that the arbiter told it of.
     asked: dict[int, ev.AskCas] = field(default_factory=dict)  # Swaps without an answer.
@@ -144,6 +145,8 @@ class Facts:
                 self.of(step).side(step.node).asked[asked.request] = asked
             case fx.GuardOrder(deadline_ns):
                 self.of(step).side(step.node).guard_ns = deadline_ns
+            case fx.PlaneOrder("unmount"):
+                self.of(step).side(step.node).inherited = False
             case fx.PlaneOrder("gate", arguments):
                 self.of(step).side(step.node).gate = (arguments[3], arguments[1])
             case _:
@@ -207,7 +210,9 @@ class Facts:
                     side = self.module(process).side(node)
                     side.incarnation, side.boot_id = incarnation, boot_id
                     side.asked.clear()
-                    side.about, side.guard_ns = Announcement(), 0
+                    side.about, side.guard_ns, side.inherited = Announcement(), 0, True
+                elif process.endswith(".replica"):
+                    self.of(step).side(node).inherited = False
             case seen.Accepts(writes):
                 told = self.of(step).told
                 for extent in [e for e, write in told.items() if write in set(writes)]:

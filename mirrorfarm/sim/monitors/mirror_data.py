@@ -34,7 +34,10 @@ class NotOfThePast(Monitor):
 
 
 class RestartIsNoResumption(Monitor):
-    """S11. Without observations: by gates that open."""
+    """S11. Without observations: by gates that open.
+
+    What a plane was ordered by the earlier process it does until the new one ends it.
+    """
 
     id = "S11"
     statement = "A process that was started again never acknowledges in its predecessor's term."
@@ -42,9 +45,11 @@ class RestartIsNoResumption(Monitor):
 
     def on(self, step: Step) -> None:  # noqa: D102
         facts = self.facts.of(step)
-        for term in () if facts.advisory else acknowledged(step):
+        side = facts.side(step.node)
+        inherited = side.inherited and step.event.__class__ is seen.Told
+        for term in () if facts.advisory or inherited else acknowledged(step):
             by = facts.grants.get(term)
-            now = (step.node, facts.side(step.node).incarnation or (by or ("", 0))[1])
+            now = (step.node, side.incarnation or (by or ("", 0))[1])
             if by != now:
                 self.fail(f"{now} acknowledged in term {term}, which was granted to {by}")
 
@@ -179,11 +184,11 @@ _REMEMBERED = 4_096
 
 
 class FailedDisk(Monitor):
-    """S17, for the data. Without observations: by gates that open."""
+    """S17, for the data. Without observations nothing: a gate that opens may be poisoned."""
 
     id = "S17"
     statement = "A node whose disk lost data acknowledges nothing more in that term."
-    events = (PlaneStorage, seen.Told, fx.PlaneOrder)
+    events = (PlaneStorage, seen.Told)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -192,10 +197,8 @@ class FailedDisk(Monitor):
     def on(self, step: Step) -> None:  # noqa: D102
         key = (step.node, step.process.removesuffix(".replica"))
         if step.event.__class__ is PlaneStorage:
-            mode, term = self.facts.of(step).side(step.node).gate
-            del mode
+            _, term = self.facts.of(step).side(step.node).gate
             self._failed[key] = max(term, self._failed.get(key, 0))
             return
-        for term in acknowledged(step):
-            if self._failed.get(key) == term:
-                self.fail(f"{step.node} acknowledged in term {term} after its disk failed")
+        if self._failed.get(key) == step.event.term:
+            self.fail(f"{step.node} told write {step.event.write} after its disk failed")

@@ -9,7 +9,14 @@ if TYPE_CHECKING:
 
 
 class Violation(AssertionError):
-    """An invariant does not hold; the text begins with its name."""
+    """An invariant does not hold; the text begins with its name.
+
+    `story`: what led to it, one line for each step, the last one is where it shows.
+    """
+
+    def __init__(self, text: str, story: list[str] | None = None) -> None:
+        super().__init__(text)
+        self.story = story or []
 
 
 class Monitor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mirrorfarm.actors.effects import Send, Tell
 from mirrorfarm.actors.events import Received
+from mirrorfarm.sim.monitors.causes import story
 from mirrorfarm.sim.monitors.facts import Facts
 from mirrorfarm.sim.monitors.monitor import Monitor, Violation
 from mirrorfarm.trace.steps import Step
@@ -30,6 +31,7 @@ class Watch:
         self.strict = strict
         self.allowed: dict[str, str] = {}  # Invariants that the faults break, and why.
         self.excused = 0
+        self.stories: dict[str, list[str]] = {}  # What led to each violation.
         self.facts = Facts(simulated=simulated)
         self.monitors = {kind.id: kind(self) for kind in kinds}
         self.recent: deque[Step] = deque(maxlen=keeps)
@@ -90,5 +92,7 @@ class Watch:
             self.excused += 1
             return
         monitor.violations.append(text)
+        told = story(list(self.recent))
+        self.stories[text] = told
         if self.strict:
-            raise Violation(text)
+            raise Violation(text, told)

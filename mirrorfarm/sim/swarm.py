@@ -1,0 +1,95 @@
+"""What a seed makes of a mirror: its topology, its clocks, its faults and their rates.
+
+Each kind of fault is kept with one half, so that some runs are full of cuts and others of
+crashes. All of it follows from the seed; `describe` prints it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
+from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.faults import FAULTS
+from mirrorfarm.sim.network import Quality
+
+SHAPES = ("constant", "even", "exponential", "bimodal")
+DELAYS_US = (100, 500, 2_000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """The options of one run."""
+
+    seed: int
+    profile: str = "default"
+    minutes: int = 30  # Simulated, before everything is mended.
+    interval_ms: int = 20_000  # Between two faults, in the mean.
+    write_ms: int = 2_000  # Between two writes, in the mean.
+    faults: tuple[str, ...] = ()
+    core: str = "all"  # What is mended first: n1+w1 n2+w1 n1+n2 all
+    buggify: bool = False
+    quality: Quality = field(default_factory=Quality)
+    world: tuple[tuple[str, Any], ...] = ()  # Fields of `world.Options`.
+
+    def describe(self) -> str:
+        """Return the options as one line."""
+        world = " ".join(f"{name}={value}" for name, value in self.world)
+        quality = f"delay={self.quality.delay_ns // 1_000}us/{self.quality.shape}"
+        return (
+            f"profile={self.profile} minutes={self.minutes} interval={self.interval_ms}ms "
+            f"write={self.write_ms}ms core={self.core} buggify={'on' if self.buggify else 'off'} "
+            f"{quality} {world} faults={','.join(self.faults)}"
+        )
+
+
+def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
+    """Return what a seed makes; `fixed` fields of the world are not drawn."""
+    draws = Draws(seed, "swarm")
+    profile = draws.choice(("default", "default", "default", "safekit"))
+    quality = Quality(draws.choice(DELAYS_US) * 1_000, draws.choice(SHAPES))
+    arbiter = draws.choice(("witness", "witness", "witness", "ping", "none"))
+    world: dict[str, object] = {
+        "arbiter": arbiter,
+        "networks": draws.choice((1, 1, 2, 3)),
+        "ack_mode": draws.choice(("durable", "durable", "durable", "received")),
+        "divergence": draws.choice(DIVERGENCE_POLICIES),
+        "directories": not draws.chance(100),
+        "failover": not draws.chance(100),
+        "extents": draws.choice((8, 32, 64)),
+        "apart": draws.chance(700),
+        "checked": draws.choice(("", "restart", "stopstart")),
+    }
+    lease_ms = PROFILES[profile].lease_ns // 1_000_000
+    return Swarm(
+        seed,
+        profile,
+        minutes,
+        lease_ms * draws.choice((2, 6, 20, 60)),
+        draws.choice((300, 1_000, 3_000)),
+        tuple(draws.some(tuple(FAULTS), 500)),
+        draws.choice(("all", "n1+w1", "n2+w1", "n1+n2")),
+        draws.chance(250),
+        quality,
+        tuple((world | fixed).items()),
+    )
+
+
+def dense(seed: int, profile: str = "fast", **fixed: object) -> Swarm:
+    """Return a short run with many faults, for tests: about 20 simulated seconds."""
+    draws = Draws(seed, "swarm")
+    world: dict[str, object] = {
+        "apart": draws.chance(500),
+        "checked": draws.choice(("", "restart")),
+    }
+    return Swarm(
+        seed,
+        profile,
+        0,
+        PROFILES[profile].lease_ns * draws.choice((1, 2, 3)) // 1_000_000,
+        60,
+        tuple(draws.some(tuple(FAULTS), 500)),
+        draws.choice(("all", "n1+w1", "n2+w1", "n1+n2")),
+        draws.chance(250),
+        Quality(),
+        tuple((world | fixed).items()),
+    )
