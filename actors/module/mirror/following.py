@@ -77,7 +77,7 @@ def _begin(s: State, offer: SyncOffer, now: int) -> None:
         quarantine=divergence.quarantine(s, offer),
     )
     s.plane_off, s.split = "", ""
-    if not (s.has_plane and s.plane.wish.role == "follow"):
+    if not s.has_plane:
         _write_down(s, now)
     if s.phase is not Phase.SYNCING:
         become(s, Phase.SYNCING, now, "")
@@ -121,7 +121,7 @@ def poll(s: State, now: int) -> None:
     """Do what is due for a target or a secondary."""
     target = s.target
     ready = not s.has_plane or (s.plane.settled and s.plane.wish.role == "follow")
-    if target.step == "leaving" and ready and not s.plane.wish.sid:
+    if target.step == "leaving" and s.plane.settled and not s.plane.wish.sid:
         _write_down(s, now)
     if target.step == "preparing" and ready:
         target.step = "copying"

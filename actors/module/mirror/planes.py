@@ -36,9 +36,9 @@ def wanted(s: State) -> msg.PlaneWish:
             map_new=bool(base) and s.record.was != "alone" and s.leading.traced,
         )
     follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
-    if follows and s.target.step == "leaving":
+    if follows and s.target.step == "leaving" and s.plane.wish.role == "follow":
         return msgspec.structs.replace(s.plane.wish, sid=0, quarantine="")
-    if follows and s.target.step not in {"", "beginning"}:
+    if follows and s.target.step not in {"", "leaving", "beginning"}:
         return msg.PlaneWish(
             number,
             "follow",

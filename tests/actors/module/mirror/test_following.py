@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors.module.mirror import comparison, following
+from mirrorfarm.actors.module.mirror import comparison, following, planes
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
@@ -18,6 +18,7 @@ OFFER = msg.SyncOffer(2, 4, "full", "g1", "g0", ("g0",), 1)
 def waiting() -> State:
     s = state(RECORD)
     s.phase = Phase.WAITING
+    s.plane.answer = msg.PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0)
     return s
 
 
@@ -32,6 +33,22 @@ def test_an_offer_is_durable_and_the_data_inconsistent_before_it_is_accepted() -
     stored = [e.record for e in s.out if isinstance(e, fx.Store)]
     assert [(r.term, r.sid, r.cons, r.was) for r in stored] == [(2, 4, False, "second")]
     assert not sent(s)
+
+
+@pytest.mark.parametrize("role", ["off", "follow"])
+def test_the_session_before_is_left_before_the_next_one_is_written_down(role: str) -> None:
+    """What was under way in it would else be applied after it was over (S10)."""
+    s = waiting()
+    s.plane.wish = msg.PlaneWish(5, role, term=2, sid=3 if role == "follow" else 0)
+    following.on_offer(s, OFFER, 1)
+    following.poll(s, 1)
+    planes.poll(s, 1)
+    assert not s.stores
+    wish = s.plane.wish
+    assert (wish.role, wish.sid) == (role, 0)
+    s.plane.answer = msg.PlaneIs(wish.number, role, 2, "frozen", 0)
+    following.poll(s, 2)
+    assert list(s.stores.values()) == ["target"]
 
 
 @pytest.mark.parametrize(("term", "sid"), [(2, 3), (2, 2)])
