@@ -4,15 +4,18 @@
 """
 
 import sys
-from random import Random
 
 import msgspec
 
+from mirrorfarm.actors.farm_filter.bitmaps import SOFT
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
+from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.seen import Settled
+from mirrorfarm.sim.network import Quality
 
 # As the default, but what is only a matter of patience is short.
 TIMING = FarmTiming(
@@ -35,39 +38,39 @@ LARGE = msgspec.structs.replace(
 
 def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
     """Play one seed to its end; raise Violation when an invariant does not hold."""
-    random = Random(seed ^ 0xFA12)
+    random = Draws(seed, "plan")
     count = nodes or random.choice((2, 3, 3, 3, 4, 5))
     world = FarmWorld(seed, count, random.choice((TIMING, SLOW, LARGE)), random.choice((1, 1, 2)))
     clients = Clients(world)
     for name in world.names:
-        if random.random() < 0.8:
+        if random.chance(800):
             world.start(name)
     clients.flow_for(random.choice((50, 800, 1_500)))
     for _ in range(steps):
         _fault(world, random, lossy)
-        clients.flow_for(random.randint(20, 700), every=20)
+        clients.flow_for(random.between(20, 700), every=20)
     _calm(world, clients)
     return world
 
 
-def _fault(world: FarmWorld, random: Random, lossy: bool) -> None:
-    if random.random() < 0.55:
+def _fault(world: FarmWorld, random: Draws, lossy: bool) -> None:
+    if random.chance(550):
         _node_fault(world, random)
     else:
         _network_fault(world, random, lossy)
 
 
-def _node_fault(world: FarmWorld, random: Random) -> None:
+def _node_fault(world: FarmWorld, random: Draws) -> None:
     """A node dies, starts, freezes, or is told something by its administrator."""
     name = random.choice(world.names)
     node = world.nodes[name]
     if node.core is None:
-        if random.random() < 0.6:
+        if random.chance(600):
             world.start(name)
         return
-    match random.randint(0, 5):
+    match random.between(0, 5):
         case 0 | 1:
-            world.kill(name, machine=random.random() < 0.5)
+            world.kill(name, machine=random.chance(500))
         case 2 | 3:
             world.freeze(name, random.choice((80, 300, 500, 700, 1_500)))
         case 4:
@@ -76,10 +79,10 @@ def _node_fault(world: FarmWorld, random: Random) -> None:
             world.power(name, random.choice((0, 1, 1, 2, 3)))
 
 
-def _network_fault(world: FarmWorld, random: Random, lossy: bool) -> None:
+def _network_fault(world: FarmWorld, random: Draws, lossy: bool) -> None:
     """Links are cut and mended, in one or both directions; messages are lost, late, repeated."""
-    name, other = random.sample(world.names, 2)
-    match random.randint(0, 8):
+    name, other = random.shuffled(world.names)[:2]
+    match random.between(0, 8):
         case 0:
             world.set_link(name, other, up=False)
         case 1:
@@ -89,35 +92,38 @@ def _network_fault(world: FarmWorld, random: Random, lossy: bool) -> None:
         case 3 | 4 | 5:
             world.heal()
         case 6:
-            world.repeat_percent = random.choice((0, 10, 30))
+            world.network.quality.repeat = random.choice((0, 100, 300))
         case 7:
             world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
         case _ if lossy:
-            world.loss_percent = random.choice((0, 0, 5, 20))
-            world.late_percent = random.choice((0, 0, 2, 10))
+            quality = world.network.quality
+            quality.loss = random.choice((0, 0, 50, 200))
+            quality.late = random.choice((0, 0, 20, 100))
+            world.links_changed()
         case _:
             pass
 
 
-def _split(world: FarmWorld, random: Random) -> None:
+def _split(world: FarmWorld, random: Draws) -> None:
     """Part the farm into two or three sides; or let one node be deaf, or mute."""
-    kind = random.random()
-    if kind < 0.2:
+    kind = random.below(1_000)
+    if kind < 200:
         name = random.choice(world.names)
         for other in world.names:
             if other != name:
-                world.cut_one_way(*((other, name) if kind < 0.1 else (name, other)))
+                world.cut_one_way(*((other, name) if kind < 100 else (name, other)))
         return
     sides: list[list[str]] = [[], [], []]
     for name in world.names:
-        sides[random.randrange(2 if kind < 0.7 else 3)].append(name)
+        sides[random.below(2 if kind < 700 else 3)].append(name)
     world.partition(*(tuple(side) for side in sides if side))
 
 
 def _calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
     world.heal()
-    world.loss_percent = world.late_percent = world.repeat_percent = 0
+    world.network.quality = Quality()
+    world.links_changed()
     clients.flow_for(2_000, every=20)
     for name in world.names:
         node = world.nodes[name]
@@ -137,9 +143,12 @@ def _calm(world: FarmWorld, clients: Clients) -> None:
     for flow in list(clients.flows):
         clients.end(flow)
     for node in world.nodes.values():
-        node.sockets = {}
+        node.sockets.clear()
     world.run(3_000)
-    world.monitors.calm(world, world.names)
+    world.seen("", Settled())
+    if any(SOFT in row for node in world.nodes.values() for row in node.filter.rows):
+        raise Violation("F5: buckets stay SOFT although no connection is left")
+    world.watch.finish()
 
 
 def main(arguments: list[str]) -> int:
