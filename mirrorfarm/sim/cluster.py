@@ -13,6 +13,7 @@ from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
+from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.trace.steps import Step
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
@@ -94,6 +95,7 @@ class Cluster(Engine):
         self.tells_story = True
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
+        self.tricks = Tricks(seed, on=False)
         self._orders = 0
 
     def stream(self, concern: str) -> Draws:

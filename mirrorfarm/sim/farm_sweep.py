@@ -4,18 +4,23 @@
 """
 
 import sys
+from dataclasses import dataclass
 
 import msgspec
 
 from mirrorfarm.actors.farm_filter.bitmaps import SOFT
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
+from mirrorfarm.sim import farm_faults
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
+from mirrorfarm.sim.farm_faults import FAULTS, LOSSY
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Settled
 from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.sweep import uncollected
+from mirrorfarm.sim.trap import trap
 
 # As the default, but what is only a matter of patience is short.
 TIMING = FarmTiming(
@@ -36,102 +41,115 @@ LARGE = msgspec.structs.replace(
 )
 
 
+TIMINGS = {"default": TIMING, "slow": SLOW, "large": LARGE}
+
+
+@dataclass(frozen=True, slots=True)
+class FarmSwarm:
+    """The options of one run."""
+
+    seed: int
+    nodes: int
+    timing: str
+    groups: int
+    networks: int = 1
+    steps: int = 25  # Faults.
+    faults: tuple[str, ...] = ()
+    machines: bool = True  # All cores of each node, not only its filter's.
+    minutes: int = 0
+
+    def describe(self) -> str:
+        """Return the options as one line."""
+        return (
+            f"nodes={self.nodes} timing={self.timing} groups={self.groups} "
+            f"networks={self.networks} steps={self.steps} faults={','.join(self.faults)}"
+        )
+
+
+def draw(seed: int, minutes: int) -> FarmSwarm:
+    """Return what a seed makes: about so many simulated minutes."""
+    draws = Draws(seed, "swarm")
+    return FarmSwarm(
+        seed,
+        draws.choice((2, 3, 3, 4, 5, 8)),
+        draws.choice(tuple(TIMINGS)),
+        draws.choice((1, 1, 2)),
+        draws.choice((1, 1, 2, 3)),
+        minutes * 150,
+        tuple(draws.some(tuple(FAULTS), 500)) or ("mended",),
+        minutes=minutes,
+    )
+
+
 def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
-    """Play one seed to its end; raise Violation when an invariant does not hold."""
-    random = Draws(seed, "plan")
-    count = nodes or random.choice((2, 3, 3, 3, 4, 5))
-    world = FarmWorld(seed, count, random.choice((TIMING, SLOW, LARGE)), random.choice((1, 1, 2)))
-    clients = Clients(world)
-    for name in world.names:
-        if random.chance(800):
-            world.start(name)
-    clients.flow_for(random.choice((50, 800, 1_500)))
-    for _ in range(steps):
-        _fault(world, random, lossy)
-        clients.flow_for(random.between(20, 700), every=20)
-    _calm(world, clients)
+    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+    draws = Draws(seed, "plan")
+    faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
+    plan = FarmSwarm(
+        seed,
+        nodes or draws.choice((2, 3, 3, 3, 4, 5)),
+        draws.choice(tuple(TIMINGS)),
+        draws.choice((1, 1, 2)),
+        steps=steps,
+        faults=(*faults, *("mended",) * 2),
+        machines=False,
+    )
+    world = build(plan)
+    play_out(world, plan)
     return world
 
 
-def _fault(world: FarmWorld, random: Draws, lossy: bool) -> None:
-    if random.chance(550):
-        _node_fault(world, random)
-    else:
-        _network_fault(world, random, lossy)
+def build(plan: FarmSwarm, *, digest: bool = False) -> FarmWorld:
+    """Return the world that a plan describes."""
+    return FarmWorld(
+        plan.seed,
+        plan.nodes,
+        TIMINGS[plan.timing],
+        plan.groups,
+        machines=plan.machines,
+        networks=plan.networks,
+        drain_ns=2 * SECOND_NS,
+        digest=digest,
+    )
 
 
-def _node_fault(world: FarmWorld, random: Draws) -> None:
-    """A node dies, starts, freezes, or is told something by its administrator."""
-    name = random.choice(world.names)
-    node = world.nodes[name]
-    if node.core is None:
-        if random.chance(600):
-            world.start(name)
-        return
-    match random.between(0, 5):
-        case 0 | 1:
-            world.kill(name, machine=random.chance(500))
-        case 2 | 3:
-            world.freeze(name, random.choice((80, 300, 500, 700, 1_500)))
-        case 4:
-            world.wish(name, random.choice(("in", "in", "away", "drain")))
-        case _:
-            world.power(name, random.choice((0, 1, 1, 2, 3)))
-
-
-def _network_fault(world: FarmWorld, random: Draws, lossy: bool) -> None:
-    """Links are cut and mended, in one or both directions; messages are lost, late, repeated."""
-    name, other = random.shuffled(world.names)[:2]
-    match random.between(0, 8):
-        case 0:
-            world.set_link(name, other, up=False)
-        case 1:
-            world.cut_one_way(name, other)
-        case 2:
-            _split(world, random)
-        case 3 | 4 | 5:
-            world.heal()
-        case 6:
-            world.network.quality.repeat = random.choice((0, 100, 300))
-        case 7:
-            world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
-        case _ if lossy:
-            quality = world.network.quality
-            quality.loss = random.choice((0, 0, 50, 200))
-            quality.late = random.choice((0, 0, 20, 100))
-            world.links_changed()
-        case _:
-            pass
-
-
-def _split(world: FarmWorld, random: Draws) -> None:
-    """Part the farm into two or three sides; or let one node be deaf, or mute."""
-    kind = random.below(1_000)
-    if kind < 200:
-        name = random.choice(world.names)
-        for other in world.names:
-            if other != name:
-                world.cut_one_way(*((other, name) if kind < 100 else (name, other)))
-        return
-    sides: list[list[str]] = [[], [], []]
-    for name in world.names:
-        sides[random.below(2 if kind < 700 else 3)].append(name)
-    world.partition(*(tuple(side) for side in sides if side))
+def play_out(world: FarmWorld, plan: FarmSwarm) -> None:
+    """Let everything happen that the plan says."""
+    draws = Draws(plan.seed, "times")
+    streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
+    clients = Clients(world)
+    with trap(), uncollected():
+        for name in world.names:
+            if draws.chance(800):
+                world.start(name, again=plan.machines)
+        clients.flow_for(draws.choice((50, 800, 1_500)))
+        for _ in range(plan.steps):
+            kind = draws.choice(plan.faults)
+            farm_faults.inject(world, kind, streams[kind])
+            clients.flow_for(draws.between(20, 700), every=20)
+        _calm(world, clients)
 
 
 def _calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
     world.heal()
+    world.network.heal()
     world.network.quality = Quality()
     world.links_changed()
     clients.flow_for(2_000, every=20)
     for name in world.names:
         node = world.nodes[name]
         if node.core is None:
-            world.start(name)
+            world.start(name, again=world.machines)
         world.power(name, max(1, node.powers[0]))
-        world.wish(name, "in")
+        if not world.machines:
+            world.wish(name, "in")
     clients.flow_for(1_000, every=50)
+    if world.machines:
+        clients.flow_for(3_000, every=50)  # Whoever stops has time to.
+        for name in world.names:
+            world.command(name, "start")
+            world.command(name, "resume")
     if not world.run_until(lambda: world.settled(*world.names), 12_000):
         reasons = {
             name: (node.picture.reason, [(n.name, n.reason) for n in node.picture.nodes])

@@ -20,6 +20,7 @@ from mirrorfarm.sim.network import Quality
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.swarm import Swarm
 from mirrorfarm.sim.trap import trap
+from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
@@ -58,12 +59,19 @@ def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
 def run(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
     """Run a plan to its end."""
     world = build(plan, digest=digest, story=story)
-    with trap(), uncollected():
+    play_out(world, plan)
+    return world
+
+
+def play_out(world: World, plan: Swarm) -> None:
+    """Let everything happen that the plan says."""
+    world.tricks = Tricks(plan.seed, on=plan.buggify)
+    with trap(), uncollected(), world.tricks:
         first_start(world)
         trouble(world, plan)
         heal_core(world, plan.core)
+        world.tricks.end()
         calm(world)
-    return world
 
 
 def first_start(world: World) -> None:
