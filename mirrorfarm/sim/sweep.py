@@ -195,7 +195,33 @@ def calm(world: World) -> None:
         raise Violation(f"L4: not in service after the faults ended: {reasons(world)}")
     world.run(1_000)
     world.seen("", Settled(), MODULE)
+    if world.options.arbiter == "witness" and world.options.failover:
+        one_by_one(world)
     world.watch.finish()
+
+
+def one_by_one(world: World) -> None:
+    """One fault alone, each time: the bounds of L1, L2, L3 and L6."""
+    prim = next(name for name in NODES if world.role(name).startswith("PRIM"))
+    second = NODES[1 - NODES.index(prim)]
+    lease = world.timing.lease_ns // MILLISECOND_NS
+    world.seen("", Calm("witness"), MODULE)
+    world.witness_node.stop()
+    world.run(2 * lease)
+    world.witness_node.start()
+    world.run(lease + 1_000)
+    world.seen("", Calm("peer stops"), MODULE)
+    world.kill(second)
+    world.write()
+    _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
+    world.run(2 * lease)
+    world.seen("", Calm("return"), MODULE)
+    faults.begin(world, world.nodes[second])
+    _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
+    world.run(2 * lease)
+    world.seen("", Calm("power"), MODULE)
+    world.kill(prim)
+    _expect(world, second, "ALONE Ready", "nobody takes over")
 
 
 class Administrator:
