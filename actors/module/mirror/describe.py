@@ -52,6 +52,24 @@ def forgetful(s: State) -> bool:
     return s.os_crashed and s.record.from_memory
 
 
+def announcement_basis(s: State) -> tuple[object, ...]:
+    """Return everything that an announcement is made of: cheap to compare with the last one."""
+    register = s.arbiter.register
+    return (
+        s.record,
+        s.phase,
+        role_of(s),
+        status_of(s),
+        register.ver if register else 0,
+        s.os_crashed,
+        s.failed,
+        s.leading.full_wanted,
+        divergence.announced(s) if s.split else "",
+        divergence.changes(s) if s.split else -1,
+        divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",
+    )
+
+
 def announcement(s: State) -> Announcement:
     """Return what every heartbeat says of this node."""
     r = s.record

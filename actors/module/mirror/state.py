@@ -167,6 +167,7 @@ class State:
     resources: dict[str, str] = field(default_factory=dict)
     guard_ns: int = 0
     announced: Announcement | None = None
+    announced_basis: tuple[object, ...] = ()  # What that was made of.
     probing: int = 0  # Run of the probe under way.
     conflicts: tuple[str, ...] = ()
     probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.
