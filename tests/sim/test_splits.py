@@ -8,7 +8,7 @@ from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.sweep import play
+from mirrorfarm.sim.sweep import first_start, play
 from mirrorfarm.sim.world import GATEWAY, World
 
 FAST = PROFILES["fast"]
@@ -212,4 +212,21 @@ def test_a_session_that_broke_is_resumed_while_the_arbiter_is_silent() -> None:
     assert number in world.nodes["n2"].disk.data
     world.restart_witness()
     world.run(2_000)
+    assert settled(world, "n1")
+
+
+def test_what_a_session_sent_is_not_applied_once_the_next_one_was_written_down() -> None:
+    """S10: a replicator that hangs finds old frames when it wakes up, after the cut ended."""
+    world = World(1, FAST)
+    first_start(world)
+    world.run(200)
+    world.isolate("n2")
+    for _ in range(30):
+        world.write()
+        world.run(20)
+    replicator = world.nodes["n2"].host.processes["app.replica"]
+    replicator.pause()
+    world.isolate("n2", up=True)
+    world.run(700)
+    replicator.go_on()
     assert settled(world, "n1")
