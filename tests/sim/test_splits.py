@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mirrorfarm.actors.module.mirror import divergence
+from mirrorfarm.actors.module.mirror import divergence, following
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
@@ -229,4 +229,27 @@ def test_what_a_session_sent_is_not_applied_once_the_next_one_was_written_down()
     world.isolate("n2", up=True)
     world.run(700)
     replicator.go_on()
+    assert settled(world, "n1")
+
+
+def test_a_second_that_is_taken_in_before_it_heard_a_heartbeat_stays_without_failover() -> None:
+    """Else it gave up at once, and its primary, without a stream between them, never noticed."""
+    world = World(3, PROFILES["safekit"], failover=False, directories=False)
+    first_start(world)
+    for _ in range(4):
+        world.run(777)
+        world.kill("n2", power=False)
+        world.run(70_000)
+        assert world.role("n1") == "ALONE Ready"
+        world.start("n2", again=True)
+        world.run(20_000)
+        assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
+def test_a_primary_offers_again_to_a_second_that_gave_up() -> None:
+    world = World(3, PROFILES["fast"], failover=False, directories=False)
+    first_start(world)
+    world.run(500)
+    following.give_up(world.nodes["n2"].machine.state, world.now)
+    assert world.run_until(lambda: world.role("n2").startswith("WAIT"), 1_000)
     assert settled(world, "n1")
