@@ -24,7 +24,7 @@ from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
-DENSE_FAULTS = 40
+DENSE_FAULTS = 30
 
 
 @contextmanager
