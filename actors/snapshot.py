@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -33,7 +33,8 @@ class _Codec(NamedTuple):
 
 def take(core: object) -> dict[str, Any]:
     """Return the state of a core as plain values, by the names of its fields."""
-    state: dict[str, Any] = _codec(type(core)).plain(core)
+    kind: Any = type(core)
+    state: dict[str, Any] = _codec(kind).plain(core)
     return state
 
 
@@ -43,7 +44,7 @@ def restore(kind: type[T], state: Any) -> T:
     A field that is missing gets its default. Raise ValueError if `state` is not one of `kind`.
     """
     try:
-        core: T = _codec(kind).value(state)
+        core: T = _codec(cast("Any", kind)).value(state)
     except (TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"not a state of {kind.__name__}: {error}") from error
     return core
@@ -81,12 +82,26 @@ def _is_record(hint: Any) -> bool:
 
 
 def _of_record(hint: Any) -> _Codec:
+    if hint is int:
+        return _Codec(_plain_number, _number)
     if hint is Module:
         return _Codec(_public, lambda plain: msgspec.convert(plain, Module))
     return _Codec(
         lambda one: msgspec.to_builtins(one, builtin_types=(bytes,)),
         lambda plain: msgspec.convert(plain, hint),
     )
+
+
+def _plain_number(number: int) -> int | str:
+    """A bitmap of buckets has more bits than msgpack allows: those are written as text."""
+    return number if -(1 << 63) <= number < 1 << 64 else hex(number)
+
+
+def _number(plain: Any) -> int:
+    if type(plain) is str:
+        return int(plain, 16)
+    number: int = msgspec.convert(plain, int)
+    return number
 
 
 def _public(module: Module) -> Any:
@@ -140,7 +155,7 @@ def _of_dataclass(kind: type) -> _Codec:
     def value(state: Any) -> Any:
         if not isinstance(state, dict) or not known >= state.keys():
             raise TypeError(f"fields of {kind.__name__} are expected: {', '.join(sorted(known))}")
-        one = object.__new__(kind)
+        one: Any = object.__new__(kind)
         for field in fields(kind):
             if field.name in state:
                 part = _codec(hints[field.name]).value(state[field.name])

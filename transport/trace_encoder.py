@@ -93,11 +93,9 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _leaves(
-    value: Any, names: tuple[str, ...] = (), path: tuple[int, ...] = ()
-) -> Iterator[_Leaf]:
+def _leaves(value: Any, names: tuple[str, ...] = (), path: tuple[int, ...] = ()) -> Iterator[_Leaf]:
     """Return the places where two values of one slot may differ."""
-    kind = type(value)
+    kind: Any = type(value)
     for index, name in enumerate(kind.__struct_fields__, 1):
         part = getattr(value, name)
         opens = not names and name in _OPEN
@@ -133,6 +131,7 @@ class Encoder:
         self._packer = msgpack.Packer(unicode_errors="replace")
         self._now = 0
         self.records = 0  # Inputs and effects of this file.
+        self.size = 0  # Bytes of this frame.
         self.unreadable = 0  # Values of it that could not be represented.
         self._digest = xxhash.xxh3_128()
         self._out: list[bytes] = []
@@ -146,7 +145,7 @@ class Encoder:
     def frame(self, now: int, lamport: int) -> bytes:
         """Return the head of a new frame, whose first step has the number `lamport`."""
         self._slots.clear()
-        self._defined = 0
+        self._defined = self.size = 0
         self._now = now
         before = self._digest.digest()
         self._digest = xxhash.xxh3_128(before)
@@ -179,20 +178,25 @@ class Encoder:
         self.records += 1 + len(effects)
         if before // DIGEST_RECORDS != self.records // DIGEST_RECORDS:
             self._seal()
-            self._out.append(self._packer.pack([DIGEST, self.records, self._digest.digest()]))
+            self._add(self._packer.pack([DIGEST, self.records, self._digest.digest()]))
             self._seal()
 
     def note(self, name: str, *values: Any) -> None:
         """Add a note."""
-        self._out.append(self._packer.pack([NOTE, name, *values]))
+        self._add(self._packer.pack([NOTE, name, *values]))
 
     def checkpoint(self, actor: str, kind: str, state: Any, birth: bool) -> None:
         """Add the whole state of a core, after the steps that were added before."""
         data = self._packed([CHECKPOINT, actor, kind, state, birth])
         if data:
-            self._out.append(data)
+            self._add(data)
         else:
-            self._refuse(actor, kind, ())
+            self.unreadable += 1
+            self.note("unstated", actor, kind)
+
+    def _add(self, data: bytes) -> None:
+        self._out.append(data)
+        self.size += len(data)
 
     def _seal(self) -> None:
         data = b"".join(self._out)
@@ -229,7 +233,7 @@ class Encoder:
         data = self._packed(record)
         if data:
             slot.last = new
-            self._out.append(data)
+            self._add(data)
         else:
             self._define(key, actor, value, before, behind)
 
@@ -261,7 +265,8 @@ class Encoder:
         get = _getter([leaf.name for leaf in leaves])
         keep = (*(leaf.keep for leaf in leaves), False)
         self._slots[key] = _Slot(number, get, keep, get(value) + behind)
-        self._out += (data, self._packer.pack([number, *before]))
+        self._add(data)
+        self._add(self._packer.pack([number, *before]))
 
     def _packed(self, record: list[Any]) -> bytes:
         """Return the bytes of a record; none: it cannot be represented."""

@@ -40,7 +40,7 @@ from mirrorfarm.transport.sockets import (
     try_send,
 )
 
-OnMessage = Callable[[Address, ANY_MESSAGE, str], None]  # source, message, network
+OnMessage = Callable[[Frame, str], None]  # What came, and by which network.
 
 IPC_PATH_BYTES_MAX: Final = 107  # sockaddr_un
 TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be bound.
@@ -159,14 +159,18 @@ class Hub:
 
     def send(
         self, to: Address, actor: str, message: ANY_MESSAGE, network: str = "", module: str = ""
-    ) -> None:
-        """Send as `actor` of the own process; it may be lost. Empty `network`: all."""
+    ) -> int:
+        """Send as `actor` of the own process; it may be lost. Empty `network`: all.
+
+        Return the number of the frame.
+        """
         with self._lock:
             frame = self._sequencer.stamp(
                 module or self._settings.module, actor, to, message, time.time_ns()
             )
             if not self._outbox.put((frame, encode(frame), network)):
                 self._counts["queue_full"] += 1
+        return frame.sequence
 
     def counters(self) -> dict[str, int]:
         """Return how often what happened since the start, and why frames were dropped."""
@@ -417,7 +421,7 @@ class Hub:
         to = frame.to
         handler = self._handlers.get((to.module, to.actor)) or self._handlers.get(("", to.actor))
         if handler is not None:
-            self._call(lambda: handler(frame.source, frame.message, network))
+            self._call(lambda: handler(frame, network))
             self._counts["delivered"] += 1
         elif self._local is None or to.process == self._settings.module:
             self._counts["no_actor"] += 1

@@ -1,0 +1,139 @@
+"""The steps of cores, in the order in which they were recorded."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
+from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.transport.trace_encoder import SEND
+
+_LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
+
+
+@dataclass(slots=True)
+class Step:
+    """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
+
+    Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
+    is a list, its name first; one that could not be recorded is `Unreadable`.
+    """
+
+    node: str
+    actor: str
+    now_ns: int  # Boot clock of the node.
+    event: Any
+    effects: list[Any]
+    process: str = ""
+    incarnation: int = 0
+    number: int = 0  # Of the step in its process.
+    epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
+    sent: list[int | None] = field(default_factory=list)  # Of each Send: number of its frame.
+
+    @property
+    def real_ns(self) -> int:
+        """The time of day on the node."""
+        return self.epoch_ns + self.now_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for an event or effect that could not be recorded: it was too large."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Steps are missing here: the disk was full, or a part of a file is damaged."""
+
+    steps: int  # How many; 0: not known.
+
+
+Item = Step | Checkpoint | Note | Gap
+
+
+def read_steps(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Iterator[Step]:
+    """Return the steps of all traces in files and folders, by the time of day they were made.
+
+    Nodes whose clocks differ are not set right. Memory is bounded by the number of processes.
+    Without `on_fault` the first thing that cannot be read raises TraceInvalid.
+    """
+    rows = [
+        (item for item in read_items(source, on_fault) if isinstance(item, Step))
+        for source in sources(paths, on_fault)
+    ]
+    return heapq.merge(*rows, key=lambda step: step.real_ns)
+
+
+def read_items(source: Source, on_fault: OnFault = raise_fault) -> Iterator[Item]:
+    """Return everything that one process recorded, in its order."""
+    known = False  # Which step comes next.
+    number = 0
+    for path in source.files:
+        for offset, content in frames(path, on_fault):
+            if offset == 0:
+                continue  # The header.
+            decoder = Decoder(content)
+            try:
+                decoder.open()
+                if known and decoder.lamport != number:
+                    yield Gap(decoder.lamport - number)
+                known = True
+                yield from _items(source, decoder)
+            except FrameBroken as error:
+                on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
+                yield Gap(0)
+                known = False
+            number = decoder.lamport
+
+
+def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
+    """Return what one frame holds; records become steps."""
+    step: Step | None = None
+    for record in decoder.read():
+        if isinstance(record, Slot):
+            if record.timed:
+                if step is not None:
+                    yield step
+                step = _step(source, decoder, record.actor, record.object())
+                continue
+            if step is None or step.actor != record.actor:
+                raise FrameBroken("an effect that nobody asked for")
+            step.effects.append(record.object())
+            if record.kind == SEND:
+                step.sent.append(record.sent)
+        elif isinstance(record, Note) and record.name == "unreadable":
+            actor, kind, *passed = record.values
+            if passed:
+                if step is not None:
+                    yield step
+                step = _step(source, decoder, actor, Unreadable(kind))
+            elif step is not None:
+                step.effects.append(Unreadable(kind))
+        else:
+            if step is not None:
+                yield step
+                step = None
+            if isinstance(record, Note) and record.name == "lost":
+                yield Gap(int(record.values[0]))
+            else:
+                yield record
+    if step is not None and not decoder.rest:  # Else the step is cut off.
+        yield step
+
+
+def _step(source: Source, decoder: Decoder, actor: str, event: Any) -> Step:
+    return Step(
+        source.node,
+        actor,
+        decoder.now,
+        event,
+        [],
+        source.process,
+        source.incarnation,
+        decoder.lamport,
+        source.epoch_ns,
+    )
