@@ -49,7 +49,16 @@ class Origin:
 class Ring:
     """The files below `folder`; what is there already is continued."""
 
-    def __init__(self, folder: Path, origin: Origin, file_bytes: int, files: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        origin: Origin,
+        file_bytes: int,
+        files: int,
+        header: dict[str, Any] | None = None,
+    ) -> None:
+        """Continue the ring in `folder`; `header`: what each file's header says otherwise."""
+        self._header = header or {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.encoder = Encoder()
         self._folder = folder
@@ -108,7 +117,7 @@ class Ring:
         self._number += 1
         path = self._folder / f"trace-{self._number:08}.mft"
         self.encoder.file()
-        header = self._compressor.compress(msgpack.packb(header_of(self._origin)))
+        header = self._compressor.compress(msgpack.packb(header_of(self._origin) | self._header))
         try:
             path.touch(mode=0o600, exist_ok=False)
             path.write_bytes(header)
