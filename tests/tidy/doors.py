@@ -54,6 +54,7 @@ DOORS = (
     "transport/attachment.py",
     "transport/keys.py",
     "transport/sockets.py",
+    "transport/waiting.py",
     "transport/topology.py",
     "transport/trace.py",
     "transport/zmq.py",
@@ -150,6 +151,7 @@ TESTED_BY = {
     "netfilter/nft.py": "tests/live/test_farm_filter.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
+    "transport/waiting.py": "tests/transport/test_zmq.py",
 }
 
 # Sources without a test of their own, and why.
