@@ -151,7 +151,6 @@ TESTED_BY = {
     "netfilter/nft.py": "tests/live/test_farm_filter.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
-    "transport/waiting.py": "tests/transport/test_zmq.py",
 }
 
 # Sources without a test of their own, and why.
