@@ -19,7 +19,7 @@ from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers, boot_clock_ns
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE
 from mirrorfarm.transport.trace import TraceWriter
 
@@ -116,7 +116,7 @@ class ModuleDoors:
             case fx.Log(level, text):
                 self.log(level, actor, text)
             case fx.Publish(resource, value):
-                self.supervisor.tell("mirror", ev.ResourceChanged(resource, value))
+                self.supervisor.tell(MODULE_ACTOR, ev.ResourceChanged(resource, value))
             case _:
                 self._perform_outside(effect, inbox)
 

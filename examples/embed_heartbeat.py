@@ -67,7 +67,7 @@ def node(me: str, peer: str) -> Node:
     """Return a node of the module."""
     mirror = Mirror.build(Settings("c" * 16, me, peer, APP, 1, "boot", seed=7), None)
     beat = Heartbeat(me, peer, "app", LAN, detection_ns=300_000_000)
-    return Node(me, mirror=mirror, heartbeat=beat, arbiter=WitnessClient(me, "w", APP), vip=Vip())
+    return Node(me, module=mirror, heartbeat=beat, arbiter=WitnessClient(me, "w", APP), vip=Vip())
 
 
 TIMERS = Timers()
@@ -75,7 +75,7 @@ NODES = {"w": Node("w", register=WitnessCore()), "n1": node("n1", "n2"), "n2": n
 ActorRegistry.broadcast(ev.Started())
 time.sleep(0.5)  # Both find that nothing of an earlier run is left.
 order = ev.Received(Address("n1", "cli-1", "cli"), Command("request-1", "prim", "embed"))
-NODES["n1"].actors["mirror"].tell(order)
+NODES["n1"].actors["module"].tell(order)
 time.sleep(0.5)
 del NODES["n1"]  # Nothing reaches it any more, and nothing comes from it.
 time.sleep(0.8)

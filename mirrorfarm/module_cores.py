@@ -22,6 +22,7 @@ from mirrorfarm.actors.shell import Core
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.netfilter.choice import Choice
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,11 @@ def cores(here: Here, chosen: Choice | None, mac: bytes = b"") -> dict[str, Core
     )
     machine = FarmModule.build(settings, here.record, here.fault)
     if chosen is None:
-        return common | {"mirror": machine}
+        return common | {MODULE_ACTOR: machine}
     return common | {
         "vip": Vip(module.farm.virtual_addresses),
         "farm_filter": FarmFilter.build(_filter(here, chosen, mac)),
-        "mirror": machine,
+        MODULE_ACTOR: machine,
     }
 
 
@@ -107,7 +108,7 @@ def _mirror(here: Here, common: dict[str, Core]) -> dict[str, Core]:
         **common,
         "vip": Vip(module.vips),
         "guard": Guard(),
-        "mirror": Mirror.build(settings, here.record, here.fault),
+        MODULE_ACTOR: Mirror.build(settings, here.record, here.fault),
     }
 
 

@@ -38,7 +38,7 @@ from mirrorfarm.modules.install import load_module
 from mirrorfarm.netfilter.choice import choose
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import (
@@ -112,7 +112,7 @@ class ModuleProcess:
         if self._chosen is None:
             return VipDoor(module.vips, module.tcpreset)
         ledger = self.paths.run / "kernel-parameters.json"
-        return FarmDoor(module, self._chosen.kind, ledger, self._inbox("mirror"))
+        return FarmDoor(module, self._chosen.kind, ledger, self._inbox(MODULE_ACTOR))
 
     def _guard(self, log: Callable[[str, str], None]) -> GuardClient:
         return GuardClient(
@@ -186,7 +186,7 @@ class ModuleProcess:
         """Have the module stop in good order, its role handed over; return whether it did."""
         own = Address(self.keys.name, self.module.name, "process")
         order = Command(secrets.token_hex(8), "shutdown", "SYSTEM")
-        self.supervisor.tell("mirror", ev.Received(own, order))
+        self.supervisor.tell(MODULE_ACTOR, ev.Received(own, order))
         longest = self.module.nice_stop_ns + self.module.force_stop_ns
         return self._stopped.wait(min(longest / SECOND_NS, SHUTDOWN_SECONDS))
 

@@ -17,7 +17,7 @@ from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_proc
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import AGENT, Address
+from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import (
     ANY_MESSAGE,
@@ -121,7 +121,7 @@ class Agent:
     def _on_unattached(self, frame: Frame) -> None:
         """Answer for a module whose process does not come to run; else the asker asks again."""
         absence = self._absence(frame.to.module)
-        if absence is None or frame.to.actor != "mirror":
+        if absence is None or frame.to.actor != MODULE_ACTOR:
             return
         answer: ANY_MESSAGE
         match frame.message:
@@ -238,7 +238,7 @@ class Agent:
         if name not in self.children.pids():
             return
         request = secrets.token_hex(8)
-        question = Address(self.keys.name, name, "mirror")
+        question = Address(self.keys.name, name, MODULE_ACTOR)
         self.hub.send(question, "agent", StateQuery(request))
         try:
             answer = self._states.get(timeout=STATE_SECONDS)

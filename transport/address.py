@@ -11,6 +11,7 @@ from mirrorfarm.limits import NAME_PATTERN
 _NAME = re.compile(NAME_PATTERN)
 
 AGENT = "agent"  # The module name of actors that belong to the node, not to a module.
+MODULE_ACTOR = "module"  # The actor that is a module's state machine, whatever the module's kind.
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True, order=True):

@@ -13,7 +13,7 @@ from mirrorfarm.actors.arbiter.rules import answers
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Send, Tell
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import (
     RegisterAnswer,
     RegisterCas,
@@ -140,13 +140,13 @@ class WitnessClient:
         if quiet_ns >= self.silence_ns and not self.silent:
             self.silent = True
             reason = f"the witness {self.witness} does not answer"
-            self.out.append(Tell("mirror", ev.ArbiterSilent(self.unanswered_ns, reason)))
+            self.out.append(Tell(MODULE_ACTOR, ev.ArbiterSilent(self.unanswered_ns, reason)))
 
     def _answered(self, answer: RegisterAnswer) -> None:
         self.unanswered_ns = 0
         if self.silent:
             self.silent = False
-            self.out.append(Tell("mirror", ev.ArbiterHeard()))
+            self.out.append(Tell(MODULE_ACTOR, ev.ArbiterHeard()))
         question = self.question
         if question and question.message.request == answer.request:
             if _fits(question.message, answer):
@@ -170,7 +170,7 @@ class WitnessClient:
             answer.lease_left_ns,
             answer.reason,
         )
-        self.out.append(Tell("mirror", known))
+        self.out.append(Tell(MODULE_ACTOR, known))
 
 
 def _fits(message: RegisterRead | RegisterCas | RegisterRenew, answer: RegisterAnswer) -> bool:

@@ -18,7 +18,7 @@ from mirrorfarm.actors.arbiter.rules import answers, judge
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, PingProbe, RegisterStore, Send, Tell
 from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import (
     Register,
     RegisterAnswer,
@@ -155,7 +155,7 @@ class PingArbiter:
         if now - self.heard_ns >= silence_ns and not self.silent:
             self.silent = True
             reason = "too few of the ping addresses answer, and the peer does not"
-            self.out.append(Tell("mirror", ev.ArbiterSilent(self.heard_ns, reason)))
+            self.out.append(Tell(MODULE_ACTOR, ev.ArbiterSilent(self.heard_ns, reason)))
         self.out.append(Later(now + self.retry_ns // 2, ev.ArbiterTick()))
 
     def _probe(self, now: int) -> None:
@@ -179,7 +179,7 @@ class PingArbiter:
         self.heard_ns = now
         if self.silent:
             self.silent = False
-            self.out.append(Tell("mirror", ev.ArbiterHeard()))
+            self.out.append(Tell(MODULE_ACTOR, ev.ArbiterHeard()))
 
     # --- the peer's copy -------------------------------------------------------------------
 
@@ -344,7 +344,7 @@ class PingArbiter:
         known = ev.RegisterKnown(
             question.request, outcome, self.register, question.first_ns, left_ns, reason
         )
-        self.out.append(Tell("mirror", known))
+        self.out.append(Tell(MODULE_ACTOR, known))
 
 
 def _newer(one: Register, other: Register) -> bool:

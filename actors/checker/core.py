@@ -17,6 +17,7 @@ from mirrorfarm.actors.events import (
 )
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Module, Process
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 GRACE_NS: Final = 2 * SECOND_NS  # For an application to have its processes after its scripts.
 
@@ -80,7 +81,7 @@ class Checker:
         for index in list(self.entries):
             if index not in wanted:
                 ident = self.entries.pop(index).process.ident
-                effects.append(Tell("mirror", ResourceChanged(f"proc.{ident}", "init")))
+                effects.append(Tell(MODULE_ACTOR, ResourceChanged(f"proc.{ident}", "init")))
         before = self.entries
         self.entries = {}
         timers: list[ANY_EFFECT] = []
@@ -102,9 +103,9 @@ class Checker:
         checked.value = value
         resource = f"proc.{checked.process.ident}"
         if not fault:
-            return [Tell("mirror", ResourceChanged(resource, "up"))]
+            return [Tell(MODULE_ACTOR, ResourceChanged(resource, "up"))]
         changed = ResourceChanged(resource, "down", checked.process.action, fault)
-        return [Tell("mirror", changed), Log("C", fault)]
+        return [Tell(MODULE_ACTOR, changed), Log("C", fault)]
 
 
 def is_watched(process: Process, classes: tuple[str, ...]) -> bool:

@@ -47,14 +47,13 @@ from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns, note_
 from mirrorfarm.actors.farm_filter.describe import picture
 from mirrorfarm.actors.farm_filter.state import (
     ACTOR,
-    MODULE_ACTOR,
     Settings,
     State,
     new_state,
 )
 from mirrorfarm.limits import POWER_MAX, Nanoseconds
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 
 class FarmDue(Event, frozen=True):

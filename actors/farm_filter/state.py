@@ -21,7 +21,6 @@ FARM_TIMING = FarmTiming()
 ACTOR = "farm_filter"
 # A node that follows the rhythm beats by itself when the leader is late by this part of a pulse.
 PATIENCE_DIVISOR = 8
-MODULE_ACTOR = "mirror"  # The actor that is the module's state machine, whatever its kind.
 
 
 @dataclass(frozen=True, slots=True)

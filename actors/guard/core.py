@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from mirrorfarm.actors.effects import ANY_EFFECT, GuardOrder, Log, Tell
 from mirrorfarm.actors.events import Event, GuardActed, GuardArm, GuardDisarm
 from mirrorfarm.limits import Nanoseconds
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class Guard:
                 if deadline == self.deadline_ns:
                     self.deadline_ns = 0
                 text = "The guard removed the addresses and ended the application at its deadline"
-                return [Log("C", text), Tell("mirror", event)]
+                return [Log("C", text), Tell(MODULE_ACTOR, event)]
             case _:
                 return []
 

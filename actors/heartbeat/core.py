@@ -35,11 +35,10 @@ from mirrorfarm.actors.heartbeat.stall import Stalls
 from mirrorfarm.limits import NETWORKS_MAX, Nanoseconds
 from mirrorfarm.modules.settings import HeartbeatNetwork
 from mirrorfarm.transport import messages
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import Announcement
 
 ACTOR = "heartbeat"
-LISTENER = "mirror"  # The actor that is told what was heard.
 # A machine that stalls for ever must still notice that its peer died.
 PROBES_MAX = 3
 # A node that answers beats by itself when the next question is late by this part of a pulse.
@@ -224,10 +223,10 @@ class Heartbeat:
         self._probes = 0
         effects: list[ANY_EFFECT] = []
         if not hearing.up:
-            effects.append(Tell(LISTENER, NetworkHeard(network)))
+            effects.append(Tell(MODULE_ACTOR, NetworkHeard(network)))
         hearing.up = True
         hearing.told_silent = False
-        effects.append(Tell(LISTENER, PeerHeard(network, message)))
+        effects.append(Tell(MODULE_ACTOR, PeerHeard(network, message)))
         return effects
 
     @staticmethod
@@ -259,11 +258,11 @@ class Heartbeat:
             if not hearing.told_silent and now >= hearing.silent_at():
                 hearing.told_silent = True
                 hearing.up = False
-                effects.append(Tell(LISTENER, NetworkSilent(hearing.settings.name)))
+                effects.append(Tell(MODULE_ACTOR, NetworkSilent(hearing.settings.name)))
         silent_ns = now - self._peer_heard_ns
         if not self._peer_silent and silent_ns >= self.detection_ns:
             self._peer_silent = True
-            effects.append(Tell(LISTENER, PeerSilent(silent_ns)))
+            effects.append(Tell(MODULE_ACTOR, PeerSilent(silent_ns)))
         effects.append(self._watch_at(now))
         return effects
 
@@ -292,7 +291,7 @@ class Heartbeat:
     def _notice_stall(self, due_ns: Nanoseconds, now: Nanoseconds) -> list[ANY_EFFECT]:
         """Tell the mirror that this process was away."""
         late_ns = self._stalls.notice(due_ns, now)
-        return [Tell(LISTENER, Stalled(late_ns))] if late_ns else []
+        return [Tell(MODULE_ACTOR, Stalled(late_ns))] if late_ns else []
 
     def _is_doubtful(self, now: Nanoseconds) -> bool:
         """After a stall, the inbox and the network get one period to say what was missed."""

@@ -14,7 +14,7 @@ from typing import Any
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, PlaneOrder, Send
 from mirrorfarm.actors.events import Event, Received, Started
 from mirrorfarm.limits import Nanoseconds
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import (
     CopyComplete,
     PlaneIs,
@@ -167,7 +167,7 @@ class Replicator:
 
     @property
     def _mirror(self) -> Address:
-        return Address(self.node, self.module, "mirror")
+        return Address(self.node, self.module, MODULE_ACTOR)
 
     def _tell(self, message: Any) -> ANY_EFFECT:
         return Send(self._mirror, message)

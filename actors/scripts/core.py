@@ -27,6 +27,7 @@ from mirrorfarm.actors.events import (
 )
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Module
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 MISSING: Final = "missing"  # ScriptEnded.failure of a script that the module does not have.
 STEPS_MAX: Final = 32
@@ -65,7 +66,7 @@ class Scripts:
     def _replace(self, order: RunSequence) -> list[ANY_EFFECT]:
         assert len(order.steps) <= STEPS_MAX
         if not self.settings.has_scripts:
-            return [Tell("mirror", SequenceEnded(order.run))]
+            return [Tell(MODULE_ACTOR, SequenceEnded(order.run))]
         self.sequence = None
         self.waiting = order
         if self.running and not self.ending and self.killing is None:
@@ -87,7 +88,7 @@ class Scripts:
         order = self.sequence
         if self.position == len(order.steps):
             self.sequence = None
-            return [Tell("mirror", SequenceEnded(order.run, self.failed))]
+            return [Tell(MODULE_ACTOR, SequenceEnded(order.run, self.failed))]
         step = order.steps[self.position]
         self.position += 1
         self.running, self.ending = (order.run, step), False
@@ -111,7 +112,7 @@ class Scripts:
         return [Log("E", f"Script {self.failed[-1]}"), *self._next()]
 
     def _gone(self, run: int) -> list[ANY_EFFECT]:
-        told: list[ANY_EFFECT] = [Tell("mirror", ApplicationGone(run))]
+        told: list[ANY_EFFECT] = [Tell(MODULE_ACTOR, ApplicationGone(run))]
         if run == self.killing:
             self.killing = None
         return told + self._begin()

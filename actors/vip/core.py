@@ -36,8 +36,7 @@ from mirrorfarm.actors.events import (
 )
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import VirtualAddress
-
-LISTENER = "mirror"
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 # Routers and switches may miss a frame: the first announcement is part of adding the address,
 # these follow it, counted from there.
@@ -93,7 +92,7 @@ class Vip:
                 if run != self._probe_run:
                     return []
                 self._probe_run = None
-                return [Tell(LISTENER, event)]
+                return [Tell(MODULE_ACTOR, event)]
             case VipUp(run):
                 return self._go_up(run)
             case VipIsUp():
@@ -104,7 +103,7 @@ class Vip:
                 if self.state is not State.REMOVING or run != self._run:
                     return []
                 self._become(State.DOWN)
-                return [Tell(LISTENER, event)]
+                return [Tell(MODULE_ACTOR, event)]
             case AnnounceDue(rise, step):
                 return self._announce(rise, step)
             case _:
@@ -112,20 +111,20 @@ class Vip:
 
     def _probe(self, run: int) -> list[ANY_EFFECT]:
         if not self.vips:
-            return [Tell(LISTENER, VipProbed(run))]
+            return [Tell(MODULE_ACTOR, VipProbed(run))]
         self._probe_run = run
         return [AddressProbe(run)]
 
     def _go_up(self, run: int) -> list[ANY_EFFECT]:
         if not self.vips:
-            return [Tell(LISTENER, VipIsUp(run))]
+            return [Tell(MODULE_ACTOR, VipIsUp(run))]
         self._run = run
         self._become(State.ADDING)
         return [AddressAdd(run)]
 
     def _go_down(self, run: int) -> list[ANY_EFFECT]:
         if not self.vips:
-            return [Tell(LISTENER, VipIsDown(run))]
+            return [Tell(MODULE_ACTOR, VipIsDown(run))]
         self._run = run
         self._become(State.REMOVING)
         return [AddressRemove(run)]
@@ -138,7 +137,7 @@ class Vip:
         self._rise += 1
         self._up_ns = now
         effects: list[ANY_EFFECT] = [Log("C", f"virtual address: {f}") for f in event.failures]
-        effects.append(Tell(LISTENER, event))
+        effects.append(Tell(MODULE_ACTOR, event))
         effects.append(Later(now + ANNOUNCE_AFTER_NS[0], AnnounceDue(self._rise, 0)))
         return effects
 

@@ -18,7 +18,7 @@ import msgspec
 
 from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused, TimedOut
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import AGENT, Address
+from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys
 from mirrorfarm.transport.messages import (
@@ -137,7 +137,7 @@ class Client:
 
     def state(self, node: str, module: str, seconds: float = STATE_SECONDS) -> dict[str, Any]:
         """Return the state of a module on a node (see docs/protocols/state.md)."""
-        answer = self.ask(Address(node, module, "mirror"), StateQuery(new_request()), seconds)
+        answer = self.ask(Address(node, module, MODULE_ACTOR), StateQuery(new_request()), seconds)
         assert isinstance(answer, StateAnswer)
         return parse_state(answer)
 
@@ -146,7 +146,7 @@ class Client:
     ) -> dict[tuple[str, str], dict[str, Any]]:
         """Return the states of `(node, module)` pairs, asked at once; who is silent is absent."""
         questions = {
-            (node, module): (Address(node, module, "mirror"), StateQuery(new_request()))
+            (node, module): (Address(node, module, MODULE_ACTOR), StateQuery(new_request()))
             for node, module in wanted
         }
         answers = self.ask_all(questions, seconds)
@@ -178,7 +178,7 @@ class Client:
                 f"{', '.join(known) or 'nothing'}): `mirrorfarm -H {node} module list` shows what "
                 f"is installed, `mirrorfarm -H {node} module config {module}` makes it ready"
             )
-        to = Address(node, module, "mirror")
+        to = Address(node, module, MODULE_ACTOR)
         message = Command(request or new_request(), verb, self.who, arguments)
         answer = self.ask_all({to: (to, message)}, seconds).get(to)
         if answer is None:
@@ -234,7 +234,7 @@ class Client:
 
     def log(self, node: str, module: str, after: int, count: int) -> LogAnswer:
         """Return log lines of a module on a node, numbered above `after`; negative: the last."""
-        to = Address(node, module, "mirror")
+        to = Address(node, module, MODULE_ACTOR)
         answer = self.ask(to, LogQuery(new_request(), after, count), STATE_SECONDS)
         assert isinstance(answer, LogAnswer)
         return answer

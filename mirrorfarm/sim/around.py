@@ -4,6 +4,7 @@ from typing import Any
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 
 def perform(world: Any, node: Any, event: Any) -> None:
@@ -16,16 +17,16 @@ def perform(world: Any, node: Any, event: Any) -> None:
                 application(world, node, runs=False)
             if "start_prim" in names:
                 application(world, node, runs=True)
-            world.soon(node.name, "mirror", ev.SequenceEnded(run), quick)
+            world.soon(node.name, MODULE_ACTOR, ev.SequenceEnded(run), quick)
         case ev.KillApplication(run):
             application(world, node, runs=False)
-            world.soon(node.name, "mirror", ev.ApplicationGone(run), quick)
+            world.soon(node.name, MODULE_ACTOR, ev.ApplicationGone(run), quick)
         case ev.VipUp(run):
-            world.soon(node.name, "mirror", ev.VipIsUp(run), quick)
+            world.soon(node.name, MODULE_ACTOR, ev.VipIsUp(run), quick)
         case ev.VipDown(run):
-            world.soon(node.name, "mirror", ev.VipIsDown(run), quick)
+            world.soon(node.name, MODULE_ACTOR, ev.VipIsDown(run), quick)
         case ev.VipProbe(run):
-            world.soon(node.name, "mirror", ev.VipProbed(run), quick)
+            world.soon(node.name, MODULE_ACTOR, ev.VipProbed(run), quick)
         case ev.GuardArm(deadline_ns):
             node.guard_ns = deadline_ns
             world.at(deadline_ns, lambda: _guard(world, node, deadline_ns))
@@ -40,7 +41,7 @@ def _guard(world: Any, node: Any, deadline_ns: int) -> None:
     if node.guard_ns == deadline_ns and node.up:
         node.guard_ns = 0
         application(world, node, runs=False)
-        world.soon(node.name, "mirror", ev.GuardActed(deadline_ns))
+        world.soon(node.name, MODULE_ACTOR, ev.GuardActed(deadline_ns))
 
 
 def application(world: Any, node: Any, *, runs: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.transport.address import MODULE_ACTOR
 from mirrorfarm.transport.messages import Register
 
 
@@ -49,7 +50,7 @@ class Monitors:
         assert register is not None
         members = set(register.isr)
         if world.nodes[node].up:
-            asked = world.nodes[node].cores["mirror"].state.arbiter
+            asked = world.nodes[node].cores[MODULE_ACTOR].state.arbiter
             if asked.swapping and asked.purpose == "grow" and asked.wanted:
                 members |= set(asked.wanted.isr)
         for member in sorted(members):
@@ -111,13 +112,13 @@ class Monitors:
                 raise Violation(
                     f"X1: the application runs on {node} and {others[0]} at {world.now}"
                 )
-            state = world.nodes[node].cores["mirror"].state
+            state = world.nodes[node].cores[MODULE_ACTOR].state
             if not state.record.cons:
                 raise Violation(f"S8: {node} starts the application on inconsistent data")
 
     def stepped(self, world: Any, node: Any) -> None:
         """A mirror took a step."""
-        state = node.cores["mirror"].state
+        state = node.cores[MODULE_ACTOR].state
         if state.phase is Phase.LEADING and node.plane.wish.role == "lead":
             lost = [w for w in self.acked if w not in node.plane.data]
             register = self.register
@@ -155,12 +156,12 @@ class AdvisoryMonitors(Monitors):
     def application(self, world: Any, node: str, *, runs: bool) -> None:
         """Both may run; but never on a torn copy (S8)."""
         self.running[node] = runs
-        if runs and not world.nodes[node].cores["mirror"].state.record.cons:
+        if runs and not world.nodes[node].cores[MODULE_ACTOR].state.record.cons:
             raise Violation(f"S8: {node} starts the application on inconsistent data")
 
     def stepped(self, world: Any, node: Any) -> None:
         """A mirror took a step."""
-        state = node.cores["mirror"].state
+        state = node.cores[MODULE_ACTOR].state
         if state.phase in LEADERS and not state.record.cons:
             raise Violation(f"S12: {node.name} leads although its copy did not end")
         self._nothing_is_gone(world)

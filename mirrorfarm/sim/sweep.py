@@ -6,6 +6,7 @@ from mirrorfarm.modules.settings import PROFILES, Timing
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.registers import WITNESS
 from mirrorfarm.sim.world import World
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 NAMES = ("n1", "n2")
 COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
@@ -168,7 +169,7 @@ def _calm(world: World) -> None:
                 accepted.append(name)
             elif "SPLIT" in world.reason(name):  # Its administrator says whose data are kept.
                 _decide(world, name)
-            elif world.nodes[name].cores["mirror"].state.failed:
+            elif world.nodes[name].cores[MODULE_ACTOR].state.failed:
                 world.command(name, "forcestop")  # Its administrator repaired the disk.
         return {world.role(name) for name in NAMES} == {"PRIM Ready", "SECOND Ready"}
 
@@ -178,7 +179,7 @@ def _calm(world: World) -> None:
     else:
         states = {name: world.role(name) for name in NAMES}
         reasons = {
-            name: world.nodes[name].cores["mirror"].state.reason
+            name: world.nodes[name].cores[MODULE_ACTOR].state.reason
             for name in NAMES
             if world.nodes[name].up
         }

@@ -34,7 +34,7 @@ from mirrorfarm.sim.disk import SimPlane
 from mirrorfarm.sim.monitors import AdvisoryMonitors, Monitors
 from mirrorfarm.sim.registers import GATEWAY, MODULE, WITNESS
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class World:
 
         def say(message: msg.ANY_MESSAGE) -> None:
             source = Address(name, MODULE, "replicator")
-            self.soon(name, "mirror", ev.Received(source, message))
+            self.soon(name, MODULE_ACTOR, ev.Received(source, message))
 
         def stream(frame: tuple[object, ...]) -> None:
             streams.send(self, name, peer, frame)
@@ -191,7 +191,7 @@ class World:
             start=again,
         )
         node.cores = {
-            "mirror": Mirror.build(settings, node.record),
+            MODULE_ACTOR: Mirror.build(settings, node.record),
             "heartbeat": Heartbeat(
                 name, peer, MODULE, module.heartbeats, module.timing.detection_ns
             ),
@@ -201,7 +201,7 @@ class World:
         }
         if node.register is not None and self.arbiter != "witness":
             self.soon(name, "arbiter", node.register)
-        for actor in ("heartbeat", "arbiter", "mirror"):
+        for actor in ("heartbeat", "arbiter", MODULE_ACTOR):
             self.soon(name, actor, ev.Started())
 
     def kill(self, name: str, *, power: bool = True) -> None:
@@ -259,7 +259,7 @@ class World:
         self._order += 1
         source = Address(name, f"cli-{self._order}", "cli")
         order = msg.Command(f"r{self._order}", verb, "test", arguments)
-        self.soon(name, "mirror", ev.Received(source, order))
+        self.soon(name, MODULE_ACTOR, ev.Received(source, order))
 
     def write(self) -> int:
         """Let the application, wherever it runs, modify something."""
@@ -279,13 +279,13 @@ class World:
         node = self.nodes[name]
         if not node.up:
             return "down"
-        about = node.cores["mirror"].state.announced
+        about = node.cores[MODULE_ACTOR].state.announced
         return f"{about.role} {about.status}" if about else "?"
 
     def reason(self, name: str) -> str:
         """Return why a node is where it is; "" when it is down."""
         node = self.nodes[name]
-        return str(node.cores["mirror"].state.reason) if node.up else ""
+        return str(node.cores[MODULE_ACTOR].state.reason) if node.up else ""
 
     # --- delivery --------------------------------------------------------------------------
 
@@ -310,11 +310,11 @@ class World:
         if core is None:
             perform(self, node, event)
             return
-        if actor == "mirror":
+        if actor == MODULE_ACTOR:
             self.story.append(f"{self.now // 1000} {node.name} < {event}")
         for effect in core.handle(event, self.now):
             self._perform(node, actor, effect)
-        if actor == "mirror":
+        if actor == MODULE_ACTOR:
             self.monitors.stepped(self, node)
 
     def _perform(self, node: SimNode, actor: str, effect: Any) -> None:
@@ -327,7 +327,7 @@ class World:
                 self.soon(node.name, actor, event, max(0, at_ns - self.now))
             case fx.Store(record) if node.store_fails:
                 node.store_fails = False
-                self.soon(node.name, "mirror", ev.StoreFailed(record.counter, 28, "no space"))
+                self.soon(node.name, MODULE_ACTOR, ev.StoreFailed(record.counter, 28, "no space"))
             case fx.Store(record):
                 delay = self.random.randint(200, 3_000) * MICROSECOND_NS
                 node.disk_ns = max(self.now + delay, node.disk_ns)  # One after the other.
@@ -353,7 +353,7 @@ class World:
             if node.store_crashes:
                 self.kill(node.name)
                 return
-            self.feed(node, "mirror", ev.Stored(record.counter), node.incarnation)
+            self.feed(node, MODULE_ACTOR, ev.Stored(record.counter), node.incarnation)
 
     def _send(
         self, node: SimNode, actor: str, to: Address, message: msg.ANY_MESSAGE, network: str

@@ -22,12 +22,12 @@ def test_events_reach_the_actor_of_that_name_and_no_other() -> None:
 def test_a_broken_core_ends_the_whole_process_with_its_own_exit_code() -> None:
     program = (
         "from mirrorfarm.actors.supervisor import Supervisor\n"
-        "Supervisor(lambda *words: print(*words, flush=True)).failed('mirror', AssertionError(7))\n"
+        "Supervisor(lambda *words: print(*words, flush=True)).failed('module', AssertionError(7))\n"
         "print('still here', flush=True)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == BROKEN_EXIT_CODE
-    assert "the actor mirror broke an invariant" in done.stdout
+    assert "the actor module broke an invariant" in done.stdout
     assert "still here" not in done.stdout

@@ -92,7 +92,7 @@ def main() -> None:
     node = settings["node"]
     shell = Shell.start("replicator", Replicator(node, MODULE), doors)
     shell.tell(Started())
-    mirror = Address(node, MODULE, "mirror")
+    mirror = Address(node, MODULE, "module")
     for line in sys.stdin:
         shell.tell(Received(mirror, PlaneWish(**json.loads(line))))
     shell.tell(PlaneEnd())

@@ -77,9 +77,9 @@ def test_a_node_of_another_cluster_is_refused(
 
 def talk(hub: Hub, term: int) -> bool:
     """Say what would end the role of n1 if it were believed."""
-    mirror = Address("n1", MODULE, "mirror")
+    mirror = Address("n1", MODULE, "module")
     taken = Register(term, 10**6, "n2", ("n2",), "0" * 32, "1")
     for message in (RegisterNews(taken), Leave(term), Command("f", "stop", "SYSTEM/stranger")):
-        hub.send(mirror, "mirror", message, module=MODULE)
+        hub.send(mirror, "module", message, module=MODULE)
     hub.send(Address("n1", AGENT, "agent"), "agent", AgentCommand("g", "modules", "stranger"))
     return True

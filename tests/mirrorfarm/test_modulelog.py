@@ -10,7 +10,7 @@ from mirrorfarm.modulelog import ModuleLog, read_log
 def test_two_writers_share_the_numbers(tmp_path: Path) -> None:
     with closing(ModuleLog(tmp_path)) as one, closing(ModuleLog(tmp_path)) as two:
         for number in range(5):
-            one.write("E", "mirror", f"a{number}")
+            one.write("E", "module", f"a{number}")
             two.write("E", "replicator", f"b{number}")
     lines, last = read_log(tmp_path, 0, 100)
     assert [json.loads(line)["n"] for line in lines] == list(range(1, 11))
@@ -20,10 +20,10 @@ def test_two_writers_share_the_numbers(tmp_path: Path) -> None:
 def test_the_last_lines_and_those_after_a_number(tmp_path: Path) -> None:
     with closing(ModuleLog(tmp_path)) as log:
         for number in range(20):
-            log.write("E", "mirror", str(number))
+            log.write("E", "module", str(number))
         lines, last = read_log(tmp_path, -3, 100)
         assert [json.loads(line)["text"] for line in lines] == ["17", "18", "19"]
-        log.write("E", "mirror", "news")
+        log.write("E", "module", "news")
     lines, last = read_log(tmp_path, last, 100)
     assert [json.loads(line)["text"] for line in lines] == ["news"]
     assert read_log(tmp_path, last, 100) == ([], last)
@@ -31,11 +31,11 @@ def test_the_last_lines_and_those_after_a_number(tmp_path: Path) -> None:
 
 def test_numbers_go_on_after_a_restart_and_a_torn_line(tmp_path: Path) -> None:
     with closing(ModuleLog(tmp_path)) as log:
-        log.write("E", "mirror", "first")
+        log.write("E", "module", "first")
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"n": 2, "te')
     with closing(ModuleLog(tmp_path)) as log:
-        log.write("E", "mirror", "second")
-        log.write("E", "mirror", "third")
+        log.write("E", "module", "second")
+        log.write("E", "module", "third")
     lines, _ = read_log(tmp_path, 0, 100)
     assert [json.loads(line)["text"] for line in lines][-1] == "third"

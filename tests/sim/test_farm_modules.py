@@ -6,7 +6,6 @@ import msgspec
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.farm_filter.state import MODULE_ACTOR
 from mirrorfarm.actors.module.farm.core import FarmModule
 from mirrorfarm.actors.module.farm.state import Settings
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
@@ -14,7 +13,7 @@ from mirrorfarm.modules.settings import Farm, FarmTiming, Module
 from mirrorfarm.sim.farm import FarmNode, FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 ADMIN = Address("n1", "cli-1", "cli")
 TIMING = FarmTiming(scan_ns=100 * MILLISECOND_NS)

@@ -87,7 +87,7 @@ def test_no_write_is_acknowledged_by_two_primaries_that_see_each_other() -> None
 
 
 def _split(world: World, name: str) -> str:
-    return str(world.nodes[name].cores["mirror"].state.split)
+    return str(world.nodes[name].cores["module"].state.split)
 
 
 def test_the_one_that_changed_more_is_kept() -> None:
@@ -112,7 +112,7 @@ def test_with_manual_both_wait_and_say_so_until_an_administrator_names_one() -> 
     assert world.run_until(lambda: {world.role("n1"), world.role("n2")} == {"WAIT NotReady"}, 3_000)
     for name in ("n1", "n2"):
         assert world.reason(name).startswith("SPLIT: ")
-        told = json.loads(state_json(world.nodes[name].cores["mirror"].state, world.now))
+        told = json.loads(state_json(world.nodes[name].cores["module"].state, world.now))
         assert "prim -m app" in told["command"]
     theirs = own(world, "n1")
     world.command("n2", "prim")

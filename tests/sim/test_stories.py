@@ -49,7 +49,7 @@ def test_neither_node_starts_before_an_administrator_named_the_good_data() -> No
     world.run(3_000)
     for name in ("n1", "n2"):
         assert world.role(name) == "WAIT NotReady"
-        assert "first start" in world.nodes[name].cores["mirror"].state.reason
+        assert "first start" in world.nodes[name].cores["module"].state.reason
 
 
 def test_second_takes_over_when_its_prim_loses_power_and_nothing_acknowledged_is_lost() -> None:
@@ -192,7 +192,7 @@ def test_a_stale_node_waits_and_says_where_the_newest_data_are() -> None:
     world.start("n2", again=True)
     world.run(4_000)
     assert world.role("n2") == "WAIT NotReady"
-    state = world.nodes["n2"].cores["mirror"].state
+    state = world.nodes["n2"].cores["module"].state
     assert "the newest are on n1" in state.reason
     assert "prim" in state.command
 
@@ -220,7 +220,7 @@ def test_a_witness_restored_from_an_old_copy_is_not_used() -> None:
     world.start("n1", again=True)
     world.run(3_000)
     assert world.role("n1") == "WAIT NotReady"
-    assert "restored from an old copy" in world.nodes["n1"].cores["mirror"].state.reason
+    assert "restored from an old copy" in world.nodes["n1"].cores["module"].state.reason
 
 
 def test_a_forced_primary_is_recorded_and_its_peer_is_copied_whole() -> None:
@@ -272,7 +272,7 @@ def test_failover_off_never_promotes_by_itself() -> None:
     world.kill("n1")
     world.run(5_000)
     assert world.role("n2") == "WAIT NotReady"
-    assert "failover is off" in world.nodes["n2"].cores["mirror"].state.reason
+    assert "failover is off" in world.nodes["n2"].cores["module"].state.reason
 
 
 def test_primforce_uses_a_witness_again_that_was_reset() -> None:
@@ -283,7 +283,7 @@ def test_primforce_uses_a_witness_again_that_was_reset() -> None:
     next(iter(world.witness.entries.values())).register = None
     world.start("n1", again=True)
     world.run(3_000)
-    assert "reset or restored" in world.nodes["n1"].cores["mirror"].state.reason
+    assert "reset or restored" in world.nodes["n1"].cores["module"].state.reason
     world.monitors.register = None
     world.command("n1", "primforce")
     assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
@@ -303,7 +303,7 @@ def test_a_second_without_prim_and_arbiter_says_so_and_is_promoted_when_it_answe
     world.run(5_000)
     assert world.role("n2") == "WAIT NotReady"
     assert (
-        "does not answer: nobody may be promoted" in world.nodes["n2"].cores["mirror"].state.reason
+        "does not answer: nobody may be promoted" in world.nodes["n2"].cores["module"].state.reason
     )
     world.witness_up = True
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
@@ -321,7 +321,7 @@ def test_a_second_whose_witness_went_back_waits_with_the_reason_and_can_be_force
     world.kill("n2")
     world.run(3_000)
     assert world.role("n1") == "WAIT NotReady"
-    assert "restored from an old copy" in world.nodes["n1"].cores["mirror"].state.reason
+    assert "restored from an old copy" in world.nodes["n1"].cores["module"].state.reason
     asked = [line for line in world.story if "phase asking" in line]
     assert len(asked) < 10, "it must not ask in a loop"
     world.monitors.register = None
@@ -354,17 +354,17 @@ def test_a_stop_that_is_overtaken_by_the_guard_still_ends_in_stop() -> None:
     world = pair()
     world.command("n1", "stop")
     world.run(1)
-    assert world.nodes["n1"].cores["mirror"].state.phase is Phase.LEAVING
-    world.soon("n1", "mirror", ev.GuardActed(world.now))
+    assert world.nodes["n1"].cores["module"].state.phase is Phase.LEAVING
+    world.soon("n1", "module", ev.GuardActed(world.now))
     assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
     assert ("n1", "done") in [result[1:3] for result in world.results[1:]]
 
 
 def test_a_stop_during_a_demotion_removes_the_addresses_first() -> None:
     world = pair()
-    world.soon("n1", "mirror", ev.GuardActed(world.now))
+    world.soon("n1", "module", ev.GuardActed(world.now))
     world.run(1)
-    assert world.nodes["n1"].cores["mirror"].state.phase is Phase.DEMOTING
+    assert world.nodes["n1"].cores["module"].state.phase is Phase.DEMOTING
     world.command("n1", "stop")
     assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
     lines = [line for line in world.story if " n1 < " in line]
@@ -395,7 +395,7 @@ def test_an_unanswered_growth_keeps_the_guard_armed() -> None:
     world.kill("n2")
     world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     world.start("n2", again=True)
-    leading = world.nodes["n1"].cores["mirror"].state.leading
+    leading = world.nodes["n1"].cores["module"].state.leading
     while leading.session not in {Session.COPYING, Session.SYNCED, Session.GROWING}:
         world.run(1)
     world.cut_one_way(WITNESS, "n1")
@@ -424,7 +424,7 @@ def test_a_second_shares_the_generation_that_began_while_it_was_copied() -> None
     world.kill("n2")
     world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
     world.start("n2", again=True)
-    leading = world.nodes["n1"].cores["mirror"].state.leading
+    leading = world.nodes["n1"].cores["module"].state.leading
     while leading.session is not Session.OFFERED:
         world.run(1)
     world.write()  # The first one alone: a new generation, younger than the offer's.
@@ -466,7 +466,7 @@ def test_a_failing_disk_of_the_prim_moves_the_service_and_that_node_waits() -> N
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     world.run(2_000)
     assert world.role("n1") == "WAIT NotReady"
-    assert "cannot be trusted" in world.nodes["n1"].cores["mirror"].state.reason
+    assert "cannot be trusted" in world.nodes["n1"].cores["module"].state.reason
 
 
 def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered() -> None:
@@ -477,18 +477,18 @@ def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered()
     world.command("n1", "stop")
     world.run_until(lambda: world.role("n1").startswith("STOP"), 5_000)
     # Such as while it looks whether its addresses are free.
-    world.nodes["n1"].cores["mirror"].state.promise_until_ns = world.now + 1_500_000_000
+    world.nodes["n1"].cores["module"].state.promise_until_ns = world.now + 1_500_000_000
     world.command("n1", "prim")
     world.command("n2", "prim")
     assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
     world.run(200)
     assert world.role("n1") == "PRIM Ready"
-    assert not world.nodes["n2"].cores["mirror"].state.pending
+    assert not world.nodes["n2"].cores["module"].state.pending
 
 
 def test_a_primary_whose_start_script_failed_says_so_until_one_succeeds() -> None:
     world = pair()
-    core = world.nodes["n1"].cores["mirror"]
+    core = world.nodes["n1"].cores["module"]
     for failed in (("start_prim: exit 255",), ()):
         core.state.step, core.state.token = "scripts restart", 77
         core.handle(ev.SequenceEnded(77, failed), world.now)

@@ -17,7 +17,7 @@ from mirrorfarm.transport.sockets import Bind, Link, endpoint
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, free_port, make_keys, until
 
-MIRROR1, MIRROR2 = Address("n1", "web", "mirror"), Address("n2", "web", "mirror")
+MODULE1, MODULE2 = Address("n1", "web", "module"), Address("n2", "web", "module")
 REPLICATOR1 = Address("n1", "web", "replicator")
 
 
@@ -85,10 +85,10 @@ def test_processes_of_one_node_reach_each_other_by_name(nodes: Nodes) -> None:
     nodes.start("n1")
     module, at_module = nodes.attach("n1", "web")
     replica, at_replica = nodes.attach("n1", "web.replica", 3)
-    repeat(replica, MIRROR1, "replicator", at_module)
-    repeat(module, REPLICATOR1, "mirror", at_replica)
+    repeat(replica, MODULE1, "replicator", at_module)
+    repeat(module, REPLICATOR1, "module", at_replica)
     assert at_module.messages[0] == (REPLICATOR1, Probe("red", 1), "")
-    assert at_replica.messages[0] == (MIRROR1, Probe("red", 1), "")
+    assert at_replica.messages[0] == (MODULE1, Probe("red", 1), "")
 
 
 def test_own_actors_of_the_hub_and_one_for_every_module_are_reached(nodes: Nodes) -> None:
@@ -114,7 +114,7 @@ def test_a_message_sent_before_the_agent_starts_waits_for_it_a_moment(nodes: Nod
 
 def test_a_message_is_not_kept_for_an_agent_that_stays_away(nodes: Nodes) -> None:
     module, _ = nodes.attach("n1", "web")
-    module.send(MIRROR2, "mirror", Probe("red", 5))
+    module.send(MODULE2, "module", Probe("red", 5))
     until(lambda: module.counters()["expired"] == 1)
 
 
@@ -124,8 +124,8 @@ def test_modules_of_two_nodes_talk_and_know_the_network(nodes: Nodes, network: s
         nodes.start(node)
     module, _ = nodes.attach("n1", "web")
     _, at_other = nodes.attach("n2", "web")
-    repeat(module, MIRROR2, "mirror", at_other, network)
-    assert at_other.messages[0] == (MIRROR1, Probe("red", 1), network)
+    repeat(module, MODULE2, "module", at_other, network)
+    assert at_other.messages[0] == (MODULE1, Probe("red", 1), network)
 
 
 def test_processes_stay_attached_when_the_agent_starts_again(nodes: Nodes) -> None:
@@ -133,11 +133,11 @@ def test_processes_stay_attached_when_the_agent_starts_again(nodes: Nodes) -> No
         nodes.start(node)
     module, at_module = nodes.attach("n1", "web")
     other, at_other = nodes.attach("n2", "web")
-    repeat(module, MIRROR2, "mirror", at_other)
+    repeat(module, MODULE2, "module", at_other)
     nodes.hubs["n1"].close()
     nodes.start("n1", incarnation=9)
-    repeat(module, MIRROR2, "mirror", at_other)
-    repeat(other, MIRROR1, "mirror", at_module)
+    repeat(module, MODULE2, "module", at_other)
+    repeat(other, MODULE1, "module", at_module)
 
 
 def test_a_process_that_starts_again_takes_its_place(nodes: Nodes) -> None:
@@ -145,15 +145,15 @@ def test_a_process_that_starts_again_takes_its_place(nodes: Nodes) -> None:
         nodes.start(node)
     module, at_module = nodes.attach("n1", "web", incarnation=2)
     other, at_other = nodes.attach("n2", "web")
-    repeat(module, MIRROR2, "mirror", at_other)
+    repeat(module, MODULE2, "module", at_other)
     _, at_module = nodes.attach("n1", "web", incarnation=5)  # The old one hangs.
-    repeat(other, MIRROR1, "mirror", at_module)
+    repeat(other, MODULE1, "module", at_module)
 
 
 def test_what_comes_for_a_process_that_is_away_is_counted(nodes: Nodes) -> None:
     hub = nodes.start("n1")
     module, _ = nodes.attach("n1", "web")
-    module.send(REPLICATOR1, "mirror", Probe("red", 1))
+    module.send(REPLICATOR1, "module", Probe("red", 1))
     until(lambda: hub.counters()["no_process"] == 1)
 
 
@@ -170,12 +170,12 @@ def test_a_process_cannot_speak_for_another_nor_for_another_node(nodes: Nodes) -
     liar = context.socket(zmq.DEALER)
     liar.routing_id = b"web"
     liar.connect(f"ipc://{nodes.path('n1')}")
-    to = Address("n1", "db", "mirror")
-    sources = (Address("n2", "web", "mirror"), Address("n1", "db", "mirror"), REPLICATOR1)
+    to = Address("n1", "db", "module")
+    sources = (Address("n2", "web", "module"), Address("n1", "db", "module"), REPLICATOR1)
     for source in sources:
         liar.send_multipart([b"", encode(Frame(CLUSTER, source, 1, 1, 0, to, Probe("red", 1)))])
     liar.send_multipart([b"", b"garbage"])
-    liar.send_multipart([b"\xff", encode(Frame(CLUSTER, MIRROR1, 1, 1, 0, to, Probe("red", 1)))])
+    liar.send_multipart([b"\xff", encode(Frame(CLUSTER, MODULE1, 1, 1, 0, to, Probe("red", 1)))])
     liar.send(b"alone")
     until(lambda: hub.counters()["bad_parts"] == 1)
     context.destroy(linger=0)
@@ -189,8 +189,8 @@ def test_last_words_of_a_process_are_heard(nodes: Nodes) -> None:
     inbox = Inbox()
     hub.register("agent", "agent", inbox)
     module, _ = nodes.attach("n1", "web")
-    repeat(module, Address("n1", "agent", "agent"), "mirror", inbox)
-    module.send(Address("n1", "agent", "agent"), "mirror", Probe("red", 99))
+    repeat(module, Address("n1", "agent", "agent"), "module", inbox)
+    module.send(Address("n1", "agent", "agent"), "module", Probe("red", 99))
     module.close()
     until(lambda: inbox.messages[-1][1] == Probe("red", 99))
 
@@ -199,7 +199,7 @@ def test_a_message_of_the_agent_that_is_no_row_of_frames_is_counted_and_dropped(
     nodes: Nodes,
 ) -> None:
     one, inbox = nodes.attach("n1", "web")
-    frame = encode(Frame(CLUSTER, MIRROR2, 1, 1, 0, MIRROR1, Probe("red", 1)))
+    frame = encode(Frame(CLUSTER, MODULE2, 1, 1, 0, MODULE1, Probe("red", 1)))
     one._take([b"red", frame, b"red"])
     one._take([b"red", b"garbage", b"red", frame])
     assert one.counters()["bad_frame"] == 2
@@ -211,7 +211,7 @@ def test_a_message_of_the_agent_that_is_no_row_of_frames_is_counted_and_dropped(
 def test_what_is_sent_after_closing_is_lost_without_an_error(nodes: Nodes) -> None:
     module, _ = nodes.attach("n1", "web")
     module.close()
-    module.send(MIRROR2, "mirror", Probe("red", 1))
+    module.send(MODULE2, "module", Probe("red", 1))
     module.close()
     assert module.counters()["queue_full"] == 1
 
@@ -220,7 +220,7 @@ def test_an_attachment_without_an_agent_does_not_spin(nodes: Nodes) -> None:
     module, _ = nodes.attach("n1", "web")
     started = time.process_time()
     for _ in range(10):
-        module.send(MIRROR2, "mirror", Probe("red", 1))
+        module.send(MODULE2, "module", Probe("red", 1))
         time.sleep(0.1)  # A span to measure, not something to wait for.
     assert time.process_time() - started < 0.2
 

@@ -80,11 +80,11 @@ FRAMES = st.builds(
 def a_frame(message: Any = None) -> Frame:
     return Frame(
         cluster="0123456789abcdef",
-        source=Address("n1", "web", "mirror"),
+        source=Address("n1", "web", "module"),
         incarnation=7,
         sequence=3,
         clock=5,
-        to=Address("n2", "web", "mirror"),
+        to=Address("n2", "web", "module"),
         message=message or Heartbeat("default", 1, 2, Announcement(resources=(("a", "up"),))),
     )
 
@@ -234,12 +234,12 @@ def test_the_cluster_is_sixteen_hex_digits(cluster: str) -> None:
 
 
 def test_a_destination_may_be_several_nodes_but_not_too_many() -> None:
-    several = to_all([f"n{number}" for number in range(RECIPIENTS_MAX)], "web", "mirror")
+    several = to_all([f"n{number}" for number in range(RECIPIENTS_MAX)], "web", "module")
     frame = msgspec.structs.replace(a_frame(), to=several)
     assert decode(encode(frame)).to.nodes[-1] == f"n{RECIPIENTS_MAX - 1}"
     for nodes in (f"{several.node} more", "n1  n2", " n1", "n1 ", "n1 N2", "n1\tn2"):
-        refused(encode(msgspec.structs.replace(a_frame(), to=Address(nodes, "web", "mirror"))))
-    refused(encode(msgspec.structs.replace(a_frame(), source=Address("n1 n2", "web", "mirror"))))
+        refused(encode(msgspec.structs.replace(a_frame(), to=Address(nodes, "web", "module"))))
+    refused(encode(msgspec.structs.replace(a_frame(), source=Address("n1 n2", "web", "module"))))
 
 
 @settings(max_examples=500, deadline=None)

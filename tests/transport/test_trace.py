@@ -33,12 +33,12 @@ from mirrorfarm.transport.trace import (
 from tests.transport.bus import until
 
 ORIGIN = Origin("b1", "0123456789abcdef", "n1", "web", 7, "boot-id")
-TO = Address("n2", "web", "mirror")
+TO = Address("n2", "web", "module")
 STEPS: list[tuple[str, int, Any, list[Any]]] = [
-    ("mirror", 1_000, Started(), [Log("E", "started é")]),
-    ("heartbeat", 2_000, PeerSilent(9), [Tell("mirror", PeerSilent(9)), Send(TO, Probe("red", 1))]),
-    ("mirror", 1_500, PeerSilent(9), []),
-    ("mirror", 2**62, Received(TO, Probe("red", 1), "red"), [PlaneOrder("x", (1, "a", None))]),
+    ("module", 1_000, Started(), [Log("E", "started é")]),
+    ("heartbeat", 2_000, PeerSilent(9), [Tell("module", PeerSilent(9)), Send(TO, Probe("red", 1))]),
+    ("module", 1_500, PeerSilent(9), []),
+    ("module", 2**62, Received(TO, Probe("red", 1), "red"), [PlaneOrder("x", (1, "a", None))]),
 ]
 
 
@@ -111,7 +111,7 @@ def test_contents_of_files_are_never_recorded(tmp_path: Path) -> None:
     command = AgentCommand("r", "install", "root", (), secret)
     write(
         tmp_path,
-        [("mirror", 1, Received(TO, command), [Send(TO, answer), orders])],
+        [("module", 1, Received(TO, command), [Send(TO, answer), orders])],
     )
     records = plain(tmp_path)
     assert "contents" not in repr(records)
@@ -139,7 +139,7 @@ def test_a_file_that_ends_within_a_frame_is_read_up_to_it(tmp_path: Path) -> Non
 
 def test_each_frame_is_decodable_by_itself(tmp_path: Path) -> None:
     steps: list[tuple[str, int, Any, list[Any]]] = [
-        ("mirror", n, Started(), [Log("E", f"{n} " + "x" * 1_000)]) for n in range(3_000)
+        ("module", n, Started(), [Log("E", f"{n} " + "x" * 1_000)]) for n in range(3_000)
     ]
     write(tmp_path, steps)
     assert as_lists(plain(tmp_path)) == as_lists(expected(steps))
@@ -155,7 +155,7 @@ def test_each_frame_is_decodable_by_itself(tmp_path: Path) -> None:
 def test_the_ring_keeps_the_newest_files(tmp_path: Path) -> None:
     for run in range(6):
         writer = TraceWriter(tmp_path, ORIGIN, files=3)
-        writer.step("mirror", run, PeerSilent(run), [])
+        writer.step("module", run, PeerSilent(run), [])
         writer.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"trace-{number:08}.mft" for number in (4, 5, 6)
@@ -167,37 +167,37 @@ def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN, file_bytes=10_000, files=4)
     for number in range(6_000):
         noise = f"{number * 2654435761 % 2**64:x}" * 40
-        writer.step("mirror", number, Started(), [Log("E", noise)])
+        writer.step("module", number, Started(), [Log("E", noise)])
     writer.close()
     paths = sorted(tmp_path.iterdir())
     assert len(paths) > 1
     assert plain(tmp_path)[-1].at_ns == 5_999
-    assert read_header(paths[-1])["actors"] == {"mirror": 1}
+    assert read_header(paths[-1])["actors"] == {"module": 1}
 
 
 def test_a_disk_that_was_full_leaves_no_half_frames(
     tmp_path: Path,
 ) -> None:
     ring = _Ring(tmp_path, ORIGIN, FILE_BYTES, 2)
-    ring.write([_Step("mirror", 1, 1, Started(), ())])
+    ring.write([_Step("module", 1, 1, Started(), ())])
     (path,) = tmp_path.iterdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         with pytest.raises(OSError, match=r"large|written"):
-            ring.write([_Step("mirror", 2, 2, Started(), ())])
+            ring.write([_Step("module", 2, 2, Started(), ())])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    ring.write([_Step("mirror", 3, 3, Started(), ())])
+    ring.write([_Step("module", 3, 3, Started(), ())])
     assert [one.at_ns for one in plain(tmp_path)] == [1, 3]
 
 
 def test_a_caller_never_waits_what_is_too_much_is_counted(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     for number in range(5 * QUEUE_STEPS_MAX):
-        writer.step("mirror", number, Started(), [])
+        writer.step("module", number, Started(), [])
     writer.close()
     counts = writer.counters()
     assert counts["steps"] + counts["dropped"] == 5 * QUEUE_STEPS_MAX
@@ -206,16 +206,16 @@ def test_a_caller_never_waits_what_is_too_much_is_counted(tmp_path: Path) -> Non
 
 def test_what_cannot_be_represented_leaves_a_note(tmp_path: Path) -> None:
     counts = write(
-        tmp_path, [("mirror", 1, Started(), [Log("E", "x" * 600_000), PlaneOrder("a", (2**70,))])]
+        tmp_path, [("module", 1, Started(), [Log("E", "x" * 600_000), PlaneOrder("a", (2**70,))])]
     )
     assert counts["unreadable"] == 2
     notes = [one.fields for one in read_trace(tmp_path) if one.kind == NOTE]
-    assert notes == [("actor", "mirror"), ("unreadable", "Log"), ("unreadable", "PlaneOrder")]
+    assert notes == [("actor", "module"), ("unreadable", "Log"), ("unreadable", "PlaneOrder")]
 
 
 def test_values_of_foreign_types_are_named_not_shown(tmp_path: Path) -> None:
     order = PlaneOrder("a", (Path("/secret"), object()))
-    assert write(tmp_path, [("mirror", 1, Started(), [order])])["unreadable"] == 0
+    assert write(tmp_path, [("module", 1, Started(), [order])])["unreadable"] == 0
     assert plain(tmp_path)[1].fields[0] == ["PlaneOrder", "a", ["<PosixPath>", "<object>"]]
 
 

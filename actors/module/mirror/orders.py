@@ -9,7 +9,7 @@ from mirrorfarm.actors.module.answers import explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import LEADERS, MOVES, Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import GENERATION_HISTORY_MAX
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE, Register
 
 __all__ = (  # Three of them are those of every state machine.
@@ -42,7 +42,7 @@ def become(s: State, phase: Phase, now: int, reason: str) -> None:
 
 def send_peer(s: State, message: ANY_MESSAGE) -> None:
     """Send to the peer's side of the module."""
-    s.out.append(Send(Address(s.settings.peer, s.module.name, "mirror"), message))
+    s.out.append(Send(Address(s.settings.peer, s.module.name, MODULE_ACTOR), message))
 
 
 def send_plane(s: State, message: ANY_MESSAGE) -> None:

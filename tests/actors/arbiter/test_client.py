@@ -47,7 +47,7 @@ class Story:
                     assert to == WITNESS
                     self.sent.append(message)
                     self.deliver(message)
-                case Tell("mirror", told):
+                case Tell("module", told):
                     self.told.append(told)
                 case Later(at_ns, ev.ArbiterTick()):
                     assert at_ns > self.now

@@ -65,7 +65,7 @@ class Story:
                 if self.link:
                     source = Address(node, "db", "arbiter")
                     self.later(1, to.node, ev.Received(source, message))
-            case Tell("mirror", event):
+            case Tell("module", event):
                 self.told[node].append(event)
             case Later(at_ns, event):
                 assert at_ns > self.now

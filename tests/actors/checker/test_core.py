@@ -44,7 +44,7 @@ class Story:
 
 
 def changed(ident: str, value: str, action: str = "noaction", reason: str = "") -> list[ANY_EFFECT]:
-    return [Tell("mirror", ResourceChanged(f"proc.{ident}", value, action, reason))]
+    return [Tell("module", ResourceChanged(f"proc.{ident}", value, action, reason))]
 
 
 def test_classes_choose_the_entries_and_both_counts_on_either_side() -> None:
@@ -145,7 +145,7 @@ def test_entry_that_stays_watched_keeps_what_is_known_of_it() -> None:
     assert Watch((0, 1), 2) in effects
     assert Later(1_000 + GRACE_NS, GraceOver(1, 2)) not in effects
     assert story.told(ProcessGone(1, 1, 2))[0] == Tell(
-        "mirror",
+        "module",
         ResourceChanged(
             "proc.logger",
             "down",

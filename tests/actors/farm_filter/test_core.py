@@ -184,7 +184,7 @@ def test_a_count_of_an_older_table_is_not_believed() -> None:
 def test_heartbeats_of_strangers_and_other_actors_are_ignored() -> None:
     hand = Hand()
     hand.hear(hand.beat(), source="n9")
-    hand.hear(hand.beat(), actor="mirror")
+    hand.hear(hand.beat(), actor="module")
     assert all(peer.beat is None for peer in hand.farm.state.peers.values())
 
 

@@ -17,7 +17,7 @@ def test_mirror_hears_that_the_guard_acted() -> None:
     guard = Guard()
     guard.handle(GuardArm(5), 1)
     effects = guard.handle(GuardActed(5), 6)
-    assert Tell("mirror", GuardActed(5)) in effects
+    assert Tell("module", GuardActed(5)) in effects
     assert any(isinstance(effect, Log) and effect.level == "C" for effect in effects)
 
 

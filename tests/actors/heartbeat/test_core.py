@@ -58,7 +58,7 @@ class Story:
                 case Later(at_ns, later):
                     self.armed += 1
                     heapq.heappush(self.timers, (at_ns, self.armed, later))
-                case Tell("mirror", event):
+                case Tell("module", event):
                     self.told.append((self.millis(), event))
                 case Send():
                     self.sent.append((self.millis(), effect))

@@ -18,7 +18,7 @@ from mirrorfarm.transport.messages import (
     WriteHeld,
 )
 
-MIRROR = Address("one", "ledger", "mirror")
+MIRROR = Address("one", "ledger", "module")
 
 
 class Story:
@@ -103,8 +103,8 @@ def test_nothing_is_answered_before_it_is_so() -> None:
 
 def test_only_the_mirror_of_the_own_node_is_obeyed() -> None:
     story = Story()
-    story.wish("lead", Address("two", "ledger", "mirror"), term=1)
-    story.wish("lead", Address("one", "other", "mirror"), term=1)
+    story.wish("lead", Address("two", "ledger", "module"), term=1)
+    story.wish("lead", Address("one", "other", "module"), term=1)
     assert story.orders == []
 
 

@@ -61,7 +61,7 @@ def test_scripts_run_one_after_the_other_and_the_mirror_is_told_at_the_end() -> 
     assert story.told(Started()) == []
     assert story.told(run(1, "transition", "start_prim")) == [start(1, "transition", 30)]
     assert story.told(ScriptEnded(1, "transition", 0)) == [start(1, "start_prim", 30)]
-    assert story.told(ScriptEnded(1, "start_prim", 0)) == [Tell("mirror", SequenceEnded(1))]
+    assert story.told(ScriptEnded(1, "start_prim", 0)) == [Tell("module", SequenceEnded(1))]
 
 
 def test_forced_pass_says_force_first_and_has_a_time_limit_of_its_own() -> None:
@@ -78,7 +78,7 @@ def test_failed_scripts_are_listed_in_words_and_the_sequence_goes_on() -> None:
     story.told(ScriptEnded(1, "stop_prim", -15, timed_out=True))
     assert story.told(ScriptEnded(1, "stop_prim", -9)) == [
         Tell(
-            "mirror",
+            "module",
             SequenceEnded(
                 1,
                 (
@@ -99,7 +99,7 @@ def test_missing_script_is_no_failure() -> None:
     assert story.told(ScriptEnded(1, "start_both", 0, failure=MISSING)) == [
         start(1, "start_prim", 30)
     ]
-    assert story.told(ScriptEnded(1, "start_prim", 0)) == [Tell("mirror", SequenceEnded(1))]
+    assert story.told(ScriptEnded(1, "start_prim", 0)) == [Tell("module", SequenceEnded(1))]
 
 
 def test_new_sequence_waits_until_the_running_script_of_the_old_one_has_ended() -> None:
@@ -108,7 +108,7 @@ def test_new_sequence_waits_until_the_running_script_of_the_old_one_has_ended() 
     assert story.told(run(2, "stop_prim")) == [EndScript(1, "start_both")]
     assert story.told(run(3, "stop_both")) == []
     assert story.told(ScriptEnded(1, "start_both", -15)) == [start(3, "stop_both", 20)]
-    assert story.told(ScriptEnded(3, "stop_both", 0)) == [Tell("mirror", SequenceEnded(3))]
+    assert story.told(ScriptEnded(3, "stop_both", 0)) == [Tell("module", SequenceEnded(3))]
 
 
 def test_killing_the_application_abandons_the_sequence() -> None:
@@ -116,7 +116,7 @@ def test_killing_the_application_abandons_the_sequence() -> None:
     story.told(run(1, "start_both", "start_prim"))
     assert story.told(KillApplication(2)) == [KillScripts(2)]
     assert story.told(ScriptEnded(1, "start_both", -9)) == []
-    assert story.told(ApplicationGone(2)) == [Tell("mirror", ApplicationGone(2))]
+    assert story.told(ApplicationGone(2)) == [Tell("module", ApplicationGone(2))]
 
 
 def test_no_script_starts_before_the_killed_application_is_gone() -> None:
@@ -126,7 +126,7 @@ def test_no_script_starts_before_the_killed_application_is_gone() -> None:
     assert story.told(run(3, "stop_prim")) == []
     assert story.told(ScriptEnded(1, "start_prim", -9)) == []
     assert story.told(ApplicationGone(2)) == [
-        Tell("mirror", ApplicationGone(2)),
+        Tell("module", ApplicationGone(2)),
         start(3, "stop_prim", 20),
     ]
 
@@ -136,7 +136,7 @@ def test_second_order_to_kill_must_be_answered_before_scripts_start() -> None:
     story.told(KillApplication(1))
     story.told(KillApplication(2))
     story.told(run(3, "start_prim"))
-    assert story.told(ApplicationGone(1)) == [Tell("mirror", ApplicationGone(1))]
+    assert story.told(ApplicationGone(1)) == [Tell("module", ApplicationGone(1))]
     assert story.told(ApplicationGone(2))[1:] == [start(3, "start_prim", 30)]
 
 
@@ -149,9 +149,9 @@ def test_script_of_the_past_that_ends_late_moves_nothing() -> None:
 
 def test_module_without_scripts_ends_every_sequence_at_once() -> None:
     story = Story(Scripts(Module(name="db", id=1, nodes=("node1", "node2"))))
-    assert story.told(run(1, "start_prim")) == [Tell("mirror", SequenceEnded(1))]
+    assert story.told(run(1, "start_prim")) == [Tell("module", SequenceEnded(1))]
 
 
 def test_empty_sequence_ends_at_once() -> None:
     story = Story()
-    assert story.told(run(1)) == [Tell("mirror", SequenceEnded(1))]
+    assert story.told(run(1)) == [Tell("module", SequenceEnded(1))]

@@ -41,7 +41,7 @@ def test_an_order_to_go_up_adds_the_addresses_and_passes_the_result_on() -> None
     assert vip.handle(Started(), 0) == []
     assert vip.handle(VipUp(1), 0) == [AddressAdd(1)]
     effects = vip.handle(VipIsUp(1), 5)
-    assert effects[0] == Tell("mirror", VipIsUp(1))
+    assert effects[0] == Tell("module", VipIsUp(1))
     assert vip.state is State.UP
 
 
@@ -76,7 +76,7 @@ def test_an_order_to_go_down_wins_over_one_to_go_up_that_is_under_way() -> None:
     vip.handle(VipUp(1), 0)
     assert vip.handle(VipDown(2), 0) == [AddressRemove(2)]
     assert vip.handle(VipIsUp(1), 0) == []
-    assert vip.handle(VipIsDown(2), 0) == [Tell("mirror", VipIsDown(2))]
+    assert vip.handle(VipIsDown(2), 0) == [Tell("module", VipIsDown(2))]
     assert vip.state is State.DOWN
 
 
@@ -93,10 +93,10 @@ def test_orders_are_idempotent_and_every_one_is_answered() -> None:
     vip = Vip(VIPS)
     for run in (1, 2):
         assert vip.handle(VipDown(run), 0) == [AddressRemove(run)]
-        assert vip.handle(VipIsDown(run), 0) == [Tell("mirror", VipIsDown(run))]
+        assert vip.handle(VipIsDown(run), 0) == [Tell("module", VipIsDown(run))]
     for run in (3, 4):
         assert vip.handle(VipUp(run), 0) == [AddressAdd(run)]
-        assert Tell("mirror", VipIsUp(run)) in vip.handle(VipIsUp(run), 0)
+        assert Tell("module", VipIsUp(run)) in vip.handle(VipIsUp(run), 0)
 
 
 def test_what_could_not_be_added_is_logged_and_passed_on() -> None:
@@ -104,7 +104,7 @@ def test_what_could_not_be_added_is_logged_and_passed_on() -> None:
     vip.handle(VipUp(1), 0)
     effects = vip.handle(VipIsUp(1, ("no interface",)), 0)
     assert Log("C", "virtual address: no interface") in effects
-    assert Tell("mirror", VipIsUp(1, ("no interface",))) in effects
+    assert Tell("module", VipIsUp(1, ("no interface",))) in effects
 
 
 def test_a_probe_runs_beside_the_orders_and_a_newer_one_replaces_it() -> None:
@@ -114,15 +114,15 @@ def test_a_probe_runs_beside_the_orders_and_a_newer_one_replaces_it() -> None:
     assert vip.handle(VipProbe(2), 0) == [AddressProbe(2)]
     assert vip.handle(VipProbed(1), 0) == []
     answer = VipProbed(2, ("198.18.0.100=02:00:00:00:00:01",))
-    assert vip.handle(answer, 0) == [Tell("mirror", answer)]
+    assert vip.handle(answer, 0) == [Tell("module", answer)]
     assert vip.handle(answer, 0) == []
 
 
 def test_without_addresses_every_order_is_answered_at_once() -> None:
     vip = Vip(())
-    assert vip.handle(VipProbe(1), 0) == [Tell("mirror", VipProbed(1))]
-    assert vip.handle(VipUp(2), 0) == [Tell("mirror", VipIsUp(2))]
-    assert vip.handle(VipDown(3), 0) == [Tell("mirror", VipIsDown(3))]
+    assert vip.handle(VipProbe(1), 0) == [Tell("module", VipProbed(1))]
+    assert vip.handle(VipUp(2), 0) == [Tell("module", VipIsUp(2))]
+    assert vip.handle(VipDown(3), 0) == [Tell("module", VipIsDown(3))]
 
 
 ORDERS = st.sampled_from([VipUp, VipDown, VipIsUp, VipIsDown, VipProbe, VipProbed])
@@ -139,5 +139,5 @@ def test_any_event_is_accepted_in_any_state_and_down_is_told_only_for_the_last_o
         effects = vip.handle(event, 0)
         if kind in (VipUp, VipDown):
             last = event
-        if Tell("mirror", VipIsDown(run)) in effects:
+        if Tell("module", VipIsDown(run)) in effects:
             assert last == VipDown(run)

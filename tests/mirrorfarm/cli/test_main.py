@@ -141,12 +141,12 @@ def test_the_log_is_shown_without_an_agent(root: Path, run: Run) -> None:
     folder.mkdir(parents=True)
     (folder / "log.jsonl").write_text(
         "".join(
-            json.dumps({"n": n, "t": 1.5, "level": level, "origin": "mirror", "text": text}) + "\n"
+            json.dumps({"n": n, "t": 1.5, "level": level, "origin": "module", "text": text}) + "\n"
             for n, (level, text) in enumerate(lines, 1)
         )
     )
     out = run("log", "-m", "ledger")[1]
-    assert "| E | mirror | Local state PRIM Ready" in out
+    assert "| E | module | Local state PRIM Ready" in out
     assert "a detail" not in out
     assert "bell \\x07" in out
     assert "a detail" in run("log", "-m", "ledger", "-A")[1]

@@ -25,11 +25,11 @@ def frame(sequence: int = 1, **fields: Any) -> Frame:
     """Return a frame of n1 to n2."""
     given_fields: dict[str, Any] = {
         "cluster": CLUSTER,
-        "source": Address("n1", "web", "mirror"),
+        "source": Address("n1", "web", "module"),
         "incarnation": 7,
         "sequence": sequence,
         "clock": 0,
-        "to": Address("n2", "web", "mirror"),
+        "to": Address("n2", "web", "module"),
         "message": Probe("default", 1),
     }
     return Frame(**{**given_fields, **fields})
@@ -60,9 +60,9 @@ def test_a_frame_that_is_news_is_accepted() -> None:
     ("reason", "fields"),
     [
         ("foreign_cluster", {"cluster": "f" * 16}),
-        ("forged_source", {"source": Address("n3", "web", "mirror")}),
-        ("forged_source", {"source": Address("n2", "web", "mirror")}),
-        ("wrong_destination", {"to": Address("n3", "web", "mirror")}),
+        ("forged_source", {"source": Address("n3", "web", "module")}),
+        ("forged_source", {"source": Address("n2", "web", "module")}),
+        ("wrong_destination", {"to": Address("n3", "web", "module")}),
     ],
 )
 def test_an_envelope_that_lies_is_dropped_and_counted(reason: str, fields: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ def test_the_flood_of_one_peer_does_not_drown_another() -> None:
     one = inspector(frames_burst=1)
     assert take(one, frame(1))
     assert not take(one, frame(2))
-    assert take(one, frame(1, source=Address("n3", "web", "mirror")), user="n3")
+    assert take(one, frame(1, source=Address("n3", "web", "module")), user="n3")
 
 
 def test_tokens_never_exceed_the_burst_nor_shrink_when_time_goes_back() -> None:
@@ -177,7 +177,7 @@ def test_tables_stay_bounded_whatever_peers_send() -> None:
         take(one, frame(number + 2), network=f"net{number}")
     assert len(one.networks()) == NETWORKS_MAX
     for number in range(PEERS_MAX + 3):
-        take(one, frame(1, source=Address(f"p{number}", "web", "mirror")), user=f"p{number}")
+        take(one, frame(1, source=Address(f"p{number}", "web", "module")), user=f"p{number}")
     assert one.counts["unknown_peer"] == 4
     assert set(one.counts) == set(inspector().counts)
     # The processes unheard for longest were forgotten, the others not.
@@ -192,7 +192,7 @@ def test_a_connection_without_a_name_is_an_unknown_peer() -> None:
 
 
 def stamp(one: Sequencer, time_ns: int) -> Frame:
-    return one.stamp("web", "mirror", Address("n2", "web", "mirror"), Probe("default", 1), time_ns)
+    return one.stamp("web", "module", Address("n2", "web", "module"), Probe("default", 1), time_ns)
 
 
 def test_frames_are_numbered_from_one_and_say_who_sent_them() -> None:

@@ -20,7 +20,7 @@ from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
 FAST = PROFILES["fast"]
-PEER = Address("n2", "app", "mirror")
+PEER = Address("n2", "app", "module")
 PLANE = Address("n1", "app", "replicator")
 ADMIN = Address("n1", "cli-1", "cli")
 BOTH = msg.Register(1, 1, "n1", ("n1", "n2"), "g0", "i0")

@@ -56,10 +56,10 @@ def test_an_unknown_event_is_an_invariant_broken() -> None:
 def test_messages_of_strangers_change_nothing() -> None:
     hand = Hand(core()).lead()
     before = hand.mirror.state.phase
-    stranger = Address("n9", "app", "mirror")
+    stranger = Address("n9", "app", "module")
     hand.give(ev.Received(stranger, msg.Leave(9)))
     hand.give(
-        ev.Received(Address("n2", "other", "mirror"), msg.SyncOffer(9, 9, "full", "", "", ()))
+        ev.Received(Address("n2", "other", "module"), msg.SyncOffer(9, 9, "full", "", "", ()))
     )
     assert hand.mirror.state.phase is before
     assert not hand.mirror.state.peer.left
