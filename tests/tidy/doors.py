@@ -48,6 +48,7 @@ DOORS = (
     "netfilter/choice.py",
     "netfilter/lease.py",
     "netfilter/libnftables.py",
+    "netfilter/nfnetlink.py",
     "netfilter/nfqueue.py",
     "netfilter/nft.py",
     "netfilter/sysctls.py",
@@ -147,8 +148,9 @@ TESTED_BY = {
     "netfilter/bpf_system.py": "tests/live/test_bpf.py",
     "netfilter/finding": "tests/netfilter/test_verdicts.py",
     "netfilter/libnftables.py": "tests/live/test_farm_filter.py",
+    "netfilter/nfnetlink.py": "tests/live/test_nft.py",
     "netfilter/nfqueue.py": "tests/live/test_farm_filter.py",
-    "netfilter/nft.py": "tests/live/test_farm_filter.py",
+    "netfilter/nft.py": "tests/live/test_nft.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
 }
