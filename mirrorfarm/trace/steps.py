@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
 from mirrorfarm.transport.trace_encoder import SEND
+
+# Node and incarnation of the sending process (no two of a node have the same), and its number.
+MessageId = tuple[str, int, int]
 
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
 
@@ -36,6 +40,19 @@ class Step:
     def real_ns(self) -> int:
         """The time of day on the node."""
         return self.epoch_ns + self.now_ns
+
+    @property
+    def received_id(self) -> MessageId | None:
+        """Which message this is about, if it came from another process."""
+        event = self.event
+        if isinstance(event, Received) and event.sequence:
+            return (event.source.node, event.incarnation, event.sequence)
+        return None
+
+    @property
+    def sent_ids(self) -> list[MessageId | None]:
+        """Which messages left with this, in the order of its Send effects; None: not known."""
+        return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
 
 
 @dataclass(frozen=True, slots=True)
