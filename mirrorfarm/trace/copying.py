@@ -35,7 +35,7 @@ class Copy:
     def write(self, items: Iterable[Item]) -> int:
         """Copy steps and gaps; states of cores are left out. Return how many steps there were."""
         count, number = 0, 0
-        encoder, value = self._ring.encoder, self._redactor.value
+        encoder, value = self._ring.encoder, self._redactor.item
         for item in items:
             if isinstance(item, Gap):
                 self._ring.ready(item.now_ns, number + 1)

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
-from mirrorfarm.actors.effects import PlaneOrder
+from mirrorfarm.actors.effects import Later, PlaneOrder, Tell
 from mirrorfarm.trace.registry import CORES
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import FarmBeat
-from mirrorfarm.transport.trace_encoder import plain
+from mirrorfarm.transport.trace_encoder import STAND_IN, plain
 
 KEY_BYTES: Final = 16
 WORD_MAX: Final = 32
@@ -83,14 +83,32 @@ class Redactor:
         data = text.encode("utf-8", "replace")
         return f"x{blake2b(data, digest_size=6, key=self._key).hexdigest()}"
 
+    def contents(self, data: bytes) -> bytes:
+        """Return what stands for bytes: the tables of a farm stay, digests of contents do not."""
+        if data[: len(STAND_IN)] != STAND_IN:
+            return data
+        known = self._hashes and blake2b(data, digest_size=8, key=self._key).digest()
+        return data[:-8] + (known or bytes(8))
+
+    def item(self, value: Any) -> Any:
+        """Return an event or effect without names, of the same type."""
+        if isinstance(value, list):  # Of a type that this build does not know.
+            return [*value[:1], *(self.value(one) for one in value[1:])]
+        return self.value(value)
+
     def value(self, value: Any) -> Any:
-        """Return an event or effect without names; of the same type, if it has a known one."""
+        """Return any part of one without names."""
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, bytes):
+            return self.contents(value)
         if isinstance(value, Address):  # As a destination it may name several nodes.
             nodes = " ".join(self.text(node) for node in value.nodes)
             return Address(nodes, self.text(value.module), self.text(value.actor))
-        if isinstance(value, PlaneOrder):
+        if isinstance(value, Tell | Later):
+            first, event = msgspec.structs.astuple(value)
+            return type(value)(self.value(first), self.item(event))
+        if isinstance(value, PlaneOrder):  # Bytes in it may not be stand-ins yet.
             return PlaneOrder(self.text(value.verb), tuple(self.value(plain(value.arguments))))
         if isinstance(value, msgspec.Struct):
             fields = type(value).__struct_fields__
@@ -98,8 +116,8 @@ class Redactor:
             if isinstance(value, FarmBeat):
                 parts[fields.index("mac")] = b""
             return type(value)(*parts)
-        if isinstance(value, tuple):
-            return tuple(self.value(one) for one in value)
-        if isinstance(value, list):  # Of a type that this build does not know.
-            return [*value[:1], *(self.value(one) for one in value[1:])]
+        if isinstance(value, tuple | list):
+            return type(value)(self.value(one) for one in value)
+        if isinstance(value, dict):
+            return {self.text(key): self.value(one) for key, one in value.items()}
         return value
