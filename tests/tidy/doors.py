@@ -154,7 +154,6 @@ TESTED_BY = {
     "netfilter/nft.py": "tests/live/test_nft.py",
     "transport/address.py": "tests/transport/test_codec.py",
     "transport/sockets.py": "tests/transport/test_zmq.py",
-    "transport/trace_encoder.py": "tests/transport/test_trace.py",
     "transport/trace_ring.py": "tests/transport/test_trace.py",
 }
 
