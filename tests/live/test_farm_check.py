@@ -33,16 +33,14 @@ Verdicts = list[dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
+def lab() -> Iterator[OneMachine]:
     """Three nodes with agents; clients are on `client`, heartbeats on `default`."""
     with OneMachine(nodes=NODES, networks=("client", "default"), witness=False) as machine:
-        for node in NODES:
-            machine.start_node(node)
         text = userconfig().replace("vmac_invisible", "multicast")
         text = text.replace(f'<virtual_addr addr="{ADDRESS6}"/>', "")
         text = text.replace(ADDRESS, GROUP_ADDRESS)
-        install(machine, tmp_path_factory.mktemp("group"), text, "group")
-        install(machine, tmp_path_factory.mktemp("web"), userconfig(), "web")
+        install(machine, text, "group")
+        install(machine, userconfig(), "web")
         yield machine
 
 
