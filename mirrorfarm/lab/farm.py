@@ -23,7 +23,7 @@ from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.network import Wiring, batch, inside, order
+from mirrorfarm.lab.network import Wiring, batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.delivery import Delivery
@@ -57,14 +57,12 @@ class FarmNode:
         """Start the daemon and, unless it runs, the service."""
         if self.service is None:
             addresses = [str(PORT), *self.config["addresses"]]
-            self.service = self._spawn("farm_service", self.name, *addresses)
-            assert self.service.stdout
-            assert self.service.stdout.readline() == "ready\n", "the service does not start"
+            self.service = start_service(self.namespace, self.name, *addresses)
         self.start_daemon()
 
     def start_daemon(self) -> None:
         """Start the daemon alone: every bucket is FOREIGN, and there is no lease."""
-        self.daemon = self._spawn("farm_daemon")
+        self.daemon = _spawn(self.namespace, "farm_daemon")
         self.states = bytearray(BUCKETS)
         self.order(self.config)
 
@@ -116,9 +114,7 @@ class FarmNode:
     def kill(self) -> None:
         """Kill the daemon; its service goes on."""
         if self.daemon:
-            self.daemon.kill()
-            self.daemon.wait()
-            self._forget(self.daemon)
+            end(self.daemon)
             self.daemon = None
 
     def freeze(self) -> None:
@@ -137,7 +133,7 @@ class FarmNode:
         assert self.daemon.stdin
         self.daemon.stdin.close()
         code = self.daemon.wait(timeout=ANSWER_SECONDS)
-        self._forget(self.daemon)
+        end(self.daemon)
         self.daemon = None
         if code:
             raise SystemUnsuitable(f"the daemon of {self.name} ended with {code}")
@@ -146,32 +142,40 @@ class FarmNode:
         """Kill what runs."""
         for process in (self.daemon, self.service):
             if process:
-                process.kill()
-                process.wait()
-                self._forget(process)
+                end(process)
         self.daemon = self.service = None
 
-    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"mirrorfarm.lab.{program}", *arguments]
-        with inside(self.namespace):
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
 
-    @staticmethod
-    def _forget(process: subprocess.Popen[str]) -> None:
-        for stream in (process.stdin, process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
+def start_service(namespace: str, name: str, port: str, *addresses: str) -> subprocess.Popen[str]:
+    """Start a service that says a name, and wait until it listens; `end` ends it."""
+    service = _spawn(namespace, "farm_service", name, port, *addresses)
+    assert service.stdout
+    assert service.stdout.readline() == "ready\n", "the service does not start"
+    return service
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, if it runs, and forget it."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _spawn(namespace: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"mirrorfarm.lab.{program}", *arguments]
+    with inside(namespace):
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class FarmLab:
     """Three nodes (or as many as asked for) and a client."""
 
     def __init__(self, kind: str, delivery: str, nodes: int = 3, **config: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mirrorfarm-farm-")
-        prefix = f"mffarm{random.getrandbits(16):04x}"
+        prefix = unique_prefix()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{prefix}-")
         names = tuple(f"n{number}" for number in range(1, nodes + 1))
         hosts = {name: number for number, name in enumerate((*names, "c"), 11)}
         self.wiring = Wiring(prefix, (*names, "c"), ("lan",), hosts)

@@ -18,7 +18,7 @@ from mirrorfarm.cli.farm_check import Lead, check_farm
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.lab.cluster import OneMachine
-from mirrorfarm.lab.network import Wiring, inside, order
+from mirrorfarm.lab.network import Wiring, inside, order, unique_prefix
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.neighbours import mac_text
@@ -323,7 +323,7 @@ def test_modules_that_are_no_farm_or_unknown_are_refused(lab: OneMachine) -> Non
 
 @pytest.fixture
 def cable() -> Iterator[Wiring]:
-    wiring = Wiring(f"mfck{secrets.token_hex(2)}", ("a", "b"), ("lan",), {"a": 11, "b": 12})
+    wiring = Wiring(unique_prefix(), ("a", "b"), ("lan",), {"a": 11, "b": 12})
     try:
         wiring.build()
         yield wiring
