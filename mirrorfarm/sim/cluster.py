@@ -13,8 +13,8 @@ from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
-from mirrorfarm.trace.steps import Step
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
@@ -184,7 +184,7 @@ class Cluster(Engine):
         process.sequence += 1
         stamp = (process.name, process.incarnation, process.sequence)
         for way in (network,) if network else self.network.names:
-            event = ev.Received(source, message, way)
+            event = ev.Received(source, message, way, *stamp[1:])
             twice = self.network.carry(
                 source.node, name, way, self._arrived, name, to, event, stamp
             )

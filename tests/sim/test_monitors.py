@@ -14,7 +14,7 @@ from mirrorfarm.sim.monitors import Violation, Watch, seen
 from mirrorfarm.sim.monitors.all import MIRROR
 from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
 from mirrorfarm.sim.monitors.liveness import set_bounds
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Announcement, Register
