@@ -7,7 +7,7 @@ import msgspec
 from mirrorfarm.actors.arbiter.advisory import advisory
 from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
-from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.module.mirror.state import Basis, State
 from mirrorfarm.transport.messages import Announcement
 
 ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
@@ -52,12 +52,12 @@ def forgetful(s: State) -> bool:
     return s.os_crashed and s.record.from_memory
 
 
-def announcement_basis(s: State) -> tuple[object, ...]:
-    """Return everything that an announcement is made of: cheap to compare with the last one."""
+def announcement_basis(s: State) -> Basis:
+    """Return what an announcement would be made of."""
     register = s.arbiter.register
-    return (
+    return Basis(
         s.record,
-        s.phase,
+        s.phase.value,
         role_of(s),
         status_of(s),
         register.ver if register else 0,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.sim import farm_sweep, sweep
+from mirrorfarm.sim.trap import untrapped
 from mirrorfarm.trace.registry import CORES
 from mirrorfarm.transport.trace import TraceWriter
 from mirrorfarm.transport.trace_ring import Origin
@@ -41,11 +42,13 @@ class Recorder:
         if not name:
             name = f"{type(core).__name__}{len(self._names)}"
             self._names[id(core)] = (name, core)  # Kept: its id is not used again.
-            self.writer.watch(name, core, lambda _: None)
+            with untrapped():
+                self.writer.watch(name, core, lambda _: None)
         effects = real(core, event, now)
         while len(self.writer._queue) > 4_000:  # A simulation is faster than any node.
             pass
-        self.writer.step(name, now, event, effects)
+        with untrapped():
+            self.writer.step(name, now, event, effects)
         return effects
 
 
