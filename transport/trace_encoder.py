@@ -3,14 +3,15 @@
 docs/protocols/trace.md is the format's description. Most records repeat what the one before of
 the same actor, type and peer said, but for a number and a time. So each such row of values has
 a *slot*: it is defined once in a frame, with its first value and the places where values of this
-kind may differ; a record is then the slot's number and, place by place, what differs. Between
-two integers that is their difference.
+kind may differ; a record is then the slot's number and, place by place, what differs: between
+two integers their difference, in a row the parts that changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import attrgetter
+from itertools import compress
+from operator import attrgetter, ne
 from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgpack
@@ -35,7 +36,9 @@ DEFINE: Final = -1
 NOTE: Final = -10
 CHECKPOINT: Final = -11
 DIGEST: Final = -12
+TOLD: Final = -1  # In the place of differences: the event in the present value of another slot.
 
+FRAME_BYTES: Final = 262_144  # Before compression; the last step may go beyond.
 RECORD_BYTES_MAX: Final = 262_144  # A bigger one becomes a note.
 SLOTS_MAX: Final = 16_384  # In one frame.
 DIGEST_RECORDS: Final = 1_000
@@ -80,6 +83,27 @@ def plain(value: Any, keep: bool = False) -> Any:
     return f"<{kind.__name__}>"  # Its text might hold contents.
 
 
+def changed(new: Any, old: Any, keep: bool = False) -> Any:
+    """Return what makes `new` of `old`: a difference, the changed parts by index, or all of it."""
+    kind = type(new)
+    if kind is not type(old):
+        return plain(new, keep)
+    if kind is int:
+        return new - old
+    first = 0
+    if isinstance(new, msgspec.Struct):
+        keep = keep or kind in PROTOCOL_BYTES
+        first = 0 if kind.__struct_config__.tag is None else 1
+        new, old = msgspec.structs.astuple(new), msgspec.structs.astuple(old)
+    if type(new) is not tuple or len(new) != len(old):
+        return plain(new, keep)
+    return {
+        str(index): changed(one, before, keep)
+        for index, (one, before) in enumerate(zip(new, old, strict=True), first)
+        if one != before
+    }
+
+
 class _Leaf(NamedTuple):
     """A place in a value: the attributes that lead there, the indices in its plain form."""
 
@@ -120,6 +144,10 @@ class _Slot:
     get: Callable[[Any], tuple[Any, ...]]
     keep: tuple[bool, ...]
     last: tuple[Any, ...]
+    now: int  # Of the step of the last record.
+    steps: list[int]  # By place: the last difference between two integers.
+    told: Any = None  # Of a Tell or a Later: the event in it.
+    given: Any = None  # The last value, if it was such an event: `last` is older.
 
 
 class Encoder:
@@ -127,6 +155,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self._slots: dict[Any, _Slot] = {}
+        self._told: dict[int, _Slot] = {}  # By the identity of an event: which slot told it last.
         self._defined = 0
         self._packer = msgpack.Packer(unicode_errors="replace")
         self._now = 0
@@ -145,6 +174,7 @@ class Encoder:
     def frame(self, now: int, lamport: int) -> bytes:
         """Return the head of a new frame, whose first step has the number `lamport`."""
         self._slots.clear()
+        self._told.clear()
         self._defined = self.size = 0
         self._now = now
         before = self._digest.digest()
@@ -152,6 +182,11 @@ class Encoder:
         return self._packer.pack(
             {"now": now, "lamport": lamport, "records": self.records, "digest": before}
         )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the frame should end."""
+        return self.size >= FRAME_BYTES or self._defined >= SLOTS_MAX // 2
 
     def taken(self) -> bytes:
         """Return what was made since the last call."""
@@ -164,8 +199,8 @@ class Encoder:
         self, actor: str, now: int, event: Any, effects: Sequence[Any], sent: Sequence[int | None]
     ) -> None:
         """Add one step; `sent`: the numbers of the frames of its messages, in their order."""
-        self._put(actor, event, (now - self._now,), ())
-        self._now = now
+        passed, self._now = now - self._now, now
+        self._put(actor, event, (passed,), ())
         count = 0
         for effect in effects:
             if type(effect) is Send:
@@ -211,31 +246,63 @@ class Encoder:
         kind = type(value)
         key: tuple[Any, ...] = (kind, actor)
         if kind is Received:
-            key = (kind, actor, type(value.message), value.source, value.network)
+            key = (kind, actor, type(value.message), value.source.node, value.network)
         elif kind is Send:
-            key = (kind, actor, type(value.message), value.to, value.network)
+            key = (kind, actor, type(value.message), value.to.node, value.network)
         elif kind is Tell or kind is Later:
             key = (kind, actor, type(value.event))
         slot = self._slots.get(key)
         if slot is None or kind is PlaneOrder:  # Its arguments are of any type.
             self._define(key, actor, value, before, behind)
-            return
-        new = slot.get(value) + behind
-        record = [slot.number, *before]
-        if new != slot.last:
-            for place, (one, last) in enumerate(zip(new, slot.last, strict=True)):
-                if one is last or (one == last and type(one) is type(last)):
-                    continue
-                if type(one) is int and type(last) is int:
-                    record += (place, one - last)
-                else:
-                    record += (place, plain(one, slot.keep[place]))
-        data = self._packed(record)
-        if data:
-            slot.last = new
-            self._add(data)
+        elif before and self._again(slot, value, before):
+            pass
+        elif data := self._packed(self._record(slot, value, before, behind)):
+            self._out.append(data)
+            self.size += len(data)
         else:
             self._define(key, actor, value, before, behind)
+        if kind is Tell or kind is Later:
+            self._remember(self._slots.get(key), value.event)
+
+    def _record(
+        self, slot: _Slot, value: Any, before: tuple[Any, ...], behind: tuple[Any, ...]
+    ) -> list[Any]:
+        """Return what differs from the last value of the slot, place by place."""
+        if slot.given is not None:
+            slot.last, slot.given = slot.get(slot.given), None
+        new, last = slot.get(value) + behind, slot.last
+        record = [slot.number, *before]
+        places, since = len(new), self._now - slot.now
+        # This is most of what a trace costs: the comparison stays out of the interpreter.
+        for place in compress(range(places), map(ne, new, last)):
+            change = changed(new[place], last[place], slot.keep[place])
+            if type(change) is int and type(last[place]) is int:
+                # A time is often as far from the step's as the last one was from its.
+                if change != slot.steps[place] and abs(change - since) < abs(change):
+                    record += (places + place, change - since)
+                else:
+                    record += (place, change)
+                slot.steps[place] = change
+            else:
+                record += (place, change)
+        slot.last, slot.now = new, self._now
+        return record
+
+    def _again(self, slot: _Slot, value: Any, before: tuple[Any, ...]) -> bool:
+        """Add an event that an actor told another one, or itself, by where it was told."""
+        teller = self._told.pop(id(value), None)
+        if teller is None or teller.told is not value:
+            return False
+        slot.given, slot.now = value, self._now
+        self._add(self._packer.pack([slot.number, *before, TOLD, teller.number]))
+        return True
+
+    def _remember(self, teller: _Slot | None, event: Any) -> None:
+        """Note what is told: most likely its next record is that it was given to a core."""
+        if teller is not None:
+            self._told.pop(id(teller.told), None)
+            teller.told = event
+            self._told[id(event)] = teller
 
     def _define(
         self,
@@ -255,7 +322,8 @@ class Encoder:
         if behind:
             paths.append([len(first)])
             first += behind
-        data = self._packed([DEFINE, _kind_of(value, event=bool(before)), actor, first, paths])
+        kind = _kind_of(value, event=bool(before))
+        data = self._packed([DEFINE, kind, actor, first, paths])
         if not data:
             self._slots.pop(key, None)
             self._refuse(actor, type(value).__name__, before)
@@ -264,7 +332,8 @@ class Encoder:
         self._defined += 1
         get = _getter([leaf.name for leaf in leaves])
         keep = (*(leaf.keep for leaf in leaves), False)
-        self._slots[key] = _Slot(number, get, keep, get(value) + behind)
+        steps = [0] * len(keep)
+        self._slots[key] = _Slot(number, get, keep, get(value) + behind, self._now, steps)
         self._add(data)
         self._add(self._packer.pack([number, *before]))
 

@@ -24,7 +24,6 @@ from mirrorfarm.actors.events import Event
 from mirrorfarm.transport.messages import Message
 from mirrorfarm.transport.trace_encoder import FORMAT, KINDS, Encoder
 
-FRAME_BYTES: Final = 262_144  # Before compression; the last step may go beyond.
 FRAME_BYTES_MAX: Final = 1_048_576  # No reader need take more.
 FILE_BYTES: Final = 4 * 1_048_576
 FILES: Final = 8  # As many bytes as so many full files have.
@@ -32,7 +31,7 @@ FILES_MAX: Final = 64  # A process that starts again and again leaves many small
 COMPRESSION_LEVEL: Final = 3
 WINDOW_LOG: Final = 18  # The whole of a frame.
 NAME: Final = re.compile(r"trace-([0-9]{8})\.mft")
-_SOURCES: Final = ("actors", "modules/settings.py", "netfilter/share.py", "transport")
+_SOURCES: Final = ("actors", "modules", "netfilter", "transport")  # Whatever a core may use.
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Ring:
 
     def ready(self, now: int, lamport: int) -> bool:
         """See to it that there is a frame for a step at `now`; return whether a file began."""
-        if self._frame is not None and self.encoder.size >= FRAME_BYTES:
+        if self._frame is not None and self.encoder.is_full:
             self.flush(ends=True)
         if self._path is not None and self._size >= self._file_bytes:
             self.flush(ends=True)
@@ -172,22 +171,19 @@ def header_of(origin: Origin) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def sources() -> tuple[str, dict[str, str]]:
     """Return what identifies the cores: xxh3 of all their sources, and by folder of `actors`."""
-    top = Path(__file__).resolve().parents[1]
+    top = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     whole = xxhash.xxh3_64()
-    folders: dict[str, Any] = {}
+    cores: dict[str, str] = {}
     for name in _SOURCES:
-        place = top / name
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            try:
-                data = path.read_bytes()
-            except OSError:
-                continue
-            within = path.relative_to(top)
-            whole.update(str(within).encode() + b"\0" + data)
-            if within.parts[0] == "actors" and len(within.parts) > 2:
-                folder = "/".join(within.parts[1:-1][:2])
-                folders.setdefault(folder, xxhash.xxh3_64()).update(data)
-    return whole.hexdigest(), {name: one.hexdigest() for name, one in folders.items()}
+        for folder, folders, files in os.walk(f"{top}/{name}"):
+            folders[:] = sorted(one for one in folders if one != "__pycache__")
+            own = xxhash.xxh3_64()
+            for file in sorted(one for one in files if one.endswith(".py")):
+                with contextlib.suppress(OSError), open(f"{folder}/{file}", "rb") as source:
+                    own.update(file.encode() + b"\0" + source.read())
+            whole.update(own.digest())
+            cores[folder[len(top) + 1 :]] = own.hexdigest()
+    return whole.hexdigest(), cores
 
 
 def paths_of(folder: Path) -> list[Path]:

@@ -18,6 +18,7 @@ from mirrorfarm.transport.trace_encoder import (
     NOTE,
     RECV,
     SLOTS_MAX,
+    TOLD,
 )
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
 
@@ -36,6 +37,8 @@ class Slot:
     actor: str
     value: list[Any]
     places: list[tuple[list[Any], int]]
+    paths: list[list[int]]
+    now: int  # Of the step of the last record.
     timed: bool
     type: Any  # The class of its values; None: this build knows none.
     nests: bool  # It has an event inside, whose class is not known beforehand.
@@ -164,7 +167,17 @@ class Decoder:
         known = EVENTS.get(value[0]) or EFFECTS.get(value[0])
         timed = kind in {INPUT, RECV}
         self._slots.append(
-            Slot(kind, actor, value, places, timed, known, known is Tell or known is Later)
+            Slot(
+                kind,
+                actor,
+                value,
+                places,
+                paths,
+                self.now,
+                timed,
+                known,
+                known is Tell or known is Later,
+            )
         )
 
     def _apply(self, slot: Slot, record: list[Any]) -> Slot:
@@ -175,13 +188,26 @@ class Decoder:
             at = 2
         if len(record) > at:
             slot.made = None
-            places = slot.places
-            for index in range(at, len(record), 2):
-                row, place = places[record[index]]
-                new, old = record[index + 1], row[place]
-                row[place] = old + new if type(new) is int and type(old) is int else new
+            if record[at] == TOLD:
+                _give(slot, self._slots[record[at + 1]])
+            else:
+                self._change(slot, record, at)
+        slot.now = self.now
         self.records += 1
         return slot
+
+    def _change(self, slot: Slot, record: list[Any], at: int) -> None:
+        places, count, since = slot.places, len(slot.places), self.now - slot.now
+        for index in range(at, len(record), 2):
+            number, new = record[index], record[index + 1]
+            row, place = places[number] if number < count else places[number - count]
+            old = row[place]
+            if type(new) is int and type(old) is int:
+                row[place] = old + new if number < count else old + new + since
+            elif type(new) is dict:
+                _change(old, new)
+            else:
+                row[place] = new
 
     def _noted(self, record: list[Any]) -> None:
         """What is missing counts as if it were there."""
@@ -192,6 +218,34 @@ class Decoder:
             if len(record) > 4:
                 self.now += record[4]
                 self.lamport += 1
+
+
+def _give(slot: Slot, teller: Slot) -> None:
+    """Take over the event that is in the present value of another slot."""
+    if not teller.nests:
+        raise FrameBroken("an event that nobody told")
+    event = teller.value[2]
+    for path, (row, place) in zip(slot.paths, slot.places, strict=True):
+        part = event
+        for index in path:
+            part = part[index]
+        if part != row[place]:
+            row[place] = copy.deepcopy(part) if type(part) is list else part
+    made = teller.object()
+    slot.made = made.event if isinstance(made, Tell | Later) else None
+
+
+def _change(row: Any, changes: dict[str, Any]) -> None:
+    """Change a row in place, part by part."""
+    if type(row) is not list:
+        raise FrameBroken("a change of parts, in what has none")
+    for key, new in changes.items():
+        place = int(key)
+        old = row[place]
+        if type(new) is dict:
+            _change(old, new)
+        else:
+            row[place] = old + new if type(new) is int and type(old) is int else new
 
 
 def unpacker_of(content: bytes) -> Any:

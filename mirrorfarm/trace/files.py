@@ -164,10 +164,11 @@ class _Damaged(ValueError):
 
 
 class _Window:
-    """A part of a file in memory."""
+    """A part of a file in memory. What is written to the file meanwhile does not count."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._size = file.seek(0, 2)
         self._begin = 0
         self.data = b""
 
@@ -175,7 +176,8 @@ class _Window:
         """Return whether there is a byte at `at`; make the following ones available."""
         if not self._begin <= at <= self._begin + len(self.data) - PACKED_BYTES_MAX:
             self._file.seek(at)
-            self._begin, self.data = at, self._file.read(BUFFER_BYTES)
+            length = max(0, min(BUFFER_BYTES, self._size - at))
+            self._begin, self.data = at, self._file.read(length)
         return at - self._begin < len(self.data)
 
     def place(self, at: int) -> int:
@@ -195,7 +197,7 @@ class _Window:
 def _frame(window: _Window, at: int) -> tuple[int, bytes]:
     """Return where the frame at `at` ends, and its contents."""
     data, begin = window.data, window.place(at)
-    end, whole = _extent(data, begin)
+    end = _extent(data, begin)
     decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES_MAX)
     try:
         with decompressor.stream_reader(data[begin:end]) as reader:
@@ -204,16 +206,15 @@ def _frame(window: _Window, at: int) -> tuple[int, bytes]:
         raise _Damaged(f"the frame is damaged ({error})") from error
     if len(content) > FRAME_BYTES_MAX:
         raise _Damaged(f"the frame holds more than {FRAME_BYTES_MAX} bytes")
-    del whole
     return at + end - begin, content
 
 
-def _extent(data: bytes, begin: int) -> tuple[int, bool]:
-    """Return where a frame ends, from the lengths of its blocks, and whether it is all there."""
+def _extent(data: bytes, begin: int) -> int:
+    """Return where a frame ends, from the lengths of its blocks; or where the data do."""
     if data[begin : begin + 4] != MAGIC[: len(data) - begin]:
         raise _Damaged("no frame begins here")
     if len(data) - begin < HEADER_BYTES:
-        return len(data), False
+        return len(data)
     try:
         parameters = zstandard.get_frame_parameters(data[begin : begin + HEADER_BYTES])
         at = begin + zstandard.frame_header_size(data[begin : begin + HEADER_BYTES])
@@ -231,6 +232,6 @@ def _extent(data: bytes, begin: int) -> tuple[int, bool]:
             raise _Damaged("the frame has a block of absurd length")
         at += 3 + (1 if kind == 1 else size)
         if at > len(data):
-            return len(data), False
+            return len(data)
     at += 4 if parameters.has_checksum else 0
-    return min(at, len(data)), at <= len(data)
+    return min(at, len(data))

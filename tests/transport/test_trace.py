@@ -21,8 +21,8 @@ from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable, read_items
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import AgentCommand, Probe, StateAnswer
 from mirrorfarm.transport.trace import QUEUE_STEPS_MAX, TraceWriter, _Step
-from mirrorfarm.transport.trace_encoder import stand_in
-from mirrorfarm.transport.trace_ring import FRAME_BYTES, Origin
+from mirrorfarm.transport.trace_encoder import FRAME_BYTES, stand_in
+from mirrorfarm.transport.trace_ring import Origin
 from tests.transport.bus import until
 
 ORIGIN = Origin("b1", "0123456789abcdef", "n1", "web", 7, "boot-id")
@@ -118,7 +118,7 @@ def test_the_header_says_whose_trace_it_is_and_names_all_fields(tmp_path: Path) 
     assert (header["cluster"], header["node"], header["inc"]) == ("0123456789abcdef", "n1", 7)
     assert header["types"]["Received"][:3] == ["source", "message", "network"]
     assert header["types"]["Probe"] == ["network", "number"]
-    assert len(header["build"]) == len(header["cores"]["heartbeat"]) == 16
+    assert len(header["build"]) == len(header["cores"]["actors/heartbeat"]) == 16
     now_ns = header["epoch_real_ns"] + time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert abs(now_ns - time.time_ns()) < 60 * 10**9
     assert path.stat().st_mode & 0o077 == 0
