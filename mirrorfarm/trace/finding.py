@@ -8,10 +8,11 @@ from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.facts import Fact, name_of, said
 from mirrorfarm.trace.merge import Placed
 from mirrorfarm.trace.steps import Step
-from mirrorfarm.trace.words import clock_time, main_fact
+from mirrorfarm.trace.words import clock_time, day, main_fact
 
 CANDIDATES_MAX: Final = 20
 _ID: Final = re.compile(r"([^/\s]+)/([^/\s]+)/(\d+)[.](\d+)")
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME: Final = re.compile(r"\d\d:\d\d(:\d\d([.]\d{1,9})?)?")
 
 
@@ -48,10 +49,13 @@ class Search:
     near: list[Candidate] = field(default_factory=list)  # Roles that were taken: to suggest.
     _exact: bool = False
     _words: list[str] = field(default_factory=list)
+    _dates: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._exact = _ID.fullmatch(self.wanted.strip()) is not None
-        self._words = [word.casefold() for word in self.wanted.split()]
+        words = re.sub(r"(\d)T(\d)", r"\1 \2", self.wanted).split()
+        self._words = [word.casefold() for word in words if not _DATE.fullmatch(word)]
+        self._dates = [word for word in words if _DATE.fullmatch(word)]
 
     def look(self, placed: Placed, facts: list[Fact]) -> None:
         """Look at the next step."""
@@ -76,14 +80,20 @@ class Search:
             self._take(3, placed, main_fact(facts))
 
     def _unmet(self, placed: Placed) -> list[str] | None:
-        """Return the words that time, node, process and actor do not meet; None: it is another."""
+        """Return the words that time, node, process and actor do not meet; None: it is another.
+
+        A time is that of the merged traces, or the node's own, as `trace show` tells it.
+        """
         step = placed.step
+        times = (placed.at_ns, step.real_ns)
+        if not all(any(day(at).startswith(date) for at in times) for date in self._dates):
+            return None
         own = {step.node, step.process, step.actor, f"{step.node}/{step.process}"}
         own = {word.casefold() for word in own}
         rest = []
         for word in self._words:
             if _TIME.fullmatch(word):
-                if not clock_time(placed.at_ns, 9).startswith(word):
+                if not any(clock_time(at, 9).startswith(word) for at in times):
                     return None
             elif word not in own:
                 rest.append(word)

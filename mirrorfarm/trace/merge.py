@@ -38,6 +38,8 @@ class Sending:
     at_ns: int
     lamport: int
     vector: tuple[int, ...]
+    lane: int
+    actor: str
     effect: Send
 
 
@@ -96,13 +98,27 @@ class Merge:
             (one.node, one.incarnation): (one.node, str(one.header.get("os_boot", "")))
             for one in self._found
         }
-        self._clocks, self.total = _compared(self._found, self._boots)
+        self._clocks: Clocks
+        self.total: int  # How many steps there are, and
+        self.begin_ns: int  # when the first of them was made.
+        self._clocks, self.total, self.begin_ns = _compared(self._found, self._boots)
         self._begin()
 
     @property
     def clocks(self) -> list[NodeClock]:
         """What is known of each machine's clock, the reference first."""
         return self._clocks.report
+
+    @property
+    def cluster(self) -> str:
+        """The identity of the cluster; of several, that of the first trace."""
+        return str(self._found[0].header.get("cluster", ""))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the simulation that recorded this; None: it is no simulation."""
+        seed = self._found[0].header.get("seed")
+        return seed if type(seed) is int else None
 
     def at(self, node: str, incarnation: int, clock_ns: int) -> int:
         """Return the time of day when the boot clock of a machine shows this."""
@@ -219,7 +235,7 @@ class Merge:
             if sequence is not None:
                 lane.sequence = max(lane.sequence, sequence)
                 self._under_way[lane.node, step.incarnation, sequence] = Sending(
-                    number, key, lane.lamport, vector, effect
+                    number, key, lane.lamport, vector, index, step.actor, effect
                 )
         while len(self._under_way) > UNDER_WAY_MAX:
             del self._under_way[next(iter(self._under_way))]
@@ -246,8 +262,8 @@ def _lanes(found: list[Source]) -> list[Lane]:
     return list(lanes.values())
 
 
-def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[Clocks, int]:
-    """Return the compared clocks, and how many steps there are."""
+def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[Clocks, int, int]:
+    """Return the compared clocks, how many steps there are, and the time of the first one."""
     samples = Samples()
     epochs: dict[Boot, int] = {}
     spans: dict[Boot, tuple[int, int]] = {}
@@ -268,7 +284,8 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
                 if type(incarnation) is int and type(sequence) is int and sequence:
                     samples.received(boot, str(address[0]), incarnation, sequence, decoder.now)
         spans.setdefault(boot, (0, 0))
-    return compare(epochs, spans, samples.pairs()), total
+    clocks = compare(epochs, spans, samples.pairs())
+    return clocks, total, min(clocks.at(boot, first) for boot, (first, _) in spans.items())
 
 
 def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from mirrorfarm.actors import events as ev
@@ -19,9 +20,30 @@ RANKS: Final = (
 
 
 def clock_time(at_ns: int, digits: int = 4) -> str:
-    """Return a time of day (UTC) as hours, minutes, seconds and a fraction."""
-    moment = datetime.datetime.fromtimestamp(at_ns // 10**9, datetime.UTC)
-    return f"{moment:%H:%M:%S}.{at_ns % 10**9:09}"[: 9 + digits]
+    """Return a time of day here as hours, minutes, seconds and a fraction."""
+    return f"{_second(at_ns // 10**9)}.{at_ns % 10**9:09}"[: 9 + digits]
+
+
+def day(at_ns: int) -> str:
+    """Return the date here."""
+    moment = datetime.datetime.fromtimestamp(at_ns // 10**9)  # noqa: DTZ006
+    return f"{moment:%Y-%m-%d}"
+
+
+@lru_cache(maxsize=64)
+def _second(second: int) -> str:
+    moment = datetime.datetime.fromtimestamp(second)  # noqa: DTZ006 - as `trace show` tells it.
+    return f"{moment:%H:%M:%S}"
+
+
+def iso_time(at_ns: int) -> str:
+    """Return a time of day (UTC) as ISO 8601 with nanoseconds."""
+    return f"{_utc_second(at_ns // 10**9)}.{at_ns % 10**9:09}Z"
+
+
+@lru_cache(maxsize=64)
+def _utc_second(second: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(second, datetime.UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def main_fact(facts: list[Fact]) -> Fact | None:

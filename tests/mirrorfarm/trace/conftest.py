@@ -1,5 +1,7 @@
 """A takeover, recorded once for all tests that only read it."""
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Machine("w", 5, wrong_ns=-3 * HOUR_NS - 12_345_678, fast_millionths=-20),
     )
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def utc() -> Iterator[None]:
+    """Times of day are told as they are here: let that be UTC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
