@@ -1,6 +1,6 @@
 """Everything that a check of a farm's network brought together, and what a verdict is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -17,6 +17,7 @@ class Level(StrEnum):
     PROBLEM = "problem"
 
 
+LARGE = 6  # Nodes of a farm whose lists of names are shortened.
 ORDER = (Level.OK, Level.UNTESTED, Level.WARNING, Level.PROBLEM)
 
 
@@ -59,6 +60,10 @@ class Check:
         """What the nodes have in common, by one of them."""
         return self.facts[self.present[0]]
 
+    def who(self, names: Iterable[str]) -> str:
+        """Return names of nodes as a sentence has them."""
+        return named(names, self.nodes)
+
     def segments(self) -> tuple[int, ...]:
         """Return the first address of each interface, of any node."""
         found = {p.addresses[0] for node in self.present for p in self.facts[node].places}
@@ -75,6 +80,29 @@ class Check:
         wanted = (number, segment, int(kind))
         seen = self.reports[receiver].seen
         return [row for row in seen if (row.sender, row.segment, row.kind) == wanted]
+
+    def pairs(self, segment: int) -> list[tuple[str, str]]:
+        """Return each two nodes on the network of an address, as sender and receiver."""
+        nodes = self.places(segment)
+        return [(a, b) for a in nodes for b in nodes if a != b]
+
+    def together(self, segment: int) -> list[tuple[str, str]]:
+        """Return the senders and receivers between which any frame passed."""
+        found = []
+        for a, b in self.pairs(segment):
+            place, number = self.facts[b].place(segment), self.nodes.index(b)
+            if place is not None and any(
+                row.interface == place.interface and (row.kind != Kind.OWN or row.target == number)
+                for kind in (Kind.VIRTUAL, Kind.BROADCAST, Kind.OWN)
+                for row in self.rows(b, a, segment, kind)
+            ):
+                found.append((a, b))
+        return found
+
+    def whole(self, segment: int) -> str:
+        """Return whom frames reach that reach everybody they can."""
+        whole = len(self.together(segment)) == len(self.pairs(segment))
+        return "every other node" if whole else "every node that it reaches at all"
 
     def frames(self, receiver: str, sender: str, segment: int, kind: Kind, target: int) -> int:
         """Return how many different frames arrived at the interface of the segment's address."""
@@ -93,35 +121,48 @@ class Check:
         return f"{interfaces} ({', '.join(self.first.addresses[n] for n in numbers)})"
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], word: str = "and") -> str:
     """Return names as a sentence has them."""
     found = list(dict.fromkeys(names))
     if not found:
         return "nobody"
-    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
+    return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} {word} {found[-1]}"
 
 
-def pairs_in_words(pairs: list[tuple[str, str]], nodes: tuple[str, ...]) -> str:
-    """Return (sender, receiver) pairs shortly: who is not reached, or does not reach."""
-    others = len(nodes) - 1
-    if len(pairs) == len(nodes) * others:
-        return "no node reaches another"
-    told, left = [], dict.fromkeys(pairs)
-    for node in nodes:
-        to = [pair for pair in left if pair[1] == node]
-        of = [pair for pair in left if pair[0] == node]
-        if len(to) == others and len(of) == others:
-            told.append(f"{node} and the others do not reach each other")
-        elif len(to) == others:
-            told.append(f"no node reaches {node}")
-            of = []
-        elif len(of) == others:
-            told.append(f"{node} reaches no node")
-            to = []
-        else:
-            continue
-        left = {pair: None for pair in left if pair not in {*to, *of}}
-    return ", ".join([*told, *(f"{a} does not reach {b}" for a, b in left)])
+def named(names: Iterable[str], nodes: tuple[str, ...], word: str = "and") -> str:
+    """Return names of nodes in the order of the module; most of a large farm by who is not."""
+    wanted = set(names)
+    found = [node for node in nodes if node in wanted]
+    absent = [node for node in nodes if node not in wanted]
+    if len(nodes) < LARGE or len(absent) * 4 > len(nodes):
+        return listed(found, word)
+    return f"all nodes but {listed(absent)}" if absent else f"all {len(nodes)} nodes"
+
+
+def apiece(values: Mapping[str, object], nodes: tuple[str, ...]) -> str:
+    """Return what each node has, equal values together: `1500 on n1 and n2; 1400 on n3`."""
+    by_value: dict[object, list[str]] = {}
+    for node, value in values.items():
+        by_value.setdefault(value, []).append(node)
+    return "; ".join(f"{value} on {named(names, nodes)}" for value, names in by_value.items())
+
+
+def merged(found: Iterable[tuple[str, Verdict]], nodes: tuple[str, ...]) -> list[Verdict]:
+    """Return verdicts on single nodes, as one where they say the same of several.
+
+    In their texts `{nodes}` stands for the names, `{hosts}` for the same as `-H` takes them.
+    """
+    groups: dict[Verdict, list[str]] = {}
+    for node, verdict in found:
+        groups.setdefault(verdict, []).append(node)
+    told = []
+    for verdict, names in groups.items():
+        texts = (
+            text.replace("{nodes}", named(names, nodes)).replace("{hosts}", ",".join(names))
+            for text in verdict[2:]
+        )
+        told.append(Verdict(verdict.level, verdict.topic, *texts))
+    return told
 
 
 def worst(verdicts: list[Verdict]) -> Level:

@@ -1,10 +1,11 @@
 """Whether frames for the virtual MACs reach every node, and if not, which switch would do so."""
 
 from mirrorfarm.netfilter.delivery import Delivery
-from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed, pairs_in_words
+from mirrorfarm.netfilter.finding import Check, Level, Verdict
+from mirrorfarm.netfilter.pairs import Pair, between, between_in_words, not_reached
 from mirrorfarm.netfilter.preflight import PROBES, Kind
 
-Pairs = list[tuple[str, str]]
+Pairs = list[Pair]
 
 APART_CURE = (
     "check the cable, the switch port and its VLAN, and that the address is configured on the "
@@ -53,22 +54,19 @@ CARD_CURE = "`ip link set INTERFACE promisc on` on the node, at each boot"
 
 def delivery(check: Check, segment: int) -> list[Verdict]:
     """Return whether the nodes meet at all, and whether the virtual MACs reach every node."""
-    places = check.places(segment)
-    nodes = tuple(places)
-    pairs = [(a, b) for a in nodes for b in nodes if a != b]
-    broadcast = [p for p in pairs if _frames(check, p, segment, Kind.BROADCAST, 0)]
-    own = [p for p in pairs if _frames(check, p, segment, Kind.OWN, check.nodes.index(p[1]))]
-    shared = _virtual_macs(check, segment)
-    reached = [p for p in pairs for a in shared if _frames(check, p, segment, Kind.VIRTUAL, a)]
-    apart = [p for p in pairs if p not in {*broadcast, *own, *reached}]
-    together = [p for p in pairs if p not in apart]
+    nodes = tuple(check.places(segment))
+    pairs = check.pairs(segment)
+    broadcast = {p for p in pairs if _frames(check, p, segment, Kind.BROADCAST, 0)}
+    own = {p for p in pairs if _frames(check, p, segment, Kind.OWN, check.nodes.index(p[1]))}
+    together = check.together(segment)
+    apart = [p for p in pairs if p not in together]
     found = _wrong_interface(check, segment, apart)
     if apart and not found:
         found.append(
             Verdict(
                 Level.PROBLEM,
                 "network",
-                f"{check.name(segment)}: {pairs_in_words(apart, nodes)}",
+                f"{check.name(segment)}: {not_reached(apart, nodes)}",
                 "not even broadcasts arrive: they are not on the same network segment, or the "
                 "client network is cut there",
                 APART_CURE,
@@ -76,9 +74,9 @@ def delivery(check: Check, segment: int) -> list[Verdict]:
         )
     found += _controls(check, segment, together, broadcast, own)
     if not found:
-        what = f"{check.name(segment)}: {listed(nodes)} are on one network"
+        what = f"{check.name(segment)}: {check.who(nodes)} are on one network"
         found.append(Verdict(Level.OK, "network", what))
-    for address, mac in shared.items():
+    for address, mac in _virtual_macs(check, segment).items():
         found += _virtual(check, segment, address, mac, together)
     return found
 
@@ -90,6 +88,21 @@ def matrix(check: Check, segment: int, address: int) -> dict[str, dict[str, int]
         a: {b: _frames(check, (a, b), segment, Kind.VIRTUAL, address) for b in nodes if b != a}
         for a in nodes
     }
+
+
+def incomplete(check: Check, segment: int, address: int) -> list[tuple[int, str, str]]:
+    """Return how many frames to a virtual MAC came, from and to whom, where some are missing."""
+    nodes = tuple(check.places(segment))
+    counts = matrix(check, segment, address)
+    by_count: dict[int, Pairs] = {}
+    for a, b in check.pairs(segment):
+        by_count.setdefault(counts[a][b], []).append((a, b))
+    return [
+        (count, *words)
+        for count in sorted(by_count)
+        if count < PROBES
+        for words in between(by_count[count], nodes)
+    ]
 
 
 def virtual_addresses(check: Check, segment: int) -> tuple[int, ...]:
@@ -130,7 +143,7 @@ def _wrong_interface(check: Check, segment: int, apart: Pairs) -> list[Verdict]:
 
 
 def _controls(
-    check: Check, segment: int, together: Pairs, broadcast: Pairs, own: Pairs
+    check: Check, segment: int, together: Pairs, broadcast: set[Pair], own: set[Pair]
 ) -> list[Verdict]:
     """Return what is wrong with broadcasts and with frames to the nodes' own MACs."""
     nodes = tuple(check.places(segment))
@@ -141,7 +154,7 @@ def _controls(
     ):
         lacking = [pair for pair in together if pair not in which]
         if lacking:
-            what = f"{check.name(segment)}: {words}: {pairs_in_words(lacking, nodes)}"
+            what = f"{check.name(segment)}: {words}: {not_reached(lacking, nodes)}"
             why = "other frames arrive there: something drops these (their ethertype is 0x88B5)"
             found.append(Verdict(Level.PROBLEM, "network", what, why, cure))
     return found
@@ -160,20 +173,20 @@ def _virtual(check: Check, segment: int, address: int, mac: str, together: Pairs
     some = [pair for pair in together if 0 < counts[pair] < PROBES]
     found = []
     if deaf:
-        what = f"{name}: {pairs_in_words(deaf, nodes)}"
+        what = f"{name}: {not_reached(deaf, nodes)}"
         found.append(Verdict(Level.PROBLEM, "delivery", what, CARD_WHY, CARD_CURE))
     if lost:
-        what = f"{name}: {pairs_in_words(lost, nodes)}"
+        what = f"{name}: {not_reached(lost, nodes)}"
         why, cure = _cause(check, counts, lost)
         found.append(Verdict(Level.PROBLEM, "delivery", what, why, cure))
     if some:
         worst = min(some, key=lambda pair: counts[pair])
         what = f"{name}: of {PROBES} frames only {counts[worst]} came from {worst[0]} to {worst[1]}"
-        why = f"frames are lost between {listed(f'{a} and {b}' for a, b in some)}"
+        why = f"frames are lost from {between_in_words(some, nodes)}"
         cure = "look for a limit of flooding (storm control), a full link, or a port with errors"
         found.append(Verdict(Level.WARNING, "delivery", what, why, cure))
     if not found and together:
-        what = f"{name}: each of {PROBES} frames of every node reached every other node"
+        what = f"{name}: each of {PROBES} frames of every node reached {check.whole(segment)}"
         found.append(Verdict(Level.OK, "delivery", what))
     return found
 
@@ -184,5 +197,5 @@ def _cause(check: Check, counts: dict[tuple[str, str], int], lost: Pairs) -> tup
         return SNOOPING_WHY, SNOOPING_CURE
     reached = {b for (_, b), count in counts.items() if count}
     if len(reached) == 1 and len({b for _, b in lost}) > 1:
-        return f"only {listed(reached)} receives them: {LEARNED_WHY}", LEARNED_CURE
+        return f"only {min(reached)} receives them: {LEARNED_WHY}", LEARNED_CURE
     return UNFLOODED_WHY, UNFLOODED_CURE

@@ -1,7 +1,8 @@
 """How much the network floods, how large frames may be, and how long they take."""
 
 from mirrorfarm.limits import CHECK_SIZE_MAX, MILLISECOND_NS
-from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed, pairs_in_words
+from mirrorfarm.netfilter.finding import Check, Level, Verdict, apiece
+from mirrorfarm.netfilter.pairs import between_in_words, not_reached
 from mirrorfarm.netfilter.preflight import PROBES, Kind
 
 _COUNTED = (Kind.VIRTUAL, Kind.BROADCAST, Kind.OWN)
@@ -39,9 +40,8 @@ def _copies(check: Check, segment: int) -> list[Verdict]:
             Level.WARNING,
             "flood",
             f"{check.name(segment)}: {copies / frames:.2g} copies of each frame arrived on average",
-            "frames arrive more than once between "
-            f"{listed(f'{a} and {b}' for a, b in doubled)}: a loop in the network, or a bond or "
-            "mirrored port that repeats them",
+            f"frames arrive more than once from {between_in_words(doubled, nodes)}: a loop in the "
+            "network, or a bond or mirrored port that repeats them",
             "look for a second path between the switches without spanning tree, a bond of mode "
             "broadcast, or a mirror port",
         )
@@ -66,13 +66,13 @@ def _overheard(check: Check, segment: int) -> list[Verdict]:
     if not seen:
         what = f"{check.name(segment)}: frames to the MAC of one node are not seen by others"
         return [Verdict(Level.OK, "flood", what)]
-    victims = listed(b for b, _ in seen)
+    victims = check.who(b for b, _ in seen)
     return [
         Verdict(
             Level.WARNING,
             "flood",
             f"{check.name(segment)}: frames to the own MAC of {victims} reach "
-            f"{listed(c for _, c in seen)} as well",
+            f"{check.who(c for _, c in seen)} as well",
             "the network floods them as a hub does (learning is off, a MAC table is full, or a "
             "port is mirrored): every node carries the traffic of all",
             "Linux bridge: `bridge link set dev PORT learning on`, ageing time not 0; switch: look "
@@ -99,7 +99,7 @@ def sizes(check: Check, segment: int) -> list[Verdict]:
             Verdict(
                 Level.PROBLEM,
                 "size",
-                f"{check.name(segment)}: large frames: {pairs_in_words(list(short), tuple(mtus))} "
+                f"{check.name(segment)}: large frames: {not_reached(short, tuple(mtus))} "
                 f"({told} pass)",
                 "the network between them carries less than the interfaces send",
                 "give the switch ports, bridges and tunnels between them the MTU of the "
@@ -107,7 +107,10 @@ def sizes(check: Check, segment: int) -> list[Verdict]:
             )
         )
     if not found:
-        what = f"{check.name(segment)}: frames of the MTU {min(mtus.values())} pass between all"
+        what = (
+            f"{check.name(segment)}: frames of the MTU {min(mtus.values())} of every node reach "
+            f"{check.whole(segment)}"
+        )
         found.append(Verdict(Level.OK, "size", what))
     return found
 
@@ -115,12 +118,11 @@ def sizes(check: Check, segment: int) -> list[Verdict]:
 def _different_mtus(check: Check, segment: int, mtus: dict[str, int]) -> list[Verdict]:
     if len(set(mtus.values())) < 2:
         return []
-    told = ", ".join(f"{node} {mtu}" for node, mtu in mtus.items())
     return [
         Verdict(
             Level.WARNING,
             "size",
-            f"{check.name(segment)}: the nodes have different MTUs: {told}",
+            f"{check.name(segment)}: the nodes have different MTUs: {apiece(mtus, check.nodes)}",
             "a client's large packet reaches some nodes and is dropped before others",
             f"give the interfaces one MTU: `ip link set INTERFACE mtu {max(mtus.values())}` "
             "where it is smaller, if the switch carries it",
@@ -153,9 +155,8 @@ def trips(check: Check, segment: int) -> list[Verdict]:
                 silent.append((a, b))
     found = []
     if silent:
-        what = (
-            f"{check.name(segment)}: no answer in time: {listed(f'{a} to {b}' for a, b in silent)}"
-        )
+        nodes = tuple(check.places(segment))
+        what = f"{check.name(segment)}: no answer in time: {between_in_words(silent, nodes)}"
         why = "frames arrive both ways, but half a second is not enough for the way there and back"
         cure = "look at the load of the nodes, and for a slow link between them"
         found.append(Verdict(Level.WARNING, "time", what, why, cure))
@@ -193,11 +194,13 @@ def heartbeats(check: Check) -> list[Verdict]:
                 times.setdefault(one.network, {})[pair] = one.time_ns
     found = []
     for network, pairs in sorted(silent.items()):
+        asked = {b for _, b in (*pairs, *times.get(network, ()))}
+        receivers = tuple(node for node in check.nodes if node in asked)
         found.append(
             Verdict(
                 Level.WARNING,
                 "heartbeat",
-                f"lan {network}: {pairs_in_words(pairs, check.nodes)} by ping",
+                f"lan {network}: {not_reached(pairs, check.present, receivers)} by ping",
                 "heartbeats of the farm go there; it is cut, the node is off, or something "
                 "drops ICMP only",
                 f"check the addresses of lan {network} in cluster.xml, its cables and the "

@@ -1,62 +1,60 @@
 """What is wrong on the nodes themselves: who is missing, configuration, kernel, filter."""
 
 from mirrorfarm.netfilter.delivery import Delivery
-from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed
+from mirrorfarm.netfilter.finding import Check, Level, Verdict, apiece, merged
 from mirrorfarm.netfilter.preflight import Facts
 
 
 def nodes(check: Check) -> list[Verdict]:
     """Return who took no part, and what nodes have that only one may have, or none."""
-    found = [
-        Verdict(
-            Level.PROBLEM,
-            "nodes",
-            f"{node} took no part in the check",
-            why,
-            f"`mirrorfarm -H {node} state` and the journal of mirrorfarm on {node} tell more",
-        )
-        for node, why in check.missing.items()
-    ]
+    found = merged(((node, _missing(why)) for node, why in check.missing.items()), check.nodes)
     if not check.present:
         return found
     found += _different(check)
-    for node in check.present:
-        facts = check.facts[node]
-        found += [
-            Verdict(Level.PROBLEM, "nodes", f"{node}: {fault}", "", "") for fault in facts.faults
-        ]
-        found += [
-            Verdict(
-                Level.PROBLEM,
-                "nodes",
-                f"{node}: {place.interface} is down or has no carrier",
-                "no client reaches the node there",
-                f"check the cable, then `ip link set {place.interface} up` on {node}",
-            )
-            for place in facts.places
-            if not place.up
-        ]
-        found += [
-            Verdict(Level.WARNING, "nodes", f"{node}: {fault}", "so less was seen than should be")
-            for fault in check.reports[node].faults
-        ]
+    faults = [(node, fault) for node in check.present for fault in _faults(check, node)]
+    found += merged(faults, check.nodes)
     found += _same_macs(check)
     if not found:
-        what = f"{listed(check.present)} took part, with one configuration"
+        what = f"{check.who(check.present)} took part, with one configuration"
         found.append(Verdict(Level.OK, "nodes", what))
     return found
+
+
+def _missing(why: str) -> Verdict:
+    cure = "`mirrorfarm -H {hosts} state` and the journal of mirrorfarm there tell more"
+    return Verdict(Level.PROBLEM, "nodes", "{nodes} took no part in the check", why, cure)
+
+
+def _faults(check: Check, node: str) -> list[Verdict]:
+    """Return what is wrong on one node that takes part."""
+    facts = check.facts[node]
+    found = [Verdict(Level.PROBLEM, "nodes", f"{{nodes}}: {fault}") for fault in facts.faults]
+    found += [
+        Verdict(
+            Level.PROBLEM,
+            "nodes",
+            f"{{nodes}}: {place.interface} is down or has no carrier",
+            "no client reaches the node there",
+            f"check the cable, then `ip link set {place.interface} up` there",
+        )
+        for place in facts.places
+        if not place.up
+    ]
+    return found + [
+        Verdict(Level.WARNING, "nodes", f"{{nodes}}: {fault}", "so less was seen than should be")
+        for fault in check.reports[node].faults
+    ]
 
 
 def _different(check: Check) -> list[Verdict]:
     rules = {node: check.facts[node].rules for node in check.present}
     if len(set(rules.values())) < 2:
         return []
-    told = ", ".join(f"{node} {digest}" for node, digest in rules.items())
     return [
         Verdict(
             Level.PROBLEM,
             "nodes",
-            f"the nodes are configured differently: {told}",
+            f"the nodes are configured differently: {apiece(rules, check.nodes)}",
             "addresses, rules, groups, delivery, MAC and seed must be equal everywhere",
             f"copy one userconfig.xml to all, then `mirrorfarm module config {check.module}`",
         )
@@ -72,7 +70,7 @@ def _same_macs(check: Check) -> list[Verdict]:
         Verdict(
             Level.PROBLEM,
             "nodes",
-            f"{listed(names)} have the same MAC {mac}",
+            f"{check.who(names)} have the same MAC {mac}",
             "a switch sends what is for one of them to the other: usually a cloned machine",
             "give each machine its own MAC",
         )
@@ -83,12 +81,15 @@ def _same_macs(check: Check) -> list[Verdict]:
 
 def parameters(check: Check) -> list[Verdict]:
     """Return the kernel parameters that a farm suffers from."""
-    found: list[Verdict] = []
-    for node in check.present:
-        for place in check.facts[node].places:
-            found += _of_interface(check, node, place.interface)
+    unsuitable = [
+        (node, verdict)
+        for node in check.present
+        for place in check.facts[node].places
+        for verdict in _of_interface(check, node, place.interface)
+    ]
+    found = merged(unsuitable, check.nodes)
     if not found:
-        what = f"parameters of the kernel are suitable on {listed(check.present)}"
+        what = f"parameters of the kernel are suitable on {check.who(check.present)}"
         found.append(Verdict(Level.OK, "kernel", what))
     return found
 
@@ -104,7 +105,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
             Verdict(
                 Level.PROBLEM,
                 "kernel",
-                f"{node}: {name} is 1",
+                f"{{nodes}}: {name} is 1",
                 "the kernel may drop what comes to the group MAC",
                 f"`sysctl -w {name}=0` and the same of `all`, and in /etc/sysctl.d",
             )
@@ -115,7 +116,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
             Verdict(
                 Level.WARNING,
                 "kernel",
-                f"{node}: {name} is 1 and the way to other networks is by {facts.way_out}",
+                f"{{nodes}}: {name} is 1 and the way to other networks is by {facts.way_out}",
                 f"packets of clients behind routers that arrive on {interface} are dropped",
                 f"`sysctl -w {name}=2` (and of `all`), or a route back by {interface}",
             )
@@ -124,7 +125,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
         Verdict(
             Level.WARNING,
             "kernel",
-            f"{node}: net.ipv{version}.conf.{interface}.{name} is set",
+            f"{{nodes}}: net.ipv{version}.conf.{interface}.{name} is set",
             "the node itself does not learn of addresses that move",
             "needed only if the node is a client of other virtual addresses: set it to 0",
         )
@@ -142,37 +143,32 @@ def _value(facts: Facts, interface: str, name: str, version: int = 4) -> int:
 
 def filters(check: Check) -> list[Verdict]:
     """Return whether a filter works on every node, and whether all use the same."""
-    found = []
-    kinds: dict[str, str] = {}
-    for node in check.present:
-        facts = check.facts[node]
-        kinds[node] = check.modes.get(node) or facts.filter
-        if not kinds[node]:
-            what = f"{node}: no filter works: {facts.filter_why}"
-            cure = "without it the module does not start there; install or allow what is named"
-            found.append(Verdict(Level.PROBLEM, "filter", what, "", cure))
+    cure = "without it the module does not start there; install or allow what is named"
+    kinds = {node: check.modes.get(node) or check.facts[node].filter for node in check.present}
     chosen = {node: kind for node, kind in kinds.items() if kind}
+    reasons = {node: check.facts[node].filter_why for node in kinds}
+    found = merged(
+        (
+            (node, Verdict(Level.PROBLEM, "filter", f"{{nodes}}: no filter works: {why}", "", cure))
+            for node, why in reasons.items()
+            if node not in chosen
+        ),
+        check.nodes,
+    )
     if len(set(chosen.values())) > 1:
-        told = ", ".join(f"{node} {kind}" for node, kind in chosen.items())
         found.append(
             Verdict(
                 Level.PROBLEM,
                 "filter",
-                f"the nodes would use different filters: {told}",
+                f"the nodes would use different filters: {apiece(chosen, check.nodes)}",
                 "they place clients differently, so a client would be answered twice or never: "
                 "such a node is not taken into the farm; "
-                + "; ".join(f"{n}: {check.facts[n].filter_why}" for n in chosen),
+                + apiece({node: reasons[node] for node in chosen}, check.nodes),
                 'name one that works everywhere: <farm filter="nft">',
             )
         )
     if not found:
-        kind = next(iter(chosen.values()))
-        found.append(
-            Verdict(Level.OK, "filter", f"{listed(chosen)} use {kind}", _reason(check, chosen))
-        )
+        what = f"{check.who(chosen)} use {next(iter(chosen.values()))}"
+        why = reasons[next(iter(chosen))] if len(set(reasons.values())) == 1 else ""
+        found.append(Verdict(Level.OK, "filter", what, why))
     return found
-
-
-def _reason(check: Check, chosen: dict[str, str]) -> str:
-    reasons = dict.fromkeys(check.facts[node].filter_why for node in chosen)
-    return next(iter(reasons)) if len(reasons) == 1 else ""

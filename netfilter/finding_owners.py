@@ -1,9 +1,11 @@
 """Who answers for the virtual addresses now, and whether announcements are heard."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mirrorfarm.netfilter.delivery import Delivery
-from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed, pairs_in_words
+from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed
+from mirrorfarm.netfilter.pairs import not_reached
 
 _STRANGER_CURE = (
     "find the machine by its MAC in the switch's MAC table and take the address off it, or give "
@@ -69,6 +71,10 @@ def _stranger(check: Check, text: str, address: int, owner: Owner) -> Verdict:
     return Verdict(Level.PROBLEM, "owner", told, why, _STRANGER_CURE)
 
 
+def _verb(names: Iterable[str]) -> str:
+    return "answer" if len(tuple(names)) > 1 else "answers"
+
+
 def _answers(check: Check, segment: int, address: int) -> dict[str, set[str]]:
     """Return which MACs each node answered with."""
     by_mac = {p.mac: node for node in check.present for p in check.facts[node].places}
@@ -93,7 +99,7 @@ def _own_macs(check: Check, segment: int, address: int) -> list[Verdict]:
         Verdict(
             Level.PROBLEM,
             "owner",
-            f"{text}: {listed(wrong)} answers with its own MAC",
+            f"{text}: {check.who(wrong)} {_verb(wrong)} with its own MAC",
             "the address is on an interface of the node, by hand or by another product: that "
             "node alone would be sent the traffic",
             f"remove it there: `ip address del {text}/… dev INTERFACE`",
@@ -107,7 +113,7 @@ def _expected(check: Check, segment: int, address: int) -> list[Verdict]:
     answered = _answers(check, segment, address)
     places = check.places(segment)
     up = [node for node in check.up if node in places]
-    said = f"{listed(sorted(answered))} answer{'' if len(answered) > 1 else 's'} for it"
+    said = f"{check.who(answered)} {_verb(answered)} for it"
     if not check.up:
         if answered:
             return [
@@ -125,8 +131,9 @@ def _expected(check: Check, segment: int, address: int) -> list[Verdict]:
     lacking = [n for n in up if n not in answered and check.roles.get(n) == "UP"]
     if lacking:
         why = "its responder does not run, or ARP and neighbour discovery are filtered on the way"
-        cure = f"`mirrorfarm -H {lacking[0]} state` tells how the module is there"
-        what = f"{text}: {listed(lacking)} does not answer for it"
+        cure = f"`mirrorfarm -H {','.join(lacking)} state` tells how the module is there"
+        does = "do" if len(lacking) > 1 else "does"
+        what = f"{text}: {check.who(lacking)} {does} not answer for it"
         return [Verdict(Level.WARNING, "owner", what, why, cure)]
     shared = check.first.virtual_macs[address]
     return [Verdict(Level.OK, "owner", f"{text}: {said}, with {shared}, and nobody else")]
@@ -137,6 +144,7 @@ def announcements(check: Check, segment: int) -> list[Verdict]:
     if check.first.delivery == Delivery.NONE:
         return []
     places = check.places(segment)
+    together = check.together(segment)
     numbers = next(iter(places.values())).addresses
     addresses = listed(check.first.addresses[n] for n in numbers)
     if check.unannounced:
@@ -144,17 +152,13 @@ def announcements(check: Check, segment: int) -> list[Verdict]:
         return [Verdict(Level.UNTESTED, "announcement", what, check.unannounced)]
     found: list[Verdict] = []
     for number in numbers:
-        lacking = [
-            (a, b)
-            for a in places
-            for b in places
-            if a != b and not _told(check, number, (places[a].mac, b))
-        ]
+        lacking = [(a, b) for a, b in together if not _told(check, number, (places[a].mac, b))]
         if lacking:
             found.append(_unheard(check, tuple(places), number, lacking))
     if not found:
         what = (
-            f"{check.name(segment)}: announcements of {addresses} by every node reach every other"
+            f"{check.name(segment)}: announcements of {addresses} by every node reach "
+            f"{check.whole(segment)}"
         )
         found.append(Verdict(Level.OK, "announcement", what))
     return found + _learned(check, segment, numbers)
@@ -175,7 +179,7 @@ def _unheard(
     return Verdict(
         Level.WARNING,
         "announcement",
-        f"{text}: {kind}: {pairs_in_words(lacking, nodes)}",
+        f"{text}: {kind}: {not_reached(lacking, nodes)}",
         f"the switch or a firewall drops them ({guard}); clients learn the address by asking "
         "alone, and keep what they know for minutes when it changes",
         f"allow {text} on the ports of the nodes",
@@ -188,12 +192,15 @@ def _learned(check: Check, segment: int, numbers: tuple[int, ...]) -> list[Verdi
     if check.unplanted:
         what = f"{name}: whether a neighbour's entry is changed by an announcement"
         return [Verdict(Level.UNTESTED, "announcement", what, check.unplanted)]
-    deaf, obeyed = [], 0
+    deaf, heard, obeyed = [], 0, 0
     for node, place in check.places(segment).items():
         others = {p.mac for n, p in check.places(segment).items() if n != node}
         for entry in check.reports[node].learned:
             if entry.address not in place.addresses or entry.address not in numbers:
                 continue
+            if not any(_told(check, entry.address, (mac, node)) for mac in others):
+                continue  # Nothing came that could change it; that is told already.
+            heard += 1
             shared = check.first.virtual_macs[entry.address]
             if entry.mac in ({shared} if shared else others):
                 obeyed += 1
@@ -204,7 +211,7 @@ def _learned(check: Check, segment: int, numbers: tuple[int, ...]) -> list[Verdi
             Verdict(
                 Level.WARNING,
                 "announcement",
-                f"{name}: announcements change nothing on {listed(n for n, _ in deaf)} "
+                f"{name}: announcements change nothing on {check.who(n for n, _ in deaf)} "
                 f"({listed(text for _, text in deaf)})",
                 "kernel parameters drop_gratuitous_arp or drop_unsolicited_na, or a firewall there",
                 "set them to 0; clients and routers that do the same go on with an old MAC until "
@@ -213,7 +220,9 @@ def _learned(check: Check, segment: int, numbers: tuple[int, ...]) -> list[Verdi
         ]
     if not obeyed:
         what = f"{name}: whether a neighbour's entry is changed by an announcement"
-        why = "the nodes have entries of their own for the addresses, which were left alone"
+        why = "no announcement arrived"
+        if heard or not any(check.reports[node].learned for node in check.places(segment)):
+            why = "the nodes have entries of their own for the addresses, which were left alone"
         return [Verdict(Level.UNTESTED, "announcement", what, why)]
     what = f"{name}: announcements change the neighbour entries of the other nodes"
     return [Verdict(Level.OK, "announcement", what)]

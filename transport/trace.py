@@ -23,7 +23,8 @@ from mirrorfarm.transport.trace_ring import FILE_BYTES, FILES, Origin, Ring
 
 QUEUE_STEPS_MAX: Final = 8_192
 FLUSH_SECONDS: Final = 1.0
-CLOSE_SECONDS: Final = 5.0  # A disk that hangs must not keep a process from its end.
+CLOSE_SECONDS: Final = 5.0  # A disk that hangs must not keep a process from its end,
+BROKE_SECONDS: Final = 0.5  # even less one whose core broke.
 
 # Steps lost so far, and why no more can be written; an empty reason: it goes on.
 OnLoss = Callable[[int, str], None]
@@ -119,18 +120,18 @@ class TraceWriter:
         """Note that the event of the actor's last step broke its core, and write all there is."""
         with self._changed:
             self._take(_Note(boot_clock_ns(), "broke", (actor, repr(error)[:400])))
-        self.close()
+        self.close(BROKE_SECONDS)
 
     def counters(self) -> dict[str, int]:
         """Return how many steps were noted, dropped, not representable, and failed to write."""
         return dict(self._counts)
 
-    def close(self) -> None:
-        """Write what is queued and end."""
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Write what is queued and end; give up after some seconds."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(seconds)
 
     def _take(self, entry: _Entry) -> None:
         """Queue an entry. Under the lock."""
@@ -156,6 +157,8 @@ class TraceWriter:
     # --- the writer's thread ---------------------------------------------------------------
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # `top -H` shows what it costs.
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("trace")
         while True:
             with self._changed:
                 # No timeout: an idle process is never woken for its trace.

@@ -20,8 +20,10 @@ import xxhash
 import zstandard
 
 from mirrorfarm.actors.effects import Effect
-from mirrorfarm.actors.events import Event
-from mirrorfarm.transport.messages import Message
+from mirrorfarm.actors.events import Event, FarmNode, ScriptStep
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Announcement, Message, Register
 from mirrorfarm.transport.trace_encoder import FORMAT, KINDS, Encoder
 
 FRAME_BYTES_MAX: Final = 1_048_576  # No reader need take more.
@@ -32,6 +34,7 @@ COMPRESSION_LEVEL: Final = 3
 WINDOW_LOG: Final = 18  # The whole of a frame.
 NAME: Final = re.compile(r"trace-([0-9]{8})\.mft")
 _SOURCES: Final = ("actors", "modules", "netfilter", "transport")  # Whatever a core may use.
+_RECORDS: Final[list[Any]] = [Address, Announcement, FarmNode, NodeRecord, Register, ScriptStep]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,16 @@ class Origin:
 class Ring:
     """The files below `folder`; what is there already is continued."""
 
-    def __init__(self, folder: Path, origin: Origin, file_bytes: int, files: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        origin: Origin,
+        file_bytes: int,
+        files: int,
+        header: dict[str, Any] | None = None,
+    ) -> None:
+        """Continue the ring in `folder`; `header`: what each file's header says otherwise."""
+        self._header = header or {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.encoder = Encoder()
         self._folder = folder
@@ -108,7 +120,7 @@ class Ring:
         self._number += 1
         path = self._folder / f"trace-{self._number:08}.mft"
         self.encoder.file()
-        header = self._compressor.compress(msgpack.packb(header_of(self._origin)))
+        header = self._compressor.compress(msgpack.packb(header_of(self._origin) | self._header))
         try:
             path.touch(mode=0o600, exist_ok=False)
             path.write_bytes(header)
@@ -162,8 +174,8 @@ def header_of(origin: Origin) -> dict[str, Any]:
         "schema": KINDS,
         "types": {
             kind.__name__: list(kind.__struct_fields__)
-            for base in (Event, Effect, Message)
-            for kind in base.__subclasses__()
+            for kinds in (*(base.__subclasses__() for base in (Event, Effect, Message)), _RECORDS)
+            for kind in kinds
         },
     }
 

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
@@ -14,8 +14,8 @@ from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.errors import NodeUnreachable, Refused, TimedOut
 from mirrorfarm.limits import CHECK_ORDER_NS, CHECK_SIZE_MAX, CHECK_SIZES_MAX, SECOND_NS
 from mirrorfarm.netfilter.delivery import Delivery
-from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed, worst
-from mirrorfarm.netfilter.finding_delivery import matrix, virtual_addresses
+from mirrorfarm.netfilter.finding import Check, Level, Verdict, listed, named, worst
+from mirrorfarm.netfilter.finding_delivery import incomplete, matrix, virtual_addresses
 from mirrorfarm.netfilter.finding_owners import strangers
 from mirrorfarm.netfilter.preflight import BUSY, PROBES, TOKEN_BYTES, Facts, Report
 from mirrorfarm.netfilter.verdicts import evaluate
@@ -34,7 +34,7 @@ COLOURS = {
     Level.PROBLEM: "red",
 }
 WIDTH = 98
-SILENT = "its agent does not answer"
+SILENT = "the agent does not answer"
 Known = TypeVar("Known", Facts, Report)
 
 
@@ -69,7 +69,7 @@ class Lead:
 
     def begin(self, nodes: tuple[str, ...]) -> None:
         """Let every node listen. Raises Refused or NodeUnreachable if there is nothing to check."""
-        say(f"{listed(nodes)}: begin to listen")
+        say(f"{named(nodes, nodes)}: begin to listen")
         check = self.check
         answers = self._ask_all(nodes, "begin", (check.module,))
         for node in nodes:
@@ -85,15 +85,19 @@ class Lead:
         if refusals:
             raise Refused(refusals[0])
         if not answers:
-            raise NodeUnreachable(f"no agent answers: {listed(nodes)}")
+            raise NodeUnreachable(f"no agent answers: {named(nodes, nodes)}")
         if not self._live:
-            raise Refused("; ".join(f"{node}: {text}" for node, text in check.missing.items()))
+            by_text: dict[str, list[str]] = {}
+            for node, text in check.missing.items():
+                by_text.setdefault(text, []).append(node)
+            told = (f"{named(names, nodes)}: {text}" for text, names in by_text.items())
+            raise Refused("; ".join(told))
         check.nodes = check.facts[self._live[0]].nodes
         self._learn_roles()
 
     def _learn_roles(self) -> None:
         check = self.check
-        wanted = [(node, check.module) for node in check.nodes]
+        wanted = [(n, check.module) for n in check.nodes if check.missing.get(n) != SILENT]
         for (node, _), state in self._client.states(wanted).items():
             check.roles[node] = str(state.get("state", ""))
             if check.roles[node] in {"UP", "WAIT"}:
@@ -104,22 +108,33 @@ class Lead:
         say("who answers for the addresses?")
         claims = self._order(self._live, "ask")
         self._decide(claims)
-        for node in tuple(self._live):
-            say(f"{node} sends to the virtual MACs, to all, and to each node")
-            told = self._order([node], "send", (*self._peers(node), *self._sizes()))
-            self.check.reports.update(told)
-            self._order(self._live, "hold")
+        self._in_turn("sends to the virtual MACs, to all, and to each node", self._send)
         if not self.check.unannounced:
-            say("announcements")
             self._order(self._live, "watch", () if self.check.unplanted else ("plant",))
-            for node in tuple(self._live):
-                self._order([node], "announce")
+            self._in_turn("announces", lambda node: self._order([node], "announce"))
         self._order(self._live, "widen")
-        for node in tuple(self._live):
-            say(f"{node} sends once more, while all receive whatever there is")
-            self._order([node], "send-wide", self._peers(node))
-            self._order(self._live, "hold")
+        self._in_turn("sends once more, while all receive whatever there is", self._send_wide)
         time.sleep(LATE_SECONDS)
+
+    def _in_turn(self, what: str, step: Callable[[str], object]) -> None:
+        """Let one node after the other do a step, and show in one line which one it is."""
+        click.echo(f"… each node {what}:", nl=False, err=True)
+        try:
+            for node in tuple(self._live):
+                if node in self._live:  # It may have been lost in the turn of another.
+                    click.echo(f" {clean(node)}", nl=False, err=True)
+                    step(node)
+        finally:
+            click.echo(err=True)
+
+    def _send(self, node: str) -> None:
+        told = self._order([node], "send", (*self._peers(node), *self._sizes()))
+        self.check.reports.update(told)
+        self._order(self._live, "hold")
+
+    def _send_wide(self, node: str) -> None:
+        self._order([node], "send-wide", self._peers(node))
+        self._order(self._live, "hold")
 
     def end(self) -> None:
         """Let every node end its part, and keep what it reports."""
@@ -133,7 +148,7 @@ class Lead:
                 self._lose(node, result.text)
         for node in live:
             if node not in self.check.reports:
-                self._lose(node, "its agent answered at first, and does not any more")
+                self._lose(node, "the agent answered at first, and does not any more")
 
     def _decide(self, claims: dict[str, Report]) -> None:
         """Note what must not be tried, because somebody would be disturbed."""
@@ -147,16 +162,23 @@ class Lead:
             check.unannounced = f"somebody else answers for {addresses}, and would lose it"
         elif seen.first.delivery == Delivery.DIRECTED and running:
             check.unannounced = (
-                f"the module runs on {listed(running)}, or may: an announcement would draw its "
+                f"{self._runs_on(running)}: an announcement would draw its "
                 "clients from one node to another"
             )
         if check.unannounced:
             check.unplanted = "nothing was announced"
         elif running:
             check.unplanted = (
-                f"the module runs on {listed(running)}, or may, and its own connections would be "
-                "disturbed: it is tried only while the module is stopped everywhere"
+                f"{self._runs_on(running)}, and its own connections would be disturbed: it is "
+                "tried only while the module is stopped everywhere"
             )
+
+    def _runs_on(self, nodes: list[str]) -> str:
+        known = [node for node in nodes if node in self.check.roles]
+        told = [f"the module runs on {self.check.who(known)}"] if known else []
+        if unknown := [node for node in nodes if node not in known]:
+            told.append(f"it is not known whether the module runs on {self.check.who(unknown)}")
+        return " and ".join(told)
 
     def _peers(self, node: str) -> tuple[str, ...]:
         """Return where the others are, as words of an order."""
@@ -186,7 +208,7 @@ class Lead:
         for node in wanted:
             result = answers.get(node)
             if result is None:
-                self._lose(node, f"its agent did not answer to {verb!r} in time")
+                self._lose(node, f"the agent did not answer to {verb!r} in time")
             elif result.outcome != "done":
                 self._lose(node, result.text)
         return {
@@ -230,26 +252,25 @@ def say(text: str) -> None:
 
 
 def show(check: Check, verdicts: list[Verdict]) -> None:
-    """Print the matrices and the verdicts."""
+    """Print where frames to virtual MACs are missing, and the verdicts."""
     for segment, address in _matrices(check):
-        counts = matrix(check, segment, address)
-        mac = check.first.virtual_macs[address]
-        heads = (f"to {mac}, from", *counts)
-        table(heads, [(a, *(_cell(row, b) for b in counts)) for a, row in counts.items()])
+        rows = [(f"{n}/{PROBES}", of, to) for n, of, to in incomplete(check, segment, address)]
+        if rows:
+            table((f"arrived, to {check.first.virtual_macs[address]}", "from", "at"), rows)
+    last = ("", "")
     for verdict in verdicts:
         label = click.style(f"{verdict.level:8}", fg=COLOURS[verdict.level], bold=True)
         click.echo(f"{label} {clean(verdict.what)}")
-        for word, text in (("why:", verdict.why), ("do:", verdict.cure)):
+        again = verdict.cure and verdict[3:] == last
+        reasons = ("as above", "") if again else verdict[3:]
+        last = verdict[3:]
+        for word, text in zip(("why:", "do:"), reasons, strict=True):
             if text:
                 lead = f"         {word:5}"
                 wrapped = click.wrap_text(clean(text), WIDTH, lead, " " * len(lead))
                 click.echo(wrapped)
     counted = {level: sum(v.level is level for v in verdicts) for level in COLOURS}
     click.echo(", ".join(f"{count} {level}" for level, count in counted.items() if count))
-
-
-def _cell(row: dict[str, int], node: str) -> str:
-    return f"{row[node]}/{PROBES}" if node in row else "-"
 
 
 def _matrices(check: Check) -> list[tuple[int, int]]:
@@ -277,8 +298,10 @@ def as_objects(check: Check, verdicts: list[Verdict]) -> dict[str, Any]:
             }
             for segment, address in _matrices(check)
         ],
+        "nodes": check.nodes,
         "missing": check.missing,
         "roles": check.roles,
+        "filters": check.modes,
         "facts": {node: msgspec.to_builtins(facts) for node, facts in check.facts.items()},
         "reports": {node: msgspec.to_builtins(told) for node, told in check.reports.items()},
     }

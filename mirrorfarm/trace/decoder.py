@@ -76,6 +76,7 @@ class Checkpoint:
     kind: str  # Name of the core's class.
     state: Any
     birth: bool  # It begins with this.
+    now_ns: int = field(default=0, compare=False)  # That of the step before.
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Note:
 
     name: str
     values: tuple[Any, ...]
+    now_ns: int = field(default=0, compare=False)
 
 
 Record = Slot | Checkpoint | Note
@@ -103,17 +105,18 @@ class Decoder:
     _slots: list[Slot] = field(default_factory=list)
     _unpacker: Any = None
 
-    def open(self) -> None:
-        """Read the head; raise FrameBroken if there is none."""
+    def open(self) -> bool:
+        """Read the head; return False if it is cut off, raise FrameBroken if it is none."""
         self._unpacker = unpacker_of(self.content)
         try:
             head = next(self._unpacker, None)
             if head is None:
-                raise FrameBroken("it is cut off")
+                return False
             self.now, self.lamport = int(head["now"]), int(head["lamport"]) - 1
             self.records, self.digest = int(head["records"]), bytes(head["digest"])
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise FrameBroken(f"it does not begin with the head of a frame: {error}") from error
+        return True
 
     def read(self) -> Iterator[Record]:
         """Return the records; raise FrameBroken where the rest cannot be understood."""
@@ -135,7 +138,8 @@ class Decoder:
             elif head == DEFINE:
                 self._define(record)
             elif head == CHECKPOINT:
-                yield Checkpoint(*record[1:5])
+                _, actor, kind, state, birth = record
+                yield Checkpoint(actor, kind, state, bool(birth), self.now)
             elif head == DIGEST:
                 end = unpacker.tell()
                 mark = end - len(msgpack.packb(record))
@@ -147,7 +151,7 @@ class Decoder:
                 self.verified += 1
             elif head == NOTE:
                 self._noted(record)
-                yield Note(record[1], tuple(record[2:]))
+                yield Note(record[1], tuple(record[2:]), self.now)
         self.rest = len(self.content) - unpacker.tell()
 
     def _define(self, record: list[Any]) -> None:

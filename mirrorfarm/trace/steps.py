@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
 from mirrorfarm.transport.trace_encoder import SEND
+
+# Node and incarnation of the sending process (no two of a node have the same), and its number.
+MessageId = tuple[str, int, int]
 
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
 
@@ -37,6 +41,19 @@ class Step:
         """The time of day on the node."""
         return self.epoch_ns + self.now_ns
 
+    @property
+    def received_id(self) -> MessageId | None:
+        """Which message this is about, if it came from another process."""
+        event = self.event
+        if isinstance(event, Received) and event.sequence:
+            return (event.source.node, event.incarnation, event.sequence)
+        return None
+
+    @property
+    def sent_ids(self) -> list[MessageId | None]:
+        """Which messages left with this, in the order of its Send effects; None: not known."""
+        return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -50,6 +67,7 @@ class Gap:
     """Steps are missing here: the disk was full, or a part of a file is damaged."""
 
     steps: int  # How many; 0: not known.
+    now_ns: int = field(default=0, compare=False)
 
 
 Item = Step | Checkpoint | Note | Gap
@@ -68,26 +86,48 @@ def read_steps(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Iterat
     return heapq.merge(*rows, key=lambda step: step.real_ns)
 
 
-def read_items(source: Source, on_fault: OnFault = raise_fault) -> Iterator[Item]:
-    """Return everything that one process recorded, in its order."""
+@dataclass(slots=True)
+class Position:
+    """How far a process's trace was read."""
+
+    path: Path | None = None
+    offset: int = 0  # Of the frame that was begun last.
+    number: int = 0  # Of the last step.
+
+
+def read_items(
+    source: Source, on_fault: OnFault = raise_fault, at: Position | None = None
+) -> Iterator[Item]:
+    """Return everything that one process recorded, in its order; go on from `at`, if given."""
+    seen = at.number if at is not None and at.path is not None else -1
+    at = at or Position()
     known = False  # Which step comes next.
-    number = 0
     for path in source.files:
-        for offset, content in frames(path, on_fault):
+        if at.path is not None and path < at.path:
+            continue
+        begin = at.offset if path == at.path else 0
+        for offset, content in frames(path, on_fault, begin):
+            at.path, at.offset = path, offset
             if offset == 0:
                 continue  # The header.
             decoder = Decoder(content)
             try:
-                decoder.open()
-                if known and decoder.lamport != number:
-                    yield Gap(decoder.lamport - number)
+                if not decoder.open():
+                    continue
+                if known and decoder.lamport != at.number:
+                    yield Gap(decoder.lamport - at.number, decoder.now)
                 known = True
-                yield from _items(source, decoder)
+                for item in _items(source, decoder):
+                    number = item.number if isinstance(item, Step) else decoder.lamport
+                    if number > seen:
+                        yield item
+                if decoder.rest:  # The last step is cut off, perhaps only for now.
+                    decoder.lamport -= 1
             except FrameBroken as error:
                 on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
-                yield Gap(0)
+                yield Gap(0, decoder.now)
                 known = False
-            number = decoder.lamport
+            at.number = decoder.lamport
 
 
 def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
@@ -118,7 +158,7 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
                 yield step
                 step = None
             if isinstance(record, Note) and record.name == "lost":
-                yield Gap(int(record.values[0]))
+                yield Gap(int(record.values[0]), decoder.now)
             else:
                 yield record
     if step is not None and not decoder.rest:  # Else the step is cut off.
