@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from mirrorfarm.actors.effects import Send
-from mirrorfarm.actors.events import Received
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.clocks import Boot, Clocks, NodeClock, Samples, compare
 from mirrorfarm.trace.decoder import Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import OnFault, Source, frames, raise_fault, sources
-from mirrorfarm.trace.steps import Gap, Step, read_items
+from mirrorfarm.trace.steps import Gap, MessageId, Step, read_items
 from mirrorfarm.transport.trace_encoder import RECV, SEND
 
 UNDER_WAY_MAX: Final = 65_536  # Messages that were sent and may still be received.
@@ -130,7 +129,7 @@ class Merge:
         self.unordered = 0  # Receipts that could not be put behind their sending.
         self.joined = 0  # Receipts whose sending is known.
         self._number = 0
-        self._under_way: dict[tuple[str, int, int], Sending] = {}
+        self._under_way: dict[MessageId, Sending] = {}
         self._waiting: dict[int, list[tuple[int, int]]] = {}  # By the lane that is awaited.
         self._impatient: set[int] = set()  # Lanes whose head waits no more.
         self._owner = {
@@ -182,11 +181,11 @@ class Merge:
 
     def _sending(self, step: Step, key: int, index: int) -> tuple[Sending | None, int | None]:
         """Return the sending of the message that a step received; else the lane to wait for."""
-        event = step.event
-        if type(event) is not Received or not event.sequence:
+        message = step.received_id
+        if message is None:
             return None, None
-        node, incarnation, sequence = event.source.node, event.incarnation, event.sequence
-        found = self._under_way.get((node, incarnation, sequence))
+        node, incarnation, sequence = message
+        found = self._under_way.get(message)
         owner = self._owner.get((node, incarnation), index)
         if found is not None or owner == index:
             return found, None
@@ -295,7 +294,6 @@ def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:
             decoder = Decoder(content)
             if offset:
                 with contextlib.suppress(FrameBroken):
-                    decoder.open()
-                    for record in decoder.read():
+                    for record in decoder.read() if decoder.open() else ():
                         if isinstance(record, Slot):
                             yield decoder, record

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.trace.causes import LINKS, NONE, TIMER, Absence, Causes
 from mirrorfarm.trace.clocks import NodeClock, span
 from mirrorfarm.trace.diagram import Diagram
@@ -25,7 +25,7 @@ LINKS_MAX: Final = 40  # Of a chain.
 CLAUSES_MAX: Final = 14  # Of a paragraph.
 _ROOTS: Final = frozenset(("Started", "Command"))  # Nobody inside led to these.
 
-OnStep = Callable[[int], None]  # How many steps have been read, of all passes.
+OnStep = Callable[[int, int], None]  # How many steps have been read, and of how many.
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,9 @@ def why(
     paths: Iterable[Path],
     wanted: str,
     on_fault: OnFault = raise_fault,
-    on_step: OnStep = lambda count: None,
+    on_step: OnStep = lambda done, total: None,
 ) -> Answer:
-    """Explain the one step that `wanted` names; TraceInvalid if there is none or more than one."""
+    """Explain the one step that `wanted` names; raise UsageInvalid unless there is exactly one."""
     merge = Merge(paths, on_fault)
     search, facts = Search(wanted), Facts()
     causes = Causes(merge.lanes)
@@ -103,7 +103,7 @@ def why(
         known = facts.of(placed.step)
         causes.add(placed, known)
         search.look(placed, known)
-        on_step(placed.number)
+        on_step(placed.number, 2 * merge.total)
     what = _one(wanted, search)
     numbers = _slice(causes, what.number)
     return Answer(what, _fetched(merge, causes, numbers, on_step), merge.clocks)
@@ -117,12 +117,12 @@ def _one(wanted: str, search: Search) -> Candidate:
     lines = "\n".join(f"  {candidate}" for candidate in found)
     if count:
         more = f" (the first {len(found)} of them)" if count > len(found) else ""
-        raise TraceInvalid(
+        raise UsageInvalid(
             f"{wanted!r} may mean {count} events{more}; name one by its id, or add its time:\n"
             f"{lines}"
         )
     hint = f"; roles that were taken:\n{lines}" if found else ""
-    raise TraceInvalid(
+    raise UsageInvalid(
         f"{wanted!r}: no event of these traces is that. Name it by its id, or by words: node, "
         f"process, actor, time of day, and a role, an event or a message{hint}"
     )
@@ -156,7 +156,7 @@ def _fetched(merge: Merge, causes: Causes, numbers: list[int], on_step: OnStep) 
             known[placed.number] = (placed, told)
         if placed.number in setters:
             times[placed.number] = placed.at_ns
-        on_step(merge.total + placed.number)
+        on_step(merge.total + placed.number, 2 * merge.total)
         if placed.number >= numbers[0]:
             break
     chain = []

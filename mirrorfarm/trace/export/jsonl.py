@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.actors.events import Received
-from mirrorfarm.trace.export.format import Subject, Write, encode, named
+from mirrorfarm.trace.export.format import Subject, Write, encode
 from mirrorfarm.trace.facts import Fact, name_of
 from mirrorfarm.trace.finding import step_id
 from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.text import as_json
 from mirrorfarm.trace.words import iso_time
 
 
@@ -37,8 +38,8 @@ class Jsonl:
             "actor": step.actor,
             "now_ns": step.now_ns,
             "sent_by": placed.sending.number if placed.sending is not None else None,
-            "event": named(step.event),
-            "effects": [named(effect) for effect in step.effects],
+            "event": as_json(step.event),
+            "effects": [as_json(effect) for effect in step.effects],
         }
         if placed.vector:
             lanes = self.subject.merge.lanes
@@ -124,7 +125,7 @@ class Tla:
         if fields is None or isinstance(message, list):
             return
         told = {"type": name_of(message), "with": other}
-        told |= {name: named(getattr(message, name)) for name in fields}
+        told |= {name: as_json(getattr(message, name)) for name in fields}
         self._line(placed, action, self._state(placed, ""), {"msg": told})
 
     def _state(self, placed: Placed, module: str) -> dict[str, Any]:

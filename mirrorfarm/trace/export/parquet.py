@@ -21,9 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirrorfarm.actors.effects import Send
-from mirrorfarm.trace.export.format import Subject, encode, named
+from mirrorfarm.trace.export.format import Subject, encode
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Placed
+from mirrorfarm.trace.steps import MessageId
+from mirrorfarm.trace.text import as_json
 
 ROWS: Final = 20_000  # Of one row group.
 
@@ -126,7 +128,7 @@ class Parquet:
     tables: dict[str, Table] = field(init=False)
     _seed: int | None = None
     _last_ns: int = 0
-    _sent: dict[tuple[str, int, int], tuple[Placed, Send, int]] = field(default_factory=dict)
+    _sent: dict[MessageId, tuple[Placed, Send, int]] = field(default_factory=dict)
     _roles: dict[tuple[str, str], _Role] = field(default_factory=dict)
     _writes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
@@ -173,7 +175,7 @@ class Parquet:
                 *(self._seed, step.node, step.process, step.incarnation, step.actor),
                 *(placed.number, place, "effect" if place else "input", name_of(value)),
                 *(None if content is value else name_of(content), placed.at_ns, step.now_ns),
-                *(placed.lamport, None if place else sent_by, encode(named(value)).decode()),
+                *(placed.lamport, None if place else sent_by, encode(as_json(value)).decode()),
             )
 
     # --- messages --------------------------------------------------------------------------
@@ -182,7 +184,8 @@ class Parquet:
         step = placed.step
         if placed.sending is not None:
             event = step.event
-            key = (event.source.node, event.incarnation, event.sequence)
+            key = step.received_id
+            assert key is not None, "it was joined by this"
             sent = self._sent.pop(key, None)
             if sent is not None and sent[2] > 1:  # To several nodes.
                 self._sent[key] = (sent[0], sent[1], sent[2] - 1)
@@ -193,10 +196,9 @@ class Parquet:
                 *(sending.at_ns, placed.at_ns, placed.at_ns - sending.at_ns),
             )
         sends = (effect for effect in step.effects if type(effect) is Send)
-        for effect, sequence in zip(sends, step.sent, strict=False):
-            if sequence is not None:
-                key = (step.node, step.incarnation, sequence)
-                self._sent[key] = (placed, effect, len(effect.to.nodes))
+        for effect, message in zip(sends, step.sent_ids, strict=False):
+            if message is not None:
+                self._sent[message] = (placed, effect, len(effect.to.nodes))
         while len(self._sent) > UNDER_WAY_MAX:
             self._lost(*self._sent.pop(next(iter(self._sent))))
 

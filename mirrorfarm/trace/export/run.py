@@ -1,11 +1,12 @@
 """Export: which formats there are, and one pass over merged traces that writes one of them."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.export.format import Format, Subject
 from mirrorfarm.trace.export.history import Jepsen, Porcupine
@@ -18,6 +19,7 @@ from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.files import OnFault, raise_fault
 from mirrorfarm.trace.merge import Merge
 
+_RUN: Final = re.compile(r"\w[\w.-]{0,99}")
 PARQUET: Final = "parquet"  # The only one that is a folder, and needs a library of its own.
 
 # What is written to a file, by the name of the format.
@@ -67,6 +69,8 @@ def export(
     `on_step` is told how many steps are done, and how many there are. Raise TraceInvalid if there
     is nothing to write or a library is missing, OSError if the output cannot be written.
     """
+    if options.run and not _RUN.fullmatch(options.run):
+        raise UsageInvalid(f"--run {options.run}: letters, digits, dots, dashes and _ alone")
     merge = Merge(paths, on_fault)
     subject = Subject(merge, options.run or _run_name(merge), options.limit)
     if options.to == PARQUET:

@@ -9,8 +9,8 @@ import pytest
 from tests.mirrorfarm.trace.little_cluster import HOUR_NS, Machine, takeover
 
 
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(name="recorded", scope="session")
+def fixture_recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """n1 leads, n2 follows, n1 loses its power, n2 takes over; clocks are hours apart."""
     folder = tmp_path_factory.mktemp("takeover")
     takeover(

@@ -150,6 +150,8 @@ class LittleCluster:
         machine.lamport += 1
         machine.ring.ready(now, machine.lamport)
         machine.ring.encoder.step(actor, now, event, effects, sent)
+        if machine.lamport % 100 == 0:  # In pieces, as a process does it every second.
+            machine.ring.flush()
 
     def _send(self, machine: Machine, actor: str, effect: fx.Send, number: int) -> None:
         module = effect.to.module if machine.name == "w" else LEDGER

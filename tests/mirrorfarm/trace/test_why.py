@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.trace import diagram
 from mirrorfarm.trace.diagram import Diagram
 from mirrorfarm.trace.why import why
@@ -107,7 +107,7 @@ def test_an_event_is_named_by_its_id_as_well(recorded: Path) -> None:
 
 
 def test_an_ambiguous_event_is_refused_with_the_candidates(recorded: Path) -> None:
-    with pytest.raises(TraceInvalid, match=r"may mean \d+ events") as refusal:
+    with pytest.raises(UsageInvalid, match=r"may mean \d+ events") as refusal:
         why([recorded], "AskRead")
     lines = str(refusal.value).splitlines()
     assert 3 <= len(lines) <= 21
@@ -117,17 +117,17 @@ def test_an_ambiguous_event_is_refused_with_the_candidates(recorded: Path) -> No
 
 
 def test_a_time_narrows_what_is_meant(recorded: Path) -> None:
-    with pytest.raises(TraceInvalid, match=r"may mean 2 events"):
+    with pytest.raises(UsageInvalid, match=r"may mean 2 events"):
         why([recorded], "n1 network")
     narrow = why([recorded], "n1 network 08:00:05")
     assert narrow.what.text == "n1 heard its peer on network red"
 
 
 def test_an_unknown_event_is_refused_with_roles_that_were_taken(recorded: Path) -> None:
-    with pytest.raises(TraceInvalid, match=r"no event of these traces is that") as refusal:
+    with pytest.raises(UsageInvalid, match=r"no event of these traces is that") as refusal:
         why([recorded], "n2 flies")
     assert "n2 became PRIM in term 2" in str(refusal.value)
-    with pytest.raises(TraceInvalid, match=r"no event of these traces is that"):
+    with pytest.raises(UsageInvalid, match=r"no event of these traces is that"):
         why([recorded], "n9/ledger/1.5")
 
 
