@@ -20,6 +20,7 @@ from mirrorfarm.limits import SECOND_NS
 
 PARTS: Final = 32  # Of the time, for the rate.
 RATE_SPAN_NS: Final = 10 * SECOND_NS  # In a shorter time no rate can be told from delays.
+RATE_CERTAINTY: Final = 4  # So many standard errors must a rate be from none.
 RATE_MAX: Final = 0.001  # A clock that is off by more is not a clock.
 SAMPLES_MAX: Final = 65_536  # Messages that are remembered for this.
 
@@ -152,15 +153,22 @@ def fit(there: Iterable[tuple[int, int]], back: Iterable[tuple[int, int]]) -> Fi
     below = [(received, sent - received) for sent, received in back]
     points = above + below
     begin, end = min(at for at, _ in points), max(at for at, _ in points)
-    rate = _rate(above, below, begin, end)
+    found = _between(above, below, begin, _rate(above, below, begin, end))
+    return found if found.error_ns is None else found._replace(error_ns=abs(found.error_ns))
+
+
+def _between(
+    above: list[tuple[int, int]], below: list[tuple[int, int]], begin: int, rate: float
+) -> Fit:
+    """Return the line of this slope amid the bounds; a negative error: it contradicts one."""
+    count = len(above) + len(below)
     most = min((ahead - rate * (at - begin) for at, ahead in above), default=None)
     least = max((ahead - rate * (at - begin) for at, ahead in below), default=None)
     if most is None or least is None:
         known = most if least is None else least
         assert known is not None, "there are messages"
-        return Fit(Line(begin, known, rate), None, len(points))
-    error = round(abs(most - least) / 2)
-    return Fit(Line(begin, (most + least) / 2, rate), error, len(points))
+        return Fit(Line(begin, known, rate), None, count)
+    return Fit(Line(begin, (most + least) / 2, rate), round((most - least) / 2), count)
 
 
 def _rate(
@@ -191,7 +199,9 @@ def _rate(
     mean = sum(ahead for _, ahead in middles) / len(middles)
     square = sum((at - mean_at) ** 2 for at, _ in middles)
     rate = sum((at - mean_at) * (ahead - mean) for at, ahead in middles) / square if square else 0
-    return rate if abs(rate) <= RATE_MAX else 0.0
+    rest = sum((ahead - mean - rate * (at - mean_at)) ** 2 for at, ahead in middles)
+    doubt = (rest / (len(middles) - 2) / square) ** 0.5 if square else 0  # Its standard error.
+    return rate if RATE_CERTAINTY * doubt < abs(rate) <= RATE_MAX else 0.0
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ class Placed:
     step: Step
     lane: int  # Index of its process in `Merge.lanes`.
     number: int  # From 0 on.
-    at_ns: int  # Time of day, by the clock of the reference.
+    at_ns: int  # Time of day, by the clock of the reference; never before what led to it.
     lamport: int
     sending: Sending | None  # Of the message that the step received, if its sending is known.
     vector: tuple[int, ...]  # By lane; empty unless asked for.
@@ -196,7 +196,7 @@ class Merge:
         lane = self.lanes[owner]
         gone = (
             lane.head is None
-            or lane.incarnation > incarnation
+            or lane.head.incarnation > incarnation  # A process that is killed loses its last steps.
             or lane.key > key + PATIENCE_NS
             or (lane.incarnation == incarnation and lane.sequence > sequence + AHEAD)
         )
@@ -218,6 +218,8 @@ class Merge:
     def _place(self, index: int, key: int, step: Step, sending: Sending | None) -> Placed:
         lane, number = self.lanes[index], self._number
         self._number = number + 1
+        if sending is not None and sending.at_ns > key:  # By less than the clocks' error.
+            lane.key = key = sending.at_ns
         vector: tuple[int, ...] = ()
         if self._vectors:
             own = self._vector[index]

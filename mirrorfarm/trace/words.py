@@ -159,6 +159,13 @@ _PHRASES: Final[dict[str, Callable[[Any], str]]] = {
         if not one.failure
         else f"had its data plane fail: {one.failure}"
     ),
+    "PlaneDone": lambda _: "had its data plane do what it was told",
+    "PlaneFault": lambda one: f"had its data plane fail: {one.text}",
+    "PlaneGated": lambda _: "had its gate set",
+    "PlaneSessionUp": lambda one: f"had its stream of session {one.sid} up",
+    "PlaneSessionBroken": lambda one: f"lost its stream of session {one.sid}: {one.reason}",
+    "PlaneCopied": lambda one: f"had received all of session {one.sid}",
+    "PlaneStorage": lambda one: f"had its storage fail: {one.text}",
     "FarmWish": lambda one: f"wished to be {one.wish} in the farm",
     "FarmPicture": lambda one: (
         f"answered clients by view {one.view}" if one.open else f"answered nobody: {one.reason}"
@@ -193,6 +200,8 @@ def absent(absence: Absence) -> str:
             f"{clock_time(absence.next_ns)}"
         )
     ended = f"{last}: {peer} ended without a word after {clock_time(absence.last_ns)}"
+    if absence.last_ns < absence.heard_ns:  # What a killed process had not written yet is lost.
+        ended = f"{last}: {peer} ended without a word after it"
     if absence.restarted:
         return f"{ended}, and started again at {clock_time(absence.next_ns)}"
     return f"{ended} (killed, its power lost, or its trace cut off)"

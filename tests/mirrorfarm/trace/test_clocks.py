@@ -39,6 +39,12 @@ def test_the_true_offset_lies_within_the_error(ahead_ns: int, millionths: int) -
         assert abs(found.line.first(at + true) - at) < 2 * MILLISECOND_NS
 
 
+def test_a_rate_that_may_be_chance_is_not_told() -> None:
+    for seed in range(20):
+        there, back = messages(0, 0, count=15, seconds=12, seed=seed)
+        assert fit(there, back).line.rate == 0.0
+
+
 def test_one_direction_alone_gives_a_bound_without_an_error() -> None:
     there, _ = messages(5 * SECOND_NS, 0)
     found = fit(there, [])

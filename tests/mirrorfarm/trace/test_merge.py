@@ -65,6 +65,8 @@ def test_the_common_time_is_that_of_the_reference(recorded: Path) -> None:
         if placed.sending is not None and placed.at_ns - placed.sending.at_ns > 2_000_000
     ]
     assert not wrong, "messages took 0.1 to 0.9 ms"
+    times = [placed.at_ns for placed in merged]
+    assert times == sorted(times), "no time contradicts the order"
 
 
 def test_vector_clocks_are_those_of_the_past(recorded: Path) -> None:
@@ -145,11 +147,12 @@ def test_what_awaits_a_message_that_never_was_sent_goes_on(
     monkeypatch.setattr(merging, "PATIENCE_NS", 0)  # Nobody waits.
     hasty = Merge([recorded])
     assert len(list(hasty.steps())) == hasty.total
-    monkeypatch.setattr(merging, "UNDER_WAY_MAX", 2)
+    assert hasty.joined > 300, "the clocks are good enough"
+    monkeypatch.setattr(merging, "UNDER_WAY_MAX", 0)
     monkeypatch.setattr(merging, "PATIENCE_NS", 10**9)
     forgetful = Merge([recorded])
     assert len(list(forgetful.steps())) == forgetful.total
-    assert forgetful.joined < hasty.joined
+    assert forgetful.joined == 0
 
 
 def test_memory_holds_no_more_than_what_is_under_way(tmp_path: Path) -> None:
