@@ -71,6 +71,12 @@ def export(
     """
     if options.run and not _RUN.fullmatch(options.run):
         raise UsageInvalid(f"--run {options.run}: letters, digits, dots, dashes and _ alone")
+    if options.output.exists() and options.output.is_dir() != (options.to == PARQUET):
+        kind, wanted = ("folder", "file") if options.to != PARQUET else ("file", "folder")
+        raise UsageInvalid(
+            f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
+            f"{wanted}: choose another name"
+        )
     merge = Merge(paths, on_fault)
     subject = Subject(merge, options.run or _run_name(merge), options.limit)
     if options.to == PARQUET:

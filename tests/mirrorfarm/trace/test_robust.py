@@ -44,11 +44,17 @@ def test_every_kind_of_fact_can_be_explained(simulated: Path) -> None:
         assert why([simulated], name).paragraph.endswith(".")
 
 
-def trace(folder: Path, node: str, *steps: tuple[Any, Sequence[Any], Sequence[int | None]]) -> None:
-    """Write steps one second apart."""
-    origin = trace_ring.Origin("1", "c" * 16, node, "web", 1, f"boot-{node}")
+def trace(
+    folder: Path,
+    node: str,
+    *steps: tuple[Any, Sequence[Any], Sequence[int | None]],
+    begin: int = 1,
+    incarnation: int = 1,
+) -> None:
+    """Write steps one second apart, from second `begin` on."""
+    origin = trace_ring.Origin("1", "c" * 16, node, "web", incarnation, f"boot-{node}")
     ring = trace_ring.Ring(folder / node, origin, 1 << 20, 8)
-    for number, (event, effects, sent) in enumerate(steps, 1):
+    for number, (event, effects, sent) in enumerate(steps, begin):
         ring.ready(number * SECOND, number)
         ring.encoder.step("module", number * SECOND, event, effects, sent)
     ring.flush(ends=True)
@@ -77,8 +83,28 @@ def test_numbers_of_messages_that_are_not_known_hold_up_nobody(tmp_path: Path) -
     merge = Merge([tmp_path])
     merged = list(merge.steps())
     assert len(merged) == 100
-    assert merge.joined == 0
+    assert merge.joined == merge.unordered == 0
     assert [clock.basis for clock in merge.clocks] == ["reference", "time of day"]
+
+
+def seconds_in_order(folder: Path) -> list[tuple[str, int]]:
+    return [(one.step.node, one.step.now_ns // SECOND) for one in Merge([folder]).steps()]
+
+
+def test_a_message_whose_sending_was_lost_is_not_awaited_beyond_later_ones(tmp_path: Path) -> None:
+    trace(tmp_path, "n1", *((Started(), [send("n2", n)], [n]) for n in range(100, 109)))
+    trace(tmp_path, "n2", (received("n1", 3), [], []), begin=2)
+    order = seconds_in_order(tmp_path)
+    assert order.index(("n2", 2)) <= 2
+
+
+def test_a_message_of_a_process_that_was_killed_is_not_awaited_in_its_next_start(
+    tmp_path: Path,
+) -> None:
+    trace(tmp_path, "n1", (Started(), [send("n2", 1)], [1]))
+    trace(tmp_path, "n1", (Started(), [], []), (Started(), [], []), begin=4, incarnation=2)
+    trace(tmp_path, "n2", (received("n1", 2), [], []), (Started(), [], []), begin=2)
+    assert seconds_in_order(tmp_path) == [("n1", 1), ("n2", 2), ("n2", 3), ("n1", 4), ("n1", 5)]
 
 
 def test_a_silence_without_any_message_is_explained(tmp_path: Path) -> None:

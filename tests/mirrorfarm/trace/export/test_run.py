@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.trace.export import FORMATS, Options, export
 from mirrorfarm.trace.export.jsonl import Jsonl
 
@@ -58,3 +58,15 @@ def test_what_breaks_leaves_nothing_that_looks_whole(
 def test_a_folder_that_is_not_there_is_named(recorded: Path, tmp_path: Path) -> None:
     with pytest.raises(TraceInvalid, match="missing: there is no such folder; make it first"):
         export([recorded], Options("jsonl", tmp_path / "missing" / "out"))
+
+
+@pytest.mark.parametrize("name", ["jsonl", "parquet"])
+def test_an_output_of_the_wrong_kind_is_refused(name: str, recorded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    if name == "parquet":
+        output.write_text("precious")
+    else:
+        output.mkdir()
+    with pytest.raises(UsageInvalid, match="choose another name"):
+        export([recorded], Options(name, output))
+    assert output.is_dir() or output.read_text() == "precious"
