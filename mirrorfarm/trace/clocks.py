@@ -19,6 +19,7 @@ import msgspec
 from mirrorfarm.limits import SECOND_NS
 
 PARTS: Final = 32  # Of the time, for the rate.
+PARTS_MIN: Final = 8  # With messages both ways: a line through fewer points is chance.
 RATE_SPAN_NS: Final = 10 * SECOND_NS  # In a shorter time no rate can be told from delays.
 RATE_CERTAINTY: Final = 4  # So many standard errors must a rate be from none.
 RATE_MAX: Final = 0.001  # A clock that is off by more is not a clock.
@@ -193,7 +194,7 @@ def _rate(
         )
         for part in sorted(most.keys() & least.keys())
     ]
-    if len(middles) < 3:
+    if len(middles) < PARTS_MIN:
         return 0.0
     mean_at = sum(at for at, _ in middles) / len(middles)
     mean = sum(ahead for _, ahead in middles) / len(middles)

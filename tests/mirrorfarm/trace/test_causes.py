@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+from mirrorfarm.actors.effects import Later
+from mirrorfarm.actors.events import ArbiterTick, Started
 from mirrorfarm.trace.causes import LINKS, Causes
 from mirrorfarm.trace.facts import Facts, name_of, said
 from mirrorfarm.trace.merge import Merge, Placed
+from tests.mirrorfarm.trace.test_robust import trace
 
 
 def linked(folder: Path) -> tuple[Causes, list[Placed]]:
@@ -45,6 +48,18 @@ def test_a_cause_comes_before_and_speaks_of_its_effect(recorded: Path) -> None:
             assert content in [said(effect) for effect in led.effects]
         else:
             assert led.actor == placed.step.actor
+
+
+def test_a_timer_fires_once(tmp_path: Path) -> None:
+    steps = [
+        (Started(), [Later(5, ArbiterTick())]),
+        (ArbiterTick(), [Later(10, ArbiterTick())]),
+        (ArbiterTick(), [Later(15, ArbiterTick())]),
+        (ArbiterTick(), []),
+    ]
+    trace(tmp_path, "n1", *((event, effects, []) for event, effects in steps))
+    causes, _ = linked(tmp_path)
+    assert list(causes.causes) == [-1, 0, 1, 2]
 
 
 def test_a_silence_knows_what_the_other_side_did(recorded: Path) -> None:

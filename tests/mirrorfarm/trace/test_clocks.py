@@ -21,6 +21,8 @@ def messages(
         sent = random.randrange(seconds * SECOND_NS)
         came = sent + random.randint(100_000, 3_000_000)
         there.append((sent, ahead_ns + came + came * millionths // 1_000_000))
+        sent = random.randrange(seconds * SECOND_NS)
+        came = sent + random.randint(100_000, 3_000_000)
         back.append((ahead_ns + sent + sent * millionths // 1_000_000, came))
     return there, back
 
@@ -39,9 +41,16 @@ def test_the_true_offset_lies_within_the_error(ahead_ns: int, millionths: int) -
         assert abs(found.line.first(at + true) - at) < 2 * MILLISECOND_NS
 
 
+def test_the_truth_is_amid_the_bounds() -> None:
+    there = [(at * SECOND_NS, at * SECOND_NS + 7_000_000 + 1_000_000) for at in range(9)]
+    back = [(at * SECOND_NS + 7_000_000, at * SECOND_NS + 1_000_000) for at in range(9)]
+    assert fit(there, back).line.ahead(0) == 7_000_000
+    assert fit(there, back).error_ns == 1_000_000
+
+
 def test_a_rate_that_may_be_chance_is_not_told() -> None:
     for seed in range(20):
-        there, back = messages(0, 0, count=15, seconds=12, seed=seed)
+        there, back = messages(0, 0, count=60, seconds=12, seed=seed)
         assert fit(there, back).line.rate == 0.0
 
 
@@ -65,6 +74,23 @@ def test_clocks_are_compared_through_a_third_one() -> None:
     assert abs(clocks.at(A, 15 * SECOND_NS) - 5 * SECOND_NS) < 2 * MILLISECOND_NS
     assert abs(clocks.at(C, SECOND_NS) - 5 * SECOND_NS) < 2 * MILLISECOND_NS
     assert clocks.at(B, 77) == 77
+
+
+def test_clocks_are_compared_through_a_chain() -> None:
+    ends: Boot = ("n4", "b")
+    spans = {boot: (0, 100 * SECOND_NS) for boot in (A, B, C, ends)}
+    pairs = {}
+    for seed, (one, other) in enumerate(((A, B), (B, C), (C, ends))):
+        pairs[one, other], pairs[other, one] = messages(10 * SECOND_NS, 0, seed=seed)
+    clocks = compare(dict.fromkeys(spans, 0), spans, pairs)
+    assert clocks.report[0].node == "n2"
+    assert abs(clocks.at(ends, 50 * SECOND_NS) - 30 * SECOND_NS) < 3 * MILLISECOND_NS
+    far = clocks.report[-1]
+    near = next(clock for clock in clocks.report if clock.node == "n3")
+    assert far.node == "n4"
+    assert far.error_ns is not None
+    assert near.error_ns is not None
+    assert far.error_ns > near.error_ns, "errors add up"
 
 
 def test_a_machine_that_no_message_joins_is_believed() -> None:

@@ -63,4 +63,6 @@ def test_a_validator_of_traces_gets_actions_and_variables(recorded: Path, tmp_pa
     become = [event for event in events if event["name"] == "Become"][-1]
     assert become["state"]["role"] == "ALONE"
     assert become["state"]["term"] == 2
+    stored = [event for event in events if event["name"] == "Durable"][-1]
+    assert stored["state"]["role"] in {"PRIM", "ALONE"}, "variables keep their values"
     assert "Heartbeat" not in {kind for kind, _, _ in sent}
