@@ -129,10 +129,10 @@ class Decoder:
 
     def _records(self) -> Iterator[Record]:
         unpacker = self._unpacker
-        begin = unpacker.tell()
+        begin = end = unpacker.tell()
         hasher = xxhash.xxh3_128(self.digest)
         for record in unpacker:
-            head = record[0]
+            head, end = record[0], unpacker.tell()
             if head >= 0:
                 yield self._apply(self._slots[head], record)
             elif head == DEFINE:
@@ -141,7 +141,6 @@ class Decoder:
                 _, actor, kind, state, birth = record
                 yield Checkpoint(actor, kind, state, bool(birth), self.now)
             elif head == DIGEST:
-                end = unpacker.tell()
                 mark = end - len(msgpack.packb(record))
                 hasher.update(self.content[begin:mark])
                 if hasher.digest() != record[2] or self.records != record[1]:
@@ -152,7 +151,7 @@ class Decoder:
             elif head == NOTE:
                 self._noted(record)
                 yield Note(record[1], tuple(record[2:]), self.now)
-        self.rest = len(self.content) - unpacker.tell()
+        self.rest = len(self.content) - end
 
     def _define(self, record: list[Any]) -> None:
         _, kind, actor, value, paths = record

@@ -122,7 +122,7 @@ def read_items(
                     if number > seen:
                         yield item
                 if decoder.rest:  # The last step is cut off, perhaps only for now.
-                    decoder.lamport -= 1
+                    decoder.lamport = max(seen, decoder.lamport - 1)
             except FrameBroken as error:
                 on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
                 yield Gap(0, decoder.now)

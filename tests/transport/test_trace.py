@@ -156,6 +156,21 @@ def test_a_step_waits_for_the_numbers_of_its_messages_but_not_for_ever(tmp_path:
     writer.close()
 
 
+def test_a_step_is_not_written_while_its_messages_are_being_sent(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    with writer._changed:  # The writer's own thread waits.
+        writer._take(first := _Step("a", 1, Started(), ()))
+        writer._take(second := _Step("b", 2, Started(), (Send(TO, Probe("red", 1)),), sends=1))
+        writer._take(third := _Step("a", 3, Started(), ()))
+        writer._open["b"] = second
+        assert writer._whole(ending=False) == [first]
+        writer.sent("b", 41)
+        assert writer._whole(ending=False) == [second, third]
+        writer._queue.extend([first, second, third])
+    writer.close()
+    assert [one.sent for one in items(tmp_path) if isinstance(one, Step)] == [[], [41], []]
+
+
 def test_the_birth_of_a_core_is_recorded_before_its_first_step(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     writer.watch("module", Counter(3, {"a": 1}), lambda _: None)
@@ -324,8 +339,12 @@ def test_a_disk_that_refuses_does_not_reach_the_caller(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "t", ORIGIN)
     (tmp_path / "t").rmdir()
     writer.step(*STEPS[0])
+    writer.step(*STEPS[1])
+    until(lambda: writer.counters()["failed"] == 2)
+    (tmp_path / "t").mkdir()
+    writer.step(*STEPS[2])
     writer.close()
-    assert writer.counters()["failed"] == 1
+    assert [(step[0], step[2]) for step in steps_of(tmp_path)] == [(3, STEPS[2][1])]
 
 
 def test_what_broke_a_core_is_written_at_once(tmp_path: Path) -> None:

@@ -244,6 +244,23 @@ def test_a_file_of_gigabytes_is_read_in_pieces(
     assert max(lengths) <= 3 * FRAME_BYTES_MAX
 
 
+def test_a_step_that_is_cut_off_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.mft"
+    log = [-1, 1, "module", ["Log", "E", "x"], [[2]]]
+    records = [STARTED, [0, 1], log, [1], [0, 1], [1, 0, "yy"], [1, 0, "z"]]
+    parts = [msgpack.packb(one) for one in (HEAD, *records)]
+    content = b"".join(parts)
+    # The writer flushes whole steps: no piece ends between an event and its effects.
+    never = {len(b"".join(parts[:count])) for count in (3, 4, 6, 7)}
+    at = Position()
+    seen: list[Step] = []
+    for size in sorted({*range(1, len(content) + 1)} - never):
+        path.write_bytes(packed(HEADER) + packed(raw=content[:size]))
+        (source,) = sources([path])
+        seen += [one for one in read_items(source, at=at) if isinstance(one, Step)]
+    assert [(one.number, len(one.effects)) for one in seen] == [(1, 1), (2, 2)]
+
+
 def test_reading_goes_on_where_it_ended(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     at = Position()
