@@ -129,11 +129,10 @@ def _of_event(event: Any, side: Side) -> Iterator[Fact]:
             how = event.failure or ("it took too long" if event.timed_out else f"exit code {code}")
             yield Fact("script", f"had its script {name} fail: {how}", {"script": name})
         case _:
-            make = _SEEN.get(name_of(event))
-            if make is not None:
-                fact = make(row_of(event))
-                if fact is not None:
-                    yield fact
+            make, row = _SEEN.get(name_of(event)), row_of(event)
+            fact = make(row) if make is not None and row else None
+            if fact is not None:
+                yield fact
 
 
 def _register(stored: fx.RegisterStore) -> Fact:
@@ -153,14 +152,16 @@ def _register(stored: fx.RegisterStore) -> Fact:
     return Fact("register", text, values)
 
 
-def _write(kind: str) -> Callable[[tuple[Any, ...]], Fact]:
+def _write(kind: str) -> Callable[[tuple[Any, ...]], Fact | None]:
     verbs = {
         "invoke": "was asked for write {} to {}",
         "ok": "acknowledged write {} to {}",
         "info": "could not confirm write {} to {}",
     }
 
-    def make(row: tuple[Any, ...]) -> Fact:
+    def make(row: tuple[Any, ...]) -> Fact | None:
+        if len(row) < 3 - (kind != "ok") or not all(type(part) is int for part in row):
+            return None  # Another's event of this name.
         values = {"op": kind, "write": row[0], "extent": row[1]}
         if kind == "ok":
             values["term"] = row[2]
@@ -183,7 +184,7 @@ _SEEN: Final[dict[str, Callable[[tuple[Any, ...]], Fact | None]]] = {
     "Died": lambda row: Fact("fault", f"lost its process {row[0]}", {"fault": "died"}),
     "PowerLost": lambda _: Fact("fault", "lost its power", {"fault": "power"}),
     "AppRuns": lambda row: Fact(
-        "app", "had its application " + ("started" if row[1] else "ended"), {"runs": bool(row[1])}
+        "app", "had its application " + ("started" if row[-1] else "ended"), {"runs": bool(row[-1])}
     ),
 }
 

@@ -25,6 +25,7 @@ from mirrorfarm.transport.trace_encoder import RECV, SEND
 
 UNDER_WAY_MAX: Final = 65_536  # Messages that were sent and may still be received.
 AHEAD: Final = 64  # Steps of one process are recorded in another order than its messages leave.
+CLOCK_MAX: Final = 1 << 61  # 73 years: no clock of a machine that runs shows more.
 NOTES_MAX: Final = 1_000  # Of a process.
 PATIENCE_NS: Final = 5 * SECOND_NS  # No message is awaited longer, by the compared clocks.
 
@@ -117,7 +118,7 @@ class Merge:
     def seed(self) -> int | None:
         """The seed of the simulation that recorded this; None: it is no simulation."""
         seed = self._found[0].header.get("seed")
-        return seed if type(seed) is int else None
+        return seed if type(seed) is int and 0 <= seed < 1 << 64 else None
 
     def at(self, node: str, incarnation: int, clock_ns: int) -> int:
         """Return the time of day when the boot clock of a machine shows this."""
@@ -165,7 +166,10 @@ class Merge:
         for source in lane.starts:
             for item in read_items(source, self._on_fault):
                 if isinstance(item, Step):
-                    yield item
+                    if type(item.now_ns) is int and 0 <= item.now_ns < CLOCK_MAX:
+                        yield item
+                    else:
+                        self.gaps += 1
                 elif isinstance(item, Gap):
                     self.gaps += 1
                     lane.note("steps are missing here")
@@ -282,7 +286,8 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
             spans[boot] = (min(first, decoder.now), max(last, decoder.now))
             if record.kind == RECV and record.value[5:]:
                 _, address, _, _, incarnation, sequence = record.value[:6]
-                if type(incarnation) is int and type(sequence) is int and sequence:
+                known = type(incarnation) is int and type(sequence) is int and sequence
+                if known and type(address) is list and address:
                     samples.received(boot, str(address[0]), incarnation, sequence, decoder.now)
         spans.setdefault(boot, (0, 0))
     clocks = compare(epochs, spans, samples.pairs())

@@ -36,8 +36,8 @@ TABLES: Final[dict[str, Any]] = {
     "events": pa.schema(
         [
             *_RUN,
-            *(("process", _TEXT), ("incarnation", pa.int32()), ("actor", _TEXT)),
-            *(("number", pa.int64()), ("place", pa.int16()), ("kind", _TEXT)),
+            *(("process", _TEXT), ("incarnation", pa.int64()), ("actor", _TEXT)),
+            *(("number", pa.int64()), ("place", pa.int32()), ("kind", _TEXT)),
             *(("name", _TEXT), ("about", _TEXT), ("t", _TIME), ("now_ns", pa.int64())),
             *(("lam", pa.int64()), ("sent_by", pa.int64()), ("fields", pa.string())),
         ]
@@ -97,12 +97,8 @@ class Table:
             self._flush()
 
     def _flush(self) -> None:
-        arrays = [
-            pa.array(column, pa.string()).dictionary_encode()
-            if kind == _TEXT
-            else pa.array(column, kind)
-            for column, kind in zip(self._columns, self._schema.types, strict=True)
-        ]
+        pairs = zip(self._columns, self._schema.types, strict=True)
+        arrays = [_array(column, kind) for column, kind in pairs]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         for column in self._columns:
             column.clear()
@@ -111,6 +107,16 @@ class Table:
         """Write the rest."""
         self._flush()
         self._writer.close()
+
+
+def _array(column: list[Any], kind: Any) -> Any:
+    if kind == _TEXT:
+        return pa.array(column, pa.string()).dictionary_encode()
+    try:
+        return pa.array(column, kind)
+    except (pa.ArrowInvalid, OverflowError):  # A number that only a forged trace can hold.
+        fits = range(-(1 << 63), 1 << 63)
+        return pa.array([one if one is None or one in fits else None for one in column], kind)
 
 
 @dataclass(slots=True)

@@ -50,7 +50,7 @@ class Pcapng:
     subject: Subject
     write: Write
     packets: int = 0
-    left_out: int = 0  # Of types that this build does not know.
+    left_out: int = 0  # Messages that no node can have sent.
     _interfaces: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -73,7 +73,11 @@ class Pcapng:
             to,
             event.message,
         )
-        data = encode(frame)
+        try:
+            data = encode(frame)
+        except OverflowError:  # It was forged.
+            self.left_out += 1
+            return
         network = event.network or LOCAL
         comment = f"{name_of(event.message)} {event.source} -> {to}"
         if placed.sending is not None:
@@ -82,7 +86,8 @@ class Pcapng:
 
     def close(self) -> str:
         """Nothing is left."""
-        return f"{self.packets} packets; in Wireshark, give DLT_USER0 a dissector or none"
+        told = f"{self.packets} packets of the link type DLT_USER0"
+        return f"{told}; {self.left_out} are no messages" if self.left_out else told
 
     def _interface(self, network: str) -> int:
         number = self._interfaces.get(network)
