@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim sweep-farm clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
 	@echo "make bench-trace     what recording costs, its size, replay (root; about 3 minutes)"
+	@echo "make bench-export    merging and exporting a million records: time and memory (about 3 minutes)"
 	@echo "make bench-farm      cost and evenness of the farm's filter, the next, changes and failures (root)"
 	@echo "make bench-farm-receive  packets a second through each filter (root; a minute)"
 	@echo "make bench-sim       speed of the simulator (2 minutes)"
@@ -103,6 +104,9 @@ bench-mirror: setup
 
 bench-trace: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_trace
+
+bench-export: setup
+	$(BIN)/python -m mirrorfarm.lab.bench_export
 
 # All of them, and an error if one fails.
 bench-farm: setup

@@ -11,6 +11,8 @@ COLOURS = {"NotReady": "red", "Transient": "yellow", "Ready": "green"}
 
 def clean(text: str, lines: bool = False) -> str:
     """Return text with control characters escaped; with `lines`, line ends stay."""
+    if text.isprintable():
+        return text
     return "".join(
         character
         if character.isprintable() or (lines and character == "\n")

@@ -107,3 +107,93 @@ def redact(scope: Scope, paths: tuple[Path, ...], folder: Path, mode: str) -> in
     from mirrorfarm.cli.trace_redact import redact_traces
 
     return redact_traces(paths or (scope.paths.log,), folder, mode)
+
+
+@trace.command("merge")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--clocks", "clocks_only", is_flag=True, help="Only tell how the clocks differ.")
+@click.option("--vectors", is_flag=True, help="Vector clocks as well; with --json.")
+@click.option("--json", "json_wanted", is_flag=True, help="One JSON object for each step.")
+@click.pass_obj
+def merge(
+    scope: Scope, paths: tuple[Path, ...], clocks_only: bool, vectors: bool, json_wanted: bool
+) -> int:
+    """Show the steps of several nodes as one: nothing comes before what led to it.
+
+    Clocks of the nodes are compared by their messages; they may differ by hours. All times are
+    by the clock of one node.
+    """
+    from mirrorfarm.cli.trace_merge import merge_traces
+
+    if vectors and not json_wanted:
+        raise click.UsageError("--vectors needs --json")
+    wanted = paths or (scope.paths.log,)
+    return merge_traces(wanted, clocks_only=clocks_only, vectors=vectors, json_wanted=json_wanted)
+
+
+@trace.command("why")
+@click.argument("event")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "json_wanted", is_flag=True, help="Print the chain of causes as JSON.")
+@click.option("--no-diagram", "plain", is_flag=True, help="Only the paragraph.")
+@click.pass_obj
+def why(scope: Scope, event: str, paths: tuple[Path, ...], json_wanted: bool, plain: bool) -> int:
+    """Tell why EVENT happened: one paragraph, and a Mermaid diagram of the same.
+
+    EVENT is words: a node, process, actor, time of day, and a role, an event or a message. As in
+    "n2 PRIM", "n1 silent", "w RegisterCas 22:05:09"; or the id that a list of candidates shows.
+    """
+    from mirrorfarm.cli.trace_why import explain
+
+    return explain(event, paths or (scope.paths.log,), json_wanted=json_wanted, plain=plain)
+
+
+@trace.command("export")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    *("--to", "name"),
+    required=True,
+    type=click.Choice(
+        ("jsonl", "parquet", "perfetto", "shiviz", "mermaid", "pcapng", "jepsen", "porcupine")
+    ),
+    help="The format; docs/operate/trace-export.md describes them.",
+)
+@click.option(
+    *("-o", "output"),
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file; of parquet, a folder that may hold other runs.",
+)
+@click.option("--tla", is_flag=True, help="jsonl: only what a specification speaks of.")
+@click.option("--tsviz", is_flag=True, help="shiviz: with times, for TSViz.")
+@click.option("--run", default="", help="parquet: the name of this run among others.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=5_000,
+    show_default=True,
+    help="shiviz: events at most.",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Tell what was done as JSON.")
+@click.pass_obj
+def export(  # noqa: PLR0917 - one argument for each option.
+    scope: Scope,
+    paths: tuple[Path, ...],
+    name: str,
+    output: Path,
+    tla: bool,
+    tsviz: bool,
+    run: str,
+    limit: int,
+    json_wanted: bool,
+) -> int:
+    """Write merged traces in the format of another tool."""
+    from mirrorfarm.cli.trace_export import export_traces
+    from mirrorfarm.trace.export import Options
+
+    for option, given, of in (("tla", tla, "jsonl"), ("tsviz", tsviz, "shiviz")):
+        if given and name != of:
+            raise click.UsageError(f"--{option} needs --to {of}")
+    form = "tla" if tla else "tsviz" if tsviz else name
+    options = Options(form, output, run, limit)
+    return export_traces(paths or (scope.paths.log,), options, json_wanted=json_wanted)

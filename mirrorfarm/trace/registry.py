@@ -52,7 +52,8 @@ def typed(value: Any) -> Any:
         return value
     try:
         if kind is Tell or kind is Later:
-            return kind(value[1], typed(value[2]))
+            right = type(value[1]) is (str if kind is Tell else int)
+            return kind(value[1], typed(value[2])) if right else value
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, IndexError, RecursionError):
         return value

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+import xxhash
 
 from mirrorfarm.actors.effects import Later, Send
 from mirrorfarm.actors.events import Received
@@ -12,10 +13,11 @@ from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
 from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.trace_encoder import STAND_IN, STAND_IN_BYTES
+from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 
 ARROWS = {"input": "<-", "recv": "<-", "effect": "->", "send": "->", "timer": "->"}
 TEXT_MAX = 2_000
+_LEAVES: Final = frozenset((str, int, bool, float, type(None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Row:
             "step": self.step,
             "kind": self.kind,
             "type": self.type,
-            "value": _json(self.value),
+            "value": as_json(self.value),
         }
         return row | ({"frame": self.frame} if self.frame is not None else {})
 
@@ -138,22 +140,50 @@ def _bytes(value: bytes) -> str:
     return f"<{len(value)} bytes{f' {head}…' if len(value) > 8 else f' {head}' if head else ''}>"
 
 
-def _json(value: Any) -> Any:
+def as_json(value: Any, keep: bool = False) -> Any:
+    """Return a value with the names of its fields, for JSON; `type` is its own name.
+
+    Contents are told by their length and xxh3-64; the small tables of the protocol (`keep`) are
+    hexadecimal digits.
+    """
+    kind: Any = type(value)
+    if kind in _LEAVES:
+        return value
+    if kind is Address:
+        return str(value)
     if isinstance(value, msgspec.Struct):
-        fields = {name: _json(getattr(value, name)) for name in type(value).__struct_fields__}
-        return {"type": type(value).__name__, **fields}
-    if isinstance(value, Checkpoint):
-        return {"core": value.kind, "birth": value.birth, "state": _json(value.state)}
-    if isinstance(value, Note):
-        return {"note": value.name, "values": _json(value.values)}
-    if isinstance(value, Gap):
-        return {"steps": value.steps}
-    if isinstance(value, Unreadable):
-        return {"unreadable": value.kind}
-    if isinstance(value, bytes):
-        return _bytes(value)
-    if isinstance(value, tuple | list):
-        return [_json(one) for one in value]
-    if isinstance(value, dict):
-        return {str(key): _json(one) for key, one in value.items()}
-    return value
+        keep = keep or kind in PROTOCOL_BYTES
+        row = {} if kind.__struct_config__.tag is None else {"type": kind.__name__}
+        for name in kind.__struct_fields__:
+            part = getattr(value, name)
+            row[name] = part if type(part) in _LEAVES else as_json(part, keep)
+        return row
+    if kind is bytes:
+        return value.hex() if keep else _contents(value)
+    if kind is tuple or kind is list:
+        return [as_json(one, keep) for one in value]
+    if kind is dict:
+        return {str(key): as_json(one, keep) for key, one in value.items()}
+    return _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """Return what is no event, effect, or part of one."""
+    match value:
+        case Checkpoint():
+            return {"core": value.kind, "birth": value.birth, "state": as_json(value.state)}
+        case Note():
+            return {"note": value.name, "values": as_json(value.values)}
+        case Gap():
+            return {"steps": value.steps}
+        case Unreadable():
+            return {"type": value.kind, "unreadable": True}
+        case _:
+            return str(value)
+
+
+def _contents(value: bytes) -> dict[str, Any]:
+    if len(value) == STAND_IN_BYTES and value.startswith(STAND_IN):
+        size, digest = value[4:12], value[12:]
+        return {"bytes": int.from_bytes(size, "big"), "xxh3": digest.hex()}
+    return {"bytes": len(value), "xxh3": xxhash.xxh3_64_hexdigest(value)}

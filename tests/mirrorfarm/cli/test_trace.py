@@ -101,12 +101,7 @@ def test_json_has_every_field(short: Path, run: Run) -> None:
     sent, received, _ = [json.loads(line) for line in out.splitlines()]
     assert (sent["kind"], sent["type"], sent["step"], sent["boot_ns"]) == ("send", "Send", 2, 2_000)
     assert sent["value"]["message"] == {"type": "Probe", "network": "red", "number": 1}
-    assert received["value"]["source"] == {
-        "type": "Address",
-        "node": "n2",
-        "module": "web",
-        "actor": "module",
-    }
+    assert received["value"]["source"] == "n2/web/module"
     assert (received["value"]["incarnation"], received["value"]["sequence"]) == (7, 8)
 
 

@@ -1,0 +1,133 @@
+"""Export: which formats there are, and one pass over merged traces that writes one of them."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
+from mirrorfarm.trace.clocks import NodeClock
+from mirrorfarm.trace.export.format import Format, Subject
+from mirrorfarm.trace.export.history import Jepsen, Porcupine
+from mirrorfarm.trace.export.jsonl import Jsonl, Tla
+from mirrorfarm.trace.export.mermaid import Mermaid
+from mirrorfarm.trace.export.pcapng import Pcapng
+from mirrorfarm.trace.export.perfetto import Perfetto
+from mirrorfarm.trace.export.shiviz import EVENTS_MAX, Shiviz
+from mirrorfarm.trace.facts import Facts
+from mirrorfarm.trace.files import OnFault, raise_fault
+from mirrorfarm.trace.merge import Merge
+
+_RUN: Final = re.compile(r"\w[\w.-]{0,99}")
+PARQUET: Final = "parquet"  # The only one that is a folder, and needs a library of its own.
+
+# What is written to a file, by the name of the format.
+FORMATS: Final[dict[str, Callable[[Subject, Any], Format]]] = {
+    "jsonl": Jsonl,
+    "tla": lambda subject, write: Tla(write),
+    "shiviz": Shiviz,
+    "tsviz": lambda subject, write: Shiviz(subject, write, timed=True),
+    "perfetto": Perfetto,
+    "mermaid": lambda subject, write: Mermaid(write),
+    "pcapng": Pcapng,
+    "jepsen": lambda subject, write: Jepsen(write),
+    "porcupine": lambda subject, write: Porcupine(write),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to export, and how much of it."""
+
+    to: str  # A format's name.
+    output: Path  # A file; of parquet, a folder.
+    run: str = ""  # Its name among others; "": made of the cluster and the time.
+    limit: int = EVENTS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was exported."""
+
+    steps: int
+    message: str  # Of the format.
+    clocks: list[NodeClock]
+    joined: int
+    gaps: int
+    unordered: int
+
+
+def export(
+    paths: Iterable[Path],
+    options: Options,
+    on_fault: OnFault = raise_fault,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Write merged traces in another format; the output appears when it is whole.
+
+    `on_step` is told how many steps are done, and how many there are. Raise TraceInvalid if there
+    is nothing to write or a library is missing, OSError if the output cannot be written.
+    """
+    if options.run and not _RUN.fullmatch(options.run):
+        raise UsageInvalid(f"--run {options.run}: letters, digits, dots, dashes and _ alone")
+    if options.output.exists() and options.output.is_dir() != (options.to == PARQUET):
+        kind, wanted = ("folder", "file") if options.to != PARQUET else ("file", "folder")
+        raise UsageInvalid(
+            f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
+            f"{wanted}: choose another name"
+        )
+    merge = Merge(paths, on_fault)
+    subject = Subject(merge, options.run or _run_name(merge), options.limit)
+    if options.to == PARQUET:
+        return _parquet(subject, options, on_step)
+    part = options.output.with_name(f"{options.output.name}.part")
+    with _opened(part) as file:
+        try:
+            format_ = FORMATS[options.to](subject, file.write)
+            report = _written(subject, format_, on_step)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    part.replace(options.output)
+    return report
+
+
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("wb", buffering=1 << 20)
+    except FileNotFoundError as error:
+        raise TraceInvalid(f"{path.parent}: there is no such folder; make it first") from error
+
+
+def _written(subject: Subject, format_: Format, on_step: Callable[[int, int], None]) -> Report:
+    merge, facts = subject.merge, Facts()
+    steps = 0
+    for placed in merge.steps():
+        format_.add(placed, facts.of(placed.step))
+        steps += 1
+        on_step(steps, merge.total)
+    message = format_.close()
+    return Report(steps, message, merge.clocks, merge.joined, merge.gaps, merge.unordered)
+
+
+def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], None]) -> Report:
+    try:
+        from mirrorfarm.trace.export.parquet import Parquet  # noqa: PLC0415 - it is optional.
+    except ImportError as error:
+        raise TraceInvalid(
+            "parquet needs pyarrow: pip install 'mirrorfarm[analysis]', or choose another format"
+        ) from error
+    format_ = Parquet(subject, options.output)
+    try:
+        report = _written(subject, format_, on_step)
+    except BaseException:
+        format_.discard()
+        raise
+    format_.publish()
+    return report
+
+
+def _run_name(merge: Merge) -> str:
+    """Return what tells this run from others: the cluster, and when its traces begin."""
+    return f"{merge.cluster[:8] or 'run'}-{merge.begin_ns // 10**9}"

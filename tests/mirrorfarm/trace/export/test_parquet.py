@@ -1,0 +1,117 @@
+"""Parquet tables, read by pyarrow and asked by DuckDB."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.trace.export import Options, export
+from mirrorfarm.trace.merge import Merge
+
+pq = pytest.importorskip("pyarrow.parquet")
+DOCS = Path(__file__).parents[4] / "docs" / "operate" / "trace-export.md"
+
+
+@pytest.fixture(name="folder", scope="module")
+def fixture_folder(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tables") / "traces"
+    export([recorded], Options("parquet", folder, run="one"))
+    return folder
+
+
+def rows(folder: Path, table: str) -> list[dict[str, Any]]:
+    [path] = (folder / table).rglob("*.parquet")
+    assert path.parent.name == "run=one"
+    read = pq.ParquetFile(path).read()
+    columns = {  # Times as nanoseconds: pyarrow alone has no objects for them.
+        name: (column.cast("int64") if name.startswith("t_") or name == "t" else column).to_pylist()
+        for name, column in zip(read.column_names, read.columns, strict=True)
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def test_events_has_a_row_for_each_event_and_effect(recorded: Path, folder: Path) -> None:
+    merged = list(Merge([recorded]).steps())
+    found = rows(folder, "events")
+    assert len(found) == sum(1 + len(placed.step.effects) for placed in merged)
+    inputs = [row for row in found if row["kind"] == "input"]
+    assert [row["number"] for row in inputs] == list(range(len(merged)))
+    assert [row["lam"] for row in inputs] == [placed.lamport for placed in merged]
+    names = {row["about"] for row in found if row["name"] == "Received"}
+    assert names >= {"Heartbeat", "RegisterCas", "RegisterAnswer"}
+
+
+def test_messages_are_joined_or_lost(recorded: Path, folder: Path) -> None:
+    merge = Merge([recorded])
+    list(merge.steps())
+    found = rows(folder, "messages")
+    came = [row for row in found if row["received"] is not None]
+    assert len(came) == merge.joined
+    assert all(0 <= row["latency_ns"] < 1_400_000 for row in came), "0.1 to 0.9 ms"
+    lost = [row for row in found if row["received"] is None]
+    assert lost
+    assert {(row["node"], row["peer"]) for row in lost if row["name"] == "Heartbeat"} == {
+        ("n1", "n2"),  # Before n2 was started,
+        ("n2", "n1"),  # and when n1 was gone.
+    }
+
+
+def test_roles_are_spans_without_holes(folder: Path) -> None:
+    found = rows(folder, "roles")
+    for node in ("n1", "n2"):
+        spans = [row for row in found if row["node"] == node]
+        for one, after in pairwise(spans):
+            assert one["t_to"] == after["t_from"]
+        assert spans[-1]["t_to"] is None
+    assert [(row["role"], row["term"]) for row in found if row["t_to"] is None] == [
+        ("PRIM", 1),
+        ("ALONE", 2),
+    ]
+
+
+def test_two_runs_share_a_folder(recorded: Path, tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    for run in ("one", "two"):
+        export([recorded], Options("parquet", tmp_path / "all", run=run))
+    counts = duckdb.sql(
+        f"select run, count(*) from read_parquet('{tmp_path}/all/facts/**/*.parquet') group by run"
+    ).fetchall()
+    assert {run for run, _ in counts} == {"one", "two"}
+    assert len({count for _, count in counts}) == 1
+
+
+def test_the_query_of_the_manual_tells_the_takeover(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    [query] = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    monkeypatch.chdir(folder.parent)
+    [(run, node, silent_s, total_s)] = duckdb.sql(query).fetchall()
+    assert (run, node) == ("one", "n2")
+    assert 0.4 < silent_s < 0.7, "from the silence to service: the promise, then three messages"
+    assert 2.0 < total_s < 3.0, "since the last heartbeat that came"
+
+
+def test_a_broken_export_leaves_no_table(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirrorfarm.trace.export import parquet  # noqa: PLC0415
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet.Parquet, "_fact", full)
+    with pytest.raises(OSError, match="No space left"):
+        export([recorded], Options("parquet", tmp_path / "out"))
+    assert not list(tmp_path.rglob("*.parquet*"))
+
+
+def test_without_pyarrow_it_says_what_to_install(
+    recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "mirrorfarm.trace.export.parquet", None)
+    with pytest.raises(TraceInvalid, match=r"pip install 'mirrorfarm\[analysis\]'"):
+        export([recorded], Options("parquet", tmp_path / "out"))

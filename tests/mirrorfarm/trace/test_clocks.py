@@ -1,0 +1,127 @@
+"""Clocks are compared by the messages that went between the machines, whatever they show."""
+
+from random import Random
+
+import pytest
+
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare, fit, span
+
+A: Boot = ("n1", "b")
+B: Boot = ("n2", "b")
+C: Boot = ("n3", "b")
+
+
+def messages(
+    ahead_ns: int, millionths: int, count: int = 200, seconds: int = 100, seed: int = 1
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return messages there and back between two clocks; each takes 0.1 to 3 ms."""
+    random, there, back = Random(seed), [], []
+    for _ in range(count):
+        sent = random.randrange(seconds * SECOND_NS)
+        came = sent + random.randint(100_000, 3_000_000)
+        there.append((sent, ahead_ns + came + came * millionths // 1_000_000))
+        sent = random.randrange(seconds * SECOND_NS)
+        came = sent + random.randint(100_000, 3_000_000)
+        back.append((ahead_ns + sent + sent * millionths // 1_000_000, came))
+    return there, back
+
+
+@pytest.mark.parametrize("ahead_ns", [0, 7 * 3_600 * SECOND_NS, -11 * 3_600 * SECOND_NS])
+@pytest.mark.parametrize("millionths", [0, 90, -400])
+def test_the_true_offset_lies_within_the_error(ahead_ns: int, millionths: int) -> None:
+    there, back = messages(ahead_ns, millionths)
+    found = fit(there, back)
+    assert found.messages == 400
+    assert found.error_ns is not None
+    assert found.error_ns < 2 * MILLISECOND_NS
+    for at in range(0, 100 * SECOND_NS, SECOND_NS):
+        true = ahead_ns + at * millionths // 1_000_000
+        assert abs(found.line.ahead(at) - true) < 2 * MILLISECOND_NS
+        assert abs(found.line.first(at + true) - at) < 2 * MILLISECOND_NS
+
+
+def test_the_truth_is_amid_the_bounds() -> None:
+    there = [(at * SECOND_NS, at * SECOND_NS + 7_000_000 + 1_000_000) for at in range(9)]
+    back = [(at * SECOND_NS + 7_000_000, at * SECOND_NS + 1_000_000) for at in range(9)]
+    assert fit(there, back).line.ahead(0) == 7_000_000
+    assert fit(there, back).error_ns == 1_000_000
+
+
+def test_a_rate_that_may_be_chance_is_not_told() -> None:
+    for seed in range(20):
+        there, back = messages(0, 0, count=60, seconds=12, seed=seed)
+        assert fit(there, back).line.rate == 0.0
+
+
+def test_one_direction_alone_gives_a_bound_without_an_error() -> None:
+    there, _ = messages(5 * SECOND_NS, 0)
+    found = fit(there, [])
+    assert found.error_ns is None
+    assert 0 < found.line.ahead(0) - 5 * SECOND_NS < MILLISECOND_NS
+    _, back = messages(5 * SECOND_NS, 0)
+    assert -MILLISECOND_NS < fit([], back).line.ahead(0) - 5 * SECOND_NS < 0
+
+
+def test_clocks_are_compared_through_a_third_one() -> None:
+    there, back = messages(10 * SECOND_NS, 0)
+    far_there, far_back = messages(-4 * SECOND_NS, 0, seed=2)
+    spans = {boot: (0, 100 * SECOND_NS) for boot in (A, B, C)}
+    pairs = {(B, A): there, (A, B): back, (B, C): far_there, (C, B): far_back}
+    clocks = compare({A: 1_000, B: 0, C: 2_000}, spans, pairs)
+    assert [one.node for one in clocks.report] == ["n2", "n1", "n3"]
+    assert clocks.report[0].basis == "reference", "it spoke with both"
+    assert abs(clocks.at(A, 15 * SECOND_NS) - 5 * SECOND_NS) < 2 * MILLISECOND_NS
+    assert abs(clocks.at(C, SECOND_NS) - 5 * SECOND_NS) < 2 * MILLISECOND_NS
+    assert clocks.at(B, 77) == 77
+
+
+def test_clocks_are_compared_through_a_chain() -> None:
+    ends: Boot = ("n4", "b")
+    spans = {boot: (0, 100 * SECOND_NS) for boot in (A, B, C, ends)}
+    pairs = {}
+    for seed, (one, other) in enumerate(((A, B), (B, C), (C, ends))):
+        pairs[one, other], pairs[other, one] = messages(10 * SECOND_NS, 0, seed=seed)
+    clocks = compare(dict.fromkeys(spans, 0), spans, pairs)
+    assert clocks.report[0].node == "n2"
+    assert abs(clocks.at(ends, 50 * SECOND_NS) - 30 * SECOND_NS) < 3 * MILLISECOND_NS
+    far = clocks.report[-1]
+    near = next(clock for clock in clocks.report if clock.node == "n3")
+    assert far.node == "n4"
+    assert far.error_ns is not None
+    assert near.error_ns is not None
+    assert far.error_ns > near.error_ns, "errors add up"
+
+
+def test_a_machine_that_no_message_joins_is_believed() -> None:
+    spans = {A: (0, 10), B: (0, 10)}
+    clocks = compare({A: 500, B: 90_000}, spans, {})
+    assert [one.basis for one in clocks.report] == ["reference", "time of day"]
+    assert clocks.at(B, 5) == 90_005
+    assert "no message joins it" in str(clocks.report[1])
+
+
+def test_many_messages_are_thinned_alike_on_both_sides() -> None:
+    samples = Samples()
+    count = 3 * SAMPLES_MAX
+    for sequence in range(count):  # All sends first: no receipt is near its own.
+        samples.sent(A, 1, sequence, sequence)
+    for sequence in range(count):
+        samples.received(B, "n1", 1, sequence, sequence + 7)
+    kept = samples.pairs()[A, B]
+    assert SAMPLES_MAX // 4 < len(kept) <= SAMPLES_MAX
+    assert {came - sent for sent, came in kept} == {7}
+
+
+@pytest.mark.parametrize(
+    ("ns", "told"),
+    [
+        (88_000, "88 us"),
+        (2_500_000, "2.5 ms"),
+        (3_210_000_000, "3.21 s"),
+        (125 * SECOND_NS, "2 min 5 s"),
+        (5 * 3_600 * SECOND_NS + 60 * SECOND_NS, "5 h 1 min"),
+    ],
+)
+def test_durations_are_told_as_persons_say_them(ns: int, told: str) -> None:
+    assert span(ns) == told
