@@ -11,6 +11,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
 from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
 from mirrorfarm.trace.steps import Step
@@ -95,6 +96,7 @@ class Cluster(Engine):
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
         self._orders = 0
+        self._meddlings: list[Meddling] = []
 
     def stream(self, concern: str) -> Draws:
         """Return the random numbers of one concern."""
@@ -180,14 +182,27 @@ class Cluster(Engine):
     ) -> None:
         """Send a frame to another machine, by one network or by all of them."""
         process.sequence += 1
+        late_ns = 0
+        for meddling in self._meddlings:
+            if meddling.takes(source.node, name, message):
+                late_ns = meddling.late_ns
+                if not late_ns:
+                    return
         stamp = (process.name, process.incarnation, process.sequence)
         for way in (network,) if network else self.network.names:
             event = ev.Received(source, message, way)
+            if late_ns:
+                self.after(late_ns, self._arrived, name, to, event, stamp)
+                continue
             twice = self.network.carry(
                 source.node, name, way, self._arrived, name, to, event, stamp
             )
             if twice:
                 self.network.carry(source.node, name, way, self._arrived, name, to, event, None)
+
+    def meddle(self, meddling: Meddling) -> None:
+        """Have single messages lost or held back."""
+        self._meddlings.append(meddling)
 
     def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
         found = host.processes.get(process)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import faults, swarm
+from mirrorfarm.sim.acts.processes import begin
 from mirrorfarm.sim.budget import allowed
 from mirrorfarm.sim.engine import Draws, exponential
 from mirrorfarm.sim.monitors import Violation
@@ -146,7 +147,7 @@ def heal_core(world: World, core: str) -> None:
         if name not in parts and world.nodes[name].up:
             world.kill(name)
     for name in [name for name in NODES if name in parts]:
-        faults.begin(world, world.nodes[name])
+        begin(world, name)
     world.seen("", Calm(core), MODULE)
     _await_core(world, [name for name in NODES if name in parts])
 
@@ -174,7 +175,7 @@ def calm(world: World) -> None:
     lease = world.timing.lease_ns // MILLISECOND_NS
     world.run(3 * lease + 2_000)
     for name in NODES:
-        faults.begin(world, world.nodes[name])
+        begin(world, name)
     world.seen("", Calm(), MODULE)
     world.run(3 * lease + 2_000)
     heal(world)  # A fault may have been on its way.

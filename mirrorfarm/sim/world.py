@@ -64,6 +64,8 @@ class World(Cluster):
         self.nodes = {name: self._node(name, apart=chosen.apart) for name in NODES}
         self._next_write = 0
         self.monitors = self.checks
+        self.tape: list[tuple[int, Any]] | None = None  # Acts and their times, if wanted.
+        self.witness_backup: dict[str, Any] = {}  # A copy of the witness's disk.
 
     def _node(self, name: str, *, apart: bool) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]
