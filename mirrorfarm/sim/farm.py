@@ -110,7 +110,10 @@ class FarmWorld:
 
     def run(self, milliseconds: int) -> None:
         """Let time pass."""
-        end = self.now + milliseconds * MILLISECOND_NS
+        self.run_to(self.now + milliseconds * MILLISECOND_NS)
+
+    def run_to(self, end: int) -> None:
+        """Do everything up to a time."""
         while self._agenda and self._agenda[0][0] <= end:
             self.now, _, what = heapq.heappop(self._agenda)
             what()

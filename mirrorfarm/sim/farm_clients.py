@@ -70,9 +70,14 @@ class Clients:
         end = world.now + milliseconds * MILLISECOND_NS
         while world.now < end:
             world.run(every)
-            self.connect()
-            for flow in list(self.flows):
-                if world.random.random() < 0.2:
-                    self.talk(flow)
-                elif world.random.random() < 0.02:
-                    self.end(flow)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let one client come, and some of the others talk or go."""
+        world = self.world
+        self.connect()
+        for flow in list(self.flows):
+            if world.random.random() < 0.2:
+                self.talk(flow)
+            elif world.random.random() < 0.02:
+                self.end(flow)

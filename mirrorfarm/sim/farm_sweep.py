@@ -46,7 +46,7 @@ def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> F
     for _ in range(steps):
         _fault(world, random, lossy)
         clients.flow_for(random.randint(20, 700), every=20)
-    _calm(world, clients)
+    calm(world, clients)
     return world
 
 
@@ -114,7 +114,7 @@ def _split(world: FarmWorld, random: Random) -> None:
     world.partition(*(tuple(side) for side in sides if side))
 
 
-def _calm(world: FarmWorld, clients: Clients) -> None:
+def calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
     world.heal()
     world.loss_percent = world.late_percent = world.repeat_percent = 0

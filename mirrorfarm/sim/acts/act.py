@@ -70,9 +70,10 @@ class Vocabulary:
         return register
 
 
-def arguments(act: type[Act] | Act) -> dict[str, Argument]:
-    """Return the arguments of an act by the names of its fields."""
-    return {one.name: one.metadata["argument"] for one in dataclasses.fields(act)}
+def arguments(record: Any) -> dict[str, Argument]:
+    """Return the arguments that an act, or another record, declares, by the names of its fields."""
+    fields = dataclasses.fields(record)
+    return {one.name: one.metadata["argument"] for one in fields if one.metadata}
 
 
 def words(act: Act) -> str:
@@ -80,12 +81,13 @@ def words(act: Act) -> str:
     return ", ".join(f"{key}: {text}" for key, text in written(act))
 
 
-def written(act: Act) -> list[tuple[str, str]]:
-    """Return keys and texts of an act, those left out that have their default."""
+def written(record: Any) -> list[tuple[str, str]]:
+    """Return keys and texts of an act or record, without those that have their default."""
     found = []
-    for one in dataclasses.fields(act):
-        about: Argument = one.metadata["argument"]
-        value = getattr(act, one.name)
-        if value != one.default or not about.key:
-            found.append((about.key or act.name, about.kind.write(value)))
+    for one in dataclasses.fields(record):
+        if one.metadata:
+            about: Argument = one.metadata["argument"]
+            value = getattr(record, one.name)
+            if value != one.default or not about.key:
+                found.append((about.key or record.name, about.kind.write(value)))
     return found

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
-from mirrorfarm.sim.acts.kinds import PAIR, SHARE, known, number
+from mirrorfarm.sim.acts.kinds import NETWORK, PAIR, SHARE, known, number
 from mirrorfarm.sim.acts.mirror import MIRROR
 from mirrorfarm.sim.meddling import Meddling
-from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.transport import messages
 
-NETWORK: Final = known(lambda: NETWORKS, "`default`, `second` or `third`")
 MESSAGE: Final = known(
     lambda: [name for name in vars(messages) if name[0].isupper() and name[-1].islower()],
     "the name of a message, such as `Heartbeat`",

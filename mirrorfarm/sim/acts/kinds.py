@@ -142,3 +142,4 @@ OFFSET: Final = Kind(
 MOMENT: Final = Kind(_read_moment, duration_text, "a duration after the beginning")
 SHARE: Final = Kind(_read_share, _write_share, "a share, as in `20 %`")
 SWITCH: Final = Kind(kinds.switch(), lambda on: "yes" if on else "no", "`yes` or `no`")
+NETWORK: Final = words("default", "second", "third")
