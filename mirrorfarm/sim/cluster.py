@@ -14,6 +14,7 @@ from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
+from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.trace.steps import Step
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
@@ -95,6 +96,7 @@ class Cluster(Engine):
         self.tells_story = True
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
+        self.tricks = Tricks(seed, on=False)
         self._orders = 0
         self._meddlings: list[Meddling] = []
 

@@ -1,196 +1,273 @@
 """A farm in one thread: N nodes with their filters, a network, and clients; same seed, same story.
 
-Real cores on simulated clocks, whose rates differ; a filter stays as the kernel has it while
-the processes of its node are frozen or gone. Faults are methods; `farm_monitors` watches.
+Real cores on clocks whose rates differ; a filter stays as the kernel has it while the processes
+of its node are frozen or gone. Faults are methods; monitors watch.
 """
 
-import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
+
+import msgspec
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.farm_filter.bitmaps import BITMAP_BYTES
 from mirrorfarm.actors.farm_filter.core import FarmFilter
-from mirrorfarm.actors.farm_filter.state import ACTOR, Settings
-from mirrorfarm.limits import (
-    BUCKETS,
-    CLOCK_RATE_ERROR_DIVISOR,
-    MICROSECOND_NS,
-    MILLISECOND_NS,
-    SECOND_NS,
-)
-from mirrorfarm.modules.settings import FarmTiming
-from mirrorfarm.sim.farm_monitors import FarmMonitors
-from mirrorfarm.transport.address import Address
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
+from mirrorfarm.module_cores import Here, cores
+from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
+from mirrorfarm.netfilter.choice import Choice
+from mirrorfarm.sim.cluster import CLUSTER, Cluster
+from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.filters import SimFilter
+from mirrorfarm.sim.hands import Hands
+from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
+from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.seen import Apart, Begun
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.storage import Latency, Records
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 MODULE = "web"
+FILTER = "farm_filter"
+NETWORKS = ("lan", "lan2", "lan3")
 
 
-@dataclass(slots=True)
-class SimFilter:
-    """The filter as the kernel has it; time in nanoseconds of the node's own clock."""
-
-    rows: tuple[bytes, ...]
-    opened: list[int]  # Buckets that are not FOREIGN, by group: what the monitors compare.
-    deadline_ns: int = 0
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class FarmNode:
-    """One node: its core while its process runs, its filter and sockets while it has power."""
+    """One node: its process while it runs, its filter and sockets while it has power."""
 
-    name: str
+    world: "FarmWorld"
+    host: Host
     filter: SimFilter
-    offset_ns: int  # Of its clock, and by how many thousandths it is fast.
-    rate: int
-    core: FarmFilter | None = None
-    incarnation: int = 0
+    draws: Draws
+    hands: Hands = field(init=False)
+    records: Records = field(init=False)
     wish: str = "away"
     powers: tuple[int, ...] = (1,)
-    frozen_ns: int = 0  # Since when its processes are frozen; 0: they are not.
-    thaws_ns: int = 0
-    backlog: list[Callable[[], None]] = field(default_factory=list)
-    sockets: dict[int, tuple[int, int]] = field(default_factory=dict)  # flow: group, bucket
-    picture: ev.FarmPicture | None = None
-    unbroken_ns: int = 0  # Since when it has been answering without a gap.
     changes: dict[str, Any] = field(default_factory=dict)  # Of its configuration.
-    left_behind: bool = False  # The filter is a killed process's: nobody has it at hand yet.
+    picture: ev.FarmPicture | None = None
+    thaws_ns: int = 0
     hung_until_ns: int = 0  # Its agent hangs: messages to and from it wait until then.
     hung_alone: bool = False
 
-    def clock(self, now: int) -> int:
-        """Return what its boot clock shows."""
-        return self.offset_ns + now + now * self.rate // CLOCK_RATE_ERROR_DIVISOR
+    def __post_init__(self) -> None:
+        self.records = Records(Latency())
+        self.hands = Hands(self.world, self.host, MODULE, MODULE_ACTOR, self.draws, self._store)
+        self.hands.filter = self.filter
+        self.hands.noted = self._noted
 
-    def moment(self, clock_ns: int) -> int:
-        """Return the first time at which its clock shows at least this."""
-        passed = clock_ns - self.offset_ns
-        return -(-passed * CLOCK_RATE_ERROR_DIVISOR // (CLOCK_RATE_ERROR_DIVISOR + self.rate))
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.host.name
+
+    @property
+    def sockets(self) -> dict[int, tuple[int, int]]:
+        """Its connections: flow, group and bucket."""
+        return self.filter.sockets
+
+    @property
+    def process(self) -> Process | None:
+        """The module's process, while it runs."""
+        found = self.host.processes.get(MODULE)
+        return found if found is not None and found.alive else None
+
+    @property
+    def core(self) -> FarmFilter | None:
+        """The core of its filter, while its process runs."""
+        process = self.process
+        core: Any = process.actors[FILTER].core if process is not None else None
+        assert core is None or isinstance(core, FarmFilter)
+        return core
+
+    @property
+    def machine(self) -> Any:
+        """The state machine, where there is one."""
+        process = self.process
+        return process.actors[MODULE_ACTOR].core if process is not None else None
+
+    def give(self, event: Any, actor: str = FILTER) -> None:
+        """Give an event to an actor."""
+        process = self.process
+        if process is not None and actor in process.actors:
+            process.actors[actor].give(event)
+
+    def perform(self, actor: Actor, effect: Any) -> None:
+        """Do what a core asks for."""
+        if effect.__class__ is fx.Tell and effect.event.__class__ is ev.FarmPicture:
+            self.picture = effect.event
+        self.hands.perform(actor, effect)
+
+    def _noted(self, level: str, text: str) -> None:
+        if level != "D" and self.world.tells_story:
+            self.world.story.add(self.world.now, self.name, ">", text)
+
+    def _store(self, actor: Actor, effect: fx.Store) -> None:
+        when = self.records.when(self.world.now, self.draws)
+        self.world.at(when, self._stored, actor, effect.record)
+
+    def _stored(self, actor: Actor, record: NodeRecord) -> None:
+        if not actor.process.alive:
+            return
+        if self.records.fails():
+            failed = ev.StoreFailed(record.counter, self.records.error, "no space")
+            actor.process.due(actor, failed)
+            return
+        self.records.record = record
+        actor.process.due(actor, ev.Stored(record.counter))
 
 
-class FarmWorld:
+class FarmWorld(Cluster):
     """The agenda of everything that will happen to a farm, and the hands that do it."""
 
     def __init__(
-        self, seed: int, count: int, timing: FarmTiming | None = None, groups: int = 1
+        self,
+        seed: int,
+        count: int,
+        timing: FarmTiming | None = None,
+        groups: int = 1,
+        *,
+        machines: bool = False,
+        networks: int = 1,
+        drain_ns: int = 60_000 * MILLISECOND_NS,
+        monitors: Iterable[type[Monitor]] = FARM,
+        digest: bool = False,
     ) -> None:
-        self.random = Random(seed)
-        self.now = SECOND_NS
-        self.timing = timing or FarmTiming()
-        self.groups = groups
-        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
-        self._order = 0
+        """`machines`: all cores of each node run, else only those of the filters."""
+        self.timing, self.groups, self.machines = timing or FarmTiming(), groups, machines
+        facts = FarmFacts(self.timing, simulated=True)
+        watch = Watch(monitors, simulated=True, strict=True, farm=facts)
+        super().__init__(seed, watch, digest=digest)
+        self.drain_ns = drain_ns
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
-        self.cut: set[tuple[str, str]] = set()  # (from, to): nothing arrives.
-        self.down_networks: set[str] = set()
+        self.network.names = NETWORKS[:networks]
+        self.network.changed = self.links_changed
         self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
-        self.loss_percent = 0
-        self.repeat_percent = 0
-        self.late_percent = 0
-        self.story: list[str] = []
-        self.monitors = FarmMonitors()
-        self.nodes = {name: self._node(name) for name in self.names}
         self.next_flow = 0
+        self.nodes = {name: self._node(name) for name in self.names}
+        for node in self.nodes.values():
+            node.filter.changed()
+        self.links_changed()
 
     def _node(self, name: str) -> FarmNode:
-        offset_ns = self.random.randrange(1_000_000) * MILLISECOND_NS
-        node = FarmNode(name, _empty(self.groups), offset_ns, self.random.randint(-1, 1))
+        host = self.machine(name, apart=True)
+        draws = Draws(self.seed, name)
+        node = FarmNode(self, host, SimFilter(self, host, draws, self.groups), draws)
         node.powers = (1,) * self.groups
         return node
 
-    # --- time ------------------------------------------------------------------------------
-
-    def at(self, when: int, what: Callable[[], None]) -> None:
-        """Put something on the agenda."""
-        self._order += 1
-        heapq.heappush(self._agenda, (max(when, self.now), self._order, what))
-
-    def run(self, milliseconds: int) -> None:
-        """Let time pass."""
-        self.run_to(self.now + milliseconds * MILLISECOND_NS)
-
-    def run_to(self, end: int) -> None:
-        """Do everything up to a time."""
-        while self._agenda and self._agenda[0][0] <= end:
-            self.now, _, what = heapq.heappop(self._agenda)
-            what()
-        self.now = end
-
-    def run_until(self, condition: Callable[[], bool], milliseconds: int) -> bool:
-        """Let time pass until the condition holds; return whether it did."""
-        for _ in range(milliseconds // 10):
-            if condition():
-                return True
-            self.run(10)
-        return condition()
-
     # --- nodes -----------------------------------------------------------------------------
 
-    def start(self, name: str, wish: str = "in", **changes: Any) -> None:
-        """Start the process of a node; it wants to take part as `wish` says."""
+    def module(self, node: FarmNode) -> Module:
+        """Return a node's configuration; `changes` make it differ from the others'."""
+        addresses = (FarmAddress("198.18.0.100"),)
+        if "rules" in node.changes:
+            addresses = (FarmAddress("198.18.0.101"),)
+        farm = Farm(
+            self.network.names,
+            self.timing,
+            addresses,
+            tuple(FarmGroup(name) for name in self.group_names),
+            seed=node.changes.get("seed", 7),
+            drain_ns=self.drain_ns,
+        )
+        return Module(MODULE, 1, self.names, "farm", has_scripts=True, farm=farm)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The names of the load-balancing groups."""
+        return ("default",) if self.groups == 1 else tuple(f"g{n}" for n in range(self.groups))
+
+    def start(self, name: str, wish: str = "in", *, again: bool = False, **changes: Any) -> None:
+        """Start the process of a node; it wants to take part as `wish` says.
+
+        `again`: with all its cores, its module starts by itself. `changes`: mode, seed, rules.
+        """
         node = self.nodes[name]
-        assert node.core is None
-        node.incarnation += 1
-        node.wish = wish
-        node.changes = changes or node.changes
-        settings = {
-            "node": name,
-            "module": MODULE,
-            "nodes": self.names,
-            "networks": ("lan",),
-            "incarnation": node.incarnation,
-            "mode": "bpf",
-            "seed": 7,
-            "rules": "r",
-            "groups": tuple(f"g{number}" for number in range(self.groups)),
-            "powers": node.powers,
-            "timing": self.timing,
-        }
-        node.core = FarmFilter.build(Settings(**(settings | node.changes)))  # type: ignore[arg-type]
-        self.soon(node, ev.Started())
-        if wish != "away":
-            self.soon(node, ev.FarmWish(wish))
+        assert node.process is None
+        host = node.host
+        host.up = True
+        node.wish, node.changes = wish, changes or node.changes
+        incarnation = host.next_incarnation()
+        record = self.record if self.records else None
+        process = Process(host, MODULE, incarnation, node.perform, record, _nothing)
+        host.processes[MODULE] = process
+        module = self.module(node)
+        here = Here(
+            CLUSTER,
+            name,
+            msgspec.structs.replace(module, boot="on" if again else module.boot),
+            incarnation,
+            host.boot_id,
+            node.records.record,
+            node.draws.word(),
+        )
+        kind = node.changes.get("mode", "bpf")
+        for actor, core in cores(here, Choice(kind, "simulated")).items():
+            if self.machines or actor == FILTER:
+                process.add(actor, core)
+        self.seen(name, Begun(MODULE, incarnation, host.boot_id), MODULE)
+        for added in process.actors.values():
+            added.give(ev.Started())
+        self._set_up(node, wish)
+
+    def _set_up(self, node: FarmNode, wish: str) -> None:
+        """Without the state machine: say what it would say."""
+        for name, power in zip(self.group_names, node.powers, strict=True):
+            if power != 1:
+                node.give(ev.FarmPower(power, name))
+        if wish != "away" and not self.machines:
+            node.give(ev.FarmWish(wish))
 
     def kill(self, name: str, *, machine: bool = True) -> None:
         """End a node's process; with its machine, filter and connections go as well."""
         node = self.nodes[name]
-        node.core, node.backlog, node.frozen_ns, node.thaws_ns = None, [], 0, 0
-        node.picture = None
-        node.left_behind = not machine
+        process = node.process
+        if process is not None:
+            process.die()
+        node.host.processes, node.picture, node.thaws_ns = {}, None, 0
+        node.filter.frozen_since = 0
+        node.filter.left_behind = not machine
         if machine:
-            node.filter = _empty(self.groups)
-            node.sockets = {}
-            node.unbroken_ns = 0
+            node.host.up = False
+            node.host.boot += 1
+            node.hands.power_fails()
+            node.filter.power_fails()
 
     def freeze(self, name: str, milliseconds: int) -> None:
         """Stop the processes of a node for a while; its filter goes on."""
         node = self.nodes[name]
-        if not node.frozen_ns:
-            node.frozen_ns = self.now
         node.thaws_ns = max(node.thaws_ns, self.now + milliseconds * MILLISECOND_NS)
-        self.at(node.thaws_ns, lambda: self._thaw(node))
+        if node.process is not None and not node.process.paused:
+            node.process.pause()
+            node.filter.frozen_since = self.now
+            node.filter.changed()
+        self.at(node.thaws_ns, self._thaw, node)
 
     def _thaw(self, node: FarmNode) -> None:
-        if node.frozen_ns and self.now >= node.thaws_ns:
-            node.frozen_ns, node.thaws_ns = 0, 0
-            backlog, node.backlog = node.backlog, []
-            for what in backlog:
-                what()
+        process = node.process
+        if process is not None and process.paused and self.now >= node.thaws_ns:
+            node.filter.frozen_since = 0
+            node.filter.changed()
+            process.go_on()
 
     def wish(self, name: str, wish: str) -> None:
         """Have a node leave, drain or take part."""
-        node = self.nodes[name]
-        node.wish = wish
-        self.soon(node, ev.FarmWish(wish))
+        self.nodes[name].wish = wish
+        self.nodes[name].give(ev.FarmWish(wish))
 
     def power(self, name: str, power: int) -> None:
         """Change a node's power live."""
         node = self.nodes[name]
         node.powers = (power,) * self.groups
-        self.soon(node, ev.FarmPower(power))
+        node.give(ev.FarmPower(power))
+
+    def command(self, name: str, verb: str, *arguments: str) -> str:
+        """Give an administrator's order; return its request."""
+        return self.order(name, MODULE, verb, *arguments)
 
     def hang(self, name: str, milliseconds: int, *, alone: bool = False) -> None:
         """Have the agent of a node hang: no message passes, and all of them pass afterwards.
@@ -200,124 +277,68 @@ class FarmWorld:
         node = self.nodes[name]
         node.hung_until_ns = max(node.hung_until_ns, self.now + milliseconds * MILLISECOND_NS)
         node.hung_alone = alone
-        self.monitors.links_changed(self)
-        self.at(node.hung_until_ns, lambda: self.monitors.links_changed(self))
+        for other in self.names:
+            if other != name:
+                self.network.clog(name, other, node.hung_until_ns)
+                self.network.clog(other, name, node.hung_until_ns)
+        self.links_changed()
+        self.at(node.hung_until_ns, self.links_changed)
 
     # --- the network -----------------------------------------------------------------------
 
     def set_link(self, a: str, b: str, *, up: bool) -> None:
         """Cut or mend the link between two nodes, in both directions."""
-        for pair in ((a, b), (b, a)):
-            (self.cut.discard if up else self.cut.add)(pair)
-        self.monitors.links_changed(self)
+        self.network.set_link(a, b, up=up)
 
     def cut_one_way(self, source: str, to: str) -> None:
         """Lose everything from one node to another; the other direction works."""
-        self.cut.add((source, to))
-        self.monitors.links_changed(self)
+        self.network.set_way(source, to, up=False)
 
     def partition(self, *sides: tuple[str, ...]) -> None:
         """Cut every link between the sides, and mend those within each."""
         side_of = {name: number for number, side in enumerate(sides) for name in side}
-        self.cut = {
-            (a, b) for a in self.names for b in self.names if a != b and side_of[a] != side_of[b]
+        self.network.cuts = {
+            (network, a, b)
+            for network in self.network.names
+            for a in self.names
+            for b in self.names
+            if a != b and side_of[a] != side_of[b]
         }
-        self.monitors.links_changed(self)
+        self.links_changed()
 
     def heal(self) -> None:
         """Mend every link."""
-        self.cut = set()
-        self.monitors.links_changed(self)
+        self.network.cuts = set()
+        self.links_changed()
 
     def apart(self, a: str, b: str) -> bool:
         """Return whether nothing passes between two nodes: their clients are different ones."""
         for name in (a, b):
             if self.nodes[name].hung_alone and self.now < self.nodes[name].hung_until_ns:
                 return True
-        return (a, b) in self.cut and (b, a) in self.cut
+        network = self.network
+        return not network.passes(a, b) and not network.passes(b, a)
 
-    # --- delivery --------------------------------------------------------------------------
+    def links_changed(self) -> None:
+        """Tell the monitors which nodes share clients now."""
+        names = self.names
+        pairs = tuple((a, b) for a in names for b in names if a < b and self.apart(a, b))
+        quality = self.network.quality
+        self.seen("", Apart(pairs, bool(quality.loss or quality.late)))
 
-    def soon(self, node: FarmNode, event: Any, delay: int = 20 * MICROSECOND_NS) -> None:
-        """Give an event to the core of a node, unless it is restarted before."""
-        incarnation = node.incarnation
-        self.at(self.now + delay, lambda: self._feed(node, event, incarnation))
-
-    def _feed(self, node: FarmNode, event: Any, incarnation: int) -> None:
-        if node.core is None or node.incarnation != incarnation:
-            return
-        if node.frozen_ns:
-            node.backlog.append(lambda: self._feed(node, event, incarnation))
-            return
-        if isinstance(event, ev.Received):
-            self.monitors.heard(self, node.name, event)
-        for effect in node.core.handle(event, node.clock(self.now)):
-            self._perform(node, effect)
-
-    def _perform(self, node: FarmNode, effect: Any) -> None:
-        match effect:
-            case fx.Send(to, message, network):
-                received = ev.Received(Address(node.name, MODULE, ACTOR), message, network)
-                for name in to.nodes:
-                    self._deliver(node.name, name, received)
-                    if self.random.randrange(100) < self.repeat_percent:
-                        self._deliver(node.name, name, received)
-            case fx.Later(at_ns, event):
-                self.soon(node, event, max(0, node.moment(at_ns) - self.now))
-            case fx.ApplyTable(_, rows):
-                opened = [_open_in(row) for row in rows]
-                if node.left_behind:
-                    return  # It is opened, and then replaced, before it is needed.
-                node.filter.rows, node.filter.opened = rows, opened
-                self.monitors.filter_changed(self, node)
-            case fx.RenewLease(deadline_ns) if deadline_ns or not node.left_behind:
-                if node.left_behind:
-                    node.left_behind = False
-                    node.filter = _empty(self.groups)
-                node.filter.deadline_ns = deadline_ns
-                self.monitors.filter_changed(self, node)
-            case fx.CountSockets(number):
-                delay = self.random.randint(1, 20) * MILLISECOND_NS
-                incarnation = node.incarnation
-                self.at(self.now + delay, lambda: self._count(node, number, incarnation))
-            case fx.Log(level, text) if level != "D":
-                self.story.append(f"{self.now // 1000} {node.name} {text}")
-            case fx.Tell(_, picture):
-                node.picture = picture
-                self.monitors.viewed(node)
-            case _:
-                pass
-
-    def _count(self, node: FarmNode, number: int, incarnation: int) -> None:
-        live = [bytearray(BITMAP_BYTES) for _ in range(self.groups)]
-        for group, bucket in node.sockets.values():
-            live[group][bucket >> 3] |= 1 << (bucket & 7)
-        event = ev.SocketsCounted(number, tuple(bytes(row) for row in live), len(node.sockets))
-        self._feed(node, event, incarnation)
-
-    def _deliver(self, source: str, to: str, event: ev.Received) -> None:
-        if self.drops is not None and self.drops(source, to, event.message):
-            return
-        if (source, to) in self.cut or event.network in self.down_networks:
-            return
-        if self.random.randrange(100) < self.loss_percent:
-            return
-        late = self.random.randrange(100) < self.late_percent
-        delay = self.random.randint(100, 150_000 if late else 2_000) * MICROSECOND_NS
-        for node in (self.nodes[source], self.nodes[to]):
-            delay = max(delay, node.hung_until_ns - self.now)
-        self.soon(self.nodes[to], event, delay)
+    def _arrived(self, name: str, to: Any, event: Any, stamp: Any) -> None:
+        if self.drops is None or not self.drops(event.source.node, name, event.message):
+            super()._arrived(name, to, event, stamp)
 
     # --- what the filters do ---------------------------------------------------------------
 
     def answers(self, name: str) -> bool:
         """Return whether a node's filter lets anything in."""
-        node = self.nodes[name]
-        return node.clock(self.now) < node.filter.deadline_ns
+        return self.nodes[name].filter.answers()
 
     def owners(self, group: int = 0) -> list[tuple[str, ...]]:
         """Return who would answer a new client, for each bucket."""
-        able = [n for n in self.nodes.values() if self.answers(n.name)]
+        able = [n for n in self.nodes.values() if n.filter.answers()]
         return [
             tuple(n.name for n in able if n.filter.rows[group][bucket]) for bucket in range(BUCKETS)
         ]
@@ -325,7 +346,9 @@ class FarmWorld:
     def shares(self, group: int = 0) -> dict[str, int]:
         """Return how many buckets are open at each node."""
         return {
-            name: node.filter.opened[group].bit_count() if self.answers(name) else 0
+            name: int.from_bytes(node.filter.opened[group], "little").bit_count()
+            if node.filter.answers()
+            else 0
             for name, node in self.nodes.items()
         }
 
@@ -341,9 +364,5 @@ class FarmWorld:
         return len(views) == 1
 
 
-def _open_in(row: bytes) -> int:
-    return int("".join("1" if state else "0" for state in reversed(row)), 2)
-
-
-def _empty(groups: int) -> SimFilter:
-    return SimFilter(tuple(bytes(BUCKETS) for _ in range(groups)), [0] * groups)
+def _nothing(process: Process) -> None:
+    del process

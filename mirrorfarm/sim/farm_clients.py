@@ -1,9 +1,9 @@
 """The clients of a simulated farm: new ones, and connections that go on."""
 
-from typing import Any
-
 from mirrorfarm.actors.farm_filter.bitmaps import HARD
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
+from mirrorfarm.sim.farm import FarmNode, FarmWorld
+from mirrorfarm.sim.monitors.seen import Packet
 
 FLOWS_MAX = 400
 
@@ -11,11 +11,12 @@ FLOWS_MAX = 400
 class Clients:
     """Connections to one world: each has a bucket, and a node that it was answered by."""
 
-    def __init__(self, world: Any) -> None:
+    def __init__(self, world: FarmWorld) -> None:
         self.world = world
+        self.draws = world.stream("clients")
         self.flows: dict[int, tuple[int, int, str, int]] = {}  # group, bucket, node, since
 
-    def reached(self, anchor: str) -> list[Any]:
+    def reached(self, anchor: str) -> list[FarmNode]:
         """Return the nodes that see a packet which `anchor` sees."""
         world = self.world
         return [
@@ -24,17 +25,15 @@ class Clients:
 
     def connect(self) -> int:
         """Send a first packet of a new client, somewhere; return its number, or 0: no answer."""
-        world = self.world
-        group = world.random.randrange(world.groups)
-        bucket = world.random.randrange(BUCKETS)
-        accepted = []
-        for node in self.reached(world.random.choice(world.names)):
-            if world.answers(node.name) and node.filter.rows[group][bucket]:
-                world.monitors.accepted(world, node)
-                accepted.append(node)
-        flow: int = world.next_flow + 1
-        world.next_flow = flow
-        world.monitors.new_client(world, flow, accepted)
+        world, draws = self.world, self.draws
+        group, bucket = draws.below(world.groups), draws.below(BUCKETS)
+        accepted = [
+            node
+            for node in self.reached(draws.choice(world.names))
+            if node.filter.answers() and node.filter.rows[group][bucket]
+        ]
+        world.next_flow = flow = world.next_flow + 1
+        world.seen("", Packet(flow, "", 0, tuple(node.name for node in accepted)))
         if len(accepted) != 1 or len(self.flows) >= FLOWS_MAX:
             return 0
         accepted[0].sockets[flow] = (group, bucket)
@@ -45,15 +44,13 @@ class Clients:
         """Send a packet of a connection; return what became of it: kept reset lost."""
         world = self.world
         group, bucket, name, since = self.flows[flow]
-        accepted = []
-        for node in self.reached(name):
-            if not world.answers(node.name):
-                continue
-            if node.filter.rows[group][bucket] == HARD or flow in node.sockets:
-                world.monitors.accepted(world, node)
-                accepted.append(node)
-        at = world.nodes[name]
-        world.monitors.packet(world, flow, at, accepted, since)
+        accepted = [
+            node
+            for node in self.reached(name)
+            if node.filter.answers()
+            and (node.filter.rows[group][bucket] == HARD or flow in node.sockets)
+        ]
+        world.seen("", Packet(flow, name, since, tuple(node.name for node in accepted)))
         if any(flow not in node.sockets for node in accepted):
             self.end(flow)  # A node that does not know the connection resets it.
             return "reset"
@@ -74,10 +71,10 @@ class Clients:
 
     def go_on(self) -> None:
         """Let one client come, and some of the others talk or go."""
-        world = self.world
+        draws = self.draws
         self.connect()
         for flow in list(self.flows):
-            if world.random.random() < 0.2:
+            if draws.chance(200):
                 self.talk(flow)
-            elif world.random.random() < 0.02:
+            elif draws.chance(20):
                 self.end(flow)

@@ -4,15 +4,25 @@
 """
 
 import sys
-from random import Random
+from dataclasses import dataclass
 
 import msgspec
 
+from mirrorfarm.actors.farm_filter.bitmaps import SOFT
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
+from mirrorfarm.sim import farm_faults
+from mirrorfarm.sim.acts.act import perform
+from mirrorfarm.sim.acts.farm import Start
+from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
+from mirrorfarm.sim.farm_faults import FAULTS, LOSSY
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.seen import Settled
+from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.sweep import uncollected
+from mirrorfarm.sim.trap import trap
 
 # As the default, but what is only a matter of patience is short.
 TIMING = FarmTiming(
@@ -33,99 +43,115 @@ LARGE = msgspec.structs.replace(
 )
 
 
+TIMINGS = {"default": TIMING, "slow": SLOW, "large": LARGE}
+
+
+@dataclass(frozen=True, slots=True)
+class FarmSwarm:
+    """The options of one run."""
+
+    seed: int
+    nodes: int
+    timing: str
+    groups: int
+    networks: int = 1
+    steps: int = 25  # Faults.
+    faults: tuple[str, ...] = ()
+    machines: bool = True  # All cores of each node, not only its filter's.
+    minutes: int = 0
+
+    def describe(self) -> str:
+        """Return the options as one line."""
+        return (
+            f"nodes={self.nodes} timing={self.timing} groups={self.groups} "
+            f"networks={self.networks} steps={self.steps} faults={','.join(self.faults)}"
+        )
+
+
+def draw(seed: int, minutes: int) -> FarmSwarm:
+    """Return what a seed makes: about so many simulated minutes."""
+    draws = Draws(seed, "swarm")
+    return FarmSwarm(
+        seed,
+        draws.choice((2, 3, 3, 4, 5, 8)),
+        draws.choice(tuple(TIMINGS)),
+        draws.choice((1, 1, 2)),
+        draws.choice((1, 1, 2, 3)),
+        minutes * 150,
+        tuple(draws.some(tuple(FAULTS), 500)) or ("mended",),
+        minutes=minutes,
+    )
+
+
 def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
-    """Play one seed to its end; raise Violation when an invariant does not hold."""
-    random = Random(seed ^ 0xFA12)
-    count = nodes or random.choice((2, 3, 3, 3, 4, 5))
-    world = FarmWorld(seed, count, random.choice((TIMING, SLOW, LARGE)), random.choice((1, 1, 2)))
-    clients = Clients(world)
-    for name in world.names:
-        if random.random() < 0.8:
-            world.start(name)
-    clients.flow_for(random.choice((50, 800, 1_500)))
-    for _ in range(steps):
-        _fault(world, random, lossy)
-        clients.flow_for(random.randint(20, 700), every=20)
-    calm(world, clients)
+    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+    draws = Draws(seed, "plan")
+    faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
+    plan = FarmSwarm(
+        seed,
+        nodes or draws.choice((2, 3, 3, 3, 4, 5)),
+        draws.choice(tuple(TIMINGS)),
+        draws.choice((1, 1, 2)),
+        steps=steps,
+        faults=(*faults, *("mended",) * 2),
+        machines=False,
+    )
+    world = build(plan)
+    play_out(world, plan)
     return world
 
 
-def _fault(world: FarmWorld, random: Random, lossy: bool) -> None:
-    if random.random() < 0.55:
-        _node_fault(world, random)
-    else:
-        _network_fault(world, random, lossy)
+def build(plan: FarmSwarm, *, digest: bool = False) -> FarmWorld:
+    """Return the world that a plan describes."""
+    return FarmWorld(
+        plan.seed,
+        plan.nodes,
+        TIMINGS[plan.timing],
+        plan.groups,
+        machines=plan.machines,
+        networks=plan.networks,
+        drain_ns=2 * SECOND_NS,
+        digest=digest,
+    )
 
 
-def _node_fault(world: FarmWorld, random: Random) -> None:
-    """A node dies, starts, freezes, or is told something by its administrator."""
-    name = random.choice(world.names)
-    node = world.nodes[name]
-    if node.core is None:
-        if random.random() < 0.6:
-            world.start(name)
-        return
-    match random.randint(0, 5):
-        case 0 | 1:
-            world.kill(name, machine=random.random() < 0.5)
-        case 2 | 3:
-            world.freeze(name, random.choice((80, 300, 500, 700, 1_500)))
-        case 4:
-            world.wish(name, random.choice(("in", "in", "away", "drain")))
-        case _:
-            world.power(name, random.choice((0, 1, 1, 2, 3)))
-
-
-def _network_fault(world: FarmWorld, random: Random, lossy: bool) -> None:
-    """Links are cut and mended, in one or both directions; messages are lost, late, repeated."""
-    name, other = random.sample(world.names, 2)
-    match random.randint(0, 8):
-        case 0:
-            world.set_link(name, other, up=False)
-        case 1:
-            world.cut_one_way(name, other)
-        case 2:
-            _split(world, random)
-        case 3 | 4 | 5:
-            world.heal()
-        case 6:
-            world.repeat_percent = random.choice((0, 10, 30))
-        case 7:
-            world.hang(name, random.choice((200, 450, 800, 1_500)), alone=True)
-        case _ if lossy:
-            world.loss_percent = random.choice((0, 0, 5, 20))
-            world.late_percent = random.choice((0, 0, 2, 10))
-        case _:
-            pass
-
-
-def _split(world: FarmWorld, random: Random) -> None:
-    """Part the farm into two or three sides; or let one node be deaf, or mute."""
-    kind = random.random()
-    if kind < 0.2:
-        name = random.choice(world.names)
-        for other in world.names:
-            if other != name:
-                world.cut_one_way(*((other, name) if kind < 0.1 else (name, other)))
-        return
-    sides: list[list[str]] = [[], [], []]
-    for name in world.names:
-        sides[random.randrange(2 if kind < 0.7 else 3)].append(name)
-    world.partition(*(tuple(side) for side in sides if side))
+def play_out(world: FarmWorld, plan: FarmSwarm) -> None:
+    """Let everything happen that the plan says."""
+    draws = Draws(plan.seed, "times")
+    streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
+    clients = Clients(world)
+    with trap(), uncollected():
+        for name in world.names:
+            if draws.chance(800):
+                perform(world, Start(name))
+        clients.flow_for(draws.choice((60, 800, 1_500)), every=20)
+        for _ in range(plan.steps):
+            kind = draws.choice(plan.faults)
+            farm_faults.inject(world, kind, streams[kind])
+            clients.flow_for(draws.between(20, 700), every=20)
+        calm(world, clients)
 
 
 def calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
     world.heal()
-    world.loss_percent = world.late_percent = world.repeat_percent = 0
+    world.network.heal()
+    world.network.quality = Quality()
+    world.links_changed()
     clients.flow_for(2_000, every=20)
     for name in world.names:
         node = world.nodes[name]
         if node.core is None:
-            world.start(name)
+            world.start(name, again=world.machines)
         world.power(name, max(1, node.powers[0]))
-        world.wish(name, "in")
+        if not world.machines:
+            world.wish(name, "in")
     clients.flow_for(1_000, every=50)
+    if world.machines:
+        clients.flow_for(3_000, every=50)  # Whoever stops has time to.
+        for name in world.names:
+            world.command(name, "start")
+            world.command(name, "resume")
     if not world.run_until(lambda: world.settled(*world.names), 12_000):
         reasons = {
             name: (node.picture.reason, [(n.name, n.reason) for n in node.picture.nodes])
@@ -137,9 +163,12 @@ def calm(world: FarmWorld, clients: Clients) -> None:
     for flow in list(clients.flows):
         clients.end(flow)
     for node in world.nodes.values():
-        node.sockets = {}
+        node.sockets.clear()
     world.run(3_000)
-    world.monitors.calm(world, world.names)
+    world.seen("", Settled())
+    if any(SOFT in row for node in world.nodes.values() for row in node.filter.rows):
+        raise Violation("F5: buckets stay SOFT although no connection is left")
+    world.watch.finish()
 
 
 def main(arguments: list[str]) -> int:

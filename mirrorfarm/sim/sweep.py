@@ -21,6 +21,7 @@ from mirrorfarm.sim.network import Quality
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.swarm import Swarm
 from mirrorfarm.sim.trap import trap
+from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
@@ -59,12 +60,19 @@ def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
 def run(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
     """Run a plan to its end."""
     world = build(plan, digest=digest, story=story)
-    with trap(), uncollected():
+    play_out(world, plan)
+    return world
+
+
+def play_out(world: World, plan: Swarm) -> None:
+    """Let everything happen that the plan says."""
+    world.tricks = Tricks(plan.seed, on=plan.buggify)
+    with trap(), uncollected(), world.tricks:
         first_start(world)
         trouble(world, plan)
         heal_core(world, plan.core)
+        world.tricks.end()
         calm(world)
-    return world
 
 
 def first_start(world: World) -> None:
@@ -188,7 +196,33 @@ def calm(world: World) -> None:
         raise Violation(f"L4: not in service after the faults ended: {reasons(world)}")
     world.run(1_000)
     world.seen("", Settled(), MODULE)
+    if world.options.arbiter == "witness" and world.options.failover:
+        one_by_one(world)
     world.watch.finish()
+
+
+def one_by_one(world: World) -> None:
+    """One fault alone, each time: the bounds of L1, L2, L3 and L6."""
+    prim = next(name for name in NODES if world.role(name).startswith("PRIM"))
+    second = NODES[1 - NODES.index(prim)]
+    lease = world.timing.lease_ns // MILLISECOND_NS
+    world.seen("", Calm("witness"), MODULE)
+    world.witness_node.stop()
+    world.run(2 * lease)
+    world.witness_node.start()
+    world.run(lease + 1_000)
+    world.seen("", Calm("peer stops"), MODULE)
+    world.kill(second)
+    world.write()
+    _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
+    world.run(2 * lease)
+    world.seen("", Calm("return"), MODULE)
+    begin(world, second)
+    _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
+    world.run(2 * lease)
+    world.seen("", Calm("power"), MODULE)
+    world.kill(prim)
+    _expect(world, second, "ALONE Ready", "nobody takes over")
 
 
 class Administrator:

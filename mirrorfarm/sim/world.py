@@ -24,6 +24,7 @@ from mirrorfarm.modules.settings import (
 from mirrorfarm.sim.cluster import Call, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.monitors.all import MIRROR, Mirror
+from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.seen import Accepts
 from mirrorfarm.sim.network import NETWORKS
@@ -57,6 +58,7 @@ class World(Cluster):
         facts = self.checks.watch.facts.module(MODULE)
         facts.advisory, facts.directories = chosen.arbiter != "witness", chosen.directories
         self.module = _module(timing, chosen)
+        set_bounds(self.watch, timing, self.module.start_ns)
         self.streams = Streams(self, self.network, self.stream("streams"))
         self.witness_node = Witness(
             self, self.machine(WITNESS, apart=chosen.apart), Draws(seed, "witness")

@@ -4,18 +4,14 @@ from typing import Any
 
 import msgspec
 
-from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.farm.core import FarmModule
-from mirrorfarm.actors.module.farm.state import Settings
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.modules.settings import Farm, FarmTiming, Module
-from mirrorfarm.sim.farm import FarmNode, FarmWorld
+from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.sim.farm import MODULE, FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import MODULE_ACTOR, Address
+from mirrorfarm.transport.address import Address
 
-ADMIN = Address("n1", "cli-1", "cli")
 TIMING = FarmTiming(scan_ns=100 * MILLISECOND_NS)
 
 
@@ -23,33 +19,20 @@ class Farmers(FarmWorld):
     """A farm whose nodes are ordered about by their state machines."""
 
     def __init__(self, count: int = 3) -> None:
-        super().__init__(1, count, TIMING)
-        self.machines: dict[str, FarmModule] = {}
-        self.results: list[tuple[str, str, str]] = []
+        super().__init__(1, count, TIMING, machines=True, drain_ns=5 * SECOND_NS)
         self.states: dict[str, dict[str, Any]] = {}
+        self.answers_to = self._note
         for name in self.names:
             self.start(name, wish="away")
-            farm = Farm(timing=TIMING, drain_ns=5 * SECOND_NS)
-            module = Module("web", 1, self.names, "farm", has_scripts=True, farm=farm)
-            settings = Settings("c" * 16, name, module, 1, "boot", "bpf")
-            self.machines[name] = FarmModule.build(settings, None)
-            self.tell(name, ev.Started())
         self.run(50)
 
-    def tell(self, name: str, event: Any, delay_ns: int = MILLISECOND_NS) -> None:
-        def give() -> None:
-            node = self.nodes[name]
-            for effect in self.machines[name].handle(event, node.clock(self.now)):
-                self._obey(name, node, effect)
-
-        self.at(self.now + delay_ns, give)
-
-    def order(self, name: str, verb: str, *words: str) -> None:
-        request = f"{name}{self.now}"
-        self.tell(name, ev.Received(ADMIN, msg.Command(request, verb, "test", words)))
+    def _note(self, node: str, message: Any) -> None:
+        if isinstance(message, msg.StateAnswer):
+            self.states[node] = msgspec.json.decode(message.json)
 
     def see(self, name: str) -> dict[str, Any]:
-        self.tell(name, ev.Received(ADMIN, msg.StateQuery("q")), 0)
+        source = Address(name, "cli-9", "cli")
+        self.ask(name, MODULE, ev.Received(source, msg.StateQuery("q")))
         self.run(1)
         return self.states[name]
 
@@ -57,37 +40,11 @@ class Farmers(FarmWorld):
         state = self.see(name)
         return f"{state['state']} {state['status']}"
 
-    def _perform(self, node: FarmNode, effect: Any) -> None:
-        super()._perform(node, effect)
-        if isinstance(effect, fx.Tell) and effect.actor == MODULE_ACTOR:
-            self.tell(node.name, effect.event)
-
-    def _obey(self, name: str, node: FarmNode, effect: Any) -> None:
-        match effect:
-            case fx.Tell("farm_filter", event):
-                self.soon(node, event)
-            case fx.Tell(_, ev.RunSequence(run)):
-                self.tell(name, ev.SequenceEnded(run), 20 * MILLISECOND_NS)
-            case fx.Tell(_, ev.KillApplication(run)):
-                self.tell(name, ev.ApplicationGone(run))
-            case fx.Tell(_, ev.VipUp(run)):
-                self.tell(name, ev.VipIsUp(run))
-            case fx.Tell(_, ev.VipDown(run)):
-                self.tell(name, ev.VipIsDown(run))
-            case fx.Later(at_ns, event):
-                self.tell(name, event, max(0, node.moment(at_ns) - self.now))
-            case fx.Send(_, msg.CommandResult(_, outcome, text)):
-                self.results.append((name, outcome, text))
-            case fx.Send(_, msg.StateAnswer(_, data)):
-                self.states[name] = msgspec.json.decode(data)
-            case _:
-                pass
-
 
 def serving(count: int = 3) -> Farmers:
     world = Farmers(count)
     for name in world.names:
-        world.order(name, "start")
+        world.command(name, "start")
     assert world.run_until(lambda: world.settled(*world.names), 3_000)
     world.run(50)
     return world
@@ -111,7 +68,7 @@ def test_a_stop_keeps_live_connections_shows_how_many_and_ends_with_the_last() -
     while len(clients.flows) < 60:
         clients.connect()
     mine = [flow for flow, (_, _, at, _) in clients.flows.items() if at == "n3"]
-    world.order("n3", "stop")
+    world.command("n3", "stop")
     world.run(600)
     state = world.see("n3")
     assert (state["state"], state["status"]) == ("UP", "Transient")
@@ -122,7 +79,7 @@ def test_a_stop_keeps_live_connections_shows_how_many_and_ends_with_the_last() -
         clients.end(flow)
     world.run(800)
     assert world.words("n3") == "STOP NotReady"
-    assert world.results[-1] == ("n3", "done", "n3 is STOP NotReady")
+    assert world.results[-1][1:] == ("n3", "done", "n3 is STOP NotReady")
     assert world.settled("n1", "n2")
     left_out = world.see("n1")["farm"]["nodes"][2]
     assert (left_out["member"], left_out["reason"]) == (False, "its module does not take part")
@@ -134,7 +91,7 @@ def test_a_connection_that_does_not_end_is_cut_at_the_limit() -> None:
     clients = Clients(world)
     while not any(at == "n2" for _, _, at, _ in clients.flows.values()):
         clients.connect()
-    world.order("n2", "stop")
+    world.command("n2", "stop")
     world.run(4_900)
     assert world.words("n2") == "UP Transient"
     world.run(600)
@@ -145,22 +102,22 @@ def test_a_connection_that_does_not_end_is_cut_at_the_limit() -> None:
 
 def test_power_and_drain_act_live_and_are_told() -> None:
     world = serving()
-    world.order("n1", "power", "2")
+    world.command("n1", "power", "2")
     world.run(500)
     assert world.shares() == {"n1": 512, "n2": 256, "n3": 256}
-    world.order("n2", "drain")
+    world.command("n2", "drain")
     world.run(500)
     assert world.shares()["n2"] == 0
     assert world.see("n2")["reason"].startswith("drains by order")
-    world.order("n2", "resume")
+    world.command("n2", "resume")
     world.run(500)
     assert world.shares()["n2"] == 256
-    assert {outcome for _, outcome, _ in world.results} == {"accepted", "done"}
+    assert {outcome for _, _, outcome, _ in world.results} == {"accepted", "done"}
 
 
 def test_a_restart_changes_nothing_at_the_other_nodes_but_their_shares() -> None:
     world = serving()
-    world.order("n1", "restart")
+    world.command("n1", "restart")
     world.run(12)
     assert world.shares()["n1"] == 0
     assert sum(world.shares().values()) == 1_024

@@ -66,11 +66,11 @@ def no_wait(self: Settings) -> int:
 
 
 MUTANTS: list[tuple[Any, str, Callable[..., Any], str]] = [
-    (views, "is_agreed", at_once, "F1|F5"),
-    (table, "lease_of", for_ever, "F1|F8"),
-    (table, "drained_by_others", nobody, "F1|F5"),
-    (hearing, "_mind_claim", deaf, "F1"),
-    (Settings, "wait_ns", property(no_wait), "F1|F5"),  # type: ignore[list-item]
+    (views, "is_agreed", at_once, "F1|F2|F5"),
+    (table, "lease_of", for_ever, "F1|F2|F8"),
+    (table, "drained_by_others", nobody, "F1|F2|F5"),
+    (hearing, "_mind_claim", deaf, "F1|F2"),
+    (Settings, "wait_ns", property(no_wait), "F1|F2|F5"),  # type: ignore[list-item]
 ]
 
 

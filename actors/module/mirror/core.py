@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors import sites
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
 from mirrorfarm.actors.module.mirror import (
     commands,
@@ -262,7 +263,8 @@ class Mirror:
         before = (len(s.out), s.phase, s.step, s.leading.session, s.target.step)
         self._look(now)
         if before != (len(s.out), s.phase, s.step, s.leading.session, s.target.step):
-            self._look(now)
+            if not sites.trick("mirror.no_second_look"):  # The next event brings one.
+                self._look(now)
         if s.guard_ns and s.phase in (Phase.WAITING, Phase.STOPPED):
             s.guard_ns = 0  # Nothing is left that the guard could have to end.
             tell(s, "guard", ev.GuardDisarm())

@@ -121,8 +121,10 @@ def poll(s: State, now: int) -> None:
     """Do what is due for a target or a secondary."""
     target = s.target
     ready = not s.has_plane or (s.plane.settled and s.plane.wish.role == "follow")
-    if target.step == "leaving" and s.plane.settled and not s.plane.wish.sid:
-        _write_down(s, now)
+    if target.step == "leaving" and not s.plane.wish.sid:
+        # A plane that failed to end in good order has ended nevertheless.
+        if s.plane.settled or (s.plane.answered and s.plane.wish.role == "off"):
+            _write_down(s, now)
     if target.step == "preparing" and ready:
         target.step = "copying"
         if s.has_plane:

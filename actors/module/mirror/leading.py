@@ -8,6 +8,7 @@ after a question that is still unanswered (R1).
 
 import msgspec
 
+from mirrorfarm.actors import sites
 from mirrorfarm.actors.events import GuardArm, GuardDisarm
 from mirrorfarm.actors.module.mirror import comparison, divergence
 from mirrorfarm.actors.module.mirror.orders import (
@@ -220,7 +221,7 @@ def _take_peer_in(s: State, now: int) -> None:
             if s.peer_in_isr:
                 _rejoin(s, now)
             elif s.phase is Phase.LEADING and now - leading.since_ns >= OFFER_AGAIN_NS:
-                if _may_be_target(s):
+                if _may_be_target(s) and not sites.trick("mirror.offer_late"):
                     _offer(s, now)
         case Session.OFFERED:
             if peer.silent or now - leading.since_ns > OFFER_TIMEOUT_NS:

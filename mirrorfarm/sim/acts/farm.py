@@ -15,7 +15,7 @@ Sides = tuple[tuple[str, ...], ...]
 def _read_sides(text: str) -> Sides:
     sides = tuple(tuple(side.split()) for side in text.split("|"))
     every = [name for side in sides for name in side]
-    if len(sides) < 2 or not all(sides) or len(dict.fromkeys(every)) != len(every):
+    if not all(sides) or len(dict.fromkeys(every)) != len(every):
         raise ValueError(f"{text!r}: sides with a | between them are expected, as in n1 n2 | n3")
     return sides
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from mirrorfarm.sim.monitors import mirror_data as data
 from mirrorfarm.sim.monitors import mirror_effects as effects
 from mirrorfarm.sim.monitors import mirror_safety as safety
+from mirrorfarm.sim.monitors.liveness import LIVENESS
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.transport.messages import Register
@@ -31,6 +32,7 @@ MIRROR: tuple[type[Monitor], ...] = (
     effects.OneAddress,
     effects.ClosesInTime,
     effects.StaleReads,
+    *LIVENESS,
 )
 
 

@@ -188,34 +188,42 @@ class Facts:
                 self.module(module).side(node).runs = runs
             case seen.VipIs(module, up):
                 self.module(module).side(node).vip = up
-            case seen.Told(write, extent):
-                told = self.of(step).told
-                told[extent] = max(told.get(extent, 0), write)
-            case seen.Wrote(extent, write):
-                side = self.of(step).side(node)
-                if write:
-                    side.memory[extent] = write
-                else:
-                    side.memory.pop(extent, None)
-            case seen.Kept(write):
-                self.of(step).side(node).kept.add(write)
             case seen.PowerLost(holds, boot):
                 for facts in self.modules.values():
                     side = facts.side(node)
                     side.memory = dict(zip(holds[::2], holds[1::2], strict=True))
                     side.guard_ns, side.boot_id = 0, f"boot-{boot}"
                     side.asked.clear()
-            case seen.Begun(process, incarnation, boot_id):
-                if not process.endswith(".replica") and process != "witness":
-                    side = self.module(process).side(node)
-                    side.incarnation, side.boot_id = incarnation, boot_id
-                    side.asked.clear()
-                    side.about, side.guard_ns, side.inherited = Announcement(), 0, True
-                elif process.endswith(".replica"):
-                    self.of(step).side(node).inherited = False
+            case seen.Begun():
+                self._begun(step, event)
+            case _:
+                self._on_write(self.of(step), node, event)
+
+    def _begun(self, step: Step, event: seen.Begun) -> None:
+        if event.process == "witness":
+            return
+        side = self.of(step).side(step.node)
+        side.inherited = not event.process.endswith(".replica")
+        if side.inherited:
+            side.incarnation, side.boot_id = event.incarnation, event.boot_id
+            side.asked.clear()
+            side.about, side.guard_ns = Announcement(), 0
+
+    @staticmethod
+    def _on_write(facts: ModuleFacts, node: str, event: seen.Seen) -> None:
+        match event:
+            case seen.Told(write, extent):
+                facts.told[extent] = max(facts.told.get(extent, 0), write)
+            case seen.Wrote(extent, write):
+                memory = facts.side(node).memory
+                if write:
+                    memory[extent] = write
+                else:
+                    memory.pop(extent, None)
+            case seen.Kept(write):
+                facts.side(node).kept.add(write)
             case seen.Accepts(writes):
-                told = self.of(step).told
-                for extent in [e for e, write in told.items() if write in set(writes)]:
-                    del told[extent]
+                for extent in [e for e, write in facts.told.items() if write in set(writes)]:
+                    del facts.told[extent]
             case _:
                 pass

@@ -24,8 +24,12 @@ class Watch:
         simulated: bool = False,
         strict: bool = False,
         keeps: int = STEPS_KEPT,
+        farm: Any = None,
     ) -> None:
-        """`simulated`: observations are fed as well; `strict`: the first violation raises."""
+        """`simulated`: observations are fed as well; `strict`: the first violation raises.
+
+        `farm`: the `FarmFacts` that monitors of a farm share.
+        """
         self.at = 0  # Time of the present step: global in a simulation, else its node's.
         self.step_now: Step | None = None
         self.strict = strict
@@ -33,12 +37,15 @@ class Watch:
         self.excused = 0
         self.stories: dict[str, list[str]] = {}  # What led to each violation.
         self.facts = Facts(simulated=simulated)
+        self.farm = farm
         self.monitors = {kind.id: kind(self) for kind in kinds}
         self.recent: deque[Step] = deque(maxlen=keeps)
         self._wanted: dict[type, list[Any]] = {}
         about: type
-        for about in self.facts.events:
-            self._wanted.setdefault(about, []).append(self.facts)
+        self._folds = [self.facts] if farm is None else [farm]
+        for fold in self._folds:
+            for about in fold.events:
+                self._wanted.setdefault(about, []).append(fold)
         for monitor in self.monitors.values():
             for about in monitor.events:
                 self._wanted.setdefault(about, []).append(monitor)
@@ -72,11 +79,14 @@ class Watch:
             return
         self.at = step.now if at is None else at
         self.step_now = step
+        if self.farm is not None:
+            self.farm.at = self.at
         if len(hearers) > 1:
-            hearers = list(dict.fromkeys(hearers))  # Each once, the facts first.
-            if self.facts in hearers:
-                hearers.remove(self.facts)
-                self.facts.on(step)
+            hearers = list({id(one): one for one in hearers}.values())  # Each once,
+            for fold in self._folds:  # the facts first.
+                if fold in hearers:
+                    hearers.remove(fold)
+                    fold.on(step)
         for hearer in hearers:
             hearer.on(step)
 

@@ -35,6 +35,15 @@ def test_an_offer_is_durable_and_the_data_inconsistent_before_it_is_accepted() -
     assert not sent(s)
 
 
+def test_a_plane_that_ended_with_a_failure_is_left_as_well() -> None:
+    s = waiting()
+    failed = msg.PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0, failure="the flush failed")
+    s.plane.answer = failed
+    following.on_offer(s, OFFER, 1)
+    following.poll(s, 1)
+    assert list(s.stores.values()) == ["target"]
+
+
 @pytest.mark.parametrize("role", ["off", "follow"])
 def test_the_session_before_is_left_before_the_next_one_is_written_down(role: str) -> None:
     """What was under way in it would else be applied after it was over (S10)."""

@@ -1,0 +1,278 @@
+"""L1 to L8: what must happen, and how soon. Bounds count only while one fault at most is active.
+
+`Calm` opens such a time, naming the fault, and the next `Fault` ends it. Without observations
+L7 and L8 are complete, L5 counts moves against orders; the others need to know of faults.
+"""
+
+from typing import Any
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.sim.monitors import seen
+from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.trace.steps import Step
+from mirrorfarm.transport.messages import Command, CommandResult
+
+SERVING = ("PRIM", "ALONE")
+FINAL = ("done", "refused", "failed")
+COMMAND_NS = 900 * SECOND_NS  # Three time limits of scripts.
+MOVES_MAX = 3  # Into the service of one node, within one hold-down.
+HOLD_NS = 60 * SECOND_NS
+TIMERS_MAX = 64  # Of one core.
+INBOX_MAX = 1_000
+
+
+class Bounded(Monitor):
+    """Base: a deadline that opens and closes."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self.bound_ns = 0  # Set by whoever knows the module's clocks; 0: not checked.
+        self.worst_ns = 0  # What was seen.
+        self._since: int | None = None
+
+    def open(self) -> None:
+        """Begin to wait."""
+        if self._since is None:
+            self._since = self.watch.at
+
+    def cancel(self) -> None:
+        """Wait for nothing."""
+        self._since = None
+
+    def close(self, what: str) -> None:
+        """Note that it happened, and whether in time."""
+        if self._since is not None:
+            took, self._since = self.watch.at - self._since, None
+            self.worst_ns = max(self.worst_ns, took)
+            if self.bound_ns and took > self.bound_ns:
+                bound = self.bound_ns // MILLISECOND_NS
+                self.fail(f"{what} after {took // MILLISECOND_NS} ms instead of {bound}")
+
+    def finish(self) -> None:  # noqa: D102
+        if self._since is not None and self.bound_ns:
+            if self.watch.at - self._since > self.bound_ns:
+                self.fail(f"it has not happened {self.bound_ns // MILLISECOND_NS} ms later")
+
+
+class Failover(Bounded):
+    """L1. Without observations nothing."""
+
+    id = "L1"
+    statement = "When one node dies, its peer in the set serves alone within the bound."
+    events = (seen.Calm, seen.Fault, seen.Settled, ev.Announce)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ is seen.Calm:
+            self.cancel()
+            if event.but == "power":
+                self.open()
+        elif event.__class__ in (seen.Fault, seen.Settled):
+            self.cancel()
+        else:
+            about = self.facts.of(step).side(step.node).about
+            if about.role == "ALONE" and about.status == "Ready":
+                self.close(f"{step.node} serves alone")
+
+
+class Failback(Bounded):
+    """L2. Without observations nothing."""
+
+    id = "L2"
+    statement = "A node that returns is ready again within the bound, and nobody is interrupted."
+    events = (seen.Calm, seen.Fault, seen.AppRuns, ev.Announce)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ is seen.Calm:
+            self.cancel()
+            if event.but == "return":
+                self.open()
+        elif event.__class__ is seen.Fault:
+            self.cancel()
+        elif event.__class__ is seen.AppRuns:
+            if self._since is not None and not event.runs:
+                self.fail(f"the application of {step.node} is stopped because its peer returns")
+        else:
+            about = self.facts.of(step).side(step.node).about
+            if about.role == "SECOND" and about.status == "Ready":
+                self.close(f"{step.node} is ready")
+
+
+class WitnessLoss(Monitor):
+    """L3. Without observations nothing."""
+
+    id = "L3"
+    statement = "Loss of the arbiter alone changes no role."
+    events = (seen.Calm, seen.Fault, ev.Announce)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._roles: dict[str, str] | None = None
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ in (seen.Calm, seen.Fault):
+            alone = event.__class__ is seen.Calm and event.but == "witness"
+            sides = self.facts.of(step).sides
+            self._roles = {n: s.about.role for n, s in sides.items()} if alone else None
+            return
+        role = self.facts.of(step).side(step.node).about.role
+        if self._roles is not None and self._roles.get(step.node, role) != role:
+            self.fail(f"{step.node} became {role} because the arbiter is away")
+
+
+class Converges(Monitor):
+    """L4. Without observations nothing."""
+
+    id = "L4"
+    statement = "When the faults end, everything is in service again, or says why not."
+    events = (seen.Settled,)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        if step.event.why:
+            self.fail(step.event.why)
+
+
+class NoFlapping(Monitor):
+    """L5. Without observations: orders are known from steps, faults are not."""
+
+    id = "L5"
+    statement = "Without a new fault or an order a module does not change its role again and again."
+    events = (seen.Calm, seen.Fault, Command, ev.Announce)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._moves: dict[tuple[str, str], list[int]] = {}
+        self._roles: dict[tuple[str, str], str] = {}
+        self._calm = False
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event, key = step.event, (step.node, step.process)
+        if event.__class__ in (seen.Calm, seen.Fault):
+            self._calm = event.__class__ is seen.Calm
+            self._moves.clear()
+            return
+        if event.__class__ is ev.Received and event.message.__class__ is Command:
+            self._moves.clear()
+        role = self.facts.of(step).side(step.node).about.role
+        before = self._roles.get(key)
+        self._roles[key] = role
+        if self._calm and before is not None and role in SERVING and before not in SERVING:
+            moves = [at for at in self._moves.get(key, []) if self.watch.at - at < HOLD_NS]
+            self._moves[key] = [*moves, self.watch.at]
+            if len(moves) >= MOVES_MAX:
+                self.fail(f"{step.node} came into service {len(moves) + 1} times in a minute")
+
+
+class NoWedge(Bounded):
+    """L6. Without observations nothing."""
+
+    id = "L6"
+    statement = "A slow or stopped peer delays writes no longer than the bound."
+    events = (seen.Calm, seen.Fault, seen.Invoked, seen.Told, seen.Failed)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ is seen.Calm:
+            self._stalls = event.but == "peer stops"
+            self.cancel()
+        elif event.__class__ is seen.Fault:
+            self._stalls = False
+            self.cancel()
+        elif event.__class__ is seen.Invoked:
+            if self._stalls:
+                self.open()
+        else:
+            self.close("a write is answered")
+
+    _stalls = False
+
+
+class CommandsEnd(Monitor):
+    """L7. Complete without observations; a process that ends owes nothing any more."""
+
+    id = "L7"
+    statement = "Every command gets one final result, in time; repeating it changes nothing."
+    events = (Command, CommandResult, ev.Started)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._open: dict[tuple[str, str, str], int] = {}
+        self._last = 0
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        self._last = max(self._last, self.watch.at)
+        event = step.event
+        if event.__class__ is ev.Started:
+            gone = [key for key in self._open if key[:2] == (step.node, step.process)]
+            for key in gone:
+                del self._open[key]
+            return
+        if event.__class__ is ev.Received and event.message.__class__ is Command:
+            self._open.setdefault((step.node, step.process, event.message.request), self.watch.at)
+        for effect in step.effects:
+            if effect.__class__ is fx.Send and effect.message.__class__ is CommandResult:
+                self._answered(step, effect.message)
+
+    def _answered(self, step: Step, result: CommandResult) -> None:
+        if result.outcome not in FINAL:
+            return
+        since = self._open.pop((step.node, step.process, result.request), None)
+        if since is not None and self.watch.at - since > COMMAND_NS:
+            late = (self.watch.at - since) // SECOND_NS
+            self.fail(f"{step.node} ended command {result.request} after {late} s")
+
+
+class Limits(Monitor):
+    """L8, for timers and inboxes. Without observations: timers only."""
+
+    id = "L8"
+    statement = "Queues and timers are bounded."
+    events = (fx.Later, seen.Depths)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._due: dict[tuple[str, str, str], list[int]] = {}
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        if step.event.__class__ is seen.Depths:
+            if step.event.inbox > INBOX_MAX:
+                self.fail(f"an inbox of {step.node} holds {step.event.inbox} events")
+            return
+        key = (step.node, step.process, step.actor)
+        due = [at for at in self._due.get(key, ()) if at > step.now]
+        due += [effect.at_ns for effect in step.effects if effect.__class__ is fx.Later]
+        self._due[key] = due
+        if len(due) > TIMERS_MAX:
+            self.fail(f"{step.actor} of {step.node} has {len(due)} timers under way")
+
+
+LIVENESS: tuple[type[Monitor], ...] = (
+    Failover,
+    Failback,
+    WitnessLoss,
+    Converges,
+    NoFlapping,
+    NoWedge,
+    CommandsEnd,
+    Limits,
+)
+
+
+def set_bounds(watch: Watch, timing: Any, start_ns: int) -> None:
+    """Give the monitors the bounds that follow from a module's clocks (`Timing`)."""
+    lease = timing.lease_ns + 2 * timing.lease_ns // 1_000
+    silent = timing.detection_ns + 2 * timing.heartbeat_ns
+    bounds = {
+        "L1": max(silent, lease) + SECOND_NS + start_ns,
+        "L2": 10 * SECOND_NS,
+        "L6": timing.replication_timeout_ns * 5 // 4 + timing.detection_ns + 50 * MILLISECOND_NS,
+    }
+    for name, bound in bounds.items():
+        monitor = watch.monitors.get(name)
+        if isinstance(monitor, Bounded):
+            monitor.bound_ns = bound
