@@ -1,7 +1,7 @@
 """Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import xxhash
@@ -9,6 +9,7 @@ import xxhash
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
+from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
@@ -84,6 +85,8 @@ class Story(Sequence[str]):
 class Cluster(Engine):
     """The agenda, the machines, the network between them, and who watches."""
 
+    module_name: ClassVar[str] = ""  # Of the module that the cluster has.
+
     def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
         super().__init__(seed)
         self.seed = seed
@@ -99,6 +102,7 @@ class Cluster(Engine):
         self.tricks = Tricks(seed, on=False)
         self._orders = 0
         self._meddlings: list[Meddling] = []
+        self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
     def stream(self, concern: str) -> Draws:
         """Return the random numbers of one concern."""

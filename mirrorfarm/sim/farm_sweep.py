@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -115,8 +116,8 @@ def build(plan: FarmSwarm, *, digest: bool = False) -> FarmWorld:
     )
 
 
-def play_out(world: FarmWorld, plan: FarmSwarm) -> None:
-    """Let everything happen that the plan says."""
+def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lambda: None) -> None:
+    """Let everything happen that the plan says; `mended` is called when the faults end."""
     draws = Draws(plan.seed, "times")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
     clients = Clients(world)
@@ -129,6 +130,7 @@ def play_out(world: FarmWorld, plan: FarmSwarm) -> None:
             kind = draws.choice(plan.faults)
             farm_faults.inject(world, kind, streams[kind])
             clients.flow_for(draws.between(20, 700), every=20)
+        mended()
         calm(world, clients)
 
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts import cables, disks, people, processes
-from mirrorfarm.sim.acts.act import Act
-from mirrorfarm.sim.acts.mirror import perform
+from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.pair import MirrorNode
 from mirrorfarm.sim.witness import WITNESS

@@ -6,7 +6,7 @@ Then all are mended, and both nodes must be in service with the same data.
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
@@ -64,12 +64,19 @@ def run(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
     return world
 
 
-def play_out(world: World, plan: Swarm) -> None:
-    """Let everything happen that the plan says."""
+def play_out(
+    world: World,
+    plan: Swarm,
+    begins: Callable[[], None] = lambda: None,
+    ends: Callable[[], None] = lambda: None,
+) -> None:
+    """Let everything happen that the plan says; tell when faults begin, and when they end."""
     world.tricks = Tricks(plan.seed, on=plan.buggify)
     with trap(), uncollected(), world.tricks:
         first_start(world)
+        begins()
         trouble(world, plan)
+        ends()
         heal_core(world, plan.core)
         world.tricks.end()
         calm(world)

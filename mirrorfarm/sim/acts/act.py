@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, Kind
+from mirrorfarm.sim.monitors.seen import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,14 @@ class Act:
     def about(self) -> str:
         """The machine that it is done to; "" if it is none."""
         return str(getattr(self, "node", ""))
+
+
+def perform(world: Any, act: Act) -> None:
+    """Do an act; monitors hear of it, and so does the tape if there is one."""
+    if world.tape is not None:
+        world.tape.append((world.now, act))
+    world.seen(act.about, Fault(act.name, words(act)), world.module_name)
+    act.do(world)
 
 
 A = TypeVar("A", bound=Act)

@@ -5,10 +5,11 @@ from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import Act, Vocabulary, argument, length, node_argument
-from mirrorfarm.sim.acts.kinds import DURATION, PAIR, SHARE, SWITCH, Kind, number, words
+from mirrorfarm.sim.acts.kinds import DURATION, NODE, PAIR, SHARE, SWITCH, Kind, number, words
 
 FARM: Final = Vocabulary()
 POWER_MAX: Final = 4_096
+EFFECTS_MAX: Final = 10_000
 Sides = tuple[tuple[str, ...], ...]
 
 
@@ -37,7 +38,7 @@ class Start(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.nodes[self.node].core is None:
-            world.start(self.node, wish=self.wish)
+            world.start(self.node, wish=self.wish, again=world.machines)
 
 
 @FARM.named("power_off")
@@ -74,6 +75,39 @@ class Pause(Act):
         world.freeze(self.node, self.for_ns // MILLISECOND_NS)
 
 
+@FARM.named("crash")
+@dataclass(frozen=True)
+class Crash(Act):
+    """The process of a node crashes after so many effects, perhaps between two of one step."""
+
+    node: str = node_argument()
+    effects: int = argument(
+        number(0, EFFECTS_MAX), "how many it still performs", key="after_effects", default=0
+    )
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        process = world.nodes[self.node].process
+        if process is not None:
+            process.doom = self.effects
+
+
+@FARM.named("slow")
+@dataclass(frozen=True)
+class Slow(Act):
+    """The process of a node takes so long for every event."""
+
+    node: str = node_argument()
+    by_ns: int = argument(DURATION, "how long for one event", key="by")
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        process = world.nodes[self.node].process
+        if process is not None:
+            process.slow_ns = self.by_ns
+            if self.for_ns:
+                world.after(self.for_ns, lambda: setattr(process, "slow_ns", 0))
+
+
 @FARM.named("hang")
 @dataclass(frozen=True)
 class Hang(Act):
@@ -90,13 +124,25 @@ class Hang(Act):
 @FARM.named("wish")
 @dataclass(frozen=True)
 class Wish(Act):
-    """An administrator has a node take part, leave at once, or drain."""
+    """A node is to take part, to leave at once, or to drain; with `whole` give a command."""
 
     node: str = node_argument()
     wish: str = argument(words("in", "away", "drain"), key="to")
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.wish(self.node, self.wish)
+
+
+@FARM.named("command")
+@dataclass(frozen=True)
+class Command(Act):
+    """An administrator gives an order; only with `whole`, which has somebody to take it."""
+
+    verb: str = argument(words("start", "stop", "restart", "drain", "resume"))
+    node: str = argument(NODE, "to which node", key="node")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.command(self.node, self.verb)
 
 
 @FARM.named("weight")
@@ -136,12 +182,38 @@ class OneWay(Act):
         world.cut_one_way(*self.way)
 
 
+@FARM.named("deaf")
+@dataclass(frozen=True)
+class Deaf(Act):
+    """A node hears nobody."""
+
+    node: str = node_argument()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        for other in world.names:
+            if other != self.node:
+                world.cut_one_way(other, self.node)
+
+
+@FARM.named("mute")
+@dataclass(frozen=True)
+class Mute(Act):
+    """Nobody hears a node."""
+
+    node: str = node_argument()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        for other in world.names:
+            if other != self.node:
+                world.cut_one_way(self.node, other)
+
+
 @FARM.named("partition")
 @dataclass(frozen=True)
 class Partition(Act):
     """Every link between the sides is cut, those within each are mended."""
 
-    sides: Sides = argument(SIDES)
+    sides: Sides = argument(SIDES)  # noqa: RUF009
 
     def do(self, world: Any) -> None:  # noqa: D102
         named = [name for side in self.sides for name in side]
@@ -164,9 +236,9 @@ class Mend(Act):
 class _Bad(Act):
     share: int = argument(SHARE)
 
-    def set(self, world: Any, name: str) -> None:
-        """Change a chance of the network; it has whole per cents."""
-        setattr(world, name, self.share // 10)
+    def do(self, world: Any) -> None:
+        setattr(world.network.quality, self.name, self.share)
+        world.links_changed()
 
 
 @FARM.named("loss")
@@ -174,23 +246,14 @@ class _Bad(Act):
 class Loss(_Bad):
     """Messages get lost, from now on."""
 
-    def do(self, world: Any) -> None:  # noqa: D102
-        self.set(world, "loss_percent")
-
 
 @FARM.named("repeat")
 @dataclass(frozen=True)
 class Repeat(_Bad):
     """Messages arrive twice, from now on."""
 
-    def do(self, world: Any) -> None:  # noqa: D102
-        self.set(world, "repeat_percent")
-
 
 @FARM.named("late")
 @dataclass(frozen=True)
 class Late(_Bad):
     """Messages are up to 150 ms late, from now on."""
-
-    def do(self, world: Any) -> None:  # noqa: D102
-        self.set(world, "late_percent")

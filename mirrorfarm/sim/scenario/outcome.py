@@ -25,7 +25,7 @@ class Outcome:
     at_ns: int = 0  # When that showed, or when it ended.
     chain: tuple[Step, ...] = ()  # What led to it.
     story: tuple[str, ...] = ()  # The same as text.
-    begun_ns: int = 0  # The simulation's time of the beginning.
+    turns: int = 0  # Events that cores were given.
     unmet: list[str] = field(default_factory=list)  # Expectations.
     moments: list[Moment] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)  # All of them, if wanted.

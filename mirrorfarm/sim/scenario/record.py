@@ -38,14 +38,19 @@ class Expectation:
     at_ns: int
     by: bool = False
     line: int = field(default=0, compare=False)
-    node: str = argument(NODE, "whom `is`, `because` and `buckets` are about", key="node", default="")
+    node: str = argument(
+        NODE, "whom `is`, `because` and `buckets` are about", key="node", default=""
+    )
     role: str = argument(
         text(), "of a mirror's node: `PRIM Ready`, `WAIT NotReady`, `down` …", key="is", default=""
     )
     because: str = argument(text(), "words of its reason", key="because", default="")
     told: str = argument(text(), "words of a line of the story so far", key="told", default="")
     acknowledged: int = argument(
-        number(0, 100_000), "of how many writes the application was told", key="acknowledged", default=-1
+        number(0, 100_000),
+        "of how many writes the application was told",
+        key="acknowledged",
+        default=-1,
     )
     answer: str = argument(
         text(), "what the last order came to: `done`, `refused` …", key="answer", default=""
@@ -80,8 +85,10 @@ class Mirror:
     networks: int = argument(number(1, len(NETWORKS)), "how many", key="networks", default=1)
     apart: bool = argument(SWITCH, "the clocks of the machines differ", key="apart", default=False)
     extents: int = argument(
-        number(0, 4_096), "parts of files that are written in turn; 0: each once",
-        key="extents", default=0
+        number(0, 4_096),
+        "parts of files that are written in turn; 0: each once",
+        key="extents",
+        default=0,
     )
     checked: str = argument(
         words("none", "restart", "stopstart"),
@@ -98,8 +105,17 @@ class Farm:
     nodes: int = argument(number(2, NODES_MAX), "how many", key="nodes", default=3)
     groups: int = argument(number(1, 4), "of buckets", key="groups", default=1)
     profile: str = argument(
-        words("default", "brisk", "slow-start", "large"), "its clocks", key="profile",
+        words("default", "brisk", "slow-start", "large"),
+        "its clocks",
+        key="profile",
         default="default",
+    )
+    networks: int = argument(number(1, len(NETWORKS)), "how many", key="networks", default=1)
+    whole: bool = argument(
+        SWITCH, "all cores of each node run, not only its filter's", key="whole", default=False
+    )
+    drain_ns: int = argument(
+        DURATION, "how long a drain may take", key="drain", default=60 * SECOND_NS
     )
     clients: bool = argument(SWITCH, "some come, talk and go", key="clients", default=True)
 
@@ -119,9 +135,7 @@ class Wires:
 
     def quality(self) -> Quality:
         """Return it as the network wants it."""
-        return Quality(
-            self.delay_ns, self.shape, self.loss, self.repeat, self.late, self.corrupt
-        )
+        return Quality(self.delay_ns, self.shape, self.loss, self.repeat, self.late, self.corrupt)
 
 
 def wires(quality: Quality) -> Wires:
@@ -162,6 +176,9 @@ class Scenario:
         "the invariant that must not hold, such as `S3`; left out: all of them hold",
         key="violates",
         default="",
+    )
+    tricks: bool = argument(
+        SWITCH, "cores do what is rare but allowed, at sites they name", key="tricks", default=False
     )
     cluster: Mirror | Farm = Mirror()
     wires: Wires = Wires()

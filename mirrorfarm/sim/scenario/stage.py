@@ -1,43 +1,49 @@
 """The clusters that scenarios are played on: what a mirror and a farm have in common."""
 
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim import farm_sweep, sweep
-from mirrorfarm.sim.acts.act import Act, words
-from mirrorfarm.sim.acts.mirror import perform
+from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.budget import allowed
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror, Scenario
+from mirrorfarm.sim.scenario.agenda import Chain, Do, List
+from mirrorfarm.sim.scenario.record import Event, Expectation, Farm, Mirror, Scenario
 from mirrorfarm.sim.world import World
 
-FARM_TIMINGS = {
+FARM_TIMINGS: Final = {
     "default": FarmTiming(),
     "brisk": farm_sweep.TIMING,
     "slow-start": farm_sweep.SLOW,
     "large": farm_sweep.LARGE,
 }
-CLIENTS_EVERY_NS = 20 * MILLISECOND_NS
-SETTLE_MS = 12_000
+CLIENTS_EVERY_NS: Final = 20 * MILLISECOND_NS
+SETTLE_MS: Final = 12_000
 
 
 class Stage(Protocol):
     """A cluster that a scenario is played on."""
 
-    world: Any
+    @property
+    def cluster(self) -> Cluster:
+        """The simulation."""
 
     def begin(self) -> None:
         """Bring it to where the scenario begins."""
 
+    def schedule(self, events: Sequence[Event], do: Do) -> None:
+        """Have the events happen at their times, counted from now."""
+
+    def advance(self, end: int) -> None:
+        """Let time pass."""
+
     def end(self) -> None:
         """Mend everything, and see that all are in service. Raises Violation if not."""
-
-    def perform(self, act: Act) -> None:
-        """Do one act."""
 
     def states(self) -> dict[str, str]:
         """Return what each node is, in a few words."""
@@ -46,41 +52,53 @@ class Stage(Protocol):
         """Return what of an expectation does not hold now; "" if it holds."""
 
 
-def stage_of(scenario: Scenario, *, tells_story: bool) -> Stage:
+def stage_of(scenario: Scenario) -> Stage:
     """Return the cluster of a scenario."""
     if isinstance(scenario.cluster, Farm):
         return FarmStage(scenario, scenario.cluster)
-    return MirrorStage(scenario, scenario.cluster, tells_story=tells_story)
+    return MirrorStage(scenario, scenario.cluster)
+
+
+def _told(cluster: Cluster, wanted: Expectation) -> str:
+    if wanted.told and not any(wanted.told in line for line in cluster.story):
+        return f"the story says nowhere “{wanted.told}”"
+    answer = cluster.results[-1][2] if cluster.results else "nothing"
+    if wanted.answer and answer != wanted.answer:
+        return f"the last order came to {answer}, not {wanted.answer}"
+    return ""
 
 
 class MirrorStage:
     """A mirror."""
 
-    def __init__(self, scenario: Scenario, mirror: Mirror, *, tells_story: bool) -> None:
+    def __init__(self, scenario: Scenario, mirror: Mirror) -> None:
         self._scenario = scenario
-        self.world = world = World(
-            scenario.seed, PROFILES[mirror.profile], **options(mirror)
-        )
-        world.tells_story = tells_story
-        world.network.quality = scenario.wires.quality()
-        world.watch.allowed = allowed(event.act.name for event in scenario.events)
+        self.cluster = World(scenario.seed, PROFILES[mirror.profile], **options(mirror))
+        self.cluster.network.quality = scenario.wires.quality()
+        self.cluster.watch.allowed = allowed(event.act.name for event in scenario.events)
 
     def begin(self) -> None:  # noqa: D102
         if self._scenario.begin != "off":
-            sweep.first_start(self.world)
+            sweep.first_start(self.cluster)
+
+    def schedule(self, events: Sequence[Event], do: Do) -> None:  # noqa: D102
+        # As a sweep does it: one chain of writes and one of faults, each with one entry.
+        Chain(self.cluster, [one for one in events if isinstance(one.act, Write)], do).begin()
+        Chain(self.cluster, [one for one in events if not isinstance(one.act, Write)], do).begin()
+
+    def advance(self, end: int) -> None:  # noqa: D102
+        self.cluster.run_to(end)
 
     def end(self) -> None:  # noqa: D102
-        sweep.heal_core(self.world, self._scenario.core)
-        sweep.calm(self.world)
-
-    def perform(self, act: Act) -> None:  # noqa: D102
-        perform(self.world, act)
+        sweep.heal_core(self.cluster, self._scenario.core)
+        self.cluster.tricks.end()
+        sweep.calm(self.cluster)
 
     def states(self) -> dict[str, str]:  # noqa: D102
-        return {name: self.world.role(name) for name in self.world.nodes}
+        return {name: self.cluster.role(name) for name in self.cluster.nodes}
 
     def missing(self, wanted: Expectation) -> str:  # noqa: D102
-        world = self.world
+        world = self.cluster
         role = world.role(wanted.node) if wanted.node else ""
         if wanted.role and role != wanted.role:
             return f"{wanted.node} is {role}, not {wanted.role}"
@@ -90,12 +108,7 @@ class MirrorStage:
         count = len(world.monitors.acked)
         if wanted.acknowledged not in {-1, count}:
             return f"{count} writes are acknowledged, not {wanted.acknowledged}"
-        answer = world.results[-1][2] if world.results else "none"
-        if wanted.answer and answer != wanted.answer:
-            return f"the last order came to {answer}, not {wanted.answer}"
-        if wanted.told and not any(wanted.told in line for line in world.story):
-            return f"the story says nowhere “{wanted.told}”"
-        return ""
+        return _told(world, wanted)
 
 
 def options(mirror: Mirror) -> dict[str, Any]:
@@ -112,49 +125,61 @@ class FarmStage:
     """A farm with its clients."""
 
     def __init__(self, scenario: Scenario, farm: Farm) -> None:
-        self._scenario = scenario
-        timing = FARM_TIMINGS[farm.profile]
-        self.world = FarmWorld(scenario.seed, farm.nodes, timing, farm.groups)
-        self._clients = Clients(self.world)
-        self._wants_clients = farm.clients
+        self._scenario, self._farm = scenario, farm
+        self.cluster = FarmWorld(
+            scenario.seed,
+            farm.nodes,
+            FARM_TIMINGS[farm.profile],
+            farm.groups,
+            machines=farm.whole,
+            networks=farm.networks,
+            drain_ns=farm.drain_ns,
+        )
+        self._clients = Clients(self.cluster)
+        self._events = List([], lambda event: None, 0)
+        self._next_clients = 0
 
     def begin(self) -> None:  # noqa: D102
-        world = self.world
+        world = self.cluster
         if self._scenario.begin != "off":
             for name in world.names:
-                world.start(name)
+                world.start(name, again=world.machines)
             if not world.run_until(lambda: world.settled(*world.names), SETTLE_MS):
                 raise Violation("L: the first start does not end")
             world.run(200)
-        if self._wants_clients:
-            self._clients_come()
 
-    def _clients_come(self) -> None:
-        self._clients.go_on()
-        self.world.at(self.world.now + CLIENTS_EVERY_NS, self._clients_come)
+    def schedule(self, events: Sequence[Event], do: Do) -> None:  # noqa: D102
+        self._events = List(events, do, self.cluster.now)
+        self._next_clients = self.cluster.now + CLIENTS_EVERY_NS
+        self._events.do_due(self.cluster.now)
+
+    def advance(self, end: int) -> None:
+        """Between two events of the simulation: clients first, as in a sweep."""
+        world = self.cluster
+        while world.now < end:
+            world.run_to(min(end, self._next_clients, self._events.next_ns(end)))
+            if world.now == self._next_clients:
+                self._next_clients += CLIENTS_EVERY_NS
+                if self._farm.clients:
+                    self._clients.go_on()
+            self._events.do_due(world.now)
 
     def end(self) -> None:  # noqa: D102
-        farm_sweep.calm(self.world, self._clients)
-
-    def perform(self, act: Act) -> None:  # noqa: D102
-        self.world.story.append(f"{self.world.now // 1_000} {act.about} ! {words(act)}")
-        act.do(self.world)
+        farm_sweep.calm(self.cluster, self._clients)
 
     def states(self) -> dict[str, str]:  # noqa: D102
-        world = self.world
-        shares = world.shares()
-        return {
-            name: "off" if world.nodes[name].core is None and not shares[name]
-            else f"{shares[name]} buckets"
-            for name in world.names
-        }
+        world, found = self.cluster, {}
+        for name, share in world.shares().items():
+            runs = world.nodes[name].process is not None
+            found[name] = f"{share} buckets" if runs or share else "off"
+        return found
 
     def missing(self, wanted: Expectation) -> str:  # noqa: D102
-        world = self.world
+        world = self.cluster
         if wanted.buckets >= 0:
-            open_now = world.shares()[wanted.node]
-            if open_now != wanted.buckets:
-                return f"{wanted.node} has {open_now} buckets open, not {wanted.buckets}"
+            share = world.shares()[wanted.node]
+            if share != wanted.buckets:
+                return f"{wanted.node} has {share} buckets open, not {wanted.buckets}"
         if wanted.because:
             picture = world.nodes[wanted.node].picture
             reason = picture.reason if picture else ""
@@ -162,11 +187,4 @@ class FarmStage:
                 return f"the reason of {wanted.node} is “{reason}”, without “{wanted.because}”"
         if wanted.settled and not world.settled(*wanted.settled):
             return f"{', '.join(wanted.settled)} are not in one view of just these"
-        if wanted.told and not any(wanted.told in line for line in world.story):
-            return f"the story says nowhere “{wanted.told}”"
-        return ""
-
-
-def simpler(scenario: Scenario, **changes: Any) -> Scenario:
-    """Return a scenario with changes to its cluster."""
-    return replace(scenario, cluster=replace(scenario.cluster, **changes))
+        return _told(world, wanted)

@@ -5,53 +5,64 @@ time) follows from the same seed's streams: the scenario goes as the seed went.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from mirrorfarm.sim import sweep
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim import farm_sweep, sweep
 from mirrorfarm.sim.acts.people import Write
+from mirrorfarm.sim.farm_sweep import FarmSwarm
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.scenario.record import Event, Mirror, Scenario, wires
+from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, wires
 from mirrorfarm.sim.swarm import Swarm
-from mirrorfarm.sim.trap import trap
+
+FARM_PROFILES: Final = {"default": "brisk", "slow": "slow-start", "large": "large"}
 
 
-def record(plan: Swarm) -> tuple[Scenario, str]:
+def record(plan: Swarm | FarmSwarm) -> tuple[Scenario, str]:
     """Play a plan; return its tape, and what was violated ("": nothing)."""
+    return _record_farm(plan) if isinstance(plan, FarmSwarm) else _record_mirror(plan)
+
+
+def _record_mirror(plan: Swarm) -> tuple[Scenario, str]:
     world = sweep.build(plan, story=False)
     tape = world.tape = []
     honest = world.write
+    times: list[int] = []  # Of the first start's end, and of the faults' end.
 
     def write() -> int:
         tape.append((world.now, Write(1)))
         return honest()
 
+    def begun_now() -> None:
+        times.append(world.now)
+
     world.write = write  # type: ignore[method-assign]
-    violation, begun, end = "", 0, 0
-    with trap(), sweep.uncollected():
-        try:
-            sweep.first_start(world)
-            begun = world.now
-            sweep.trouble(world, plan)
-            end = world.now
-            sweep.heal_core(world, plan.core)
-            sweep.calm(world)
-        except Violation as error:
-            violation = str(error)
-        except AssertionError as error:
-            violation = f"assert: {error}"
-    events = tuple(Event(at - begun, act) for at, act in tape)
+    violation = _violation(lambda: sweep.play_out(world, plan, begun_now, begun_now))
+    begun, end, *_ = [*times, world.now, world.now]
     return (
         Scenario(
             seed=plan.seed,
             cluster=_mirror(plan),
             wires=wires(plan.quality),
-            events=events,
-            end_ns=(end or world.now) - begun,
+            events=tuple(Event(at - begun, act) for at, act in tape if at <= end),
+            end_ns=end - begun,
             core=plan.core,
             converges=True,
+            tricks=plan.buggify,
         ),
         violation,
     )
+
+
+def _violation(play: Callable[[], None]) -> str:
+    try:
+        play()
+    except Violation as error:
+        return str(error)
+    except AssertionError as error:
+        return f"assert: {error}"
+    return ""
 
 
 def _mirror(plan: Swarm) -> Mirror:
@@ -62,3 +73,31 @@ def _mirror(plan: Swarm) -> Mirror:
     if "checked" in given:
         given["checked"] = given["checked"] or "none"
     return Mirror(profile=plan.profile, **given)
+
+
+def _record_farm(plan: FarmSwarm) -> tuple[Scenario, str]:
+    world = farm_sweep.build(plan)
+    world.tells_story = False
+    tape = world.tape = []
+    begun = world.now
+    calm: list[int] = []
+    violation = _violation(lambda: farm_sweep.play_out(world, plan, lambda: calm.append(world.now)))
+    end = calm[0] if calm else world.now
+    return (
+        Scenario(
+            seed=plan.seed,
+            cluster=Farm(
+                plan.nodes,
+                plan.groups,
+                FARM_PROFILES[plan.timing],
+                plan.networks,
+                plan.machines,
+                2 * SECOND_NS,
+            ),
+            begin="off",
+            events=tuple(Event(at - begun, act) for at, act in tape if at <= end),
+            end_ns=end - begun,
+            converges=True,
+        ),
+        violation,
+    )
