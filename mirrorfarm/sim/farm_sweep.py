@@ -84,11 +84,11 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
     )
 
 
-def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
-    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+def dense(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmSwarm:
+    """Return a short run of filters alone, for tests."""
     draws = Draws(seed, "plan")
     faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
-    plan = FarmSwarm(
+    return FarmSwarm(
         seed,
         nodes or draws.choice((2, 3, 3, 3, 4, 5)),
         draws.choice(tuple(TIMINGS)),
@@ -97,6 +97,11 @@ def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> F
         faults=(*faults, *("mended",) * 2),
         machines=False,
     )
+
+
+def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
+    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+    plan = dense(seed, steps, lossy=lossy, nodes=nodes)
     world = build(plan)
     play_out(world, plan)
     return world
