@@ -28,7 +28,6 @@ class Outcome:
     turns: int = 0  # Events that cores were given.
     unmet: list[str] = field(default_factory=list)  # Expectations.
     moments: list[Moment] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)  # All of them, if wanted.
 
     @property
     def invariant(self) -> str:

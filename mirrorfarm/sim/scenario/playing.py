@@ -1,7 +1,7 @@
 """Plays a scenario: events at their times, expectations as they are due, then the calm end."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import perform, words
@@ -20,14 +20,12 @@ LOOK_NS: Final = 5 * MILLISECOND_NS
 Play = Callable[[Scenario], Outcome]
 
 
-def play(scenario: Scenario, *, tells: bool = True, keeps_steps: bool = False) -> Outcome:
+def play(scenario: Scenario, *, tells: bool = True) -> Outcome:
     """Play a scenario to its end, or to the first violation; it never raises one.
 
     `tells`: note what happens, for a reader; without it the run is faster and otherwise the same.
     """
     run = _Run(scenario, tells=tells)
-    if keeps_steps:
-        run.keep_steps()
     cluster = run.cluster
     cluster.tricks = Tricks(scenario.seed, on=scenario.tricks)
     with trap(), uncollected(), cluster.tricks:
@@ -51,17 +49,6 @@ class _Run:
         self._begun = 0
         self._states: dict[str, str] = {}
         self._waiting = list(scenario.expectations)
-
-    def keep_steps(self) -> None:
-        """Have every step in the outcome."""
-        watch, steps = self.cluster.watch, self.outcome.steps
-        honest = watch.step
-
-        def step(step: Any, at: int | None = None) -> None:
-            steps.append(step)
-            honest(step, at)
-
-        watch.step = step  # type: ignore[method-assign]
 
     def play(self) -> None:
         """Play to the end; raises what goes wrong."""

@@ -156,7 +156,7 @@ class Shrinking:
         for more in ENDS_NS:
             if last + more < self.best.end_ns:
                 self._fails(replace(self.best, end_ns=last + more))
-        for end in simpler.rounded(self.best.end_ns, least=last):
+        for end in simpler.rounded(self.best.end_ns):
             if end > self.best.end_ns and self._fails(replace(self.best, end_ns=end)):
                 break
 
@@ -166,9 +166,7 @@ def changed_part(event: Event, candidate: Event) -> str:
     if event.at_ns != candidate.at_ns:
         return "at"
     return next(
-        name
-        for name in vars(event.act)
-        if getattr(event.act, name) != getattr(candidate.act, name)
+        name for name in vars(event.act) if getattr(event.act, name) != getattr(candidate.act, name)
     )
 
 

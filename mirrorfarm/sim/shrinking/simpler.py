@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import arguments
-from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, SWITCH
+from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, SHARE, SWITCH
 from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.scenario.record import Event, Farm, Scenario, Wires
 
@@ -19,13 +19,14 @@ EVERY: Final = (100 * MILLISECOND_NS, 50 * MILLISECOND_NS, 20 * MILLISECOND_NS)
 SEEDS: Final = (1, 2, 3, 4, 5)
 
 
-def rounded(value: int, *, least: int = 0) -> Iterator[int]:
+def rounded(value: int) -> Iterator[int]:
     """Yield values near a time or duration that are shorter to write, the shortest first."""
+    low, high = sorted((value // 2, value * 2))
     for unit in UNITS:
         for candidate in (value // unit * unit, -(-value // unit) * unit):
             if candidate == value:
                 return  # Smaller units make it no shorter.
-            if candidate >= least:
+            if low <= candidate <= high and candidate:
                 yield candidate
 
 
@@ -75,19 +76,23 @@ def _named(event: Event) -> list[str]:
 
 def acts(event: Event) -> Iterator[Event]:
     """Yield the event with one simpler argument, or at a simpler time."""
-    for at_ns in rounded(event.at_ns):
-        yield replace(event, at_ns=at_ns)
+    for at_ns in (0, *rounded(event.at_ns)):
+        if at_ns != event.at_ns:
+            yield replace(event, at_ns=at_ns)
     for name, about in arguments(event.act).items():
         value = getattr(event.act, name)
         default = next(f.default for f in dataclasses.fields(event.act) if f.name == name)
-        if default is not dataclasses.MISSING and value != default and about.key:
+        if value == default:
+            continue
+        if default is not dataclasses.MISSING and about.key:
             yield _with(event, name, default)
         if about.kind in (DURATION, OFFSET):
-            least = -(1 << 62) if about.kind is OFFSET else 1
-            for candidate in rounded(value, least=least):
+            for candidate in rounded(value):
                 yield _with(event, name, candidate)
-        elif isinstance(value, int) and about.kind is not SWITCH and value > 1:
-            yield _with(event, name, 1)
+        elif isinstance(value, int) and about.kind not in (SWITCH, SHARE):
+            for number in (1, 2, 3, 5, 10, value // 4, value // 2):
+                if 0 < number < value:
+                    yield _with(event, name, number)
 
 
 def _with(event: Event, name: str, value: Any) -> Event:
@@ -107,7 +112,9 @@ def writes(events: Sequence[Event]) -> Iterator[list[Event]]:
         if first:
             yield ordered([*others, Event(0, Write(-(-last // every) + 1, every))])
     mean = (last - first) // (len(single) - 1)
-    yield ordered([*others, Event(first, Write(len(single), max(mean, 1)))])
+    if mean < MILLISECOND_NS:
+        return
+    yield ordered([*others, Event(first, Write(len(single), mean))])
 
 
 def ordered(events: Sequence[Event]) -> list[Event]:
