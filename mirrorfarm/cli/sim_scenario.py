@@ -1,5 +1,6 @@
 """`mirrorfarm sim scenario` plays short stories, `mirrorfarm sim shrink` makes them of seeds."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
     from mirrorfarm.sim.shrinking.seeds import Shrunk
     from mirrorfarm.sim.shrinking.shrink import Progress
-
-SEED_BITS = 64
 
 
 @click.command("scenario")
@@ -28,7 +27,7 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool) -> int:
     from mirrorfarm.sim.scenario.playing import play
     from mirrorfarm.sim.scenario.reading import read
 
-    scenarios, faults = [], []
+    scenarios, faults = [], list[str]()
     for file in files:
         try:
             scenarios.append(read(file.read_bytes(), str(file)))
@@ -106,21 +105,19 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
 
 def _number(text: str) -> int:
     from mirrorfarm.errors import UsageInvalid
+    from mirrorfarm.sim.acts.kinds import SEED
 
     try:
-        number = int(text, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 1 << SEED_BITS:
-        raise UsageInvalid(f"--seed {text}: not a number of 64 bits; write it as 24301 or 0x5eed")
-    return number
+        return int(SEED.read(text))
+    except ValueError as error:
+        raise UsageInvalid(f"--seed {error}") from None
 
 
 class _Shower:
     """Shows on standard error where shrinking is: one line that changes, on a terminal."""
 
     def __init__(self) -> None:
-        self._alive = click.get_text_stream("stderr").isatty()
+        self._alive = sys.stderr.isatty()
         self._last = ""
 
     def __call__(self, progress: "Progress") -> None:

@@ -25,6 +25,7 @@ UNITS: Final = {
 _DURATION: Final = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))? ?([a-z]{1,3})", re.ASCII)
 _SHARE: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]))? ?%", re.ASCII)
 _PLACES: Final = 9
+SEED_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,14 @@ def _read_share(text: str) -> int:
     if not 0 <= thousandths <= 1_000:
         raise ValueError(f"{shown(text)!r} is not a share: a number with %, as in 20 % or 0.5 %")
     return thousandths
+
+
+def _read_seed(text: str) -> int:
+    found = re.fullmatch(r"[0-9]{1,20}|0x[0-9a-f]{1,16}", text, re.ASCII | re.IGNORECASE)
+    value = int(text, 16 if text[:2].lower() == "0x" else 10) if found else -1
+    if not 0 <= value < 1 << SEED_BITS:
+        raise ValueError(f"{shown(text)!r} is not a number of 64 bits, such as 24301 or 0x5eed")
+    return value
 
 
 def _write_share(value: int) -> str:
@@ -143,3 +152,4 @@ MOMENT: Final = Kind(_read_moment, duration_text, "a duration after the beginnin
 SHARE: Final = Kind(_read_share, _write_share, "a share, as in `20 %`")
 SWITCH: Final = Kind(kinds.switch(), lambda on: "yes" if on else "no", "`yes` or `no`")
 NETWORK: Final = words("default", "second", "third")
+SEED: Final = Kind(_read_seed, str, "a number of 64 bits, as in `24301` or `0x5eed`")

@@ -10,10 +10,19 @@ from typing import Final
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.acts.act import Act, argument
-from mirrorfarm.sim.acts.kinds import DURATION, NODE, SHARE, SWITCH, names, number, text, words
+from mirrorfarm.sim.acts.kinds import (
+    DURATION,
+    NODE,
+    SEED,
+    SHARE,
+    SWITCH,
+    names,
+    number,
+    text,
+    words,
+)
 from mirrorfarm.sim.network import NETWORKS, Quality
 
-SEED_MAX: Final = (1 << 64) - 1
 END_NS: Final = 10 * SECOND_NS
 EVENTS_MAX: Final = 5_000
 NODES_MAX: Final = 16
@@ -59,7 +68,7 @@ class Expectation:
         number(0, BUCKETS_MAX), "of a farm's node: how many are open", key="buckets", default=-1
     )
     settled: tuple[str, ...] = argument(
-        names(1, NODES_MAX, "names"),
+        names(1, NODES_MAX, "names of nodes"),
         "these nodes of a farm, and no others, are in one view",
         key="settled",
         default=(),
@@ -74,7 +83,7 @@ class Mirror:
     arbiter: str = argument(
         words("witness", "ping", "none"), "who decides", key="arbiter", default="witness"
     )
-    failover: bool = argument(SWITCH, "", key="failover", default=True)
+    failover: bool = argument(SWITCH, "by itself", key="failover", default=True)
     directories: bool = argument(SWITCH, "replicates any", key="directories", default=True)
     divergence: str = argument(
         words(*DIVERGENCE_POLICIES), "after a split", key="divergence", default="keep-primary"
@@ -150,7 +159,7 @@ class Scenario:
 
     title: str = argument(text(), "what it is about", key="title", default="")
     seed: int = argument(
-        number(0, SEED_MAX), "of what is left to chance: delays, latencies", key="seed", default=1
+        SEED, "of what is left to chance: delays, latencies", key="seed", default=1
     )
     begin: str = argument(
         words("in service", "off"),

@@ -21,6 +21,7 @@ from mirrorfarm.sim.swarm import Swarm
 
 SECONDS: Final = 60.0
 FARM_MINUTES: Final = 2
+COMMENT_CHARACTERS: Final = 200
 Plan = Swarm | FarmSwarm
 
 
@@ -38,9 +39,8 @@ class Shrunk:
     @property
     def text(self) -> str:
         """The scenario's file."""
-        return write(
-            self.scenario, (f"Seed {self.seed:#x} shrunk; broken: ", self.outcome.violation)
-        )
+        head = f"Seed {self.seed:#x}, shrunk. Broken: {self.outcome.violation}"
+        return write(self.scenario, (head[:COMMENT_CHARACTERS],))
 
     @property
     def explanation(self) -> str:

@@ -18,7 +18,7 @@ from mirrorfarm.sim.shrinking import simpler
 from mirrorfarm.sim.shrinking.ddmin import ddmin
 
 ENDS_NS: Final = (0, SECOND_NS, 5 * SECOND_NS)
-ROUNDS_MAX: Final = 6
+ROUNDS_MAX: Final = 20
 
 
 class TimeIsOver(Exception):
