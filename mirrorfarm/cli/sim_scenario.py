@@ -59,7 +59,7 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
     for text in outcome.unmet:
         click.secho(f"  not as expected: {clean(text)}", fg="red")
     if outcome.invariant != one.violates:
-        expected = f"{one.violates} is not violated" if one.violates else "every invariant holds"
+        expected = f"{one.violates} is violated" if one.violates else "every invariant holds"
         found = outcome.violation or "every invariant holds"
         click.secho(f"  not as expected: {clean(found)}, instead of: {expected}", fg="red")
     click.secho(

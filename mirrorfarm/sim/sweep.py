@@ -103,27 +103,30 @@ def _expect(world: World, name: str, role: str, text: str) -> None:
 
 
 def trouble(world: World, plan: Swarm) -> None:
-    """Let faults and writes come at random times."""
+    """Let faults and writes come at random times.
+
+    They come between two entries of the agenda, never as entries: one more or less of them
+    changes nothing but what it does.
+    """
     kinds = Draws(plan.seed, "kinds")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
     times, writes = Draws(plan.seed, "times"), Draws(plan.seed, "writes")
     interval, write = plan.interval_ms * MILLISECOND_NS, plan.write_ms * MILLISECOND_NS
     length = plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval
     end = world.now + length
-
-    def next_write() -> None:
-        if world.now < end:
+    next_write = next_fault = world.now
+    if not plan.faults:
+        next_fault = end
+    while min(next_write, next_fault) < end:
+        if next_write <= next_fault:
+            world.run_to(next_write)
             world.write()
-            world.after(exponential(writes.word(), write), next_write)
-
-    def next_fault() -> None:
-        if world.now < end and plan.faults:
+            next_write += exponential(writes.word(), write)
+        else:
+            world.run_to(next_fault)
             name = kinds.choice(plan.faults)
             faults.inject(world, name, streams[name])
-            world.after(exponential(times.word(), interval), next_fault)
-
-    next_write()
-    next_fault()
+            next_fault += exponential(times.word(), interval)
     world.run_to(end)
 
 

@@ -53,7 +53,8 @@ def _default(field: Any) -> str:
 
 def _acts(vocabulary: Vocabulary) -> str:
     lines = ["| Event | What happens | Further keys |", "| --- | --- | --- |"]
-    for name, act in vocabulary.acts.items():
+    # Whatever was imported first: by their files, in these as they stand there.
+    for name, act in sorted(vocabulary.acts.items(), key=lambda item: item[1].__module__):
         subject, more = "", []
         for field in dataclasses.fields(act):
             about = field.metadata["argument"]

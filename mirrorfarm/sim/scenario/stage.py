@@ -6,13 +6,12 @@ from typing import Any, Final, Protocol
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim import farm_sweep, sweep
-from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.budget import allowed
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.scenario.agenda import Chain, Do, List
+from mirrorfarm.sim.scenario.agenda import Agenda, Do
 from mirrorfarm.sim.scenario.record import Event, Expectation, Farm, Mirror, Scenario
 from mirrorfarm.sim.world import World
 
@@ -73,6 +72,7 @@ class MirrorStage:
 
     def __init__(self, scenario: Scenario, mirror: Mirror) -> None:
         self._scenario = scenario
+        self._events = Agenda([], lambda event: None, 0)
         self.cluster = World(scenario.seed, PROFILES[mirror.profile], **options(mirror))
         self.cluster.network.quality = scenario.wires.quality()
         self.cluster.watch.allowed = allowed(event.act.name for event in scenario.events)
@@ -82,12 +82,14 @@ class MirrorStage:
             sweep.first_start(self.cluster)
 
     def schedule(self, events: Sequence[Event], do: Do) -> None:  # noqa: D102
-        # As a sweep does it: one chain of writes and one of faults, each with one entry.
-        Chain(self.cluster, [one for one in events if isinstance(one.act, Write)], do).begin()
-        Chain(self.cluster, [one for one in events if not isinstance(one.act, Write)], do).begin()
+        self._events = Agenda(events, do, self.cluster.now)
+        self._events.do_due(self.cluster.now)
 
     def advance(self, end: int) -> None:  # noqa: D102
-        self.cluster.run_to(end)
+        world, events = self.cluster, self._events
+        while world.now < end:
+            world.run_to(min(end, events.next_ns(end)))
+            events.do_due(world.now)
 
     def end(self) -> None:  # noqa: D102
         sweep.heal_core(self.cluster, self._scenario.core)
@@ -136,7 +138,7 @@ class FarmStage:
             drain_ns=farm.drain_ns,
         )
         self._clients = Clients(self.cluster)
-        self._events = List([], lambda event: None, 0)
+        self._events = Agenda([], lambda event: None, 0)
         self._next_clients = 0
 
     def begin(self) -> None:  # noqa: D102
@@ -149,7 +151,7 @@ class FarmStage:
             world.run(200)
 
     def schedule(self, events: Sequence[Event], do: Do) -> None:  # noqa: D102
-        self._events = List(events, do, self.cluster.now)
+        self._events = Agenda(events, do, self.cluster.now)
         self._next_clients = self.cluster.now + CLIENTS_EVERY_NS
         self._events.do_due(self.cluster.now)
 

@@ -68,10 +68,12 @@ class Shrinking:
     def _round(self) -> None:
         self._say("cut the end")
         self._fails(self.best)
+        self._say("join writes")
+        self._join_writes()
         self._say("leave out events")
         self._leave_out(lambda event: not isinstance(event.act, Write))
         self._say("leave out writes")
-        self._writes()
+        self._leave_out(lambda event: isinstance(event.act, Write))
         self._say("simplify the cluster")
         self._each(lambda: simpler.clusters(self.best))
         self._say("shorten")
@@ -123,11 +125,14 @@ class Shrinking:
 
         ddmin(chosen, fails)
 
-    def _writes(self) -> None:
+    def _join_writes(self) -> None:
+        """Write nothing, or in one row: hundreds of single writes are most of a tape."""
+        silent = [event for event in self.best.events if not isinstance(event.act, Write)]
+        if len(silent) == len(self.best.events) or self._fails(self._with(silent)):
+            return
         for events in simpler.writes(self.best.events):
             if self._fails(self._with(events)):
                 break
-        self._leave_out(lambda event: isinstance(event.act, Write))
 
     def _round_acts(self) -> None:
         for index in range(len(self.best.events)):
