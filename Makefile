@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror sweep-farm clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim sweep-farm clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -26,8 +26,10 @@ help:
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
+	@echo "make bench-trace     what recording costs, its size, replay (root; about 3 minutes)"
 	@echo "make bench-farm      cost and evenness of the farm's filter, the next, changes and failures (root)"
 	@echo "make bench-farm-receive  packets a second through each filter (root; a minute)"
+	@echo "make bench-sim       speed of the simulator (2 minutes)"
 	@echo "make clean           remove the virtual environment and every cache"
 
 setup: $(STAMP)
@@ -99,6 +101,9 @@ bench-address: setup
 bench-mirror: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_mirror
 
+bench-trace: setup
+	$(BIN)/python -m mirrorfarm.lab.bench_trace
+
 # All of them, and an error if one fails.
 bench-farm: setup
 	@code=0; for part in filter receive farm; do \
@@ -107,6 +112,9 @@ bench-farm: setup
 
 bench-farm-receive: setup
 	$(BIN)/python -m mirrorfarm.lab.bench_receive
+
+bench-sim: setup
+	$(BIN)/python -m mirrorfarm.sim.bench
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist *.egg-info

@@ -23,7 +23,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE
 from mirrorfarm.transport.trace import TraceWriter
 
-Send = Callable[[Address, str, ANY_MESSAGE, str], None]
+Send = Callable[[Address, str, ANY_MESSAGE, str], int]  # Returns the number of the frame.
 LogLine = Callable[[str, str, str], None]  # level, origin, text
 
 
@@ -88,13 +88,14 @@ class ModuleDoors:
 
     def failed(self, actor: str, error: BaseException) -> None:
         """A core broke."""
+        self.trace.broke(actor, error)
         self.supervisor.failed(actor, error)
 
     def perform(self, actor: str, effect: fx.ANY_EFFECT, inbox: Inbox) -> None:
         """Give the effect to its door; no door blocks this thread for long."""
         match effect:
             case fx.Send(to, message, network):
-                self.send(to, actor, message, network)
+                self.trace.sent(actor, self.send(to, actor, message, network))
             case fx.Tell(target, event):
                 self.supervisor.tell(target, event)
             case fx.Later(at_ns, event):

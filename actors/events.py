@@ -20,6 +20,8 @@ class Received(Event, frozen=True):
     source: Address
     message: ANY_MESSAGE
     network: str = ""  # The network it came by; empty within the node.
+    incarnation: int = 0  # Of the sending process, and
+    sequence: int = 0  # the number it gave to this; 0: told within the process.
 
 
 class Started(Event, frozen=True):

@@ -3,6 +3,7 @@
 import contextlib
 import queue
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pykka
@@ -19,6 +20,13 @@ class Core(Protocol):
     def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
         """Apply one event at `now` (nanoseconds of the boot clock); return what to do."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Not an event: look at the core between two of them, on its own thread."""
+
+    look: Callable[[Any], None]
 
 
 class Doors(Protocol):
@@ -60,8 +68,15 @@ class Shell(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> None:
         """Feed one event to the core and do what it asks, in order."""
+        if type(message) is Visit:
+            message.look(self._core)
+            return
         now = self._doors.now()
-        effects = self._core.handle(message, now)
+        try:
+            effects = self._core.handle(message, now)
+        except BaseException:
+            self._doors.record(self._name, now, message, [])  # What broke it.
+            raise
         # Recorded first: if an effect ends the process, the trace still shows its cause.
         self._doors.record(self._name, now, message, effects)
         for effect in effects:

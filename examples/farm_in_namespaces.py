@@ -8,8 +8,6 @@ connections at each event. `--plain` prints lines instead of a display.
 """
 
 import argparse
-import os
-import signal
 import sys
 import threading
 import time
@@ -27,6 +25,7 @@ from rich.text import Text
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab import farm_web
 from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_events import FarmEvents
 from mirrorfarm.lab.farm_traffic import NEW_PER_SECOND, STREAMS, Count, Traffic
 from mirrorfarm.limits import BUCKETS
 
@@ -119,83 +118,46 @@ class Stage:
         return Text(node, style=COLOURS[node]), role, bar, str(held), rate, says
 
 
-class Director:
-    """Makes things happen, and counts what became of the connections."""
+class Director(FarmEvents):
+    """Makes things happen, and tells what became of the connections."""
 
     def __init__(self, lab: OneMachine, traffic: Traffic, stage: Stage, settle: float) -> None:
-        self.lab, self.traffic, self.stage, self.settle = lab, traffic, stage, settle
+        super().__init__(lab, traffic, settle)
+        self.stage = stage
 
-    def event(self, title: str, act: Callable[[], object], *, planned: bool = True) -> None:
+    def event(self, title: str, act: Callable[[], object], *, planned: bool = True) -> Count:
         """Do something and watch until every stream was answered again."""
         self.stage.say(title)
-        count = self.traffic.begin(title, planned)
-        act()
-        self.traffic.finish(count, self.settle)
-        if self.traffic.failure:
-            raise MirrorfarmError(f"the client failed: {self.traffic.failure}")
+        count = super().event(title, act, planned=planned)
         told = f"{count.kept + count.hung_up} of {count.streams} connections kept"
         lost = f", {count.reset} reset, {count.unanswered} unanswered"
         self.stage.say(f"  {told}{lost if count.reset + count.unanswered else ''}")
+        return count
 
-    def share(self, node: str, verb: str, *words: str, least: int, most: int) -> None:
-        """Give a node an order and wait until its share is within these buckets."""
-        farm_web.order(self.lab, node, verb, *words)
-        viewer = "n1" if node != "n1" else "n2"
-        farm_web.await_buckets(self.lab, viewer, node, lambda own: least <= own <= most)
-
-    def leave(self, node: str) -> None:
+    def leave(self, node: str) -> int:
         """Stop a node; it drains, and its clients end their connections meanwhile."""
-        stopping = threading.Thread(
-            target=self.lab.order, args=(node, "stop"), name="stop", daemon=True
-        )
-        stopping.start()
-        farm_web.until(
-            lambda: self.lab.state(node).get("phase") in {"draining", "stopped"}, 5, "its drain"
-        )
-        left = self.traffic.hang_up(node)
-        self.stage.say(f"  it waits for {left} connections; their clients end them one by one")
-        stopping.join(timeout=60)
-        self.lab.wait_state(node, "STOP", 5, status="NotReady")
-
-    def join(self, node: str) -> None:
-        """Start a node."""
-        self.lab.order(node, "start")
-        farm_web.await_members(self.lab, NODES, 20)
-
-    def cable(self, node: str, *, cut: bool) -> None:
-        """Pull or push the cable of a node and wait for the view of those who are left."""
-        if cut:
-            self.lab.cut(node)
-        else:
-            self.lab.mend(node)
-        farm_web.await_members(self.lab, [one for one in NODES if one != node or not cut], 20)
-
-    def freeze(self, node: str, number: signal.Signals) -> None:
-        """Stop a node's module process beyond its lease, or let it go on."""
-        for pid in self.lab.pids(node)["module"]:
-            os.kill(pid, number)
-        left = [one for one in NODES if one != node or number == signal.SIGCONT]
-        farm_web.await_members(self.lab, left, 20)
+        left = super().leave(node)
+        self.stage.say(f"  it waited for {left} connections, which their clients ended")
+        return left
 
     def show(self) -> None:
         """Play the piece."""
-        third, half, power = BUCKETS // 3, BUCKETS // 2, "2"
-        few, many = {"least": third, "most": third + 1}, {"least": half, "most": half}
+        third = range(BUCKETS // 3, BUCKETS // 3 + 2)
+        half = range(BUCKETS // 2, BUCKETS // 2 + 1)
         self.event("nothing happens", lambda: None)
-        self.event("n2 is drained", lambda: self.share("n2", "drain", least=0, most=0))
-        self.event("n2 takes clients", lambda: self.share("n2", "resume", **few))
-        self.event("n3 gets power 2", lambda: self.share("n3", "power", power, **many))
-        self.event("n3 gets power 1", lambda: self.share("n3", "power", "1", **few))
+        self.event("n2 is drained", lambda: self.share("n2", "drain", buckets=range(1)))
+        self.event("n2 takes clients", lambda: self.share("n2", "resume", buckets=third))
+        self.event("n3 gets power 2", lambda: self.share("n3", "power", "2", buckets=half))
+        self.event("n3 gets power 1", lambda: self.share("n3", "power", "1", buckets=third))
         self.event("n2 stops", lambda: self.leave("n2"))
         self.event("n2 joins", lambda: self.join("n2"))
         self.event("n3's cable is cut", lambda: self.cable("n3", cut=True), planned=False)
         self.event("n3's cable is back", lambda: self.cable("n3", cut=False))
-        stop, go = signal.SIGSTOP, signal.SIGCONT
-        self.event("n1's module freezes", lambda: self.freeze("n1", stop), planned=False)
-        self.event("n1 is thawed", lambda: self.freeze("n1", go))
+        self.event("n1's module freezes", lambda: self.freeze("n1", frozen=True), planned=False)
+        self.event("n1 is thawed", lambda: self.freeze("n1", frozen=False))
 
 
-def verdict(traffic: Traffic, counts: list[Count], console: Console) -> int:
+def verdict(counts: list[Count], console: Console) -> int:
     """Print the table; return the exit code."""
     table = Table(title="A farm in namespaces", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("event", no_wrap=True)
@@ -214,9 +176,7 @@ def verdict(traffic: Traffic, counts: list[Count], console: Console) -> int:
         table.add_row(count.title, *words, style="" if good else "bold red")
     console.print(table)
     console.print(LEGEND)
-    if traffic.lost_frames:
-        console.print(f"{traffic.lost_frames} frames were not looked at", style="bold red")
-    return 1 if faults or traffic.lost_frames else 0
+    return 1 if faults else 0
 
 
 def is_whole(count: Count) -> bool:
@@ -227,18 +187,14 @@ def is_whole(count: Count) -> bool:
 
 def run(lab: OneMachine, settle: float, plain: bool) -> int:
     """Start the farm, play, tell."""
-    traffic = Traffic(lab, farm_web.ADDRESS, farm_web.PORT)
+    traffic = Traffic(lab)
     with Stage(lab, traffic, plain) as stage:
-        try:
-            stage.say("three nodes start the module web behind one address")
-            farm_web.start(lab)
-            traffic.start()
-            farm_web.until(lambda: all(traffic.holders()), 10, "the connections")
+        stage.say("three nodes start the module web behind one address")
+        farm_web.start(lab)
+        with traffic:
             stage.say(f"the client begins: {STREAMS} connections, {NEW_PER_SECOND} new a second")
             Director(lab, traffic, stage, settle).show()
-        finally:
-            traffic.stop()
-    return verdict(traffic, traffic.counts[1:], stage.console)
+    return verdict(traffic.counts[1:], stage.console)
 
 
 def main() -> int:

@@ -71,3 +71,9 @@ class RecordInvalid(MirrorfarmError):
     """A durable record cannot be read back: both of its slots are damaged or foreign."""
 
     exit_code: ClassVar[int] = 10
+
+
+class TraceInvalid(MirrorfarmError):
+    """A trace cannot be read: there is none, or it is damaged, foreign or of a newer version."""
+
+    exit_code: ClassVar[int] = 11

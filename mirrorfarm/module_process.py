@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from mirrorfarm import __version__
 from mirrorfarm.actors import events as ev
@@ -18,6 +19,7 @@ from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.guard.client import GuardClient
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.scripts.runner import ScriptRunner
+from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
@@ -42,13 +44,14 @@ from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import (
-    ANY_MESSAGE,
     Command,
     CommandResult,
+    Frame,
     LogAnswer,
     LogQuery,
 )
-from mirrorfarm.transport.trace import Origin, TraceWriter
+from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace_ring import Origin
 
 SHUTDOWN_SECONDS = 80.0  # Less than systemd waits before it kills (TimeoutStopSec=90s).
 
@@ -97,7 +100,7 @@ class ModuleProcess:
             Timers(),
             Recorder(),
             SlotStore(lib, "record", NodeRecord),
-            TraceWriter(paths.module_log(name) / "trace", origin),
+            TraceWriter(paths.module_log(name) / "trace", origin, on_loss=self._on_loss),
             ScriptRunner(module, self.keys.name, paths, self._cgroup, plain),
             self._address_door(),
             ProcessWatcher(module, self._cgroup, self._inbox("checker")),
@@ -106,6 +109,12 @@ class ModuleProcess:
             lambda: end_holder(paths.run / f"{name}.replica.lock"),
             self.registers.store,
         )
+
+    def _on_loss(self, lost: int, reason: str) -> None:
+        """The trace cannot be written, or is again: production goes on, `state -v` shows it."""
+        value = "down" if reason else "up"
+        text = f"({reason}; {lost} steps lost)" if reason else f"({lost} steps were lost)"
+        self.supervisor.tell("module", ev.ResourceChanged("trace.record", value, reason=text))
 
     def _address_door(self) -> VipDoor | FarmDoor:
         module = self.module
@@ -124,13 +133,14 @@ class ModuleProcess:
             log=log,
         )
 
-    def _inbox(self, actor: str) -> Callable[[ev.Event], None]:
-        def give(event: ev.Event) -> None:
+    def _inbox(self, actor: str) -> Inbox:
+        def give(event: Any) -> None:
             self.supervisor.tell(actor, event)
 
         return give
 
-    def _on_receive(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
+    def _on_receive(self, frame: Frame, network: str) -> None:
+        actor, source, message = frame.to.actor, frame.source, frame.message
         if isinstance(message, CommandResult):  # Of our own order in `shut_down`.
             if message.outcome != "accepted":
                 self._stopped.set()
@@ -141,7 +151,8 @@ class ModuleProcess:
             self._attachment.send(source, actor, LogAnswer(message.request, tuple(lines), last))
             return
         if self._begun:  # Before, a core does not know its past: the sender repeats it.
-            self.supervisor.tell(actor, ev.Received(source, message, network))
+            event = ev.Received(source, message, network, frame.incarnation, frame.sequence)
+            self.supervisor.tell(actor, event)
 
     def start(self) -> None:
         """Start every shell, the mirror last: it orders the others about."""
@@ -159,6 +170,7 @@ class ModuleProcess:
         vip = self._doors.vip
         actors = cores(here, self._chosen, vip.mac if isinstance(vip, FarmDoor) else b"")
         for actor, core in actors.items():
+            self._doors.trace.watch(actor, core, self._inbox(actor))
             self.supervisor.start(actor, core, self._doors)
         if self._doors.guard is not None:
             self._doors.guard.start()

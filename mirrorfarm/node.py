@@ -154,8 +154,9 @@ class Agent:
 
     # --- orders of administrators ----------------------------------------------------------
 
-    def _on_message(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
+    def _on_message(self, frame: Frame, network: str) -> None:
         del network
+        source, message = frame.source, frame.message
         if isinstance(message, StateAnswer):
             self._states.put(message)
         elif isinstance(message, AgentCommand):

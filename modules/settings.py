@@ -114,12 +114,12 @@ class FarmTiming(Record, frozen=True):
 # Every node tells every other one, so what a farm uses grows with the square of its nodes: a
 # large one beats less often. Its lease is as short as it can be: a view waits for its end.
 LARGE_FARM_TIMING = FarmTiming(
-    pulse_ns=225 * MILLISECOND_NS,
-    silent_ns=510 * MILLISECOND_NS,
-    lease_ns=870 * MILLISECOND_NS,
+    pulse_ns=205 * MILLISECOND_NS,
+    silent_ns=470 * MILLISECOND_NS,
+    lease_ns=805 * MILLISECOND_NS,
     announce_ns=280 * MILLISECOND_NS,
     tolerate_ns=180 * MILLISECOND_NS,
-    settle_ns=675 * MILLISECOND_NS,
+    settle_ns=615 * MILLISECOND_NS,
     retry_ns=50 * MILLISECOND_NS,
 )
 

@@ -45,7 +45,9 @@ def program_name(module: str) -> str:
 class BpfFilter:
     """A `PacketFilter` in the kernel. To be used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, old: bool = False) -> None:
+        """`old`: attach as kernels before 6.6 do."""
+        self._old = old
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
         self._groups = 0
@@ -69,7 +71,9 @@ class BpfFilter:
                 self._program.set_address(
                     address.packed, settings.rules, settings.seed, directed=directed
                 )
-            self.attached = tuple(self._program.attach(name) for name in settings.interfaces)
+            self.attached = tuple(
+                self._program.attach(name, old=self._old) for name in settings.interfaces
+            )
         except BaseException:
             self.close()
             raise

@@ -10,7 +10,9 @@ from mirrorfarm.limits import Nanoseconds
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, Settings
 from mirrorfarm.netfilter.lease import Lease
 from mirrorfarm.netfilter.libnftables import Nftables
-from mirrorfarm.netfilter.nft_rules import changes, removal, rule_set, table_name
+from mirrorfarm.netfilter.nfnetlink import Nfnetlink
+from mirrorfarm.netfilter.nft_elements import changes
+from mirrorfarm.netfilter.nft_rules import removal, rule_set, table_name
 from mirrorfarm.netfilter.sysctls import Sysctls
 
 # A segment in the middle of a connection that tracking did not see begin must not become a
@@ -27,9 +29,11 @@ class NftFilter:
     def __init__(self, ledger: Path) -> None:
         """`ledger` is the node's file of held kernel parameters."""
         self._ledger = ledger
-        self._table = NO_BUCKETS
+        self._table: BucketTable | None = NO_BUCKETS  # None: the kernel may have another one.
         self._module = ""
+        self._groups = 0
         self._tables: Nftables | None = None
+        self._sets: Nfnetlink | None = None
         self._lease: Lease | None = None
         self._sysctls: Sysctls | None = None
 
@@ -39,9 +43,10 @@ class NftFilter:
         Raises SystemUnsuitable or OSError if the kernel refuses.
         """
         assert self._tables is None, "opened twice"
-        self._module = settings.module
+        self._module, self._groups = settings.module, settings.groups
         self._tables = Nftables()
         try:
+            self._sets = Nfnetlink()
             self._tables.run(removal(settings.module) + rule_set(settings))
             self._lease = Lease(self._tables, settings.module)
             # The parameters exist once a rule tracks connections.
@@ -52,11 +57,15 @@ class NftFilter:
             raise
 
     def apply(self, table: BucketTable) -> None:
-        """Change every bucket that differs in one transaction."""
-        assert self._tables
-        commands = changes(self._module, self._table, table)
-        if commands:
-            self._tables.run(commands)
+        """Change every bucket that differs in one transaction.
+
+        If it fails, the next one replaces whatever is in the kernel.
+        """
+        assert self._sets
+        before, self._table = self._table, None
+        messages = changes(self._module, self._groups, before, table)
+        if messages:
+            self._sets.run(messages)
         self._table = table
 
     def renew(self, deadline_ns: Nanoseconds) -> bool:
@@ -64,7 +73,7 @@ class NftFilter:
         assert self._lease
         if self._lease.renew(deadline_ns):
             return True
-        self.apply(BucketTable(self._table.view))
+        self.apply(NO_BUCKETS)
         return False
 
     def counters(self) -> dict[str, int]:
@@ -79,7 +88,9 @@ class NftFilter:
                 self._tables.run(removal(self._module))
             finally:
                 self._tables.close()
-                self._tables = self._lease = None
+                if self._sets is not None:
+                    self._sets.close()
+                self._tables = self._sets = self._lease = None
                 self._table = NO_BUCKETS
                 if self._sysctls is not None:
                     self._sysctls.release()

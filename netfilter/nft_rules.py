@@ -1,28 +1,35 @@
 """The rule sets of nftables as text: which packets to a virtual address this node takes.
 
-Both filters of nftables share a frame: what arrives for a virtual address, on whatever interface
-but `lo`, goes through one chain in which the lease comes first. `alive` holds one element with a
-time limit; without it everything is dropped, by the kernel, whatever became of the daemon.
+Both filters of nftables share a frame: of what arrives for a virtual address, on whatever interface
+but `lo`, nothing is taken without a lease. `alive` holds one element with a time limit; without it
+everything is dropped, by the kernel, whatever became of the daemon.
 
 The kernel cannot tell by jhash alone whether a segment belongs to a connection of this node, so
-connection tracking does: a connection opened here is taken wherever its bucket is now. Opening
-segments always follow the bucket. Tables are `inet` and `netdev`, named after the module.
+connection tracking does: a connection opened here is taken wherever its bucket is now. All other
+packets follow their bucket alone, and are decided before tracking spends its time on them. Tables
+are `inet` and `netdev`, named after the module.
 
-Order (`design` of the farm): lease, ICMP errors to all, live connections, rules, refusal.
+Order (`design` of the farm): ICMP errors to all, live connections, rules, refusal. Only the chain
+`taken` accepts, and it asks for the lease: what is dropped anyway need not.
 """
 
 from collections.abc import Iterable, Iterator
 
 from mirrorfarm.limits import BUCKETS
-from mirrorfarm.netfilter.filter import BucketTable, Settings
+from mirrorfarm.netfilter.filter import Settings
 from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 from mirrorfarm.netfilter.packet import TCP, UDP
 from mirrorfarm.netfilter.rules import ANY_PORT, Filter, Rule, State, rules_of
 
+# Behind the joining of fragments (-400), before everything else.
+_EARLY = -310
 # Behind connection tracking (-200), before anybody's rules for marks (-150).
-PRIORITY = -160
+_TRACKED = -160
 COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
 LEASE_MARK = 1
+# The sets of buckets, and which states are in each: the usual ones, FOREIGN and HARD, are one
+# element apart, so that closing buckets, and opening those of a dead node, takes the least time.
+BUCKET_SETS = {"open": (State.HARD, State.SOFT), "soft": (State.SOFT,)}
 
 OPENS = "tcp flags & (syn|ack) == syn"
 ONGOING = "tcp flags & (syn|ack) != syn"
@@ -50,20 +57,26 @@ def removal(module: str) -> str:
 def rule_set(settings: Settings) -> str:
     """Return the whole of mode `nft`, to be loaded in one transaction: nothing is taken yet."""
     lines = [
-        *_sets(settings),
+        "set alive { type mark; flags timeout; size 4; }",
         *_counters(),
         *_prerouting(settings),
-        "chain virtual {",
-        *lease_check(),
-        *(f"{errors} goto taken" for errors in ERRORS),
-        f"{ONGOING} ct state established goto taken",
-        *_dispatch(settings, _bucket_chain),
+        "chain rules {",
+        *_dispatch(settings),
         "counter name refused drop",
+        "}",
+        "chain virtual {",
+        f"{ONGOING} accept",  # Until tracking has seen it: `ongoing`.
+        *(f"{errors} goto taken" for errors in ERRORS),
+        "goto rules",
+        "}",
+        "chain ongoing {",
+        "ct state established goto taken",
+        "goto rules",
         "}",
         *_output(settings),
     ]
-    chains = _bucket_chains(settings)
-    return table("inet", settings, [*_verdicts(), *chains, *lines]) + ingress(settings)
+    before = [*_bucket_sets(settings), *_verdicts(), *_bucket_chains(settings)]
+    return table("inet", settings, [*before, *lines]) + ingress(settings)
 
 
 def ingress(settings: Settings, more: Iterable[str] = ()) -> str:
@@ -87,21 +100,6 @@ def ingress(settings: Settings, more: Iterable[str] = ()) -> str:
     return table("netdev", settings, lines)
 
 
-def changes(module: str, before: BucketTable, after: BucketTable) -> str:
-    """Return the commands, one transaction, that lead from one table of buckets to another."""
-    lines = []
-    for group in range(max(len(before.groups), len(after.groups))):
-        old, new = before.group(group), after.group(group)
-        if old == new:
-            continue
-        for name, states in _SETS.items():
-            gone = [b for b in range(BUCKETS) if old[b] in states and new[b] not in states]
-            come = [b for b in range(BUCKETS) if new[b] in states and old[b] not in states]
-            lines += _elements("delete", module, f"{name}_{group}", gone)
-            lines += _elements("add", module, f"{name}_{group}", come)
-    return "".join(f"{line}\n" for line in lines)
-
-
 def lease_begin(module: str, milliseconds: int) -> str:
     """Return the commands that begin a lease."""
     return f"{lease_end(module)}{_lease_element('add', module, milliseconds)}"
@@ -122,7 +120,7 @@ def lease_end(module: str) -> str:
 
 
 def lease_check() -> list[str]:
-    """Return the rules that come first in the chain of the virtual addresses."""
+    """Return the rules without which nothing is taken; the mark is lost."""
     return [
         f"meta mark set {LEASE_MARK}",
         "meta mark != @alive counter name fenced drop",
@@ -145,23 +143,18 @@ def destinations(settings: Settings, verdict: str) -> list[str]:
     ]
 
 
-# Which states of a bucket let a packet pass: one that opens, one that goes on.
-_SETS = {"open": (State.HARD, State.SOFT), "hard": (State.HARD,)}
-
-
 def table(family: str, settings: Settings, lines: Iterable[str]) -> str:
     """Return the declaration of one of a module's tables."""
     body = "\n".join(f"  {line}" for line in lines)
     return f"table {family} {table_name(settings.module)} {{\n{body}\n}}\n"
 
 
-def _sets(settings: Settings) -> list[str]:
-    buckets = [
+def _bucket_sets(settings: Settings) -> list[str]:
+    return [
         f"set {name}_{group} {{ type mark; size {BUCKETS}; }}"
         for group in range(settings.groups)
-        for name in _SETS
+        for name in BUCKET_SETS
     ]
-    return ["set alive { type mark; flags timeout; size 4; }", *buckets]
 
 
 def _counters() -> list[str]:
@@ -169,19 +162,27 @@ def _counters() -> list[str]:
 
 
 def _prerouting(settings: Settings) -> list[str]:
+    own = 'iifname "lo" accept'  # A member that uses the address talks to itself.
     return [
         "chain before {",
-        f"type filter hook prerouting priority {PRIORITY}; policy accept;",
-        'iifname "lo" accept',  # A member that uses the address talks to itself.
+        f"type filter hook prerouting priority {_EARLY}; policy accept;",
+        own,
         *destinations(settings, "goto virtual"),
+        "}",
+        "chain tracked {",
+        f"type filter hook prerouting priority {_TRACKED}; policy accept;",
+        own,
+        *destinations(settings, f"{ONGOING} goto ongoing"),
         "}",
     ]
 
 
 def _verdicts() -> list[str]:
     return [
-        "chain virtual { }",  # Named before it is filled: chains refer to each other.
+        "chain virtual { }",  # Named before they are filled: chains refer to each other.
+        "chain ongoing { }",
         "chain taken {",
+        *lease_check(),
         "meta mark set 0",
         "counter name accepted accept",
         "}",
@@ -191,9 +192,8 @@ def _verdicts() -> list[str]:
     ]
 
 
-def _dispatch(settings: Settings, chain: object) -> list[str]:
+def _dispatch(settings: Settings) -> list[str]:
     """Return what sends each packet to the chain of its rule; pings follow the first rule."""
-    assert callable(chain)
     lines = []
     for address in settings.addresses:
         echo = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}[address.version]
@@ -202,9 +202,10 @@ def _dispatch(settings: Settings, chain: object) -> list[str]:
             if first:
                 family = _FAMILIES[address.version]
                 ping = one._replace(protocol=UDP, filter=Filter.ON_ADDR)
-                lines.append(f"{family} daddr {address} {echo} goto {chain(ping, address.version)}")
+                chain = _bucket_chain(ping, address.version)
+                lines.append(f"{family} daddr {address} {echo} goto {chain}")
                 first = False
-            lines.append(f"{match} goto {chain(one, address.version)}")
+            lines.append(f"{match} goto {_bucket_chain(one, address.version)}")
     return lines
 
 
@@ -241,7 +242,7 @@ def _bucket_rules(one: Rule, version: int, seed: int) -> list[str]:
         return [
             place,
             f"{OPENS} meta mark @open_{one.group} goto taken",
-            f"{ONGOING} meta mark @hard_{one.group} goto taken",
+            f"{ONGOING} meta mark @open_{one.group} meta mark != @soft_{one.group} goto taken",
             "goto foreign",
         ]
     return [place, f"meta mark @open_{one.group} goto taken", "goto foreign"]
@@ -292,7 +293,8 @@ def _reset_chains(settings: Settings) -> list[str]:
                 key = _key(one, address.version, "d")
                 chains[f"resets_{address.version}_{one.filter.name.lower()}_{one.group}"] = [
                     f"meta mark set jhash {key} mod {BUCKETS} seed {settings.seed:#x}",
-                    f"meta mark != @hard_{one.group} counter name resets drop",
+                    f"meta mark != @open_{one.group} counter name resets drop",
+                    f"meta mark @soft_{one.group} counter name resets drop",
                     "meta mark set 0",
                     "accept",
                 ]
@@ -300,13 +302,6 @@ def _reset_chains(settings: Settings) -> list[str]:
     for name, rules in chains.items():
         lines += [f"chain {name} {{", *rules, "}"]
     return lines
-
-
-def _elements(verb: str, module: str, name: str, buckets: list[int]) -> list[str]:
-    if not buckets:
-        return []
-    listed = ", ".join(map(str, buckets))
-    return [f"{verb} element inet {table_name(module)} {name} {{ {listed} }}"]
 
 
 def _lease_element(verb: str, module: str, milliseconds: int) -> str:

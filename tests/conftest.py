@@ -3,7 +3,12 @@
 import os
 import shutil
 
+import hypothesis
 import pytest
+
+# How long an example takes says nothing on a machine that has other work to do.
+hypothesis.settings.register_profile("mirrorfarm", deadline=None)
+hypothesis.settings.load_profile("mirrorfarm")
 
 NEEDED = ("ip", "bridge", "unshare", "nsenter")
 

@@ -18,10 +18,10 @@ from mirrorfarm.limits import MILLISECOND_NS, QUEUE_MESSAGES_MAX
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.link.core import Sequencer
-from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.messages import ANY_MESSAGE, Frame
 from mirrorfarm.transport.sockets import boot_ns, bound_queues
 
-OnReceive = Callable[[str, Address, ANY_MESSAGE, str], None]  # actor, source, message, network
+OnReceive = Callable[[Frame, str], None]  # What came, and by which network.
 
 # While the agent is away (it starts, or is started again) a message waits for it this long.
 HOLD_NS: Final = 500 * MILLISECOND_NS
@@ -80,10 +80,11 @@ class Attachment:
         self._thread = threading.Thread(target=self._run, name="attachment", daemon=True)
         self._thread.start()
 
-    def send(self, to: Address, source_actor: str, message: ANY_MESSAGE, network: str = "") -> None:
+    def send(self, to: Address, source_actor: str, message: ANY_MESSAGE, network: str = "") -> int:
         """Send as `source_actor` of this process; it may be lost. Empty `network`: all.
 
         On the caller's thread, so that none has to be woken; it never waits for the agent.
+        Return the number of the frame.
         """
         with self._lock:
             frame = self._sequencer.stamp(
@@ -91,13 +92,14 @@ class Attachment:
             )
             if self._closed or len(self._held) >= QUEUE_MESSAGES_MAX:
                 self._counts["queue_full"] += 1
-                return
+                return frame.sequence
             first = not self._held
             self._held.append((boot_ns() + HOLD_NS, [network.encode(), encode(frame)]))
             if first:
                 self._send_held()
             if self._has_news() or (first and self._held):  # The thread watches when they expire.
                 self._ring()
+        return frame.sequence
 
     def counters(self) -> dict[str, int]:
         """Return how often what happened since the start."""
@@ -204,7 +206,7 @@ class Attachment:
         with self._lock:
             self._sequencer.observe(frame.clock, time.time_ns())
         try:
-            self._on_receive(to.actor, frame.source, frame.message, way)
+            self._on_receive(frame, way)
             self._counts["received"] += 1
         except Exception:  # The receiver's fault: the attachment goes on.
             self._counts["handler_failed"] += 1

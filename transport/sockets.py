@@ -134,7 +134,10 @@ def answer_key(keeper: Socket, names: Mapping[bytes, bytes]) -> bool:
 def try_send(socket: Socket, parts: list[bytes]) -> int:
     """Send at once or not at all; return 0 or an errno."""
     try:
-        socket.send_multipart(parts, zmq.NOBLOCK)
+        if len(parts) == 1:
+            socket.send(parts[0], zmq.NOBLOCK)
+        else:
+            socket.send_multipart(parts, zmq.NOBLOCK)
     except zmq.ZMQError as cause:
         return cause.errno or -1
     return 0

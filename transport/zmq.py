@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import zmq
 from zmq.utils import z85
 
 from mirrorfarm.errors import FrameInvalid, SystemUnsuitable
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS, SMALL_FARM_NODES_MAX
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.keys import Keys
@@ -39,8 +39,9 @@ from mirrorfarm.transport.sockets import (
     peer_dealer,
     try_send,
 )
+from mirrorfarm.transport.waiting import REST_PEERS_MIN, Waiting
 
-OnMessage = Callable[[Address, ANY_MESSAGE, str], None]  # source, message, network
+OnMessage = Callable[[Frame, str], None]  # What came, and by which network.
 
 IPC_PATH_BYTES_MAX: Final = 107  # sockaddr_un
 TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be bound.
@@ -48,10 +49,6 @@ TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be boun
 # the port, a key not yet known there): a link that has been down for this long is opened anew.
 REOPEN_NS: Final = 3 * SECOND_NS
 BATCH_MESSAGES: Final = 64  # Of one socket before the others have their turn.
-# A node with many peers hears them one after the other, all the time. What it costs is the
-# waking, so heartbeats of a farm are gathered: after some came in, peers wait this long.
-REST_MS: Final = 25
-REST_LINKS_MIN: Final = SMALL_FARM_NODES_MAX
 
 COUNTS: Final = (
     "sent",  # Frames given to a link; copies count.
@@ -99,11 +96,9 @@ class _State:
     """What only the hub's own thread touches once it runs."""
 
     links: dict[str, dict[str, _OpenLink]] = field(default_factory=dict)
-    readers: dict[Any, Callable[[], None]] = field(default_factory=dict)
     callers: dict[str, tuple[Socket, bytes]] = field(default_factory=dict)
     outgoing: dict[str, list[tuple[Frame, str, bytes]]] = field(default_factory=dict)
-    heard_farm: bool = False  # Since the last look at `rest_until_ns`.
-    rest_until_ns: int = 0
+    heard_farm: bool = False  # Since the last wait.
     unbound: list[Bind] = field(default_factory=list)
 
 
@@ -124,8 +119,7 @@ class Hub:
         self._lock = threading.Lock()  # Of the sequencer, and of closing.
         self._outbox = Outbox()
         self._context: Context = zmq.Context(io_threads=1)
-        self._poller = zmq.Poller()
-        self._near = zmq.Poller()  # What is not a peer's.
+        self._waiting = Waiting()
         self._local: Socket | None = None
         self._state = _State()
         self._closing = False
@@ -152,21 +146,24 @@ class Hub:
         try:
             self._open()
         except BaseException:
-            self._context.destroy(linger=0)
-            self._outbox.close()
+            self._end()
             raise
         self._thread.start()
 
     def send(
         self, to: Address, actor: str, message: ANY_MESSAGE, network: str = "", module: str = ""
-    ) -> None:
-        """Send as `actor` of the own process; it may be lost. Empty `network`: all."""
+    ) -> int:
+        """Send as `actor` of the own process; it may be lost. Empty `network`: all.
+
+        Return the number of the frame.
+        """
         with self._lock:
             frame = self._sequencer.stamp(
                 module or self._settings.module, actor, to, message, time.time_ns()
             )
             if not self._outbox.put((frame, encode(frame), network)):
                 self._counts["queue_full"] += 1
+        return frame.sequence
 
     def counters(self) -> dict[str, int]:
         """Return how often what happened since the start, and why frames were dropped."""
@@ -186,22 +183,21 @@ class Hub:
         with self._lock:
             self._outbox.wake()
         if self._thread.ident is None:
-            self._outbox.close()
-            self._context.destroy(linger=0)
+            self._end()
         elif self._thread is not threading.current_thread():
             self._thread.join()
 
     # --- opening ---------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._watch(self._outbox.fd, self._send_own, near=True)
+        self._waiting.watch(self._outbox.fd, self._send_own, near=True)
         # Before any bind: a connection must never find the door without its keeper.
         keeper = key_keeper(self._context)
 
         def answer() -> None:
             self._counts["stranger"] += not answer_key(keeper, self._names)
 
-        self._watch(keeper, answer, near=True)
+        self._waiting.watch(keeper, answer, near=True)
         self._open_local()
         self._state.unbound = list(self._settings.binds)
         self._bind_rest()
@@ -235,7 +231,7 @@ class Hub:
                 f"{path}: {cause.strerror or cause}: is another agent running on this root?"
             ) from None
         self._local = router
-        self._watch(router, lambda: self._drain(router, self._from_process), near=True)
+        self._waiting.watch(router, lambda: self._drain(router, self._from_process), near=True)
 
     def _bind_rest(self) -> None:
         """Bind what is not bound yet."""
@@ -252,7 +248,7 @@ class Hub:
         def take(parts: list[zmq.Frame]) -> None:
             self._from_caller(router, network, parts)
 
-        self._watch(router, lambda: self._drain(router, take))
+        self._waiting.watch(router, lambda: self._drain(router, take))
 
     def _watch_link(self, opened: _OpenLink) -> None:
         link, dealer = opened.link, opened.socket
@@ -264,13 +260,7 @@ class Hub:
             # No user id on this side: the pinned key says who it is.
             self._inspect(parts[0].bytes, link.peer, link.network)
 
-        self._watch(dealer, lambda: self._drain(dealer, take))
-
-    def _watch(self, source: Any, reader: Callable[[], None], *, near: bool = False) -> None:
-        self._state.readers[source] = reader
-        self._poller.register(source, zmq.POLLIN)
-        if near:
-            self._near.register(source, zmq.POLLIN)
+        self._waiting.watch_dealer(dealer, lambda: self._drain(dealer, take))
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -283,10 +273,7 @@ class Hub:
                     for links in self._state.links.values()
                     for opened in links.values()
                 )
-                for source in self._wait(TICK_MS if waiting else None):
-                    reader = self._state.readers.get(source)
-                    if reader is not None:
-                        reader()
+                self._read(TICK_MS if waiting else None)
                 self._send_near()
                 if waiting and (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
@@ -296,22 +283,24 @@ class Hub:
                 self._counts["loop_failed"] += 1
                 time.sleep(0.01)  # A fault that stays must not eat the processor.
         with self._lock:
-            self._outbox.close()
+            self._end()
+
+    def _end(self) -> None:
+        self._outbox.close()
+        self._waiting.close()
         self._context.destroy(linger=0)
 
-    def _wait(self, timeout_ms: int | None) -> list[Any]:
-        """Wait for news; return where there are any. Peers may have to wait (REST_MS)."""
+    def _read(self, timeout_ms: int | None) -> None:
+        """Wait for news and take them in."""
         state = self._state
-        if state.heard_farm and len(state.links) >= REST_LINKS_MIN:
-            state.rest_until_ns = boot_ns() + REST_MS * MILLISECOND_NS
+        if state.heard_farm and len(state.links) >= REST_PEERS_MIN:
+            self._waiting.rest()
         state.heard_farm = False
-        while (left_ns := state.rest_until_ns - boot_ns()) > 0:
-            news = self._near.poll(left_ns // MILLISECOND_NS + 1)
-            if news or self._closing:
-                return [source for source, _ in news]
-        return [source for source, _ in self._poller.poll(timeout_ms)]
+        for reader in self._waiting.wait(timeout_ms):
+            reader()
 
     def _check_links(self, now: int) -> None:
+        self._waiting.touch_dealers()
         for links in self._state.links.values():
             for opened in links.values():
                 if not opened.down_ns:
@@ -322,8 +311,7 @@ class Hub:
                     self._reopen(opened, now)
 
     def _reopen(self, opened: _OpenLink, now: int) -> None:
-        self._poller.unregister(opened.socket)
-        del self._state.readers[opened.socket]
+        self._waiting.forget_dealer(opened.socket)
         opened.socket.close(0)
         opened.socket = peer_dealer(self._context, self._settings.keys, opened.link)
         opened.down_ns = now
@@ -406,6 +394,7 @@ class Hub:
 
     def _send_by(self, opened: _OpenLink, data: bytes) -> None:
         failure = try_send(opened.socket, [data])
+        self._waiting.touch_dealers()
         self._counts["unsent" if failure else "sent"] += 1
         if not failure:
             opened.down_ns = 0
@@ -417,7 +406,7 @@ class Hub:
         to = frame.to
         handler = self._handlers.get((to.module, to.actor)) or self._handlers.get(("", to.actor))
         if handler is not None:
-            self._call(lambda: handler(frame.source, frame.message, network))
+            self._call(lambda: handler(frame, network))
             self._counts["delivered"] += 1
         elif self._local is None or to.process == self._settings.module:
             self._counts["no_actor"] += 1

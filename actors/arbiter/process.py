@@ -23,11 +23,11 @@ from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
-from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.messages import Frame
 from mirrorfarm.transport.sockets import Bind, endpoint
-from mirrorfarm.transport.trace import Origin, TraceWriter
+from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace_ring import Origin
 from mirrorfarm.transport.zmq import Hub, HubSettings
 
 NETWORK = "witness"
@@ -52,7 +52,8 @@ class WitnessDoors:
         """Send, store or log."""
         match effect:
             case Send(to, message, network):
-                self._hub.send(to, actor, message, network, module=to.module)
+                number = self._hub.send(to, actor, message, network, module=to.module)
+                self._trace.sent(actor, number)
             case RegisterStore():
                 self._writers.submit(self._store, effect, inbox)
             case Log(_, text):
@@ -66,6 +67,7 @@ class WitnessDoors:
 
     def failed(self, actor: str, error: BaseException) -> None:
         """End the process: the next one begins with what the disk has."""
+        self._trace.broke(actor, error)
         say(f"{actor} failed: {error!r}")
         self.ended.set()
 
@@ -106,13 +108,13 @@ class WitnessProcess:
         incarnation = next_incarnation(paths)
         self.hub = Hub(HubSettings(keys, incarnation, (Bind(NETWORK, where),)))
         origin = Origin(__version__, keys.cluster, keys.name, "witness", incarnation, os_boot_id())
-        self.doors = WitnessDoors(
-            self.hub, slots, TraceWriter(paths.log / "witness" / "trace", origin)
-        )
+        trace = TraceWriter(paths.log / "witness" / "trace", origin, on_loss=_say_loss)
+        self.doors = WitnessDoors(self.hub, slots, trace)
         core = WitnessCore(keys.cluster, secrets.randbits(64))
         now = self.doors.now()
         for event in registers:
             core.handle(event, now)
+        trace.watch("register", core, self._tell)
         self._shell = Shell.start("register", core, self.doors)
         self.name, self.where, self.modules = keys.name, where, len(registers)
         self.dropped = 0
@@ -130,13 +132,24 @@ class WitnessProcess:
         self.doors.close()
         self._shell.stop()
 
-    def _on_message(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
+    def _tell(self, event: Any) -> None:
+        self._shell.tell(event)
+
+    def _on_message(self, frame: Frame, network: str) -> None:
         """Take a request from the hub's thread, unless too many wait already."""
         inbox: Any = self._shell.actor_inbox
         if inbox.qsize() >= QUEUE_MESSAGES_MAX:
             self.dropped += 1
             return
-        self._shell.tell(ev.Received(source, message, network))
+        self._tell(
+            ev.Received(frame.source, frame.message, network, frame.incarnation, frame.sequence)
+        )
+
+
+def _say_loss(lost: int, reason: str) -> None:
+    """The trace cannot be written, or is again; nothing waits for it."""
+    told = f"the trace is not written: {reason}" if reason else "the trace is written again"
+    say(f"{told}; {lost} steps lost")
 
 
 def _own(paths: Paths, name: str) -> Witness:

@@ -76,19 +76,27 @@ class FarmFilter:
         s = self.state
         s.out = []
         # Before anything else: this node may have been asleep, and others took over.
-        if s.view is not None and now >= s.lease_ns:
-            table.lapse(s, now, "its lease ran out")
-        elif s.bid is not None and s.sent and now >= s.sent[-1][1] + s.t.lease_ns:
-            table.lapse(s, now, "it did not run for as long as a lease")
+        lapsed = self._lapse_late(now)
         if s.wake_ns:
             late_ns = s.stalls.notice(s.wake_ns, now)
             if late_ns:
                 hearing.forgive(s, late_ns, now)
-        quiet = self._apply(event, now)
-        idle = quiet and now < min(s.wake_ns, s.pulse_ns) and not s.urgent
+        quiet = self._apply(event, now) and not lapsed
+        idle = quiet and now < min(s.due_ns, s.pulse_ns) and not s.urgent
         if s.pulse_ns and not idle:
             self._poll(now, quiet=quiet)
         return s.out
+
+    def _lapse_late(self, now: int) -> bool:
+        """Close everything if this node was asleep for too long; return whether it was."""
+        s = self.state
+        if s.view is not None and now >= s.lease_ns:
+            table.lapse(s, now, "its lease ran out")
+            return True
+        if s.bid is not None and s.sent and now >= s.sent[-1][1] + s.t.lease_ns:
+            table.lapse(s, now, "it did not run for as long as a lease")
+            return True
+        return False
 
     def _apply(self, event: Any, now: int) -> bool:
         """Apply one event; return whether it brought nothing new, as most heartbeats do."""

@@ -1,15 +1,17 @@
 """Perform what a farm's cores ask: the filter, the shared addresses, the count of connections.
 
-One thread owns filter and addresses. A new table and a new lease are waited for: what a node says
-to the others after it must be true. Raising and removing the addresses is not.
+A lock keeps filter and addresses from being used by two threads at once. A new table and a new
+lease are waited for: what a node says to the others after it must be true. Raising and removing
+the addresses is not: a thread does it.
 """
 
 import contextlib
 import ipaddress
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, RenewLease
 from mirrorfarm.actors.events import (
@@ -65,6 +67,7 @@ class FarmDoor:
         self._rules = farm_rules(self._farm.rules)
         self._addresses = tuple(ipaddress.ip_address(one.addr) for one in self._farm.addresses)
         self._worker = ThreadPoolExecutor(1, "farm filter")
+        self._using = threading.Lock()  # The filter.
         self._counter = ThreadPoolExecutor(1, "farm sockets")
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
@@ -82,7 +85,7 @@ class FarmDoor:
 
     def add(self, run: int, inbox: Inbox) -> None:
         """Open the filter, then take the addresses and announce them; VipIsUp follows."""
-        self._worker.submit(lambda: inbox(VipIsUp(run, self._open())))
+        self._submit(lambda: inbox(VipIsUp(run, self._open())))
 
     def remove(self, run: int, inbox: Inbox) -> None:
         """Give the addresses up, then close the filter; VipIsDown follows."""
@@ -91,11 +94,18 @@ class FarmDoor:
             self._close()
             inbox(VipIsDown(run))
 
-        self._worker.submit(work)
+        self._submit(work)
 
     def announce(self) -> None:
         """Announce the addresses once more."""
-        self._worker.submit(lambda: self._shared.announce() if self._shared else None)
+        self._submit(lambda: self._shared.announce() if self._shared else None)
+
+    def _submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._worker.submit(self._alone, work, *arguments)
+
+    def _alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        with self._using:
+            return work(*arguments)
 
     def _open(self) -> tuple[str, ...]:
         if self._filter is not None or not self._addresses:
@@ -168,7 +178,7 @@ class FarmDoor:
 
     def apply(self, order: ApplyTable, inbox: Inbox) -> None:
         """Replace the table; on return the kernel obeys it, or FilterFailed follows."""
-        self._worker.submit(self._apply, order, inbox).result()
+        self._submit(self._apply, order, inbox).result()
 
     def _apply(self, order: ApplyTable, inbox: Inbox) -> None:
         self._table = BucketTable(order.number, order.states)
@@ -193,7 +203,10 @@ class FarmDoor:
 
     def renew(self, order: RenewLease, inbox: Inbox) -> None:
         """Let the filter work until the deadline; FilterFailed follows if it does not."""
-        self._worker.submit(self._renew, order.deadline_ns, inbox).result()
+        if self._filter is None:  # The worker may be about to open it.
+            self._submit(self._renew, order.deadline_ns, inbox).result()
+        else:  # Several times a second: no other thread is woken for it.
+            self._alone(self._renew, order.deadline_ns, inbox)
 
     def _renew(self, deadline_ns: int, inbox: Inbox) -> None:
         if self._filter is None:
@@ -235,7 +248,7 @@ class FarmDoor:
             if looks % _COUNT_EVERY:
                 continue
             try:
-                found = self._worker.submit(self._counters).result()
+                found = self._submit(self._counters).result()
             except RuntimeError:
                 return  # The worker has ended.
             if found is not None:

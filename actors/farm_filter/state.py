@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.events import FarmPicture
 from mirrorfarm.actors.farm_filter.bitmaps import ALL
 from mirrorfarm.actors.heartbeat.stall import Stalls
 from mirrorfarm.limits import (
@@ -182,7 +183,7 @@ class State:
     lapsed_ns: int = 0  # When it last left a view without another one.
     alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
     reason: str = ""  # Why no client is answered here.
-    picture: object = None  # What was told last,
+    picture: FarmPicture | None = None  # What was told last,
     pictured_ns: int = 0  # and when it was looked at.
     due_ns: int = 0  # When the next thing is due, as far as is known.
     wake_ns: int = 0  # The one outstanding timer; 0: none.

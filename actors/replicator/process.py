@@ -29,11 +29,11 @@ from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_cluster, load_module
 from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
-from mirrorfarm.transport.messages import ANY_MESSAGE
-from mirrorfarm.transport.trace import Origin, TraceWriter
+from mirrorfarm.transport.messages import Frame
+from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace_ring import Origin
 
 ACTOR = "replicator"
 _EXIT_S = 20.0  # After this a clean end is given up; the next process clears what is left.
@@ -59,6 +59,7 @@ class ReplicaDoors:
 
     def failed(self, actor: str, error: BaseException) -> None:
         """The core broke: end the process, and with it the mounts."""
+        self.trace.broke(actor, error)
         self.log.write("C", actor, f"the core failed: {error!r}")
         if self.broken is not None:
             self.broken.set()
@@ -68,7 +69,7 @@ class ReplicaDoors:
         del inbox
         match effect:
             case fx.Send(to, message, network):
-                self.attachment.send(to, actor, message, network)
+                self.trace.sent(actor, self.attachment.send(to, actor, message, network))
             case fx.Log(level, text):
                 self.log.write(level, actor, text)
             case fx.PlaneOrder(verb, arguments):
@@ -135,7 +136,7 @@ class ReplicaProcess:
         )
         self._doors = ReplicaDoors(
             self._attachment,
-            TraceWriter(folder, origin),
+            TraceWriter(folder, origin, on_loss=self._on_loss),
             log,
             broken=self.ends,
         )
@@ -143,7 +144,9 @@ class ReplicaProcess:
             settings, self.tell, lambda text: log.write("E", ACTOR, text), self.ends.set
         )
         self._doors.plane = self._plane
-        self._shell = Shell.start(ACTOR, Replicator(keys.name, name), self._doors)
+        core = Replicator(keys.name, name)
+        self._doors.trace.watch(ACTOR, core, self.tell)
+        self._shell = Shell.start(ACTOR, core, self._doors)
         self.tell(ev.Started())
 
     def tell(self, event: Any) -> None:
@@ -151,9 +154,16 @@ class ReplicaProcess:
         if self._shell.is_alive():
             self._shell.tell(event)
 
-    def _received(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
-        if actor == ACTOR:
-            self.tell(ev.Received(source, message, network))
+    def _received(self, frame: Frame, network: str) -> None:
+        if frame.to.actor == ACTOR:
+            self.tell(
+                ev.Received(frame.source, frame.message, network, frame.incarnation, frame.sequence)
+            )
+
+    def _on_loss(self, lost: int, reason: str) -> None:
+        """The trace cannot be written, or is again; nothing waits for it."""
+        told = f"the trace is not written: {reason}" if reason else "the trace is written again"
+        self._doors.log.write("C" if reason else "E", ACTOR, f"{told}; {lost} steps lost")
 
     def close(self) -> None:
         """Take the plane down, and end."""

@@ -22,11 +22,11 @@ from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys
 from mirrorfarm.transport.messages import (
-    ANY_MESSAGE,
     AgentCommand,
     AgentResult,
     Command,
     CommandResult,
+    Frame,
     LogAnswer,
     LogQuery,
     StateAnswer,
@@ -94,10 +94,10 @@ class Client:
         """Detach."""
         self._attachment.close()
 
-    def _received(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
-        del actor, network
-        if isinstance(message, ANSWER):
-            self._answers.put_nowait((source, message))
+    def _received(self, frame: Frame, network: str) -> None:
+        del network
+        if isinstance(frame.message, ANSWER):
+            self._answers.put_nowait((frame.source, frame.message))
 
     # --- questions -------------------------------------------------------------------------
 

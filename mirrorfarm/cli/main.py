@@ -26,6 +26,7 @@ COMMANDS = {
     "module": "mirrorfarm.cli.module:module",
     "sim": "mirrorfarm.cli.sim:sim",
     "state": "mirrorfarm.cli.state:state",
+    "trace": "mirrorfarm.cli.trace:trace",
     "waitstate": "mirrorfarm.cli.control:waitstate",
     "why": "mirrorfarm.cli.why:why",
     "witness": "mirrorfarm.cli.daemons:witness",
@@ -72,7 +73,8 @@ def cli(context: click.Context, hosts: str) -> None:
     """High availability for Linux services: mirrored directories, a virtual address, failover.
 
     Exit codes: 0 done, 2 wrong usage, 3 configuration invalid, 5 a node cannot be reached,
-    6 refused, 7 no final answer in time, 8 this machine is unsuitable, 9 keys, 10 records.
+    6 refused, 7 no final answer in time, 8 this machine is unsuitable, 9 keys, 10 records,
+    11 traces.
     """
     context.obj = Scope(Paths.from_environment(), hosts)
 

@@ -9,7 +9,6 @@ connections, asks on each ten times a second, and makes new ones all the time.
 import contextlib
 import itertools
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,7 +17,8 @@ from mirrorfarm.errors import TimedOut
 from mirrorfarm.lab import farm_web
 from mirrorfarm.lab.bench_mirror import OURS, Part, Row, measure_parts, processor_seconds
 from mirrorfarm.lab.cluster import OneMachine
-from mirrorfarm.lab.farm_traffic import STREAMS, Count, Traffic
+from mirrorfarm.lab.farm_events import FarmEvents
+from mirrorfarm.lab.farm_traffic import STREAMS, Traffic
 from mirrorfarm.limits import BUCKETS, SECOND_NS
 
 NODES = ("n1", "n2", "n3")
@@ -31,65 +31,13 @@ IDLE_SECONDS = 30.0
 THIRD = range(BUCKETS // 3, BUCKETS // 3 + 2)
 
 
-class Farm:
-    """A farm under load."""
-
-    def __init__(self, lab: OneMachine, traffic: Traffic) -> None:
-        self.lab, self.traffic = lab, traffic
-
-    def event(self, title: str, act: Callable[[], object]) -> Count:
-        """Do something; return what became of the connections."""
-        count = self.traffic.begin(title, planned=True)
-        act()
-        self.traffic.finish(count, SETTLE_SECONDS)
-        if self.traffic.failure:
-            raise TimedOut(f"the client failed: {self.traffic.failure}")
-        return count
-
-    def share(self, node: str, verb: str, *words: str, buckets: range) -> None:
-        """Give an order and wait for the share that follows from it."""
-        farm_web.order(self.lab, node, verb, *words)
-        viewer = next(one for one in NODES if one != node)
-        farm_web.await_buckets(self.lab, viewer, node, lambda own: own in buckets)
-
-    def leave(self, node: str) -> None:
-        """Stop a node whose clients end their connections while it drains."""
-        stop = threading.Thread(target=self.lab.order, args=(node, "stop"), daemon=True)
-        stop.start()
-        farm_web.until(lambda: self.lab.state(node).get("phase") != "up", 5, "its drain")
-        self.traffic.hang_up(node)
-        stop.join(timeout=60)
-        self.lab.wait_state(node, "STOP", 10, status="NotReady")
-
-    def join(self, node: str) -> None:
-        """Start a node and wait until it is in."""
-        self.lab.order(node, "start")
-        farm_web.await_members(self.lab, NODES, 20)
-
-    def cable(self, node: str, *, cut: bool) -> None:
-        """Cut or mend; wait until the rest, or all, are the farm."""
-        if cut:
-            self.lab.cut(node)
-        else:
-            self.lab.mend(node)
-        left = [one for one in NODES if one != node or not cut]
-        farm_web.await_members(self.lab, left, 90)  # Who leaves again and again has to wait.
-
-
 @contextlib.contextmanager
-def under_load(kind: str) -> Iterator[Farm]:
+def under_load(kind: str) -> Iterator[FarmEvents]:
     """Start three nodes with this filter and a client; check at the end that it saw everything."""
     with OneMachine(nodes=NODES, witness=False) as lab:
         farm_web.start(lab, f'filter="{kind}"')
-        traffic = Traffic(lab, farm_web.ADDRESS, farm_web.PORT, new_per_second=NEW_PER_SECOND)
-        traffic.start()
-        try:
-            farm_web.until(lambda: all(traffic.holders()), 10, f"{STREAMS} connections")
-            yield Farm(lab, traffic)
-        finally:
-            traffic.stop()
-        if traffic.lost_frames:
-            raise TimedOut(f"{traffic.lost_frames} frames were not looked at")
+        with Traffic(lab, new_per_second=NEW_PER_SECOND) as traffic:
+            yield FarmEvents(lab, traffic, SETTLE_SECONDS)
 
 
 def planned(kind: str) -> Part:
@@ -109,7 +57,7 @@ def planned(kind: str) -> Part:
     return measure
 
 
-def _changes(farm: Farm) -> tuple[tuple[str, Callable[[], None]], ...]:
+def _changes(farm: FarmEvents) -> tuple[tuple[str, Callable[[], None]], ...]:
     def drain() -> None:
         farm.share("n2", "drain", buckets=range(1))
         farm.share("n2", "resume", buckets=THIRD)

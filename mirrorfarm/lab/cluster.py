@@ -7,9 +7,7 @@ with OneMachine(module="ledger") as lab:
 """
 
 import contextlib
-import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -32,16 +30,14 @@ WITNESS_HOST = 101
 VIP_HOST = 50
 POLL_SECONDS = 0.02
 NEEDED = ("ip", "bridge", "unshare", "nsenter")
-PREFIX = re.compile(r"mf(\d+)x\d+-")  # mf, process id of the lab, x, its number in the process.
 FOLDER = Path("/tmp")  # Short: a Unix socket's path has at most 107 characters.
-_numbers = itertools.count()
 
 
 def sweep() -> None:
     """Delete what labs left whose process was killed before it could tidy up."""
     for place in (FOLDER, network.NAMESPACES, *hierarchies()):
         for path in sorted(place.iterdir()) if place.is_dir() else ():
-            found = PREFIX.match(path.name)
+            found = network.PREFIX.match(path.name)
             if not found or Path("/proc", found[1]).exists():
                 continue
             if place == FOLDER:
@@ -83,8 +79,7 @@ class OneMachine:
         hosts = {node: number for number, node in enumerate(self.nodes, 1)}
         hosts |= {"w": WITNESS_HOST, "c": CLIENT_HOST}
         names = (*self.nodes, *(["w"] if witness else []), "c")
-        prefix = f"mf{os.getpid()}x{next(_numbers)}"
-        self.wiring = network.Wiring(prefix, names, self.networks, hosts)
+        self.wiring = network.Wiring(network.unique_prefix(), names, self.networks, hosts)
 
     # --- life ------------------------------------------------------------------------------
 

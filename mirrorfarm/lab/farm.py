@@ -10,6 +10,7 @@ import random
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,21 +18,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.network import Wiring, inside, order
+from mirrorfarm.lab.network import Wiring, batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS
+from mirrorfarm.netfilter.announce import hardware_address
+from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import Settings
 from mirrorfarm.netfilter.jhash import jhash_bucket
+from mirrorfarm.netfilter.neighbours import IPAddress
 from mirrorfarm.netfilter.packet import TCP, UDP, Kind, Packet
 from mirrorfarm.netfilter.rules import Placement, State, bucket, xxhash_bucket
+from mirrorfarm.netfilter.tables import EVERY_PEER
 
 VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
 PORT = 8_000
 RULES = (("tcp", "on_port", str(PORT)), ("udp", "on_port", str(PORT)))
 ANSWER_SECONDS = 10.0
+_LISTENS = "0A"  # In /proc/net/tcp.
 
 
 @dataclass
@@ -50,14 +57,12 @@ class FarmNode:
         """Start the daemon and, unless it runs, the service."""
         if self.service is None:
             addresses = [str(PORT), *self.config["addresses"]]
-            self.service = self._spawn("farm_service", self.name, *addresses)
-            assert self.service.stdout
-            assert self.service.stdout.readline() == "ready\n", "the service does not start"
+            self.service = start_service(self.namespace, self.name, *addresses)
         self.start_daemon()
 
     def start_daemon(self) -> None:
         """Start the daemon alone: every bucket is FOREIGN, and there is no lease."""
-        self.daemon = self._spawn("farm_daemon")
+        self.daemon = _spawn(self.namespace, "farm_daemon")
         self.states = bytearray(BUCKETS)
         self.order(self.config)
 
@@ -82,6 +87,25 @@ class FarmNode:
         self.view += 1
         return self.order({"view": self.view, "groups": [self.states.hex()]})
 
+    def mac(self) -> bytes:
+        """Return the node's own MAC."""
+        with inside(self.namespace):
+            return hardware_address("eth0")
+
+    def clients(self) -> list[tuple[IPAddress, int]]:
+        """Return address and port of each connection that the kernel knows, half-closed too."""
+        with inside(self.namespace):
+            tables = [
+                Path(f"/proc/thread-self/net/{name}").read_text(encoding="ascii")
+                for name in ("tcp", "tcp6")
+            ]
+        rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+        return [
+            _client(row[2])
+            for row in rows
+            if row[1].endswith(f":{PORT:04X}") and row[3] != _LISTENS
+        ]
+
     def counters(self) -> dict[str, int]:
         """Return the counters of the filter."""
         answer: dict[str, int] = self.order({"counters": True})["counters"]
@@ -90,9 +114,7 @@ class FarmNode:
     def kill(self) -> None:
         """Kill the daemon; its service goes on."""
         if self.daemon:
-            self.daemon.kill()
-            self.daemon.wait()
-            self._forget(self.daemon)
+            end(self.daemon)
             self.daemon = None
 
     def freeze(self) -> None:
@@ -111,7 +133,7 @@ class FarmNode:
         assert self.daemon.stdin
         self.daemon.stdin.close()
         code = self.daemon.wait(timeout=ANSWER_SECONDS)
-        self._forget(self.daemon)
+        end(self.daemon)
         self.daemon = None
         if code:
             raise SystemUnsuitable(f"the daemon of {self.name} ended with {code}")
@@ -120,32 +142,40 @@ class FarmNode:
         """Kill what runs."""
         for process in (self.daemon, self.service):
             if process:
-                process.kill()
-                process.wait()
-                self._forget(process)
+                end(process)
         self.daemon = self.service = None
 
-    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", f"mirrorfarm.lab.{program}", *arguments]
-        with inside(self.namespace):
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
 
-    @staticmethod
-    def _forget(process: subprocess.Popen[str]) -> None:
-        for stream in (process.stdin, process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
+def start_service(namespace: str, name: str, port: str, *addresses: str) -> subprocess.Popen[str]:
+    """Start a service that says a name, and wait until it listens; `end` ends it."""
+    service = _spawn(namespace, "farm_service", name, port, *addresses)
+    assert service.stdout
+    assert service.stdout.readline() == "ready\n", "the service does not start"
+    return service
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, if it runs, and forget it."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _spawn(namespace: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"mirrorfarm.lab.{program}", *arguments]
+    with inside(namespace):
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 class FarmLab:
     """Three nodes (or as many as asked for) and a client."""
 
     def __init__(self, kind: str, delivery: str, nodes: int = 3, **config: Any) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mirrorfarm-farm-")
-        prefix = f"mffarm{random.getrandbits(16):04x}"
+        prefix = unique_prefix()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{prefix}-")
         names = tuple(f"n{number}" for number in range(1, nodes + 1))
         hosts = {name: number for number, name in enumerate((*names, "c"), 11)}
         self.wiring = Wiring(prefix, (*names, "c"), ("lan",), hosts)
@@ -177,6 +207,22 @@ class FarmLab:
         for number, node in enumerate(self.nodes):
             node.set([b for b in range(BUCKETS) if self.owners[b] == number], State.HARD)
             node.order({"lease_ms": lease_ms})
+        if self.directed:
+            place = f"lladdr {self.known_mac(VIP4).hex(':')} dev eth0 nud permanent"
+            lines = [f"neigh replace {address} {place}" for address in (VIP4, VIP6)]
+            batch(lines, self.wiring.namespace("c"))
+        self._relay()
+
+    @property
+    def directed(self) -> bool:
+        """Whether the client knows the first node alone, which relays."""
+        return self.settings.delivery is Delivery.DIRECTED
+
+    def known_mac(self, address: str) -> bytes:
+        """Return the MAC at which the client sees a virtual address."""
+        return (
+            self.nodes[0].mac() if self.directed else self.settings.virtual_mac(ip_address(address))
+        )
 
     def settle(self, seconds: float = 5.0) -> None:
         """Wait until the link-local addresses are usable: before, no IPv6 neighbour is found."""
@@ -200,41 +246,74 @@ class FarmLab:
         with inside(self.wiring.namespace("c")):
             yield
 
-    def move(self, buckets: Sequence[int], source: int, target: int) -> None:
-        """Move buckets as planned: the loser closes before the gainer opens."""
+    def move(
+        self, buckets: Sequence[int], source: int, target: int, state: State = State.SOFT
+    ) -> None:
+        """Move buckets as planned: the loser closes before the gainer opens them in `state`."""
         self.nodes[source].set(buckets, State.FOREIGN)
-        self.nodes[target].set(buckets, State.SOFT)
+        self.nodes[target].set(buckets, state)
         for number in buckets:
             self.owners[number] = target
+        self._relay()
 
-    def move_at_random(self, chance: random.Random, all_of_it: bool) -> int:
+    def harden(self) -> int:
+        """Make the soft buckets hard in which no other node has connections; return how many."""
+        busy = [{self.bucket_of(*client) for client in node.clients()} for node in self.nodes]
+        hardened = 0
+        for number, node in enumerate(self.nodes):
+            others = set[int]().union(*busy[:number], *busy[number + 1 :])
+            ready = [b for b in range(BUCKETS) if node.states[b] == State.SOFT and b not in others]
+            node.set(ready, State.HARD)
+            hardened += len(ready)
+        self._relay()
+        return hardened
+
+    def _relay(self) -> None:
+        """Tell each node to whom it relays what is not its own: all, if the owner is not alone."""
+        if not self.directed:
+            return
+        macs = {node.name: node.mac().hex() for node in self.nodes}
+        for number, node in enumerate(self.nodes):
+            others = [other for other in range(len(self.nodes)) if other != number]
+            whom = bytearray(BUCKETS)
+            for b, owner in enumerate(self.owners):
+                if self.nodes[owner].states[b] == State.SOFT:
+                    whom[b] = EVERY_PEER
+                elif owner != number:
+                    whom[b] = others.index(owner) + 1
+            told = [macs[node.name], *(macs[self.nodes[other].name] for other in others)]
+            node.order({"relay": whom.hex(), "macs": told})
+
+    def move_at_random(
+        self, chance: random.Random, all_of_it: bool, state: State = State.SOFT
+    ) -> int:
         """Move half of a node's buckets, or all, to another one; return how many."""
         source = chance.randrange(len(self.nodes))
         target = (source + chance.randrange(1, len(self.nodes))) % len(self.nodes)
         owned = [b for b in range(BUCKETS) if self.owners[b] == source]
         moved = owned if all_of_it else chance.sample(owned, len(owned) // 2)
         if moved:
-            self.move(moved, source, target)
+            self.move(moved, source, target, state)
         return len(moved)
 
     def owner(self, sock: socket.socket, protocol: int = TCP, fragments: bool = False) -> str:
         """Return the name of the node that must answer this connected socket of the client."""
-        local, remote = sock.getsockname(), sock.getpeername()
-        packet = Packet(
-            Kind.SYN if protocol == TCP else Kind.UDP,
-            6 if ":" in local[0] else 4,
-            ip_address(local[0]).packed,
-            ip_address(remote[0]).packed,
-            protocol,
-            local[1],
-            remote[1],
+        kind = Kind.SYN if protocol == TCP else Kind.UDP
+        address, port, *_ = sock.getsockname()
+        found = self.bucket_of(
+            ip_address(address), port, protocol, Kind.FRAGMENT if fragments else kind
         )
-        if fragments:
-            packet = packet._replace(kind=Kind.FRAGMENT)
-        place = self.placing()
-        found = bucket(packet, self.settings.rules, self.settings.seed, place)
+        return self.nodes[self.owners[found]].name
+
+    def bucket_of(
+        self, client: IPAddress, port: int, protocol: int = TCP, kind: Kind = Kind.SYN
+    ) -> int:
+        """Return the bucket of what a client sends from a port."""
+        target = ip_address(VIP6 if client.version == 6 else VIP4)
+        packet = Packet(kind, client.version, client.packed, target.packed, protocol, port, PORT)
+        found = bucket(packet, self.settings.rules, self.settings.seed, self.placing())
         assert isinstance(found, Placement)
-        return self.nodes[self.owners[found.bucket]].name
+        return found.bucket
 
     def placing(self) -> Callable[[bytes, int], int]:
         """Return the hash of this farm's kind of filter."""
@@ -268,6 +347,14 @@ class FarmLab:
             with contextlib.suppress(TimeoutError):
                 answers.append(sock.recv(100).decode())
             return answers, self.owner(sock, UDP)
+
+
+def _client(words: str) -> tuple[IPAddress, int]:
+    """Return an end in /proc/net/tcp: an address in words of this machine's order, and a port."""
+    text, _, port = words.partition(":")
+    packed = b"".join(struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8))
+    address = ip_address(packed)
+    return getattr(address, "ipv4_mapped", None) or address, int(port, 16)
 
 
 @contextlib.contextmanager

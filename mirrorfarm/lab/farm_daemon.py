@@ -15,6 +15,7 @@ from typing import Any
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.netfilter.bpf import BpfFilter, Relay
 from mirrorfarm.netfilter.choice import make
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, Settings
@@ -38,7 +39,11 @@ class Daemon:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self._settings = settings_of(config)
-        self._filter: PacketFilter = make(config["filter"], Path(config["ledger"]))
+        self._filter: PacketFilter = (
+            BpfFilter(old=True)
+            if config.get("old")
+            else make(config["filter"], Path(config["ledger"]))
+        )
         self._address = SharedAddress(self._settings, Path(config["ledger"]))
         self._lease_ns = 0
         self._held = True
@@ -73,6 +78,10 @@ class Daemon:
             self._filter.apply(table)
             answer["apply_ns"] = time.perf_counter_ns() - begin
             self._address.adopt(table)
+        if "relay" in order:
+            assert isinstance(self._filter, BpfFilter)
+            own, *peers = (bytes.fromhex(mac) for mac in order["macs"])
+            self._filter.relay(Relay(own, tuple(peers), (bytes.fromhex(order["relay"]),)))
         if "lease_ms" in order:
             self._lease_ns = order["lease_ms"] * MILLISECOND_NS
             answer["held"] = self._renew() if self._lease_ns else False

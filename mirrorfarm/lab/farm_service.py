@@ -1,6 +1,7 @@
 """An application for farms: says its node's name to every connection and every message.
 
-Run as `python -m mirrorfarm.lab.farm_service NAME PORT ADDRESS…`, by TCP and UDP alike.
+Run as `python -m mirrorfarm.lab.farm_service NAME PORT ADDRESS…`, by TCP and UDP alike. It ends
+with its input, so that none outlives who started it.
 """
 
 import contextlib
@@ -12,8 +13,9 @@ _FREE_BIND = 15  # IP_FREEBIND: the address may come later.
 
 
 def serve(name: str, port: int, addresses: list[str]) -> None:
-    """Serve until killed."""
+    """Serve until killed, or until the input ends."""
     selector = selectors.DefaultSelector()
+    selector.register(sys.stdin, selectors.EVENT_READ)
     for address in addresses:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -30,6 +32,8 @@ def serve(name: str, port: int, addresses: list[str]) -> None:
     word = name.encode()
     while True:
         for key, _ in selector.select():
+            if key.fileobj is sys.stdin:
+                return
             with contextlib.suppress(BlockingIOError):
                 _answer(selector, key, word)
 

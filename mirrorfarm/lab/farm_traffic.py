@@ -16,8 +16,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Self
 
+from mirrorfarm.errors import TimedOut
 from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.farm_web import ADDRESS, PORT, until
 from mirrorfarm.netfilter.packet import TCP
 
 STREAMS = 90
@@ -88,12 +91,10 @@ class Traffic:
     def __init__(
         self,
         lab: OneMachine,
-        address: str,
-        port: int,
         streams: int = STREAMS,
         new_per_second: int = NEW_PER_SECOND,
     ) -> None:
-        self.target = (address, port)
+        self.target = (ADDRESS, PORT)
         self.count = Count("begin", True, time.monotonic())
         self.counts = [self.count]
         self.streams: dict[int, Link | None] = dict.fromkeys(range(streams))
@@ -114,15 +115,27 @@ class Traffic:
 
     # --- for the director ------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Begin."""
+    def __enter__(self) -> Self:
+        """Begin, and wait until every stream is answered. Raises TimedOut."""
         self._thread.start()
+        try:
+            until(lambda: all(self.holders()), 10, f"{len(self.streams)} connections")
+        except BaseException:
+            self._stop()
+            raise
+        return self
 
-    def stop(self) -> None:
-        """End, after the questions under way."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End, after the questions under way. Raises TimedOut if not everything was seen."""
+        self._stop()
+        if kind is None and self.failure:
+            raise TimedOut(f"the client failed: {self.failure}")
+        if kind is None and self.lost_frames:
+            raise TimedOut(f"{self.lost_frames} frames were not looked at")
+
+    def _stop(self) -> None:
         self._ending.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=UNANSWERED_SECONDS + 2)
+        self._thread.join(timeout=UNANSWERED_SECONDS + 2)
 
     def begin(self, title: str, planned: bool) -> Count:
         """Count for another event from now on; the one before must have been finished."""

@@ -36,6 +36,12 @@ def details(lab: OneMachine, node: str) -> Details:
     return lab.state(node, seconds=0.3).get("farm") or {}
 
 
+def sees(lab: OneMachine, node: str, members: Collection[str]) -> bool:
+    """Return whether a node says that these are the farm, and that it is settled."""
+    told = details(lab, node)
+    return set(told.get("members", ())) == set(members) and bool(told["settled"])
+
+
 def buckets(lab: OneMachine, viewer: str, node: str) -> int:
     """Return how many buckets a node owns, as `viewer` knows; -1: unsettled or unknown."""
     told = details(lab, viewer)
@@ -57,10 +63,9 @@ def await_members(lab: OneMachine, members: Collection[str], seconds: float) -> 
     def check() -> bool:
         views = set()
         for node in members:  # Not all at once: while one is not there yet, the others have work.
-            told = details(lab, node)
-            if set(told.get("members", ())) != set(members) or not told["settled"]:
+            if not sees(lab, node, members):
                 return False
-            views.add(told["view"])
+            views.add(details(lab, node).get("view"))
         return len(views) == 1
 
     until(check, seconds, f"a farm of {', '.join(members)}")

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,15 @@ from mirrorfarm.errors import SystemUnsuitable
 
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
+# mf, process id of the lab, x, its number in the process: `cluster.sweep` deletes what is left
+# of labs whose process is not there any more.
+PREFIX = re.compile(r"mf(\d+)x\d+-")
+_numbers = itertools.count()
+
+
+def unique_prefix() -> str:
+    """Return what the names of another lab's namespaces begin with, before `-`."""
+    return f"mf{os.getpid()}x{next(_numbers)}"
 
 
 def order(*argv: str) -> str:

@@ -21,7 +21,7 @@ from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm import VIP4, VIP6, FarmNode
 from mirrorfarm.lab.farm_daemon import settings_of
 from mirrorfarm.lab.flood import Sent, flood
-from mirrorfarm.lab.network import NAMESPACES, batch, inside, order
+from mirrorfarm.lab.network import NAMESPACES, batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.rules import State
@@ -111,7 +111,7 @@ class Receivers:
     """A sender with one cable to each node; each node has one of the filters."""
 
     def __init__(self) -> None:
-        self._prefix = f"mfrecv{random.getrandbits(16):04x}"
+        self._prefix = unique_prefix()
         self._sender = f"{self._prefix}-s"
         self._frames: dict[str, list[bytes]] = {}
         self._nodes: dict[str, FarmNode] = {}
@@ -123,7 +123,7 @@ class Receivers:
     @contextmanager
     def built(self) -> Iterator[None]:
         """Build everything, and remove it whatever happens."""
-        folder = tempfile.TemporaryDirectory(prefix="mf-receive-")
+        folder = tempfile.TemporaryDirectory(prefix=f"{self._prefix}-")
         self._folder = self._resources.enter_context(folder)
         self._resources.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         with self._resources:

@@ -15,8 +15,8 @@ from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
-from mirrorfarm.trace.steps import Step
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
@@ -196,7 +196,7 @@ class Cluster(Engine):
                     return
         stamp = (process.name, process.incarnation, process.sequence)
         for way in (network,) if network else self.network.names:
-            event = ev.Received(source, message, way)
+            event = ev.Received(source, message, way, *stamp[1:])
             if late_ns:
                 self.after(late_ns, self._arrived, name, to, event, stamp)
                 continue

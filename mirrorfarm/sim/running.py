@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import xxhash
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim import farm_sweep, swarm, sweep
 from mirrorfarm.sim.cluster import Cluster
+from mirrorfarm.sim.farm_sweep import FarmSwarm
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
+from mirrorfarm.sim.swarm import Swarm
 
-KINDS = ("mirror", "farm")
-OPTIONS = ("swarm", "dense")
-FARM_MINUTES = 2
+MINUTES, FARM_MINUTES = 30, 2
 _ROOT = Path(__file__).parents[1]
 _SOURCES = ("actors", "transport", "modules", "sim")
 
@@ -61,22 +62,7 @@ def build_id() -> str:
 def run(seed: int, kind: str = "mirror", options: str = "swarm", minutes: int = 0) -> Outcome:
     """Run one seed; `minutes`: of simulated trouble, 0: as many as usual."""
     began = time.process_time()
-    if kind == "mirror":
-        plan = swarm.draw(seed, minutes or 30) if options == "swarm" else swarm.dense(seed)
-        minutes, described = plan.minutes, plan.describe()
-        world: Cluster = sweep.build(plan, digest=True, story=False)
-
-        def play() -> None:
-            sweep.play_out(world, plan)  # type: ignore[arg-type]
-    else:
-        farm = farm_sweep.draw(seed, minutes or FARM_MINUTES)
-        minutes, described = farm.minutes, farm.describe()
-        world = farm_sweep.build(farm, digest=True)
-        world.tells_story = False
-
-        def play() -> None:
-            farm_sweep.play_out(world, farm)
-
+    plan, world, play = _prepare(seed, kind, options, minutes)
     counts: Counter[str] = Counter()
     _count(world, counts)
     outcome, story = "ok", []
@@ -86,21 +72,35 @@ def run(seed: int, kind: str = "mirror", options: str = "swarm", minutes: int = 
         outcome, story = str(violation), violation.story
     assert world.digest is not None
     return Outcome(
-        seed,
-        build_id(),
-        kind,
-        options,
-        minutes,
-        described,
-        outcome,
-        str(world.digest),
-        world.digest.steps,
-        world.now / SECOND_NS,
-        time.process_time() - began,
-        dict(sorted(counts.items())),
-        dict(sorted(world.tricks.fired.items())),
-        story,
+        seed=seed,
+        build=build_id(),
+        kind=kind,
+        options=options,
+        minutes=plan.minutes,
+        described=plan.describe(),
+        outcome=outcome,
+        digest=str(world.digest),
+        steps=world.digest.steps,
+        simulated_s=world.now / SECOND_NS,
+        cpu_s=time.process_time() - began,
+        faults=dict(sorted(counts.items())),
+        bugs=dict(sorted(world.tricks.fired.items())),
+        story=story,
     )
+
+
+def _prepare(
+    seed: int, kind: str, options: str, minutes: int
+) -> tuple[Swarm | FarmSwarm, Cluster, Callable[[], None]]:
+    """Return what a seed makes, its world, and what plays it."""
+    if kind == "farm":
+        farm = farm_sweep.draw(seed, minutes or FARM_MINUTES)
+        nodes = farm_sweep.build(farm, digest=True)
+        nodes.tells_story = False
+        return farm, nodes, lambda: farm_sweep.play_out(nodes, farm)
+    plan = swarm.draw(seed, minutes or MINUTES) if options == "swarm" else swarm.dense(seed)
+    world = sweep.build(plan, digest=True, story=False)
+    return plan, world, lambda: sweep.play_out(world, plan)
 
 
 def _count(world: Any, counts: Counter[str]) -> None:

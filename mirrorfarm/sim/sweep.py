@@ -25,7 +25,7 @@ from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
-DENSE_FAULTS = 40
+DENSE_FAULTS = 30
 
 
 @contextmanager
@@ -252,18 +252,13 @@ class Administrator:
             reason = world.reason(name)
             if world.role(name).startswith("STOP"):
                 world.command(name, "primforce" if name in self._accepted else "start")
-            elif "from memory" in reason and self._only(name):
+            elif "accepts the loss" in node.machine.state.would_change:
                 self._accept_loss(name)
             elif "SPLIT" in reason:  # Its administrator says whose data are kept.
                 self._decide(name)
             elif node.machine.state.failed:
                 world.command(name, "forcestop")  # Its administrator repaired the disk.
         return {world.role(name) for name in NODES} == {"PRIM Ready", "SECOND Ready"}
-
-    def _only(self, name: str) -> bool:
-        """Whether the register counts no other node's data."""
-        register = self._world.monitors.register
-        return register is not None and register.isr == (name,)
 
     def _accept_loss(self, name: str) -> None:
         """After two failures, with a reason that says so: what this node has is all there is."""

@@ -1,20 +1,179 @@
-"""One step of one core: what it was given, when, and what it asked for.
+"""The steps of cores, in the order in which they were recorded."""
 
-The simulator makes steps as it runs, a reader makes them from recorded files; monitors take
-both. Steps of one node come in the order in which they happened there.
-"""
-
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import msgspec
+from mirrorfarm.actors.events import Received
+from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
+from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.transport.trace_encoder import SEND
+
+# Node and incarnation of the sending process (no two of a node have the same), and its number.
+MessageId = tuple[str, int, int]
+
+_LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
 
 
-class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A core handled one event. Events and effects are the typed objects, never plain values."""
+@dataclass(slots=True)
+class Step:
+    """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
 
-    node: str  # Or the witness's name.
-    process: str  # The module, `MODULE.replica`, `witness`; "" of an observation.
+    Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
+    is a list, its name first; one that could not be recorded is `Unreadable`.
+    """
+
+    node: str
     actor: str
-    now: int  # The node's boot clock, nanoseconds.
+    now_ns: int  # Boot clock of the node.
     event: Any
-    effects: tuple[Any, ...] | list[Any] = ()
+    effects: list[Any]
+    process: str = ""
+    incarnation: int = 0
+    number: int = 0  # Of the step in its process.
+    epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
+    sent: list[int | None] = field(default_factory=list)  # Of each Send: number of its frame.
+
+    @property
+    def real_ns(self) -> int:
+        """The time of day on the node."""
+        return self.epoch_ns + self.now_ns
+
+    @property
+    def received_id(self) -> MessageId | None:
+        """Which message this is about, if it came from another process."""
+        event = self.event
+        if isinstance(event, Received) and event.sequence:
+            return (event.source.node, event.incarnation, event.sequence)
+        return None
+
+    @property
+    def sent_ids(self) -> list[MessageId | None]:
+        """Which messages left with this, in the order of its Send effects; None: not known."""
+        return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for an event or effect that could not be recorded: it was too large."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Steps are missing here: the disk was full, or a part of a file is damaged."""
+
+    steps: int  # How many; 0: not known.
+    now_ns: int = field(default=0, compare=False)
+
+
+Item = Step | Checkpoint | Note | Gap
+
+
+def read_steps(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Iterator[Step]:
+    """Return the steps of all traces in files and folders, by the time of day they were made.
+
+    Nodes whose clocks differ are not set right. Memory is bounded by the number of processes.
+    Without `on_fault` the first thing that cannot be read raises TraceInvalid.
+    """
+    rows = [
+        (item for item in read_items(source, on_fault) if isinstance(item, Step))
+        for source in sources(paths, on_fault)
+    ]
+    return heapq.merge(*rows, key=lambda step: step.real_ns)
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a process's trace was read."""
+
+    path: Path | None = None
+    offset: int = 0  # Of the frame that was begun last.
+    number: int = 0  # Of the last step.
+
+
+def read_items(
+    source: Source, on_fault: OnFault = raise_fault, at: Position | None = None
+) -> Iterator[Item]:
+    """Return everything that one process recorded, in its order; go on from `at`, if given."""
+    seen = at.number if at is not None and at.path is not None else -1
+    at = at or Position()
+    known = False  # Which step comes next.
+    for path in source.files:
+        if at.path is not None and path < at.path:
+            continue
+        begin = at.offset if path == at.path else 0
+        for offset, content in frames(path, on_fault, begin):
+            at.path, at.offset = path, offset
+            if offset == 0:
+                continue  # The header.
+            decoder = Decoder(content)
+            try:
+                if not decoder.open():
+                    continue
+                if known and decoder.lamport != at.number:
+                    yield Gap(decoder.lamport - at.number, decoder.now)
+                known = True
+                for item in _items(source, decoder):
+                    number = item.number if isinstance(item, Step) else decoder.lamport
+                    if number > seen:
+                        yield item
+                if decoder.rest:  # The last step is cut off, perhaps only for now.
+                    decoder.lamport = max(seen, decoder.lamport - 1)
+            except FrameBroken as error:
+                on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
+                yield Gap(0, decoder.now)
+                known = False
+            at.number = decoder.lamport
+
+
+def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
+    """Return what one frame holds; records become steps."""
+    step: Step | None = None
+    for record in decoder.read():
+        if isinstance(record, Slot):
+            if record.timed:
+                if step is not None:
+                    yield step
+                step = _step(source, decoder, record.actor, record.object())
+                continue
+            if step is None or step.actor != record.actor:
+                raise FrameBroken("an effect that nobody asked for")
+            step.effects.append(record.object())
+            if record.kind == SEND:
+                step.sent.append(record.sent)
+        elif isinstance(record, Note) and record.name == "unreadable":
+            actor, kind, *passed = record.values
+            if passed:
+                if step is not None:
+                    yield step
+                step = _step(source, decoder, actor, Unreadable(kind))
+            elif step is not None:
+                step.effects.append(Unreadable(kind))
+        else:
+            if step is not None:
+                yield step
+                step = None
+            if isinstance(record, Note) and record.name == "lost":
+                yield Gap(int(record.values[0]), decoder.now)
+            else:
+                yield record
+    if step is not None and not decoder.rest:  # Else the step is cut off.
+        yield step
+
+
+def _step(source: Source, decoder: Decoder, actor: str, event: Any) -> Step:
+    return Step(
+        source.node,
+        actor,
+        decoder.now,
+        event,
+        [],
+        source.process,
+        source.incarnation,
+        decoder.lamport,
+        source.epoch_ns,
+    )

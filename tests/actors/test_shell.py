@@ -1,11 +1,12 @@
 """A core behind its thread: one event at a time, recorded before its effects are performed."""
 
 import queue
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors.shell import Inbox, Shell
+from mirrorfarm.actors.shell import Inbox, Shell, Visit
 
 
 @dataclass
@@ -61,6 +62,7 @@ def test_a_core_that_breaks_is_told_to_the_doors_and_gets_nothing_more() -> None
     doors = Notebook()
     shell = Shell.start("echo", Echo(), doors)
     shell.tell("break")
+    assert doors.next() == ("noted", "echo", "break", 77, 0), "what broke it is in the trace"
     assert doors.next() == ("failed", "echo", "broken")
     assert not shell.is_alive()
 
@@ -74,4 +76,16 @@ def test_a_door_may_bring_an_event_to_an_actor_that_has_ended() -> None:
     shell.stop(block=True, timeout=5)
     assert doors.inbox is not None
     doors.inbox("too late")
+    assert doors.steps.empty()
+
+
+def test_a_visit_sees_the_core_on_its_own_thread_and_is_no_event() -> None:
+    doors, core = Notebook(), Echo()
+    seen: queue.SimpleQueue[tuple[Any, str]] = queue.SimpleQueue()
+    shell = Shell.start("echo", core, doors)
+    shell.tell(Visit(lambda one: seen.put((one, threading.current_thread().name))))
+    visited, thread = seen.get(timeout=5)
+    shell.stop(block=True, timeout=5)
+    assert visited is core
+    assert thread != threading.main_thread().name
     assert doors.steps.empty()

@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 
 import pytest
 
+from mirrorfarm.lab import farm_web
 from mirrorfarm.lab.cluster import OneMachine
 from tests.live.farm_work import (
     ADDRESS,
@@ -28,15 +28,10 @@ NODES = ("n1", "n2", "n3")
 
 
 @pytest.fixture(scope="module", params=["bpf", "nft"])
-def lab(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OneMachine]:
+def lab(request: pytest.FixtureRequest) -> Iterator[OneMachine]:
     """Three nodes UP, with a filter of the kind that is tested."""
     with OneMachine(nodes=NODES, witness=False) as machine:
-        for node in NODES:
-            machine.start_node(node)
-        text = userconfig(farm=f'filter="{request.param}" drain="10s"')
-        install(machine, tmp_path_factory.mktemp("web"), text)
+        install(machine, userconfig(farm=f'filter="{request.param}" drain="10s"'))
         up(machine, *NODES)
         yield machine
 
@@ -80,14 +75,8 @@ def test_a_drained_node_keeps_its_connections_and_gets_no_new_ones(lab: OneMachi
 
 def _await_share(lab: OneMachine, node: str, least: int) -> None:
     """Wait until a node owns `least` buckets or one more; 0: exactly none."""
-    deadline = time.monotonic() + 10
-    while True:
-        farm = lab.state("n1")["farm"]
-        own = next(one for one in farm["nodes"] if one["name"] == node)["buckets"]["web"]
-        if farm["settled"] and (own == 0 if least == 0 else own in {least, least + 1}):
-            return
-        assert time.monotonic() < deadline, own
-        time.sleep(0.05)
+    wanted = range(least, least + 2 if least else 1)
+    farm_web.await_buckets(lab, "n1", node, lambda own: own in wanted)
 
 
 def test_power_changes_the_shares_and_breaks_no_connection(lab: OneMachine) -> None:

@@ -8,9 +8,10 @@ from random import Random
 
 import pytest
 
+from mirrorfarm.lab import farm_web
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.farm_acceptors import PORT, SERVER, Datagrams, change
-from tests.live.farm_work import ADDRESS, await_members, up, userconfig
+from tests.live.farm_work import ADDRESS, up, userconfig
 
 # `make sweep-farm` makes 100 of them, about 9 minutes for each filter.
 CHANGES = int(os.environ.get("MIRRORFARM_CHANGES", "6"))
@@ -54,8 +55,7 @@ def test_no_datagram_is_answered_twice_during_random_changes(lab: OneMachine) ->
     random = Random(7)
 
     def settled(members: set[str]) -> None:
-        for node in members:
-            await_members(lab, node, members, seconds=60)
+        farm_web.await_members(lab, members, 60)
 
     told: list[str] = []
     stable: list[tuple[float, float]] = []

@@ -21,15 +21,8 @@ def lab() -> Iterator[OneMachine]:
 
 @pytest.fixture
 def traffic(lab: OneMachine) -> Iterator[Traffic]:
-    asking = Traffic(lab, farm_web.ADDRESS, farm_web.PORT, streams=60)
-    asking.start()
-    try:
-        farm_web.until(lambda: all(asking.holders()), 10, "the connections")
+    with Traffic(lab, streams=60) as asking:
         yield asking
-    finally:
-        asking.stop()
-    assert not asking.failure
-    assert not asking.lost_frames
 
 
 def ended(traffic: Traffic, count: Count) -> Count:

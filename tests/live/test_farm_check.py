@@ -18,7 +18,7 @@ from mirrorfarm.cli.farm_check import Lead, check_farm
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.lab.cluster import OneMachine
-from mirrorfarm.lab.network import Wiring, inside, order
+from mirrorfarm.lab.network import Wiring, inside, order, unique_prefix
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.neighbours import mac_text
@@ -33,16 +33,14 @@ Verdicts = list[dict[str, str]]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
+def lab() -> Iterator[OneMachine]:
     """Three nodes with agents; clients are on `client`, heartbeats on `default`."""
     with OneMachine(nodes=NODES, networks=("client", "default"), witness=False) as machine:
-        for node in NODES:
-            machine.start_node(node)
         text = userconfig().replace("vmac_invisible", "multicast")
         text = text.replace(f'<virtual_addr addr="{ADDRESS6}"/>', "")
         text = text.replace(ADDRESS, GROUP_ADDRESS)
-        install(machine, tmp_path_factory.mktemp("group"), text, "group")
-        install(machine, tmp_path_factory.mktemp("web"), userconfig(), "web")
+        install(machine, text, "group")
+        install(machine, userconfig(), "web")
         yield machine
 
 
@@ -325,7 +323,7 @@ def test_modules_that_are_no_farm_or_unknown_are_refused(lab: OneMachine) -> Non
 
 @pytest.fixture
 def cable() -> Iterator[Wiring]:
-    wiring = Wiring(f"mfck{secrets.token_hex(2)}", ("a", "b"), ("lan",), {"a": 11, "b": 12})
+    wiring = Wiring(unique_prefix(), ("a", "b"), ("lan",), {"a": 11, "b": 12})
     try:
         wiring.build()
         yield wiring

@@ -6,8 +6,16 @@ from collections.abc import Iterator
 import pytest
 
 from mirrorfarm.lab.cluster import OneMachine
-from tests.live.farm_work import ADDRESS, ADDRESS6, Stream, answers, await_members, install, up
-from tests.live.farm_work import userconfig as config
+from tests.live.farm_work import (
+    ADDRESS,
+    ADDRESS6,
+    Stream,
+    answers,
+    await_members,
+    install,
+    up,
+    userconfig,
+)
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
 
@@ -16,15 +24,11 @@ ARP = '<rule proto="arp" filter="on_addr"/>'
 
 
 @pytest.fixture(scope="module", params=["", ARP], ids=["one-entry", "entry-by-asker"])
-def lab(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OneMachine]:
+def lab(request: pytest.FixtureRequest) -> Iterator[OneMachine]:
     """Three nodes UP; clients know the real address of one of them."""
     with OneMachine(nodes=NODES, witness=False) as machine:
-        for node in NODES:
-            machine.start_node(node)
-        text = config(farm='filter="bpf"', delivery="vmac_directed", more=request.param)
-        install(machine, tmp_path_factory.mktemp("web"), text)
+        text = userconfig(farm='filter="bpf"', delivery="vmac_directed", more=request.param)
+        install(machine, text)
         up(machine, *NODES)
         yield machine
 

@@ -32,8 +32,6 @@ pytestmark = [
 
 KINDS = ("bpf", "nft", "nfqueue")
 CONNECTIONS = 300
-STREAMS = 90
-MOVES = 40
 
 
 def tell(text: str) -> None:
@@ -182,42 +180,6 @@ def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: st
             node.set([b for b, owner in enumerate(lab.owners) if owner == number], State.HARD)
         right, _ = answers(lab, VIP4, 50)
         assert right == 50
-
-
-@pytest.mark.parametrize(
-    ("kind", "address", "cookies"),
-    [
-        *(("bpf", VIP4, "1"), ("bpf", VIP6, "1"), ("bpf", VIP4, "2")),
-        *(("nft", VIP4, "1"), ("nft", VIP6, "1"), ("nft", VIP4, "2"), ("nfqueue", VIP4, "1")),
-    ],
-)
-def test_live_connections_survive_planned_moves_without_one_reset(
-    kind: str, address: str, cookies: str
-) -> None:
-    chance = random.Random(20)
-    with farm(kind, "vmac_invisible") as lab, contextlib.ExitStack() as stack:
-        for node in lab.nodes:
-            inside(node, "sysctl", "-qw", f"net.ipv4.tcp_syncookies={cookies}")
-        seen = stack.enter_context(resets(lab))
-        streams = [stack.enter_context(lab.connect(address)) for _ in range(STREAMS)]
-        names = [name_of(stream) for stream in streams]
-        assert names == [lab.owner(stream) for stream in streams]
-        right = worst_ns = 0
-        for move in range(MOVES):
-            lab.move_at_random(chance, all_of_it=move % 4 == 0)
-            for stream, name in zip(streams, names, strict=True):
-                begin = time.perf_counter_ns()
-                stream.send(b"?")
-                assert name_of(stream) == name
-                worst_ns = max(worst_ns, time.perf_counter_ns() - begin)
-            right += answers(lab, address, 5)[0]
-        tell(
-            f"{kind} {address} syncookies={cookies}: {MOVES} moves, {STREAMS}/{STREAMS} streams "
-            f"alive, {right}/{MOVES * 5} at the owner, slowest echo {worst_ns / 1e6:.1f} ms"
-        )
-        assert right == MOVES * 5
-        stack.close()
-        assert not seen
 
 
 def test_buckets_and_leases_are_changed_in_milliseconds() -> None:

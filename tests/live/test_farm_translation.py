@@ -4,14 +4,13 @@ import contextlib
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from mirrorfarm.lab.farm import PORT, VIP4, FarmLab, FarmNode, farm, resets
-from mirrorfarm.lab.network import NAMESPACES, inside, order
+from mirrorfarm.lab.farm import PORT, VIP4, FarmLab, FarmNode, end, farm, resets, start_service
+from mirrorfarm.lab.network import NAMESPACES, order
 
 pytestmark = [
     pytest.mark.live,
@@ -48,19 +47,11 @@ def container(node: FarmNode, number: int) -> Iterator[None]:
             [*enter, "nft", "-f", "-"], input=translate, text=True, check=True, timeout=9
         )
         order(*enter, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        service = [sys.executable, "-m", "mirrorfarm.lab.farm_service", f"box{number}"]
-        with inside(name):
-            process = subprocess.Popen(
-                [*service, str(PORT), f"{net}.2"], stdout=subprocess.PIPE, text=True
-            )
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+        process = start_service(name, f"box{number}", str(PORT), f"{net}.2")
         yield
     finally:
-        if process and process.stdout:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+        if process:
+            end(process)
         if (NAMESPACES / name).exists():
             order("ip", "netns", "del", name)
 

@@ -1,37 +1,14 @@
 """Disks that give input/output errors, below the data and below the durable record."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
 from mirrorfarm.errors import MirrorfarmError
-from tests.live.fault_work import MODULE, OTHER, Client, Lab, faulty
+from tests.live.fault_work import OTHER, Client, Lab, faulty
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 DATA = "/var/lib/ledger"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with Lab(module=MODULE, profile="fast") as built:
-        built.begin("n1", "n2")
-        yield built
-
-
-@pytest.fixture(scope="module")
-def ledger(lab: Lab) -> Client:
-    return Client(lab)
-
-
-@pytest.fixture
-def client(lab: Lab, ledger: Client) -> Iterator[Client]:
-    lab.together()
-    with ledger.writing():
-        yield ledger
-        lab.together()
-        ledger.go_on(10)
-    ledger.check()
 
 
 @pytest.mark.parametrize("how", ["once", "eio"])

@@ -91,17 +91,24 @@ def test_a_lab_removes_everything_when_its_user_fails() -> None:
     assert not left_behind(str(failure.value))
 
 
-def test_machines_end_when_their_lab_is_killed() -> None:
+@pytest.mark.parametrize(
+    ("lab", "process"),
+    [
+        ("cluster.OneMachine(witness=False)", "lab.machines['n1'].init"),
+        ("farm.farm('nft', 'vmac_invisible')", "lab.nodes[0].service.pid"),
+    ],
+)
+def test_machines_end_when_their_lab_is_killed(lab: str, process: str) -> None:
     code = (
-        "import time; from mirrorfarm.lab.cluster import OneMachine\n"
-        "with OneMachine(witness=False) as lab:\n"
-        "    print(lab.wiring.prefix, lab.machines['n1'].init, flush=True); time.sleep(60)\n"
+        "import time; from mirrorfarm.lab import cluster, farm\n"
+        f"with {lab} as lab:\n"
+        f"    print(lab.wiring.prefix, {process}, flush=True); time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as lab:
-        assert lab.stdout
-        prefix, init = lab.stdout.readline().split()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        prefix, init = run.stdout.readline().split()
         assert Path(f"/proc/{init}").exists()
-        os.kill(lab.pid, signal.SIGKILL)
+        os.kill(run.pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
     while Path(f"/proc/{init}").exists():
         assert time.monotonic() < deadline

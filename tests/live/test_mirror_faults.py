@@ -16,29 +16,6 @@ pytestmark = pytest.mark.live
 LARGE = itertools.count(1_000_000)
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    built = Lab(module=MODULE, profile="fast")
-    with built:
-        built.begin("n1", "n2")
-        yield built
-
-
-@pytest.fixture(scope="module")
-def ledger(lab: Lab) -> Client:
-    return Client(lab)
-
-
-@pytest.fixture
-def client(lab: Lab, ledger: Client) -> Iterator[Client]:
-    lab.together()
-    with ledger.writing():
-        yield ledger
-        lab.together()
-        ledger.go_on(10)
-    ledger.check()
-
-
 # --- the witness ---------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 import zmq
@@ -18,29 +17,6 @@ from mirrorfarm.transport.keys import load_keys
 from tests.live.fault_work import MODULE, Client, Lab, rss_kilobytes, until
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    built = Lab(module=MODULE, profile="fast")
-    with built:
-        built.begin("n1", "n2")
-        yield built
-
-
-@pytest.fixture(scope="module")
-def ledger(lab: Lab) -> Client:
-    return Client(lab)
-
-
-@pytest.fixture
-def client(lab: Lab, ledger: Client) -> Iterator[Client]:
-    lab.together()
-    with ledger.writing():
-        yield ledger
-        lab.together()
-        ledger.go_on(10)
-    ledger.check()
 
 
 # --- processes that do not come to run -----------------------------------------------------

@@ -3,13 +3,12 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mirrorfarm.limits import SECOND_NS
-from tests.live.fault_work import MODULE, Client, Lab, faulty
+from tests.live.fault_work import Client, Lab, faulty
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -23,26 +22,7 @@ class ReceivedLab(Lab):
         return text.replace("<rfs>", '<rfs async="second">')
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    with ReceivedLab(module=MODULE, profile="fast") as built:
-        built.begin("n1", "n2")
-        yield built
-
-
-@pytest.fixture(scope="module")
-def ledger(lab: Lab) -> Client:
-    return Client(lab)
-
-
-@pytest.fixture
-def client(lab: Lab, ledger: Client) -> Iterator[Client]:
-    lab.together()
-    with ledger.writing():
-        yield ledger
-        lab.together()
-        ledger.go_on(10)
-    ledger.check()
+LAB = ReceivedLab
 
 
 FILES = 20

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import select
 import socket
 import time
@@ -14,7 +13,7 @@ import pytest
 
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import SystemUnsuitable
-from mirrorfarm.lab.network import Wiring, inside, order
+from mirrorfarm.lab.network import Wiring, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.announce import Responder, hardware_address
 from mirrorfarm.netfilter.delivery import Delivery, virtual_mac
@@ -41,7 +40,7 @@ class Lab:
         names = (*NODES, CLIENT)
         hosts = {name: number for number, name in enumerate(names, 11)}
         self.folder = folder
-        self.wiring = Wiring(f"mfsh{secrets.token_hex(2)}", names, ("lan",), hosts)
+        self.wiring = Wiring(unique_prefix(), names, ("lan",), hosts)
         self.shared: dict[str, SharedAddress] = {}
         self.macs: dict[str, str] = {}
 

@@ -11,7 +11,7 @@ import zmq
 
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.keys import Keys
-from mirrorfarm.transport.messages import ANY_MESSAGE
+from mirrorfarm.transport.messages import ANY_MESSAGE, Frame
 
 CLUSTER = "0123456789abcdef"
 
@@ -53,13 +53,8 @@ class Inbox:
     def __init__(self) -> None:
         self.messages: list[tuple[Address, ANY_MESSAGE, str]] = []
 
-    def __call__(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
-        self.messages.append((source, message, network))
-
-    def receive(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
-        """Take what an attachment receives; for tests with one actor."""
-        assert actor
-        self(source, message, network)
+    def __call__(self, frame: Frame, network: str) -> None:
+        self.messages.append((frame.source, frame.message, network))
 
 
 class Relay:

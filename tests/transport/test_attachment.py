@@ -49,7 +49,7 @@ class Nodes:
     def attach(self, node: str, process: str, incarnation: int = 2) -> tuple[Attachment, Inbox]:
         inbox = Inbox()
         settings = AttachmentSettings(self.path(node), CLUSTER, node, process, incarnation)
-        one = Attachment(settings, inbox.receive)
+        one = Attachment(settings, inbox)
         self.attachments.append(one)
         return one, inbox
 

@@ -2,79 +2,103 @@
 
 import resource
 import signal
+import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrorfarm.actors.effects import Log, PlaneOrder, Send, Tell
+from mirrorfarm.actors.effects import Later, Log, PlaneOrder, Send, Tell
 from mirrorfarm.actors.events import PeerSilent, Received, Started
+from mirrorfarm.trace.decoder import Checkpoint, Note
+from mirrorfarm.trace.files import read_header, sources
+from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable, read_items
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import AgentCommand, Probe, StateAnswer
-from mirrorfarm.transport.trace import (
-    EFFECT,
-    FILE_BYTES,
-    INPUT,
-    NOTE,
-    QUEUE_STEPS_MAX,
-    Origin,
-    TraceRecord,
-    TraceWriter,
-    _Ring,
-    _Step,
-    read_header,
-    read_trace,
-)
+from mirrorfarm.transport.trace import QUEUE_STEPS_MAX, TraceWriter, _Step
+from mirrorfarm.transport.trace_encoder import FRAME_BYTES, stand_in
+from mirrorfarm.transport.trace_ring import Origin
 from tests.transport.bus import until
 
 ORIGIN = Origin("b1", "0123456789abcdef", "n1", "web", 7, "boot-id")
 TO = Address("n2", "web", "module")
+TIMES = st.integers(0, 2**62)
 STEPS: list[tuple[str, int, Any, list[Any]]] = [
     ("module", 1_000, Started(), [Log("E", "started é")]),
     ("heartbeat", 2_000, PeerSilent(9), [Tell("module", PeerSilent(9)), Send(TO, Probe("red", 1))]),
     ("module", 1_500, PeerSilent(9), []),
-    ("module", 2**62, Received(TO, Probe("red", 1), "red"), [PlaneOrder("x", (1, "a", None))]),
+    (
+        "module",
+        2**62,
+        Received(TO, Probe("red", 1), "red", 7, 8),
+        [PlaneOrder("x", ([1, "a", None],))],
+    ),
+    ("module", 2**62, Received(TO, Probe("red", 2), "red", 7, 9), [Later(5, PeerSilent(1))]),
 ]
 
 
-def write(folder: Path, steps: list[tuple[str, int, Any, list[Any]]] = STEPS) -> dict[str, int]:
-    writer = TraceWriter(folder, ORIGIN)
+@dataclass
+class Counter:
+    """A core; its state is how many events it was given."""
+
+    seen: int = 0
+    names: dict[str, int] = field(default_factory=dict)
+
+
+def write(
+    folder: Path, steps: list[tuple[str, int, Any, list[Any]]] = STEPS, **how: Any
+) -> dict[str, int]:
+    writer = TraceWriter(folder, ORIGIN, **how)
     for step in steps:
         writer.step(*step)
     writer.close()
     return writer.counters()
 
 
-def expected(steps: list[tuple[str, int, Any, list[Any]]] = STEPS) -> list[TraceRecord]:
+def expected(steps: list[tuple[str, int, Any, list[Any]]] = STEPS) -> list[tuple[Any, ...]]:
+    return [(number, *step) for number, step in enumerate(steps, 1)]
+
+
+def items(folder: Path) -> list[Item]:
+    return [item for source in sources([folder]) for item in read_items(source)]
+
+
+def steps_of(folder: Path) -> list[tuple[Any, ...]]:
     return [
-        TraceRecord(EFFECT if n else INPUT, now, actor, lamport, (msgspec.to_builtins(value),))
-        for lamport, (actor, now, event, effects) in enumerate(steps, 1)
-        for n, value in enumerate([event, *effects])
+        (one.number, one.actor, one.now_ns, one.event, as_tuples(one.effects))
+        for one in items(folder)
+        if isinstance(one, Step)
     ]
 
 
-def plain(path: Path) -> list[TraceRecord]:
-    """Return all records but notes."""
-    return [one for one in read_trace(path) if one.kind != NOTE]
+def as_tuples(effects: list[Any]) -> list[Any]:
+    """Rows of a data plane's order are lists in a trace."""
+    return [
+        PlaneOrder(one.verb, tuple(one.arguments)) if isinstance(one, PlaneOrder) else one
+        for one in effects
+    ]
 
 
-def as_lists(records: list[TraceRecord]) -> str:
-    """Tuples and lists are the same in a trace."""
-    return msgspec.json.encode(records).decode()
+def kept(folder: Path) -> list[Checkpoint]:
+    return [one for one in items(folder) if isinstance(one, Checkpoint)]
+
+
+def notes_of(folder: Path) -> list[Note]:
+    return [one for one in items(folder) if isinstance(one, Note)]
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
-    assert write(tmp_path) == {"steps": 4, "dropped": 0, "unreadable": 0, "failed": 0}
-    assert as_lists(plain(tmp_path)) == as_lists(expected())
+    assert write(tmp_path) == {"steps": 5, "dropped": 0, "unreadable": 0, "failed": 0}
+    assert steps_of(tmp_path) == expected()
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2**62), st.integers(0, 2**62))))
+@given(st.lists(st.tuples(st.sampled_from("abc"), TIMES, TIMES), min_size=1))
 def test_any_times_in_any_order_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, moments: list[tuple[str, int, int]]
 ) -> None:
@@ -83,22 +107,18 @@ def test_any_times_in_any_order_are_read_back(
         (actor, now, PeerSilent(silent), []) for actor, now, silent in moments
     ]
     write(folder, steps)
-    assert as_lists(plain(folder)) == as_lists(expected(steps))
-
-
-def test_events_are_typed_again_from_what_was_read(tmp_path: Path) -> None:
-    write(tmp_path)
-    last = [one for one in plain(tmp_path) if one.kind == INPUT][-1]
-    assert msgspec.convert(last.fields[0], Received) == STEPS[-1][2]
+    assert steps_of(folder) == expected(steps)
 
 
 def test_the_header_says_whose_trace_it_is_and_names_all_fields(tmp_path: Path) -> None:
     write(tmp_path)
     (path,) = tmp_path.iterdir()
     header = read_header(path)
+    assert header is not None
     assert (header["cluster"], header["node"], header["inc"]) == ("0123456789abcdef", "n1", 7)
-    assert header["types"]["Received"] == ["source", "message", "network"]
+    assert header["types"]["Received"][:3] == ["source", "message", "network"]
     assert header["types"]["Probe"] == ["network", "number"]
+    assert len(header["build"]) == len(header["cores"]["actors/heartbeat"]) == 16
     now_ns = header["epoch_real_ns"] + time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert abs(now_ns - time.time_ns()) < 60 * 10**9
     assert path.stat().st_mode & 0o077 == 0
@@ -109,22 +129,81 @@ def test_contents_of_files_are_never_recorded(tmp_path: Path) -> None:
     answer = StateAnswer("r", secret)
     orders = PlaneOrder("w", (secret, bytearray(secret), [(memoryview(secret),)], {"k": secret}))
     command = AgentCommand("r", "install", "root", (), secret)
-    write(
-        tmp_path,
-        [("module", 1, Received(TO, command), [Send(TO, answer), orders])],
-    )
-    records = plain(tmp_path)
-    assert "contents" not in repr(records)
-    assert records[0].fields[0][2][-1] == len(secret)
-    assert records[1].fields[0][2][2] == len(secret)
-    size = len(secret)
-    assert records[2].fields[0][2] == [size, size, [[size]], {"k": size}]
+    write(tmp_path, [("module", 1, Received(TO, command), [Send(TO, answer), orders])])
+    ((_, _, _, event, effects),) = steps_of(tmp_path)
+    assert "contents" not in repr((event, effects))
+    held = stand_in(secret)
+    assert event.message.package == effects[0].message.json == held
+    assert effects[1].arguments == (held, held, [[held]], {"k": held})
+    assert held[4:12] == len(secret).to_bytes(8, "big")
+
+
+def test_a_message_sent_carries_the_number_of_its_frame(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    for number in (41, 42):
+        writer.step("module", number, Started(), [Send(TO, Probe("red", 1)), Log("E", "x")])
+        writer.sent("module", number)
+    writer.step("module", 3, Started(), [Send(TO, Probe("red", 1))])  # Its number never comes.
+    writer.close()
+    assert [one.sent for one in items(tmp_path) if isinstance(one, Step)] == [[41], [42], [None]]
+
+
+def test_a_step_waits_for_the_numbers_of_its_messages_but_not_for_ever(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.step("module", 1, Started(), [Send(TO, Probe("red", 1))])
+    writer.step("other", 2, Started(), [])
+    until(lambda: any(tmp_path.iterdir()) and len(steps_of(tmp_path)) == 2)
+    writer.close()
+
+
+def test_a_step_is_not_written_while_its_messages_are_being_sent(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    with writer._changed:  # The writer's own thread waits.
+        writer._take(first := _Step("a", 1, Started(), ()))
+        writer._take(second := _Step("b", 2, Started(), (Send(TO, Probe("red", 1)),), sends=1))
+        writer._take(third := _Step("a", 3, Started(), ()))
+        writer._open["b"] = second
+        assert writer._whole(ending=False) == [first]
+        writer.sent("b", 41)
+        assert writer._whole(ending=False) == [second, third]
+        writer._queue.extend([first, second, third])
+    writer.close()
+    assert [one.sent for one in items(tmp_path) if isinstance(one, Step)] == [[], [41], []]
+
+
+def test_the_birth_of_a_core_is_recorded_before_its_first_step(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.watch("module", Counter(3, {"a": 1}), lambda _: None)
+    writer.step(*STEPS[0])
+    writer.close()
+    first, second = items(tmp_path)
+    state = {"seen": 3, "names": [["a", 1]]}
+    assert first == Checkpoint("module", "Counter", state, birth=True)
+    assert isinstance(second, Step)
+
+
+def test_every_file_has_the_state_of_every_core(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN, file_bytes=10_000)
+    core = Counter()
+    writer.watch("module", core, lambda visit: visit.look(core))
+    for number in range(6):
+        for part in range(500):
+            noise = f"{(number * 500 + part) * 2654435761 % 2**64:x}" * 40
+            writer.step("module", number, Started(), [Log("E", noise)])
+        until(lambda: any(tmp_path.iterdir()))
+        until(lambda n=500 * (number + 1): len(steps_of(tmp_path)) == n)  # type: ignore[misc]
+    until(lambda: all(kept(path) for path in tmp_path.iterdir()))
+    writer.close()
+    files = sorted(tmp_path.iterdir())
+    assert len(files) > 1
+    assert [one.birth for one in kept(files[0])] == [True]
+    assert [one.birth for one in kept(files[1])] == [False]
 
 
 def test_a_file_that_ends_within_a_frame_is_read_up_to_it(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     writer.step(*STEPS[0])
-    until(lambda: any(one.stat().st_size for one in tmp_path.iterdir()) and plain(tmp_path))
+    until(lambda: any(one.stat().st_size for one in tmp_path.iterdir()) and steps_of(tmp_path))
     (path,) = tmp_path.iterdir()
     whole = path.stat().st_size
     writer.step(*STEPS[1])
@@ -132,9 +211,9 @@ def test_a_file_that_ends_within_a_frame_is_read_up_to_it(tmp_path: Path) -> Non
     data = path.read_bytes()
     for size in range(whole, len(data)):
         path.write_bytes(data[:size])
-        assert as_lists(plain(path)) == as_lists(expected(STEPS[:1]))
+        assert steps_of(path)[:1] == expected(STEPS[:1])
     path.write_bytes(data)
-    assert as_lists(plain(path)) == as_lists(expected(STEPS[:2]))
+    assert steps_of(path) == expected(STEPS[:2])
 
 
 def test_each_frame_is_decodable_by_itself(tmp_path: Path) -> None:
@@ -142,56 +221,62 @@ def test_each_frame_is_decodable_by_itself(tmp_path: Path) -> None:
         ("module", n, Started(), [Log("E", f"{n} " + "x" * 1_000)]) for n in range(3_000)
     ]
     write(tmp_path, steps)
-    assert as_lists(plain(tmp_path)) == as_lists(expected(steps))
+    assert steps_of(tmp_path) == expected(steps)
     (path,) = tmp_path.iterdir()
-    data, frames = path.read_bytes(), 0
+    data, found = path.read_bytes(), 0
     while data:
         one = zstandard.ZstdDecompressor().decompressobj()
-        assert len(one.decompress(data)) <= 1_048_576
-        data, frames = one.unused_data, frames + 1
-    assert frames == 1 + 3  # The header, then 3 MB of records.
+        assert len(one.decompress(data)) <= FRAME_BYTES + 2_000
+        data, found = one.unused_data, found + 1
+    assert found == 1 + 12  # The header, then 3 MB of records.
 
 
 def test_the_ring_keeps_the_newest_files(tmp_path: Path) -> None:
     for run in range(6):
-        writer = TraceWriter(tmp_path, ORIGIN, files=3)
-        writer.step("module", run, PeerSilent(run), [])
-        writer.close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"trace-{number:08}.mft" for number in (4, 5, 6)
-    ]
-    assert [one.at_ns for one in plain(tmp_path)] == [3, 4, 5]
+        write(tmp_path, [("module", run, Started(), [])], file_bytes=4_000, files=3)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[-1] == "trace-00000006.mft"
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 12_000
+    assert [step[2] for step in steps_of(tmp_path)][-1] == 5
+    assert 1 < len(names) < 6
 
 
 def test_a_file_that_is_full_is_followed_by_another(tmp_path: Path) -> None:
-    writer = TraceWriter(tmp_path, ORIGIN, file_bytes=10_000, files=4)
-    for number in range(6_000):
-        noise = f"{number * 2654435761 % 2**64:x}" * 40
-        writer.step("module", number, Started(), [Log("E", noise)])
-    writer.close()
-    paths = sorted(tmp_path.iterdir())
-    assert len(paths) > 1
-    assert plain(tmp_path)[-1].at_ns == 5_999
-    assert read_header(paths[-1])["actors"] == {"module": 1}
+    steps: list[tuple[str, int, Any, list[Any]]] = [
+        ("module", n, Started(), [Log("E", f"{n * 2654435761 % 2**64:x}" * 40)])
+        for n in range(6_000)
+    ]
+    write(tmp_path, steps, file_bytes=10_000, files=400)
+    assert len(list(tmp_path.iterdir())) > 1
+    assert steps_of(tmp_path) == expected(steps)
+    assert not [one for one in items(tmp_path) if isinstance(one, Gap)]
 
 
-def test_a_disk_that_was_full_leaves_no_half_frames(
-    tmp_path: Path,
-) -> None:
-    ring = _Ring(tmp_path, ORIGIN, FILE_BYTES, 2)
-    ring.write([_Step("module", 1, 1, Started(), ())])
-    (path,) = tmp_path.iterdir()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+def test_a_full_disk_leaves_no_half_frames_and_the_loss_is_told(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = TraceWriter(tmp_path, ORIGIN, on_loss=lambda *what: told.append(what))
     try:
-        with pytest.raises(OSError, match=r"large|written"):
-            ring.write([_Step("module", 2, 2, Started(), ())])
+        writer.step("module", 1, Started(), [])
+        until(lambda: any(tmp_path.iterdir()) and steps_of(tmp_path))
+        (path,) = tmp_path.iterdir()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+        writer.step("module", 2, Started(), [Log("E", "more than there is room for")])
+        until(lambda: told)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        writer.step("module", 3, Started(), [])
+        until(lambda: len(told) == 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    ring.write([_Step("module", 3, 3, Started(), ())])
-    assert [one.at_ns for one in plain(tmp_path)] == [1, 3]
+        writer.close()
+    assert [(lost, bool(why)) for lost, why in told] == [(1, True), (1, False)]
+    assert writer.counters()["failed"] == 1
+    first, second = (path for path in sorted(tmp_path.iterdir()))
+    assert [step[2] for step in steps_of(first)] == [1]
+    assert [step[2] for step in steps_of(second)] == [3]
+    assert [one for one in items(tmp_path) if isinstance(one, Gap)] == [Gap(1)]
 
 
 def test_a_caller_never_waits_what_is_too_much_is_counted(tmp_path: Path) -> None:
@@ -201,38 +286,72 @@ def test_a_caller_never_waits_what_is_too_much_is_counted(tmp_path: Path) -> Non
     writer.close()
     counts = writer.counters()
     assert counts["steps"] + counts["dropped"] == 5 * QUEUE_STEPS_MAX
-    assert len(plain(tmp_path)) == counts["steps"]
+    assert len(steps_of(tmp_path)) == counts["steps"]
+
+
+def test_steps_that_were_dropped_leave_a_gap_and_every_core_tells_its_state(tmp_path: Path) -> None:
+    looked = threading.Event()
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.watch("module", Counter(), lambda _: looked.set())
+    with writer._changed:  # The writer cannot take any.
+        for number in range(QUEUE_STEPS_MAX + 9):
+            writer._take(_step(number))
+    until(lambda: writer.counters()["steps"] and not writer._queue)
+    writer.step("module", 1, Started(), [])
+    assert looked.wait(10)
+    writer.close()
+    gaps = [one for one in items(tmp_path) if isinstance(one, Gap)]
+    assert gaps == [Gap(writer.counters()["dropped"])]
+    assert gaps[0].steps >= 9
+
+
+def _step(number: int) -> Any:
+    return _Step("module", number, Started(), ())
 
 
 def test_what_cannot_be_represented_leaves_a_note(tmp_path: Path) -> None:
-    counts = write(
-        tmp_path, [("module", 1, Started(), [Log("E", "x" * 600_000), PlaneOrder("a", (2**70,))])]
-    )
+    large = Log("E", "x" * 600_000)
+    counts = write(tmp_path, [("module", 1, Started(), [large, PlaneOrder("a", (2**70,))])])
     assert counts["unreadable"] == 2
-    notes = [one.fields for one in read_trace(tmp_path) if one.kind == NOTE]
-    assert notes == [("actor", "module"), ("unreadable", "Log"), ("unreadable", "PlaneOrder")]
+    (step,) = items(tmp_path)
+    assert isinstance(step, Step)
+    assert step.effects == [Unreadable("Log"), Unreadable("PlaneOrder")]
+
+
+def test_an_event_that_cannot_be_represented_still_makes_a_step(tmp_path: Path) -> None:
+    large = Received(TO, Probe("x" * 600_000, 1))
+    write(tmp_path, [("module", 1, Started(), []), ("module", 5, large, []), *STEPS[:1]])
+    steps = [
+        (one.number, one.now_ns, type(one.event))
+        for one in items(tmp_path)
+        if isinstance(one, Step)
+    ]
+    assert steps == [(1, 1, Started), (2, 5, Unreadable), (3, 1_000, Started)]
 
 
 def test_values_of_foreign_types_are_named_not_shown(tmp_path: Path) -> None:
     order = PlaneOrder("a", (Path("/secret"), object()))
     assert write(tmp_path, [("module", 1, Started(), [order])])["unreadable"] == 0
-    assert plain(tmp_path)[1].fields[0] == ["PlaneOrder", "a", ["<PosixPath>", "<object>"]]
+    assert steps_of(tmp_path)[0][4] == [PlaneOrder("a", ("<PosixPath>", "<object>"))]
 
 
 def test_a_disk_that_refuses_does_not_reach_the_caller(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "t", ORIGIN)
     (tmp_path / "t").rmdir()
     writer.step(*STEPS[0])
+    writer.step(*STEPS[1])
+    until(lambda: writer.counters()["failed"] == 2)
+    (tmp_path / "t").mkdir()
+    writer.step(*STEPS[2])
     writer.close()
-    assert writer.counters()["failed"] == 1
+    assert [(step[0], step[2]) for step in steps_of(tmp_path)] == [(3, STEPS[2][1])]
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", zstandard.ZstdCompressor().compress(b"\x90")])
-def test_files_that_are_no_traces_are_refused(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "x.mft"
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match="not a trace"):
-        list(read_trace(path))
+def test_what_broke_a_core_is_written_at_once(tmp_path: Path) -> None:
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.step("module", 1, Started(), [])
+    writer.broke("module", AssertionError("never"))
+    assert notes_of(tmp_path) == [Note("broke", ("module", "AssertionError('never')"))]
 
 
 def test_an_idle_trace_costs_nothing(tmp_path: Path) -> None:
@@ -252,4 +371,4 @@ def test_an_idle_trace_costs_nothing(tmp_path: Path) -> None:
     time.sleep(1.5)  # A span to measure, not something to wait for.
     assert switches() == before
     writer.close()
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.iterdir())

@@ -364,9 +364,9 @@ def test_a_witness_answers_on_the_connection_the_question_came_by() -> None:
     node = Hub(HubSettings(keys["n1"], 1, (), (Link("w1", "out", where),)))
     register = Address("w1", "witness", "register")
 
-    def answer(source: Address, message: object, network: str) -> None:
-        assert isinstance(message, Probe)
-        witness.send(source, "register", Probe("answer", message.number))
+    def answer(frame: Frame, _network: str) -> None:
+        assert isinstance(frame.message, Probe)
+        witness.send(frame.source, "register", Probe("answer", frame.message.number))
 
     inbox = Inbox()
     witness.register("witness", "register", answer)

@@ -194,9 +194,13 @@ def farm(s: State, now: int) -> dict[str, Any] | None:
     }
 
 
+_LETTERS = b"0123456789abcdef".ljust(256, b"-")
+assert FARM_NODES_MAX == 16, "one letter stands for a node"
+
+
 def _letters(owners: bytes) -> str:
     """Return the owner of each bucket as the letter of its place in `members`; -: nobody."""
-    return "".join(f"{owner:x}" if owner < FARM_NODES_MAX else "-" for owner in owners)
+    return owners.translate(_LETTERS).decode()
 
 
 def _node(n: FarmNode, groups: list[str]) -> dict[str, Any]:

@@ -1,11 +1,9 @@
-"""Procedures: steps that follow one another, each waiting for its result.
+"""The steps of which procedures of a farm, or of a light module, are made.
 
-A step is a short text, so that a trace shows it: `scripts KIND before|after`, `vip up|down`,
-`farm in|drain|away`, `drain`, `watch CLASS…`, `kill`, `then NAME`. Before and after mean the
+They are `scripts KIND before|after`, `vip up|down`, `farm in|drain|away`, `drain`,
+`watch CLASS…`, `kill`, `then NAME`. Before and after mean the
 moment at which traffic is opened or closed.
 """
-
-from collections.abc import Callable
 
 from mirrorfarm.actors.events import (
     FarmWish,
@@ -17,39 +15,9 @@ from mirrorfarm.actors.events import (
 )
 from mirrorfarm.actors.module.answers import explain, fact, tell
 from mirrorfarm.actors.module.farm.state import State
+from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import around_traffic
 from mirrorfarm.limits import SECOND_NS
-
-
-def begin(s: State, now: int, *steps: str) -> None:
-    """Start a procedure instead of whatever runs."""
-    s.steps.clear()
-    s.steps.extend(steps)
-    s.step, s.token = "", 0
-    advance(s, now)
-
-
-def advance(s: State, now: int) -> None:
-    """Take the steps that can be taken now."""
-    while True:
-        if s.step == "drain" and is_drained(s, now):
-            s.step = ""
-        if s.step or not s.steps:
-            return
-        s.step = s.steps.popleft()
-        word, _, rest = s.step.partition(" ")
-        if word == "then":
-            s.step = ""
-            CONTINUATIONS[rest](s, now)
-        else:
-            _start(s, now, word, rest)
-
-
-def complete(s: State, now: int, step: str, token: int) -> None:
-    """Note the result of the step under way, if it is this one."""
-    if s.step.startswith(step) and s.token == token:
-        s.step = ""
-        advance(s, now)
 
 
 def _start(s: State, now: int, word: str, rest: str) -> None:
@@ -134,6 +102,10 @@ def drain_left_ns(s: State, now: int) -> int:
     return max(0, s.drain_since_ns + s.module.farm.drain_ns - now)
 
 
+def _is_over(s: State, now: int) -> bool:
+    return s.step == "drain" and is_drained(s, now)
+
+
 def is_drained(s: State, now: int) -> bool:
     """Return whether the node may stop: no connection is left, or there is no use in waiting."""
     picture = s.picture
@@ -161,10 +133,6 @@ def is_drained(s: State, now: int) -> bool:
     return True
 
 
-CONTINUATIONS: dict[str, Callable[[State, int], None]] = {}
-
-
-def continuation(function: Callable[[State, int], None]) -> Callable[[State, int], None]:
-    """Make a function known as `then NAME`."""
-    CONTINUATIONS[function.__name__] = function
-    return function
+PROCEDURES = Procedures(_start, _is_over)
+begin, advance = PROCEDURES.begin, PROCEDURES.advance
+complete, continuation = PROCEDURES.complete, PROCEDURES.continuation

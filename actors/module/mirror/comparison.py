@@ -33,7 +33,7 @@ def plan_for(
 
 def unrelated(record: NodeRecord, peer: Announcement) -> bool:
     """Return whether the two data sets have no generation in common although both have data."""
-    if not record.gen_cur or not peer.gen_cur:
+    if not record.gen_cur or not peer.gen_cur or record.gen_cur == peer.gen_cur:
         return False
     mine = {record.gen_cur, record.gen_base, record.partial, *record.gen_hist} - {""}
     theirs = {peer.gen_cur, peer.gen_base, peer.partial, *peer.gen_hist} - {""}

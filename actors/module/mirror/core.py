@@ -21,7 +21,7 @@ from mirrorfarm.actors.module.mirror import (
     split,
     waiting,
 )
-from mirrorfarm.actors.module.mirror.describe import announcement, state_json
+from mirrorfarm.actors.module.mirror.describe import announcement, announcement_basis, state_json
 from mirrorfarm.actors.module.mirror.lease import Lease, promise_end
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
@@ -288,6 +288,10 @@ class Mirror:
 
     def _announce(self) -> None:
         s = self.state
+        basis = announcement_basis(s)
+        if basis == s.announced_basis:
+            return
+        s.announced_basis = basis
         about = announcement(s)
         before = s.announced
         if about != before:

@@ -7,7 +7,7 @@ import msgspec
 from mirrorfarm.actors.arbiter.advisory import advisory
 from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
-from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.module.mirror.state import Basis, State
 from mirrorfarm.transport.messages import Announcement
 
 ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
@@ -50,6 +50,24 @@ def status_of(s: State) -> str:
 def forgetful(s: State) -> bool:
     """Return whether this copy may lack what it confirmed from memory before a crash (R12)."""
     return s.os_crashed and s.record.from_memory
+
+
+def announcement_basis(s: State) -> Basis:
+    """Return what an announcement would be made of."""
+    register = s.arbiter.register
+    return Basis(
+        s.record,
+        s.phase.value,
+        role_of(s),
+        status_of(s),
+        register.ver if register else 0,
+        s.os_crashed,
+        s.failed,
+        s.leading.full_wanted,
+        divergence.announced(s) if s.split else "",
+        divergence.changes(s) if s.split else -1,
+        divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",
+    )
 
 
 def announcement(s: State) -> Announcement:

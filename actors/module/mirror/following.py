@@ -255,6 +255,8 @@ def _poll_following(s: State, now: int) -> None:
         return
     if not (s.peer.silent or s.peer.left or about.role in {"STOP", "WAIT"}):
         return
+    if not s.peer.heard_ns and now - s.since_ns < s.module.timing.detection_ns:
+        return  # Its offers were faster than its first heartbeat.
     if not s.self_in_isr:
         give_up(s, now)
     elif not s.module.failover and not s.peer.left:

@@ -241,6 +241,11 @@ def _take_peer_in(s: State, now: int) -> None:
                 lose(s, now, f"it is in {peer.about.role}")
         case Session.SYNCED:
             _grow(s, now)
+        case Session.JOINED:
+            session = (peer.about.term, peer.about.sid)
+            gave_up = peer.about.role == "WAIT" and session == (s.record.term, leading.sid)
+            if gave_up and not peer.silent:  # It waits for an offer; no stream may tell us.
+                lose(s, now, f"it is in {peer.about.role}")
         case _:
             pass
 

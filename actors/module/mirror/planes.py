@@ -24,16 +24,14 @@ def wanted(s: State) -> msg.PlaneWish:
         session = s.leading.session
         open_ = session not in (Session.NONE, Session.OFFERED)
         base = leading.map_base(s)
-        return msg.PlaneWish(
-            number,
-            "lead",
-            term=s.record.term,
-            gate=leading.gate_of(s),
-            sid=s.leading.sid if open_ else 0,
-            plan=s.leading.plan if open_ else "none",
-            peer=s.settings.peer,
-            map_base=base,
-            map_new=bool(base) and s.record.was != "alone" and s.leading.traced,
+        return _lead(
+            s.plane.wish,
+            s.record.term,
+            leading.gate_of(s),
+            (s.leading.sid, s.leading.plan, s.settings.peer)
+            if open_
+            else (0, "none", s.settings.peer),
+            (base, bool(base) and s.record.was != "alone" and s.leading.traced),
         )
     follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
     if follows and s.target.step == "leaving" and s.plane.wish.role == "follow":
@@ -56,13 +54,40 @@ def wanted(s: State) -> msg.PlaneWish:
     return msg.PlaneWish(number, "off", clean=not abort)
 
 
+def _lead(
+    present: msg.PlaneWish,
+    term: int,
+    gate: str,
+    session: tuple[int, str, str],
+    changes: tuple[str, bool],
+) -> msg.PlaneWish:
+    """Return the wish to lead; the present one if that says the same."""
+    same = (present.role, present.term, present.gate) == ("lead", term, gate)
+    if same and session == (present.sid, present.plan, present.peer):
+        if changes == (present.map_base, present.map_new):
+            return present
+    sid, plan, peer = session
+    base, new = changes
+    return msg.PlaneWish(
+        present.number,
+        "lead",
+        term=term,
+        gate=gate,
+        sid=sid,
+        plan=plan,
+        peer=peer,
+        map_base=base,
+        map_new=new,
+    )
+
+
 def poll(s: State, now: int) -> None:
     """Tell the plane when its wish changed, and again until it answers."""
     plane = s.plane
     if not s.has_plane:
         return
     wish = wanted(s)
-    if wish != plane.wish:
+    if wish is not plane.wish and wish != plane.wish:
         plane.wish = msgspec.structs.replace(wish, number=wish.number + 1)
         plane.sent_ns = 0
         if wish.role != "lead":

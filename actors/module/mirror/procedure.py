@@ -1,10 +1,8 @@
-"""Procedures: steps that follow one another, each waiting for its result.
+"""The steps of which procedures of a mirror are made.
 
-A step is a short text, so that a trace shows it: `scripts KIND`, `vip up`, `vip down`,
-`watch CLASS…`, `kill`, `plane clean`, `plane abort`, `gate`, `idle`, `handover`, `then NAME`.
+They are `scripts KIND`, `vip up`, `vip down`, `watch CLASS…`, `kill`, `plane clean`,
+`plane abort`, `gate`, `idle`, `handover`, `then NAME`.
 """
-
-from collections.abc import Callable
 
 from mirrorfarm.actors.events import (
     KillApplication,
@@ -17,46 +15,11 @@ from mirrorfarm.actors.module.mirror import handover, leading
 from mirrorfarm.actors.module.mirror.describe import role_of
 from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
 from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import sequence
 
 # Steps that bring the application or its addresses up: never without the right to act.
 NEEDS_GATE = ("vip up", "scripts take", "scripts restart")
-
-
-def begin(s: State, now: int, *steps: str) -> None:
-    """Start a procedure instead of whatever runs."""
-    s.steps.clear()
-    s.steps.extend(steps)
-    s.step, s.token = "", 0
-    advance(s, now)
-
-
-def advance(s: State, now: int) -> None:
-    """Take the steps that can be taken now."""
-    while True:
-        if s.step:
-            if not _polled_done(s, now):
-                return
-            s.step = ""
-        if not s.steps:
-            return
-        if s.steps[0] in NEEDS_GATE and not leading.gate_usable(s, now):
-            s.step = "gate"
-            continue
-        s.step = s.steps.popleft()
-        word, _, rest = s.step.partition(" ")
-        if word == "then":
-            s.step = ""
-            CONTINUATIONS[rest](s, now)
-        else:
-            _start(s, now, word, rest)
-
-
-def complete(s: State, now: int, step: str, token: int) -> None:
-    """Note the result of the step under way, if it is this one."""
-    if s.step.startswith(step) and s.token == token:
-        s.step = ""
-        advance(s, now)
 
 
 def _start(s: State, now: int, word: str, rest: str) -> None:
@@ -86,7 +49,11 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
             raise AssertionError(f"unknown step {s.step!r}")
 
 
-def _polled_done(s: State, now: int) -> bool:
+def _holds(s: State, now: int) -> str:
+    return "gate" if s.steps[0] in NEEDS_GATE and not leading.gate_usable(s, now) else ""
+
+
+def _is_over(s: State, now: int) -> bool:
     if s.step == "gate":
         return leading.gate_usable(s, now)
     if s.step.startswith("plane "):
@@ -156,10 +123,6 @@ def poll_side_scripts(s: State) -> None:
     _run_scripts(s, s.side_scripts.popleft(), s.side_run)
 
 
-CONTINUATIONS: dict[str, Callable[[State, int], None]] = {}
-
-
-def continuation(function: Callable[[State, int], None]) -> Callable[[State, int], None]:
-    """Make a function known as `then NAME`."""
-    CONTINUATIONS[function.__name__] = function
-    return function
+PROCEDURES = Procedures(_start, _is_over, _holds)
+begin, advance = PROCEDURES.begin, PROCEDURES.advance
+complete, continuation = PROCEDURES.complete, PROCEDURES.continuation

@@ -3,6 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mirrorfarm.actors.effects import ANY_EFFECT
 from mirrorfarm.actors.module.answers import Pending
 from mirrorfarm.actors.module.mirror.lease import Lease
@@ -33,6 +35,22 @@ class Settings:
     os_boot: str
     seed: int  # 64 random bits, for the identities of data generations.
     start: bool = False  # Start without being asked: at boot, or again after a crash.
+
+
+class Basis(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that an announcement is made of: cheap to compare with the last one."""
+
+    record: NodeRecord
+    phase: str
+    role: str
+    status: str
+    ver: int
+    os_crashed: bool
+    failed: str
+    full_wanted: bool
+    split: str
+    changes: int
+    refuses: str
 
 
 @dataclass(slots=True)
@@ -167,6 +185,7 @@ class State:
     resources: dict[str, str] = field(default_factory=dict)
     guard_ns: int = 0
     announced: Announcement | None = None
+    announced_basis: Basis | None = None  # What that was made of.
     probing: int = 0  # Run of the probe under way.
     conflicts: tuple[str, ...] = ()
     probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.

@@ -13,7 +13,7 @@ import msgspec
 from mirrorfarm.actors.effects import Later, Send, Tell
 from mirrorfarm.actors.events import Received
 from mirrorfarm.sim.monitors.seen import Fault, Seen
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 STEPS_MAX = 24
 WORDS_MAX = 160

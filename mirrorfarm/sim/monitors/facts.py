@@ -12,7 +12,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.sim.monitors import seen
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import Announcement, Register
 
 

@@ -14,7 +14,7 @@ from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import FarmBeat, ViewAck, ViewCommit, ViewProposal
 
 _LONG_AGO = -(1 << 62)

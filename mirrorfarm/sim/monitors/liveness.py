@@ -12,7 +12,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import Command, CommandResult
 
 SERVING = ("PRIM", "ALONE")

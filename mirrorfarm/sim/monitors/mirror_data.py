@@ -7,7 +7,7 @@ from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.mirror_safety import LEADS, acknowledged, installed
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 
 class NotOfThePast(Monitor):

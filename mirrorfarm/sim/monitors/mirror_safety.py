@@ -6,7 +6,7 @@ from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.facts import ModuleFacts, Side
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import Register
 
 LEADS = ("PRIM", "ALONE")

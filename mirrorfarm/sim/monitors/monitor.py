@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.monitors.watch import Watch

@@ -9,7 +9,7 @@ from mirrorfarm.actors.events import Received
 from mirrorfarm.sim.monitors.causes import story
 from mirrorfarm.sim.monitors.facts import Facts
 from mirrorfarm.sim.monitors.monitor import Monitor, Violation
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 STEPS_KEPT = 4_000  # For the story of a violation.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mirrorfarm.sim.scenario.record import Scenario
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from mirrorfarm.sim.acts.kinds import duration_text
 from mirrorfarm.sim.monitors.seen import Fault, Seen
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.record import Scenario
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 
 ARROWS_MAX: Final = 60
 TEXT_CHARACTERS: Final = 60

@@ -9,15 +9,14 @@ from typing import Any
 from mirrorfarm.lab.configuration import cluster_xml
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.paths import Paths
-from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import create_cluster, load_keys
 from mirrorfarm.transport.messages import (
-    ANY_MESSAGE,
     AgentCommand,
     AgentResult,
     Command,
     CommandResult,
+    Frame,
     StateAnswer,
     StateQuery,
 )
@@ -71,13 +70,15 @@ class Node:
         settings = AttachmentSettings(paths.bus_socket, keys.cluster, "n1", "ledger", 2)
         self.module = Attachment(settings, self._mirror)
 
-    def _agent(self, source: Address, message: ANY_MESSAGE, network: str) -> None:
+    def _agent(self, frame: Frame, _network: str) -> None:
+        source, message = frame.source, frame.message
         if isinstance(message, AgentCommand):
             rows = [{"module": "ledger", "id": 1, "configured": True}]
             result = AgentResult(message.request, "done", "", json.dumps(rows).encode())
             self.hub.send(source, "agent", result)
 
-    def _mirror(self, actor: str, source: Address, message: ANY_MESSAGE, network: str) -> None:
+    def _mirror(self, frame: Frame, _network: str) -> None:
+        actor, source, message = frame.to.actor, frame.source, frame.message
         if isinstance(message, StateQuery):
             answer = StateAnswer(message.request, json.dumps(self.state).encode())
             self.module.send(source, actor, answer)

@@ -7,7 +7,7 @@ from mirrorfarm.sim.monitors.seen import Died, Fault
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.record import Event, Scenario
 from mirrorfarm.sim.shrinking.diagram import ARROWS_MAX, diagram
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import RegisterRead
 

@@ -8,7 +8,7 @@ from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.errors import Refused, UsageInvalid
 from mirrorfarm.sim import swarm
 from mirrorfarm.sim.farm_sweep import FarmSwarm
-from mirrorfarm.sim.scenario import playing
+from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.tape import record
@@ -69,9 +69,9 @@ def test_what_was_found_so_far_is_kept(
 
 def test_a_candidate_that_fails_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     tape, _ = record(swarm.dense(SEED))
-    honest: Callable[..., playing.Outcome] = play
+    honest: Callable[..., Outcome] = play
 
-    def other(*arguments: object, **named: object) -> playing.Outcome:
+    def other(*arguments: object, **named: object) -> Outcome:
         outcome = honest(*arguments, **named)
         outcome.violation = "S9: something else"
         return outcome

@@ -1,7 +1,6 @@
-"""Steps follow one another, each after the result of the one before."""
+"""What the steps of a mirror wait for, and what they order."""
 
 from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror import procedure
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
@@ -12,27 +11,6 @@ from tests.actors.module.mirror.building import BOTH, state
 
 def told(s: State) -> list[object]:
     return [effect.event for effect in s.out if isinstance(effect, fx.Tell)]
-
-
-def test_a_step_waits_for_its_own_result_and_for_no_other() -> None:
-    s = state()
-    procedure.begin(s, 1, "kill", "vip down")
-    assert told(s) == [ev.KillApplication(s.token)]
-    procedure.complete(s, 2, "kill", s.token + 1)
-    procedure.complete(s, 2, "vip down", s.token)
-    assert s.step == "kill"
-    procedure.complete(s, 2, "kill", s.token)
-    assert s.step == "vip down"
-
-
-def test_a_new_procedure_takes_the_place_of_the_one_that_runs() -> None:
-    s = state()
-    procedure.begin(s, 1, "kill", "vip down")
-    old = s.token
-    procedure.begin(s, 2, "vip down")
-    procedure.complete(s, 3, "kill", old)
-    assert s.step == "vip down"
-    assert not s.steps
 
 
 def test_the_application_is_never_started_without_a_lease_while_the_peer_may_lead() -> None:

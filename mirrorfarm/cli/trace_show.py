@@ -1,0 +1,138 @@
+"""`mirrorfarm trace show`: the rows of traces, filtered, in the order of the time of day."""
+
+import heapq
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from mirrorfarm.cli.show import clean
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.trace.files import Fault, Source, sources
+from mirrorfarm.trace.steps import Position, read_items
+from mirrorfarm.trace.text import Row, rows
+
+POLL_SECONDS = 0.5
+UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
+AGO = re.compile(r"([0-9]+)(s|min|m|h|d)(?: ago)?")
+TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows are shown; what is empty does not filter. Times of day in nanoseconds."""
+
+    begin_ns: int = 0
+    end_ns: int = 0
+    nodes: frozenset[str] = frozenset()
+    actors: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
+    text: str = ""
+
+    def fits(self, row: Row) -> bool:
+        """Return whether a row is shown."""
+        if row.real_ns < self.begin_ns or (self.end_ns and row.real_ns > self.end_ns):
+            return False
+        if self.actors and row.actor not in self.actors:
+            return False
+        if self.kinds and row.kind not in self.kinds and row.type not in self.kinds:
+            return False
+        return not self.text or self.text in row.text()
+
+
+@dataclass(slots=True)
+class Faults:
+    """Tells each place that cannot be read once, on standard error."""
+
+    told: set[Fault] = field(default_factory=set)
+
+    def __call__(self, fault: Fault) -> None:
+        """Tell of one."""
+        if fault not in self.told:
+            self.told.add(fault)
+            click.echo(f"mirrorfarm: {clean(str(fault))}", err=True)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of a trace that cannot be read wholly."""
+        return TraceInvalid.exit_code if self.told else 0
+
+
+def time_ns(text: str, option: str, now: float | None = None) -> int:
+    """Return the time of day that a person means; raise UsageInvalid."""
+    now = time.time() if now is None else now
+    ago = AGO.fullmatch(text.strip())
+    if ago:
+        return int(now - int(ago[1]) * UNITS[ago[2]]) * SECOND_NS
+    for pattern in TIMES:
+        try:
+            moment = datetime.strptime(text, pattern)  # noqa: DTZ007 - of this place, as is `today`.
+        except ValueError:
+            continue
+        today = datetime.fromtimestamp(now)  # noqa: DTZ006
+        whole = today.replace(
+            hour=moment.hour,
+            minute=moment.minute,
+            second=moment.second,
+            microsecond=moment.microsecond,
+        )
+        return _ns(whole)
+    try:
+        return _ns(datetime.fromisoformat(text))
+    except ValueError:
+        raise UsageInvalid(
+            f"{option} {text}: not a time; write 22:05, 22:05:09.5, 2026-11-25T22:05:09 or 10min"
+        ) from None
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.replace(microsecond=0).timestamp()) * SECOND_NS + moment.microsecond * 1_000
+
+
+def show_trace(
+    paths: Iterable[Path], wanted: Wanted, *, follow: bool = False, json_wanted: bool = False
+) -> int:
+    """Print rows; return the exit code. With `follow`, until interrupted."""
+    paths, faults = list(paths), Faults()
+    positions: dict[tuple[Path, str, str, int], Position] = {}
+    while True:
+        for row in merged(paths, wanted, faults, positions):
+            if wanted.fits(row):
+                click.echo(json.dumps(row.json()) if json_wanted else line(row))
+        if not follow:
+            return faults.exit_code
+        time.sleep(POLL_SECONDS)
+
+
+def merged(
+    paths: list[Path],
+    wanted: Wanted,
+    faults: Faults,
+    positions: dict[tuple[Path, str, str, int], Position],
+) -> Iterator[Row]:
+    """Return the rows of all processes that are not behind `positions`, by the time of day."""
+    parts = []
+    for source in sources(paths, faults):
+        if wanted.nodes and source.node not in wanted.nodes:
+            continue
+        at = positions.setdefault(_key(source), Position())
+        parts.append(rows(source, read_items(source, faults, at)))
+    return heapq.merge(*parts, key=lambda row: row.real_ns)
+
+
+def _key(source: Source) -> tuple[Path, str, str, int]:
+    return (source.files[0].parent, source.node, source.process, source.incarnation)
+
+
+def line(row: Row) -> str:
+    """Return a row as a person reads it."""
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.real_ns // SECOND_NS))
+    rest = row.real_ns % SECOND_NS // 1_000
+    where = f"{row.node} {row.process}/{row.actor}" if row.actor else f"{row.node} {row.process}"
+    return clean(f"{moment}.{rest:06d} {where} {row.text()}")

@@ -1,0 +1,266 @@
+"""The records of a frame as values: the other side of `mirrorfarm.transport.trace_encoder`."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgpack
+import xxhash
+
+from mirrorfarm.actors.effects import Later, Tell
+from mirrorfarm.trace.registry import EFFECTS, EVENTS, typed
+from mirrorfarm.transport.trace_encoder import (
+    CHECKPOINT,
+    DEFINE,
+    DIGEST,
+    INPUT,
+    NOTE,
+    RECV,
+    SLOTS_MAX,
+    TOLD,
+)
+from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
+
+VALUES_MAX: Final = 65_536  # In one array of a record.
+
+
+class FrameBroken(ValueError):
+    """What a frame holds is not what a trace holds; the text says what."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """A row of values; `value` is the present one, as in the record that was read last."""
+
+    kind: int
+    actor: str
+    value: list[Any]
+    places: list[tuple[list[Any], int]]
+    paths: list[list[int]]
+    now: int  # Of the step of the last record.
+    timed: bool
+    type: Any  # The class of its values; None: this build knows none.
+    nests: bool  # It has an event inside, whose class is not known beforehand.
+    made: Any = None  # The typed value, if nothing has changed since.
+
+    def object(self) -> Any:
+        """Return the present value, typed; as plain values if this build does not know it."""
+        if self.made is None:
+            value = self.value if self.type is not None else copy.deepcopy(self.value)
+            if self.nests:
+                value = [*value[:2], _settled(value[2])]
+            self.made = typed(value)
+            if self.made is self.value:
+                self.made = copy.deepcopy(self.value)
+        return self.made
+
+    @property
+    def sent(self) -> int | None:
+        """Of a message that was sent: the number of its frame, if it is known."""
+        number = self.value[-1]
+        return number if type(number) is int else None
+
+
+def _settled(value: Any) -> Any:
+    """Return the event inside another value; what is not typed must not change any more."""
+    event = typed(value)
+    return copy.deepcopy(event) if event is value else event
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state of a core, after the steps before it."""
+
+    actor: str
+    kind: str  # Name of the core's class.
+    state: Any
+    birth: bool  # It begins with this.
+    now_ns: int = field(default=0, compare=False)  # That of the step before.
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something else about the steps: lost, broke, unreadable."""
+
+    name: str
+    values: tuple[Any, ...]
+    now_ns: int = field(default=0, compare=False)
+
+
+Record = Slot | Checkpoint | Note
+
+
+@dataclass(slots=True)
+class Decoder:
+    """Decodes one frame."""
+
+    content: bytes
+    now: int = 0
+    lamport: int = 0
+    records: int = 0
+    verified: int = 0  # Digests that fitted.
+    digest: bytes = b""
+    rest: int = 0  # Bytes behind the last whole record.
+    _slots: list[Slot] = field(default_factory=list)
+    _unpacker: Any = None
+
+    def open(self) -> bool:
+        """Read the head; return False if it is cut off, raise FrameBroken if it is none."""
+        self._unpacker = unpacker_of(self.content)
+        try:
+            head = next(self._unpacker, None)
+            if head is None:
+                return False
+            self.now, self.lamport = int(head["now"]), int(head["lamport"]) - 1
+            self.records, self.digest = int(head["records"]), bytes(head["digest"])
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            raise FrameBroken(f"it does not begin with the head of a frame: {error}") from error
+        return True
+
+    def read(self) -> Iterator[Record]:
+        """Return the records; raise FrameBroken where the rest cannot be understood."""
+        try:
+            yield from self._records()
+        except FrameBroken:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise FrameBroken(f"no record of a trace: {error or type(error).__name__}") from error
+
+    def _records(self) -> Iterator[Record]:
+        unpacker = self._unpacker
+        begin = end = unpacker.tell()
+        hasher = xxhash.xxh3_128(self.digest)
+        for record in unpacker:
+            head, end = record[0], unpacker.tell()
+            if head >= 0:
+                yield self._apply(self._slots[head], record)
+            elif head == DEFINE:
+                self._define(record)
+            elif head == CHECKPOINT:
+                _, actor, kind, state, birth = record
+                yield Checkpoint(actor, kind, state, bool(birth), self.now)
+            elif head == DIGEST:
+                mark = end - len(msgpack.packb(record))
+                hasher.update(self.content[begin:mark])
+                if hasher.digest() != record[2] or self.records != record[1]:
+                    raise FrameBroken("its records are not those that were written")
+                hasher.update(self.content[mark:end])
+                begin = end
+                self.verified += 1
+            elif head == NOTE:
+                self._noted(record)
+                yield Note(record[1], tuple(record[2:]), self.now)
+        self.rest = len(self.content) - end
+
+    def _define(self, record: list[Any]) -> None:
+        _, kind, actor, value, paths = record
+        if len(self._slots) >= SLOTS_MAX:
+            raise FrameBroken("too many slots")
+        if type(value) is not list or type(value[0]) is not str or type(actor) is not str:
+            raise FrameBroken("a slot is not that of an actor's values")
+        places = []
+        for path in paths:
+            place = value
+            for index in path[:-1]:
+                place = place[index]
+            if type(place) is not list or not 0 <= path[-1] < len(place):
+                raise FrameBroken("a slot names a place that it does not have")
+            places.append((place, path[-1]))
+        known = EVENTS.get(value[0]) or EFFECTS.get(value[0])
+        timed = kind in {INPUT, RECV}
+        self._slots.append(
+            Slot(
+                kind,
+                actor,
+                value,
+                places,
+                paths,
+                self.now,
+                timed,
+                known,
+                known is Tell or known is Later,
+            )
+        )
+
+    def _apply(self, slot: Slot, record: list[Any]) -> Slot:
+        at = 1
+        if slot.timed:
+            self.now += record[1]
+            self.lamport += 1
+            at = 2
+        if len(record) > at:
+            slot.made = None
+            if record[at] == TOLD:
+                _give(slot, self._slots[record[at + 1]])
+            else:
+                self._change(slot, record, at)
+        slot.now = self.now
+        self.records += 1
+        return slot
+
+    def _change(self, slot: Slot, record: list[Any], at: int) -> None:
+        places, count, since = slot.places, len(slot.places), self.now - slot.now
+        for index in range(at, len(record), 2):
+            number, new = record[index], record[index + 1]
+            row, place = places[number] if number < count else places[number - count]
+            old = row[place]
+            if type(new) is int and type(old) is int:
+                row[place] = old + new if number < count else old + new + since
+            elif type(new) is dict:
+                _change(old, new)
+            else:
+                row[place] = new
+
+    def _noted(self, record: list[Any]) -> None:
+        """What is missing counts as if it were there."""
+        if record[1] == "lost":
+            self.lamport += record[2]
+        elif record[1] == "unreadable":
+            self.records += 1
+            if len(record) > 4:
+                self.now += record[4]
+                self.lamport += 1
+
+
+def _give(slot: Slot, teller: Slot) -> None:
+    """Take over the event that is in the present value of another slot."""
+    if not teller.nests:
+        raise FrameBroken("an event that nobody told")
+    event = teller.value[2]
+    for path, (row, place) in zip(slot.paths, slot.places, strict=True):
+        part = event
+        for index in path:
+            part = part[index]
+        if part != row[place]:
+            row[place] = copy.deepcopy(part) if type(part) is list else part
+    made = teller.object()
+    slot.made = made.event if isinstance(made, Tell | Later) else None
+
+
+def _change(row: Any, changes: dict[str, Any]) -> None:
+    """Change a row in place, part by part."""
+    if type(row) is not list:
+        raise FrameBroken("a change of parts, in what has none")
+    for key, new in changes.items():
+        place = int(key)
+        old = row[place]
+        if type(new) is dict:
+            _change(old, new)
+        else:
+            row[place] = old + new if type(new) is int and type(old) is int else new
+
+
+def unpacker_of(content: bytes) -> Any:
+    """Return an iterator over the values of a frame, with every length bounded."""
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=FRAME_BYTES_MAX + 1,
+        max_str_len=FRAME_BYTES_MAX,
+        max_bin_len=FRAME_BYTES_MAX,
+        max_array_len=VALUES_MAX,
+        max_map_len=VALUES_MAX,
+        max_ext_len=0,
+        strict_map_key=True,
+    )
+    unpacker.feed(content)
+    return unpacker

@@ -1,0 +1,58 @@
+"""Every core, event and effect that a trace can name: a closed list.
+
+Nothing is ever imported by a name that was read from a file.
+"""
+
+from typing import Any, Final, get_args
+
+import msgspec
+
+from mirrorfarm.actors.arbiter.client import WitnessClient
+from mirrorfarm.actors.arbiter.ping import PingArbiter
+from mirrorfarm.actors.arbiter.witness import WitnessCore
+from mirrorfarm.actors.checker.core import Checker
+from mirrorfarm.actors.effects import ANY_EFFECT, Later, Tell
+from mirrorfarm.actors.events import Event
+from mirrorfarm.actors.farm_filter.core import FarmFilter
+from mirrorfarm.actors.guard.core import Guard
+from mirrorfarm.actors.heartbeat.core import Heartbeat
+from mirrorfarm.actors.module.farm.core import FarmModule
+from mirrorfarm.actors.module.mirror.core import Mirror
+from mirrorfarm.actors.replicator.core import Replicator
+from mirrorfarm.actors.scripts.core import Scripts
+from mirrorfarm.actors.vip.core import Vip
+
+CORES: Final[dict[str, type[Any]]] = {
+    kind.__name__: kind
+    for kind in (
+        *(Checker, FarmFilter, FarmModule, Guard, Heartbeat, Mirror, PingArbiter),
+        *(Replicator, Scripts, Vip, WitnessClient, WitnessCore),
+    )
+}
+EVENTS: Final[dict[str, type[Event]]] = {
+    kind.__name__: kind
+    for kind in Event.__subclasses__()
+    if kind.__module__.startswith("mirrorfarm.actors.")
+}
+EFFECTS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in get_args(ANY_EFFECT)}
+
+assert not EVENTS.keys() & EFFECTS.keys(), "a name stands for one thing"
+
+
+def typed(value: Any) -> Any:
+    """Return the event or effect that a plain value stands for.
+
+    A value of a type that this build does not know, or that has another form here, is returned
+    as it is: a list, its name first.
+    """
+    if type(value) is not list or not value or type(value[0]) is not str:
+        return value
+    kind = EVENTS.get(value[0]) or EFFECTS.get(value[0])
+    if kind is None:
+        return value
+    try:
+        if kind is Tell or kind is Later:
+            return kind(value[1], typed(value[2]))
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, IndexError, RecursionError):
+        return value

@@ -1,0 +1,159 @@
+"""What a trace holds, as rows to read and as values for JSON."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from mirrorfarm.actors.effects import Later, Send
+from mirrorfarm.actors.events import Received
+from mirrorfarm.trace.decoder import Checkpoint, Note
+from mirrorfarm.trace.files import Source
+from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.trace_encoder import STAND_IN, STAND_IN_BYTES
+
+ARROWS = {"input": "<-", "recv": "<-", "effect": "->", "send": "->", "timer": "->"}
+TEXT_MAX = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a trace: an event, an effect, or what is told about them."""
+
+    real_ns: int  # Time of day.
+    boot_ns: int
+    node: str
+    process: str
+    actor: str
+    step: int
+    kind: str  # input recv effect send timer checkpoint note gap
+    value: Any
+    frame: int | None = None  # Of a message that was sent.
+
+    @property
+    def type(self) -> str:
+        """The name of the value's type."""
+        if isinstance(self.value, Unreadable):
+            return self.value.kind
+        if isinstance(self.value, list) and self.value:
+            return str(self.value[0])
+        return type(self.value).__name__
+
+    def text(self) -> str:
+        """Return the value as a person reads it."""
+        if isinstance(self.value, Checkpoint):
+            return f"{'begins as' if self.value.birth else 'has the state of'} {self.value.kind}"
+        if isinstance(self.value, Note):
+            return f"{self.value.name}: {' '.join(str(one) for one in self.value.values)}"
+        if isinstance(self.value, Gap):
+            return f"{self.value.steps or 'an unknown number of'} steps are missing"
+        if isinstance(self.value, Unreadable):
+            return f"{self.value.kind} (too large to be recorded)"
+        number = f" #{self.frame}" if self.frame is not None else ""
+        return f"{ARROWS[self.kind]} {told(self.value)}{number}"
+
+    def json(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        row: dict[str, Any] = {
+            "real_ns": self.real_ns,
+            "boot_ns": self.boot_ns,
+            "node": self.node,
+            "process": self.process,
+            "actor": self.actor,
+            "step": self.step,
+            "kind": self.kind,
+            "type": self.type,
+            "value": _json(self.value),
+        }
+        return row | ({"frame": self.frame} if self.frame is not None else {})
+
+
+def rows(source: Source, items: Iterator[Item]) -> Iterator[Row]:
+    """Return the rows of what a process recorded."""
+    node, process = source.node, source.process
+    number = 0
+    for item in items:
+        if not isinstance(item, Step):
+            actor = item.actor if isinstance(item, Checkpoint) else ""
+            kind = type(item).__name__.lower()
+            real_ns = source.epoch_ns + item.now_ns
+            yield Row(real_ns, item.now_ns, node, process, actor, number, kind, item)
+            continue
+        number = item.number
+        what = (item.real_ns, item.now_ns, node, process, item.actor, number)
+        yield Row(*what, "recv" if isinstance(item.event, Received) else "input", item.event)
+        sent = iter(item.sent)
+        for effect in item.effects:
+            if isinstance(effect, Send):
+                yield Row(*what, "send", effect, next(sent, None))
+            else:
+                yield Row(*what, "timer" if isinstance(effect, Later) else "effect", effect)
+
+
+def told(value: Any) -> str:
+    """Return a value in short: fields that are as usual are left out."""
+    text = _told(value)
+    return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}…"
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Address):
+        return str(value)
+    if isinstance(value, Received):
+        by = f" by {value.network}" if value.network else ""
+        number = f" #{value.sequence}" if value.sequence else ""
+        return f"{value.source}{by}{number}: {_told(value.message)}"
+    if isinstance(value, Send):
+        by = f" by {value.network}" if value.network else ""
+        return f"{value.to}{by}: {_told(value.message)}"
+    if isinstance(value, msgspec.Struct):
+        kind = type(value)
+        usual = dict(
+            zip(reversed(kind.__struct_fields__), reversed(kind.__struct_defaults__), strict=False)
+        )
+        parts = [
+            f"{name}={_told(part)}"
+            for name in kind.__struct_fields__
+            if (part := getattr(value, name)) != usual.get(name, usual)
+        ]
+        return " ".join([kind.__name__, *parts]) if len(parts) < 2 else _grouped(kind, parts)
+    if isinstance(value, bytes):
+        return _bytes(value)
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(_told(one) for one in value)}]"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _grouped(kind: type, parts: list[str]) -> str:
+    return f"{kind.__name__}({', '.join(parts)})"
+
+
+def _bytes(value: bytes) -> str:
+    if len(value) == STAND_IN_BYTES and value.startswith(STAND_IN):
+        length = int.from_bytes(value[4:12], "big")
+        return f"<{length} bytes, xxh3 {value[12:].hex()}>"
+    head = value[:8].hex()
+    return f"<{len(value)} bytes{f' {head}…' if len(value) > 8 else f' {head}' if head else ''}>"
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _json(getattr(value, name)) for name in type(value).__struct_fields__}
+        return {"type": type(value).__name__, **fields}
+    if isinstance(value, Checkpoint):
+        return {"core": value.kind, "birth": value.birth, "state": _json(value.state)}
+    if isinstance(value, Note):
+        return {"note": value.name, "values": _json(value.values)}
+    if isinstance(value, Gap):
+        return {"steps": value.steps}
+    if isinstance(value, Unreadable):
+        return {"unreadable": value.kind}
+    if isinstance(value, bytes):
+        return _bytes(value)
+    if isinstance(value, tuple | list):
+        return [_json(one) for one in value]
+    if isinstance(value, dict):
+        return {str(key): _json(one) for key, one in value.items()}
+    return value

@@ -1,0 +1,275 @@
+"""`mirrorfarm trace` as a user calls it: show, replay, redact."""
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from mirrorfarm.actors.heartbeat.core import Heartbeat
+from mirrorfarm.cli.main import main
+from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace_ring import sources as build_of_sources
+from tests.mirrorfarm.trace.recorded import ORIGIN, record_simulations
+from tests.transport.bus import until
+from tests.transport.test_trace import STEPS
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record_simulations(tmp_path_factory.mktemp("trace"), mirrors=1, farms=0)
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    writer = TraceWriter(tmp_path / "t", ORIGIN)
+    for step in STEPS:
+        writer.step(*step)
+    writer.close()
+    return tmp_path / "t"
+
+
+@contextmanager
+def broken_heartbeat() -> Iterator[None]:
+    honest = Heartbeat.handle
+
+    def handle(core: Heartbeat, event: Any, now: int) -> list[Any]:
+        return honest(core, event, now + (core._number == 5))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Heartbeat, "handle", handle)
+        yield
+
+
+# --- show ----------------------------------------------------------------------------------
+
+
+def test_show_prints_a_row_for_each_event_and_effect(short: Path, run: Run) -> None:
+    code, out, _ = run("trace", "show", short)
+    assert code == 0
+    lines = out.splitlines()
+    assert len(lines) == sum(1 + len(effects) for *_, effects in STEPS)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6} n1 web/module <- Started$", lines[0])
+    assert lines[1].endswith("n1 web/module -> Log(level='E', text='started é')")
+    assert lines[3].endswith("Tell(actor='module', event=PeerSilent silent_ns=9)")
+    assert "n1 web/module <- n2/web/module by red #8: Probe(network='red', number=1)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (("--actor", "heartbeat"), 3),
+        (("--kind", "send"), 1),
+        (("--kind", "recv", "--kind", "timer"), 3),
+        (("--kind", "PeerSilent"), 2),
+        (("--text", "started"), 1),
+        (("--node", "n1"), 10),
+        (("--node", "n2"), 0),
+        (("--from", "1s"), 4),  # Only those at 2^62 ns.
+        (("--to", "1s ago"), 6),
+    ],
+)
+def test_rows_are_filtered(short: Path, run: Run, words: tuple[str, ...], count: int) -> None:
+    code, out, _ = run("trace", "show", short, *words)
+    assert (code, len(out.splitlines())) == (0, count)
+
+
+def test_json_has_every_field(short: Path, run: Run) -> None:
+    _, out, _ = run("trace", "show", short, "--json", "--kind", "send", "--kind", "recv")
+    sent, received, _ = [json.loads(line) for line in out.splitlines()]
+    assert (sent["kind"], sent["type"], sent["step"], sent["boot_ns"]) == ("send", "Send", 2, 2_000)
+    assert sent["value"]["message"] == {"type": "Probe", "network": "red", "number": 1}
+    assert received["value"]["source"] == {
+        "type": "Address",
+        "node": "n2",
+        "module": "web",
+        "actor": "module",
+    }
+    assert (received["value"]["incarnation"], received["value"]["sequence"]) == (7, 8)
+
+
+def test_what_peers_said_cannot_write_to_the_terminal(tmp_path: Path, run: Run) -> None:
+    from mirrorfarm.actors.effects import Log  # noqa: PLC0415
+
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.step("module", 1, STEPS[0][2], [Log("E", "\x1b[2J\nroot")])
+    writer.close()
+    _, out, _ = run("trace", "show", tmp_path)
+    assert "\x1b" not in out
+    assert len(out.splitlines()) == 2
+
+
+def test_a_damaged_trace_is_shown_as_far_as_it_goes_with_exit_code_11(
+    short: Path, run: Run
+) -> None:
+    (path,) = short.iterdir()
+    shutil.copy(path, short / "trace-00000009.mft")
+    path.write_bytes(b"nonsense" * 100)
+    code, out, err = run("trace", "show", short)
+    assert (code, len(out.splitlines())) == (11, 10)
+    assert err.count(str(path)) == 1
+    assert "not a trace" in err
+
+
+def test_a_folder_without_traces_is_refused(tmp_path: Path, run: Run) -> None:
+    code, _, err = run("trace", "show", tmp_path)
+    assert code == 11
+    assert "name files *.mft" in err
+
+
+def test_without_a_path_it_is_this_node(
+    short: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MIRRORFARM_ROOT", str(tmp_path / "root"))
+    shutil.copytree(short, tmp_path / "root/var/log/mirrorfarm/modules/web/trace")
+    assert len(run("trace", "show")[1].splitlines()) == 10
+
+
+def test_follow_goes_on_with_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirrorfarm.cli import trace_show  # noqa: PLC0415
+
+    lines: list[str] = []
+    monkeypatch.setattr(trace_show, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(click, "echo", lambda text, err=False: lines.append(str(text)))
+    writer = TraceWriter(tmp_path, ORIGIN)
+    writer.step(*STEPS[0])
+    until(lambda: any(tmp_path.iterdir()))
+    watch = threading.Thread(
+        target=trace_show.show_trace, args=([tmp_path], Wanted()), kwargs={"follow": True}
+    )
+    watch.daemon = True
+    watch.start()
+    until(lambda: len(lines) == 2)
+    for step in STEPS[1:]:
+        writer.step(*step)
+    writer.close()
+    until(lambda: len(lines) == 10)
+    assert len(set(lines)) == 10
+
+
+def test_times_are_as_people_write_them() -> None:
+    now = 1_800_000_000.5
+    assert time_ns("10min", "--from", now) == (1_800_000_000 - 600) * 10**9
+    assert time_ns("2h ago", "--from", now) == (1_800_000_000 - 7_200) * 10**9
+    assert time_ns("2027-01-15T08:00:00+00:00", "--to", now) == 1_800_000_000 * 10**9
+    assert time_ns("00:00", "--to", now) <= 1_800_000_000 * 10**9
+    assert time_ns("22:05:09.25", "--to", now) % 10**9 == 250_000_000
+    with pytest.raises(UsageInvalid, match=r"--from soon: not a time; write 22:05"):
+        time_ns("soon", "--from", now)
+
+
+def test_rows_of_several_processes_are_merged(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        writer = TraceWriter(tmp_path / name, ORIGIN)
+        for step in STEPS:
+            writer.step(*step)
+        writer.close()
+    rows = list(merged([tmp_path], Wanted(), lambda _: None, {}))  # type: ignore[arg-type]
+    assert len(rows) == 20
+
+
+# --- replay --------------------------------------------------------------------------------
+
+
+def test_replay_of_an_honest_trace_finds_nothing(simulated: Path, run: Run) -> None:
+    code, out, _ = run("trace", "replay", simulated)
+    assert code == 0
+    assert re.search(r"\d+ steps, \d+ records in [\d.]+ s \(\d+ records/s\): every effect", out)
+    assert "another build" not in out
+
+
+def test_a_core_that_does_something_else_is_shown_with_both_effects(
+    simulated: Path, run: Run
+) -> None:
+    with broken_heartbeat():
+        code, out, _ = run("trace", "replay", simulated)
+    assert code == 3
+    assert re.search(r"n1 web/Heartbeat\d+, step \d+: the core did something else", out)
+    assert "the events that led there:" in out
+    recorded = re.search(r"effect (\d+) as recorded: (.*)", out)
+    replayed = re.search(r"effect (\d+) as replayed: (.*)", out)
+    assert recorded is not None
+    assert replayed is not None
+    assert recorded[1] == replayed[1]
+    assert recorded[2] != replayed[2]
+
+
+def test_all_differences_are_counted_and_json_tells_them(simulated: Path, run: Run) -> None:
+    with broken_heartbeat():
+        _, one, _ = run("trace", "replay", simulated, "--json")
+        code, every, _ = run("trace", "replay", simulated, "--json", "--all")
+    assert code == 3
+    assert json.loads(one)["differences"] == 1
+    assert json.loads(every)["differences"] == len(json.loads(every)["first"]) > 1
+    assert json.loads(every)["build"] == build_of_sources()[0]
+
+
+def test_actors_can_be_chosen(simulated: Path, run: Run) -> None:
+    _, out, _ = run("trace", "show", simulated, "--json", "--kind", "checkpoint")
+    names = {json.loads(line)["actor"] for line in out.splitlines()}
+    other = next(name for name in sorted(names) if not name.startswith("Heartbeat"))
+    with broken_heartbeat():
+        code, out, _ = run("trace", "replay", simulated, "--actor", other)
+    assert code == 0, out
+
+
+def test_another_build_may_replay_and_is_named(
+    simulated: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirrorfarm.cli import trace_replay  # noqa: PLC0415
+
+    monkeypatch.setattr(trace_replay, "build_of_sources", lambda: ("another", {}))
+    code, out, _ = run("trace", "replay", simulated)
+    assert code == 0
+    assert "recorded by another build" in out
+    assert "this one is another" in out
+
+
+# --- redact --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_a_redacted_copy_has_no_names_but_all_steps(
+    simulated: Path, run: Run, tmp_path: Path, mode: str
+) -> None:
+    code, out, _ = run("trace", "redact", simulated, "--to", tmp_path / "out", "--mode", mode)
+    assert code == 0
+    assert f"mode {mode}" in out
+    _, before, _ = run("trace", "show", simulated, "--json")
+    _, after, _ = run("trace", "show", tmp_path / "out", "--json")
+    rows = [json.loads(line) for line in after.splitlines()]
+    kept = [json.loads(line) for line in before.splitlines()]
+    assert len(rows) == len([row for row in kept if row["kind"] != "checkpoint"])
+    assert '"n1"' not in after
+    assert '"n2"' not in after
+    assert '"PeerSilent"' in after
+    assert "0123456789abcdef" not in after
+    code, _, err = run("trace", "replay", tmp_path / "out")
+    assert code == 6
+    assert "a redacted trace cannot be replayed" in err
+    code, _, err = run("trace", "redact", simulated, "--to", tmp_path / "out")
+    assert (code, "is not empty" in err) == (6, True)

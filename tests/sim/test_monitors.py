@@ -1,0 +1,270 @@
+"""Each monitor sees the steps that break its invariant, and lets the honest ones pass."""
+
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.actors.replicator.core import PlaneStorage
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import PROFILES, FarmTiming
+from mirrorfarm.sim.monitors import Violation, Watch, seen
+from mirrorfarm.sim.monitors.all import MIRROR
+from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
+from mirrorfarm.sim.monitors.liveness import set_bounds
+from mirrorfarm.sim.steps import Step
+from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Announcement, Register
+
+ADMIN = Address("n1", "cli-1", "cli")
+BOTH = ("n1", "n2")
+FIRST = Register(1, 1, "n1", ("n1",), "g", "i")
+GROWN = Register(1, 2, "n1", BOTH, "g", "i")
+SECOND = 1_000_000_000
+
+
+def world(event: Any, node: str = "n1", at: int = 0) -> tuple[int, Step]:
+    return at, Step(node, "app", "world", at, event)
+
+
+def installed(register: Register) -> tuple[int, Step]:
+    return world(seen.RegisterDurable("app", register, own=False), "w1")
+
+
+def recorded(node: str = "n1", **fields: Any) -> tuple[int, Step]:
+    usual: dict[str, Any] = {"term": 1, "cons": True, "was": "prim", "inc": 1}
+    record = NodeRecord(**(usual | fields))
+    return world(seen.RecordDurable("app", record), node)
+
+
+def begun(node: str = "n1", incarnation: int = 1) -> tuple[int, Step]:
+    return world(seen.Begun("app", incarnation, "boot-1"), node)
+
+
+def acted(actor: str, event: Any, *effects: Any, node: str = "n1", at: int = 0) -> tuple[int, Step]:
+    return at, Step(node, "app", actor, at, event, effects)
+
+
+def knows(register: Register) -> tuple[int, Step]:
+    return acted("module", ev.RegisterKnown(1, "ok", register, 0))
+
+
+def says(role: str, status: str = "Ready", node: str = "n1", at: int = 0, **more: Any) -> Any:
+    about = Announcement(role=role, status=status, term=1, **more)
+    return acted("module", ev.Started(), fx.Tell("heartbeat", ev.Announce(about)), node=node, at=at)
+
+
+def wrote(write: int, node: str = "n1", term: int = 1, sid: int = 0) -> tuple[int, Step]:
+    return world(seen.Wrote(write, write, term, sid), node)
+
+
+def told(write: int, node: str = "n1", term: int = 1, at: int = 0) -> tuple[int, Step]:
+    return world(seen.Told(write, write, term), node, at)
+
+
+def ordered(verb: str, *arguments: Any) -> tuple[int, Step]:
+    return 0, Step(
+        "n1", "app.replica", "replicator", 0, ev.Started(), (fx.PlaneOrder(verb, arguments),)
+    )
+
+
+LEADS = [begun(), recorded(), installed(FIRST), knows(FIRST)]
+PAIR = [*LEADS, recorded("n2", was="second"), installed(GROWN), knows(GROWN)]
+TERM2 = Register(2, 2, "n2", ("n2",), "g", "i")
+START = fx.StartScript(1, "start_prim", (), 1)
+ORDER = ev.Received(ADMIN, msg.Command("r1", "stop", "me"))
+DONE = fx.Send(ADMIN, msg.CommandResult("r1", "done", ""))
+
+# Which invariant, what happens, and the last step, which breaks it.
+BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
+    ("S1", [*LEADS, wrote(1), told(1), wrote(2, "n2")], told(2, "n2")),
+    ("S2", [begun(), recorded(term=3), installed(FIRST), wrote(1, term=3)], told(1, term=3)),
+    ("S2", LEADS, ordered("gate", 1, 9, 0, "self", "", False)),
+    ("S3", [*PAIR, wrote(1)], told(1)),
+    ("S4", [*LEADS, world(seen.Told(1, 1, 1))], says("ALONE", phase="leading")),
+    ("S5", [installed(FIRST)], installed(TERM2)),
+    ("S6", PAIR, ordered("gate", 1, 1, 0, "self", "", False)),
+    ("S7", [*LEADS, wrote(1), told(1), recorded("n2", was="second")], installed(GROWN)),
+    ("S7", [*LEADS, recorded("n2", cons=False)], installed(GROWN)),
+    ("S8", [recorded(cons=False)], acted("scripts", ev.Started(), START)),
+    ("S8", [recorded(), installed(TERM2)], acted("scripts", ev.Started(), START)),
+    ("S9", [recorded(term=2, sid=3)], recorded(term=2, sid=2)),
+    ("S9", [recorded(inc=2)], recorded(inc=1)),
+    ("S9", [installed(FIRST)], installed(Register(1, 3, "n1", BOTH, "g", "i"))),
+    ("S10", [recorded(term=2, sid=2)], wrote(1, term=2, sid=1)),
+    ("S10", [recorded(term=2)], ordered("mount_lead", 1, 1, "")),
+    ("S11", [*LEADS, begun(incarnation=2)], ordered("gate", 1, 1, 0, "self", "", False)),
+    ("S12", [recorded(cons=False)], says("ALONE")),
+    (
+        "S12",
+        [installed(GROWN), recorded("n2", cons=False)],
+        installed(Register(2, 3, "n2", BOTH, "g", "i")),
+    ),
+    ("S13", [*PAIR, wrote(1)], world(seen.Settled())),
+    ("S14", [world(seen.Wrote(1, 5, 1, 1), "n2")], world(seen.Wrote(1, 4, 1, 1), "n2")),
+    ("S16", [world(seen.Invoked(1, 7))], world(seen.Wrote(8, 1, 1, 0))),
+    (
+        "S17",
+        [
+            *LEADS,
+            ordered("gate", 1, 1, 0, "self", "", False),
+            acted("replicator", PlaneStorage("data", 5, "")),
+            wrote(1),
+        ],
+        told(1),
+    ),
+    ("X1", [world(seen.AppRuns("app", True))], world(seen.AppRuns("app", True), "n2")),
+    ("X2", [world(seen.VipIs("app", True))], world(seen.VipIs("app", True), "n2")),
+    (
+        "X3",
+        [*LEADS, acted("guard", ev.Started(), fx.GuardOrder(SECOND)), wrote(1)],
+        told(1, at=2 * SECOND),
+    ),
+    ("L1", [world(seen.Calm("power"))], says("ALONE", node="n2", at=99 * SECOND)),
+    ("L2", [world(seen.Calm("return"))], says("SECOND", node="n2", at=99 * SECOND)),
+    ("L2", [world(seen.Calm("return"))], world(seen.AppRuns("app", False))),
+    ("L3", [says("PRIM"), world(seen.Calm("witness"))], says("WAIT")),
+    ("L4", [], world(seen.Settled("n1 waits"))),
+    (
+        "L6",
+        [*LEADS, world(seen.Calm("peer stops")), world(seen.Invoked(1, 1)), wrote(1)],
+        told(1, at=99 * SECOND),
+    ),
+    ("L7", [acted("module", ORDER)], acted("module", ev.ArbiterHeard(), DONE, at=9_999 * SECOND)),
+    ("L8", [], world(seen.Depths(2_000, 1))),
+    ("L8", [], acted("vip", ev.ArbiterTick(), *[fx.Later(n, ev.Started()) for n in range(1, 99)])),
+]
+
+
+def feed(watch: Watch, steps: list[tuple[int, Step]]) -> None:
+    for at, step in steps:
+        watch.step(step, at)
+
+
+def mirror(name: str) -> Watch:
+    kinds = [kind for kind in MIRROR if kind.id == name]
+    watch = Watch(kinds, simulated=True, strict=True)
+    set_bounds(watch, PROFILES["fast"], SECOND_NS)
+    return watch
+
+
+@pytest.mark.parametrize(("name", "before", "last"), BROKEN)
+def test_a_broken_invariant_is_seen_at_the_step_that_breaks_it(
+    name: str, before: list[tuple[int, Step]], last: tuple[int, Step]
+) -> None:
+    watch = mirror(name)
+    feed(watch, before)
+    with pytest.raises(Violation, match=f"^{name}: ") as caught:
+        feed(watch, [last])
+    assert caught.value.story
+
+
+def test_a_role_that_goes_up_and_down_is_flapping() -> None:
+    watch = mirror("L5")
+    feed(watch, [world(seen.Calm())])
+    moves = [says(role, at=n) for n in range(9) for role in ("ALONE", "WAIT")]
+    with pytest.raises(Violation, match="L5"):
+        feed(watch, moves)
+
+
+def test_a_superseded_primary_that_goes_on_is_told_as_a_number() -> None:
+    watch = mirror("X4")
+    feed(watch, [begun(), world(seen.AppRuns("app", True)), installed(TERM2)])
+    feed(watch, [world(seen.AppRuns("app", False), at=SECOND)])
+    assert watch.monitors["X4"].longest_ns == SECOND  # type: ignore[attr-defined]
+    feed(watch, [world(seen.AppRuns("app", True)), installed(TERM2)])
+    with pytest.raises(Violation, match="X4"):
+        feed(watch, [world(seen.AppRuns("app", False), at=9 * SECOND)])
+
+
+def test_a_write_that_is_nowhere_any_more_is_missed_without_a_register_too() -> None:
+    watch = mirror("S15")
+    watch.facts.module("app").advisory = True
+    feed(watch, [wrote(1), told(1)])
+    with pytest.raises(Violation, match="S15"):
+        feed(watch, [world(seen.Wrote(1, 0, 2, 1))])
+
+
+def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
+    wanted = {f"S{n}" for n in range(1, 18)} | {f"X{n}" for n in range(1, 5)}
+    wanted |= {f"L{n}" for n in range(1, 9)}
+    assert {kind.id for kind in MIRROR} == wanted
+    assert {kind.id for kind in FARM} == {f"F{n}" for n in range(1, 9)}
+    assert {name for name, _, _ in BROKEN} | {"L5", "X4", "S15"} == wanted
+
+
+def test_what_the_faults_of_a_run_allow_is_counted_and_not_told() -> None:
+    watch = mirror("X1")
+    watch.allowed = {"X1": "suspend"}
+    feed(watch, [world(seen.AppRuns("app", True)), world(seen.AppRuns("app", True), "n2")])
+    assert (watch.excused, watch.violations) == (1, [])
+
+
+def test_recorded_steps_are_checked_without_a_simulation() -> None:
+    """The disk's answers say what a simulation sees: here a register that skips a version."""
+    watch = Watch(MIRROR)
+    for counter, ver in ((1, 1), (2, 3)):
+        store = fx.RegisterStore("c", "app", Register(1, ver, "n1", ("n1",), "g", "i"), counter)
+        for event, effects in ((ev.Started(), (store,)), (ev.RegisterStored(counter), ())):
+            watch.step(Step("w1", "witness", "register", counter, event, effects))
+    assert watch.finish() == ["S9: version 1 is followed by 3"]
+
+
+# --- farms -----------------------------------------------------------------------------------
+
+ALL = b"\xff" * 128
+HALF = b"\xff" * 64 + bytes(64)
+LONG = 10**12
+
+
+def farm(name: str) -> Watch:
+    kinds = [kind for kind in FARM if kind.id == name]
+    return Watch(kinds, simulated=True, strict=True, farm=FarmFacts(FarmTiming(), simulated=True))
+
+
+def filters(node: str, opened: bytes, frozen: int = 0, at: int = 0) -> tuple[int, Step]:
+    return world(seen.FilterIs((opened,), LONG, frozen), node, at)
+
+
+OPEN = [filters("n1", ALL, at=1), filters("n2", bytes(128), at=1), world(seen.Apart(()), at=2)]
+LATE = 100 * SECOND
+
+FARMS: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
+    ("F1", OPEN, world(seen.Packet(1, "", 0, BOTH), at=LATE)),
+    ("F2", OPEN, filters("n2", HALF, at=LATE)),
+    ("F3", OPEN, world(seen.Settled(), at=LONG + 1)),
+    ("F3", [filters("n1", HALF)], world(seen.Settled(), at=LATE)),
+    ("F5", [*OPEN, filters("n1", ALL, at=3)], world(seen.Packet(1, "n1", 50, ("n2",)), at=LATE)),
+    ("F7", OPEN, filters("n2", HALF, at=LATE)),
+    ("F8", [filters("n1", ALL, frozen=1)], world(seen.Packet(1, "", 0, ("n1",)), at=LATE)),
+]
+
+
+@pytest.mark.parametrize(("name", "before", "last"), FARMS)
+def test_a_broken_invariant_of_a_farm_is_seen(
+    name: str, before: list[tuple[int, Step]], last: tuple[int, Step]
+) -> None:
+    watch = farm(name)
+    feed(watch, before)
+    if (name, last[0]) == ("F3", LONG + 1):
+        feed(watch, [last])  # Nobody answers: there is nothing to compare.
+        return
+    with pytest.raises(Violation, match=f"^{name}: "):
+        feed(watch, [last])
+
+
+def picture(view: int, owners: bytes, members: tuple[str, ...], nodes: tuple[str, ...]) -> Any:
+    known = tuple(ev.FarmNode(n, n in members, "", "in", (1,), (1,), (0,), 0, ()) for n in nodes)
+    news = ev.FarmPicture(view, True, True, "", "", 0, "n1", known, (0,), 0, 0, members, (owners,))
+    return acted("farm_filter", ev.Started(), fx.Tell("module", news))
+
+
+def test_a_view_that_moves_what_need_not_move_is_seen() -> None:
+    watch = farm("F4")
+    three = ("n1", "n2", "n3")
+    feed(watch, [picture(1, bytes([0, 1] * 512), BOTH, three)])
+    with pytest.raises(Violation, match="F4"):
+        feed(watch, [picture(2, bytes([1, 0] * 512), three, three)])
