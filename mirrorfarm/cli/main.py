@@ -24,6 +24,7 @@ COMMANDS = {
     "farm": "mirrorfarm.cli.farm:farm",
     "log": "mirrorfarm.cli.log:log",
     "module": "mirrorfarm.cli.module:module",
+    "sim": "mirrorfarm.cli.sim:sim",
     "state": "mirrorfarm.cli.state:state",
     "waitstate": "mirrorfarm.cli.control:waitstate",
     "why": "mirrorfarm.cli.why:why",
