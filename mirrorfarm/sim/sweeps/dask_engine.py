@@ -40,7 +40,7 @@ class Dask:
                         n_workers=wanted.workers,
                         threads_per_worker=1,
                         processes=True,
-                        dashboard_address=None,
+                        dashboard_address="127.0.0.1:0",
                         silence_logs=logging.CRITICAL,
                     )
             try:

@@ -11,7 +11,8 @@ LEFT = 180  # For names.
 ROW = 24
 PLOT_HEIGHT = 220
 MARGIN = 40
-COLOURS = 8  # Classes c0 to c7 of the page.
+LABEL_CHARACTERS = 26
+COLOURS = 14  # Classes c0 to c13 of the page: a mirror has twelve phases, and may be down.
 MOMENTS_MAX = 2_000  # Of a picture: more cannot be told apart.
 
 
@@ -34,7 +35,7 @@ def bars(name: str, rows: Sequence[tuple[str, int]], class_: str = "c0") -> Elem
         y = number * ROW
         width = (WIDTH - LEFT - 80) * count / most
         shapes += [
-            text(LEFT - 8, y + 16, label, "end"),
+            text(LEFT - 8, y + 16, label[:LABEL_CHARACTERS], "end"),
             _box(LEFT, y + 4, width, ROW - 8, class_=class_, tip=f"{label}: {count:,}"),
             text(LEFT + width + 6, y + 16, f"{count:,}"),
         ]
@@ -91,7 +92,7 @@ def timeline(name: str, moments: Sequence[Moment], end_ns: int) -> Element:
     for number, lane in enumerate(lanes):
         y = number * 2 * ROW
         own = [moment for moment in moments if moment.node == lane]
-        shapes.append(text(LEFT - 8, y + 28, lane or "cluster", "end"))
+        shapes.append(text(LEFT - 8, y + 28, lane[:LABEL_CHARACTERS] or "cluster", "end"))
         states = [moment for moment in own if moment.kind == "state"]
         ends = [*(moment.time_ns for moment in states[1:]), end_ns]
         for moment, until in zip(states, ends, strict=False):

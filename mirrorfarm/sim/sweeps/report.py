@@ -32,6 +32,8 @@ svg { width: 100%; height: auto; font-size: 12px } text { fill: var(--text) }
 .axis, .line { fill: none; stroke: var(--soft) } .line { stroke: #2f7ed8; stroke-width: 2 }
 .c0 { fill: #2f7ed8 } .c1 { fill: #2a9d6e } .c2 { fill: #c9812b } .c3 { fill: #8a63c9 }
 .c4 { fill: #3aa5b8 } .c5 { fill: #8c8f94 } .c6 { fill: #b8598f } .c7 { fill: #7b8f2a }
+.c8 { fill: #155a9c } .c9 { fill: #8fd3b0 } .c10 { fill: #7a4a12 } .c11 { fill: #d9b8ff }
+.c12 { fill: #f2c14e } .c13 { fill: #48555f }
 .fault { fill: #d33f49 } .violation { fill: #f00 } .bad { color: #d33f49 } .good { color: #2a9d6e }
 .note { color: var(--soft) } code { font-size: 13px }
 """
@@ -69,14 +71,17 @@ def render(summary: Summary, worst: Worst | None, missing: int = 0) -> str:
 
 def _verdict(summary: Summary, missing: int) -> list[Element]:
     failed = summary.failed
-    words = f"{failed:,} of {summary.seeds:,} failed" if failed else "Nothing failed."
+    if failed:
+        words = f"{failed:,} of {summary.seeds:,} failed"
+    else:
+        words = f"None of {summary.seeds:,} failed" if summary.seeds else "Nothing was played"
     hours = summary.simulated_ns / SECOND_NS / 3_600
     about = (
         f"Options {summary.options}, build {summary.build}. {hours:,.1f} simulated hours, "
         f"{summary.steps:,} steps, {summary.wall_seconds:,.0f} s of processors."
     )
     found = [
-        tag("p", tag("strong", words, class_="bad" if failed else "good")),
+        tag("p", tag("strong", words, class_="good" if summary.seeds and not failed else "bad")),
         tag("p", about, class_="note"),
     ]
     if missing:
