@@ -36,7 +36,7 @@ class Progress:
         self._task = self._bar.add_task("", total=None, rate="", failed="")
         self.deaths = 0
         self._begin = self._told = time.monotonic()
-        self._total = self._done = self._failed = 0
+        self.done = self._total = self._failed = 0
         self._classes: set[tuple[str, str, str]] = set()
 
     def __enter__(self) -> Self:
@@ -60,17 +60,17 @@ class Progress:
 
     def kept(self, results: Sequence[SeedResult]) -> None:
         """Count results; tell the first failure of each class."""
-        self._done += len(results)
+        self.done += len(results)
         for result in results:
             if result.failed:
                 self._fail(result)
         now = time.monotonic()
-        rate = f"{self._done / max(now - self._begin, 0.001):,.1f} seeds/s"
+        rate = f"{self.done / max(now - self._begin, 0.001):,.1f} seeds/s"
         failed = f"{self._failed:,} failed"
-        self._bar.update(self._task, completed=self._done, rate=rate, failed=failed)
+        self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
         if self._bar.disable and now - self._told >= LINE_SECONDS:
             self._told = now
-            self.say(f"{self._done:,} of {self._total:,}, {rate}, {failed}")
+            self.say(f"{self.done:,} of {self._total:,}, {rate}, {failed}")
 
     def died(self, finished: Finished) -> None:
         """Tell of a worker that died."""

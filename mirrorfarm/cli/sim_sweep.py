@@ -109,7 +109,8 @@ def _run(order: "Order", json_wanted: bool) -> int:
         try:
             play(order, progress, stopped)
         except BaseException:
-            progress.say(f"what was played is kept. The rest:\n  {order.command_to_resume()}")
+            if progress.done:
+                progress.say(f"what was played is kept. The rest:\n  {order.command_to_resume()}")
             raise
     results = read_results([order.file])
     missing = sum(seed not in results.seeds() for seed in order.own_seeds())

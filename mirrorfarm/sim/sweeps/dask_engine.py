@@ -81,7 +81,7 @@ class Dask:
         try:
             return Finished(batch, future.result())
         except distributed.KilledWorker as error:
-            return Finished(batch, None, f"a worker of Dask was lost ({error.last_worker})")
+            return Finished(batch, None, f"Dask lost it at {error.last_worker.address}")
         except (OSError, distributed.client.FuturesCancelledError) as error:
             raise NodeUnreachable(f"the Dask scheduler is gone: {error}") from error
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_end
 
 from mirrorfarm.sim.sweeps.engines import Wanted
@@ -103,6 +104,7 @@ def deaf_to_interrupts() -> Iterator[None]:
     A process inherits the mask of signals from the thread that starts it. A signal that arrives
     meanwhile is delivered to this thread afterwards.
     """
+    resource_tracker.ensure_running()  # Or the first process starts it, which ends the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

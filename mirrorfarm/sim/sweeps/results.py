@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from mirrorfarm.errors import RecordInvalid, Refused
+from mirrorfarm.errors import RecordInvalid, Refused, SystemUnsuitable
 from mirrorfarm.sim.sweeps.result import SEED_END, SeedResult
 
 FORMAT: Final = 1
@@ -114,7 +114,8 @@ class Appender:
         """Begin a file, or continue one. Raises Refused if it is another sweep's or in use."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.torn_bytes = 0  # Cut off from its end.
-        self._file = path.open("a+b")
+        self._path = path
+        self._file = path.open("ab", buffering=0)  # What is not written must not be tried again.
         try:
             self._lock(path)
             self.results = self._continue(path, header)
@@ -123,14 +124,27 @@ class Appender:
             raise
 
     def append(self, results: Iterable[SeedResult]) -> None:
-        """Keep results; when this returns, they survive the end of this process."""
-        self._file.write(b"".join(_ENCODER.encode(result) + b"\n" for result in results))
-        self._file.flush()
+        """Keep results; when this returns, they survive the end of this process.
+
+        Raises SystemUnsuitable when the disk does not take them.
+        """
+        self._write(b"".join(_ENCODER.encode(result) + b"\n" for result in results))
 
     def close(self) -> None:
         """Let the results survive a loss of power as well."""
         with self._file:
             os.fsync(self._file.fileno())
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            raise SystemUnsuitable(
+                f"{self._path}: results cannot be written ({error.strerror}). Those before are "
+                "kept: make room, then resume"
+            ) from error
 
     def _lock(self, path: Path) -> None:
         try:
@@ -142,12 +156,11 @@ class Appender:
 
     def _continue(self, path: Path, header: Header) -> Results:
         first = _ENCODER.encode(header) + b"\n"
-        self._file.seek(0)
-        found = self._file.readline(LINE_BYTES_MAX)
+        with path.open("rb") as file:
+            found = file.readline(LINE_BYTES_MAX)
         if found != first and first.startswith(found):  # Empty, or torn in its first line.
             self._file.truncate(0)
-            self._file.write(first)
-            self._file.flush()
+            self._write(first)
             return Results(header)
         known = read_header(path)
         if known != header:
@@ -156,8 +169,9 @@ class Appender:
                 "name another file, or remove this one"
             )
         results = Results(header)
-        end = _scan(self._file, path, results)
-        self.torn_bytes = self._file.seek(0, os.SEEK_END) - end
+        with path.open("rb") as file:
+            end = _scan(file, path, results)
+            self.torn_bytes = file.seek(0, os.SEEK_END) - end
         self._file.truncate(end)
         return results
 

@@ -71,6 +71,18 @@ def test_an_interrupted_sweep_keeps_what_is_done_and_says_how_to_resume(
     assert (tmp_path / "report.html").exists()
 
 
+def test_ctrl_c_ends_a_sweep_on_dask_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    process = mirrorfarm("sweep", *LONG, "--engine", "dask", "-o", tmp_path)
+    until_lines(tmp_path / "results.jsonl", 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "died" not in err
+    assert "--engine dask" in out
+
+
 def test_ctrl_c_while_workers_begin_shows_no_traceback(tmp_path: Path) -> None:
     process = mirrorfarm("sweep", *LONG, "-o", tmp_path)
     until_lines(tmp_path / "results.jsonl", 1, process)
@@ -112,6 +124,29 @@ def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     assert (told["seeds"], told["missing"]) == (60, 0)
     assert told["workers_died"] >= 1
     assert "a worker died" in err
+
+
+def test_a_full_disk_ends_the_sweep_with_the_cure_and_it_can_be_resumed(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    words = [*LONG, "-o", str(tmp_path)]
+    limited = (
+        f"ulimit -f 8; exec {sys.executable} -m mirrorfarm.cli.main sim sweep {' '.join(words)}"
+    )
+    full = subprocess.run(
+        ["bash", "-c", limited],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert full.returncode == 8
+    assert f"{file}: results cannot be written" in full.stderr
+    assert f"--resume {file}" in full.stderr
+    assert "Traceback" not in full.stderr
+    whole = file.read_bytes().rpartition(b"\n")[0]
+    told = summary("sweep", "--seeds", "0..3", *SHORT, "--resume", file)
+    assert told["seeds"] >= whole.count(b"\n")
+    assert file.read_bytes().startswith(whole)
 
 
 def test_parts_are_played_alone_and_reported_together(tmp_path: Path) -> None:
