@@ -12,6 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from mirrorfarm.sim.sweeps.results import Appender, Header
+from tests.sim.sweeps.stand_in import quick
+
 SHORT = ("--options", "mirror,steps=1", "--workers", "2")
 LONG = ("--seeds", "0..100000", *SHORT)
 DEADLINE_SECONDS = 60
@@ -161,6 +164,38 @@ def test_parts_are_played_alone_and_reported_together(tmp_path: Path) -> None:
     assert (told["seeds"], told["missing"]) == (7, 2)
     told = summary("report", "--seeds", "0..7", "-o", tmp_path / "all", *parts)
     assert (told["seeds"], told["failed"], told["missing"]) == (7, 0, 0)
+
+
+def test_failures_are_told_with_the_command_that_plays_them_and_exit_code_1(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "r.jsonl"
+    appender = Appender(file, Header(options="mirror", build=quick("mirror", 0).build))
+    appender.append(quick("mirror", seed) for seed in range(100))
+    appender.close()
+    out, _ = run("report", "-o", tmp_path / "all", file, code=1)
+    assert "5 × S3" in out
+    assert "mirrorfarm sim run --seed 83 --options mirror" in out
+    assert "100 seeds, 10 failed in 2 classes" in out
+    assert "no time line of seed" in out  # These results are not the simulator's.
+    told = summary("report", "-o", tmp_path / "all", file, code=1)
+    assert [one["invariant"] for one in told["classes"]] == ["L4", "S3"]
+    assert {"01-L4.txt", "02-S3.txt"} <= {Path(path).name for path in told["files"]}
+
+
+def test_the_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    long = ("--seeds", "0..9", "--options", "mirror,steps=1000", "--workers", "2")
+    process = mirrorfarm("sweep", *long, "-o", tmp_path)
+    assert process.stderr is not None
+    until_lines(tmp_path / "results.jsonl", 1, process)
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again" in process.stderr.readline()
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not psutil.wait_procs(children, timeout=DEADLINE_SECONDS)[1]
 
 
 def test_a_sweep_that_exists_is_not_begun_again(tmp_path: Path) -> None:

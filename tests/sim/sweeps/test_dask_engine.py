@@ -30,6 +30,18 @@ def test_a_lost_worker_of_dask_costs_a_retry(tmp_path: Path) -> None:
     assert not [r for r in read_results([order.file]) if r.outcome == "error"]
 
 
+def test_a_cluster_that_runs_is_used_and_left_running(tmp_path: Path) -> None:
+    from distributed import LocalCluster  # noqa: PLC0415
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        wanted = Wanted(1, cluster.scheduler_address)
+        memory = play_all(order_of(tmp_path, 6, engine="dask", wanted=wanted), quick)
+        assert sorted(memory.kept_seeds) == list(range(6))
+        assert len(cluster.scheduler_info["workers"]) == 1
+
+
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from mirrorfarm.sim.sweeps import dask_engine  # noqa: PLC0415
 

@@ -1,11 +1,13 @@
 """Sweeps on processes of this machine: interrupted, resumed, with workers that are killed."""
 
 import multiprocessing
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from mirrorfarm.errors import Refused, UsageInvalid
+from mirrorfarm.sim.sweeps import engines
 from mirrorfarm.sim.sweeps.drive import drive
 from mirrorfarm.sim.sweeps.engines import GROUP, Wanted, load_engine
 from mirrorfarm.sim.sweeps.plan import Plan
@@ -72,6 +74,12 @@ def test_a_worker_of_another_build_is_refused(tmp_path: Path) -> None:
         play_all(order_of(tmp_path, 4), foreign)
     assert not read_results([tmp_path / "r.jsonl"])
     assert no_child_is_left()
+
+
+def test_another_package_can_add_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("ray", "mirrorfarm.sim.sweeps.processes:Processes", GROUP)
+    monkeypatch.setattr(engines, "entry_points", lambda group: [point] if group == GROUP else [])
+    assert load_engine("ray") is Processes
 
 
 def test_an_unknown_engine_is_refused_with_those_that_exist() -> None:

@@ -1,5 +1,6 @@
 """What a worker makes of runs that fail or do not end."""
 
+import signal
 import threading
 
 from mirrorfarm.sim.sweeps.work import Work
@@ -19,6 +20,7 @@ def test_a_run_that_does_not_end_is_given_up() -> None:
     assert (failed.invariant, failed.signature) == ("TookTooLong", "took too long")
     assert "no end after 0.05 s" in failed.message
     assert not after.failed
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)  # Nothing is left that would kill.
 
 
 def test_outside_a_main_thread_there_is_no_limit() -> None:
