@@ -93,7 +93,7 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     """
     from mirrorfarm.sim.shrinking.seeds import plan_of, shrink_plan
 
-    plan = plan_of(options, _number(seed))
+    plan = plan_of(options, seed_number(seed))
     shrunk = shrink_plan(plan, seconds, _Shower())
     if file is not None:
         file.write_text(shrunk.text, encoding="utf-8")
@@ -103,7 +103,8 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     return 0
 
 
-def _number(text: str) -> int:
+def seed_number(text: str) -> int:
+    """Return the seed that a command was given. Raises UsageInvalid."""
     from mirrorfarm.errors import UsageInvalid
     from mirrorfarm.sim.acts.kinds import SEED
 

@@ -31,6 +31,18 @@ def test_so_does_a_farm(seed: int) -> None:
     assert play(read(write(tape).encode(), "f"), tells=False).turns == world.turns
 
 
+def test_a_plan_can_be_played_again_and_again() -> None:
+    """Faults change the quality of the world's network, never that of the plan."""
+    bad = next(
+        plan
+        for plan in map(swarm.dense, range(100))
+        if {"loss", "late", "repeat", "corrupt"} <= set(plan.faults)
+    )
+    before = repr(bad)
+    assert record(bad) == record(bad)
+    assert repr(bad) == before
+
+
 def test_what_a_seed_draws_can_all_be_written() -> None:
     for seed in range(12):
         plan = swarm.draw(seed, 0)
