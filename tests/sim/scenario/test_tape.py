@@ -8,10 +8,8 @@ from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.scenario.writing import write
 
-SEEDS = [seed for seed in range(20) if "flap" not in swarm.dense(seed).faults][:4]
 
-
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", range(6))
 def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int) -> None:
     plan = swarm.dense(seed)
     tape, violation = record(plan)
