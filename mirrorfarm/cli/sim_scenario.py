@@ -93,8 +93,9 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     """
     from mirrorfarm.sim.shrinking.seeds import plan_of, shrink_plan
 
-    plan = plan_of(options, seed_number(seed))
-    shrunk = shrink_plan(plan, seconds, _Shower())
+    shower = _Shower()
+    shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
+    shower.end()
     if file is not None:
         file.write_text(shrunk.text, encoding="utf-8")
         page = file.with_suffix(".md")
@@ -128,6 +129,11 @@ class _Shower:
         elif progress.doing != self._last:
             click.echo(text, err=True)
         self._last = progress.doing
+
+    def end(self) -> None:
+        """Leave an empty line behind, on a terminal."""
+        if self._alive:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> None:
