@@ -3,7 +3,7 @@
 import click
 
 from mirrorfarm.cli.sim_options import played
-from mirrorfarm.cli.sim_scenario import scenario, shrink
+from mirrorfarm.cli.sim_scenario import scenario, seed_number, shrink
 from mirrorfarm.cli.sim_sweep import report, sweep
 
 
@@ -24,16 +24,9 @@ def run(seed: str, options: str, as_json: bool) -> int:
     """
     import msgspec
 
-    from mirrorfarm.errors import UsageInvalid
     from mirrorfarm.sim import running
 
-    try:
-        number = int(seed, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 1 << 64:
-        raise UsageInvalid(f"--seed {seed}: not a number of 64 bits; write it as 24301 or 0x5eed")
-    got = running.run(number, options)
+    got = running.run(seed_number(seed), options)
     if as_json:
         click.echo(msgspec.json.encode(got).decode())
         return int(got.outcome != "ok")

@@ -89,8 +89,9 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
-    plan = plan_of(options, _number(seed))
-    shrunk = shrink_plan(plan, seconds, _Shower())
+    shower = _Shower()
+    shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
+    shower.end()
     if file is not None:
         file.write_text(shrunk.text, encoding="utf-8")
         page = file.with_suffix(".md")
@@ -99,7 +100,8 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     return 0
 
 
-def _number(text: str) -> int:
+def seed_number(text: str) -> int:
+    """Return the seed that a command was given. Raises UsageInvalid."""
     from mirrorfarm.errors import UsageInvalid
     from mirrorfarm.sim.acts.kinds import SEED
 
@@ -123,6 +125,11 @@ class _Shower:
         elif progress.doing != self._last:
             click.echo(text, err=True)
         self._last = progress.doing
+
+    def end(self) -> None:
+        """Leave an empty line behind, on a terminal."""
+        if self._alive:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> None:

@@ -8,6 +8,7 @@ Then all are mended, and both nodes must be in service with the same data.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
@@ -52,7 +53,7 @@ def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
         **dict(plan.world),
     )
     world.tells_story = story
-    world.network.quality = plan.quality
+    world.network.quality = replace(plan.quality)  # Faults change it.
     world.watch.allowed = allowed(plan.faults)
     return world
 
