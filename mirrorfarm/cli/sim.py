@@ -2,6 +2,8 @@
 
 import click
 
+from mirrorfarm.cli.sim_scenario import scenario, shrink
+
 
 @click.group("sim")
 def sim() -> None:
@@ -57,3 +59,7 @@ def run(seed: str, kind: str, options: str, minutes: int, as_json: bool) -> int:
     click.echo(f"again: {got.command}")
     click.echo(edge)
     return int(got.outcome != "ok")
+
+
+sim.add_command(scenario)
+sim.add_command(shrink)

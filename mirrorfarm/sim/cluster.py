@@ -1,7 +1,7 @@
 """Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import xxhash
@@ -9,8 +9,10 @@ import xxhash
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
+from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network
 from mirrorfarm.sim.steps import Step
@@ -83,6 +85,8 @@ class Story(Sequence[str]):
 class Cluster(Engine):
     """The agenda, the machines, the network between them, and who watches."""
 
+    module_name: ClassVar[str] = ""  # Of the module that the cluster has.
+
     def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
         super().__init__(seed)
         self.seed = seed
@@ -97,6 +101,8 @@ class Cluster(Engine):
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
         self.tricks = Tricks(seed, on=False)
         self._orders = 0
+        self._meddlings: list[Meddling] = []
+        self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
     def stream(self, concern: str) -> Draws:
         """Return the random numbers of one concern."""
@@ -182,14 +188,27 @@ class Cluster(Engine):
     ) -> None:
         """Send a frame to another machine, by one network or by all of them."""
         process.sequence += 1
+        late_ns = 0
+        for meddling in self._meddlings:
+            if meddling.takes(source.node, name, message):
+                late_ns = meddling.late_ns
+                if not late_ns:
+                    return
         stamp = (process.name, process.incarnation, process.sequence)
         for way in (network,) if network else self.network.names:
             event = ev.Received(source, message, way, *stamp[1:])
+            if late_ns:
+                self.after(late_ns, self._arrived, name, to, event, stamp)
+                continue
             twice = self.network.carry(
                 source.node, name, way, self._arrived, name, to, event, stamp
             )
             if twice:
                 self.network.carry(source.node, name, way, self._arrived, name, to, event, None)
+
+    def meddle(self, meddling: Meddling) -> None:
+        """Have single messages lost or held back."""
+        self._meddlings.append(meddling)
 
     def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
         found = host.processes.get(process)

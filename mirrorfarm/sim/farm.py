@@ -123,6 +123,8 @@ class FarmNode:
 class FarmWorld(Cluster):
     """The agenda of everything that will happen to a farm, and the hands that do it."""
 
+    module_name = MODULE
+
     def __init__(
         self,
         seed: int,

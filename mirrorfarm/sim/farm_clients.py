@@ -63,13 +63,18 @@ class Clients:
 
     def flow_for(self, milliseconds: int, every: int = 10) -> None:
         """Let clients come, talk and go for a while."""
-        world, draws = self.world, self.draws
+        world = self.world
         end = world.now + milliseconds * MILLISECOND_NS
         while world.now < end:
             world.run(every)
-            self.connect()
-            for flow in list(self.flows):
-                if draws.chance(200):
-                    self.talk(flow)
-                elif draws.chance(20):
-                    self.end(flow)
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let one client come, and some of the others talk or go."""
+        draws = self.draws
+        self.connect()
+        for flow in list(self.flows):
+            if draws.chance(200):
+                self.talk(flow)
+            elif draws.chance(20):
+                self.end(flow)

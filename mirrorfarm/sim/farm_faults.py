@@ -1,89 +1,91 @@
-"""The faults of a simulated farm: each does one thing to the world."""
+"""The faults of a simulated farm: each draws what is done to the world."""
 
 from collections.abc import Callable
 
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.sim.acts import farm as acts
+from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.farm import MODULE, FarmWorld
-from mirrorfarm.sim.monitors.seen import Fault
+from mirrorfarm.sim.farm import FarmWorld
 
-Inject = Callable[[FarmWorld, Draws, str], None]
-FAULTS: dict[str, Inject] = {}
+Draw = Callable[[FarmWorld, Draws, str], Act]
+FAULTS: dict[str, Draw] = {}
 LOSSY = ("lossy", "late")  # With these, two nodes may not hear of each other for long.
 
 
-def fault(function: Inject) -> Inject:
-    """Make a function known as a fault."""
-    FAULTS[function.__name__] = function
-    return function
+def fault(draw: Draw) -> Draw:
+    """Make a function that draws one act known as a fault."""
+    FAULTS[draw.__name__] = draw
+    return draw
 
 
 def inject(world: FarmWorld, name: str, draws: Draws) -> None:
     """Do one fault of a kind; a node that is off is rather started."""
     node = draws.choice(world.names)
-    world.seen(node, Fault(name), MODULE)
     if world.nodes[node].core is None:
         if draws.chance(600):
-            world.start(node, again=world.machines)
+            perform(world, acts.Start(node))
         return
-    FAULTS[name](world, draws, node)
+    perform(world, FAULTS[name](world, draws, node))
 
 
 @fault
-def power_lost(world: FarmWorld, draws: Draws, node: str) -> None:
+def power_lost(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A machine goes off, with its filter and its connections."""
-    del draws
-    world.kill(node)
+    del world, draws
+    return acts.PowerOff(node)
 
 
 @fault
-def killed(world: FarmWorld, draws: Draws, node: str) -> None:
+def killed(world: FarmWorld, draws: Draws, node: str) -> Act:
     """The module's process is killed; its filter goes on until its lease ends."""
-    del draws
-    world.kill(node, machine=False)
+    del world, draws
+    return acts.KillProcesses(node)
 
 
 @fault
-def crash_between_effects(world: FarmWorld, draws: Draws, node: str) -> None:
+def crash_between_effects(world: FarmWorld, draws: Draws, node: str) -> Act:
     """The process crashes after so many effects, perhaps between two of one step."""
-    process = world.nodes[node].process
-    if process is not None:
-        process.doom = draws.below(12)
+    del world
+    return acts.Crash(node, draws.below(12))
 
 
 @fault
-def frozen(world: FarmWorld, draws: Draws, node: str) -> None:
+def frozen(world: FarmWorld, draws: Draws, node: str) -> Act:
     """The processes of a node do not run for a while."""
-    world.freeze(node, draws.choice((80, 300, 500, 700, 1_500)))
+    del world
+    return acts.Pause(node, draws.choice((80, 300, 500, 700, 1_500)) * MILLISECOND_NS)
 
 
 @fault
-def slow(world: FarmWorld, draws: Draws, node: str) -> None:
+def slow(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A process takes longer for every event, for two seconds."""
-    process = world.nodes[node].process
-    if process is not None:
-        process.slow_ns = draws.choice((1, 5, 10)) * 1_000_000
-        world.after(2_000_000_000, lambda: setattr(process, "slow_ns", 0))
+    del world
+    return acts.Slow(node, draws.choice((1, 5, 10)) * MILLISECOND_NS, 2 * SECOND_NS)
 
 
 @fault
-def ordered(world: FarmWorld, draws: Draws, node: str) -> None:
+def ordered(world: FarmWorld, draws: Draws, node: str) -> Act:
     """An administrator has a node leave, drain or take part."""
     if world.machines:
-        world.command(node, draws.choice(("start", "stop", "restart", "drain", "resume")))
-    else:
-        world.wish(node, draws.choice(("in", "in", "away", "drain")))
+        verb = draws.choice(("start", "stop", "restart", "drain", "resume"))
+        return acts.Command(verb, node)
+    return acts.Wish(node, draws.choice(("in", "in", "away", "drain")))
 
 
 @fault
-def powered(world: FarmWorld, draws: Draws, node: str) -> None:
+def powered(world: FarmWorld, draws: Draws, node: str) -> Act:
     """An administrator changes a node's share."""
-    world.power(node, draws.choice((0, 1, 1, 2, 3)))
+    del world
+    return acts.Weight(node, draws.choice((0, 1, 1, 2, 3)))
 
 
 @fault
-def hung(world: FarmWorld, draws: Draws, node: str) -> None:
+def hung(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A node's agent hangs: what was said meanwhile arrives afterwards, all at once."""
-    world.hang(node, draws.choice((200, 450, 800, 1_500)), alone=True)
+    del world
+    length = draws.choice((200, 450, 800, 1_500)) * MILLISECOND_NS
+    return acts.Hang(node, length, alone=True)
 
 
 def _other(world: FarmWorld, draws: Draws, node: str) -> str:
@@ -91,62 +93,58 @@ def _other(world: FarmWorld, draws: Draws, node: str) -> str:
 
 
 @fault
-def cut(world: FarmWorld, draws: Draws, node: str) -> None:
+def cut(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A link is cut."""
-    world.set_link(node, _other(world, draws, node), up=False)
+    return acts.Cut((node, _other(world, draws, node)))
 
 
 @fault
-def one_way(world: FarmWorld, draws: Draws, node: str) -> None:
+def one_way(world: FarmWorld, draws: Draws, node: str) -> Act:
     """One direction of a link is cut."""
-    world.cut_one_way(node, _other(world, draws, node))
+    return acts.OneWay((node, _other(world, draws, node)))
 
 
 @fault
-def deaf_or_mute(world: FarmWorld, draws: Draws, node: str) -> None:
+def deaf_or_mute(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A node hears nobody, or nobody hears it."""
-    deaf = draws.chance(500)
-    for other in world.names:
-        if other != node:
-            world.cut_one_way(*((other, node) if deaf else (node, other)))
+    del world
+    return acts.Deaf(node) if draws.chance(500) else acts.Mute(node)
 
 
 @fault
-def parted(world: FarmWorld, draws: Draws, node: str) -> None:
+def parted(world: FarmWorld, draws: Draws, node: str) -> Act:
     """The farm is parted into two or three sides."""
     del node
     sides: list[list[str]] = [[], [], []]
     count = draws.choice((2, 2, 3))
     for name in world.names:
         sides[draws.below(count)].append(name)
-    world.partition(*(tuple(side) for side in sides if side))
+    return acts.Partition(tuple(tuple(side) for side in sides if side))
 
 
 @fault
-def mended(world: FarmWorld, draws: Draws, node: str) -> None:
+def mended(world: FarmWorld, draws: Draws, node: str) -> Act:
     """All links work again."""
-    del draws, node
-    world.heal()
+    del world, draws, node
+    return acts.Mend()
 
 
 @fault
-def repeated(world: FarmWorld, draws: Draws, node: str) -> None:
+def repeated(world: FarmWorld, draws: Draws, node: str) -> Act:
     """Messages arrive twice, from now on or no more."""
-    del node
-    world.network.quality.repeat = draws.choice((0, 100, 300))
+    del world, node
+    return acts.Repeat(draws.choice((0, 100, 300)))
 
 
 @fault
-def lossy(world: FarmWorld, draws: Draws, node: str) -> None:
+def lossy(world: FarmWorld, draws: Draws, node: str) -> Act:
     """Messages get lost, from now on or no more."""
-    del node
-    world.network.quality.loss = draws.choice((0, 0, 50, 200))
-    world.links_changed()
+    del world, node
+    return acts.Loss(draws.choice((0, 0, 50, 200)))
 
 
 @fault
-def late(world: FarmWorld, draws: Draws, node: str) -> None:
+def late(world: FarmWorld, draws: Draws, node: str) -> Act:
     """Messages are overtaken, from now on or no more."""
-    del node
-    world.network.quality.late = draws.choice((0, 0, 20, 100))
-    world.links_changed()
+    del world, node
+    return acts.Late(draws.choice((0, 0, 20, 100)))

@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -12,6 +13,8 @@ from mirrorfarm.actors.farm_filter.bitmaps import SOFT
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim import farm_faults
+from mirrorfarm.sim.acts.act import perform
+from mirrorfarm.sim.acts.farm import Start
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
@@ -81,11 +84,11 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
     )
 
 
-def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
-    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+def dense(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmSwarm:
+    """Return a short run of filters alone, for tests."""
     draws = Draws(seed, "plan")
     faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
-    plan = FarmSwarm(
+    return FarmSwarm(
         seed,
         nodes or draws.choice((2, 3, 3, 3, 4, 5)),
         draws.choice(tuple(TIMINGS)),
@@ -94,6 +97,11 @@ def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> F
         faults=(*faults, *("mended",) * 2),
         machines=False,
     )
+
+
+def play(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmWorld:
+    """Play a short run of filters alone; raise Violation when an invariant does not hold."""
+    plan = dense(seed, steps, lossy=lossy, nodes=nodes)
     world = build(plan)
     play_out(world, plan)
     return world
@@ -113,24 +121,25 @@ def build(plan: FarmSwarm, *, digest: bool = False) -> FarmWorld:
     )
 
 
-def play_out(world: FarmWorld, plan: FarmSwarm) -> None:
-    """Let everything happen that the plan says."""
+def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lambda: None) -> None:
+    """Let everything happen that the plan says; `mended` is called when the faults end."""
     draws = Draws(plan.seed, "times")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
     clients = Clients(world)
     with trap(), uncollected():
         for name in world.names:
             if draws.chance(800):
-                world.start(name, again=plan.machines)
-        clients.flow_for(draws.choice((50, 800, 1_500)))
+                perform(world, Start(name))
+        clients.flow_for(draws.choice((60, 800, 1_500)), every=20)
         for _ in range(plan.steps):
             kind = draws.choice(plan.faults)
             farm_faults.inject(world, kind, streams[kind])
             clients.flow_for(draws.between(20, 700), every=20)
-        _calm(world, clients)
+        mended()
+        calm(world, clients)
 
 
-def _calm(world: FarmWorld, clients: Clients) -> None:
+def calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
     world.heal()
     world.network.heal()

@@ -6,12 +6,13 @@ Then all are mended, and both nodes must be in service with the same data.
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import faults, swarm
+from mirrorfarm.sim.acts.processes import begin
 from mirrorfarm.sim.budget import allowed
 from mirrorfarm.sim.engine import Draws, exponential
 from mirrorfarm.sim.monitors import Violation
@@ -63,12 +64,19 @@ def run(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
     return world
 
 
-def play_out(world: World, plan: Swarm) -> None:
-    """Let everything happen that the plan says."""
+def play_out(
+    world: World,
+    plan: Swarm,
+    begins: Callable[[], None] = lambda: None,
+    ends: Callable[[], None] = lambda: None,
+) -> None:
+    """Let everything happen that the plan says; tell when faults begin, and when they end."""
     world.tricks = Tricks(plan.seed, on=plan.buggify)
     with trap(), uncollected(), world.tricks:
         first_start(world)
+        begins()
         trouble(world, plan)
+        ends()
         heal_core(world, plan.core)
         world.tricks.end()
         calm(world)
@@ -95,27 +103,30 @@ def _expect(world: World, name: str, role: str, text: str) -> None:
 
 
 def trouble(world: World, plan: Swarm) -> None:
-    """Let faults and writes come at random times."""
+    """Let faults and writes come at random times.
+
+    They come between two entries of the agenda, never as entries: one more or less of them
+    changes nothing but what it does.
+    """
     kinds = Draws(plan.seed, "kinds")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
     times, writes = Draws(plan.seed, "times"), Draws(plan.seed, "writes")
     interval, write = plan.interval_ms * MILLISECOND_NS, plan.write_ms * MILLISECOND_NS
     length = plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval
     end = world.now + length
-
-    def next_write() -> None:
-        if world.now < end:
+    next_write = next_fault = world.now
+    if not plan.faults:
+        next_fault = end
+    while min(next_write, next_fault) < end:
+        if next_write <= next_fault:
+            world.run_to(next_write)
             world.write()
-            world.after(exponential(writes.word(), write), next_write)
-
-    def next_fault() -> None:
-        if world.now < end and plan.faults:
+            next_write += exponential(writes.word(), write)
+        else:
+            world.run_to(next_fault)
             name = kinds.choice(plan.faults)
             faults.inject(world, name, streams[name])
-            world.after(exponential(times.word(), interval), next_fault)
-
-    next_write()
-    next_fault()
+            next_fault += exponential(times.word(), interval)
     world.run_to(end)
 
 
@@ -154,7 +165,7 @@ def heal_core(world: World, core: str) -> None:
         if name not in parts and world.nodes[name].up:
             world.kill(name)
     for name in [name for name in NODES if name in parts]:
-        faults.begin(world, world.nodes[name])
+        begin(world, name)
     world.seen("", Calm(core), MODULE)
     _await_core(world, [name for name in NODES if name in parts])
 
@@ -182,7 +193,7 @@ def calm(world: World) -> None:
     lease = world.timing.lease_ns // MILLISECOND_NS
     world.run(3 * lease + 2_000)
     for name in NODES:
-        faults.begin(world, world.nodes[name])
+        begin(world, name)
     world.seen("", Calm(), MODULE)
     world.run(3 * lease + 2_000)
     heal(world)  # A fault may have been on its way.
@@ -216,7 +227,7 @@ def one_by_one(world: World) -> None:
     _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
     world.run(2 * lease)
     world.seen("", Calm("return"), MODULE)
-    faults.begin(world, world.nodes[second])
+    begin(world, second)
     _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
     world.run(2 * lease)
     world.seen("", Calm("power"), MODULE)

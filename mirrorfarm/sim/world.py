@@ -40,6 +40,8 @@ NODES = ("n1", "n2")
 class World(Cluster):
     """A mirror module on two nodes, its arbiter, and the application that writes."""
 
+    module_name = MODULE
+
     def __init__(
         self,
         seed: int,
@@ -66,6 +68,7 @@ class World(Cluster):
         self.nodes = {name: self._node(name, apart=chosen.apart) for name in NODES}
         self._next_write = 0
         self.monitors = self.checks
+        self.witness_backup: dict[str, Any] = {}  # A copy of the witness's disk.
 
     def _node(self, name: str, *, apart: bool) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]

@@ -1,0 +1,156 @@
+"""`mirrorfarm sim scenario` plays short stories, `mirrorfarm sim shrink` makes them of seeds."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mirrorfarm.cli.show import as_json, clean
+
+if TYPE_CHECKING:
+    from mirrorfarm.sim.scenario.outcome import Outcome
+    from mirrorfarm.sim.shrinking.seeds import Shrunk
+    from mirrorfarm.sim.shrinking.shrink import Progress
+
+
+@click.command("scenario")
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="One line for each file, no story.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print a list with one object per file.")
+def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool) -> int:
+    """Play scenario files, tell what happens, and whether it is as they say.
+
+    Exit code 1 if anything is not as expected, 3 if a file is faulty.
+    """
+    from mirrorfarm.errors import ConfigInvalid
+    from mirrorfarm.sim.scenario.playing import play
+    from mirrorfarm.sim.scenario.reading import read
+
+    scenarios, faults = [], list[str]()
+    for file in files:
+        try:
+            scenarios.append(read(file.read_bytes(), str(file)))
+        except ConfigInvalid as error:
+            faults += error.faults
+    if faults:
+        raise ConfigInvalid(tuple(faults))
+    outcomes = []
+    for one in scenarios:
+        outcome = play(one)
+        outcomes.append(outcome)
+        if not json_wanted:
+            _tell(outcome, quiet=quiet)
+    if json_wanted:
+        click.echo(as_json([outcome.as_object() for outcome in outcomes]))
+    return int(not all(outcome.as_expected for outcome in outcomes))
+
+
+def _tell(outcome: "Outcome", *, quiet: bool) -> None:
+    one = outcome.scenario
+    good = outcome.as_expected
+    if not quiet:
+        click.secho(clean(one.title or one.file), bold=True)
+        for moment in outcome.moments:
+            text = f"{moment.at_ns / 1e9:10.3f} s  {moment.node:3} {moment.text}"
+            click.echo(clean(text)[:200].rstrip())
+        for line in outcome.story:
+            click.echo(f"      {clean(line)}")
+    for text in outcome.unmet:
+        click.secho(f"  not as expected: {clean(text)}", fg="red")
+    if outcome.invariant != one.violates:
+        expected = f"{one.violates} is violated" if one.violates else "every invariant holds"
+        found = outcome.violation or "every invariant holds"
+        click.secho(f"  not as expected: {clean(found)}, instead of: {expected}", fg="red")
+    click.secho(
+        f"{'as expected' if good else 'FAILED'}: {clean(one.file)}", fg=None if good else "red"
+    )
+
+
+@click.command("shrink")
+@click.option("--seed", required=True, metavar="NUMBER", help="64 bits, as 0x5eed or 24301.")
+@click.option(
+    "--options",
+    default="mirror",
+    show_default=True,
+    help="mirror, farm: short and dense; mirror-swarm, farm-swarm; after a comma minutes=N, or "
+    "for mirror keys of a scenario's mirror: mirror,ack_mode=received.",
+)
+@click.option(
+    *("-o", "--output", "file"),
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the scenario here, and a page with a diagram beside it.",
+)
+@click.option(
+    "--seconds", type=click.FloatRange(0, 86_400), default=60.0, show_default=True, help="At most."
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
+def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_wanted: bool) -> int:
+    """Make a short scenario of a seed that fails: it breaks the same invariant.
+
+    What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
+    breaks no invariant.
+    """
+    from mirrorfarm.sim.shrinking.seeds import plan_of, shrink_plan
+
+    plan = plan_of(options, _number(seed))
+    shrunk = shrink_plan(plan, seconds, _Shower())
+    if file is not None:
+        file.write_text(shrunk.text, encoding="utf-8")
+        page = file.with_suffix(".md")
+        page.write_text(shrunk.explanation, encoding="utf-8")
+    _tell_shrunk(shrunk, file, json_wanted=json_wanted)
+    return 0
+
+
+def _number(text: str) -> int:
+    from mirrorfarm.errors import UsageInvalid
+    from mirrorfarm.sim.acts.kinds import SEED
+
+    try:
+        return int(SEED.read(text))
+    except ValueError as error:
+        raise UsageInvalid(f"--seed {error}") from None
+
+
+class _Shower:
+    """Shows on standard error where shrinking is: one line that changes, on a terminal."""
+
+    def __init__(self) -> None:
+        self._alive = sys.stderr.isatty()
+        self._last = ""
+
+    def __call__(self, progress: "Progress") -> None:
+        text = f"{progress.doing}: {progress.events} events left, {progress.tried} tried"
+        if self._alive:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+        elif progress.doing != self._last:
+            click.echo(text, err=True)
+        self._last = progress.doing
+
+
+def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> None:
+    if json_wanted:
+        about = {
+            "violation": shrunk.outcome.violation,
+            "scenario": shrunk.text,
+            "diagram": shrunk.explanation,
+            "tried": shrunk.tried,
+            "events_before": shrunk.events_before,
+            "events": len(shrunk.scenario.events),
+            "minimal": shrunk.whole,
+        }
+        click.echo(as_json(about))
+        return
+    if file is None:
+        click.echo(clean(shrunk.text, lines=True), nl=False)
+    else:
+        click.echo(f"{clean(str(file))}, {clean(str(file.with_suffix('.md')))}")
+    state = (
+        "nothing more can be left out" if shrunk.whole else "perhaps not the shortest: more time"
+    )
+    click.echo(
+        f"{shrunk.events_before} events became {len(shrunk.scenario.events)} "
+        f"({shrunk.tried} tried; {state})",
+        err=True,
+    )

@@ -1,0 +1,102 @@
+"""The base of all acts, and how their arguments are declared: once, for files and for documents."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from mirrorfarm.sim.acts.kinds import DURATION, NODE, Kind
+from mirrorfarm.sim.monitors.seen import Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of an act: its key in a file, what it accepts, and what it means."""
+
+    key: str  # "": the act's own name is the key.
+    kind: Kind
+    what: str = ""
+
+
+def argument(
+    kind: Kind, what: str = "", *, key: str = "", default: Any = dataclasses.MISSING
+) -> Any:
+    """Declare an argument; without `key` it is the act's own."""
+    return field(default=default, metadata={"argument": Argument(key, kind, what)})
+
+
+def node_argument() -> Any:
+    """Declare the node that an act is about."""
+    return argument(NODE)
+
+
+def length(what: str = "left out: it does not end by itself") -> Any:
+    """Declare for how long, in nanoseconds; 0: it does not end by itself."""
+    return argument(DURATION, what, key="for", default=0)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One thing that is done to a cluster."""
+
+    name: ClassVar[str] = ""
+
+    def do(self, world: Any) -> None:
+        """Do it now, and put its end on the agenda."""
+        raise NotImplementedError
+
+    @property
+    def about(self) -> str:
+        """The machine that it is done to; "" if it is none."""
+        return str(getattr(self, "node", ""))
+
+
+def perform(world: Any, act: Act) -> None:
+    """Do an act; monitors hear of it, and so does the tape if there is one."""
+    if world.tape is not None:
+        world.tape.append((world.now, act))
+    world.seen(act.about, Fault(act.name, words(act)), world.module_name)
+    act.do(world)
+
+
+A = TypeVar("A", bound=Act)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The acts of one kind of cluster, by their names."""
+
+    acts: dict[str, type[Act]] = field(default_factory=dict)
+
+    def named(self, name: str) -> Callable[[type[A]], type[A]]:
+        """Make a class an act that is called so."""
+
+        def register(made: type[A]) -> type[A]:
+            made.name = name
+            self.acts[name] = made
+            return made
+
+        return register
+
+
+def arguments(record: Any) -> dict[str, Argument]:
+    """Return the arguments that an act, or another record, declares, by the names of its fields."""
+    fields = dataclasses.fields(record)
+    return {one.name: one.metadata["argument"] for one in fields if one.metadata}
+
+
+def words(act: Act) -> str:
+    """Return an act as a file says it: `cut: n1 w1, for: 300 ms`."""
+    return ", ".join(f"{key}: {text}" for key, text in written(act))
+
+
+def written(record: Any) -> list[tuple[str, str]]:
+    """Return keys and texts of an act or record, without those that have their default."""
+    found = []
+    for one in dataclasses.fields(record):
+        if one.metadata:
+            about: Argument = one.metadata["argument"]
+            value = getattr(record, one.name)
+            if value != one.default or not about.key:
+                found.append((about.key or record.name, about.kind.write(value)))
+    return found

@@ -1,0 +1,1 @@
+"""Scenarios: what happens to a simulated cluster, as a short file that anybody can read."""

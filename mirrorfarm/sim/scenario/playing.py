@@ -1,0 +1,138 @@
+"""Plays a scenario: events at their times, expectations as they are due, then the calm end."""
+
+from collections.abc import Callable
+from typing import Final
+
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.sim.acts.act import perform, words
+from mirrorfarm.sim.acts.kinds import duration_text
+from mirrorfarm.sim.acts.people import Write
+from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.causes import backwards
+from mirrorfarm.sim.scenario.outcome import Moment, Outcome
+from mirrorfarm.sim.scenario.record import Event, Expectation, Scenario
+from mirrorfarm.sim.scenario.stage import stage_of
+from mirrorfarm.sim.sweep import uncollected
+from mirrorfarm.sim.trap import trap
+from mirrorfarm.sim.tricks import Tricks
+
+LOOK_NS: Final = 5 * MILLISECOND_NS
+Play = Callable[[Scenario], Outcome]
+
+
+def play(scenario: Scenario, *, tells: bool = True) -> Outcome:
+    """Play a scenario to its end, or to the first violation; it never raises one.
+
+    `tells`: note what happens, for a reader; without it the run is faster and otherwise the same.
+    """
+    run = _Run(scenario, tells=tells)
+    cluster = run.cluster
+    cluster.tricks = Tricks(scenario.seed, on=scenario.tricks)
+    with trap(), uncollected(), cluster.tricks:
+        try:
+            run.play()
+        except Violation as violation:
+            run.failed(str(violation), tuple(violation.story))
+        except AssertionError as error:  # A core's own: it is wrong.
+            run.failed(f"assert: {error}", ())
+    run.outcome.turns = cluster.turns
+    return run.outcome
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, *, tells: bool) -> None:
+        self.outcome = Outcome(scenario)
+        self._scenario, self._tells = scenario, tells
+        self._stage = stage_of(scenario)
+        self.cluster = self._stage.cluster
+        self.cluster.tells_story = tells or any(one.told for one in scenario.expectations)
+        self._begun = 0
+        self._states: dict[str, str] = {}
+        self._waiting = list(scenario.expectations)
+
+    def play(self) -> None:
+        """Play to the end; raises what goes wrong."""
+        scenario, cluster = self._scenario, self.cluster
+        self._begun = cluster.now
+        self._stage.begin()
+        self._begun = cluster.now
+        self._stage.schedule(scenario.events, self._do)
+        self._advance(self._begun + scenario.end_ns)
+        if scenario.converges:
+            self._note("", "everything is mended")
+            self._stage.end()
+            self._look()
+        self.outcome.at_ns = cluster.now - self._begun
+
+    def failed(self, text: str, story: tuple[str, ...]) -> None:
+        """The run ended with a violation."""
+        outcome = self.outcome
+        outcome.violation, outcome.story = text, story
+        outcome.at_ns = self.cluster.now - self._begun
+        if story:
+            outcome.chain = tuple(backwards(list(self.cluster.watch.recent)))
+        for wanted in self._waiting:
+            outcome.unmet.append(f"{_where(wanted)}: the run ended before")
+        self._look()
+        self._note("", text)
+
+    def _do(self, event: Event) -> None:
+        if self._tells:
+            self._look()
+            if not isinstance(event.act, Write):
+                self._note(event.act.about, f"! {words(event.act)}")
+        perform(self.cluster, event.act)
+
+    # --- time ------------------------------------------------------------------------------
+
+    def _advance(self, end: int) -> None:
+        """Let time pass and look at what is expected."""
+        if not self._tells and not self._waiting:
+            self._stage.advance(end)
+            return
+        while True:
+            self._look()
+            self._expect()
+            now = self.cluster.now
+            if now >= end:
+                return
+            moments = [now + LOOK_NS, end]
+            if self._waiting:
+                moments.append(max(now + 1, self._begun + self._waiting[0].at_ns))
+            self._stage.advance(min(moments))
+
+    def _expect(self) -> None:
+        """Take off what is met, or what can no longer be."""
+        now = self.cluster.now - self._begun
+        while self._waiting:
+            wanted = self._waiting[0]
+            if not wanted.by and now < wanted.at_ns:
+                return
+            missing = self._stage.missing(wanted)
+            if missing and now < wanted.at_ns:
+                return
+            if missing:
+                self.outcome.unmet.append(f"{_where(wanted)}: {missing}")
+            self._waiting.pop(0)
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Note whose state is another one than before."""
+        if not self._tells:
+            return
+        states = self._stage.states()
+        for name, state in states.items():
+            if self._states.get(name) != state:
+                self._note(name, state)
+        self._states = states
+
+    def _note(self, node: str, text: str) -> None:
+        if self._tells:
+            at_ns = self.cluster.now - self._begun
+            self.outcome.moments.append(Moment(at_ns, node, text))
+
+
+def _where(wanted: Expectation) -> str:
+    when = f"{'by' if wanted.by else 'at'} {duration_text(wanted.at_ns)}"
+    return f"line {wanted.line}, {when}" if wanted.line else when

@@ -1,0 +1,222 @@
+"""A scenario file to a frozen record, or all that is wrong with it."""
+
+import dataclasses
+from typing import Any, Final
+
+from mirrorfarm.modules.faults import Faults, shown, suggestion
+from mirrorfarm.sim.acts.act import Act, Argument, arguments
+from mirrorfarm.sim.acts.kinds import MOMENT, NETWORK, NODE, PAIR, Kind
+from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
+from mirrorfarm.sim.network import NETWORKS
+from mirrorfarm.sim.scenario.record import (
+    EVENTS_MAX,
+    Event,
+    Expectation,
+    Farm,
+    Mirror,
+    Scenario,
+    Wires,
+)
+from mirrorfarm.sim.scenario.tree import Items, Node, Pairs, Text, parse
+
+SECTIONS: Final = ("mirror", "farm", "network", "events", "expect")
+OTHER_MACHINES: Final = ("w1", "gw")
+
+
+def read(text: bytes, file: str) -> Scenario:
+    """Return the scenario of a file; raises ConfigInvalid with every fault found."""
+    faults = Faults(file)
+    root = parse(text, faults)
+    if root is not None and not isinstance(root, Pairs):
+        faults.add(root.line, "scenario", "keys with values are expected, such as `events:`")
+    if not isinstance(root, Pairs):
+        faults.raise_if_any()
+    assert isinstance(root, Pairs)
+    reader = _Reader(faults)
+    scenario = reader.scenario(root, file)
+    faults.raise_if_any()
+    return scenario
+
+
+class _Reader:
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._nodes: tuple[str, ...] = ()
+        self._machines: tuple[str, ...] = ()
+        self._networks: tuple[str, ...] = ()
+
+    def scenario(self, root: Pairs, file: str) -> Scenario:
+        values = self._values(Scenario, root, "", SECTIONS)
+        if "mirror" in root.pairs and "farm" in root.pairs:
+            self._faults.add(root.pairs["farm"][0], "farm", "either mirror or farm, not both")
+        farm = "farm" in root.pairs
+        kind: type[Any] = Farm if farm else Mirror
+        cluster = self._record(kind, root, "farm" if farm else "mirror")
+        self._nodes = Scenario(cluster=cluster).nodes
+        self._machines = self._nodes if farm else (*self._nodes, *OTHER_MACHINES)
+        self._networks = () if farm else NETWORKS[: cluster.networks]
+        made = Scenario(
+            **values,
+            cluster=cluster,
+            wires=self._record(Wires, root, "network"),
+            events=tuple(self._events(root, (FARM if farm else MIRROR).acts)),
+            expectations=tuple(self._expectations(root)),
+            file=file,
+        )
+        self._relate(made, root)
+        return made
+
+    # --- records ---------------------------------------------------------------------------
+
+    def _record(self, kind: type[Any], root: Pairs, key: str) -> Any:
+        if key not in root.pairs:
+            return kind()
+        line, node = root.pairs[key]
+        if isinstance(node, Text) and not node.text:
+            return kind()
+        if not isinstance(node, Pairs):
+            self._faults.add(line, key, "keys with values are expected")
+            return kind()
+        return kind(**self._values(kind, node, f"{key}."))
+
+    def _values(
+        self, kind: type[Any], pairs: Pairs, path: str, others: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Return the values of a record's fields; what is missing or unknown is a fault."""
+        fields = arguments(kind)
+        keys = {about.key or kind.name: name for name, about in fields.items()}
+        values: dict[str, Any] = {}
+        for key, (line, node) in pairs.pairs.items():
+            if key in keys:
+                found = self._value(f"{path}{key}", line, node, fields[keys[key]])
+                if found is not None:
+                    values[keys[key]] = found
+            elif key not in others:
+                cure = suggestion(key, [*keys, *others])
+                self._faults.add(line, f"{path}{shown(key)}", f"unknown key; {cure}")
+        for one in dataclasses.fields(kind):
+            about = fields.get(one.name)
+            needed = about is not None and one.default is dataclasses.MISSING
+            if about is not None and needed and (about.key or kind.name) not in pairs.pairs:
+                reason = f"required, but absent: {about.kind.what}"
+                self._faults.add(pairs.line, f"{path}{about.key}", reason)
+        return values
+
+    def _value(self, path: str, line: int, node: Node, about: Argument) -> Any:
+        if isinstance(node, Items) and all(isinstance(one, Text) for one in node.items):
+            text = " ".join(one.text for one in node.items if isinstance(one, Text))
+        elif isinstance(node, Text):
+            text = node.text
+        else:
+            self._faults.add(line, path, f"a value is expected: {about.kind.what}")
+            return None
+        try:
+            value = about.kind.read(text)
+        except ValueError as error:
+            self._faults.add(node.line, path, str(error))
+            return None
+        self._exists(path, node.line, about.kind, value)
+        return value
+
+    def _exists(self, path: str, line: int, kind: Kind, value: Any) -> None:
+        """Note what is named and not there."""
+        known = {id(NODE): self._nodes, id(PAIR): self._machines, id(NETWORK): self._networks}
+        there = known.get(id(kind), ())
+        for name in (value,) if isinstance(value, str) else value if there else ():
+            if there and name not in there:
+                reason = f"{shown(name)} is not in this cluster, which has: {', '.join(there)}"
+                self._faults.add(line, path, reason)
+
+    # --- lists -----------------------------------------------------------------------------
+
+    def _list(self, root: Pairs, key: str) -> list[Pairs]:
+        if key not in root.pairs:
+            return []
+        line, node = root.pairs[key]
+        if isinstance(node, Text) and not node.text:
+            return []
+        if not isinstance(node, Items):
+            self._faults.add(line, key, "a list is expected: lines that begin with -")
+            return []
+        if len(node.items) > EVENTS_MAX:
+            self._faults.add(line, key, f"more than {EVENTS_MAX}")
+        found = []
+        for one in node.items[:EVENTS_MAX]:
+            if isinstance(one, Pairs):
+                found.append(one)
+            else:
+                reason = "write it as {at: 1 s, …}"
+                self._faults.add(one.line, key, reason)
+        return found
+
+    def _moment(self, pairs: Pairs, path: str, key: str) -> int:
+        line, node = pairs.pairs[key]
+        found = self._value(f"{path}.{key}", line, node, Argument(key, MOMENT))
+        return found if isinstance(found, int) else 0
+
+    def _events(self, root: Pairs, acts: dict[str, type[Act]]) -> list[Event]:
+        events = []
+        for pairs in self._list(root, "events"):
+            named = [key for key in pairs.pairs if key in acts]
+            at_ns = 0
+            if "at" in pairs.pairs:
+                at_ns = self._moment(pairs, "events", "at")
+            else:
+                self._faults.add(pairs.line, "events.at", "required, but absent: when it happens")
+            if len(named) != 1:
+                self._not_one(pairs, named, acts)
+                continue
+            kind = acts[named[0]]
+            before = len(self._faults)
+            values = self._values(kind, pairs, "events.", ("at",))
+            if len(self._faults) == before:
+                events.append(Event(at_ns, kind(**values), pairs.line))
+        return events
+
+    def _not_one(self, pairs: Pairs, named: list[str], acts: dict[str, type[Act]]) -> None:
+        if named:
+            reason = f"{' and '.join(named)}: two things; write two events"
+            self._faults.add(pairs.line, "events", reason)
+            return
+        unknown = [key for key in pairs.pairs if key != "at"]
+        for key in unknown[:1]:
+            reason = f"unknown event; {suggestion(key, acts)}"
+            self._faults.add(pairs.pairs[key][0], f"events.{shown(key)}", reason)
+        if not unknown:
+            self._faults.add(pairs.line, "events", f"what happens? {suggestion('', acts)}")
+
+    def _expectations(self, root: Pairs) -> list[Expectation]:
+        found = []
+        for pairs in self._list(root, "expect"):
+            when = [key for key in ("at", "by") if key in pairs.pairs]
+            values = self._values(Expectation, pairs, "expect.", ("at", "by"))
+            if len(when) != 1:
+                self._faults.add(pairs.line, "expect", "needs either at or by: when to look")
+                continue
+            moment = self._moment(pairs, "expect", when[0])
+            found.append(Expectation(moment, when[0] == "by", pairs.line, **values))
+            if not set(values) - {"node"}:
+                keys = [about.key for about in arguments(Expectation).values()]
+                reason = f"expects nothing; {suggestion('', keys)}"
+                self._faults.add(pairs.line, "expect", reason)
+        return found
+
+    # --- what must agree -------------------------------------------------------------------
+
+    def _relate(self, scenario: Scenario, root: Pairs) -> None:
+        for event in scenario.events:
+            if event.at_ns > scenario.end_ns:
+                self._faults.add(event.line, "events.at", "after the end of the scenario; see end")
+        last = -1
+        for one in scenario.expectations:
+            if one.at_ns > scenario.end_ns:
+                self._faults.add(one.line, "expect", "after the end of the scenario; see end")
+            if one.at_ns < last:
+                self._faults.add(one.line, "expect", "earlier than the one before; order them")
+            last = one.at_ns
+            if (one.role or one.because or one.buckets >= 0) and not one.node:
+                self._faults.add(one.line, "expect.node", "required, but absent: a node")
+        if isinstance(scenario.cluster, Farm):
+            for key in ("network", "core"):
+                if key in root.pairs:
+                    self._faults.add(root.pairs[key][0], key, "only of a mirror")

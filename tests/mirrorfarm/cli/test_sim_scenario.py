@@ -1,0 +1,87 @@
+"""`mirrorfarm sim scenario` and `mirrorfarm sim shrink`, as they are typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.cli.main import main
+
+TAKEOVER = Path(__file__).parents[3] / "examples" / "scenarios" / "takeover.yaml"
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["sim", *words])
+    return int(str(ended.value.code))
+
+
+def test_a_scenario_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("scenario", str(TAKEOVER)) == 0
+    told = capsys.readouterr().out
+    assert "     1.000 s  n1  ! power: n1\n" in told
+    assert "n2  ALONE Ready\n" in told
+    assert told.endswith(f"as expected: {TAKEOVER}\n")
+
+
+def test_what_is_not_as_expected_ends_with_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("end: 1 s\nexpect: [{at: 1 s, node: n1, is: down}]\nviolates: S3\n")
+    assert run("scenario", "-q", str(TAKEOVER), str(file)) == 1
+    told = capsys.readouterr().out
+    assert "not as expected: line 2, at 1 s: n1 is PRIM Ready, not down\n" in told
+    assert "every invariant holds, instead of: S3 is violated" in told
+    assert f"FAILED: {file}" in told
+    assert f"as expected: {TAKEOVER}\n" in told
+
+
+def test_faults_of_all_files_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("evnts: []\nmirror: {arbitr: none}\n")
+    assert run("scenario", str(tmp_path / "a"), str(tmp_path / "b")) == 3
+    errors = capsys.readouterr().err
+    assert errors.count("did you mean events?") == 2
+    assert f"{tmp_path / 'b'}:2: mirror.arbitr: unknown key; did you mean arbiter?" in errors
+
+
+def test_a_file_that_is_not_there_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("scenario", str(tmp_path / "none.yaml")) == 8
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("scenario", "--json", str(TAKEOVER)) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["as_expected"] is True
+    assert [1_000_000_000, "n1", "down"] in found["moments"]
+
+
+def test_a_seed_is_shrunk_into_files(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = leading.gate_of
+    monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
+    file = tmp_path / "found.yaml"
+    assert run("shrink", "--seed", "0x0", "-o", str(file)) == 0
+    assert "leave out events:" in capsys.readouterr().err
+    assert "```mermaid" in file.with_suffix(".md").read_text()
+    assert run("scenario", str(file)) == 1
+    told = capsys.readouterr().out
+    assert "instead of: every invariant holds" in told
+    assert run("shrink", "--seed", "0", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scenario"] == file.read_text()
+    assert found["minimal"] is True
+
+
+def test_a_seed_that_breaks_nothing_or_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("shrink", "--seed", "1") == 6
+    assert run("shrink", "--seed", "x") == 2
+    assert "64 bits" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""All faults of a scenario file at once, each with its line, its key and a cure."""
+
+import pytest
+
+from mirrorfarm.errors import ConfigInvalid
+from mirrorfarm.sim.acts.cables import Cut
+from mirrorfarm.sim.scenario.reading import read
+
+FAULTY = b"""title: a test
+mirror: {arbiter: witnes, netwoks: 2}
+farm: {nodes: 17}
+events:
+  - {at: 1 s, cut: n1 w7, for: 300 ms, nettwork: second}
+  - at: 1.5 s
+    pwoer: n1
+  - {at: 2, pause: n1}
+  - {at: 3 s, power: n1, swap: n2, start: n1}
+  - power: n1
+  - {at: 12 s, power: n4}
+  - just words
+  - {at: 1 s, cut: [n1, [n2]]}
+expct: []
+network: fast
+expect:
+  - {by: 3 s, node: n9, is: ALONE Ready}
+  - {by: 2 s, is: ALONE Ready}
+  - {at: 2 s, node: n1}
+  - {node: n1, is: down}
+"""
+FAULTS = """\
+f.yaml:2: mirror.arbiter: 'witnes' is not allowed; did you mean witness?
+f.yaml:2: mirror.netwoks: unknown key; did you mean networks?
+f.yaml:5: events.cut: w7 is not in this cluster, which has: n1, n2, w1, gw
+f.yaml:5: events.nettwork: unknown key; did you mean network?
+f.yaml:7: events.pwoer: unknown event; did you mean power?
+f.yaml:8: events.at: '2' is not a duration: a number and a unit (ns us ms s min h), as in 300 ms
+f.yaml:8: events.for: required, but absent: a duration
+f.yaml:9: events: power and start: two things; write two events
+f.yaml:10: events.at: required, but absent: when it happens
+f.yaml:11: events.power: n4 is not in this cluster, which has: n1, n2
+f.yaml:12: events: write it as {at: 1 s, …}
+f.yaml:13: events.cut: a value is expected: two machines, as in `n1 w1`
+f.yaml:14: expct: unknown key; did you mean expect?
+f.yaml:15: network: keys with values are expected
+f.yaml:17: expect.node: n9 is not in this cluster, which has: n1, n2
+f.yaml:18: expect: earlier than the one before; order them
+f.yaml:18: expect.node: required, but absent: a node
+f.yaml:19: expect: expects nothing; known here: acknowledged, answer, because, buckets, is, node, \
+settled, told
+f.yaml:20: expect: needs either at or by: when to look"""
+
+
+def faults_of(text: bytes) -> tuple[str, ...]:
+    with pytest.raises(ConfigInvalid) as found:
+        read(text, "f.yaml")
+    return found.value.faults
+
+
+def test_every_fault_is_listed_with_its_line_and_a_cure() -> None:
+    text = FAULTY.replace(b"farm: {nodes: 17}", b"")
+    assert "\n".join(faults_of(text)) == FAULTS
+
+
+def test_a_cluster_is_a_mirror_or_a_farm() -> None:
+    assert "f.yaml:3: farm: either mirror or farm, not both" in faults_of(FAULTY)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"events: [{at: 11 s, power: n1}]", "after the end of the scenario"),
+        (b"end: 49 h", "is not within"),
+        (b"farm: {}\ncore: n1+w1", "core: only of a mirror"),
+        (b"farm: {}\nevents: [{at: 1 s, isolate: n1}]", "unknown event"),
+        (b"events: [{at: 1 s, cut: n1 n2, network: second}]", "second is not in this cluster"),
+        (b"events: [{at: 1 s, lose: Nonsense, way: n1 n2}]", "is not known"),
+        (b"events: {at: 1 s}", "a list is expected"),
+        (b"just words", "keys with values are expected"),
+        (b"farm: {nodes: 99}", "is not within 2 to 16"),
+        (b"seed: -1", "64 bits"),
+        (b"events:\n" + b"  - {at: 1 s, power: n1}\n" * 5_001, "more than 5000"),
+    ],
+)
+def test_a_fault_says_what_is_wrong(text: bytes, fault: str) -> None:
+    assert fault in "\n".join(faults_of(text))
+
+
+def test_a_file_is_as_good_as_what_it_leaves_out() -> None:
+    found = read(b"events: [{at: 1 s, cut: [n1, w1]}]", "f")
+    assert found.events[0].act == Cut(("n1", "w1"))
+    assert found.events[0].at_ns == 1_000_000_000
+    assert found.nodes == ("n1", "n2")
+    assert found.begin == "in service"

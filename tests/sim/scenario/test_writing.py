@@ -1,0 +1,76 @@
+"""Whatever scenario is written is read back as the same."""
+
+import dataclasses
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirrorfarm.sim.acts.act import Act, arguments
+from mirrorfarm.sim.acts.kinds import DURATION, MOMENT, NETWORK, NODE, OFFSET, PAIR, SHARE, SWITCH
+from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
+from mirrorfarm.sim.scenario.reading import read
+from mirrorfarm.sim.scenario.record import END_NS, Event, Expectation, Farm, Mirror, Scenario
+from mirrorfarm.sim.scenario.writing import write
+
+VALUES = {
+    id(DURATION): st.integers(0, END_NS),
+    id(OFFSET): st.integers(-END_NS, END_NS),
+    id(MOMENT): st.integers(0, END_NS),
+    id(SHARE): st.integers(0, 1_000),
+    id(SWITCH): st.booleans(),
+    id(NODE): st.sampled_from(("n1", "n2")),
+    id(PAIR): st.sampled_from((("n1", "n2"), ("n2", "n1"))),
+    id(NETWORK): st.just("default"),
+}
+WORDS = ("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2")
+
+
+def some(kind: Any) -> st.SearchStrategy[Any]:
+    if id(kind) in VALUES:
+        return VALUES[id(kind)]
+    for word in WORDS:
+        try:
+            return st.just(kind.read(word))
+        except ValueError:
+            pass
+    return st.integers(1, 1_000)
+
+
+def act_of(kind: type[Act]) -> st.SearchStrategy[Act]:
+    return st.builds(kind, **{name: some(about.kind) for name, about in arguments(kind).items()})
+
+
+def events(acts: dict[str, type[Act]]) -> st.SearchStrategy[tuple[Event, ...]]:
+    one = st.builds(
+        Event, at_ns=st.integers(0, END_NS), act=st.one_of(*(act_of(a) for a in acts.values()))
+    )
+    return st.lists(one, max_size=5).map(tuple)
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max_size=40)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_is_written_is_read_as_the_same(data: st.DataObject) -> None:
+    farm = data.draw(st.booleans())
+    told = data.draw(TEXTS)
+    scenario = Scenario(
+        title=data.draw(TEXTS),
+        seed=data.draw(st.integers(0, (1 << 64) - 1)),
+        converges=data.draw(st.booleans()),
+        cluster=Farm(nodes=data.draw(st.integers(2, 16))) if farm else Mirror(apart=True),
+        events=data.draw(events(FARM.acts if farm else MIRROR.acts)),
+        expectations=(Expectation(5, by=True, node="n1", role="x", told=told),),
+    )
+    text = write(scenario, ("a comment\nwith an end", told))
+    assert read(text.encode(), "f") == scenario, text
+
+
+def test_every_field_of_every_record_is_written() -> None:
+    """Nothing that decides about a run is left out of a file."""
+    undeclared = {"cluster", "wires", "events", "expectations", "file", "at_ns", "by", "line"}
+    for record in (Scenario, Mirror, Farm, Expectation):
+        names = {field.name for field in dataclasses.fields(record)}
+        assert names - set(arguments(record)) <= undeclared
