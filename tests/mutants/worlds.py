@@ -16,8 +16,7 @@ from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.explore import search
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.registers import MODULE
-from mirrorfarm.sim.world import World
+from mirrorfarm.sim.world import MODULE, World
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import (
     Register,
@@ -134,7 +133,7 @@ def exchanges(seed: int) -> None:
             if world.role(one).startswith("STOP"):
                 world.command(one, "start")
         world.run(1_500)
-    sweep._calm(world)
+    sweep.calm(world)
 
 
 def _write(world: World) -> None:
@@ -150,7 +149,7 @@ def _break(world: World, name: str, fault: str) -> None:
     elif fault == "kill" and node.up:
         world.kill(name)
     elif fault == "stream" and node.up:
-        node.plane.broken("the connection of the stream broke")
+        world.break_stream(name)
 
 
 def restored(seed: int) -> None:
@@ -160,7 +159,8 @@ def restored(seed: int) -> None:
     """
     random = Random(seed)
     world = _pair(seed)
-    old = dict(world.registers)
+    witness = world.witness_node
+    old = dict(witness.registers)
     for _ in range(random.randint(1, 3)):  # Both see some changes of the register.
         world.command(random.choice(NAMES), "swap")
         world.run(3_000)
@@ -168,9 +168,9 @@ def restored(seed: int) -> None:
     if {world.role(name) for name in NAMES} != {"PRIM Ready", "SECOND Ready"}:
         raise Violation(f"L: a swap does not end: {[world.role(name) for name in NAMES]}")
     if random.random() < 0.5:
-        world.registers = {} if random.random() < 0.3 else _anew(old)
+        witness.registers = {} if random.random() < 0.3 else _anew(old)
     else:
-        world.registers = old
+        witness.registers = old
     world.restart_witness()
     _work(world, random, random.randint(1, 20))
     for _ in range(6):
@@ -227,7 +227,5 @@ def forced(seed: int) -> None:
 
 def _excuse(world: World, name: str) -> None:
     """Forget the writes that the administrator gives up by forcing this node."""
-    lacks = [w for w in world.monitors.acked if w not in world.nodes[name].plane.data]
-    for write in lacks:
-        del world.monitors.acked[write]
-    world.monitors.register = None  # The force may promote from outside the set.
+    data = world.nodes[name].disk.data
+    world.accept_loss(*(write for write in world.monitors.acked if write not in data))
