@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm clean
+.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -22,6 +22,8 @@ help:
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
 	@echo "make demo-farm       three nodes share an address: drain, stop, cut, freeze (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
+	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
+	@echo "make explore         every run of a mirror's real cores with one disturbance (long)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
@@ -82,6 +84,17 @@ test: lint unit live
 
 sweep-farm: setup
 	MIRRORFARM_CHANGES=100 $(BIN)/pytest -q -m live tests/live/test_farm_acceptors.py
+
+# MUTANTS="--only NAME" hunts some of them.
+mutants: setup
+	$(BIN)/python -m tests.mutants.run $(MUTANTS)
+
+explore: setup
+	$(BIN)/python -m tests.model.search
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 2
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 1 --root joining
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py

@@ -228,6 +228,8 @@ class Mirror:
     def _on_stored(self, counter: int, now: int) -> None:
         s = self.state
         then = s.stores.pop(counter, "")
+        if then and then in s.stores.values():
+            return  # Overtaken: what follows is for the newer record, which is not durable yet.
         if then == "granted":
             if s.phase is Phase.TAKING:
                 commands.take(s, now)

@@ -4,12 +4,13 @@ import msgspec
 import pytest
 
 from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors.events import Stored
 from mirrorfarm.actors.module.mirror import comparison, following, planes
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport import messages as msg
-from tests.actors.module.mirror.building import BOTH, state
+from tests.actors.module.mirror.building import BOTH, core, state
 
 RECORD = NodeRecord(term=2, sid=3, gen_cur="g0", cons=True, was="idle")
 OFFER = msg.SyncOffer(2, 4, "full", "g1", "g0", ("g0",), 1)
@@ -129,3 +130,19 @@ def test_the_end_of_another_sessions_copy_says_nothing() -> None:
     s.target.step = "copying"
     following.on_copy_complete(s, msg.CopyComplete(2, 3))
     assert s.target.step == "copying"
+
+
+def test_the_record_of_an_offer_that_was_overtaken_does_not_begin_the_newer_session() -> None:
+    """A node that slept hears two offers at once; only the second one counts."""
+    mirror = core(RECORD)
+    s = mirror.state
+    s.phase = Phase.WAITING
+    for sid in (OFFER.sid, 5):
+        following.on_offer(s, msgspec.structs.replace(OFFER, sid=sid), 1)
+        s.plane.answer = msg.PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0)
+        following.poll(s, 1)
+    first, second = (e.record.counter for e in s.out if isinstance(e, fx.Store))
+    mirror.handle(Stored(first), 2)
+    assert s.target.step == "beginning", "session 5 is not durable yet"
+    mirror.handle(Stored(second), 3)
+    assert s.target.step == "preparing"

@@ -1,0 +1,72 @@
+"""`python -m mirrorfarm.sim.explore --bound N`: walk every run with at most N disturbances."""
+
+import sys
+from random import Random
+
+import click
+import msgspec
+
+from mirrorfarm.sim.explore.search import ROOTS, Result, explore, walk
+
+STATES_MAX = 5_000_000
+
+
+@click.command()
+@click.option("--bound", default=0, show_default=True, help="Disturbances in one run.")
+@click.option("--writes", default=1, show_default=True, help="Writes in one run.")
+@click.option("--root", type=click.Choice(sorted(ROOTS)), default="pair", show_default=True)
+@click.option("--states", default=STATES_MAX, show_default=True, help="Stop after so many states.")
+@click.option("--seconds", default=1e9, help="Stop after so many seconds.")
+@click.option("--walks", default=0, help="Instead: so many ways at random, of 1,000 moves each.")
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+def main(
+    *, bound: int, writes: int, root: str, states: int, seconds: float, walks: int, as_json: bool
+) -> None:
+    """Walk the states of a mirror with a witness: the real cores, all orders of events.
+
+    A disturbance is a crash, a pause with a stopped clock, a cut link, or a message that is lost
+    or held up. The exit code is 1 if an invariant is violated, 2 if the walk was stopped before
+    every state within the bound was seen.
+    """
+    if walks:
+        result = _walks(root, bound, writes, walks)
+    else:
+        result = explore(ROOTS[root](bound, writes), states, seconds)
+    if as_json:
+        click.echo(msgspec.json.encode(result).decode())
+    else:
+        click.echo("\n".join(_words(result, bound, writes)))
+    sys.exit(1 if result.violation else 0 if result.complete or walks else 2)
+
+
+def _walks(root: str, bound: int, writes: int, walks: int) -> Result:
+    """Walk many ways, with the seeds from 0 on."""
+    total = Result()
+    for seed in range(walks):
+        result = walk(ROOTS[root](bound, writes), Random(seed), 1_000)
+        total.states += result.states
+        total.transitions += result.transitions
+        total.seconds += result.seconds
+        if result.violation:
+            total.violation, total.story = f"{result.violation} (walk {seed})", result.story
+            break
+    return total
+
+
+def _words(result: Result, bound: int, writes: int) -> list[str]:
+    lines = []
+    if result.violation:
+        lines += [f"{number:4} {text}" for number, text in enumerate(result.story, 1)]
+        lines += [f"     {result.violation}", ""]
+    end = "every state within the bound was seen" if result.complete else "not all were seen"
+    if result.violation:
+        end = "ended at a violation"
+    lines.append(
+        f"{result.states} states, {result.transitions} transitions, depth {result.depth}, "
+        f"{result.seconds:.1f} s; bound {bound} disturbances, {writes} writes: {end}"
+    )
+    return lines
+
+
+if __name__ == "__main__":
+    main()

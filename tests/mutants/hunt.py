@@ -1,0 +1,111 @@
+"""Look for a violation: the one place that knows how the simulator is called.
+
+`python -m tests.mutants.hunt WORLD FIRST STEP COUNT SECONDS NAMES` plays the seeds FIRST,
+FIRST+STEP, … and prints one line of JSON (`Found`). It ends after COUNT seeds or SECONDS of
+processor time. NAMES: invariants that count, as `S3,S4`; empty: all.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from mirrorfarm.sim import farm_sweep, sweep
+from mirrorfarm.sim.monitors import Violation
+from tests.mutants import worlds
+
+POLICIES = ("keep-primary", "keep-newer", "keep-more-changes", "manual")
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a hunt found."""
+
+    violation: str  # Empty: nothing.
+    seed: int  # The one that found it, or the last one played.
+    played: int
+    seconds: float  # Of processor time.
+    others: tuple[str, ...] = ()  # Violations of invariants that did not count.
+
+
+def _mirror(seed: int) -> None:
+    sweep.play(seed, failover=seed % 10 != 7, directories=seed % 10 != 9)
+
+
+def _received(seed: int) -> None:
+    sweep.play(seed, ack_mode="received")
+
+
+def _split(seed: int) -> None:
+    arbiter = ("none", "ping")[seed % 2]
+    sweep.play(seed, arbiter=arbiter, divergence=POLICIES[seed // 2 % len(POLICIES)])
+
+
+def _farm(seed: int) -> None:
+    farm_sweep.play(seed, lossy=bool(seed % 2))
+
+
+WORLDS: dict[str, Callable[[int], None]] = {
+    "mirror": _mirror,
+    "received": _received,
+    "split": _split,
+    "farm": _farm,
+    "walk": worlds.walk,
+    "exchanges": worlds.exchanges,
+    "witness": worlds.witness,
+    "restored": worlds.restored,
+    "forced": worlds.forced,
+}
+
+
+def hunt(world: str, seed: int) -> str | None:
+    """Play one seed; return what was violated, beginning with the invariant's name, or None.
+
+    `world`: one of WORLDS, or several with commas, which take turns.
+    """
+    names = world.split(", ")
+    try:
+        WORLDS[names[seed % len(names)]](seed // len(names))
+    except Violation as violation:
+        return str(violation)
+    except AssertionError as error:  # One of a core's own: we are wrong.
+        return f"assert: {error}"
+    return None
+
+
+def hunt_many(
+    world: str, *, first: int, step: int, count: int, seconds: float, names: tuple[str, ...] = ()
+) -> Found:
+    """Play seeds until one is violated in a way that counts."""
+    began = time.process_time()
+    others: dict[str, None] = {}
+    played, seed = 0, first
+    while played < count and time.process_time() - began < seconds:
+        seed = first + played * step
+        played += 1
+        text = hunt(world, seed)
+        if text is None:
+            continue
+        if not names or text.partition(":")[0] in names:
+            return Found(text, seed, played, time.process_time() - began, tuple(others))
+        others.setdefault(text.partition(":")[0])
+    return Found("", seed, played, time.process_time() - began, tuple(others))
+
+
+def main(words: list[str]) -> None:
+    """Hunt as the words say."""
+    world, first, step, count, seconds, names = words
+    wanted = tuple(names.split(",")) if names else ()
+    found = hunt_many(
+        world,
+        first=int(first),
+        step=int(step),
+        count=int(count),
+        seconds=float(seconds),
+        names=wanted,
+    )
+    sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

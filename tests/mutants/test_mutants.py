@@ -1,0 +1,81 @@
+"""Every patch still breaks what it says, and a mutant that cannot be missed is not missed."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.mutants import run
+from tests.mutants.hunt import WORLDS, hunt
+from tests.mutants.patches import Mutant, PatchInvalid, apply, copy_sources, load, load_all
+from tests.mutants.run import Limits, main
+
+CANARY = "alone_without_witness"
+MUTANTS = load_all()
+QUICK = Limits(workers=1, seconds=20.0, seeds=60)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("sources")
+    copy_sources(copy)
+    return copy
+
+
+def test_every_patch_still_applies(sources: Path) -> None:
+    for mutant in MUTANTS:
+        text = mutant.path.read_text()
+        names = {line[6:] for line in text.splitlines() if line.startswith("+++ b/")}
+        before = {name: (sources / name).read_text() for name in names}
+        apply(mutant, sources)
+        for name, text in before.items():
+            compile((sources / name).read_text(), name, "exec")
+            (sources / name).write_text(text)
+
+
+def test_every_rule_of_the_mirror_and_of_the_farm_is_broken_by_some_mutant() -> None:
+    rules = {mutant.rule for mutant in MUTANTS}
+    assert {f"R{number}" for number in range(1, 16)} <= rules
+    assert {f"F{number}" for number in (1, 2, 3, 4, 5, 7, 8)} <= rules
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_every_patch_says_what_it_breaks_and_where_it_is_hunted(mutant: Mutant) -> None:
+    assert mutant.what.endswith(".")
+    assert all(world in WORLDS for world in mutant.world.split(", "))
+
+
+def test_the_canary_is_red() -> None:
+    (canary,) = load_all((CANARY,))
+    result = run.hunt(canary, QUICK)
+    assert result.killed_by == "S6", result
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_without_a_mutant_nothing_is_found(world: str) -> None:
+    assert [hunt(world, seed) for seed in range(4)] == [None] * 4
+
+
+def test_a_patch_that_does_not_apply_any_more_is_a_failure_that_says_so(
+    sources: Path, tmp_path: Path
+) -> None:
+    stale = tmp_path / "stale.patch"
+    (canary,) = load_all((CANARY,))
+    stale.write_text(canary.path.read_text().replace("     if s.lead", "     if s.led"))
+    with pytest.raises(PatchInvalid, match="does not apply any more: adapt it to the sources"):
+        apply(load(stale), sources)
+
+
+def test_a_patch_without_a_heading_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "nameless.patch"
+    path.write_text("Rule: R1\n\n--- a/x.py\n+++ b/x.py\n")
+    with pytest.raises(PatchInvalid, match="lacks Caught by, World"):
+        load(path)
+
+
+def test_the_command_fails_when_a_mutant_survives() -> None:
+    words = ["--only", CANARY, "--seeds", "0", "--workers", "1"]  # Too few to find anything.
+    shown = CliRunner().invoke(main, words)
+    assert shown.exit_code == 1
+    assert "SURVIVES" in shown.output
+    assert "0 of 1 mutants are killed" in shown.output

@@ -1,0 +1,118 @@
+"""The explorer sees every order of events within its bound, and a broken rule at once."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from mirrorfarm.actors.module.mirror import following, leading
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.sim.explore.__main__ import main
+from mirrorfarm.sim.explore.moves import moves
+from mirrorfarm.sim.explore.search import explore, joining, name_of, pair
+from mirrorfarm.sim.explore.step import Step
+from mirrorfarm.transport.address import MODULE_ACTOR
+
+ENOUGH = 20_000
+LONG = 100.0
+
+
+def test_every_state_of_a_calm_pair_with_one_write_is_sound() -> None:
+    result = explore(pair(0, 1), ENOUGH, LONG)
+    assert result.complete, result
+    assert result.violation == ""
+    assert result.states > 2_000, "the write reaches the other node in many orders"
+
+
+def test_what_follows_one_disturbance_is_sound_as_far_as_it_is_walked() -> None:
+    result = explore(pair(1, 1), 2_500, LONG)
+    assert result.violation == ""
+
+
+def test_states_that_differ_in_absolute_times_and_running_numbers_are_one() -> None:
+    world, seen = pair(0, 0), set()
+    for _ in range(300):
+        name = name_of(world)
+        if name in seen:
+            return
+        seen.add(name)
+        world = Step(world).take(next(moves(world))[1])
+    pytest.fail("a pair in which nothing happens never comes back to where it was")
+
+
+def test_a_move_leaves_the_state_it_begins_with_as_it_was() -> None:
+    world = joining(1, 1)
+    before = name_of(world)
+    for _, move in moves(world):
+        Step(world).take(move)
+    for node in world.nodes.values():
+        node.part = None  # Looked at anew.
+    world.witness.part = None
+    assert name_of(world) == before
+
+
+# --- rules broken on purpose -----------------------------------------------------------------
+
+
+def test_an_application_told_without_the_arbiters_leave_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = leading.gate_of
+    monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
+    result = explore(pair(1, 1), ENOUGH, LONG)
+    assert result.violation.startswith("S6: n1 told write 1, which n2 lacks")
+    assert any("n1 writes" in line for line in result.story), "the story tells how it came"
+
+
+def test_a_peer_counted_in_before_it_has_the_data_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_once(s: Any, message: Any) -> None:
+        del message
+        s.leading.session = Session.SYNCED
+
+    monkeypatch.setattr(leading, "on_session_up", at_once)
+    result = explore(joining(0, 1), ENOUGH, LONG)
+    assert result.violation.startswith("S7: n2 is in the set")
+
+
+def test_a_copy_that_begins_before_its_session_is_durable_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = following._begin
+
+    def at_once(s: Any, offer: Any, now: int) -> None:
+        honest(s, offer, now)
+        s.target.step = "preparing"
+
+    monkeypatch.setattr(following, "_begin", at_once)
+    result = explore(joining(0, 1), ENOUGH, LONG)
+    assert result.violation.startswith("S12: n2 wrote in 1.1 before its record said so")
+
+
+# --- the command -----------------------------------------------------------------------------
+
+
+def test_the_command_says_how_far_it_came() -> None:
+    shown = CliRunner().invoke(main, ["--bound", "1", "--states", "50"])
+    assert shown.exit_code == 2
+    assert "bound 1 disturbances, 1 writes: not all were seen" in shown.output
+
+
+def test_the_command_answers_programs() -> None:
+    shown = CliRunner().invoke(main, ["--writes", "0", "--json"])
+    assert shown.exit_code == 0
+    answer = json.loads(shown.output)
+    assert answer["complete"] is True
+    assert answer["violation"] == ""
+
+
+def test_walks_go_far_beyond_the_bound() -> None:
+    shown = CliRunner().invoke(main, ["--bound", "3", "--writes", "9", "--walks", "4", "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.output)["transitions"] == 4_000
+
+
+def test_the_first_state_is_a_primary_with_its_secondary() -> None:
+    world = pair(0, 0)
+    phases = [node.cores[MODULE_ACTOR].state.phase for node in world.nodes.values()]
+    assert phases == [Phase.LEADING, Phase.FOLLOWING]
