@@ -343,3 +343,4 @@ FARM: tuple[type[Monitor], ...] = (
     Healed,
     FailsClosed,
 )
+RECORDED: tuple[type[Monitor], ...] = (Total, LittleMoves)  # As `all.RECORDED`, of farms.
