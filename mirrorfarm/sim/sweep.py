@@ -31,7 +31,11 @@ DENSE_FAULTS = 30
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: a run makes little of it that has cycles."""
+    """Look for no garbage meanwhile: a run makes little of it that has cycles.
+
+    Around `trap`, not in it: others, such as Dask, look at the machine whenever garbage is looked
+    for.
+    """
     gc.disable()
     try:
         yield
@@ -73,7 +77,7 @@ def play_out(
 ) -> None:
     """Let everything happen that the plan says; tell when faults begin, and when they end."""
     world.tricks = Tricks(plan.seed, on=plan.buggify)
-    with trap(), uncollected(), world.tricks:
+    with uncollected(), trap(), world.tricks:
         first_start(world)
         begins()
         trouble(world, plan)
