@@ -14,7 +14,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -98,6 +98,11 @@ explore: setup
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
+
+# Needed when cores decide otherwise than they did: tests/examples says so.
+example-traces: setup
+	rm -rf examples/traces/takeover
+	$(BIN)/python examples/mirror_on_one_machine.py --plain --traces examples/traces/takeover
 
 demo-farm: setup
 	$(BIN)/python examples/farm_in_namespaces.py
