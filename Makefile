@@ -21,6 +21,7 @@ help:
 	@echo "make lint            format, lint and types only"
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
 	@echo "make demo-farm       three nodes share an address: drain, stop, cut, freeze (root)"
+	@echo "make example-traces  record examples/traces again (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (long)"

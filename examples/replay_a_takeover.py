@@ -43,7 +43,8 @@ def replay(folders: list[Path]) -> bool:
         told = f"{cores.counts['steps']} steps, {cores.differences} differences"
         if cores.counts["skipped"]:
             told += f", {cores.counts['skipped']} steps not compared"
-        print(f"{source.node}/{source.process}: {told}", "" if same_build else "(another build)")
+        told += "" if same_build else " (recorded by another build)"
+        print(f"{source.node}/{source.process}: {told}")
     return agreed
 
 
