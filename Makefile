@@ -102,8 +102,9 @@ demo: setup
 
 # Needed when cores decide otherwise than they did: tests/examples says so.
 example-traces: setup
-	rm -rf examples/traces/takeover
+	rm -rf examples/traces
 	$(BIN)/python examples/mirror_on_one_machine.py --plain --traces examples/traces/takeover
+	$(BIN)/python examples/farm_in_namespaces.py --plain --settle 0.5 --traces examples/traces/farm
 
 demo-farm: setup
 	$(BIN)/python examples/farm_in_namespaces.py

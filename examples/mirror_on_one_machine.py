@@ -11,7 +11,6 @@ the time, and repeats a record until it is acknowledged. The end is a table: wha
 import argparse
 import http.client
 import json
-import shutil
 import sys
 import threading
 import time
@@ -30,7 +29,6 @@ from rich.text import Text
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.records import read_back, text_of
-from mirrorfarm.trace import read_steps
 
 PORT = 8080
 RECORDS_PER_SECOND = 100
@@ -187,28 +185,12 @@ def seconds_until(check: Callable[[], bool], start: float, limit: float, what: s
     return time.monotonic() - start
 
 
-def keep_traces(lab: OneMachine, kept: Path) -> None:
-    """Copy the traces of all processes once those of n2 tell of this moment."""
-    now = time.time_ns()
-
-    def written() -> bool:
-        return any(step.real_ns > now for step in read_steps([lab.paths("n2").log]))
-
-    seconds_until(written, time.monotonic(), 10, "n2 writes its trace")
-    for name in (*lab.nodes, lab.witness):
-        log = lab.paths(name).log
-        for file in log.rglob("*.mft"):
-            copy = kept / name / file.relative_to(log)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-
-
 def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times, kept: Path | None) -> None:
     """Play the piece: failover, return, swap."""
     begin(lab, writer, stage)
     fail_over(lab, writer, stage, times)
     if kept is not None:
-        keep_traces(lab, kept)
+        lab.keep_traces(kept)
         stage.say(f"the traces so far are kept in {kept}")
     come_back(lab, writer, stage, times)
     swap(lab, writer, stage, times)

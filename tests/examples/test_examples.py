@@ -1,13 +1,18 @@
 """Every example runs as it stands, and shows what it says."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-RECORD_AGAIN = """The cores do something else than when examples/traces/takeover was recorded.
-If that is what you want, record it again as root, and commit it: make example-traces"""
+TRACES = EXAMPLES / "traces"
+RECORD_AGAIN = """The cores do something else than when examples/traces was recorded.
+If that is what you want, record again as root, and commit that: make example-traces"""
 
 
 def run(name: str) -> str:
@@ -31,16 +36,35 @@ def test_an_embedded_mirror_becomes_primary_and_its_peer_hears_it_fall_silent() 
     assert heard < primary < silent
 
 
-def test_a_recorded_takeover_comes_again_and_is_told_step_by_step() -> None:
-    """The trace may be of another build, as long as every step of it is compared and the same."""
-    told = run("replay_a_takeover.py")
-    replayed = re.findall(r"^(\S+): (\d+) steps, 0 differences(?! *,)", told, re.MULTILINE)
-    processes = ["n1/ledger", "n1/ledger.replica", "n2/ledger", "n2/ledger.replica", "w/witness"]
-    assert [process for process, _ in replayed] == processes, f"{RECORD_AGAIN}\n{told}"
-    assert sum(int(steps) for _, steps in replayed) > 500
+def trace(command: str, name: str) -> dict[str, Any]:
+    words = ["-m", "mirrorfarm.cli.main", "trace", command, "--json", str(TRACES / name)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout, done.stderr
+    return dict(json.loads(done.stdout))
 
+
+@pytest.mark.parametrize(("name", "processes"), [("takeover", 5), ("farm", 3)])
+def test_recorded_examples_come_again_and_broke_no_invariant(name: str, processes: int) -> None:
+    """They may be of another build, as long as every step of them is compared and the same."""
+    replayed = trace("replay", name)
+    told = f"{RECORD_AGAIN}\n{json.dumps(replayed, indent=1)}"
+    assert (replayed["differences"], replayed["skipped"], replayed["gaps"]) == (0, 0, 0), told
+    assert replayed["steps"] > 500
+    checked = trace("check", name)
+    assert (checked["violations"], checked["broken"]) == (0, [])
+    assert len(checked["processes"]) == processes
+
+
+def test_a_recorded_takeover_is_told_step_by_step() -> None:
+    told = run("replay_a_takeover.py")
     rows = re.findall(r"^ *([0-9.]+) +([0-9.]+) ms  (\S+)  (.+)$", told, re.MULTILINE)
-    story = [f"{node} {what}" for _, _, node, what in rows]
+    story = list(dict.fromkeys(f"{node} {what}" for _, _, node, what in rows))
     milestones = [
         "n2 heard from n1 for the last time",
         "n2 had heard nothing from its peer for 0.30 s",
