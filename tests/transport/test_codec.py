@@ -242,7 +242,7 @@ def test_a_destination_may_be_several_nodes_but_not_too_many() -> None:
     refused(encode(msgspec.structs.replace(a_frame(), source=Address("n1 n2", "web", "module"))))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(FRAMES, st.data())
 def test_the_quick_reader_takes_nothing_that_the_thorough_one_refuses(
     frame: Frame, data: st.DataObject
