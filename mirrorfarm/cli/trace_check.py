@@ -31,6 +31,8 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     where = f"{result.steps:,} steps of {len(result.processes)} processes"
     if result.violations:
         click.echo(f"{result.violations} violations of invariants in {where}")
+    elif not result.steps:
+        click.echo("nothing was checked: the files hold no whole step yet, or are cut off")
     else:
         click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
     tell_holes(result.gaps, 0)

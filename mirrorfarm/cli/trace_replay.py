@@ -163,6 +163,8 @@ _WHAT = {
 
 def _verdict(result: dict[str, Any]) -> str:
     count = result["differences"]
+    if not result["steps"]:
+        return "nothing was replayed: the files hold no whole step yet, or are cut off"
     if not count:
         return "every effect came again, the same"
     return f"{count} difference{'s' if count > 1 else ''}"

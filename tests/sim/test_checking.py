@@ -1,5 +1,6 @@
 """The monitors on recorded traces: what was right passes, what was wrong is told with causes."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mirrorfarm.actors.effects import RegisterStore
 from mirrorfarm.cli.main import main
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.sim.checking import check
+from mirrorfarm.trace.files import frames
 from tests.mirrorfarm.trace.little_cluster import HOUR_NS, Machine, takeover
 
 
@@ -61,3 +63,16 @@ def _hasty(effect: Any) -> Any:
 def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceInvalid, match="no trace can be read there"):
         check([tmp_path])
+
+
+@pytest.mark.parametrize("command", ["check", "replay"])
+def test_a_trace_that_is_cut_off_before_its_first_step_is_not_called_right(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    takeover(tmp_path / "whole")
+    whole = next((tmp_path / "whole").rglob("*.mft"))
+    _, begin = (offset for offset, _ in itertools.islice(frames(whole, lambda _: None), 2))
+    cut = tmp_path / whole.name
+    cut.write_bytes(whole.read_bytes()[: begin + 9])
+    exit_code("trace", command, str(cut))
+    assert "nothing was" in capsys.readouterr().out
