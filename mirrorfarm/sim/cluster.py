@@ -210,6 +210,10 @@ class Cluster(Engine):
         """Have single messages lost or held back."""
         self._meddlings.append(meddling)
 
+    def meddle_no_more(self) -> None:
+        """Have messages arrive as the network will, again; those under way stay late."""
+        self._meddlings.clear()
+
     def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
         found = host.processes.get(process)
         if found is not None and found.alive and host.agent:

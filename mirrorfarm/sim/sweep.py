@@ -137,10 +137,11 @@ def heal(world: World) -> None:
     """End every fault of cables, disks, clocks and processes; nobody is started."""
     world.network.quality = Quality()
     world.network.heal()
+    world.meddle_no_more()
     for node in world.nodes.values():
         node.records.failures, node.store_crashes, node.disk.error = 0, "", 0
         node.disk.flush_error, node.host.agent = 0, True
-        node.latency = Latency()
+        node.mend_disk()
         app = node.hands.app
         app.fails = app.hangs = app.hangs_stop = 0
         node.hands.guard.late_ns = 0

@@ -4,7 +4,7 @@ from typing import Any
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.state import ACTOR
-from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
+from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.farm import MODULE, FarmWorld
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
@@ -224,3 +224,19 @@ def test_who_notices_a_death_first_is_not_left_out_for_that() -> None:
         assert world.run_until(lambda world=world: world.settled("n1", "n3"), 2_000)  # type: ignore[misc]
         assert world.now - died < 700 * MILLISECOND_NS
         assert "stops answering" not in "\n".join(world.story)
+
+
+def test_a_member_that_another_one_does_not_hear_now_and_then_is_kept_out_longer_each_time() -> (
+    None
+):
+    """The coordinator hears both all the time: it counts from when one was left out (L5)."""
+    world = farm(4, hold_ns=5 * SECOND_NS)
+    changes, before = 0, ""
+    for _ in range(20):
+        for up, length in ((False, 700), (True, 2_300)):
+            world.set_link("n2", "n3", up=up)
+            world.run(length)
+        picture = world.nodes["n1"].picture
+        members = " ".join(picture.members) if picture else ""
+        changes, before = changes + (members != before), members
+    assert changes <= 8  # The monitor would see the first return that is too early.

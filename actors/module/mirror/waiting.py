@@ -322,6 +322,7 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.lone = alone
     s.plane_off = ""
     s.plane.held = False
+    s.plane.leaves = s.has_plane and s.plane.wish.role == "follow" and s.plane.wish.sid != 0
     s.force, s.split = "", ""
     s.stopping_for = ""
     become(s, Phase.TAKING, now, "")

@@ -16,7 +16,7 @@ from mirrorfarm.sim.shrinking import shrink as shrink_module
 from mirrorfarm.sim.shrinking.seeds import plan_of, shrink, shrink_plan
 from mirrorfarm.sim.shrinking.shrink import Progress, Shrinking
 
-SEED = 0
+SEED = 3
 
 
 @pytest.fixture
