@@ -495,3 +495,14 @@ def test_a_primary_whose_start_script_failed_says_so_until_one_succeeds() -> Non
         assert state["state"] == "PRIM"
         assert ("exit 255" in state["reason"]) == bool(failed)
         assert ("restart -m app" in state["command"]) == bool(failed)
+
+
+def test_who_waits_for_the_arbiter_to_hand_its_role_over_says_so() -> None:
+    world = pair()
+    world.witness_up = False
+    world.command("n1", "swap")
+    world.run(8_000)
+    assert world.role("n1") == "PRIM Transient"
+    assert "the arbiter does not answer: it may have named n2 primary" in world.reason("n1")
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 8_000)

@@ -75,6 +75,7 @@ class Fences(Monitor):
         super().__init__(watch)
         self._copies: dict[str, tuple[int, int]] = {}  # The session that copies to a node,
         self._torn: dict[str, tuple[int, int]] = {}  # and the one that has begun to.
+        self._whole: dict[str, tuple[int, int]] = {}  # The last one that did to its end.
 
     def _copy(self, step: Step) -> None:
         """Note what a copy does to a node, whatever its record says."""
@@ -87,8 +88,11 @@ class Fences(Monitor):
         elif event.__class__ is ev.Received:
             message = event.message
             if message.__class__ is SyncOffer and message.plan != "none":
-                self._copies[node] = (message.term, message.sid)
+                session = (message.term, message.sid)
+                if session > self._whole.get(node, (0, 0)):  # Else the offer came again.
+                    self._copies[node] = session
             elif message.__class__ is CopyComplete:
+                self._whole[node] = (message.term, message.sid)
                 self._copies.pop(node, None)
                 self._torn.pop(node, None)
 
