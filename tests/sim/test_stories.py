@@ -506,3 +506,20 @@ def test_who_waits_for_the_arbiter_to_hand_its_role_over_says_so() -> None:
     assert "the arbiter does not answer: it may have named n2 primary" in world.reason("n1")
     world.witness_up = True
     assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 8_000)
+
+
+def test_who_leaves_the_role_to_its_peer_says_when_only_the_arbiter_is_missing() -> None:
+    """Both may be promoted, n1 held the role: n2 leaves it to n1, which cannot ask."""
+    world = pair()
+    for name in ("n1", "n2"):
+        world.kill(name, power=False)
+    world.start("n2", again=True)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: world.nodes["n2"].machine.state.arbiter.known, 1_000, 1)
+    world.witness_up = False
+    world.run(5_000)
+    for name in ("n1", "n2"):
+        assert world.role(name) == "WAIT NotReady"
+        assert "does not answer" in world.reason(name)
+    world.witness_up = True
+    assert world.run_until(lambda: "PRIM Ready" in (world.role("n1"), world.role("n2")), 8_000)

@@ -37,6 +37,8 @@ def poll(s: State, now: int) -> None:
         return
     if s.phase is Phase.WAITING:
         _consider(s, now)
+        if s.phase is Phase.WAITING and s.arbiter.silent_since_ns and not s.reason:
+            _explain_silence(s)  # What it said before the silence decides nothing any more.
     elif s.phase is Phase.ASKING and s.arbiter.silent_since_ns:
         _explain_silence(s)
     elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
