@@ -72,6 +72,8 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "walk": worlds.walk,
     "exchanges": worlds.exchanges,
     "witness": worlds.witness,
+    "leases": worlds.leases,
+    "merging": worlds.merging,
     "restored": worlds.restored,
     "forced": worlds.forced,
 }

@@ -15,6 +15,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.explore import search
+from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.world import MODULE, World
 from mirrorfarm.transport.address import Address
@@ -150,6 +151,56 @@ def _break(world: World, name: str, fault: str) -> None:
         world.kill(name)
     elif fault == "stream" and node.up:
         world.break_stream(name)
+
+
+def leases(seed: int) -> None:
+    """The primary loses its peer, then the witness, then both hear of it again or are restarted.
+
+    Whatever the right to act was counted from: one application at a time.
+    """
+    random = Random(seed)
+    world = _pair(seed)
+    for _ in range(6):
+        names = [name for name in NAMES if world.role(name).startswith("PRIM")]
+        prim = names[0] if names else "n1"
+        other = "n2" if prim == "n1" else "n1"
+        first = world.now + random.randint(0, 100) * MILLISECOND_NS
+        second = first + random.randint(0, 350) * MILLISECOND_NS
+        if random.random() < 0.5:
+            world.freeze(prim, random.randint(100, 450))
+        world.at(first, partial(world.set_link, prim, other, up=False))
+        world.at(second, partial(world.isolate, prim))
+        if random.random() < 0.5:
+            restart = first + random.randint(0, 500) * MILLISECOND_NS
+            world.at(restart, world.restart_witness)
+        _work(world, random, 20)
+        world.isolate(prim, up=True)
+        world.run(2_500)
+    sweep.calm(world)
+
+
+def merging(seed: int) -> None:
+    """Two parts of a farm meet again: the weaker one gives way, the stronger goes on all the time.
+
+    Nothing else of the farm's monitors sees it when both give way.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, random.choice((3, 4, 5)))
+    for name in world.names:
+        world.start(name)
+    weaker = tuple(random.sample(world.names, (len(world.names) - 1) // 2))
+    stronger = tuple(name for name in world.names if name not in weaker)
+    if not world.run_until(lambda: world.settled(*world.names), 6_000):
+        raise Violation("L: the farm does not come together")
+    world.partition(weaker, stronger)
+    if not world.run_until(lambda: world.settled(*weaker) and world.settled(*stronger), 9_000):
+        raise Violation("L: the parts of the farm do not come together")
+    world.run(random.randint(0, 500))
+    world.heal()
+    for _ in range(300):
+        world.run(10)
+        if not any(world.answers(name) for name in stronger):
+            raise Violation("F7: the stronger of two views that met does not answer any more")
 
 
 def restored(seed: int) -> None:

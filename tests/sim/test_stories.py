@@ -523,3 +523,16 @@ def test_who_leaves_the_role_to_its_peer_says_when_only_the_arbiter_is_missing()
         assert "does not answer" in world.reason(name)
     world.witness_up = True
     assert world.run_until(lambda: "PRIM Ready" in (world.role("n1"), world.role("n2")), 8_000)
+
+
+def test_who_must_leave_its_peer_behind_says_when_the_arbiter_is_missing_for_that() -> None:
+    world = pair()
+    world.witness_up = False
+    world.nodes["n2"].disk.error = 5
+    write(world)
+    assert world.run_until(lambda: "must be left behind" in world.reason("n1"), 3_000)
+    assert "the arbiter does not answer: writes are held" in world.reason("n1")
+    world.nodes["n2"].disk.error = 0
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    assert not world.reason("n1")

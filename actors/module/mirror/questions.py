@@ -17,7 +17,7 @@ def on_heard(s: State, now: int) -> None:
         return
     s.arbiter.silent_since_ns = 0
     fact(s, now, "the arbiter answers again")
-    if s.phase is Phase.WAITING:
+    if s.phase is Phase.WAITING or (s.phase in LEADERS and s.leading.lost):
         explain(s, "")
 
 

@@ -22,7 +22,7 @@ from mirrorfarm.actors.module.mirror.orders import (
     store,
     tell,
 )
-from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, SECOND_NS
 from mirrorfarm.transport.messages import Register
@@ -33,6 +33,13 @@ PROBE_AGAIN_NS = 5 * SECOND_NS
 
 def poll(s: State, now: int) -> None:
     """Look at what is known; wait with a reason, or ask."""
+    if s.phase in LEADERS and s.leading.lost and s.arbiter.silent_since_ns and not s.reason:
+        lost = f"{s.settings.peer} must be left behind ({s.leading.lost})"
+        explain(
+            s,
+            f"{lost}, and the arbiter does not answer: writes are held",
+            "the arbiter answers again",
+        )
     if s.steps or s.step:
         return
     if s.phase is Phase.WAITING:
