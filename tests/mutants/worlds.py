@@ -117,7 +117,7 @@ def exchanges(seed: int) -> None:
     for _ in range(12):
         name = random.choice(NAMES)
         when = world.now + random.randint(0, 40) * MILLISECOND_NS
-        fault = random.choice(("", "cut", "cut", "lose", "kill", "stream"))
+        fault = random.choice(("", "cut", "cut", "lose", "kill", "stream", "hang"))
         world.at(when, partial(_break, world, random.choice(NAMES), fault))
         for _ in range(random.randint(0, 4)):
             world.at(world.now + random.randint(0, 60) * MILLISECOND_NS, partial(_write, world))
@@ -151,6 +151,8 @@ def _break(world: World, name: str, fault: str) -> None:
         world.kill(name)
     elif fault == "stream" and node.up:
         world.break_stream(name)
+    elif fault == "hang":
+        node.hands.app.hangs_stop = 1
 
 
 def leases(seed: int) -> None:
@@ -219,7 +221,8 @@ def restored(seed: int) -> None:
     if {world.role(name) for name in NAMES} != {"PRIM Ready", "SECOND Ready"}:
         raise Violation(f"L: a swap does not end: {[world.role(name) for name in NAMES]}")
     if random.random() < 0.5:
-        witness.registers = {} if random.random() < 0.3 else _anew(old)
+        term = random.choice((0, 0, 1))
+        witness.registers = {} if random.random() < 0.3 else _anew(witness.registers, term)
     else:
         witness.registers = old
     world.restart_witness()
@@ -235,12 +238,13 @@ def restored(seed: int) -> None:
         _work(world, random, random.randint(1, 30))
 
 
-def _anew(old: dict[str, RegisterLoaded]) -> dict[str, RegisterLoaded]:
-    """Return registers of another instance, with higher versions than ever before."""
+def _anew(present: dict[str, RegisterLoaded], terms: int) -> dict[str, RegisterLoaded]:
+    """Return registers of another instance, with higher versions and terms than ever before."""
     made = {}
-    for name, loaded in old.items():
+    for name, loaded in present.items():
         assert loaded.register is not None
-        register = msgspec.structs.replace(loaded.register, instance="f" * 32, ver=90)
+        term = loaded.register.term + terms
+        register = msgspec.structs.replace(loaded.register, instance="f" * 32, ver=90, term=term)
         made[name] = msgspec.structs.replace(loaded, register=register)
     return made
 
