@@ -73,6 +73,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "exchanges": worlds.exchanges,
     "witness": worlds.witness,
     "leases": worlds.leases,
+    "torn": worlds.torn,
     "merging": worlds.merging,
     "restored": worlds.restored,
     "forced": worlds.forced,

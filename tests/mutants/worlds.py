@@ -17,6 +17,7 @@ from mirrorfarm.sim import sweep
 from mirrorfarm.sim.explore import search
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.world import MODULE, World
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import (
@@ -181,6 +182,44 @@ def leases(seed: int) -> None:
     sweep.calm(world)
 
 
+def torn(seed: int) -> None:
+    """A slow copy is under way when its source dies; whoever is left may be half copied."""
+    random = Random(seed)
+    world = _pair(seed)
+    for _ in range(5):
+        prim = next((name for name in NAMES if world.role(name).startswith("PRIM")), "n1")
+        other = "n2" if prim == "n1" else "n1"
+        slow = Latency(random.randint(2, 40) * MILLISECOND_NS)
+        world.nodes[other].latency = world.nodes[other].flushes = slow
+        for _ in range(random.randint(5, 40)):
+            _write(world)
+            world.run(random.randint(0, 8))
+        fault = random.choice(("module", "plane", "other plane", "stream", "other"))
+        if fault == "module":
+            world.nodes[prim].host.processes[MODULE].die()
+        elif fault in ("plane", "other plane"):
+            world.kill_plane(prim if fault == "plane" else other)
+        elif fault == "stream":
+            world.break_stream(prim)
+        else:
+            world.kill(other, power=random.random() < 0.5)
+            world.run(random.randint(50, 600))
+            _work(world, random, 4)
+            world.start(other, again=True)
+        _work(world, random, random.randint(1, 12))
+        if random.random() < 0.3:
+            world.command(prim, "swap")
+            world.run(random.randint(1, 300))
+        world.kill(prim)
+        world.run(1_500)
+        _work(world, random, 3)
+        world.start(prim, again=True)
+        for name in NAMES:
+            world.nodes[name].mend_disk()
+        world.run(2_500)
+    sweep.calm(world)
+
+
 def merging(seed: int) -> None:
     """Two parts of a farm meet again: the weaker one gives way, the stronger goes on all the time.
 
@@ -260,6 +299,9 @@ def forced(seed: int) -> None:
         name = random.choice(NAMES)
         other = "n2" if name == "n1" else "n1"
         if world.nodes[other].up:
+            if random.random() < 0.5:  # In good order: what it has is whole.
+                world.command(other, "stop")
+                world.run(1_500)
             world.kill(other)
         if not world.nodes[name].up:
             world.start(name)
@@ -278,6 +320,7 @@ def forced(seed: int) -> None:
         if not any(f"term {record.term}" in text for text in record.forced):
             raise Violation(f"R14: the record of {name} does not say that it was forced")
         _work(world, random, 5)
+    sweep.calm(world)
 
 
 def _excuse(world: World, name: str) -> None:
