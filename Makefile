@@ -14,13 +14,14 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
 	@echo "make lint            format, lint and types only"
 	@echo "make demo            a mirror fails over, returns and swaps on this machine (root)"
 	@echo "make demo-farm       three nodes share an address: drain, stop, cut, freeze (root)"
+	@echo "make example-traces  record examples/traces again (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (long)"
@@ -98,6 +99,12 @@ explore: setup
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py
+
+# Needed when cores decide otherwise than they did: tests/examples says so.
+example-traces: setup
+	rm -rf examples/traces
+	$(BIN)/python examples/mirror_on_one_machine.py --plain --traces examples/traces/takeover
+	$(BIN)/python examples/farm_in_namespaces.py --plain --settle 0.5 --traces examples/traces/farm
 
 demo-farm: setup
 	$(BIN)/python examples/farm_in_namespaces.py

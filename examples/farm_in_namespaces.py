@@ -4,7 +4,8 @@ Run as root (`make demo-farm`). Three nodes and a client are network, process an
 of this machine; the nodes serve the module `web` at one address. The client keeps 90 connections
 and asks on each ten times a second, and makes 50 new ones a second. Every frame that it gets is
 looked at: no connection may be answered by two nodes. The end is a table of what became of the
-connections at each event. `--plain` prints lines instead of a display.
+connections at each event. `--plain` prints lines instead of a display, `--traces FOLDER` keeps what
+all nodes recorded, as in `examples/traces/farm`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -185,7 +187,7 @@ def is_whole(count: Count) -> bool:
     return not lost and count.kept + count.hung_up == count.streams
 
 
-def run(lab: OneMachine, settle: float, plain: bool) -> int:
+def run(lab: OneMachine, settle: float, plain: bool, kept: Path | None) -> int:
     """Start the farm, play, tell."""
     traffic = Traffic(lab)
     with Stage(lab, traffic, plain) as stage:
@@ -194,6 +196,9 @@ def run(lab: OneMachine, settle: float, plain: bool) -> int:
         with traffic:
             stage.say(f"the client begins: {STREAMS} connections, {NEW_PER_SECOND} new a second")
             Director(lab, traffic, stage, settle).show()
+            if kept is not None:
+                lab.keep_traces(kept)
+                stage.say(f"the traces are kept in {kept}")
     return verdict(traffic.counts[1:], stage.console)
 
 
@@ -204,11 +209,14 @@ def main() -> int:
     parser.add_argument(
         "--settle", type=float, default=3.0, metavar="SECONDS", help="to watch after each event"
     )
+    parser.add_argument("--traces", type=Path, metavar="FOLDER", help="keep the traces there")
     options = parser.parse_args()
+    if options.traces and options.traces.exists():
+        parser.error(f"{options.traces} exists already: name a new folder, or remove it first")
     plain = options.plain or not sys.stdout.isatty()
     try:
         with OneMachine(nodes=NODES, witness=False) as lab:
-            return run(lab, options.settle, plain)
+            return run(lab, options.settle, plain, options.traces)
     except MirrorfarmError as error:
         print(f"mirrorfarm: {error}", file=sys.stderr)
         return error.exit_code

@@ -3,7 +3,9 @@
 Run as root (`make demo`). Two nodes, a witness and a client are network, process and mount
 namespaces of this machine; the client writes numbered records through the virtual address all
 the time, and repeats a record until it is acknowledged. The end is a table: what was lost
-(must be nothing) and how long the client waited. `--plain` prints lines instead of a display.
+(must be nothing) and how long the client waited. `--plain` prints lines instead of a display,
+`--traces FOLDER` keeps what all processes recorded until the second node had taken over:
+`examples/traces/takeover` was made so (`sudo make example-traces`).
 """
 
 import argparse
@@ -15,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -182,14 +185,28 @@ def seconds_until(check: Callable[[], bool], start: float, limit: float, what: s
     return time.monotonic() - start
 
 
-def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times, kept: Path | None) -> None:
     """Play the piece: failover, return, swap."""
+    begin(lab, writer, stage)
+    fail_over(lab, writer, stage, times)
+    if kept is not None:
+        lab.keep_traces(kept)
+        stage.say(f"the traces so far are kept in {kept}")
+    come_back(lab, writer, stage, times)
+    swap(lab, writer, stage, times)
+
+
+def begin(lab: OneMachine, writer: Writer, stage: Stage) -> None:
+    """Start both nodes and the client."""
     stage.say("n1 becomes primary, n2 its secondary")
     lab.begin("n1", "n2")
     stage.say("n1 is PRIM, n2 is SECOND: the client begins")
     writer.thread.start()
     seconds_until(lambda: len(writer.acknowledged) >= 100, time.monotonic(), 20, "100 records")
 
+
+def fail_over(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+    """Break the primary; measure how long nobody serves."""
     stage.say("the cable of n1 is cut and everything on it is killed")
     writer.reset_gap()
     before, start = len(writer.acknowledged), time.monotonic()
@@ -204,6 +221,9 @@ def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
     times.add("failover: longest wait of the client", writer.gap)
     stage.say(f"n2 serves; the client waited {writer.gap:.2f} s")
 
+
+def come_back(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+    """Repair it; it is brought up to date."""
     stage.say("n1 comes back while records flow")
     writer.reset_gap()
     start = time.monotonic()
@@ -216,6 +236,9 @@ def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
     times.add("return: longest wait of the client", writer.gap)
     stage.say(f"n1 is SECOND with all data; the client waited {writer.gap:.2f} s")
 
+
+def swap(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+    """Exchange the roles on purpose."""
     stage.say("the roles are swapped back")
     writer.reset_gap()
     before, start = len(writer.acknowledged), time.monotonic()
@@ -259,7 +282,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--plain", action="store_true", help="print lines, no live display")
     parser.add_argument("--profile", default="fast", choices=("fast", "default"))
+    parser.add_argument("--traces", type=Path, metavar="FOLDER", help="keep traces of the failover")
     options = parser.parse_args()
+    if options.traces and options.traces.exists():
+        parser.error(f"{options.traces} exists already: name a new folder, or remove it first")
     plain = options.plain or not sys.stdout.isatty()
     times = Times()
     try:
@@ -267,7 +293,7 @@ def main() -> int:
             writer = Writer(lab)
             with Stage(lab, writer, plain) as stage:
                 try:
-                    show(lab, writer, stage, times)
+                    show(lab, writer, stage, times, options.traces)
                 finally:
                     writer.ending.set()
                     if writer.thread.is_alive():

@@ -121,12 +121,15 @@ class Ring:
         path = self._folder / f"trace-{self._number:08}.mft"
         self.encoder.file()
         header = self._compressor.compress(msgpack.packb(header_of(self._origin) | self._header))
+        new = path.with_suffix(".new")  # Readers see no file without its header.
         try:
-            path.touch(mode=0o600, exist_ok=False)
-            path.write_bytes(header)
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600, exist_ok=False)
+            new.write_bytes(header)
+            new.rename(path)
         except OSError:
             with contextlib.suppress(OSError):
-                path.unlink()
+                new.unlink()
             raise
         self._path, self._size, self._frame = path, len(header), None
         self._prune()

@@ -2,7 +2,9 @@
 
 import click
 
-from mirrorfarm.cli.sim_scenario import scenario, shrink
+from mirrorfarm.cli.sim_options import played
+from mirrorfarm.cli.sim_scenario import scenario, seed_number, shrink
+from mirrorfarm.cli.sim_sweep import report, sweep
 
 
 @click.group("sim")
@@ -12,18 +14,9 @@ def sim() -> None:
 
 @sim.command("run")
 @click.option("--seed", required=True, metavar="NUMBER", help="64 bits, as 0x5eed or 24301.")
-@click.option("--kind", type=click.Choice(("mirror", "farm")), default="mirror")
-@click.option(
-    "--options",
-    type=click.Choice(("swarm", "dense")),
-    default="swarm",
-    help="swarm: all drawn from the seed; dense: a short run with many faults (mirrors).",
-)
-@click.option(
-    "--minutes", default=0, metavar="N", help="Simulated minutes of trouble; 0: as many as usual."
-)
+@played
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run(seed: str, kind: str, options: str, minutes: int, as_json: bool) -> int:
+def run(seed: str, options: str, as_json: bool) -> int:
     """Run one seed: faults under which no invariant may break, then all must work again.
 
     Prints the options that the seed makes, what came out, and a digest of every step: the same
@@ -31,16 +24,9 @@ def run(seed: str, kind: str, options: str, minutes: int, as_json: bool) -> int:
     """
     import msgspec
 
-    from mirrorfarm.errors import UsageInvalid
     from mirrorfarm.sim import running
 
-    try:
-        number = int(seed, 0)
-    except ValueError:
-        number = -1
-    if not 0 <= number < 1 << 64:
-        raise UsageInvalid(f"--seed {seed}: not a number of 64 bits; write it as 24301 or 0x5eed")
-    got = running.run(number, kind, options, minutes)
+    got = running.run(seed_number(seed), options)
     if as_json:
         click.echo(msgspec.json.encode(got).decode())
         return int(got.outcome != "ok")
@@ -63,3 +49,5 @@ def run(seed: str, kind: str, options: str, minutes: int, as_json: bool) -> int:
 
 sim.add_command(scenario)
 sim.add_command(shrink)
+sim.add_command(sweep)
+sim.add_command(report)

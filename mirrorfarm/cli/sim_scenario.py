@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean
+from mirrorfarm.cli.sim_options import played
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
@@ -69,13 +70,7 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
 
 @click.command("shrink")
 @click.option("--seed", required=True, metavar="NUMBER", help="64 bits, as 0x5eed or 24301.")
-@click.option(
-    "--options",
-    default="mirror",
-    show_default=True,
-    help="mirror, farm: short and dense; mirror-swarm, farm-swarm; after a comma minutes=N, or "
-    "for mirror keys of a scenario's mirror: mirror,ack_mode=received.",
-)
+@played
 @click.option(
     *("-o", "--output", "file"),
     type=click.Path(dir_okay=False, path_type=Path),
@@ -91,10 +86,12 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
     breaks no invariant.
     """
-    from mirrorfarm.sim.shrinking.seeds import plan_of, shrink_plan
+    from mirrorfarm.sim.plans import plan_of
+    from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
-    plan = plan_of(options, _number(seed))
-    shrunk = shrink_plan(plan, seconds, _Shower())
+    shower = _Shower()
+    shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
+    shower.end()
     if file is not None:
         file.write_text(shrunk.text, encoding="utf-8")
         page = file.with_suffix(".md")
@@ -103,7 +100,8 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     return 0
 
 
-def _number(text: str) -> int:
+def seed_number(text: str) -> int:
+    """Return the seed that a command was given. Raises UsageInvalid."""
     from mirrorfarm.errors import UsageInvalid
     from mirrorfarm.sim.acts.kinds import SEED
 
@@ -127,6 +125,11 @@ class _Shower:
         elif progress.doing != self._last:
             click.echo(text, err=True)
         self._last = progress.doing
+
+    def end(self) -> None:
+        """Leave an empty line behind, on a terminal."""
+        if self._alive:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> None:

@@ -87,6 +87,21 @@ def replay(  # noqa: PLR0917 - one argument for each option.
     )
 
 
+@trace.command("check")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "json_wanted", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
+    """Check what happened against every invariant, with the monitors of the simulation.
+
+    Name the traces of all nodes: what one of them did may be wrong only beside another. Each
+    violation is told with the steps that led to it. Exit code 1 if there is any.
+    """
+    from mirrorfarm.cli.trace_check import check_traces
+
+    return check_traces(paths or (scope.paths.log,), json_wanted=json_wanted)
+
+
 @trace.command("redact")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="New folder.")

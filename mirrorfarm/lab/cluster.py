@@ -24,6 +24,7 @@ from mirrorfarm.lab import network
 from mirrorfarm.lab.configuration import LEDGER_EXTRA, cluster_xml, mirror_xml
 from mirrorfarm.lab.machine import PRIVATE, Machine, hierarchies, remove_group
 from mirrorfarm.paths import Paths
+from mirrorfarm.trace import read_steps
 
 CLIENT_HOST = 200
 WITNESS_HOST = 101
@@ -269,6 +270,24 @@ class OneMachine:
         """Let this thread use the client's network in the block."""
         with network.inside(self.wiring.namespace("c")):
             yield
+
+    def keep_traces(self, folder: Path, seconds: float = 10.0) -> None:
+        """Copy all traces to `folder`/NAME once those of the nodes that run tell of this moment."""
+        begun, deadline = time.time_ns(), time.monotonic() + seconds
+        for node in self.nodes:
+            log = self.paths(node).log
+            while self.machines[node].on:
+                if any(step.real_ns > begun for step in read_steps([log])):
+                    break
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"{node} has written no trace for {seconds:g} s")
+                time.sleep(POLL_SECONDS)
+        for name in self.machines:
+            log = self.paths(name).log
+            for file in sorted(log.rglob("*.mft")):
+                copy = folder / name / file.relative_to(log)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
     # --- states ----------------------------------------------------------------------------
 

@@ -126,7 +126,7 @@ def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lam
     draws = Draws(plan.seed, "times")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
     clients = Clients(world)
-    with trap(), uncollected():
+    with uncollected(), trap():
         for name in world.names:
             if draws.chance(800):
                 perform(world, Start(name))

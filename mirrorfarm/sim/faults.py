@@ -77,16 +77,12 @@ def isolate(world: World, draws: Draws, node: MirrorNode) -> Act:
     return cables.Isolate(node.name, a_while(world, draws))
 
 
-def flap(world: World, draws: Draws, node: MirrorNode) -> None:
+@fault
+def flap(world: World, draws: Draws, node: MirrorNode) -> Act:
     """A link comes and goes."""
-    pair, wait = _pair(draws, node), 0
-    for _ in range(draws.between(2, 8)):
-        away = a_while(world, draws, world.timing.lease_ns)
-        world.after(wait, perform, world, cables.Cut(pair, "", away))
-        wait += away + a_while(world, draws, world.timing.lease_ns)
-
-
-FAULTS["flap"] = flap
+    pair, lease_ns = _pair(draws, node), world.timing.lease_ns
+    away_ns, back_ns = (a_while(world, draws, lease_ns) for _ in range(2))
+    return cables.Flap(pair, away_ns, back_ns, draws.between(2, 8))
 
 
 @fault

@@ -26,11 +26,11 @@ class SimFollower:
         self,
         disk: Extents,
         wrote: Callable[[int, int, int, int], None],
-        kept: Callable[[int], None],
+        kept: Callable[[int, int], None],
         copied: Callable[[int, int], None],
         refused: Callable[[int, str], None],
     ) -> None:
-        """`wrote(extent, write, term, sid)`; `kept(write)`; `copied(term, sid)`; `refused(…)`."""
+        """`wrote(extent, write, term, sid)`, `kept(extent, write)`, `copied(term, sid)`."""
         self._disk = disk
         self._wrote, self._kept, self._copied, self._refused = wrote, kept, copied, refused
         self._session = (0, 0)
@@ -67,7 +67,7 @@ class SimFollower:
         before = self._disk.read(extent)
         if self._copying and self.aside and before and before != value:
             self._disk.kept.add(before)
-            self._kept(before)
+            self._kept(extent, before)
         self._disk.write(extent, value)
         self._wrote(extent, value, *self._session)
 

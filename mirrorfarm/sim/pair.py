@@ -81,8 +81,8 @@ class Around(Surroundings):
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
         self._node.seen(Wrote(extent, write, term, sid))
 
-    def kept(self, write: int) -> None:  # noqa: D102
-        self._node.seen(Kept(write))
+    def kept(self, extent: int, write: int) -> None:  # noqa: D102
+        self._node.seen(Kept(extent, write))
 
     def exits(self) -> None:  # noqa: D102
         self._process.die()

@@ -2,24 +2,72 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import xxhash
 
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim import farm_sweep, swarm, sweep
-from mirrorfarm.sim.cluster import Cluster
-from mirrorfarm.sim.farm_sweep import FarmSwarm
+from mirrorfarm.sim.cluster import Cluster, Story
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
-from mirrorfarm.sim.swarm import Swarm
+from mirrorfarm.sim.plans import Plan, plan_of, prepare
 
-MINUTES, FARM_MINUTES = 30, 2
+PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
-_SOURCES = ("actors", "transport", "modules", "sim")
+_SOURCES = ("actors", "transport", "modules", "netfilter", "sim")
+_TOLD_ONLY = ("sweeps", "shrinking")  # A better report plays no other runs.
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Something worth a mark on the time line of one run."""
+
+    time_ns: int
+    node: str  # "": of the whole cluster.
+    kind: Literal["state", "fault", "violation"]
+    text: str  # Of a state: its name, which holds until the node's next one.
+
+
+@dataclass(slots=True)
+class Played:
+    """A run that is over; whole also after a violation."""
+
+    plan: Plan
+    world: Cluster
+    violation: Violation | None = None
+    faults: Counter[str] = field(default_factory=Counter)
+    moments: list[Moment] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    def see(self, node: str, observation: Any, module: str = "") -> None:
+        """Note what the world does to a node, and go on telling it to the monitors."""
+        if observation.__class__ is Fault:
+            self.faults[observation.kind] += 1
+            text = f"{observation.kind} {observation.what}".strip()
+            self.moments.append(Moment(self.world.now, node, "fault", text))
+        self.world.__class__.seen(self.world, node, observation, module)
+
+
+class _States(Story):
+    """Keeps of all that is noted the new states of nodes."""
+
+    def __init__(self, moments: list[Moment]) -> None:
+        super().__init__()
+        self._moments = moments
+
+    def add(self, now: int, node: str, sign: str, what: object) -> None:
+        """Note something, if it is a new state."""
+        if sign != ">" or not isinstance(what, str):
+            return
+        if what.startswith(PHASE):
+            state = what.removeprefix(PHASE).partition(":")[0]
+            self._moments.append(Moment(now, node, "state", state))
+        elif what.startswith(VIEW):
+            state = f"with {what.removeprefix(VIEW).partition(' (')[0]}"
+            self._moments.append(Moment(now, node, "state", state))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -27,9 +75,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     seed: int
     build: str
-    kind: str
     options: str
-    minutes: int
     described: str
     outcome: str  # "ok", or the violation.
     digest: str
@@ -43,10 +89,12 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def command(self) -> str:
         """The line that makes the same run again."""
-        return (
-            f"mirrorfarm sim run --seed {self.seed:#x} --kind {self.kind} "
-            f"--options {self.options} --minutes {self.minutes}"
-        )
+        return command_of(self.options, self.seed)
+
+
+def command_of(options: str, seed: int) -> str:
+    """Return the command that plays a seed again."""
+    return f"mirrorfarm sim run --seed {seed:#x} --options {options}"
 
 
 def build_id() -> str:
@@ -54,62 +102,44 @@ def build_id() -> str:
     digest = xxhash.xxh3_64()
     for folder in _SOURCES:
         for path in sorted((_ROOT / folder).rglob("*.py")):
-            digest.update(path.relative_to(_ROOT / folder).as_posix().encode())
-            digest.update(path.read_bytes())
+            name = path.relative_to(_ROOT / folder)
+            if name.parts[0] not in _TOLD_ONLY:
+                digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
     return f"{digest.intdigest():016x}"
 
 
-def run(seed: int, kind: str = "mirror", options: str = "swarm", minutes: int = 0) -> Outcome:
-    """Run one seed; `minutes`: of simulated trouble, 0: as many as usual."""
+def play(plan: Plan) -> Played:
+    """Play a plan to its end, or to the first violation."""
     began = time.process_time()
-    plan, world, play = _prepare(seed, kind, options, minutes)
-    counts: Counter[str] = Counter()
-    _count(world, counts)
-    outcome, story = "ok", []
+    world, play_out = prepare(plan)
+    played = Played(plan, world)
+    world.seen = played.see  # type: ignore[method-assign]
+    world.story = _States(played.moments)
     try:
-        play()
+        play_out()
     except Violation as violation:
-        outcome, story = str(violation), violation.story
+        played.violation = violation
+        played.moments.append(Moment(world.now, "", "violation", str(violation)))
+    played.cpu_s = time.process_time() - began
+    return played
+
+
+def run(seed: int, options: str = "swarm") -> Outcome:
+    """Run one seed. Raises UsageInvalid if the options are not understood."""
+    played = play(plan_of(options, seed))
+    world, violation = played.world, played.violation
     assert world.digest is not None
     return Outcome(
         seed=seed,
         build=build_id(),
-        kind=kind,
         options=options,
-        minutes=plan.minutes,
-        described=plan.describe(),
-        outcome=outcome,
+        described=played.plan.describe(),
+        outcome="ok" if violation is None else str(violation),
         digest=str(world.digest),
         steps=world.digest.steps,
         simulated_s=world.now / SECOND_NS,
-        cpu_s=time.process_time() - began,
-        faults=dict(sorted(counts.items())),
+        cpu_s=played.cpu_s,
+        faults=dict(sorted(played.faults.items())),
         bugs=dict(sorted(world.tricks.fired.items())),
-        story=story,
+        story=[] if violation is None else violation.story,
     )
-
-
-def _prepare(
-    seed: int, kind: str, options: str, minutes: int
-) -> tuple[Swarm | FarmSwarm, Cluster, Callable[[], None]]:
-    """Return what a seed makes, its world, and what plays it."""
-    if kind == "farm":
-        farm = farm_sweep.draw(seed, minutes or FARM_MINUTES)
-        nodes = farm_sweep.build(farm, digest=True)
-        nodes.tells_story = False
-        return farm, nodes, lambda: farm_sweep.play_out(nodes, farm)
-    plan = swarm.draw(seed, minutes or MINUTES) if options == "swarm" else swarm.dense(seed)
-    world = sweep.build(plan, digest=True, story=False)
-    return plan, world, lambda: sweep.play_out(world, plan)
-
-
-def _count(world: Any, counts: Counter[str]) -> None:
-    """Have every fault counted as the monitors hear of it."""
-    seen = world.seen
-
-    def counting(node: str, observation: Any, module: str = "") -> None:
-        if observation.__class__ is Fault:
-            counts[observation.kind] += 1
-        seen(node, observation, module)
-
-    world.seen = counting

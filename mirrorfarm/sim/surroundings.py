@@ -76,8 +76,8 @@ class Surroundings:
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:
         """Hear that a write is in this node's memory; sid 0: by its own application."""
 
-    def kept(self, write: int) -> None:
-        """Hear that a write was set aside before a copy replaced it."""
+    def kept(self, extent: int, write: int) -> None:
+        """Hear that what an extent held was set aside before a copy replaced it."""
 
     def exits(self) -> None:
         """End the process."""

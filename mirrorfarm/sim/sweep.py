@@ -8,6 +8,7 @@ Then all are mended, and both nodes must be in service with the same data.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
@@ -30,7 +31,11 @@ DENSE_FAULTS = 30
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage meanwhile: a run makes little of it that has cycles."""
+    """Look for no garbage meanwhile: a run makes little of it that has cycles.
+
+    Around `trap`, not in it: others, such as Dask, look at the machine whenever garbage is looked
+    for.
+    """
     gc.disable()
     try:
         yield
@@ -52,7 +57,7 @@ def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
         **dict(plan.world),
     )
     world.tells_story = story
-    world.network.quality = plan.quality
+    world.network.quality = replace(plan.quality)  # Faults change it.
     world.watch.allowed = allowed(plan.faults)
     return world
 
@@ -72,7 +77,7 @@ def play_out(
 ) -> None:
     """Let everything happen that the plan says; tell when faults begin, and when they end."""
     world.tricks = Tricks(plan.seed, on=plan.buggify)
-    with trap(), uncollected(), world.tricks:
+    with uncollected(), trap(), world.tricks:
         first_start(world)
         begins()
         trouble(world, plan)

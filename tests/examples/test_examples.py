@@ -1,10 +1,18 @@
 """Every example runs as it stands, and shows what it says."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TRACES = EXAMPLES / "traces"
+RECORD_AGAIN = """The cores do something else than when examples/traces was recorded.
+If that is what you want, record again as root, and commit that: make example-traces"""
 
 
 def run(name: str) -> str:
@@ -26,3 +34,51 @@ def test_an_embedded_mirror_becomes_primary_and_its_peer_hears_it_fall_silent() 
     primary = told.index("n1: SequenceEnded: Local state ALONE Ready")
     silent = told.index("n2: PeerSilent: no heartbeat from n1")
     assert heard < primary < silent
+
+
+def trace(command: str, name: str) -> dict[str, Any]:
+    words = ["-m", "mirrorfarm.cli.main", "trace", command, "--json", str(TRACES / name)]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(("name", "processes"), [("takeover", 5), ("farm", 3)])
+def test_recorded_examples_come_again_and_broke_no_invariant(name: str, processes: int) -> None:
+    """They may be of another build, as long as every step of them is compared and the same."""
+    replayed = trace("replay", name)
+    told = f"{RECORD_AGAIN}\n{json.dumps(replayed, indent=1)}"
+    assert (replayed["differences"], replayed["skipped"], replayed["gaps"]) == (0, 0, 0), told
+    assert replayed["steps"] > 500
+    checked = trace("check", name)
+    assert (checked["violations"], checked["broken"]) == (0, [])
+    assert len(checked["processes"]) == processes
+
+
+def test_a_recorded_takeover_is_told_step_by_step() -> None:
+    told = run("replay_a_takeover.py")
+    rows = re.findall(r"^ *([0-9.]+) +([0-9.]+) ms  (\S+)  (.+)$", told, re.MULTILINE)
+    story = list(dict.fromkeys(f"{node} {what}" for _, _, node, what in rows))
+    milestones = [
+        "n2 heard from n1 for the last time",
+        "n2 had heard nothing from its peer for 0.30 s",
+        "n2 asked the register for term 2 with {n1, n2} in sync",
+        "w had it on its disk: n2 holds term 2 with {n1, n2}",
+        "n2 became PRIM in term 2",
+        "w had it on its disk: n2 holds term 2 with {n2}",
+        "n2 became ALONE in term 2",
+        "n2 had the virtual addresses up",
+        "n2 had its application started",
+        "n2 became ALONE Ready",
+    ]
+    assert [one for one in story if one in milestones] == milestones, told
+    since, took = ([float(row[column]) for row in rows] for column in (0, 1))
+    assert since == sorted(since)
+    assert abs(sum(took) - since[-1]) < 0.1 * len(rows)
+    assert "n1 ended without a word" in told

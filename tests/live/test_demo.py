@@ -1,6 +1,7 @@
 """The demonstration, as a user runs it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,10 +23,21 @@ def leftovers(pid: int) -> list[str]:
     return [str(path) for place in places for path in place.glob(f"mf{pid}x*")]
 
 
+def recording() -> list[str]:
+    """Return the command by which docs/research.md records a takeover into `my-traces`."""
+    page = (ROOT / "docs/research.md").read_text(encoding="utf-8")
+    command = re.search(r"^# python (.*mirror_on_one_machine.*)$", page, re.MULTILINE)
+    assert command is not None
+    script, *words = command[1].split()
+    return [sys.executable, str(ROOT / script), *words]
+
+
 @pytest.mark.timeout(150)
-def test_the_demonstration_loses_no_record_and_leaves_nothing() -> None:
+def test_the_demonstration_loses_no_record_and_leaves_nothing_but_traces(tmp_path: Path) -> None:
     begun = time.monotonic()
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+    with subprocess.Popen(
+        recording(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
         out, err = demo.communicate(timeout=120)
     assert demo.returncode == 0, f"{out}\n{err}"
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
@@ -35,6 +47,11 @@ def test_the_demonstration_loses_no_record_and_leaves_nothing() -> None:
     assert int(results["records acknowledged"]) > 200
     assert time.monotonic() - begun < 90
     assert not leftovers(demo.pid)
+    assert [path.name for path in tmp_path.iterdir()] == ["my-traces"]
+    replay = [sys.executable, str(ROOT / "examples/replay_a_takeover.py"), "my-traces"]
+    told = subprocess.run(replay, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert told.count(" 0 differences\n") == 5, told
+    assert "n2  became ALONE Ready" in told
 
 
 @pytest.mark.timeout(120)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.lab.machine import hierarchies
+from mirrorfarm.trace import read_steps
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).parents[2]
@@ -35,9 +36,12 @@ def table_of(out: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.timeout(150)
-def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_nothing() -> None:
+def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_only_traces(
+    tmp_path: Path,
+) -> None:
     begun = time.monotonic()
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+    words = [*DEMO, "--traces", str(tmp_path / "kept")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         out, err = demo.communicate(timeout=140)
     assert demo.returncode == 0, f"{out}\n{err}"
     table = table_of(out)
@@ -56,6 +60,8 @@ def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_n
         assert int(reset) > 5, out
     assert time.monotonic() - begun < 90
     assert not leftovers(demo.pid)
+    recorded = {step.node for step in read_steps([tmp_path / "kept"])}
+    assert recorded == {"n1", "n2", "n3"}
 
 
 @pytest.mark.timeout(120)

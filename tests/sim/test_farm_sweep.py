@@ -11,7 +11,7 @@ from mirrorfarm.actors.farm_filter.state import Peer, Settings, State
 from mirrorfarm.sim.farm_sweep import main, play
 from mirrorfarm.sim.monitors import Violation
 
-SEEDS = int(os.environ.get("MIRRORFARM_FARM_SEEDS", "40"))
+SEEDS = int(os.environ.get("MIRRORFARM_FARM_SEEDS", "20"))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 20))

@@ -195,6 +195,14 @@ def test_a_write_that_is_nowhere_any_more_is_missed_without_a_register_too() -> 
         feed(watch, [world(seen.Wrote(1, 0, 2, 1))])
 
 
+def test_what_becomes_up_has_no_data_that_could_be_stale() -> None:
+    """A farm's record says nothing of a copy."""
+    watch = mirror("S8")
+    start = fx.StartScript(1, "start_prim", ("WAIT", "UP", "start"), 1)
+    feed(watch, [recorded(cons=False), acted("scripts", ev.Started(), start)])
+    assert watch.violations == []
+
+
 def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
     wanted = {f"S{n}" for n in range(1, 18)} | {f"X{n}" for n in range(1, 5)}
     wanted |= {f"L{n}" for n in range(1, 9)} | {"R10"}

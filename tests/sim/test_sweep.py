@@ -10,7 +10,7 @@ from mirrorfarm.sim.monitors.seen import RegisterDurable
 from mirrorfarm.sim.sweep import build, first_start, play
 from mirrorfarm.transport.messages import Register
 
-SEEDS = int(os.environ.get("MIRRORFARM_SEEDS", "60"))
+SEEDS = int(os.environ.get("MIRRORFARM_SEEDS", "40"))
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, 20))

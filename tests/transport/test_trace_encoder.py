@@ -107,7 +107,7 @@ ENDS = st.integers(0, 9).map(lambda number: number == 9)
 TALK = st.lists(st.tuples(st.integers(0, 3), GIVEN, TELLS, ENDS), min_size=12, max_size=30)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TALK)
 def test_a_talk_of_actors_in_several_frames_is_read_back(talk: list[tuple[Any, ...]]) -> None:
     """What was told is given later, at once, twice, or not at all; frames end anywhere."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
-from mirrorfarm.sim.acts.kinds import NETWORK, PAIR, SHARE, known, number
+from mirrorfarm.sim.acts.kinds import DURATION, NETWORK, PAIR, SHARE, known, number
 from mirrorfarm.sim.acts.mirror import MIRROR
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
@@ -30,6 +30,22 @@ class Cut(Act):
         network.set_link(*self.between, up=False, network=self.network)
         if self.for_ns:
             world.after(self.for_ns, lambda: network.set_link(*self.between, up=True))
+
+
+@MIRROR.named("flap")
+@dataclass(frozen=True)
+class Flap(Act):
+    """The link between two machines comes and goes."""
+
+    between: tuple[str, str] = argument(PAIR)
+    away_ns: int = argument(DURATION, "for how long it is cut each time", key="away")
+    back_ns: int = argument(DURATION, "for how long it works in between", key="back")
+    count: int = argument(number(1, 1_000), "how often it is cut", key="count", default=2)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        one = Cut(self.between, "", self.away_ns)
+        for number_of in range(self.count):
+            world.after(number_of * (self.away_ns + self.back_ns), one.do, world)
 
 
 @MIRROR.named("one_way")

@@ -36,6 +36,21 @@ MIRROR: tuple[type[Monitor], ...] = (
     *LIVENESS,
 )
 
+# Those that need nothing but what cores were given and asked for. The others know when a node lost
+# its power or an application ended by itself, what a disk holds, and one time for all nodes.
+RECORDED: tuple[type[Monitor], ...] = (
+    safety.Acker,
+    safety.AckerHolds,
+    safety.FromTheSet,
+    safety.ShrinkFirst,
+    safety.GrowLast,
+    safety.NeverStale,
+    safety.Monotony,
+    data.NotOfThePast,
+    data.RestartIsNoResumption,
+    data.Fences,
+)
+
 
 class Mirror:
     """The monitors of a simulated mirror, and what stories ask of them."""

@@ -33,7 +33,7 @@ class Side:
     guard_ns: int = 0  # Deadline of its guard, by its own boot clock; 0: none.
     gate: tuple[str, int] = ("frozen", 0)  # Last ordered: mode and term.
     memory: dict[int, int] = field(default_factory=dict)  # Extent: write.
-    kept: set[int] = field(default_factory=set)
+    kept: dict[int, int] = field(default_factory=dict)  # Set aside: extent, newest write.
 
     @property
     def forgetful(self) -> bool:
@@ -220,8 +220,9 @@ class Facts:
                     memory[extent] = write
                 else:
                     memory.pop(extent, None)
-            case seen.Kept(write):
-                facts.side(node).kept.add(write)
+            case seen.Kept(extent, write):
+                kept = facts.side(node).kept
+                kept[extent] = max(write, kept.get(extent, 0))
             case seen.Accepts(writes):
                 for extent in [e for e, write in facts.told.items() if write in set(writes)]:
                     del facts.told[extent]

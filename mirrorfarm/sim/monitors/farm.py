@@ -393,3 +393,4 @@ FARM: tuple[type[Monitor], ...] = (
     FailsClosed,
     NoFlapping,
 )
+RECORDED: tuple[type[Monitor], ...] = (Total, LittleMoves)  # As `all.RECORDED`, of farms.

@@ -131,12 +131,12 @@ class Equal(Monitor):
         if step.event.why:
             return
         facts = self.facts.of(step)
-        kept = {write for side in facts.sides.values() for write in side.kept}
+        sides = facts.sides.values()
         for name, side in facts.sides.items():
             lost = [
                 write
                 for extent, write in facts.told.items()
-                if side.memory.get(extent, 0) < write and write not in kept
+                if max(side.memory.get(extent, 0), *(s.kept.get(extent, 0) for s in sides)) < write
             ]
             if lost and facts.directories and not facts.advisory:
                 self.fail(f"{name} lacks {sorted(lost)[:5]} after the end")
@@ -195,7 +195,8 @@ class NeverSilent(Monitor):
         for extent in extents:
             write = facts.told[extent]
             sides = facts.sides.values()
-            if not any(s.memory.get(extent, 0) >= write or write in s.kept for s in sides):
+            held = [max(s.memory.get(extent, 0), s.kept.get(extent, 0)) for s in sides]
+            if max(held, default=0) < write:
                 self.fail(f"write {write} was told as done and is nowhere any more")
 
 

@@ -190,6 +190,14 @@ class GrowLast(Monitor):
                 self.fail(f"{member} is in the set and lacks {lost[:5]}")
 
 
+def _starts_mirror(effect: object) -> bool:
+    """Return whether an application starts on replicated data: those that become UP have none."""
+    match effect:
+        case fx.StartScript(name="start_prim"):
+            return "UP" not in effect.arguments
+    return False
+
+
 class NeverStale(Monitor):
     """S8. Complete without observations."""
 
@@ -198,7 +206,7 @@ class NeverStale(Monitor):
     events = (fx.StartScript,)
 
     def on(self, step: Step) -> None:  # noqa: D102
-        if not any(e.__class__ is fx.StartScript and e.name == "start_prim" for e in step.effects):
+        if not any(_starts_mirror(effect) for effect in step.effects):
             return
         facts = self.facts.of(step)
         record, register = facts.side(step.node).record, facts.register

@@ -74,8 +74,9 @@ class Wrote(Seen, frozen=True):
 
 
 class Kept(Seen, frozen=True):
-    """A write was set aside before a copy replaced it."""
+    """What an extent held was set aside before a copy replaced it."""
 
+    extent: int
     write: int
 
 

@@ -28,7 +28,7 @@ def play(scenario: Scenario, *, tells: bool = True) -> Outcome:
     run = _Run(scenario, tells=tells)
     cluster = run.cluster
     cluster.tricks = Tricks(scenario.seed, on=scenario.tricks)
-    with trap(), uncollected(), cluster.tricks:
+    with uncollected(), trap(), cluster.tricks:
         try:
             run.play()
         except Violation as violation:

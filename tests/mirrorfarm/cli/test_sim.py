@@ -18,7 +18,7 @@ def call(*words: str) -> str:
 
 
 def test_the_first_and_the_last_line_name_seed_and_build_and_one_line_makes_it_again() -> None:
-    lines = call("--seed", "0x2a", "--options", "dense").splitlines()
+    lines = call("--seed", "0x2a", "--options", "mirror").splitlines()
     assert lines[0] == lines[-1]
     assert lines[0].startswith("seed 0x2a build ")
     assert "outcome: ok" in lines
@@ -28,9 +28,9 @@ def test_the_first_and_the_last_line_name_seed_and_build_and_one_line_makes_it_a
 
 
 def test_a_farm_is_told_as_json() -> None:
-    told = json.loads(call("--seed", "7", "--kind", "farm", "--minutes", "1", "--json"))
+    told = json.loads(call("--seed", "7", "--options", "farm-swarm,minutes=1", "--json"))
     assert told["outcome"] == "ok"
-    assert told["kind"] == "farm"
+    assert "nodes=" in told["described"]
     assert told["steps"] > 1_000
 
 

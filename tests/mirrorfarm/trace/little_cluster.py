@@ -44,6 +44,7 @@ class Machine:
     ring: Any = None
     process: str = LEDGER
     lamport: int = 0
+    stored_ns: int = 0  # When the last record was durable.
 
     def clock(self, now: int) -> int:
         return self.boot_ns + now + now * self.fast_millionths // 1_000_000
@@ -174,7 +175,8 @@ class LittleCluster:
                 self._tell(machine, actor, event, max(1, due - self.now))
             case fx.Store(record):
                 machine.record = record
-                self._tell(machine, actor, ev.Stored(record.counter), quick)
+                machine.stored_ns = max(machine.stored_ns + 1, self.now + quick)  # In their order.
+                self._tell(machine, actor, ev.Stored(record.counter), machine.stored_ns - self.now)
             case fx.RegisterStore(counter=counter):
                 self._tell(machine, actor, ev.RegisterStored(counter), quick)
             case fx.StartScript(run, name):

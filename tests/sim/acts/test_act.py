@@ -45,7 +45,7 @@ def test_every_act_says_what_it_does() -> None:
 
 
 def test_every_kind_of_fault_of_a_swarm_is_an_act() -> None:
-    known = set(MIRROR.acts) | {"flap", "crash_between_effects", "operator"}
+    known = set(MIRROR.acts) | {"crash_between_effects", "operator"}
     assert set(FAULTS) <= known
 
 

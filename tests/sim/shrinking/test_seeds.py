@@ -8,12 +8,13 @@ from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.errors import Refused, UsageInvalid
 from mirrorfarm.sim import swarm
 from mirrorfarm.sim.farm_sweep import FarmSwarm
+from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.shrinking import shrink as shrink_module
-from mirrorfarm.sim.shrinking.seeds import plan_of, shrink, shrink_plan
+from mirrorfarm.sim.shrinking.seeds import shrink, shrink_plan
 from mirrorfarm.sim.shrinking.shrink import Progress, Shrinking
 
 SEED = 3

@@ -1,0 +1,222 @@
+"""`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mirrorfarm.cli.show import as_json, clean, table
+from mirrorfarm.cli.sim_options import played
+
+if TYPE_CHECKING:
+    from mirrorfarm.sim.sweeps.outputs import Written
+    from mirrorfarm.sim.sweeps.summary import Summary
+    from mirrorfarm.sim.sweeps.sweep import Order
+
+INTERRUPTED = 130
+WORKERS_MAX = 4_096
+SEED_SECONDS = 120.0
+CLASSES_SHOWN = 20
+TEXT_CHARACTERS = 120  # Of a failure, in the table.
+
+
+@click.command("sweep")
+@click.option("--seeds", required=True, help="FIRST..END, END left out: 0..10000 are 10,000 seeds.")
+@played
+@click.option(
+    "--engine", default="processes", show_default=True, help="processes, dask, or an added one."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    help="Seeds played at the same time.  [default: processors of this machine]",
+)
+@click.option("--scheduler", default="", help="Address of a running scheduler (engine dask).")
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of results: play the seeds that it lacks. Begun if it is not there.",
+)
+@click.option("--shard", default="1/1", help="Play part 3 of 64: 3/64. One file for each part.")
+@click.option(
+    *("-o", "--output", "folder"),
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for results and report.  [default: that of the file of results, or ./sweep]",
+)
+@click.option(
+    "--seed-seconds",
+    type=click.FloatRange(0),
+    default=SEED_SECONDS,
+    show_default=True,
+    help="Give up a seed after so long (0: never); not with engine dask.",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print the summary as JSON.")
+def sweep(
+    *,
+    seeds: str,
+    options: str,
+    engine: str,
+    workers: int | None,
+    scheduler: str,
+    resume: Path | None,
+    shard: str,
+    folder: Path | None,
+    seed_seconds: float,
+    json_wanted: bool,
+) -> int:
+    """Play many seeds on many processors; report what failed.
+
+    Results are kept as they come: after Ctrl-C, a crash or a time limit, --resume plays the
+    rest. Exit code 1 if anything failed, 130 if the sweep was interrupted.
+    """
+    from mirrorfarm.sim.plans import plan_of
+    from mirrorfarm.sim.sweeps.engines import Wanted
+    from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard
+    from mirrorfarm.sim.sweeps.sweep import Order
+
+    plan_of(options, 0)
+    part = parse_shard(shard)
+    wanted = Wanted(workers or len(os.sched_getaffinity(0)), scheduler)
+    folder = folder or (resume.parent if resume else Path("sweep"))
+    name = f"results-{part.number}-of-{part.count}.jsonl" if part.count > 1 else "results.jsonl"
+    file = resume or folder / name
+    order = Order(parse_seeds(seeds), options, file, folder, engine, wanted, part, seed_seconds)
+    if not resume:
+        _must_be_new(order)
+    return _run(order, json_wanted)
+
+
+def _must_be_new(order: "Order") -> None:
+    from mirrorfarm.errors import Refused
+
+    if order.file.exists():
+        raise Refused(
+            f"{order.file} holds results of an earlier sweep. To play what it lacks:\n"
+            f"  {order.command_to_resume()}\nTo begin anew, name another folder with -o"
+        )
+
+
+def _run(order: "Order", json_wanted: bool) -> int:
+    from mirrorfarm.cli.sim_progress import Progress
+    from mirrorfarm.sim.sweeps.interrupts import until_interrupted
+    from mirrorfarm.sim.sweeps.outputs import Written, write_outputs
+    from mirrorfarm.sim.sweeps.results import read_results
+    from mirrorfarm.sim.sweeps.summary import summarize
+    from mirrorfarm.sim.sweeps.sweep import play
+
+    with Progress() as progress, until_interrupted(progress.stopping) as stopped:
+        try:
+            play(order, progress, stopped)
+        except BaseException:
+            if progress.done:
+                progress.say(f"what was played is kept. The rest:\n  {order.command_to_resume()}")
+            raise
+    results = read_results([order.file])
+    missing = sum(seed not in results.seeds() for seed in order.own_seeds())
+    if missing or order.shard.count > 1:  # The report is made when everything is there.
+        header = results.header
+        summary = summarize(results, len(results), header.options, header.build)
+        written = Written(summary, (order.file,), (_what_next(order, missing),))
+    else:
+        written = write_outputs(results, order.folder)
+    extra = {"missing": missing, "interrupted": bool(missing), "workers_died": progress.deaths}
+    _tell(written, json_wanted, extra)
+    if missing:
+        return INTERRUPTED
+    return 1 if written.summary.failed else 0
+
+
+def _what_next(order: "Order", missing: int) -> str:
+    if missing:
+        text = f"interrupted: {missing:,} seeds are missing. To play them:"
+        return f"{text}\n  {order.command_to_resume()}"
+    whole = f"--seeds {order.seeds.start}..{order.seeds.stop}"
+    return (
+        f"part {order.shard} is complete. When all are:\n"
+        f"  mirrorfarm sim report {whole} -o {order.folder} {order.file.parent}/*.jsonl"
+    )
+
+
+@click.command("report")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option(
+    *("-o", "--output", "folder"),
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for table, summary, examples and report.",
+)
+@click.option("--seeds", default="", help="FIRST..END that were wanted: tells which are missing.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print the summary as JSON.")
+def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool) -> int:
+    """Join the results of a sweep's parts, or of one under way, and report on them.
+
+    FILES are the .jsonl files. Exit code 1 if anything failed or is missing.
+    """
+    from mirrorfarm.sim.sweeps.outputs import write_outputs
+    from mirrorfarm.sim.sweeps.results import read_results
+    from mirrorfarm.sim.sweeps.seeds import parse_seeds
+
+    wanted = parse_seeds(seeds) if seeds else range(0)
+    results = read_results(files)
+    have = results.seeds()
+    missing = [seed for seed in wanted if seed not in have]
+    written = write_outputs(results, folder, missing=len(missing))
+    notes = list(written.notes)
+    if results.damaged:
+        notes.append(f"damaged lines, left out: {', '.join(results.damaged[:5])}")
+    if missing:
+        notes.append(f"{len(missing):,} seeds are missing, {missing[0]} is the first of them")
+    written = type(written)(written.summary, written.paths, tuple(notes))
+    _tell(written, json_wanted, {"missing": len(missing)})
+    return 1 if written.summary.failed or missing else 0
+
+
+def _tell(written: "Written", json_wanted: bool, extra: Mapping[str, object]) -> None:
+    paths = [str(path) for path in written.paths]
+    if json_wanted:
+        more = {**extra, "files": paths, "notes": list(written.notes)}
+        click.echo(as_json({**written.summary.as_object(), **more}))
+        return
+    _tell_tables(written.summary)
+    for path in paths:
+        click.echo(clean(path))
+    for note in written.notes:
+        click.echo(clean(note, lines=True))
+
+
+def _tell_tables(summary: "Summary") -> None:
+    from mirrorfarm.limits import MILLISECOND_NS
+    from mirrorfarm.sim.sweeps.run import command_of
+    from mirrorfarm.sim.sweeps.summary import percentiles
+
+    classes = summary.sorted_classes()
+    for one in classes[:CLASSES_SHOWN]:
+        example = one.example
+        click.secho(f"{one.count:>6,} × {clean(one.name)}", fg="red", bold=True, nl=False)
+        click.echo(f"  {clean(example.message)[:TEXT_CHARACTERS]}")
+        click.echo(f"         {clean(example.signature)[:TEXT_CHARACTERS]}")
+        click.echo(f"         {clean(command_of(example.options, example.seed))}")
+    if len(classes) > CLASSES_SHOWN:
+        click.echo(f"  … and {len(classes) - CLASSES_SHOWN:,} more classes")
+    table(
+        ("fault", "injected", "seeds"),
+        [
+            (kind, f"{count:,}", f"{summary.seeds_with_fault[kind]:,}")
+            for kind, count in sorted(summary.faults.items())
+        ],
+    )
+    shares = [
+        f"{'max' if percent == 100 else f'p{percent}'} {value / MILLISECOND_NS:,.1f} ms"
+        for percent, value in percentiles(summary.failover_ns).items()
+    ]
+    if shares:
+        click.echo(f"{len(summary.failover_ns):,} failovers: {', '.join(shares)}")
+    failed = f"{summary.failed:,} failed in {len(classes):,} classes" if classes else "none failed"
+    click.secho(f"{summary.seeds:,} seeds, {failed}", fg="red" if classes else "green", bold=True)

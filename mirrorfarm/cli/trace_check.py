@@ -1,0 +1,37 @@
+"""`mirrorfarm trace check`: whether every invariant held in what was recorded."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from mirrorfarm.cli.show import as_json, clean
+from mirrorfarm.cli.trace_merge import tell_holes
+from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.sim.checking import check
+from mirrorfarm.trace.words import clock_time
+
+VIOLATED = 1
+
+
+def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
+    """Print what the monitors found; return the exit code."""
+    faults = Faults()
+    result = check(paths, faults)
+    code = VIOLATED if result.violations else faults.exit_code
+    if json_wanted:
+        click.echo(as_json(asdict(result)))
+        return code
+    for one in result.broken:
+        click.secho(clean(f"{clock_time(one.at_ns)}  {one.text}"), fg="red")
+        for line in one.story:
+            click.echo(f"    {clean(line)}")
+    names = ", ".join(result.invariants)
+    where = f"{result.steps:,} steps of {len(result.processes)} processes"
+    if result.violations:
+        click.echo(f"{result.violations} violations of invariants in {where}")
+    else:
+        click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
+    tell_holes(result.gaps, 0)
+    return code

@@ -1,0 +1,104 @@
+"""Everything that a sweep leaves in its folder, made from its files of results."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps import report, tables
+from mirrorfarm.sim.sweeps.result import SeedResult
+from mirrorfarm.sim.sweeps.results import Results
+from mirrorfarm.sim.sweeps.run import SHRINK, Shrink, command_of, replay_seed
+from mirrorfarm.sim.sweeps.summary import FailureClass, Summary, summarize
+
+EXAMPLES = "failures"
+EXAMPLES_MAX = 20  # Shrinking takes minutes.
+
+Replay = Callable[[str, int], tuple[SeedResult, list[Moment]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was made, and what has to be said about it."""
+
+    summary: Summary
+    paths: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def write_outputs(
+    results: Results,
+    folder: Path,
+    *,
+    missing: int = 0,
+    shrink: Shrink | None = SHRINK,
+    replay: Replay = replay_seed,
+) -> Written:
+    """Write table, summary, examples and report of results into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header = results.header
+    summary = summarize(results, len(results), header.options, header.build)
+    paths: list[Path] = []
+    notes: list[str] = []
+    if tables.can_write():
+        paths.append(folder / tables.NAME)
+        tables.write_parquet(results, paths[0])
+    else:
+        notes.append(f"no {tables.NAME}: {tables.CURE}. The .jsonl file holds the same")
+    paths.append(folder / "summary.json")
+    _replace(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
+    made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink)
+    worst, why_not = _see_again(summary, replay)
+    paths += [*made, folder / report.NAME]
+    notes += [*failed, *why_not]
+    _replace(paths[-1], report.render(summary, worst, missing))
+    return Written(summary, tuple(paths), tuple(notes))
+
+
+def write_examples(
+    classes: Sequence[FailureClass], folder: Path, shrink: Shrink | None
+) -> tuple[list[Path], list[str]]:
+    """Write one example of each class: a scenario, or the command that plays its seed.
+
+    Return the files, and what could not be done.
+    """
+    paths: list[Path] = []
+    notes: list[str] = []
+    for old in folder.glob("[0-9][0-9]-*"):  # Of fewer results; its number may be another's now.
+        old.unlink()
+    for number, one in enumerate(classes[:EXAMPLES_MAX], 1):
+        folder.mkdir(exist_ok=True)
+        example = one.example
+        name = f"{number:02}-{re.sub(r'[^A-Za-z0-9-]', '_', one.name)[:40]}"
+        text, suffix = f"{command_of(example.options, example.seed)}\n", ".txt"
+        if shrink is not None and example.outcome != "error":
+            try:
+                text, suffix = shrink(example.options, example.seed), ".yaml"
+            except Exception as error:  # The seed is a good example as well.
+                notes.append(f"seed {example.seed} could not be shrunk: {error!r}")
+        paths.append(folder / f"{name}{suffix}")
+        _replace(paths[-1], text)
+    if len(classes) > EXAMPLES_MAX:
+        notes.append(f"{EXAMPLES_MAX} of {len(classes)} classes have a file in {folder}")
+    return paths, notes
+
+
+def _see_again(summary: Summary, replay: Replay) -> tuple[report.Worst | None, list[str]]:
+    """Play the worst seed again; the build must be the one that the results are of."""
+    if summary.worst is None:
+        return None, []
+    known = summary.worst
+    again, moments = replay(known.options, known.seed)
+    if (again.build, again.digest) != (known.build, known.digest):
+        text = f"no time line of seed {known.seed}: build {again.build} plays it differently"
+        return None, [text if again.build != known.build else f"{text}: it is not deterministic"]
+    return report.Worst(again, moments), []
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole, or not at all."""
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

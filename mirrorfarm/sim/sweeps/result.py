@@ -1,0 +1,43 @@
+"""What one seed came to: plain values that travel between processes and into tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta
+
+SEED_END: Final = 1 << 64  # Seeds are numbers of 64 bits.
+MESSAGE_CHARACTERS_MAX: Final = 2_000
+SIGNATURE_CHARACTERS_MAX: Final = 300
+
+Outcome = Literal["ok", "violation", "no-convergence", "error"]
+Count = Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """One run: (options, seed, build) determine everything but `wall_seconds`.
+
+    `outcome`: ok; violation of an invariant; no-convergence: after the faults ended, not
+    everything came up in time; error: the run itself failed, for example by an assertion.
+    """
+
+    seed: Count
+    options: str
+    build: str
+    outcome: Outcome
+    invariant: str = ""  # S3, L4; of an error, the name of the exception.
+    signature: str = ""  # Of the abstract state at the end: failures that share it are alike.
+    simulated_ns: Count = 0
+    steps: Count = 0  # Events that were played.
+    digest: str = ""  # Of the whole story: the same on every machine.
+    faults: Mapping[str, int] = field(default_factory=dict)  # Kind -> how many were injected.
+    failover_ns: tuple[int, ...] = ()  # From the end of one leader to the next, another node.
+    states: tuple[int, ...] = ()  # Hashes of the distinct abstract states that it visited.
+    wall_seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether something was wrong."""
+        return self.outcome != "ok"

@@ -1,0 +1,99 @@
+"""The one place where sweeps meet the simulator: a pure function of (options, seed)."""
+
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
+
+import xxhash
+
+from mirrorfarm.sim import running
+from mirrorfarm.sim.plans import plan_of
+from mirrorfarm.sim.running import Moment, Played, command_of
+from mirrorfarm.sim.shrinking.seeds import shrink
+from mirrorfarm.sim.sweeps.result import (
+    MESSAGE_CHARACTERS_MAX,
+    SIGNATURE_CHARACTERS_MAX,
+    SeedResult,
+)
+
+# (options, seed) -> the text of the shortest scenario that fails likewise; None: none is made.
+Shrink = Callable[[str, int], str]
+SHRINK: Final[Shrink | None] = shrink
+
+build_id = cache(running.build_id)
+
+
+def run_seed(options: str, seed: int) -> SeedResult:
+    """Play one seed; the same result, but for `wall_seconds`, on every machine."""
+    return replay_seed(options, seed)[0]
+
+
+def replay_seed(options: str, seed: int) -> tuple[SeedResult, list[Moment]]:
+    """Play one seed and tell its time line as well. Raises UsageInvalid for unknown options."""
+    begin = time.perf_counter()
+    played = running.play(plan_of(options, seed))
+    failure = str(played.violation or "")
+    invariant = failure.partition(":")[0]
+    world = played.world
+    assert world.digest is not None
+    result = SeedResult(
+        seed,
+        options,
+        build_id(),
+        _outcome(invariant),
+        invariant,
+        _signature(played)[:SIGNATURE_CHARACTERS_MAX],
+        simulated_ns=world.now,
+        steps=world.digest.steps,
+        digest=str(world.digest),
+        faults=dict(sorted(played.faults.items())),
+        failover_ns=failovers(played.moments),
+        states=_states(played.moments),
+        wall_seconds=time.perf_counter() - begin,
+        message=failure[:MESSAGE_CHARACTERS_MAX],
+    )
+    return result, played.moments
+
+
+def failovers(timeline: list[Moment]) -> tuple[int, ...]:
+    """Return how long nobody led, each time that another node than the last one led next."""
+    found = []
+    leader, ended_ns = "", -1
+    for moment in timeline:
+        if moment.kind != "state":
+            continue
+        leads = moment.text == "leading"
+        if leads and ended_ns >= 0 and moment.node != leader:
+            found.append(moment.time_ns - ended_ns)
+        if leads:
+            leader, ended_ns = moment.node, -1
+        elif moment.node == leader and ended_ns < 0:
+            ended_ns = moment.time_ns
+    return tuple(found)
+
+
+def _outcome(invariant: str) -> Any:
+    if not invariant:
+        return "ok"
+    return "no-convergence" if invariant.startswith("L") else "violation"
+
+
+def _signature(played: Played) -> str:
+    """Return the abstract state at the end: what every node is."""
+    last = {one.node: one.text for one in played.moments if one.kind == "state"}
+    return ", ".join(f"{node} {text}" for node, text in sorted(last.items()))
+
+
+def _states(timeline: list[Moment]) -> tuple[int, ...]:
+    """Return hashes (32 bits) of the distinct joint states of all nodes."""
+    now: dict[str, str] = {}
+    seen: dict[int, None] = {}
+    for moment in timeline:
+        if moment.kind == "state":
+            now[moment.node] = moment.text
+            seen[xxhash.xxh32_intdigest(str(sorted(now.items())).encode())] = None
+    return tuple(sorted(seen))
+
+
+__all__ = ["SHRINK", "Shrink", "build_id", "command_of", "failovers", "replay_seed", "run_seed"]

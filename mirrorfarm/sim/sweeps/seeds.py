@@ -1,0 +1,58 @@
+"""Which seeds a sweep plays: `0..10000`, and the part of it that is shard 3 of 64."""
+
+from dataclasses import dataclass
+
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.sim.sweeps.result import SEED_END
+
+SHARDS_MAX = 100_000
+
+
+def parse_seeds(text: str) -> range:
+    """Return the seeds of `FIRST..END` (END is the first one left out) or of one number.
+
+    Numbers are decimal, or hexadecimal after 0x. Raises UsageInvalid.
+    """
+    first, dots, end = text.partition("..")
+    try:
+        begin = int(first, 0)
+        seeds = range(begin, int(end, 0) if dots else begin + 1)
+    except ValueError:
+        raise UsageInvalid(
+            f"--seeds {text!r}: not a range; write FIRST..END, as in 0..10000 for the seeds "
+            "from 0 to 9999, or one number"
+        ) from None
+    if not 0 <= seeds.start < seeds.stop <= SEED_END:
+        raise UsageInvalid(
+            f"--seeds {text!r}: holds no seed; FIRST must be 0 or more, END larger than it and "
+            "at most 2^64"
+        )
+    return seeds
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `number` (from 1) of `count`: every count-th seed, so that parts take equally long."""
+
+    number: int = 1
+    count: int = 1
+
+    def of(self, seeds: range) -> range:
+        """Return the seeds that belong to this part."""
+        return seeds[self.number - 1 :: self.count]
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """Return the shard that `3/64` names. Raises UsageInvalid."""
+    number, _, count = text.partition("/")
+    if number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal():
+        shard = Shard(int(number), int(count))
+        if 1 <= shard.number <= shard.count <= SHARDS_MAX:
+            return shard
+    raise UsageInvalid(
+        f"--shard {text!r}: write NUMBER/COUNT, from 1/64 to 64/64 for 64 parts "
+        f"(at most {SHARDS_MAX})"
+    )

@@ -1,0 +1,218 @@
+"""`mirrorfarm sim sweep` as a user runs it: to its end, interrupted, killed, in parts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mirrorfarm.sim.sweeps.results import Appender, Header
+from tests.sim.sweeps.stand_in import quick
+
+SHORT = ("--options", "mirror", "--workers", "2")
+LONG = ("--seeds", "0..100000", *SHORT)
+DEADLINE_SECONDS = 60
+
+
+def mirrorfarm(*words: str | Path) -> subprocess.Popen[str]:
+    """Start a command as a shell does: with a group of processes that Ctrl-C reaches whole."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mirrorfarm.cli.main", "sim", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*words: str | Path, code: int = 0) -> tuple[str, str]:
+    process = mirrorfarm(*words)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    return out, err
+
+
+def summary(*words: str | Path, code: int = 0) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(run(*words, "--json", code=code)[0])
+    return told
+
+
+def until_lines(path: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_keeps_what_is_done_and_says_how_to_resume(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "results.jsonl"
+    process = mirrorfarm("sweep", *LONG, "-o", tmp_path)
+    until_lines(file, 4, process)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert f"--resume {file}" in out
+    before = file.read_bytes()
+    assert before.endswith(b"\n")
+    done = before.count(b"\n") - 1
+    told = summary("sweep", "--seeds", f"0..{done + 10}", *SHORT, "--resume", file)
+    assert told["missing"] == 0
+    assert told["seeds"] >= done + 10
+    assert file.read_bytes().startswith(before)  # Nothing was played twice.
+    assert (tmp_path / "report.html").exists()
+
+
+def test_ctrl_c_ends_a_sweep_on_dask_in_order(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    process = mirrorfarm("sweep", *LONG, "--engine", "dask", "-o", tmp_path)
+    until_lines(tmp_path / "results.jsonl", 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "died" not in err
+    assert "--engine dask" in out
+
+
+def test_ctrl_c_while_workers_begin_shows_no_traceback(tmp_path: Path) -> None:
+    process = mirrorfarm("sweep", *LONG, "-o", tmp_path)
+    until_lines(tmp_path / "results.jsonl", 1, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_killed_sweep_leaves_no_worker_and_can_be_resumed(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    process = mirrorfarm("sweep", *LONG, "-o", tmp_path)
+    until_lines(file, 3, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.kill()
+    process.communicate(timeout=DEADLINE_SECONDS)
+    _, alive = psutil.wait_procs(children, timeout=DEADLINE_SECONDS)
+    assert not alive
+    with file.open("ab") as torn:
+        torn.write(b'{"seed":99999,"opt')
+    _, err = run("sweep", "--seeds", "0..3", *SHORT, "--resume", file)
+    assert "unfinished line" in err
+
+
+def test_a_killed_worker_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    process = mirrorfarm("sweep", "--seeds", "0..24", *SHORT, "-o", tmp_path, "--json")
+    until_lines(file, 3, process)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+    workers[0].kill()
+    out, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert (told["seeds"], told["missing"]) == (24, 0)
+    assert told["workers_died"] >= 1
+    assert "a worker died" in err
+
+
+def test_a_full_disk_ends_the_sweep_with_the_cure_and_it_can_be_resumed(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    words = [*LONG, "-o", str(tmp_path)]
+    limited = (
+        f"ulimit -f 8; exec {sys.executable} -m mirrorfarm.cli.main sim sweep {' '.join(words)}"
+    )
+    full = subprocess.run(
+        ["bash", "-c", limited],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+    )
+    assert full.returncode == 8
+    assert f"{file}: results cannot be written" in full.stderr
+    assert f"--resume {file}" in full.stderr
+    assert "Traceback" not in full.stderr
+    whole = file.read_bytes().rpartition(b"\n")[0]
+    told = summary("sweep", "--seeds", "0..3", *SHORT, "--resume", file)
+    assert told["seeds"] >= whole.count(b"\n")
+    assert file.read_bytes().startswith(whole)
+
+
+def test_parts_are_played_alone_and_reported_together(tmp_path: Path) -> None:
+    for part in (1, 2):
+        words = ("--seeds", "0..7", "--shard", f"{part}/2", "-o", tmp_path)
+        out, _ = run("sweep", *SHORT, *words)
+        assert f"part {part}/2 is complete" in out
+        assert not (tmp_path / "report.html").exists()
+    parts = sorted(tmp_path.glob("*.jsonl"))
+    assert [part.name for part in parts] == ["results-1-of-2.jsonl", "results-2-of-2.jsonl"]
+    told = summary("report", "--seeds", "0..9", "-o", tmp_path / "all", *parts, code=1)
+    assert (told["seeds"], told["missing"]) == (7, 2)
+    told = summary("report", "--seeds", "0..7", "-o", tmp_path / "all", *parts)
+    assert (told["seeds"], told["failed"], told["missing"]) == (7, 0, 0)
+
+
+def test_failures_are_told_with_the_command_that_plays_them_and_exit_code_1(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "r.jsonl"
+    appender = Appender(file, Header(options="mirror", build=quick("mirror", 0).build))
+    appender.append(quick("mirror", seed) for seed in range(100))
+    appender.close()
+    out, _ = run("report", "-o", tmp_path / "all", file, code=1)
+    assert "5 × S3" in out
+    assert "mirrorfarm sim run --seed 0x53 --options mirror" in out
+    assert "100 seeds, 10 failed in 2 classes" in out
+    assert "no time line of seed" in out  # These results are not the simulator's.
+    told = summary("report", "-o", tmp_path / "all", file, code=1)
+    assert [one["invariant"] for one in told["classes"]] == ["L4", "S3"]
+    assert {"01-L4.txt", "02-S3.txt"} <= {Path(path).name for path in told["files"]}
+
+
+def test_the_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    long = ("--seeds", "0..9", "--options", "mirror-swarm,minutes=600", "--workers", "2")
+    process = mirrorfarm("sweep", *long, "-o", tmp_path)
+    assert process.stderr is not None
+    until_lines(tmp_path / "results.jsonl", 1, process)
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again" in process.stderr.readline()
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not psutil.wait_procs(children, timeout=DEADLINE_SECONDS)[1]
+
+
+def test_a_sweep_that_exists_is_not_begun_again(tmp_path: Path) -> None:
+    run("sweep", "--seeds", "0..2", *SHORT, "-o", tmp_path)
+    _, err = run("sweep", "--seeds", "0..2", *SHORT, "-o", tmp_path, code=6)
+    assert f"--resume {tmp_path / 'results.jsonl'}" in err
+    _, err = run("sweep", "--seeds", "0..2", "--resume", tmp_path / "results.jsonl", code=6)
+    assert "options 'mirror'" in err
+
+
+def test_words_without_sense_are_refused_before_anything_begins(tmp_path: Path) -> None:
+    for words in (
+        ("--seeds", "9..1"),
+        ("--seeds", "0..1", "--options", "mirror,stepz=1"),
+        ("--seeds", "0..1", "--shard", "3/2"),
+        ("--seeds", "0..1", "--engine", "ray"),
+    ):
+        _, err = run("sweep", *words, "-o", tmp_path / "s", code=2)
+        assert words[-2] in err
+    assert not (tmp_path / "s").exists()

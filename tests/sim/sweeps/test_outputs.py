@@ -1,0 +1,79 @@
+"""What a sweep leaves in its folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps import tables
+from mirrorfarm.sim.sweeps.outputs import write_outputs
+from mirrorfarm.sim.sweeps.result import SeedResult
+from mirrorfarm.sim.sweeps.results import Appender, Header, Results, read_results
+from tests.sim.sweeps.stand_in import quick
+
+
+def results_of(folder: Path, count: int) -> Results:
+    path = folder / "r.jsonl"
+    appender = Appender(path, Header(options="mirror", build=quick("mirror", 0).build))
+    appender.append(quick("mirror", seed) for seed in range(count))
+    appender.close()
+    return read_results([path])
+
+
+def replay(options: str, seed: int) -> tuple[SeedResult, list[Moment]]:
+    return quick(options, seed), [Moment(0, "n1", "state", "leading")]
+
+
+def test_each_class_has_one_scenario_and_the_summary_is_json(tmp_path: Path) -> None:
+    written = write_outputs(
+        results_of(tmp_path, 100),
+        tmp_path / "out",
+        shrink=lambda options, seed: f"seed: {seed}\noptions: {options}\n",
+        replay=replay,
+    )
+    assert all(path.exists() for path in written.paths)
+    scenarios = sorted((tmp_path / "out" / "failures").iterdir())
+    assert [path.name for path in scenarios] == ["01-L4.yaml", "02-S3.yaml"]
+    assert scenarios[1].read_text() == "seed: 83\noptions: mirror\n"
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["failed"] == 10
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_without_a_shrinker_the_command_is_the_example(tmp_path: Path) -> None:
+    write_outputs(results_of(tmp_path, 100), tmp_path, shrink=None, replay=replay)
+    text = (tmp_path / "failures" / "02-S3.txt").read_text()
+    assert text == "mirrorfarm sim run --seed 0x53 --options mirror\n"
+
+
+def test_a_shrinker_that_fails_is_told_and_hides_nothing(tmp_path: Path) -> None:
+    def shrink(options: str, seed: int) -> str:
+        raise ValueError("the seed passes")
+
+    written = write_outputs(results_of(tmp_path, 100), tmp_path, shrink=shrink, replay=replay)
+    assert "could not be shrunk: ValueError('the seed passes')" in written.notes[0]
+    assert (tmp_path / "failures" / "01-L4.txt").exists()
+
+
+def test_examples_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    write_outputs(results_of(tmp_path, 100), tmp_path / "out", replay=replay)
+    (tmp_path / "r.jsonl").unlink()
+    write_outputs(results_of(tmp_path, 5), tmp_path / "out", replay=replay)
+    assert [p.name for p in (tmp_path / "out" / "failures").iterdir()] == ["01-S3.txt"]
+
+
+def test_a_run_that_is_played_differently_has_no_time_line_and_says_so(tmp_path: Path) -> None:
+    written = write_outputs(
+        results_of(tmp_path, 4), tmp_path, replay=lambda options, seed: (quick(options, 8), [])
+    )
+    assert "no time line of seed 3" in written.notes[-1]
+    assert "not deterministic" in written.notes[-1]
+
+
+def test_without_pyarrow_the_rest_is_there_and_the_cure_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "pyarrow", None)
+    written = write_outputs(results_of(tmp_path, 4), tmp_path, replay=replay)
+    assert "pip install 'mirrorfarm[analysis]'" in written.notes[0]
+    assert [p.name for p in written.paths] == ["summary.json", "01-S3.txt", "report.html"]

@@ -1,0 +1,116 @@
+"""The file of results: appended, torn, damaged, foreign, in use, joined."""
+
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.errors import RecordInvalid, Refused
+from mirrorfarm.sim.sweeps.results import LINE_BYTES_MAX, Appender, Header, read_results
+from tests.sim.sweeps.stand_in import quick
+
+HEADER = Header(options="mirror", build=quick("mirror", 0).build)
+
+
+def write(path: Path, *seeds: int, header: Header = HEADER) -> None:
+    appender = Appender(path, header)
+    appender.append(quick("mirror", seed) for seed in seeds)
+    appender.close()
+
+
+def test_results_come_back_in_the_order_of_seeds(tmp_path: Path) -> None:
+    write(tmp_path / "r.jsonl", 5, 3, 2**64 - 1, 1)
+    results = read_results([tmp_path / "r.jsonl"])
+    assert list(results) == [quick("mirror", seed) for seed in (1, 3, 5, 2**64 - 1)]
+    assert not results.damaged
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40])
+def test_a_torn_last_line_is_cut_off_and_its_seed_is_missing(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "r.jsonl"
+    write(path, 1, 2, 3)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert read_results([path]).seeds() == {1, 2}  # Reading alone changes nothing.
+    appender = Appender(path, HEADER)
+    assert appender.torn_bytes > 0
+    assert appender.results.seeds() == {1, 2}
+    appender.append([quick("mirror", 4)])
+    appender.close()
+    results = read_results([path])
+    assert (results.seeds(), results.damaged) == ({1, 2, 4}, [])
+
+
+def test_zeros_after_a_loss_of_power_are_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    write(path, 1)
+    path.write_bytes(path.read_bytes() + bytes(4_096))
+    appender = Appender(path, HEADER)
+    assert (appender.torn_bytes, appender.results.seeds()) == (4_096, {1})
+    appender.close()
+
+
+def test_a_torn_first_line_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"sweep":1,"opt')
+    write(path, 1)
+    assert read_results([path]).seeds() == {1}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+        b"{}\n",
+        b'{"seed":-1,"options":"mirror","build":"x","outcome":"ok"}\n',
+        b'{"seed":36893488147419103232,"options":"mirror","build":"x","outcome":"ok"}\n',
+        b'{"seed":9,"options":"farm","build":"x","outcome":"ok"}\n',
+        b"x" * (LINE_BYTES_MAX + 10) + b"\n",
+    ],
+)
+def test_a_damaged_line_is_reported_and_the_others_count(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "r.jsonl"
+    write(path, 1)
+    path.write_bytes(path.read_bytes() + line)
+    write(path, 2)
+    results = read_results([path])
+    assert results.seeds() == {1, 2}
+    assert results.damaged[0] == f"{path}:3"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello\n", '{"a": 1}\n', '{"sweep":2,"options":"","build":""}']
+)
+def test_a_foreign_file_is_refused_and_untouched(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordInvalid, match=r"r\.jsonl is not a file of a sweep's results"):
+        read_results([path])
+    if text:
+        with pytest.raises(RecordInvalid):
+            Appender(path, HEADER)
+        assert path.read_text() == text
+
+
+def test_results_of_another_build_are_neither_continued_nor_joined(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", 1)
+    other = Header(options="mirror", build="other")
+    with pytest.raises(Refused, match="holds results of options 'mirror', build"):
+        Appender(tmp_path / "a.jsonl", other)
+    Appender(tmp_path / "b.jsonl", other).close()
+    with pytest.raises(Refused, match="cannot be joined"):
+        read_results([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+
+
+def test_two_sweeps_cannot_append_to_one_file(tmp_path: Path) -> None:
+    first = Appender(tmp_path / "r.jsonl", HEADER)
+    with pytest.raises(Refused, match="another sweep writes"):
+        Appender(tmp_path / "r.jsonl", HEADER)
+    first.close()
+    Appender(tmp_path / "r.jsonl", HEADER).close()
+
+
+def test_parts_are_joined_and_a_seed_counts_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", 2, 4)
+    write(tmp_path / "b.jsonl", 1, 2)
+    results = read_results([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert [result.seed for result in results] == [1, 2, 4]

@@ -1,0 +1,43 @@
+"""The seam to the simulator: pure, told by options that are checked."""
+
+from dataclasses import replace
+
+import pytest
+
+from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps.run import build_id, failovers, replay_seed, run_seed
+
+
+@pytest.mark.parametrize("options", ["mirror", "farm"])
+def test_the_same_seed_gives_the_same_result(options: str) -> None:
+    one, other = (replace(run_seed(options, 4), wall_seconds=0.0) for _ in range(2))
+    assert one == other
+    assert (one.outcome, one.build) == ("ok", build_id())
+    assert one.faults
+    assert one.states
+    assert one.simulated_ns > 0
+
+
+def test_a_violation_keeps_what_led_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = leading.gate_of
+    monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
+    for seed in range(60):
+        result, moments = replay_seed("mirror", seed)
+        if result.failed:
+            break
+    assert (result.outcome, result.invariant) == ("violation", result.message.split(":")[0])
+    assert result.signature.startswith("n1 ")
+    assert result.faults
+    assert moments[-1].kind == "violation"
+
+
+def test_a_failover_is_from_the_end_of_one_leader_to_another_one() -> None:
+    moments = [
+        Moment(10, "n1", "state", "leading"),
+        Moment(20, "n1", "state", "down"),
+        Moment(50, "n2", "state", "leading"),
+        Moment(60, "n2", "state", "stopping"),
+        Moment(90, "n2", "state", "leading"),
+    ]
+    assert failovers(moments) == (30,)

@@ -1,0 +1,32 @@
+"""What a worker makes of runs that fail or do not end."""
+
+import signal
+import threading
+
+from mirrorfarm.sim.sweeps.work import Work
+from tests.sim.sweeps.stand_in import HEAVY, endless, quick, raising
+
+
+def test_an_exception_is_the_result_of_its_seed_alone() -> None:
+    before, failed, after = Work(raising, "mirror", "b", 0)((HEAVY - 1, HEAVY, HEAVY + 1))
+    assert (before.outcome, after.outcome) == ("ok", "ok")
+    assert (failed.seed, failed.outcome, failed.invariant) == (HEAVY, "error", "AssertionError")
+    assert failed.message.endswith("raising: AssertionError: seven")
+    assert "stand_in.py:" in failed.signature
+
+
+def test_a_run_that_does_not_end_is_given_up() -> None:
+    failed, after = Work(endless, "mirror", "b", 0.05)((HEAVY, HEAVY + 1))
+    assert (failed.invariant, failed.signature) == ("TookTooLong", "took too long")
+    assert "no end after 0.05 s" in failed.message
+    assert not after.failed
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)  # Nothing is left that would kill.
+
+
+def test_outside_a_main_thread_there_is_no_limit() -> None:
+    found: list[bool] = []
+    work = Work(quick, "mirror", "b", 0.05)
+    thread = threading.Thread(target=lambda: found.append(work((1,))[0].failed))
+    thread.start()
+    thread.join()
+    assert found == [False]

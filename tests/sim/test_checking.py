@@ -1,0 +1,63 @@
+"""The monitors on recorded traces: what was right passes, what was wrong is told with causes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mirrorfarm.actors.arbiter.witness import WitnessCore
+from mirrorfarm.actors.effects import RegisterStore
+from mirrorfarm.cli.main import main
+from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.sim.checking import check
+from tests.mirrorfarm.trace.little_cluster import HOUR_NS, Machine, takeover
+
+
+def exit_code(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("wrong_ns", [0, -3 * HOUR_NS])
+def test_a_takeover_breaks_nothing_whatever_the_clocks_say(
+    tmp_path: Path, wrong_ns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    takeover(tmp_path, Machine("n2", wrong_ns=wrong_ns))
+    assert exit_code("trace", "check", "--json", str(tmp_path)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["violations"], told["gaps"], len(told["processes"])) == (0, 0, 3)
+    assert {"S1", "S5", "S9"} <= set(told["invariants"])
+    assert told["steps"] > 1_000
+
+
+def test_a_witness_that_leaves_versions_out_is_told_with_what_led_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest = WitnessCore.handle
+
+    def handle(core: WitnessCore, event: Any, now: int) -> list[Any]:
+        return [_hasty(effect) for effect in honest(core, event, now)]
+
+    monkeypatch.setattr(WitnessCore, "handle", handle)
+    takeover(tmp_path)
+    assert exit_code("trace", "check", str(tmp_path)) == 1
+    told = capsys.readouterr().out
+    assert "S9: version 1 is followed by 4" in told
+    assert "w/witness/register" in told
+    assert "RegisterCas" in told
+
+
+def _hasty(effect: Any) -> Any:
+    """Make every other version up."""
+    if not isinstance(effect, RegisterStore):
+        return effect
+    register = msgspec.structs.replace(effect.register, ver=effect.register.ver**2)
+    return msgspec.structs.replace(effect, register=register)
+
+
+def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceInvalid, match="no trace can be read there"):
+        check([tmp_path])
