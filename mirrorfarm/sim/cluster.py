@@ -100,6 +100,7 @@ class Cluster(Engine):
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
         self.tricks = Tricks(seed, on=False)
+        self.healed = False  # No fault is to come any more.
         self._orders = 0
         self._meddlings: list[Meddling] = []
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.

@@ -140,6 +140,7 @@ def trouble(world: World, plan: Swarm) -> None:
 
 def heal(world: World) -> None:
     """End every fault of cables, disks, clocks and processes; nobody is started."""
+    world.healed = True
     world.network.quality = Quality()
     world.network.heal()
     world.meddle_no_more()
