@@ -205,17 +205,24 @@ class LoneByWrite(Monitor):
 
     id = "R10"
     statement = "A generation of one node alone begins with a write, not with a promotion."
-    events = (seen.Invoked, WriteHeld, seen.RecordDurable, ev.Stored)
+    events = (seen.Invoked, seen.Told, seen.Failed, WriteHeld, seen.RecordDurable, ev.Stored)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._wrote: set[tuple[str, str]] = set()  # In their present term.
+        self._waiting: dict[tuple[str, str], set[int]] = {}  # Writes without an answer.
         self._records: dict[tuple[str, str], NodeRecord] = {}
 
     def on(self, step: Step) -> None:  # noqa: D102
         key = (step.node, step.process.removesuffix(".replica"))
+        waiting = self._waiting.setdefault(key, set())
+        if step.event.__class__ in (seen.Told, seen.Failed):
+            waiting.discard(step.event.write)
+            return
         if step.event.__class__ in (seen.Invoked, ev.Received):
             self._wrote.add(key)
+            if step.event.__class__ is seen.Invoked:
+                waiting.add(step.event.write)
             return
         new, old = self.facts.of(step).side(step.node).record, self._records.get(key)
         if new is None or new is old:
@@ -223,7 +230,7 @@ class LoneByWrite(Monitor):
         self._records[key] = new
         if old is None:
             return
-        if new.term > old.term:
+        if new.term > old.term and not waiting:
             self._wrote.discard(key)
         begins = new.lone and new.gen_cur != old.gen_cur
         if begins and key not in self._wrote and new.forced == old.forced:
