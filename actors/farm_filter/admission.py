@@ -82,13 +82,21 @@ def is_doubtful(s: State, peer: Peer, now: int) -> bool:
 
 def refusal(s: State, peer: Peer, now: int) -> str:
     """Return why a node that takes part is not taken in yet; or ""."""
-    wait_ns = hold_ns(s, peer, now)
-    if now - peer.mutual_ns < wait_ns:
-        left_ns = wait_ns - (now - peer.mutual_ns)
+    left_ns = held_until_ns(s, peer, now) - now
+    if left_ns > 0:
         return f"it left {len(peer.departures)} times: taken back in {seconds(left_ns)}"
     if now - peer.mutual_ns < s.t.settle_ns:
         return "it is being taken in"
     return ""
+
+
+def held_until_ns(s: State, peer: Peer, now: int) -> int:
+    """Return until when a node that came and went is held off; not after `now`: it is not.
+
+    It may be heard here all the time, and be left out because another member does not hear it.
+    """
+    wait_ns = hold_ns(s, peer, now)
+    return max(peer.mutual_ns, peer.departures[-1]) + wait_ns if wait_ns else 0
 
 
 def seconds(span_ns: int) -> str:
@@ -98,7 +106,7 @@ def seconds(span_ns: int) -> str:
 
 
 def hold_ns(s: State, peer: Peer, now: int) -> int:
-    """Return how long a node that comes and goes has to be heard before it is taken back.
+    """Return how long a node that comes and goes is kept out before it is taken back.
 
     Nothing for the first return; then it doubles with each departure that is remembered. When
     nobody answers clients there is nothing to protect.

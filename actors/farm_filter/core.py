@@ -43,7 +43,7 @@ from mirrorfarm.actors.events import (
     Started,
 )
 from mirrorfarm.actors.farm_filter import hearing, table, views
-from mirrorfarm.actors.farm_filter.admission import hold_ns, next_step_ns, note_apart
+from mirrorfarm.actors.farm_filter.admission import held_until_ns, next_step_ns, note_apart
 from mirrorfarm.actors.farm_filter.describe import picture
 from mirrorfarm.actors.farm_filter.state import (
     ACTOR,
@@ -219,7 +219,7 @@ class FarmFilter:
             if peer.apart_ns:
                 due.append(peer.apart_ns + 2 * t.pulse_ns)
             if peer.mutual_ns:
-                due.append(peer.mutual_ns + max(t.settle_ns, hold_ns(s, peer, now)))
+                due += [peer.mutual_ns + t.settle_ns, held_until_ns(s, peer, now)]
         if hearing.left_out(s, now):
             due.append(s.told_ns + t.retry_ns)
         if s.proposal is not None:

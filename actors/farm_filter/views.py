@@ -343,6 +343,7 @@ def on_commit(s: State, name: str, commit: ViewCommit, now: int) -> None:
     """Use the promised view: every member has closed what is not its own."""
     bid = s.bid
     if bid is not None and bid.key == (commit.number, name, commit.incarnation):
+        s.proposal = None  # Made on top of the view before, it would move what need not move (F4).
         _install(s, bid, commit, now)
 
 

@@ -100,6 +100,7 @@ class Cluster(Engine):
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
         self.tricks = Tricks(seed, on=False)
+        self.healed = False  # No fault is to come any more.
         self._orders = 0
         self._meddlings: list[Meddling] = []
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
@@ -209,6 +210,10 @@ class Cluster(Engine):
     def meddle(self, meddling: Meddling) -> None:
         """Have single messages lost or held back."""
         self._meddlings.append(meddling)
+
+    def meddle_no_more(self) -> None:
+        """Have messages arrive as the network will, again; those under way stay late."""
+        self._meddlings.clear()
 
     def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
         found = host.processes.get(process)

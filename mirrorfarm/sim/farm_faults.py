@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts import farm as acts
 from mirrorfarm.sim.acts.act import Act, perform
+from mirrorfarm.sim.acts.cables import Hold
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 
@@ -82,10 +83,35 @@ def powered(world: FarmWorld, draws: Draws, node: str) -> Act:
 
 @fault
 def hung(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A node's agent hangs: what was said meanwhile arrives afterwards, all at once."""
-    del world
+    """A node's agent hangs: what was said meanwhile arrives afterwards, all at once.
+
+    Clients may reach it meanwhile if it is less than half of its view, for a second at most: it
+    has to give way then, and answers alone only later.
+    """
     length = draws.choice((200, 450, 800, 1_500)) * MILLISECOND_NS
-    return acts.Hang(node, length, alone=True)
+    picture = world.nodes[node].picture
+    hanging = any(world.now < other.hung_until_ns for other in world.nodes.values())
+    minority = picture is not None and len(picture.members) > 2
+    reached = minority and not hanging and not world.network.cuts and draws.chance(700)
+    return acts.Hang(node, min(length, SECOND_NS) if reached else length, alone=not reached)
+
+
+@fault
+def slow_counts(world: FarmWorld, draws: Draws, node: str) -> Act:
+    """A node takes long to find out where its connections are, for two seconds."""
+    del world
+    return acts.SlowCounts(node, draws.choice((50, 200, 600)) * MILLISECOND_NS, 2 * SECOND_NS)
+
+
+HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
+
+
+@fault
+def hold(world: FarmWorld, draws: Draws, node: str) -> Act:
+    """Single messages of one kind arrive much later, perhaps at a process started since."""
+    way = (_other(world, draws, node), node)
+    for_ns = draws.choice((100, 300, 900, 2_500)) * MILLISECOND_NS
+    return Hold(draws.choice(HELD), way, for_ns, draws.between(1, 3))
 
 
 def _other(world: FarmWorld, draws: Draws, node: str) -> str:

@@ -128,6 +128,25 @@ def corrupt(world: World, draws: Draws, node: MirrorNode) -> Act:
     return cables.Corrupt(draws.choice((10, 100)), a_while(world, draws))
 
 
+# What matters most when it arrives late: after it was overtaken, or when its receiver, or the
+# one that it answers, was started again.
+HELD = ("Heartbeat", "SyncOffer", "SyncAccepted", "Synced", "Leave", "SwapWanted")
+ASKED = ("RegisterCas", "RegisterRenew")
+
+
+@fault
+def hold(world: World, draws: Draws, node: MirrorNode) -> Act:
+    """Single messages of one kind arrive much later, overtaken by others."""
+    kind = draws.choice((*HELD, *ASKED, "RegisterAnswer"))
+    way = (node.peer, node.name)
+    if kind in ASKED:
+        way = (node.name, WITNESS)
+    elif kind == "RegisterAnswer":
+        way = (WITNESS, node.name)
+    for_ns = a_while(world, draws, 16 * world.timing.lease_ns)
+    return cables.Hold(kind, way, for_ns, draws.between(1, 3))
+
+
 @fault
 def stream_reset(world: World, draws: Draws, node: MirrorNode) -> Act:
     """The connections between the replicators break, with all that is under way."""

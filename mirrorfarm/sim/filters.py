@@ -17,6 +17,7 @@ class SimFilter:
     def __init__(self, cluster: Any, host: Host, draws: Draws, groups: int) -> None:
         self._cluster, self._host, self._draws, self._groups = cluster, host, draws, groups
         self.sockets: dict[int, tuple[int, int]] = {}  # Flow: group and bucket.
+        self.slow_ns = 0  # That much longer takes a count of the connections.
         self.left_behind = False  # It is a killed process's: nobody has it at hand yet.
         self.rows: tuple[bytes, ...] = ()
         self.opened: tuple[bytes, ...] = ()  # Buckets that are not FOREIGN, by group.
@@ -70,16 +71,18 @@ class SimFilter:
         self.changed()
 
     def count(self, actor: Actor, effect: fx.CountSockets) -> None:
-        """Look where connections are."""
-        delay = self._draws.between(1, 20) * MILLISECOND_NS
-        self._cluster.after(delay, self._counted, actor, effect.number)
+        """Look where connections are, some time before the answer is there."""
+        delay = self._draws.between(1, 20) * MILLISECOND_NS + self.slow_ns
+        looks = self._draws.between(0, delay)
+        self._cluster.after(looks, self._look, actor, effect.number, delay - looks)
 
-    def _counted(self, actor: Actor, number: int) -> None:
+    def _look(self, actor: Actor, number: int, answers_ns: int) -> None:
         live = [bytearray(BITMAP_BYTES) for _ in range(self._groups)]
         for group, bucket in self.sockets.values():
             live[group][bucket >> 3] |= 1 << (bucket & 7)
         rows = tuple(bytes(row) for row in live)
-        actor.process.due(actor, ev.SocketsCounted(number, rows, len(self.sockets)))
+        counted = ev.SocketsCounted(number, rows, len(self.sockets))
+        self._cluster.after(answers_ns, actor.process.due, actor, counted)
 
 
 def _bitmap(row: bytes) -> bytes:

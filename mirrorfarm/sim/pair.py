@@ -114,14 +114,19 @@ class MirrorNode:
 
     def __post_init__(self) -> None:
         self.records = Records(Latency())
-        if self.module.replication.ack_mode == "received":
-            self.flushes = Latency(300 * MILLISECOND_NS)  # Nobody waits for it.
+        self.mend_disk()
         self.hands = Hands(
             self.cluster, self.host, self.module.name, MODULE_ACTOR, self.draws, self._store
         )
         self.hands.store_register = self._store_register
         self.hands.end_replica = self.kill_replica
         self.hands.noted = self._noted
+
+    def mend_disk(self) -> None:
+        """Have the disk take as long as it usually does."""
+        self.latency, self.flushes = Latency(), Latency()
+        if self.module.replication.ack_mode == "received":
+            self.flushes = Latency(300 * MILLISECOND_NS)  # Nobody waits for it.
 
     # --- names that stories use --------------------------------------------------------------
 

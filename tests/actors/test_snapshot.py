@@ -13,7 +13,7 @@ from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.actors.scripts.core import Scripts
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim import farm_sweep, sweep
+from mirrorfarm.sim import farm_sweep, swarm, sweep
 from mirrorfarm.trace.registry import CORES
 from tests.mirrorfarm.trace.recorded import Handle, every_handle
 
@@ -45,7 +45,8 @@ class Twins:
 def test_a_core_that_is_restored_at_any_moment_goes_on_as_if_nothing_had_been() -> None:
     twins = Twins(every=7)
     with every_handle(twins.step):
-        for seed in range(4):
+        honest = [seed for seed in range(12) if not swarm.dense(seed).buggify]
+        for seed in honest[:4]:  # A trick that one core draws its twin would not.
             sweep.play(seed)
         farm_sweep.play(0)
     wanted = {"Mirror", "Heartbeat", "WitnessClient", "WitnessCore", "FarmFilter"}

@@ -5,13 +5,14 @@ FIRST+STEP, … and prints one line of JSON (`Found`). It ends after COUNT seeds
 processor time. NAMES: invariants that count, as `S3,S4`; empty: all.
 """
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
 
 import msgspec
 
-from mirrorfarm.sim import farm_sweep, sweep
+from mirrorfarm.sim import farm_sweep, swarm, sweep
 from mirrorfarm.sim.monitors import Violation
 from tests.mutants import worlds
 
@@ -45,14 +46,35 @@ def _farm(seed: int) -> None:
     farm_sweep.play(seed, lossy=bool(seed % 2))
 
 
+HOLDS = ("hold",) * 3
+HELD = (*HOLDS, "isolate", "power", "kill_module", "pause_module", "stream_reset", "operator")
+FARM_HELD = (*HOLDS, "hold", "killed", "frozen", "hung", "parted", "mended", "ordered")
+
+
+def _held(seed: int) -> None:
+    """Most of what goes wrong is that messages are late: overtaken, or for somebody of the past."""
+    sweep.run(dataclasses.replace(swarm.dense(seed), faults=HELD))
+
+
+def _farm_held(seed: int) -> None:
+    plan = farm_sweep.FarmSwarm(seed, 3 + seed % 2, "default", 1, steps=25, faults=FARM_HELD)
+    plan = dataclasses.replace(plan, machines=False)
+    farm_sweep.play_out(farm_sweep.build(plan), plan)
+
+
 WORLDS: dict[str, Callable[[int], None]] = {
     "mirror": _mirror,
     "received": _received,
     "split": _split,
     "farm": _farm,
+    "held": _held,
+    "farm_held": _farm_held,
     "walk": worlds.walk,
     "exchanges": worlds.exchanges,
     "witness": worlds.witness,
+    "leases": worlds.leases,
+    "torn": worlds.torn,
+    "merging": worlds.merging,
     "restored": worlds.restored,
     "forced": worlds.forced,
 }

@@ -27,20 +27,26 @@ class Mutant:
     caught_by: tuple[str, ...]
     world: str  # In which of `hunt.WORLDS` it is hunted; several: by turns.
     what: str
+    survives: str = ""  # Why nothing notices it, if that is known: no error then.
 
 
 def load(path: Path) -> Mutant:
-    """Read the heading of a patch: `Rule`, `Caught by`, `World`, then what it breaks."""
-    heading, separator, _ = path.read_text().partition("\n--- a/")
+    """Read the heading of a patch: `Rule`, `Caught by`, `World`, then what it breaks.
+
+    `Survives` says why nothing notices it, if that is so and understood.
+    """
+    heading, separator, _ = path.read_text(encoding="utf-8").partition("\n--- a/")
     if not separator:
         raise PatchInvalid(f"{path}: no line begins with `--- a/`: write a unified diff")
     found = dict(re.findall(r"^([A-Z][a-z ]+): (.+)$", heading, re.MULTILINE))
     missing = [key for key in HEADINGS if key not in found]
     if missing:
         raise PatchInvalid(f"{path}: the heading lacks {', '.join(missing)}")
-    what = " ".join(heading.rsplit(f"World: {found['World']}", 1)[-1].split())
+    last = "Survives" if "Survives" in found else "World"
+    what = " ".join(heading.rsplit(f"{last}: {found[last]}", 1)[-1].split())
     names = tuple(found["Caught by"].split(", "))
-    return Mutant(path.stem, path, found["Rule"], names, found["World"], what)
+    survives = found.get("Survives", "")
+    return Mutant(path.stem, path, found["Rule"], names, found["World"], what, survives)
 
 
 def load_all(only: tuple[str, ...] = ()) -> list[Mutant]:

@@ -19,6 +19,7 @@ import msgspec
 
 from tests.mutants.hunt import Found
 from tests.mutants.patches import Mutant, PatchInvalid, apply, copy_sources, load_all
+from tests.mutants.table import Row, update
 
 SEEDS_MAX = 2_000
 SECONDS_MAX = 60.0  # On two cores.
@@ -136,24 +137,32 @@ def row(result: Result) -> str:
 @click.option("--seconds", default=SECONDS_MAX, show_default=True, help="On two cores, for each.")
 @click.option("--seeds", default=SEEDS_MAX, show_default=True, help="For each.")
 @click.option("--json", "as_json", is_flag=True, help="One object per mutant and line.")
-def main(*, only: tuple[str, ...], as_json: bool, **limits: Any) -> None:
-    """Hunt the mutants; the exit code is 1 if one survives or cannot be hunted."""
+@click.option("--table", type=click.Path(path_type=Path), help="The page to bring up to date.")
+def main(*, only: tuple[str, ...], as_json: bool, table: Path | None, **limits: Any) -> None:
+    """Hunt the mutants.
+
+    The exit code is 1 if one cannot be hunted, or survives and its heading does not say why.
+    """
     mutants = load_all(only)
     if not mutants:
         raise click.UsageError(f"no mutant's name contains {' or '.join(only)}")
     if not as_json:
         click.echo(f"{'mutant':34} {'rule':6} {'killed by':22} {'seeds':>6} {'CPU s':>8}")
-    failed = []
+    failed, killed = [], 0
     for mutant in mutants:
         result = hunt(mutant, Limits(**limits))
         click.echo(msgspec.json.encode(result).decode() if as_json else row(result))
-        if not result.killed_by:
+        if table is not None and not result.error:
+            row_of = {mutant.name: Row(result.killed_by, result.seeds, result.seconds)}
+            update(table, load_all(), row_of)
+        if not result.killed_by and (result.error or not mutant.survives):
             failed.append(result)
+        killed += bool(result.killed_by)
     if as_json:
         sys.exit(1 if failed else 0)
     for result in failed:
         click.echo(f"\n{result.mutant}: {result.error or 'survives'}")
-    click.echo(f"\n{len(mutants) - len(failed)} of {len(mutants)} mutants are killed")
+    click.echo(f"\n{killed} of {len(mutants)} mutants are killed")
     sys.exit(1 if failed else 0)
 
 

@@ -9,9 +9,11 @@ from tests.mutants import run
 from tests.mutants.hunt import WORLDS, hunt
 from tests.mutants.patches import Mutant, PatchInvalid, apply, copy_sources, load, load_all
 from tests.mutants.run import Limits, main
+from tests.mutants.table import Row, update
 
 CANARY = "alone_without_witness"
 MUTANTS = load_all()
+PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
 QUICK = Limits(workers=1, seconds=20.0, seeds=60)
 
 
@@ -79,3 +81,22 @@ def test_the_command_fails_when_a_mutant_survives() -> None:
     assert shown.exit_code == 1
     assert "SURVIVES" in shown.output
     assert "0 of 1 mutants are killed" in shown.output
+
+
+def test_the_page_has_a_row_for_each_mutant_that_there_is() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [mutant.name for mutant in MUTANTS], "make mutants writes docs/mutants.md"
+
+
+def test_a_run_replaces_its_own_rows_of_the_page_and_drops_those_of_no_mutant(
+    tmp_path: Path,
+) -> None:
+    page = tmp_path / "mutants.md"
+    first, second = MUTANTS[:2]
+    page.write_text("| `gone` | R1 | Nothing. | S1 | 1 | 1.0 |\n")
+    update(page, MUTANTS, {first.name: Row("S3", 3, 0.5), second.name: Row("", 2_000, 60)})
+    update(page, MUTANTS, {second.name: Row("S6", 7, 1.25)})
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert [row.split(" | ")[3:] for row in rows] == [["S3", "3", "0.5 |"], ["S6", "7", "1.2 |"]]
+    assert page.read_text().endswith(f"\n2 of {len(MUTANTS)} are noticed.\n")

@@ -15,7 +15,9 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.explore import search
+from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.world import MODULE, World
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import (
@@ -116,7 +118,7 @@ def exchanges(seed: int) -> None:
     for _ in range(12):
         name = random.choice(NAMES)
         when = world.now + random.randint(0, 40) * MILLISECOND_NS
-        fault = random.choice(("", "cut", "cut", "lose", "kill", "stream"))
+        fault = random.choice(("", "cut", "cut", "lose", "kill", "stream", "hang"))
         world.at(when, partial(_break, world, random.choice(NAMES), fault))
         for _ in range(random.randint(0, 4)):
             world.at(world.now + random.randint(0, 60) * MILLISECOND_NS, partial(_write, world))
@@ -150,6 +152,96 @@ def _break(world: World, name: str, fault: str) -> None:
         world.kill(name)
     elif fault == "stream" and node.up:
         world.break_stream(name)
+    elif fault == "hang":
+        node.hands.app.hangs_stop = 1
+
+
+def leases(seed: int) -> None:
+    """The primary loses its peer, then the witness, then both hear of it again or are restarted.
+
+    Whatever the right to act was counted from: one application at a time.
+    """
+    random = Random(seed)
+    world = _pair(seed)
+    for _ in range(6):
+        names = [name for name in NAMES if world.role(name).startswith("PRIM")]
+        prim = names[0] if names else "n1"
+        other = "n2" if prim == "n1" else "n1"
+        first = world.now + random.randint(0, 100) * MILLISECOND_NS
+        second = first + random.randint(0, 350) * MILLISECOND_NS
+        if random.random() < 0.5:
+            world.freeze(prim, random.randint(100, 450))
+        world.at(first, partial(world.set_link, prim, other, up=False))
+        world.at(second, partial(world.isolate, prim))
+        if random.random() < 0.5:
+            restart = first + random.randint(0, 500) * MILLISECOND_NS
+            world.at(restart, world.restart_witness)
+        _work(world, random, 20)
+        world.isolate(prim, up=True)
+        world.run(2_500)
+    sweep.calm(world)
+
+
+def torn(seed: int) -> None:
+    """A slow copy is under way when its source dies; whoever is left may be half copied."""
+    random = Random(seed)
+    world = _pair(seed)
+    for _ in range(5):
+        prim = next((name for name in NAMES if world.role(name).startswith("PRIM")), "n1")
+        other = "n2" if prim == "n1" else "n1"
+        slow = Latency(random.randint(2, 40) * MILLISECOND_NS)
+        world.nodes[other].latency = world.nodes[other].flushes = slow
+        for _ in range(random.randint(5, 40)):
+            _write(world)
+            world.run(random.randint(0, 8))
+        fault = random.choice(("module", "plane", "other plane", "stream", "other"))
+        if fault == "module":
+            world.nodes[prim].host.processes[MODULE].die()
+        elif fault in ("plane", "other plane"):
+            world.kill_plane(prim if fault == "plane" else other)
+        elif fault == "stream":
+            world.break_stream(prim)
+        else:
+            world.kill(other, power=random.random() < 0.5)
+            world.run(random.randint(50, 600))
+            _work(world, random, 4)
+            world.start(other, again=True)
+        _work(world, random, random.randint(1, 12))
+        if random.random() < 0.3:
+            world.command(prim, "swap")
+            world.run(random.randint(1, 300))
+        world.kill(prim)
+        world.run(1_500)
+        _work(world, random, 3)
+        world.start(prim, again=True)
+        for name in NAMES:
+            world.nodes[name].mend_disk()
+        world.run(2_500)
+    sweep.calm(world)
+
+
+def merging(seed: int) -> None:
+    """Two parts of a farm meet again: the weaker one gives way, the stronger goes on all the time.
+
+    Nothing else of the farm's monitors sees it when both give way.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, random.choice((3, 4, 5)))
+    for name in world.names:
+        world.start(name)
+    weaker = tuple(random.sample(world.names, (len(world.names) - 1) // 2))
+    stronger = tuple(name for name in world.names if name not in weaker)
+    if not world.run_until(lambda: world.settled(*world.names), 6_000):
+        raise Violation("L: the farm does not come together")
+    world.partition(weaker, stronger)
+    if not world.run_until(lambda: world.settled(*weaker) and world.settled(*stronger), 9_000):
+        raise Violation("L: the parts of the farm do not come together")
+    world.run(random.randint(0, 500))
+    world.heal()
+    for _ in range(300):
+        world.run(10)
+        if not any(world.answers(name) for name in stronger):
+            raise Violation("F7: the stronger of two views that met does not answer any more")
 
 
 def restored(seed: int) -> None:
@@ -168,7 +260,8 @@ def restored(seed: int) -> None:
     if {world.role(name) for name in NAMES} != {"PRIM Ready", "SECOND Ready"}:
         raise Violation(f"L: a swap does not end: {[world.role(name) for name in NAMES]}")
     if random.random() < 0.5:
-        witness.registers = {} if random.random() < 0.3 else _anew(old)
+        term = random.choice((0, 0, 1))
+        witness.registers = {} if random.random() < 0.3 else _anew(witness.registers, term)
     else:
         witness.registers = old
     world.restart_witness()
@@ -184,12 +277,13 @@ def restored(seed: int) -> None:
         _work(world, random, random.randint(1, 30))
 
 
-def _anew(old: dict[str, RegisterLoaded]) -> dict[str, RegisterLoaded]:
-    """Return registers of another instance, with higher versions than ever before."""
+def _anew(present: dict[str, RegisterLoaded], terms: int) -> dict[str, RegisterLoaded]:
+    """Return registers of another instance, with higher versions and terms than ever before."""
     made = {}
-    for name, loaded in old.items():
+    for name, loaded in present.items():
         assert loaded.register is not None
-        register = msgspec.structs.replace(loaded.register, instance="f" * 32, ver=90)
+        term = loaded.register.term + terms
+        register = msgspec.structs.replace(loaded.register, instance="f" * 32, ver=90, term=term)
         made[name] = msgspec.structs.replace(loaded, register=register)
     return made
 
@@ -205,6 +299,9 @@ def forced(seed: int) -> None:
         name = random.choice(NAMES)
         other = "n2" if name == "n1" else "n1"
         if world.nodes[other].up:
+            if random.random() < 0.5:  # In good order: what it has is whole.
+                world.command(other, "stop")
+                world.run(1_500)
             world.kill(other)
         if not world.nodes[name].up:
             world.start(name)
@@ -223,6 +320,7 @@ def forced(seed: int) -> None:
         if not any(f"term {record.term}" in text for text in record.forced):
             raise Violation(f"R14: the record of {name} does not say that it was forced")
         _work(world, random, 5)
+    sweep.calm(world)
 
 
 def _excuse(world: World, name: str) -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.state import ACTOR
-from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
+from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.farm import MODULE, FarmWorld
+from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 from tests.sim.test_farm_stories import farm
@@ -224,3 +225,31 @@ def test_who_notices_a_death_first_is_not_left_out_for_that() -> None:
         assert world.run_until(lambda world=world: world.settled("n1", "n3"), 2_000)  # type: ignore[misc]
         assert world.now - died < 700 * MILLISECOND_NS
         assert "stops answering" not in "\n".join(world.story)
+
+
+def test_a_member_that_another_one_does_not_hear_now_and_then_is_kept_out_longer_each_time() -> (
+    None
+):
+    """The coordinator hears both all the time: it counts from when one was left out (L5)."""
+    world = farm(4, hold_ns=5 * SECOND_NS)
+    changes, before = 0, ""
+    for _ in range(20):
+        for up, length in ((False, 700), (True, 2_300)):
+            world.set_link("n2", "n3", up=up)
+            world.run(length)
+        picture = world.nodes["n1"].picture
+        members = " ".join(picture.members) if picture else ""
+        changes, before = changes + (members != before), members
+    assert changes <= 8  # The monitor would see the first return that is too early.
+
+
+def test_a_proposal_made_before_a_view_was_used_is_made_anew_on_top_of_it() -> None:
+    """The coordinator leaves as soon as it has sent a commit, and that comes after its farewell."""
+    world = farm(3, seed=58)
+    world.kill("n3")
+    assert world.run_until(lambda: world.settled("n1", "n2"), 3_000)
+    world.start("n3")
+    world.meddle(Meddling("ViewCommit", "n1", "n2", 1, 20 * MILLISECOND_NS))
+    assert world.run_until(lambda: state(world, "n1").present == ("n1", "n2", "n3"), 3_000, 1)
+    world.wish("n1", "away")
+    assert world.run_until(lambda: world.settled("n2", "n3"), 5_000)  # The monitor sees F4.

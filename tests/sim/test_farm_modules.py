@@ -118,9 +118,8 @@ def test_power_and_drain_act_live_and_are_told() -> None:
 def test_a_restart_changes_nothing_at_the_other_nodes_but_their_shares() -> None:
     world = serving()
     world.command("n1", "restart")
-    world.run(12)
-    assert world.shares()["n1"] == 0
-    assert sum(world.shares().values()) == 1_024
+    assert world.run_until(lambda: world.shares()["n1"] == 0, 30, 1)
+    assert world.run_until(lambda: sum(world.shares().values()) == 1_024, 20, 1)
     world.run(1_500)
     assert world.settled(*world.names)
     assert world.words("n1") == "UP Ready"

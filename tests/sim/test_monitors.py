@@ -75,6 +75,7 @@ LEADS = [begun(), recorded(), installed(FIRST), knows(FIRST)]
 PAIR = [*LEADS, recorded("n2", was="second"), installed(GROWN), knows(GROWN)]
 TERM2 = Register(2, 2, "n2", ("n2",), "g", "i")
 START = fx.StartScript(1, "start_prim", (), 1)
+OFFER = ev.Received(Address("n1", "app", "module"), msg.SyncOffer(1, 2, "full", "g", "", (), 1))
 ORDER = ev.Received(ADMIN, msg.Command("r1", "stop", "me"))
 DONE = fx.Send(ADMIN, msg.CommandResult("r1", "done", ""))
 
@@ -103,8 +104,14 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
         [installed(GROWN), recorded("n2", cons=False)],
         installed(Register(2, 3, "n2", BOTH, "g", "i")),
     ),
+    (
+        "S12",
+        [recorded("n2"), acted("module", OFFER, node="n2"), wrote(1, "n2", sid=2)],
+        says("ALONE", node="n2"),
+    ),
     ("S13", [*PAIR, wrote(1)], world(seen.Settled())),
     ("S14", [world(seen.Wrote(1, 5, 1, 1), "n2")], world(seen.Wrote(1, 4, 1, 1), "n2")),
+    ("R10", [recorded(gen_cur="g")], recorded(term=2, gen_cur="h", lone=True)),
     ("S16", [world(seen.Invoked(1, 7))], world(seen.Wrote(8, 1, 1, 0))),
     (
         "S17",
@@ -198,9 +205,9 @@ def test_what_becomes_up_has_no_data_that_could_be_stale() -> None:
 
 def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
     wanted = {f"S{n}" for n in range(1, 18)} | {f"X{n}" for n in range(1, 5)}
-    wanted |= {f"L{n}" for n in range(1, 9)}
+    wanted |= {f"L{n}" for n in range(1, 9)} | {"R10"}
     assert {kind.id for kind in MIRROR} == wanted
-    assert {kind.id for kind in FARM} == {f"F{n}" for n in range(1, 9)}
+    assert {kind.id for kind in FARM} == {f"F{n}" for n in range(1, 9)} | {"L5"}
     assert {name for name, _, _ in BROKEN} | {"L5", "X4", "S15"} == wanted
 
 
@@ -267,7 +274,7 @@ def test_a_broken_invariant_of_a_farm_is_seen(
 def picture(view: int, owners: bytes, members: tuple[str, ...], nodes: tuple[str, ...]) -> Any:
     known = tuple(ev.FarmNode(n, n in members, "", "in", (1,), (1,), (0,), 0, ()) for n in nodes)
     news = ev.FarmPicture(view, True, True, "", "", 0, "n1", known, (0,), 0, 0, members, (owners,))
-    return acted("farm_filter", ev.Started(), fx.Tell("module", news))
+    return acted("farm_filter", ev.FarmWish("in"), fx.Tell("module", news))
 
 
 def test_a_view_that_moves_what_need_not_move_is_seen() -> None:
@@ -276,3 +283,20 @@ def test_a_view_that_moves_what_need_not_move_is_seen() -> None:
     feed(watch, [picture(1, bytes([0, 1] * 512), BOTH, three)])
     with pytest.raises(Violation, match="F4"):
         feed(watch, [picture(2, bytes([1, 0] * 512), three, three)])
+
+
+def test_a_member_that_comes_back_too_early_again_and_again_is_seen() -> None:
+    watch = farm("L5")
+    three = ("n1", "n2", "n3")
+    whole, left = bytes([0, 1, 2, 0] * 256), bytes([0, 1] * 512)
+    feed(watch, [picture(1, whole, three, three), picture(2, left, BOTH, three)])
+    feed(watch, [picture(3, whole, three, three), picture(4, left, BOTH, three)])  # Once it may.
+    with pytest.raises(Violation, match="L5: n3 left 2 times"):
+        feed(watch, [picture(5, whole, three, three)])
+
+
+def test_a_generation_that_begins_with_a_write_is_no_fault() -> None:
+    watch = mirror("R10")
+    feed(watch, [recorded(gen_cur="g"), world(seen.Invoked(1, 1))])
+    feed(watch, [recorded(gen_cur="h", lone=True)])
+    assert not watch.violations

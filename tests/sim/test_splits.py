@@ -253,3 +253,20 @@ def test_a_primary_offers_again_to_a_second_that_gave_up() -> None:
     following.give_up(world.nodes["n2"].machine.state, world.now)
     assert world.run_until(lambda: world.role("n2").startswith("WAIT"), 1_000)
     assert settled(world, "n1")
+
+
+def test_a_term_is_not_durable_before_the_plane_has_left_the_session_of_the_last_one() -> None:
+    """The agent of the second is dead: its module takes over, but cannot tell its replicator."""
+    world = pair()
+    world.freeze("n1", 700)
+    world.run(300)
+    world.write()
+    agent = world.nodes["n2"].host
+    agent.agent = False
+    world.run(1_800)  # n1 wakes up and sends what was written: S10 would be violated.
+    assert "SECOND" not in world.role("n2")
+    record = world.nodes["n2"].record
+    assert record is not None
+    assert record.term == 1
+    agent.agent = True
+    assert world.run_until(lambda: world.nodes["n2"].record.term > 1, 5_000)  # type: ignore[union-attr]

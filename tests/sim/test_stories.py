@@ -495,3 +495,44 @@ def test_a_primary_whose_start_script_failed_says_so_until_one_succeeds() -> Non
         assert state["state"] == "PRIM"
         assert ("exit 255" in state["reason"]) == bool(failed)
         assert ("restart -m app" in state["command"]) == bool(failed)
+
+
+def test_who_waits_for_the_arbiter_to_hand_its_role_over_says_so() -> None:
+    world = pair()
+    world.witness_up = False
+    world.command("n1", "swap")
+    world.run(8_000)
+    assert world.role("n1") == "PRIM Transient"
+    assert "the arbiter does not answer: it may have named n2 primary" in world.reason("n1")
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 8_000)
+
+
+def test_who_leaves_the_role_to_its_peer_says_when_only_the_arbiter_is_missing() -> None:
+    """Both may be promoted, n1 held the role: n2 leaves it to n1, which cannot ask."""
+    world = pair()
+    for name in ("n1", "n2"):
+        world.kill(name, power=False)
+    world.start("n2", again=True)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: world.nodes["n2"].machine.state.arbiter.known, 1_000, 1)
+    world.witness_up = False
+    world.run(5_000)
+    for name in ("n1", "n2"):
+        assert world.role(name) == "WAIT NotReady"
+        assert "does not answer" in world.reason(name)
+    world.witness_up = True
+    assert world.run_until(lambda: "PRIM Ready" in (world.role("n1"), world.role("n2")), 8_000)
+
+
+def test_who_must_leave_its_peer_behind_says_when_the_arbiter_is_missing_for_that() -> None:
+    world = pair()
+    world.witness_up = False
+    world.nodes["n2"].disk.error = 5
+    write(world)
+    assert world.run_until(lambda: "must be left behind" in world.reason("n1"), 3_000)
+    assert "the arbiter does not answer: writes are held" in world.reason("n1")
+    world.nodes["n2"].disk.error = 0
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    assert not world.reason("n1")

@@ -89,8 +89,7 @@ class Mirror:
                     fact(s, now, "the arbiter does not answer", "C")
                 s.arbiter.silent_since_ns = since_ns or now
             case ev.ArbiterHeard():
-                s.arbiter.silent_since_ns = 0
-                fact(s, now, "the arbiter answers again")
+                questions.on_heard(s, now)
             case ev.Stored(counter):
                 self._on_stored(counter, now)
             case ev.StoreFailed(counter, error, text):

@@ -1,6 +1,6 @@
 """Giving the primary role away in good order, and what a clean end may claim."""
 
-from mirrorfarm.actors.module.mirror.orders import ask_swap, fact, send_peer
+from mirrorfarm.actors.module.mirror.orders import ask_swap, explain, fact, send_peer
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.transport.messages import Register, RegisterNews
@@ -35,7 +35,10 @@ def send_news(s: State, register: Register) -> None:
 
 
 def handed_over(s: State) -> bool:
-    """Return whether the question of the hand-over is settled."""
+    """Return whether the question of the hand-over is settled; say so if it cannot be (L4)."""
+    if s.arbiter.swapping and s.arbiter.silent_since_ns:
+        why = f"the arbiter does not answer: it may have named {s.settings.peer} primary, or not"
+        explain(s, why, "the arbiter answers again")
     return not s.arbiter.swapping
 
 

@@ -178,6 +178,7 @@ def _resume(s: State, now: int) -> None:
     if same and follows and now - leading.since_ns >= OFFER_AGAIN_NS and _may_be_target(s):
         fact(s, now, f"the arbiter is silent and {s.settings.peer} is back: its session goes on")
         leading.lost, leading.resuming = "", True
+        explain(s, "")
         _offer(s, now)
 
 

@@ -77,7 +77,10 @@ def store(s: State, then: str, **changes: object) -> int:
     if "was" in changes:
         s.os_crashed = False  # What the crash left is settled: a new role begins.
     s.stores[s.record.counter] = then
-    s.out.append(Store(s.record))
+    if s.plane.leaves:
+        s.plane.records = (*s.plane.records, s.record)
+    else:
+        s.out.append(Store(s.record))
     return s.record.counter
 
 

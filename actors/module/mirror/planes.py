@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mirrorfarm.actors.effects import EndReplica, Log
+from mirrorfarm.actors.effects import EndReplica, Log, Store
 from mirrorfarm.actors.module.mirror import demotion, following, leading
 from mirrorfarm.actors.module.mirror.orders import fact, send_plane, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, IN_ROLE, LEADERS, Phase, Session
@@ -20,6 +20,8 @@ def wanted(s: State) -> msg.PlaneWish:
     number = s.plane.wish.number
     if s.phase in LEADERS and not s.plane_off:
         if s.stores and not {"granted", "settled"}.isdisjoint(s.stores.values()):
+            if s.plane.leaves and s.plane.wish.role == "follow":
+                return msgspec.structs.replace(s.plane.wish, sid=0, quarantine="")
             return s.plane.wish  # The term is not durable yet.
         session = s.leading.session
         open_ = session not in (Session.NONE, Session.OFFERED)
@@ -97,6 +99,17 @@ def poll(s: State, now: int) -> None:
         send_plane(s, plane.wish)
     elif plane.settled and s.phase in IN_ROLE and now - plane.sent_ns >= ALIVE_NS:
         _ask_whether_alive(s, now)
+    if plane.leaves:
+        _write_down_what_waits(s)
+
+
+def _write_down_what_waits(s: State) -> None:
+    """The data plane is in no session of an earlier term any more: the new term may be durable."""
+    plane = s.plane
+    if plane.wish.sid or not (plane.settled or (plane.answered and plane.wish.role == "off")):
+        return
+    s.out += [Store(record) for record in plane.records]
+    plane.leaves, plane.records = False, ()
 
 
 def _ask_whether_alive(s: State, now: int) -> None:

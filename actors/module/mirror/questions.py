@@ -2,7 +2,7 @@
 
 from mirrorfarm.actors.events import RegisterKnown
 from mirrorfarm.actors.module.mirror import demotion, handover, leading, split, waiting
-from mirrorfarm.actors.module.mirror.orders import ask_read, become, fact, learn
+from mirrorfarm.actors.module.mirror.orders import ask_read, become, explain, fact, learn
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS
@@ -11,12 +11,20 @@ from mirrorfarm.transport.messages import Register
 BACK_OFF_NS = 20 * MILLISECOND_NS
 
 
+def on_heard(s: State, now: int) -> None:
+    """The arbiter answers: whoever waited for that looks at everything anew."""
+    if not s.arbiter.silent_since_ns:
+        return
+    s.arbiter.silent_since_ns = 0
+    fact(s, now, "the arbiter answers again")
+    if s.phase is Phase.WAITING or (s.phase in LEADERS and s.leading.lost):
+        explain(s, "")
+
+
 def on_known(s: State, event: RegisterKnown, now: int) -> None:
     """The arbiter answered one of our questions."""
     a = s.arbiter
-    if a.silent_since_ns:
-        a.silent_since_ns = 0
-        fact(s, now, "the arbiter answers again")
+    on_heard(s, now)
     if event.request == a.swapping and a.swapping:
         _on_swapped(s, event, now)
         return

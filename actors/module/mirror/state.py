@@ -92,6 +92,8 @@ class Plane:
     sent_ns: int = 0
     held: bool = False  # A modification waits at the frozen gate.
     unanswered: int = 0  # How often a settled plane was asked, since it last said anything.
+    leaves: bool = False  # Before this node leads it leaves the session that it follows in;
+    records: tuple[NodeRecord, ...] = ()  # until then these are not written down (S10).
 
     @property
     def answered(self) -> bool:

@@ -22,7 +22,7 @@ from mirrorfarm.actors.module.mirror.orders import (
     store,
     tell,
 )
-from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, SECOND_NS
 from mirrorfarm.transport.messages import Register
@@ -33,10 +33,19 @@ PROBE_AGAIN_NS = 5 * SECOND_NS
 
 def poll(s: State, now: int) -> None:
     """Look at what is known; wait with a reason, or ask."""
+    if s.phase in LEADERS and s.leading.lost and s.arbiter.silent_since_ns and not s.reason:
+        lost = f"{s.settings.peer} must be left behind ({s.leading.lost})"
+        explain(
+            s,
+            f"{lost}, and the arbiter does not answer: writes are held",
+            "the arbiter answers again",
+        )
     if s.steps or s.step:
         return
     if s.phase is Phase.WAITING:
         _consider(s, now)
+        if s.phase is Phase.WAITING and s.arbiter.silent_since_ns and not s.reason:
+            _explain_silence(s)  # What it said before the silence decides nothing any more.
     elif s.phase is Phase.ASKING and s.arbiter.silent_since_ns:
         _explain_silence(s)
     elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
@@ -322,6 +331,7 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.lone = alone
     s.plane_off = ""
     s.plane.held = False
+    s.plane.leaves = s.has_plane and s.plane.wish.role == "follow" and s.plane.wish.sid != 0
     s.force, s.split = "", ""
     s.stopping_for = ""
     become(s, Phase.TAKING, now, "")

@@ -43,9 +43,12 @@ class Flap(Act):
     count: int = argument(number(1, 1_000), "how often it is cut", key="count", default=2)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        one = Cut(self.between, "", self.away_ns)
         for number_of in range(self.count):
-            world.after(number_of * (self.away_ns + self.back_ns), one.do, world)
+            world.after(number_of * (self.away_ns + self.back_ns), self._cut, world)
+
+    def _cut(self, world: Any) -> None:
+        if not world.healed:
+            Cut(self.between, "", self.away_ns).do(world)
 
 
 @MIRROR.named("one_way")

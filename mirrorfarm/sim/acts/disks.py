@@ -22,14 +22,9 @@ class DiskSlow(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         node = world.nodes[self.node]
-        honest = node.latency
         node.latency = node.flushes = Latency(self.by_ns)
-
-        def mend() -> None:
-            node.latency = node.flushes = honest
-
         if self.for_ns:
-            world.after(self.for_ns, mend)
+            world.after(self.for_ns, node.mend_disk)
 
 
 @dataclass(frozen=True)

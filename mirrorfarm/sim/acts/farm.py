@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import Act, Vocabulary, argument, length, node_argument
+from mirrorfarm.sim.acts.cables import Hold, Lose
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, PAIR, SHARE, SWITCH, Kind, number, words
 
 FARM: Final = Vocabulary()
@@ -119,6 +120,22 @@ class Hang(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.hang(self.node, self.for_ns // MILLISECOND_NS, alone=self.alone)
+
+
+@FARM.named("slow_counts")
+@dataclass(frozen=True)
+class SlowCounts(Act):
+    """A node takes so long to find out where its connections are."""
+
+    node: str = node_argument()
+    by_ns: int = argument(DURATION, "how long for one count", key="by")
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        filter_ = world.nodes[self.node].filter
+        filter_.slow_ns = self.by_ns
+        if self.for_ns:
+            world.after(self.for_ns, lambda: setattr(filter_, "slow_ns", 0))
 
 
 @FARM.named("wish")
@@ -257,3 +274,7 @@ class Repeat(_Bad):
 @dataclass(frozen=True)
 class Late(_Bad):
     """Messages are up to 150 ms late, from now on."""
+
+
+FARM.named("lose")(Lose)
+FARM.named("hold")(Hold)

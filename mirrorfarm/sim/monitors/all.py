@@ -26,6 +26,7 @@ MIRROR: tuple[type[Monitor], ...] = (
     data.Equal,
     data.Order,
     data.NeverSilent,
+    data.LoneByWrite,
     data.Honest,
     data.FailedDisk,
     effects.OneApplication,

@@ -1,7 +1,8 @@
-"""F1 to F8: what must hold of a farm. Two nodes share clients unless nothing passes between them.
+"""F1 to F8, and L5: what must hold of a farm.
 
-For two heartbeat timeouts after that ends they may both answer (F7). With losses, so may two
-nodes that have not heard of each other for as long as a partition takes to be believed.
+Two nodes share clients unless nothing passes between them. For two heartbeat timeouts after that
+ends they may both answer (F7). With losses, so may two nodes that have not heard of each other
+for as long as a partition takes to be believed.
 """
 
 from dataclasses import dataclass, field
@@ -202,7 +203,8 @@ class Total(FarmMonitor):
                 self._pictures[step.node] = effect.event
         if step.event.__class__ is not seen.Settled or step.event.why:
             return
-        filters = [f for name, f in self.farm.filters.items() if self.farm.answers(name)]
+        able = [name for name in self.farm.filters if self.farm.answers(name)]
+        filters = [self.farm.filters[name] for name in able]
         for group in range(len(filters[0].opened) if filters else 0):
             rows = [one.opened[group] for one in filters]
             union = 0
@@ -212,7 +214,8 @@ class Total(FarmMonitor):
                 union |= row
             if union != (1 << BUCKETS) - 1:
                 self.fail(f"{BUCKETS - union.bit_count()} buckets have no owner")
-        if len({(p.members, p.owners) for p in self._pictures.values()}) > 1:
+        pictures = [self._pictures[name] for name in able if name in self._pictures]
+        if len({(p.members, p.owners) for p in pictures}) > 1:
             self.fail("the members use different tables")
 
 
@@ -333,6 +336,52 @@ class FailsClosed(FarmMonitor):
                 self.fail(f"{name} answers, frozen since {since}")
 
 
+class NoFlapping(FarmMonitor):
+    """L5, for the members of a view. Complete without observations."""
+
+    id = "L5"
+    statement = "A node that comes and goes is taken back later each time."
+    events = (ev.FarmPicture, ev.Started)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._before: dict[str, ev.FarmPicture] = {}
+        self._departures: dict[tuple[str, str], list[int]] = {}  # By the coordinator's clock.
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        if step.event.__class__ is ev.Started and step.actor == FILTER:
+            self._before.pop(step.node, None)
+            for key in [key for key in self._departures if key[0] == step.node]:
+                del self._departures[key]
+        for effect in step.effects:
+            if effect.__class__ is fx.Tell and effect.event.__class__ is ev.FarmPicture:
+                before = self._before.get(step.node)
+                self._before[step.node] = effect.event
+                if before is not None and before.members and effect.event.members:
+                    self._compare(step.node, before, effect.event, step.now)
+
+    def _compare(self, node: str, before: ev.FarmPicture, after: ev.FarmPicture, now: int) -> None:
+        if {before.coordinator, after.coordinator} != {node}:
+            return
+        for one in after.nodes:
+            was, is_ = one.name in before.members, one.name in after.members
+            if was and not is_ and one.wish == "in":
+                self._departures.setdefault((node, one.name), []).append(now)
+            elif is_ and not was:
+                self._returns(node, one.name, now)
+
+    def _returns(self, node: str, name: str, now: int) -> None:
+        timing = self.farm.timing
+        departures = self._departures.get((node, name), [])
+        recent = [at for at in departures if now - at < timing.hold_window_ns]
+        if len(recent) < 2:
+            return
+        wait_ns = min(timing.hold_ns << (len(recent) - 2), timing.hold_max_ns)
+        if now - recent[-1] < wait_ns:
+            out_ns = now - recent[-1]
+            self.fail(f"{name} left {len(recent)} times and is taken back after {out_ns} ns")
+
+
 FARM: tuple[type[Monitor], ...] = (
     OneAcceptor,
     CloseBeforeOpen,
@@ -342,5 +391,6 @@ FARM: tuple[type[Monitor], ...] = (
     FollowsItsFlow,
     Healed,
     FailsClosed,
+    NoFlapping,
 )
 RECORDED: tuple[type[Monitor], ...] = (Total, LittleMoves)  # As `all.RECORDED`, of farms.

@@ -1,13 +1,15 @@
-"""S10 to S17: what may be written when, and that both copies end up alike."""
+"""S10 to S17, R10: what may be written when, and that both copies end up alike."""
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.replicator.core import PlaneStorage
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.mirror_safety import LEADS, acknowledged, installed
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
+from mirrorfarm.transport.messages import CopyComplete, SyncOffer, WriteHeld
 
 
 class NotOfThePast(Monitor):
@@ -59,9 +61,45 @@ class Fences(Monitor):
 
     id = "S12"
     statement = "A copy that has not ended is neither promoted nor served from."
-    events = (ev.Announce, seen.RegisterDurable, ev.RegisterStored)
+    events = (
+        ev.Announce,
+        seen.RegisterDurable,
+        ev.RegisterStored,
+        SyncOffer,
+        CopyComplete,
+        seen.Wrote,
+        seen.Accepts,
+    )
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._copies: dict[str, tuple[int, int]] = {}  # The session that copies to a node,
+        self._torn: dict[str, tuple[int, int]] = {}  # and the one that has begun to.
+        self._whole: dict[str, tuple[int, int]] = {}  # The last one that did to its end.
+
+    def _copy(self, step: Step) -> None:
+        """Note what a copy does to a node, whatever its record says."""
+        event, node = step.event, step.node
+        if event.__class__ is seen.Accepts:
+            self._torn.clear()
+        elif event.__class__ is seen.Wrote:
+            if event.sid and self._copies.get(node) == (event.term, event.sid):
+                self._torn[node] = (event.term, event.sid)
+        elif event.__class__ is ev.Received:
+            message = event.message
+            if message.__class__ is SyncOffer and message.plan != "none":
+                session = (message.term, message.sid)
+                if session > self._whole.get(node, (0, 0)):  # Else the offer came again.
+                    self._copies[node] = session
+            elif message.__class__ is CopyComplete:
+                self._whole[node] = (message.term, message.sid)
+                self._copies.pop(node, None)
+                self._torn.pop(node, None)
 
     def on(self, step: Step) -> None:  # noqa: D102
+        self._copy(step)
+        if step.event.__class__ in (seen.Accepts, seen.Wrote):
+            return
         facts = self.facts.of(step)
         register = installed(facts, step)
         if register is not None:
@@ -71,11 +109,15 @@ class Fences(Monitor):
             new = new and register.ver not in facts.forced
             if new and holder is not None and holder.record and not holder.record.cons:
                 self.fail(f"{register.holder} is promoted although its copy did not end")
+            if new and register.holder in self._torn:
+                self.fail(f"{register.holder} is promoted, half copied")
             return
         side = facts.side(step.node)
         serves = side.about.role in LEADS and side.about.status == "Ready"
         if serves and side.record is not None and not side.record.cons:
             self.fail(f"{step.node} leads although its copy did not end")
+        if serves and step.node in self._torn:
+            self.fail(f"{step.node} leads, half copied")
 
 
 class Equal(Monitor):
@@ -156,6 +198,43 @@ class NeverSilent(Monitor):
             held = [max(s.memory.get(extent, 0), s.kept.get(extent, 0)) for s in sides]
             if max(held, default=0) < write:
                 self.fail(f"write {write} was told as done and is nowhere any more")
+
+
+class LoneByWrite(Monitor):
+    """R10, a rule without which S15 sees splits where nothing was written. Complete."""
+
+    id = "R10"
+    statement = "A generation of one node alone begins with a write, not with a promotion."
+    events = (seen.Invoked, seen.Told, seen.Failed, WriteHeld, seen.RecordDurable, ev.Stored)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._wrote: set[tuple[str, str]] = set()  # In their present term.
+        self._waiting: dict[tuple[str, str], set[int]] = {}  # Writes without an answer.
+        self._records: dict[tuple[str, str], NodeRecord] = {}
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        key = (step.node, step.process.removesuffix(".replica"))
+        waiting = self._waiting.setdefault(key, set())
+        if step.event.__class__ in (seen.Told, seen.Failed):
+            waiting.discard(step.event.write)
+            return
+        if step.event.__class__ in (seen.Invoked, ev.Received):
+            self._wrote.add(key)
+            if step.event.__class__ is seen.Invoked:
+                waiting.add(step.event.write)
+            return
+        new, old = self.facts.of(step).side(step.node).record, self._records.get(key)
+        if new is None or new is old:
+            return
+        self._records[key] = new
+        if old is None:
+            return
+        if new.term > old.term and not waiting:
+            self._wrote.discard(key)
+        begins = new.lone and new.gen_cur != old.gen_cur
+        if begins and key not in self._wrote and new.forced == old.forced:
+            self.fail(f"{step.node} begins a generation of its own, and nothing was written there")
 
 
 class Honest(Monitor):
