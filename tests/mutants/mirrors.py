@@ -5,6 +5,7 @@ Each takes a seed and raises Violation; most leave that to the monitors.
 
 from random import Random
 
+from mirrorfarm.actors.module.mirror.phases import Session
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
@@ -171,7 +172,9 @@ def decided(seed: int) -> None:
         world.run(3_000)
         world.command(random.choice(NAMES), "prim")
     before = {name: _forced(world, name) for name in NAMES}
-    ours = tuple((f"split: data of {name} kept", f"prim by an administrator on {name}") for name in NAMES)
+    ours = tuple(
+        (f"split: data of {name} kept", f"prim by an administrator on {name}") for name in NAMES
+    )
     chosen = ""
     for _ in range(4_000):
         for name, texts in zip(NAMES, ours, strict=True):
@@ -217,3 +220,49 @@ def _split(world: World) -> None:
             return
         world.write()
         world.run(20)
+
+
+def dead_planes(seed: int) -> None:
+    """The data plane of the secondary dies, again and again: the service goes on (L6)."""
+    random = Random(seed)
+    world = pair(seed)
+    for _ in range(4):
+        work(world, random, random.randint(1, 5))
+        world.kill_plane("n2")
+        world.run(random.randint(0, 50))
+        number = world.write()
+        if not world.run_until(lambda: number in world.monitors.acked, 2_000):  # noqa: B023
+            raise Violation(f"L6: write {number} waits for a secondary whose data plane died")
+        await_role(world, "n2", "SECOND Ready")
+        await_role(world, "n1", "PRIM Ready")
+    sweep.calm(world)
+
+
+def early_swaps(seed: int) -> None:
+    """A swap is ordered while the secondary has no session and the arbiter is silent.
+
+    It is refused: an application that was stopped for it would wait for the arbiter.
+    """
+    random = Random(seed)
+    world = pair(seed)
+    for _ in range(4):
+        await_role(world, "n1", "PRIM Ready")
+        await_role(world, "n2", "SECOND Ready")
+        world.witness_up = False
+        world.run(random.randint(0, 300))
+        if random.random() < 0.5:
+            world.break_stream("n1")
+        else:
+            world.kill_plane("n2")
+        state = world.nodes["n1"].machine.state
+        world.run(random.randint(1, 400))
+        early = state.leading.session is not Session.JOINED
+        world.command(random.choice(NAMES), "swap")
+        world.run(700)
+        if early and not world.nodes["n1"].application:
+            raise Violation("L6: the application is stopped for a peer that has no session")
+        world.witness_up = True
+        world.run(3_000)
+        if world.role("n2").startswith("PRIM"):
+            world.command("n2", "swap")
+            world.run(3_000)
