@@ -138,6 +138,26 @@ def test_with_manual_a_node_that_comes_back_keeps_its_data_until_they_are_given_
     assert theirs <= world.nodes["n1"].disk.kept
 
 
+def test_what_was_decided_is_not_decided_otherwise_after_a_restart() -> None:
+    """By its policy alone the loser would be kept now: the winner's term is the higher one."""
+    world = split(pair())
+    assert world.run_until(lambda: _kept(world, "n1"), 3_000, every=1)
+    world.set_link("n1", "n2", up=False)  # At once: n2 has nothing of it yet.
+    world.kill("n1")
+    world.kill("n2")
+    world.set_link("n1", "n2", up=True)
+    world.start("n2", again=True)
+    world.run(160)  # It knows its register first.
+    world.start("n1", again=True)
+    assert settled(world, "n1")
+
+
+def _kept(world: World, name: str) -> bool:
+    record = world.nodes[name].record
+    texts = record.forced if record else ()
+    return any(text.startswith(f"split: data of {name} kept") for text in texts)
+
+
 def test_a_primary_that_meets_nobodys_answer_goes_on_when_the_other_is_gone_again() -> None:
     world = split(pair())
     assert world.run_until(lambda: _split(world, "n1") == "frozen", 1_000)
