@@ -87,6 +87,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "rolled_back": mirrors.rolled_back,
     "half_copied": mirrors.half_copied,
     "decided": mirrors.decided,
+    "returned": mirrors.returned,
     "dead_planes": mirrors.dead_planes,
     "early_swaps": mirrors.early_swaps,
 }

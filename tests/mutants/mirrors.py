@@ -133,12 +133,7 @@ def half_copied(seed: int) -> None:
     node = world.nodes["n2"]
     node.latency = node.flushes = Latency(random.randint(10, 60) * MILLISECOND_NS)
     world.start("n2", again=True)
-    for _ in range(5_000):
-        world.run(1)
-        if node.machine.state.target.step in {"copying", "done"}:
-            break
-    else:
-        raise Violation(f"L: n2 is not resynchronised: {world.reason('n2')}")
+    _await_copy(world, "n2")
     world.run(random.randint(0, 60))
     world.kill("n1")
     node.mend_disk()
@@ -199,6 +194,52 @@ def decided(seed: int) -> None:
     if world.role(other) in {"PRIM Ready", "ALONE Ready"}:
         raise Violation(f"R13: the data of {chosen} were to be kept, and {other} goes on")
     await_role(world, other, "SECOND Ready")
+
+
+def returned(seed: int) -> None:
+    """After a split: whoever was away returns, and its source dies before it is copied.
+
+    The half copied node is no side of the split any more, whatever the policy says.
+    """
+    random = Random(seed)
+    policy = ("keep-primary", "keep-newer", "keep-more-changes")[seed % 3]
+    world = World(seed, PROFILES["fast"], arbiter="none", divergence=policy)
+    bring_up(world)
+    _split(world)
+    away, other = random.sample(NAMES, 2)
+    world.kill(away)
+    world.set_link("n1", "n2", up=True)
+    for _ in range(10):
+        world.write()
+        world.run(5)
+    world.run(600)
+    node = world.nodes[away]
+    node.latency = node.flushes = Latency(random.randint(10, 60) * MILLISECOND_NS)
+    world.start(away, again=True)
+    _await_copy(world, away)
+    world.run(random.randint(0, 60))
+    world.kill(other)
+    names = [other]
+    if random.random() < 0.5:
+        world.kill(away)
+        names = random.sample(NAMES, 2)
+    node.mend_disk()
+    for name in names:
+        world.run(random.randint(0, 1_000))
+        world.start(name, again=True)
+    world.run(4_000)
+    if {world.role(name) for name in NAMES} != {"PRIM Ready", "SECOND Ready"}:
+        raise Violation(f"L: {[(world.role(name), world.reason(name)) for name in NAMES]}")
+
+
+def _await_copy(world: World, name: str) -> None:
+    """Let time pass until a node is being copied to."""
+    node = world.nodes[name]
+    for _ in range(5_000):
+        world.run(1)
+        if node.machine.state.target.step in {"copying", "done"}:
+            return
+    raise Violation(f"L: {name} is not resynchronised: {world.reason(name)}")
 
 
 def _own(world: World, name: str) -> set[int]:

@@ -6,8 +6,10 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import divergence, following
 from mirrorfarm.actors.module.mirror.describe import state_json
+from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.sweep import first_start, play
 from mirrorfarm.sim.world import GATEWAY, World
 
@@ -150,6 +152,28 @@ def test_what_was_decided_is_not_decided_otherwise_after_a_restart() -> None:
     world.run(160)  # It knows its register first.
     world.start("n1", again=True)
     assert settled(world, "n1")
+
+
+def test_a_node_that_is_half_copied_is_no_side_of_the_split_any_more() -> None:
+    """n1 returns to n2, which dies before the copy ends: by its policy n1 would go on, torn."""
+    world = split(pair())
+    world.kill("n1")
+    node = world.nodes["n1"]
+    node.latency = node.flushes = Latency(40 * MILLISECOND_NS)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: _torn(world, "n1"), 5_000, every=1)
+    world.run(20)
+    world.kill("n2")
+    world.kill("n1")
+    node.mend_disk()
+    world.start("n1", again=True)
+    world.start("n2", again=True)
+    assert settled(world, "n2")
+
+
+def _torn(world: World, name: str) -> bool:
+    record = world.nodes[name].record
+    return record is not None and not record.cons
 
 
 def _kept(world: World, name: str) -> bool:
