@@ -330,7 +330,7 @@ def early_swaps(seed: int) -> None:
 
 
 def power_cuts(seed: int) -> None:
-    """Both nodes lose power; the secondary had confirmed from memory, and comes back first (R12)."""
+    """Both nodes lose power; the secondary confirmed from memory, and comes back first (R12)."""
     random = Random(seed)
     world = World(seed, PROFILES["fast"], ack_mode="received")
     bring_up(world)
