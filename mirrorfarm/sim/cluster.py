@@ -22,6 +22,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
+_DIGEST_BYTES = 8_192  # Hashed at once.
 RATE_MILLIONTHS = 400  # Clocks differ at most by twice that: less than the error allowed for.
 
 
@@ -39,10 +40,16 @@ class Digest:
     def add(self, step: Step) -> None:
         """Take one step in."""
         self.steps += 1
-        self._encode(step, self._buffer)
+        self._encode(step, self._buffer, -1)  # Behind what is there.
+        if len(self._buffer) > _DIGEST_BYTES:
+            self._take_in()
+
+    def _take_in(self) -> None:
         self._hash.update(self._buffer)
+        self._buffer.clear()
 
     def __str__(self) -> str:
+        self._take_in()
         return f"{self._hash.intdigest():016x}"
 
 
