@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -45,20 +46,22 @@ class Around(Surroundings):
     def __init__(self, node: "MirrorNode", process: Process) -> None:
         self._node, self._process = node, process
         self.node, self.peer, self.disk = node.name, node.peer, node.disk
+        self._cluster, self._clocks = node.cluster, node.host.clocks
+        self._plane = process.add("plane", Calls())
         self.timeout_ns = node.module.timing.replication_timeout_ns
         self.received_suffices = node.module.replication.ack_mode == "received"
 
     def _call(self, function: Callable[[], None]) -> None:
-        self._process.due(self._process.actors["plane"], Call(function))
+        self._process.due(self._plane, Call(function))
 
     def clock(self) -> int:  # noqa: D102
-        return self._node.host.clocks.monotonic(self._node.cluster.now)
+        return self._clocks.monotonic(self._cluster.now)
 
     def tell(self, event: Any) -> None:  # noqa: D102
         self._process.due(self._process.actors[REPLICATOR], event)
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> None:  # noqa: D102
-        self._node.cluster.after(delay_ns, self._call, call)
+        self._cluster.after(delay_ns, self._call, call)
 
     def disk_ns(self) -> int:  # noqa: D102
         return self._node.latency.draw(self._node.draws)
@@ -76,7 +79,7 @@ class Around(Surroundings):
         return self._node.streams.listen(self.node, self._threaded(inbox))
 
     def _threaded(self, inbox: Inbox) -> Inbox:
-        return lambda batch: self._call(lambda: inbox(batch))
+        return lambda batch: self._call(partial(inbox, batch))
 
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
         self._node.seen(Wrote(extent, write, term, sid))
@@ -214,7 +217,6 @@ class MirrorNode:
         }
         process = self._process(f"{module.name}.replica", doors)
         process.add(REPLICATOR, Replicator(self.name, module.name))
-        process.add("plane", Calls())
         self.plane = SimPlane(Around(self, process))
         self.seen(Begun(process.name, process.incarnation, self.host.boot_id))
         process.actors[REPLICATOR].give(ev.Started())
