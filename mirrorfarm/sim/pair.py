@@ -15,7 +15,7 @@ from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import CLUSTER, Call, Calls, Cluster
+from mirrorfarm.sim.cluster import Call, Calls, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.host import Actor, Host, Process
@@ -185,7 +185,7 @@ class MirrorNode:
         process = self._process(module.name, self.hands.perform)
         boot = "on" if again else module.boot
         here = Here(
-            CLUSTER,
+            self.cluster.identity,
             host.name,
             msgspec.structs.replace(module, boot=boot),
             process.incarnation,
@@ -197,7 +197,7 @@ class MirrorNode:
         actors = {name: process.add(name, core) for name, core in cores(here, None).items()}
         self.seen(Begun(module.name, process.incarnation, host.boot_id))
         if module.arbiter.kind != "witness":
-            known = self.register or ev.RegisterLoaded(CLUSTER, module.name, None)
+            known = self.register or ev.RegisterLoaded(self.cluster.identity, module.name, None)
             actors["arbiter"].give(known)
         for actor in actors.values():
             actor.give(ev.Started())

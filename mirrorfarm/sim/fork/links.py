@@ -1,0 +1,121 @@
+"""How recorded links carried messages: how long each took, how many got lost, when none came.
+
+By direction. A message is judged only if its receiver was running and recording then; three lost in
+a row were a cut, fewer were loss.
+"""
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.trace.merge import UNDER_WAY_MAX
+from mirrorfarm.trace.steps import MessageId
+
+CUT_MESSAGES: Final = 3
+UNDER_WAY_NS: Final = 250 * MILLISECOND_NS  # At the end of a recording they may still come.
+SAMPLES_MAX: Final = 4_096
+
+
+class Start(NamedTuple):
+    """One start of a process, as far as it recorded steps."""
+
+    incarnation: int
+    begin_ns: int
+    end_ns: int
+
+
+class Cut(NamedTuple):
+    """Nothing came through a link in this direction."""
+
+    source: str
+    to: str
+    begin_ns: int
+    end_ns: int  # 0: it did not end.
+
+
+@dataclass(slots=True)
+class Samples:
+    """Durations, in nanoseconds; of many, every second, fourth … one."""
+
+    values: "array[int]" = field(default_factory=lambda: array("q"))
+    _every: int = 1
+    _skip: int = 0
+
+    def add(self, duration_ns: int) -> None:
+        """Take one in."""
+        if self._skip:
+            self._skip -= 1
+            return
+        self._skip = self._every - 1
+        self.values.append(max(0, duration_ns))
+        if len(self.values) > SAMPLES_MAX:
+            self.values = self.values[::2]
+            self._every *= 2
+
+
+@dataclass(slots=True)
+class Link:
+    """One direction between two machines."""
+
+    to_process: str  # Whose messages are judged.
+    delays: Samples = field(default_factory=Samples)
+    sent_ns: "array[int]" = field(default_factory=lambda: array("q"))
+    came: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(slots=True)
+class Links:
+    """All directions; `judge` says what became of them."""
+
+    links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)
+
+    def sent(self, message: MessageId, to: str, process: str, at_ns: int) -> None:
+        """A message left for another machine."""
+        link = self.links.get((message[0], to))
+        if link is None:
+            link = self.links[message[0], to] = Link(process)
+        if link.to_process != process:
+            return
+        self._under_way[message, to] = len(link.sent_ns)
+        link.sent_ns.append(at_ns)
+        link.came.append(0)
+        if len(self._under_way) > UNDER_WAY_MAX:
+            del self._under_way[next(iter(self._under_way))]
+
+    def received(self, message: MessageId, to: str, at_ns: int) -> None:
+        """A message came."""
+        index = self._under_way.pop((message, to), None)
+        if index is not None:
+            link = self.links[message[0], to]
+            link.came[index] = 1
+            link.delays.add(at_ns - link.sent_ns[index])
+
+    def judge(self, starts: dict[tuple[str, str], list[Start]]) -> tuple[list[Cut], dict[str, int]]:
+        """Return all cuts, and by `source to` how many of 1,000 messages got lost."""
+        cuts: list[Cut] = []
+        losses: dict[str, int] = {}
+        for (source, to), link in self.links.items():
+            judged = _judged(link, starts.get((to, link.to_process), []))
+            lost, row = 0, list[int]()
+            for at_ns, came in [*judged, (0, 2)]:
+                if not came:
+                    row.append(at_ns)
+                    continue
+                if len(row) >= CUT_MESSAGES:
+                    cuts.append(Cut(source, to, row[0], at_ns))
+                else:
+                    lost += len(row)
+                row = []
+            losses[f"{source} {to}"] = lost * 1_000 // max(1, len(judged))
+        return sorted(cuts, key=lambda cut: cut.begin_ns), losses
+
+
+def _judged(link: Link, starts: list[Start]) -> list[tuple[int, int]]:
+    """Return when each message was sent that could be received, and whether it was."""
+    return [
+        (at_ns, came)
+        for at_ns, came in zip(link.sent_ns, link.came, strict=True)
+        if came or any(one.begin_ns <= at_ns < one.end_ns - UNDER_WAY_NS for one in starts)
+    ]
