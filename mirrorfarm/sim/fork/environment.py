@@ -27,16 +27,11 @@ class Environment:
         recording, now = world.recording, world.now
         world._meddlings.append(self)
         if self._keeps:
-            for incident in recording.incidents:
+            for incident in recording.outside:
                 if incident.kind == "start_fails":
                     world.nodes[incident.node].hands.app.fails += 1
                 else:
-                    world.at(now + incident.at_ns - recording.at_ns, self._happens, incident)
-            for cut in recording.cuts:
-                if not cut.end_ns or cut.end_ns > recording.at_ns:
-                    begin = now + max(0, cut.begin_ns - recording.at_ns)
-                    end = now + cut.end_ns - recording.at_ns if cut.end_ns else 0
-                    self._at(begin, self._cuts, cut.source, cut.to, end)
+                    self._at(now + incident.at_ns - recording.at_ns, self._happens, incident)
         for change in self._given:
             self._at(now + change.after_ns, self._changes, change)
 
@@ -53,6 +48,10 @@ class Environment:
         world, name = self._world, incident.node
         node = world.nodes.get(name)
         match incident.kind:
+            case "cut":
+                lasts_ns = incident.until_ns - incident.at_ns
+                end = world.now + lasts_ns if incident.until_ns else 0
+                self._cuts(name, incident.other, end)
             case "power":
                 self._off(name)
             case "process":

@@ -5,6 +5,7 @@ a row were a cut, fewer were loss.
 """
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -32,6 +33,18 @@ class Cut(NamedTuple):
     to: str
     begin_ns: int
     end_ns: int  # 0: it did not end.
+
+
+class _Lost(NamedTuple):
+    """Messages of one direction that were lost in a row: when they were sent, and those around."""
+
+    source: str
+    to: str
+    many: int
+    before_ns: int  # The last one that came before them; 0: there is none.
+    first_ns: int
+    last_ns: int
+    after_ns: int  # The first one that came behind them; 0: there is none.
 
 
 @dataclass(slots=True)
@@ -94,22 +107,45 @@ class Links:
 
     def judge(self, starts: dict[tuple[str, str], list[Start]]) -> tuple[list[Cut], dict[str, int]]:
         """Return all cuts, and by `source to` how many of 1,000 messages got lost."""
-        cuts: list[Cut] = []
+        rows: list[_Lost] = []
         losses: dict[str, int] = {}
         for (source, to), link in self.links.items():
             judged = _judged(link, starts.get((to, link.to_process), []))
-            lost, row = 0, list[int]()
-            for at_ns, came in [*judged, (0, 2)]:
-                if not came:
-                    row.append(at_ns)
-                    continue
-                if len(row) >= CUT_MESSAGES:
-                    cuts.append(Cut(source, to, row[0], at_ns))
-                else:
-                    lost += len(row)
-                row = []
+            found = list(_rows(source, to, judged))
+            rows += [row for row in found if row.many >= CUT_MESSAGES]
+            lost = sum(row.many for row in found if row.many < CUT_MESSAGES)
             losses[f"{source} {to}"] = lost * 1_000 // max(1, len(judged))
+        cuts = [_cut(row, [one for one in rows if _share(one, row)]) for row in rows]
         return sorted(cuts, key=lambda cut: cut.begin_ns), losses
+
+
+def _rows(source: str, to: str, judged: list[tuple[int, int]]) -> Iterator[_Lost]:
+    count = before_ns = first_ns = last_ns = 0
+    for at_ns, came in judged:
+        if not came:
+            count, first_ns, last_ns = count + 1, first_ns if count else at_ns, at_ns
+            continue
+        if count:
+            yield _Lost(source, to, count, before_ns, first_ns, last_ns, at_ns)
+        count, before_ns = 0, at_ns
+    if count:
+        yield _Lost(source, to, count, before_ns, first_ns, last_ns, 0)
+
+
+def _share(one: _Lost, other: _Lost) -> bool:
+    """Return whether two directions have a machine in common."""
+    return bool({one.source, one.to} & {other.source, other.to})
+
+
+def _cut(row: _Lost, near: list[_Lost]) -> Cut:
+    """Return the cut that lost a row of messages.
+
+    A link that is used rarely tells late that it was cut. It is taken to have been cut, and mended,
+    together with another one of the same machine if that may be: a cable carries all of them.
+    """
+    begins = [one.first_ns for one in near if row.before_ns < one.first_ns <= row.first_ns]
+    ends = [one.after_ns for one in near if row.last_ns < one.after_ns <= row.after_ns]
+    return Cut(row.source, row.to, min(begins), min(ends, default=0))
 
 
 def _judged(link: Link, starts: list[Start]) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ class Result:
     takeovers: list[Takeover] = field(default_factory=list)
     at_end: str = NOBODY  # Who served then; of two, both.
     without_ns: int = 0  # In which nobody served.
-    stall_ns: int = 0  # The longest time in which no write ended well.
+    stall_ns: int | None = None  # The longest time in which no write ended well; None: no data.
     violations: list[str] = field(default_factory=list)
 
 
@@ -65,10 +65,13 @@ class Measure:
         """End; return what came of it."""
         self.look()
         world, result = self.world, self.result
-        self._written(done=False)
+        if world.module.replication.directories:
+            self._written(done=False)
         result.seed = world.seed
         result.at_end = " ".join(self._serving) or NOBODY
-        result.violations = sorted({text.partition(":")[0] for text in world.watch.finish()})
+        recorded = set(world.recording.watch.violations)
+        new = [text for text in world.watch.finish() if text not in recorded]
+        result.violations = sorted({text.partition(":")[0] for text in new})
         return result
 
     # --- service ---------------------------------------------------------------------------
@@ -125,7 +128,8 @@ class Measure:
 
     def _write(self) -> None:
         self.look()
-        self.world.write()
+        if self.world.module.replication.directories:
+            self.world.write()
         self.world.after(WRITE_NS, self._write)
 
     def _told(self, name: str, write: int, extent: int, result: int) -> None:
@@ -134,6 +138,7 @@ class Measure:
             self._written(done=True)
 
     def _written(self, *, done: bool) -> None:
-        self.result.stall_ns = max(self.result.stall_ns, self.world.now - self._written_ns)
+        stalled_ns = self.world.now - self._written_ns
+        self.result.stall_ns = max(self.result.stall_ns or 0, stalled_ns)
         if done:
             self._written_ns = self.world.now

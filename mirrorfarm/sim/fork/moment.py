@@ -3,20 +3,24 @@
 import re
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from mirrorfarm.actors.effects import Tell
+from mirrorfarm.actors.events import Announce, Received
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown
 from mirrorfarm.sim.acts.kinds import duration_ns
 from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.finding import Search
-from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.merge import Merge, Placed
 from mirrorfarm.trace.words import clock_time, day
+from mirrorfarm.transport.messages import Announcement, Heartbeat
 
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[T ])?(\d\d):(\d\d)(?::(\d\d)(?:[.](\d{1,9}))?)?")
+SERVICE: Final = "service"
 OnStep = Callable[[int, int], None]
 
 
@@ -28,22 +32,61 @@ class Moment:
     at_ns: int  # Time of day, by the clock of the reference.
 
 
+@dataclass(slots=True)
+class Service:
+    """Looks for the first step behind which both nodes were in service, as they said."""
+
+    number: int = -1
+    _roles: dict[str, str] = field(default_factory=dict)  # By node.
+    _seen: set[str] = field(default_factory=set)  # Nodes whose steps were there.
+
+    def look(self, placed: Placed) -> None:
+        """Look at the next step."""
+        if self.number >= 0:
+            return
+        if {"PRIM Ready", "SECOND Ready"} <= set(self._roles.values()):
+            if self._roles.keys() <= self._seen:
+                self.number = placed.number
+                return
+        step = placed.step
+        self._seen.add(step.node)
+        event = step.event
+        if isinstance(event, Received) and isinstance(event.message, Heartbeat):
+            self._note(event.source.node, event.message.about)
+        for effect in step.effects:
+            if isinstance(effect, Tell) and isinstance(effect.event, Announce):
+                self._note(step.node, effect.event.about)
+
+    def _note(self, node: str, about: Announcement) -> None:
+        self._roles[node] = f"{about.role} {about.status}"
+
+
 def find(merge: Merge, wanted: str, on_step: OnStep = lambda done, total: None) -> Moment:
     """Return the moment that is meant: `22:05:09.5`, `2026-11-25T22:05`, `+2.5s`, `n2 silent`.
 
+    `service` is when one node was primary and the other one its secondary for the first time.
     Raise UsageInvalid if there is none, or more than one.
     """
     words = wanted.strip()
     timed = words.startswith("+") or _TIME.fullmatch(words) is not None
-    search, facts = Search(words), Facts()
+    search, facts, service = Search(words), Facts(), Service()
     times = array("q")
     for placed in merge.steps():
-        if not timed:
+        if words == SERVICE:
+            service.look(placed)
+        elif not timed:
             search.look(placed, facts.of(placed.step))
         times.append(placed.at_ns)
         on_step(placed.number, 2 * merge.total)
     if not times:
         raise UsageInvalid("--at: the traces hold no whole step: nothing can go on from them")
+    if words == SERVICE:
+        if service.number < 0:
+            raise UsageInvalid(
+                "--at: both nodes were never in service together while this was recorded: name a "
+                "time or an event to go on from"
+            )
+        return Moment(service.number, times[service.number])
     if not timed:
         return _event(wanted, search)
     at_ns = _after(words, times[0]) if words[0] == "+" else _time(words, times)

@@ -67,6 +67,16 @@ class Recording:
     modelled: list[str] = field(default_factory=list)
 
     @property
+    def outside(self) -> list[Incident]:
+        """Everything that came from outside behind the fork, cuts included, in its order."""
+        cuts = [
+            Incident(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns)
+            for one in self.cuts
+            if not one.end_ns or one.end_ns > self.at_ns
+        ]
+        return sorted([*self.incidents, *cuts], key=lambda one: one.at_ns)
+
+    @property
     def witness(self) -> str:
         """The witness's name; "": the module has none."""
         arbiter = self.module.arbiter
@@ -223,11 +233,12 @@ def _record(
 
 def _modelled(module: Module, processes: dict[Name, Running]) -> list[str]:
     """Return what is not from the recording."""
-    found = [
-        "a client that writes ten times a second: no trace says what applications write",
-    ]
+    found: list[str] = []
     if module.replication.directories:
-        found.append("the contents of the disks: equal where both nodes were in sync")
+        found += [
+            "a client that writes ten times a second: no trace says what applications write",
+            "the contents of the disks: equal where both nodes were in sync",
+        ]
     witness = module.arbiter.name
     if module.arbiter.kind == "witness" and (witness, WITNESS_PROCESS) not in processes:
         found.append(

@@ -65,7 +65,7 @@ class Summary:
     @property
     def stall_ns(self) -> list[int]:
         """In each run, the longest time in which no write ended well."""
-        return sorted(one.stall_ns for one in self.results)
+        return sorted(one.stall_ns for one in self.results if one.stall_ns is not None)
 
     @property
     def violations(self) -> dict[str, int]:

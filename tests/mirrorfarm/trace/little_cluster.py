@@ -15,6 +15,7 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.module_cores import Here, cores
@@ -127,6 +128,9 @@ class LittleCluster:
                 self.folder / machine.name / machine.process, origin, 1 << 30, 8
             )
             machine.ring.ready(machine.clock(self.now), machine.lamport + 1)
+        for actor, core in actors.items():
+            kind = type(core).__name__
+            machine.ring.encoder.checkpoint(actor, kind, snapshot.take(core), birth=True)
         for actor in actors:
             self._tell(machine, actor, ev.Started())
 
