@@ -96,7 +96,7 @@ class Measure:
                 who[-1] if not new else new[0],
                 self._process(new[0] if new else who[-1]),
             )
-            self._ended_ns = -1
+            self._ended_ns, self._moved_ns = -1, world.now
         self._serving = who
 
     def _took_over(self, name: str) -> None:
@@ -107,7 +107,6 @@ class Measure:
         needless = not (failed or moved or environment.is_cut_off(old))
         took_ns = world.now - self._ended_ns if self._ended_ns >= 0 else 0
         self.result.takeovers.append(Takeover(name, took_ns, needless))
-        self._moved_ns = world.now
 
     def _who(self) -> tuple[str, ...]:
         return tuple(name for name in self.world.nodes if self._serves(name))

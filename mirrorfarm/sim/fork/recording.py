@@ -55,6 +55,7 @@ class Recording:
     records: dict[str, NodeRecord | None]  # Durable, by node.
     doors: dict[str, Doors]  # Of the module on each node, also of one that is off.
     register: Register | None  # For a witness whose trace is not given.
+    witness_off: bool
     arrivals: list[Arrival]
     incidents: list[Incident]
     cuts: list[Cut]
@@ -103,6 +104,13 @@ def read(
     _require_nodes(merge.lanes, settings)
     reading = Reading(merge, find(merge, at, on_step), settings.name)
     reading.run(on_step)
+    for lane in merge.lanes:
+        name = (lane.node, lane.process)
+        if lane.process == settings.name and name not in reading.starts:
+            raise TraceInvalid(
+                f"{lane.starts[0].files[0]}: it holds no whole step of {lane.name}: take another "
+                "copy, of the whole folder"
+            )
     return _recording(reading, settings, sources, on_fault)
 
 
@@ -184,6 +192,7 @@ def _recording(
     cuts, losses = reading.links.judge(reading.starts)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
     own = {node: (node, module.name) for node in module.nodes}
+    witness = (module.arbiter.name, WITNESS_PROCESS)
     return Recording(
         module=module,
         cluster=reading.merge.cluster,
@@ -196,6 +205,7 @@ def _recording(
             node: reading.open[name].doors for node, name in own.items() if name in reading.open
         },
         register=reading.register,
+        witness_off=witness in reading.open and witness not in processes,
         arrivals=reading.arrivals,
         incidents=lives.incidents(reading, module, alive),
         cuts=cuts,
@@ -205,7 +215,7 @@ def _recording(
         missing=reading.missing,
         watch=reading.watch,
         steps=reading.moment.number,
-        modelled=_modelled(module, processes),
+        modelled=_modelled(module, given=witness in reading.starts),
     )
 
 
@@ -231,7 +241,7 @@ def _record(
     return record
 
 
-def _modelled(module: Module, processes: dict[Name, Running]) -> list[str]:
+def _modelled(module: Module, *, given: bool) -> list[str]:
     """Return what is not from the recording."""
     found: list[str] = []
     if module.replication.directories:
@@ -240,7 +250,7 @@ def _modelled(module: Module, processes: dict[Name, Running]) -> list[str]:
             "the contents of the disks: equal where both nodes were in sync",
         ]
     witness = module.arbiter.name
-    if module.arbiter.kind == "witness" and (witness, WITNESS_PROCESS) not in processes:
+    if module.arbiter.kind == "witness" and not given:
         found.append(
             f"the witness {witness}, whose trace is not given: it has the last register that a "
             "node knew, and its lease begins anew"

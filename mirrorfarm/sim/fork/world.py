@@ -144,7 +144,7 @@ class Forked(World):
         self.now, now = FORK_NS, self.now  # Its lease begins anew then.
         self.witness_node = Witness(self, self._host(name), draws, disk, registers)
         self.now = now
-        if running is None and name in recording.machines:
+        if recording.witness_off:
             self.witness_node.stop()
 
     # --- processes -------------------------------------------------------------------------

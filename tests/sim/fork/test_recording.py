@@ -130,6 +130,14 @@ def test_cores_that_do_something_else_do_not_go_on(
     assert "mirrorfarm trace replay" in text
 
 
+def test_a_trace_without_a_whole_step_is_refused(copied: Path) -> None:
+    path = next((copied / "n2").rglob("*.mft"))
+    path.write_bytes(path.read_bytes()[:3_000])
+    told: list[Fault] = []
+    with pytest.raises(TraceInvalid, match="no whole step of n2/ledger: take another copy"):
+        read([copied], "+14s", on_fault=told.append)
+
+
 def test_a_damaged_file_is_told_and_what_lacks_its_state_refused(copied: Path) -> None:
     path = next((copied / "n1").rglob("*.mft"))
     content = bytearray(path.read_bytes())

@@ -73,6 +73,15 @@ def test_an_eventful_recording_goes_on_as_it_did(troubled: Path) -> None:
     assert result.at_end == "n1"
 
 
+@pytest.mark.parametrize("at", [0.3, 1.1, 4.55, 12, 18.6, 20.9, 27, 35])
+def test_it_does_not_matter_where_it_is_forked(troubled: Path, at: float) -> None:
+    recording = read([troubled], f"+{at}s")
+    result = run(recording, seconds=55 - round(at))
+    recorded = [("n2", True), ("n1", False)] if at < 20 else [("n1", False)]
+    assert [(one.node, one.needless) for one in result.takeovers] == recorded
+    assert result.at_end == "n1"
+
+
 def test_a_fork_in_the_midst_of_a_takeover_finishes_it(takeover: Path) -> None:
     result = run(read([takeover], "n2 silent"), seconds=10)
     assert [one.node for one in result.takeovers] == ["n2"]
