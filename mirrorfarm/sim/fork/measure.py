@@ -52,9 +52,9 @@ class Measure:
         self._begun = True
         self._since_ns = self._written_ns = world.now
         self._serving = self._who()
-        for name, doors in world.recording.doors.items():
-            if doors.runs or name in self._serving:
-                self._leader = (name, self._process(name))
+        served = [name for name, doors in world.recording.doors.items() if doors.runs]
+        for name in self._serving or [name for name in served if not self._takes(name)]:
+            self._leader = (name, self._process(name))
         if not self._serving:
             self._ended_ns = world.now
         for node in world.nodes.values():
@@ -119,6 +119,11 @@ class Measure:
         if (module.vips and not hands.vip) or (module.has_scripts and not hands.app.runs):
             return False  # Its guard has fenced it, or its application ended.
         return bool(self.world.nodes[name].machine.state.phase is Phase.LEADING)
+
+    def _takes(self, name: str) -> bool:
+        """Return whether a node is taking over just now."""
+        node = self.world.nodes[name]
+        return bool(node.cores) and node.machine.state.phase is Phase.TAKING
 
     def _process(self, name: str) -> Any:
         return self.world.nodes[name].host.processes.get(self.world.module_name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.actors.events import Received
+from mirrorfarm.actors.heartbeat.core import WatchDue
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.measure import Result
@@ -12,7 +13,9 @@ from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.settings import parse as settings
 from mirrorfarm.sim.fork.whatif import Variant, play
 from mirrorfarm.sim.fork.world import FORK_NS, Forked
-from mirrorfarm.trace.facts import Facts
+from mirrorfarm.sim.host import Actor
+from mirrorfarm.trace.facts import Facts, name_of, said
+from mirrorfarm.trace.finding import step_id
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.transport.messages import Heartbeat
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
@@ -122,6 +125,12 @@ def test_crashes_and_pauses_are_told_from_one_another(replicated: Recording) -> 
     assert run(replicated, keep=False, crash="n2 +1s").takeovers == []
 
 
+def test_a_short_pause_is_a_short_time_without_service(before: Recording) -> None:
+    result = run(before, keep=False, pause="n1 700ms +1s", seconds=5)
+    assert result.takeovers == []
+    assert SECOND_NS // 2 < result.without_ns < SECOND_NS
+
+
 def test_a_slow_disk_and_a_slow_network_hold_writes_up(replicated: Recording) -> None:
     usual, disk = run(replicated, keep=False), run(replicated, "n2.fsync_ms=400", keep=False)
     late = run(replicated, keep=False, delay="n1->n2 150ms 10s")
@@ -160,18 +169,78 @@ def test_a_seed_plays_the_same_again_and_another_one_otherwise(replicated: Recor
     assert first.takeovers != other.takeovers
 
 
+def step_before(folder: Path, node: str, event: str, last: bool = True) -> str:
+    """Return the id of a step: a fork at it is just before it."""
+    found = [
+        step_id(placed.step)
+        for placed in Merge([folder]).steps()
+        if placed.step.node == node and name_of(said(placed.step.event)) == event
+    ]
+    return found[-1 if last else 0]
+
+
+@pytest.mark.parametrize(
+    ("node", "event"),
+    [
+        ("n2", "AskCas"),  # It lies in the arbiter's inbox.
+        ("n2", "VipIsUp"),  # Addresses were ordered up,
+        ("n2", "PlaneDone"),  # a mount was ordered,
+        ("n2", "SequenceEnded"),
+        ("n2", "Stored"),  # a record was to be written,
+        ("w", "RegisterStored"),  # and a register.
+    ],
+)
+def test_what_is_under_way_is_carried_on(node: str, event: str) -> None:
+    recording = read([EXAMPLE], step_before(EXAMPLE, node, event))
+    result = run(recording, seconds=3)
+    assert [one.node for one in result.takeovers] == ["n2"]
+    assert result.takeovers[0].took_ns < SECOND_NS
+
+
+def heard(world: Forked, seconds: float) -> list[tuple[int, str, object]]:
+    """Return who was given what, and when, behind the fork."""
+    found: list[tuple[int, str, object]] = []
+
+    def record(actor: Actor, now: int, event: object, effects: object) -> None:
+        found.append((world.now - FORK_NS, f"{actor.process.host.name} {actor.name}", event))
+
+    for name in NODES:
+        world.hosts[name].processes["ledger"].record = record
+    world.run_to(FORK_NS + round(seconds * SECOND_NS))
+    return found
+
+
+def test_a_message_under_way_arrives_as_it_did() -> None:
+    recording = read([EXAMPLE], step_before(EXAMPLE, "n2", "RegisterAnswer", last=False))
+    (arrival, *_) = recording.arrivals
+    found = heard(Forked(recording, 1, settings((), NODES)[0], []), 0.01)
+    assert arrival.event in [event for _, _, event in found]
+
+
+def test_a_shorter_timeout_holds_from_the_fork_on(before: Recording) -> None:
+    world = Forked(before, 1, settings(("heart.detection=800ms",), NODES)[0], [])
+    found = heard(world, 0.85)
+    assert any(who == "n2 heartbeat" and isinstance(event, WatchDue) for _, who, event in found)
+    usual = heard(Forked(before, 1, settings((), NODES)[0], []), 0.85)
+    assert not any(who == "n2 heartbeat" and isinstance(event, WatchDue) for _, who, event in usual)
+
+
+def test_a_guard_that_was_armed_fences_though_all_else_stands_still(before: Recording) -> None:
+    pause = changes({"pause": ["n1 9s"]}, NODES)
+    world = Forked(before, 1, settings((), NODES)[0], pause, keep_faults=False)
+    assert world.nodes["n1"].application
+    world.run_to(FORK_NS + 4 * SECOND_NS)
+    assert not world.nodes["n1"].application
+
+
 def test_numbers_of_messages_and_heartbeats_go_on(replicated: Recording) -> None:
     world = Forked(replicated, 1, settings((), NODES)[0], [])
     process = world.hosts["n1"].processes["ledger"]
     assert process.sequence == replicated.processes["n1", "ledger"].waiting.sequence
-    heard: list[int] = []
-
-    def heard_by(actor: object, now: int, event: object, effects: object) -> None:
-        if isinstance(event, Received) and isinstance(event.message, Heartbeat):
-            heard.append(event.message.number)
-
-    for one in ("n1", "n2"):
-        world.hosts[one].processes["ledger"].record = heard_by
-    world.run_to(FORK_NS + SECOND_NS // 2)
-    assert min(heard) > 5
-    assert len(heard) > 15
+    beats = [
+        event.message.number
+        for _, _, event in heard(world, 0.5)
+        if isinstance(event, Received) and isinstance(event.message, Heartbeat)
+    ]
+    assert min(beats) > 5
+    assert len(beats) > 15
