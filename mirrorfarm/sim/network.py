@@ -33,10 +33,10 @@ class Network:
     names: tuple[str, ...] = NETWORKS[:1]
     quality: Quality = field(default_factory=Quality)
     qualities: dict[tuple[str, str, str], Quality] = field(default_factory=dict)
+    lates: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): by how much
     cuts: set[tuple[str, str, str]] = field(default_factory=set)  # network, from, to
     down: set[str] = field(default_factory=set)  # Whole networks.
     clogs: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): until when
-    lates: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): by how much
     changed: Callable[[], None] = lambda: None  # Called after every cut and mending.
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("sent", "lost", "cut", "late", "corrupt"), 0)

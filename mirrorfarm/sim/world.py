@@ -129,7 +129,7 @@ class World(Cluster):
 
     def isolate(self, name: str, *, up: bool = False) -> None:
         """Cut (or mend) every link of a machine."""
-        for other in (*self.nodes, self.witness_node.host.name, GATEWAY):
+        for other in (*NODES, WITNESS, GATEWAY):
             if other != name:
                 self.network.set_link(name, other, up=up)
 
