@@ -1,10 +1,15 @@
 """The states of recorded cores at a fork: a checkpoint, and the steps from there on, replayed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import snapshot
+from mirrorfarm.actors.module.mirror.phases import RUNNING
+from mirrorfarm.actors.vip.core import State as VipState
 from mirrorfarm.errors import Refused, TraceInvalid
+from mirrorfarm.sim.fork.waiting import Doors
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source
 from mirrorfarm.trace.registry import CORES
@@ -60,6 +65,22 @@ def states(
     return {
         name: State(type(core).__name__, snapshot.take(core)) for name, core in replay.cores.items()
     }
+
+
+def doors_of(doors: Doors, found: dict[str, State]) -> Doors:
+    """Return what a module's doors hold; what no step says, its cores do."""
+    core = {actor: found[actor].restored() for actor in ("module", "vip", "guard", "checker")}
+    state, watched = core["module"].state, core["checker"]
+    watch = fx.Watch(tuple(watched.entries), watched.number) if watched.entries else None
+    runs = state.scripts_as == "prim" and state.phase in RUNNING
+    return replace(
+        doors,
+        runs=runs if doors.runs is None else doors.runs,
+        vip=core["vip"].state in {VipState.UP, VipState.ADDING} if doors.vip is None else doors.vip,
+        guard_ns=core["guard"].deadline_ns,
+        watch=doors.watch or watch,
+        record=doors.record or state.record,
+    )
 
 
 def _items(source: Source, number: int, on_fault: OnFault) -> Iterator[Item]:

@@ -52,8 +52,7 @@ class Measure:
         self._begun = True
         self._since_ns = self._written_ns = world.now
         self._serving = self._who()
-        served = [name for name, doors in world.recording.doors.items() if doors.runs]
-        for name in self._serving or [name for name in served if not self._takes(name)]:
+        for name in self._serving or self._served():
             self._leader = (name, self._process(name))
         if not self._serving:
             self._ended_ns = world.now
@@ -120,10 +119,14 @@ class Measure:
             return False  # Its guard has fenced it, or its application ended.
         return bool(self.world.nodes[name].machine.state.phase is Phase.LEADING)
 
-    def _takes(self, name: str) -> bool:
-        """Return whether a node is taking over just now."""
-        node = self.world.nodes[name]
-        return bool(node.cores) and node.machine.state.phase is Phase.TAKING
+    def _served(self) -> list[str]:
+        """Return who served last, if nobody does: who holds the register, unless it takes over."""
+        register, nodes = self.world.recording.register, self.world.nodes
+        if register is None:
+            return []
+        node = nodes[register.holder]
+        takes = bool(node.cores) and node.machine.state.phase is Phase.TAKING
+        return [node.peer if takes else node.name]
 
     def _process(self, name: str) -> Any:
         return self.world.nodes[name].host.processes.get(self.world.module_name)

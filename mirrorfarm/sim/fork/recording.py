@@ -15,7 +15,7 @@ from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork import lives
-from mirrorfarm.sim.fork.cores import MODULE_CORES, State, require_whole, states
+from mirrorfarm.sim.fork.cores import MODULE_CORES, State, doors_of, require_whole, states
 from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.fork.links import Cut, Samples
 from mirrorfarm.sim.fork.moment import find
@@ -27,6 +27,7 @@ from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
 from mirrorfarm.trace.steps import read_items
+from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import MODULE_ACTOR
 from mirrorfarm.transport.messages import Register
 
@@ -152,10 +153,32 @@ def _checkpoint(source: Source) -> Checkpoint | None:
     """Return the first state of the state machine of a module's process; None: it is none."""
     if source.process == WITNESS_PROCESS or source.process.endswith(".replica"):
         return None
+    return _first(source, MODULE_ACTOR)
+
+
+def _first(source: Source, actor: str = "") -> Checkpoint | None:
+    """Return the first state of an actor, or of any."""
     for item in read_items(source, lambda _: None):
-        if isinstance(item, Checkpoint) and item.actor == MODULE_ACTOR:
+        if isinstance(item, Checkpoint) and (not actor or item.actor == actor):
             return item
     return None
+
+
+def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) -> None:
+    """Refuse a fork before the oldest file of a process that ran already."""
+    late = []
+    for name, starts in reading.starts.items():
+        if name not in reading.open:
+            source = sources[name[0], starts[0].incarnation]
+            first = _first(source)
+            if first is not None and not first.birth:
+                late.append((starts[0].begin_ns, source))
+    if late:
+        begin_ns, source = max(late, key=lambda one: one[0])
+        raise UsageInvalid(
+            f"--at: {source.files[0]}: what {source.node}/{source.process} did before "
+            f"{clock_time(begin_ns)} is not in its trace: fork later"
+        )
 
 
 def _require_nodes(lanes: list[Lane], module: Module) -> None:
@@ -181,6 +204,7 @@ def _recording(
     sources: dict[tuple[str, int], Source],
     on_fault: OnFault,
 ) -> Recording:
+    _require_births(reading, sources)
     alive = lives.alive(reading, module)
     processes = {}
     for name in alive:
@@ -188,6 +212,8 @@ def _recording(
         source = sources[name[0], waiting.incarnation]
         lives.require_known(reading, name, waiting)
         found = states(source, waiting.number, _actors(name[1], module), on_fault)
+        if name[1] == module.name:
+            waiting.doors = doors_of(waiting.doors, found)
         processes[name] = Running(waiting.incarnation, waiting, found)
     cuts, losses = reading.links.judge(reading.starts)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
@@ -215,7 +241,7 @@ def _recording(
         missing=reading.missing,
         watch=reading.watch,
         steps=reading.moment.number,
-        modelled=_modelled(module, given=witness in reading.starts),
+        modelled=_modelled(module, reading),
     )
 
 
@@ -232,8 +258,7 @@ def _record(
     waiting = reading.open.get(name)
     if waiting is not None and waiting.doors.record is not None:
         return waiting.doors.record
-    later = reading.starts.get(name, [])
-    incarnation = waiting.incarnation if waiting is not None else later[0].incarnation
+    incarnation = waiting.incarnation if waiting else reading.starts[name][0].incarnation
     first = _checkpoint(sources[name[0], incarnation])
     if first is None:
         return None
@@ -241,7 +266,7 @@ def _record(
     return record
 
 
-def _modelled(module: Module, *, given: bool) -> list[str]:
+def _modelled(module: Module, reading: Reading) -> list[str]:
     """Return what is not from the recording."""
     found: list[str] = []
     if module.replication.directories:
@@ -249,8 +274,10 @@ def _modelled(module: Module, *, given: bool) -> list[str]:
             "a client that writes ten times a second: no trace says what applications write",
             "the contents of the disks: equal where both nodes were in sync",
         ]
+    if module.has_scripts and not any(what == "start_prim" for _, what in reading.durations):
+        found.append("start_prim takes 2 ms: it did not run; --set n2.start_prim=5s says otherwise")
     witness = module.arbiter.name
-    if module.arbiter.kind == "witness" and not given:
+    if module.arbiter.kind == "witness" and (witness, WITNESS_PROCESS) not in reading.starts:
         found.append(
             f"the witness {witness}, whose trace is not given: it has the last register that a "
             "node knew, and its lease begins anew"

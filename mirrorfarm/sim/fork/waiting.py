@@ -42,10 +42,10 @@ class Answered(NamedTuple):
 
 @dataclass(slots=True)
 class Doors:
-    """What a process's doors hold, as far as its orders and their answers say."""
+    """What a process's doors hold, as far as orders and answers say; None: they do not."""
 
-    runs: bool = False  # The application.
-    vip: bool = False
+    runs: bool | None = None  # The application.
+    vip: bool | None = None
     guard_ns: int = 0  # Deadline of the guard; 0: none.
     watch: fx.Watch | None = None
     record: NodeRecord | None = None  # Durable.
@@ -121,6 +121,8 @@ class Waiting:
         """Note what an answer says of the doors."""
         doors = self.doors
         match event:
+            case ev.Started():
+                doors.runs, doors.vip = bool(doors.runs), bool(doors.vip)
             case ev.Stored() if order is not None:
                 doors.record = order.effect.record
             case ev.RegisterStored() if order is not None:
@@ -136,7 +138,7 @@ class Waiting:
                 doors.runs, doors.vip, doors.guard_ns = False, False, 0
             case ev.ProcessesSeen(count=0) | ev.ProcessGone(count=0):
                 scripts = any(type(one.effect) is fx.StartScript for one in self.orders.values())
-                if doors.runs and not scripts:
+                if doors.runs is not False and not scripts:
                     doors.runs, doors.exits = False, doors.exits + 1
 
     # --- what is ordered -------------------------------------------------------------------

@@ -219,8 +219,8 @@ class Forked(World):
             node.slow_down()
             doors = recording.doors.get(name)
             if doors is not None and node.host.up:
-                node.hands.vip, node.hands.app.runs = doors.vip, doors.runs
-                node.hands.app.number_run += doors.runs
+                node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
+                node.hands.app.number_run += bool(doors.runs)
                 if doors.watch is not None:
                     node.hands.watched = doors.watch.entries
                     node.hands.watch_number = doors.watch.number

@@ -7,7 +7,9 @@ import pytest
 
 from mirrorfarm.cli.trace_redact import redact_traces
 from mirrorfarm.errors import MirrorfarmError, Refused, TraceInvalid, UsageInvalid
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.whatif import Variant, play
 from mirrorfarm.trace.files import Fault
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
 
@@ -56,8 +58,10 @@ def test_orders_are_kept(tmp_path: Path) -> None:
     cluster.command("n1", "stop")
     cluster.run(2_000)
     cluster.close()
-    found = read([tmp_path], "+3s").outside
-    assert [str(one).split("  ")[1] for one in found] == ["n1 was ordered to stop"]
+    recording = read([tmp_path], "+3s")
+    told = [str(one).split("  ")[1] for one in recording.outside]
+    assert told == ["n1 was ordered to stop"]
+    assert any("start_prim takes 2 ms: it did not run" in one for one in recording.modelled)
 
 
 def test_a_witness_without_a_trace_has_what_the_nodes_knew(takeover: Path) -> None:
@@ -119,6 +123,32 @@ def test_without_a_checkpoint_before_the_fork_nothing_goes_on(
     text = refused(TraceInvalid, [takeover], "+14s")
     assert "no checkpoint of heartbeat, arbiter" in text
     assert "fork at a later time" in text
+
+
+def test_what_the_oldest_files_told_is_known_of_the_cores(tmp_path: Path) -> None:
+    cluster = LittleCluster(tmp_path)
+    cluster.start("n1")
+    cluster.run(500)
+    cluster.command("n1", "prim")
+    cluster.run(2_000)
+    cluster.start("n2")
+    cluster.run(3_000)
+    for name in ("n1", "n2", "w"):
+        cluster.run(1_000)
+        cluster.lose(name)
+    cluster.run(6_000)
+    cluster.kill("n1")
+    cluster.run(6_000)
+    cluster.close()
+    text = refused(UsageInvalid, [tmp_path], "+1s")
+    assert "what w/witness did before" in text or "what n2/ledger did before" in text
+    recording = read([tmp_path], "+5s")
+    doors = recording.doors["n1"]
+    assert (doors.runs, doors.guard_ns > 0) == (True, True)
+    assert not recording.doors["n2"].runs
+    assert [one.kind for one in recording.outside] == ["power"]
+    result = play(recording, Variant(), 1, 15 * SECOND_NS)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
 
 
 def test_cores_that_do_something_else_do_not_go_on(
