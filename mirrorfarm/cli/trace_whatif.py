@@ -18,6 +18,12 @@ from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.words import clock_time, day
 
 VIOLATED: Final = 1
+MIRROR_HEADS: Final = (
+    *("", "took over", "needless", "at the end", "failover", "no primary", "writes stalled"),
+)
+FARM_HEADS: Final = (
+    *("", "took over", "needless", "at the end", "outage", "no node", "longest outage"),
+)
 MINUTE_NS: Final = 60 * SECOND_NS
 TOLD_MAX: Final = 20  # Of what came from outside.
 
@@ -110,7 +116,7 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
     for line in recording.modelled:
         click.echo(clean(f"a model: {line}"))
     click.echo(f"{wanted.seeds} runs of {span(for_ns)} for each variant; times in seconds")
-    heads = ("", "took over", "needless", "at the end", "failover", "no primary", "writes stalled")
+    heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
     violated = any(one.violations for one in found)
     table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])
 

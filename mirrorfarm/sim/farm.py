@@ -18,7 +18,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.choice import Choice
-from mirrorfarm.sim.cluster import CLUSTER, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.hands import Hands
@@ -55,7 +55,8 @@ class FarmNode:
 
     def __post_init__(self) -> None:
         self.records = Records(Latency())
-        self.hands = Hands(self.world, self.host, MODULE, MODULE_ACTOR, self.draws, self._store)
+        module = self.world.module_name
+        self.hands = Hands(self.world, self.host, module, MODULE_ACTOR, self.draws, self._store)
         self.hands.filter = self.filter
         self.hands.noted = self._noted
 
@@ -72,7 +73,7 @@ class FarmNode:
     @property
     def process(self) -> Process | None:
         """The module's process, while it runs."""
-        found = self.host.processes.get(MODULE)
+        found = self.host.processes.get(self.world.module_name)
         return found if found is not None and found.alive else None
 
     @property
@@ -195,11 +196,12 @@ class FarmWorld(Cluster):
         node.wish, node.changes = wish, changes or node.changes
         incarnation = host.next_incarnation()
         record = self.record if self.records else None
-        process = Process(host, MODULE, incarnation, node.perform, record, _nothing)
-        host.processes[MODULE] = process
+        own = self.module_name
+        process = Process(host, own, incarnation, node.perform, record, _nothing)
+        host.processes[own] = process
         module = self.module(node)
         here = Here(
-            CLUSTER,
+            self.identity,
             name,
             msgspec.structs.replace(module, boot="on" if again else module.boot),
             incarnation,
@@ -269,7 +271,7 @@ class FarmWorld(Cluster):
 
     def command(self, name: str, verb: str, *arguments: str) -> str:
         """Give an administrator's order; return its request."""
-        return self.order(name, MODULE, verb, *arguments)
+        return self.order(name, self.module_name, verb, *arguments)
 
     def hang(self, name: str, milliseconds: int, *, alone: bool = False) -> None:
         """Have the agent of a node hang: no message passes, and all of them pass afterwards.

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import snapshot
+from mirrorfarm.actors.module.farm.phases import SERVING
 from mirrorfarm.actors.module.mirror.phases import RUNNING
 from mirrorfarm.actors.vip.core import State as VipState
 from mirrorfarm.errors import Refused, TraceInvalid
@@ -16,6 +17,7 @@ from mirrorfarm.trace.registry import CORES
 from mirrorfarm.trace.replay import Replay
 from mirrorfarm.trace.steps import Gap, Item, Step, read_items
 
+FARM_CORES: Final = ("scripts", "checker", "vip", "farm_filter", "module")
 MODULE_CORES: Final = ("heartbeat", "arbiter", "scripts", "checker", "vip", "guard", "module")
 
 
@@ -69,15 +71,19 @@ def states(
 
 def doors_of(doors: Doors, found: dict[str, State]) -> Doors:
     """Return what a module's doors hold; what no step says, its cores do."""
-    core = {actor: found[actor].restored() for actor in ("module", "vip", "guard", "checker")}
+    core = {actor: state.restored() for actor, state in found.items()}
     state, watched = core["module"].state, core["checker"]
     watch = fx.Watch(tuple(watched.entries), watched.number) if watched.entries else None
-    runs = state.scripts_as == "prim" and state.phase in RUNNING
+    if "guard" in core:
+        runs = state.scripts_as == "prim" and state.phase in RUNNING
+        runs = runs if doors.runs is None else doors.runs
+    else:
+        runs = state.phase in SERVING  # Of a farm.
     return replace(
         doors,
-        runs=runs if doors.runs is None else doors.runs,
+        runs=runs,
         vip=core["vip"].state in {VipState.UP, VipState.ADDING} if doors.vip is None else doors.vip,
-        guard_ns=core["guard"].deadline_ns,
+        guard_ns=core["guard"].deadline_ns if "guard" in core else 0,
         watch=doors.watch or watch,
         record=doors.record or state.record,
     )

@@ -59,7 +59,7 @@ class Environment:
                 if process is not None:
                     process.die()
             case "start":
-                if not node.up:
+                if not node.host.up or not node.host.processes:
                     world.start(name)
             case "pause":
                 self._pause(name, incident.until_ns - incident.at_ns)
@@ -67,6 +67,10 @@ class Environment:
                 if incident.event.message.verb in MOVES:
                     self.moved_ns = world.now
                 world.ask(name, world.module_name, incident.event)
+            case "cables":
+                process = node.host.processes.get(world.module_name)
+                if process is not None and process.alive:
+                    process.actors["module"].give(incident.event)
             case "exit":
                 process = node.host.processes.get(world.module_name)
                 if process is not None:
@@ -103,14 +107,14 @@ class Environment:
     # --- how -------------------------------------------------------------------------------
 
     def _off(self, name: str) -> None:
-        if self._world.nodes[name].up:
+        if self._world.nodes[name].host.up:
             self._world.kill(name)
 
     def _pause(self, name: str, for_ns: int) -> None:
         world = self._world
-        if world.nodes[name].up and for_ns >= MILLISECOND_NS:
+        if world.nodes[name].host.up and for_ns >= MILLISECOND_NS:
             world.freeze(name, for_ns // MILLISECOND_NS)
-            world.at(world.nodes[name].frozen_until + 1, world.measure.look)
+            world.after(for_ns + 1, world.measure.look)
 
     def _cuts(self, source: str, to: str, end: int) -> None:
         self._world.network.set_way(source, to, up=False)

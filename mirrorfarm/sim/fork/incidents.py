@@ -17,7 +17,8 @@ _WORDS: Final = {
     "pause": "{node} did not run",
     "command": "{node} was ordered to {event.message.verb}",
     "exit": "the application of {node} ended by itself",
-    "start_fails": "start_prim of {node} failed",
+    "start_fails": "the application of {node} did not start",
+    "cables": "{node} noticed that {cables}",
     "witness_ends": "the witness {node} ended",
     "witness_starts": "the witness {node} started",
 }
@@ -32,9 +33,13 @@ class Incident:
     node: str
     other: str = ""
     until_ns: int = 0  # 0: it did not end by itself.
-    event: Any = None  # What brought a command.
+    event: Any = None  # What brought a command, or was noticed.
 
     def __str__(self) -> str:
-        text = _WORDS[self.kind].format(node=self.node, other=self.other, event=self.event)
+        out = getattr(self.event, "interfaces", ())
+        cables = f"the cable of {', '.join(out)} is out" if out else "its cables are in"
+        text = _WORDS[self.kind].format(
+            node=self.node, other=self.other, event=self.event, cables=cables
+        )
         lasted = f" for {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
         return f"{clock_time(self.at_ns)}  {text}{lasted}"

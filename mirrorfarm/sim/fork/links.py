@@ -16,6 +16,11 @@ from mirrorfarm.trace.steps import MessageId
 CUT_MESSAGES: Final = 3
 UNDER_WAY_NS: Final = 250 * MILLISECOND_NS  # At the end of a recording they may still come.
 SAMPLES_MAX: Final = 4_096
+QUICK_NS: Final = 10 * MILLISECOND_NS  # What takes longer may have waited for its receiver.
+LATE_NS: Final = 500 * MILLISECOND_NS
+PAUSED: Final = 1 << 62
+
+Pause = tuple[int, int]  # From when to when.
 
 
 class Start(NamedTuple):
@@ -68,13 +73,22 @@ class Samples:
 
 
 @dataclass(slots=True)
+class Judged:
+    """What became of all messages."""
+
+    cuts: list[Cut] = field(default_factory=list)
+    # By source and receiver: how many of 1,000 got lost, and how long the others took.
+    losses: dict[tuple[str, str], int] = field(default_factory=dict)
+    delays: dict[tuple[str, str], Samples] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Link:
     """One direction between two machines."""
 
     to_process: str  # Whose messages are judged.
-    delays: Samples = field(default_factory=Samples)
     sent_ns: "array[int]" = field(default_factory=lambda: array("q"))
-    came: bytearray = field(default_factory=bytearray)
+    took_ns: "array[int]" = field(default_factory=lambda: array("q"))  # -1: it did not come.
 
 
 @dataclass(slots=True)
@@ -93,7 +107,7 @@ class Links:
             return
         self._under_way[message, to] = len(link.sent_ns)
         link.sent_ns.append(at_ns)
-        link.came.append(0)
+        link.took_ns.append(-1)
         if len(self._under_way) > UNDER_WAY_MAX:
             del self._under_way[next(iter(self._under_way))]
 
@@ -102,27 +116,37 @@ class Links:
         index = self._under_way.pop((message, to), None)
         if index is not None:
             link = self.links[message[0], to]
-            link.came[index] = 1
-            link.delays.add(at_ns - link.sent_ns[index])
+            link.took_ns[index] = max(0, at_ns - link.sent_ns[index])
 
-    def judge(self, starts: dict[tuple[str, str], list[Start]]) -> tuple[list[Cut], dict[str, int]]:
-        """Return all cuts, and by `source to` how many of 1,000 messages got lost."""
+    def judge(
+        self, starts: dict[tuple[str, str], list[Start]], pauses: dict[str, list[Pause]]
+    ) -> Judged:
+        """Say when nothing came through, and how links were otherwise.
+
+        `pauses`: when a machine did not run. A message that came as late as from a cable that was
+        put back came through none while it was under way.
+        """
         rows: list[_Lost] = []
-        losses: dict[str, int] = {}
+        result = Judged()
         for (source, to), link in self.links.items():
-            judged = _judged(link, starts.get((to, link.to_process), []))
+            samples = result.delays[source, to] = Samples()
+            judged = list(_judged(link, starts.get((to, link.to_process), []), pauses.get(to, [])))
+            for _, took_ns in judged:
+                if 0 <= took_ns < PAUSED:
+                    samples.add(took_ns)
             found = list(_rows(source, to, judged))
             rows += [row for row in found if row.many >= CUT_MESSAGES]
             lost = sum(row.many for row in found if row.many < CUT_MESSAGES)
-            losses[f"{source} {to}"] = lost * 1_000 // max(1, len(judged))
+            result.losses[source, to] = lost * 1_000 // max(1, len(judged))
         cuts = [_cut(row, [one for one in rows if _share(one, row)]) for row in rows]
-        return sorted(cuts, key=lambda cut: cut.begin_ns), losses
+        result.cuts = sorted(cuts, key=lambda cut: cut.begin_ns)
+        return result
 
 
 def _rows(source: str, to: str, judged: list[tuple[int, int]]) -> Iterator[_Lost]:
     count = before_ns = first_ns = last_ns = 0
-    for at_ns, came in judged:
-        if not came:
+    for at_ns, took_ns in judged:
+        if took_ns < 0:
             count, first_ns, last_ns = count + 1, first_ns if count else at_ns, at_ns
             continue
         if count:
@@ -148,10 +172,17 @@ def _cut(row: _Lost, near: list[_Lost]) -> Cut:
     return Cut(row.source, row.to, min(begins), min(ends, default=0))
 
 
-def _judged(link: Link, starts: list[Start]) -> list[tuple[int, int]]:
-    """Return when each message was sent that could be received, and whether it was."""
-    return [
-        (at_ns, came)
-        for at_ns, came in zip(link.sent_ns, link.came, strict=True)
-        if came or any(one.begin_ns <= at_ns < one.end_ns - UNDER_WAY_NS for one in starts)
-    ]
+def _judged(link: Link, starts: list[Start], pauses: list[Pause]) -> Iterator[tuple[int, int]]:
+    """Return when each message was sent that could be received, and how long it took.
+
+    -1: it did not come, or as late as from behind a cut; PAUSED: its receiver did not run.
+    """
+    for at_ns, took_ns in zip(link.sent_ns, link.took_ns, strict=True):
+        if took_ns >= QUICK_NS and any(
+            begin_ns <= at_ns + took_ns and at_ns <= end_ns for begin_ns, end_ns in pauses
+        ):
+            yield at_ns, PAUSED
+        elif took_ns >= 0:
+            yield at_ns, took_ns if took_ns < LATE_NS else -1
+        elif any(one.begin_ns <= at_ns < one.end_ns - UNDER_WAY_NS for one in starts):
+            yield at_ns, -1

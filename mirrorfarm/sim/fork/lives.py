@@ -90,6 +90,8 @@ def _ended(reading: Reading, name: Name, start: Start) -> int:
     last_ns = max(start.end_ns, reading.heard_of.get((node, start.incarnation), 0))
     if start is not reading.starts[name][-1]:
         return last_ns
+    if not reading.silent and not reading.heard:  # A farm: whoever runs beats all the time.
+        return last_ns if last_ns < reading.end_ns - 2 * _TOGETHER_NS else 0
     silent_ns = [at for other, at in reading.silent.items() if other != node]
     heard_ns = [at for other, at in reading.heard.items() if other != node]
     for_good = max(silent_ns, default=0) > max([last_ns, *heard_ns])

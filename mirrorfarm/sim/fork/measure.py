@@ -121,12 +121,14 @@ class Measure:
 
     def _served(self) -> list[str]:
         """Return who served last, if nobody does: who holds the register, unless it takes over."""
-        register, nodes = self.world.recording.register, self.world.nodes
+        register = self.world.recording.register
         if register is None:
             return []
-        node = nodes[register.holder]
-        takes = bool(node.cores) and node.machine.state.phase is Phase.TAKING
-        return [node.peer if takes else node.name]
+        node = self.world.nodes[register.holder]
+        if not node.cores or node.machine.state.phase is not Phase.TAKING:
+            return [node.name]
+        record = self.world.recording.records[node.peer]
+        return [node.peer] if record is not None and record.was in {"prim", "alone"} else []
 
     def _process(self, name: str) -> Any:
         return self.world.nodes[name].host.processes.get(self.world.module_name)

@@ -11,9 +11,8 @@ from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.network import Network, Quality
 from mirrorfarm.sim.pair import Around, MirrorNode
 from mirrorfarm.sim.storage import Latency
-from mirrorfarm.transport.address import MODULE_ACTOR
 
-SCRIPTS: Final = ("start_prim", "stop_prim")
+SCRIPTS: Final = ("start_prim", "stop_prim", "start_both", "stop_both")
 
 
 @dataclass(slots=True)
@@ -67,17 +66,7 @@ class ForkedNode(MirrorNode):
         name, recording = self.host.name, self.recording
         self.usual = latency(recording, Settings(), name, "Stored")
         MirrorNode.__post_init__(self)  # super() does not know a class with slots.
-        hands = SeenHands(
-            self.cluster, self.host, self.module.name, MODULE_ACTOR, self.draws, self._store
-        )
-        hands.store_register, hands.end_replica = self._store_register, self.kill_replica
-        hands.noted = self._noted
-        hands.seen = _durations(recording, self.settings, name)
-        scripts = [what for what in hands.seen if what.islower()]  # Else it is an answer's class.
-        missing = recording.missing.get(name, set())
-        known = dict.fromkeys([*hands.known_scripts, *scripts])
-        hands.known_scripts = tuple(one for one in known if one not in missing)
-        self.hands = hands
+        self.hands = fit_hands(self.hands, recording, self.settings)
         self.records.latency = self.usual
 
     def slow_down(self) -> None:
@@ -92,6 +81,22 @@ class ForkedNode(MirrorNode):
         self.latency = self.usual
         if self.module.replication.ack_mode == "durable":
             self.flushes = self.usual
+
+
+def fit_hands(hands: Hands, recording: Recording, settings: Settings) -> SeenHands:
+    """Return the same doors, but what they do takes as long as it did."""
+    name = hands.host.name
+    fitted = SeenHands(
+        hands.cluster, hands.host, hands.module, hands.machine, hands.draws, hands.store
+    )
+    fitted.store_register, fitted.end_replica = hands.store_register, hands.end_replica
+    fitted.noted, fitted.filter = hands.noted, hands.filter
+    fitted.seen = _durations(recording, settings, name)
+    scripts = [what for what in fitted.seen if what.islower()]  # Else it is an answer's class.
+    missing = recording.missing.get(name, set())
+    known = dict.fromkeys([*hands.known_scripts, *scripts])
+    fitted.known_scripts = tuple(one for one in known if one not in missing)
+    return fitted
 
 
 def _durations(recording: Recording, settings: Settings, name: str) -> dict[str, Samples]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mirrorfarm.actors.effects import Tell
-from mirrorfarm.actors.events import Announce, Received
+from mirrorfarm.actors.events import Announce, FarmPicture, Received
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown
@@ -34,20 +34,20 @@ class Moment:
 
 @dataclass(slots=True)
 class Service:
-    """Looks for the first step behind which both nodes were in service, as they said."""
+    """Looks for the first step behind which all nodes were in service, as they said."""
 
     number: int = -1
     _roles: dict[str, str] = field(default_factory=dict)  # By node.
+    _farm: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Members, as each says.
     _seen: set[str] = field(default_factory=set)  # Nodes whose steps were there.
 
     def look(self, placed: Placed) -> None:
         """Look at the next step."""
         if self.number >= 0:
             return
-        if {"PRIM Ready", "SECOND Ready"} <= set(self._roles.values()):
-            if self._roles.keys() <= self._seen:
-                self.number = placed.number
-                return
+        if self._serves():
+            self.number = placed.number
+            return
         step = placed.step
         self._seen.add(step.node)
         event = step.event
@@ -56,6 +56,16 @@ class Service:
         for effect in step.effects:
             if isinstance(effect, Tell) and isinstance(effect.event, Announce):
                 self._note(step.node, effect.event.about)
+            elif isinstance(effect, Tell) and isinstance(effect.event, FarmPicture):
+                picture = effect.event
+                self._farm[step.node] = picture.members if picture.open else ()
+
+    def _serves(self) -> bool:
+        farm = self._farm
+        if farm and all(set(members) == farm.keys() for members in farm.values()):
+            return len(farm) > 1
+        both = {"PRIM Ready", "SECOND Ready"} <= set(self._roles.values())
+        return both and self._roles.keys() <= self._seen
 
     def _note(self, node: str, about: Announcement) -> None:
         self._roles[node] = f"{about.role} {about.status}"
@@ -64,7 +74,8 @@ class Service:
 def find(merge: Merge, wanted: str, on_step: OnStep = lambda done, total: None) -> Moment:
     """Return the moment that is meant: `22:05:09.5`, `2026-11-25T22:05`, `+2.5s`, `n2 silent`.
 
-    `service` is when one node was primary and the other one its secondary for the first time.
+    `service` is when all nodes were in service for the first time: a primary and its secondary, or
+    all nodes of a farm that had said anything.
     Raise UsageInvalid if there is none, or more than one.
     """
     words = wanted.strip()
@@ -83,7 +94,7 @@ def find(merge: Merge, wanted: str, on_step: OnStep = lambda done, total: None) 
     if words == SERVICE:
         if service.number < 0:
             raise UsageInvalid(
-                "--at: both nodes were never in service together while this was recorded: name a "
+                "--at: the nodes were never all in service while this was recorded: name a "
                 "time or an event to go on from"
             )
         return Moment(service.number, times[service.number])

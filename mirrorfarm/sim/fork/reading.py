@@ -8,7 +8,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork.incidents import PAUSE_NS_MIN, Incident
-from mirrorfarm.sim.fork.links import Links, Samples, Start
+from mirrorfarm.sim.fork.links import Links, Pause, Samples, Start
 from mirrorfarm.sim.fork.moment import Moment
 from mirrorfarm.sim.fork.waiting import Waiting
 from mirrorfarm.sim.monitors.all import RECORDED
@@ -21,6 +21,7 @@ from mirrorfarm.transport.messages import Command, Register
 
 Name = tuple[str, str]  # Node and process.
 WITNESS_ACTOR: Final = "register"
+FILTER: Final = "farm_filter"  # Its timers say when a node of a farm did not run.
 _KEPT: Final = 64  # Steps that a story may go back to before the fork.
 
 
@@ -54,11 +55,12 @@ class Reading:
     links: Links = field(default_factory=Links)
     arrivals: list[Arrival] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    pauses: dict[str, list[Pause]] = field(default_factory=dict)  # By node.
     register: Register | None = None  # The last one that a node knew before the fork.
     watch: Watch = field(default_factory=lambda: Watch(RECORDED, keeps=_KEPT))
     end_ns: int = 0
     forked: bool = False
-    _under_way: dict[MessageId, int] = field(default_factory=dict)
+    _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)  # By recipient.
     _exits: dict[Name, int] = field(default_factory=dict)
 
     def run(self, on_step: Callable[[int, int], None]) -> None:
@@ -94,6 +96,7 @@ class Reading:
             (missing.discard if answered.what else missing.add)(step.event.name)
         self._messages(step, at_ns)
         self._notices(step, at_ns)
+        self._paused(step, name, at_ns)
         if self.forked:
             self._came_from_outside(step, name, at_ns)
         else:
@@ -127,22 +130,25 @@ class Reading:
                 self.tails.setdefault((node, incarnation), (at_ns, sequence))
             if node != here:
                 self.links.received(message, here, at_ns)
-            if self._under_way.pop(message, None) is not None and self.forked:
+            if self._under_way.pop((message, here), None) is not None and self.forked:
                 arrival = Arrival(at_ns, (here, step.process), step.actor, step.event)
                 self.arrivals.append(arrival)
         sends = [one for one in step.effects if type(one) is fx.Send] if step.sent else []
         for effect, number in zip(sends, step.sent, strict=False):
             if number is None or effect.to.module.startswith("cli-"):
                 continue
-            sent = (here, step.incarnation, number)
-            if not self.forked:
-                self._under_way[sent] = at_ns
-                if len(self._under_way) > UNDER_WAY_MAX:
-                    del self._under_way[next(iter(self._under_way))]
-            if effect.to.node != here:
-                process = effect.to.process
-                process = WITNESS_PROCESS if effect.to.actor == WITNESS_ACTOR else process
-                self.links.sent(sent, effect.to.node, process, at_ns)
+            process = effect.to.process
+            process = WITNESS_PROCESS if effect.to.actor == WITNESS_ACTOR else process
+            for name in effect.to.nodes:
+                self._sent((here, step.incarnation, number), name, process, at_ns)
+
+    def _sent(self, message: MessageId, to: str, process: str, at_ns: int) -> None:
+        if not self.forked:
+            self._under_way[message, to] = at_ns
+            if len(self._under_way) > UNDER_WAY_MAX:
+                del self._under_way[next(iter(self._under_way))]
+        if to != message[0]:
+            self.links.sent(message, to, process, at_ns)
 
     # --- what happened ---------------------------------------------------------------------
 
@@ -162,6 +168,20 @@ class Reading:
                 if self.register is None or register.ver >= self.register.ver:
                     self.register = register
 
+    def _paused(self, step: Step, name: Name, at_ns: int) -> None:
+        """Note that a node did not run: its timers come late."""
+        late_ns = 0
+        if step.actor == FILTER:
+            late_ns = self.waiting[name].late_ns
+        elif step.actor == MODULE_ACTOR and isinstance(step.event, ev.Stalled):
+            late_ns = step.event.late_ns
+        row = self.pauses.setdefault(step.node, [])
+        if late_ns < PAUSE_NS_MIN or (row and at_ns - late_ns <= row[-1][1]):
+            return
+        row.append((at_ns - late_ns, at_ns))
+        if self.forked:
+            self._note(at_ns - late_ns, "pause", step.node, until_ns=at_ns)
+
     def _came_from_outside(self, step: Step, name: Name, at_ns: int) -> None:
         node, event = step.node, step.event
         exits = self.waiting[name].doors.exits
@@ -172,10 +192,10 @@ class Reading:
             case ev.Received(source=source, message=Command()) if step.actor == MODULE_ACTOR:
                 if source.module.startswith("cli-"):
                     self._note(at_ns, "command", node, event=event)
-            case ev.Stalled(late_ns) if step.actor == MODULE_ACTOR and late_ns >= PAUSE_NS_MIN:
-                self._note(at_ns - late_ns, "pause", node, until_ns=at_ns)
-            case ev.ScriptEnded(name="start_prim", code=code) if code != 0:
+            case ev.ScriptEnded(name="start_prim" | "start_both", code=code) if code != 0:
                 self._note(at_ns, "start_fails", node)
+            case ev.CablesOut():
+                self._note(at_ns, "cables", node, event=event)
 
     def _note(self, at_ns: int, kind: str, node: str, **more: Any) -> None:
         self.incidents.append(Incident(max(at_ns, self.moment.at_ns), kind, node, **more))

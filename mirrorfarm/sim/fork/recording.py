@@ -7,7 +7,7 @@ witness's register where its trace is not given.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
@@ -15,12 +15,20 @@ from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork import lives
-from mirrorfarm.sim.fork.cores import MODULE_CORES, State, doors_of, require_whole, states
+from mirrorfarm.sim.fork.cores import (
+    FARM_CORES,
+    MODULE_CORES,
+    State,
+    doors_of,
+    require_whole,
+    states,
+)
 from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.fork.links import Cut, Samples
 from mirrorfarm.sim.fork.moment import find
 from mirrorfarm.sim.fork.reading import WITNESS_ACTOR, Arrival, Name, Reading
 from mirrorfarm.sim.fork.waiting import Doors, Waiting
+from mirrorfarm.sim.monitors import farm
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.trace.decoder import Checkpoint
@@ -31,6 +39,7 @@ from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import MODULE_ACTOR
 from mirrorfarm.transport.messages import Register
 
+MODES: Final = ("Mirror", "FarmModule")  # Of whose state machines it can go on.
 OnStep = Callable[[int, int], None]
 
 
@@ -41,6 +50,7 @@ class Running:
     incarnation: int
     waiting: Waiting
     states: dict[str, State]  # By actor.
+    unstarted: tuple[str, ...] = ()  # Actors of a new process that nobody has told to start yet.
 
 
 @dataclass(slots=True)
@@ -60,7 +70,7 @@ class Recording:
     arrivals: list[Arrival]
     incidents: list[Incident]
     cuts: list[Cut]
-    losses: dict[str, int]
+    losses: dict[tuple[str, str], int]
     delays: dict[tuple[str, str], Samples]
     durations: dict[tuple[str, str], Samples]
     missing: dict[str, set[str]]
@@ -104,6 +114,8 @@ def read(
     settings = _module(merge.lanes, module)
     _require_nodes(merge.lanes, settings)
     reading = Reading(merge, find(merge, at, on_step), settings.name)
+    if settings.mode != "mirror":
+        reading.watch = Watch(farm.RECORDED, farm=farm.FarmFacts(settings.farm.timing), keeps=64)
     reading.run(on_step)
     for lane in merge.lanes:
         name = (lane.node, lane.process)
@@ -134,11 +146,8 @@ def _module(lanes: list[Lane], wanted: str) -> Module:
             what = "no module's process; name the folders of both nodes, as var/log/mirrorfarm"
         raise UsageInvalid(f"these traces are of {what}")
     kind, state, source = found[names[0]]
-    if kind != "Mirror":
-        raise Refused(
-            f"{source.files[0]}: {names[0]} is a farm: only mirrors can go on from a trace; a "
-            "scenario (mirrorfarm sim scenario) plays what is done to a farm"
-        )
+    if kind not in MODES:
+        raise Refused(f"{source.files[0]}: {names[0]} is a {kind}: only mirrors and farms go on")
     try:
         made: Module = State(kind, state).restored().state.settings.module
     except (ValueError, AttributeError) as error:
@@ -214,8 +223,11 @@ def _recording(
         found = states(source, waiting.number, _actors(name[1], module), on_fault)
         if name[1] == module.name:
             waiting.doors = doors_of(waiting.doors, found)
-        processes[name] = Running(waiting.incarnation, waiting, found)
-    cuts, losses = reading.links.judge(reading.starts)
+        first = _first(source)
+        new = first is not None and first.birth
+        unstarted = tuple(actor for actor in found if new and actor not in waiting.begun)
+        processes[name] = Running(waiting.incarnation, waiting, found, unstarted)
+    links = reading.links.judge(reading.starts, reading.pauses)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
     own = {node: (node, module.name) for node in module.nodes}
     witness = (module.arbiter.name, WITNESS_PROCESS)
@@ -234,9 +246,9 @@ def _recording(
         witness_off=witness in reading.open and witness not in processes,
         arrivals=reading.arrivals,
         incidents=lives.incidents(reading, module, alive),
-        cuts=cuts,
-        losses=losses,
-        delays={pair: link.delays for pair, link in reading.links.links.items()},
+        cuts=links.cuts,
+        losses=links.losses,
+        delays=links.delays,
         durations=reading.durations,
         missing=reading.missing,
         watch=reading.watch,
@@ -248,6 +260,8 @@ def _recording(
 def _actors(process: str, module: Module) -> tuple[str, ...]:
     if process == WITNESS_PROCESS:
         return (WITNESS_ACTOR,)
+    if module.mode != "mirror":
+        return FARM_CORES
     return MODULE_CORES if process == module.name else (REPLICATOR,)
 
 
@@ -274,7 +288,11 @@ def _modelled(module: Module, reading: Reading) -> list[str]:
             "a client that writes ten times a second: no trace says what applications write",
             "the contents of the disks: equal where both nodes were in sync",
         ]
-    if module.has_scripts and not any(what == "start_prim" for _, what in reading.durations):
+    if (
+        module.mode == "mirror"
+        and module.has_scripts
+        and not any(what == "start_prim" for _, what in reading.durations)
+    ):
         found.append("start_prim takes 2 ms: it did not run; --set n2.start_prim=5s says otherwise")
     witness = module.arbiter.name
     if module.arbiter.kind == "witness" and (witness, WITNESS_PROCESS) not in reading.starts:

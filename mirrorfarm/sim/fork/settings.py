@@ -31,7 +31,7 @@ SAME: Final = {
     "heartbeat.silence": "heart.detection",
     "heartbeat.pulse": "heart.pulse",
 }
-OF_NODE: Final = ("fsync", "start_prim", "stop_prim")
+OF_NODE: Final = ("fsync", "start_prim", "stop_prim", "start_both", "stop_both")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,11 @@ def changed(module: Module, settings: Settings) -> Module:
     given = settings.module
     if not given:
         return module
+    if module.mode != "mirror":
+        raise UsageInvalid(
+            f"--set {settings}: {module.name} is a farm, which has other clocks; of a farm the "
+            f"times of nodes can be set, as in {module.nodes[0]}.start_both=5s"
+        )
     old = module.timing
     fields = {OF_MODULE[name]: value for name, value in given.items()}
     if "detection_ns" in fields and "lease_ns" not in fields:

@@ -49,6 +49,8 @@ class Doors:
     guard_ns: int = 0  # Deadline of the guard; 0: none.
     watch: fx.Watch | None = None
     record: NodeRecord | None = None  # Durable.
+    table: fx.ApplyTable | None = None  # Of a farm's filter,
+    lease_ns: int = 0  # and until when it answers.
     registers: dict[str, fx.RegisterStore] = field(default_factory=dict)  # Durable, by module.
     exits: int = 0  # How often the application ended by itself.
     sessions: frozenset[tuple[str, int, int]] = frozenset()  # What a plane told of which.
@@ -62,10 +64,12 @@ class Waiting:
     sequence: int = 0  # Of the last frame that it sent.
     number: int = 0  # Of its last step,
     now_ns: int = 0  # and when that was, by its own clock.
+    late_ns: int = 0  # How late the timer was that it was about; 0: it was about none.
     timers: dict[str, list[fx.Later]] = field(default_factory=dict)
     told: dict[str, deque[tuple[int, Any]]] = field(default_factory=dict)
     orders: dict[Key, Order] = field(default_factory=dict)
     doors: Doors = field(default_factory=Doors)
+    begun: frozenset[str] = frozenset()  # Actors that have made a step.
 
     def copied(self) -> "Waiting":
         """Return what is waited for now; later steps do not change it."""
@@ -74,16 +78,20 @@ class Waiting:
             self.sequence,
             self.number,
             self.now_ns,
+            0,
             {actor: list(row) for actor, row in self.timers.items()},
             {actor: row.copy() for actor, row in self.told.items()},
             dict(self.orders),
             copy.copy(self.doors),
+            self.begun,
         )
 
     def take(self, step: Step, at_ns: int) -> Answered | None:
         """Take the next step in; tell of the order that it answers."""
-        self.number, self.now_ns = step.number, step.now_ns
+        self.number, self.now_ns, self.late_ns = step.number, step.now_ns, 0
         self.sequence = max([self.sequence, *(n for n in step.sent if n is not None)])
+        if step.actor not in self.begun:
+            self.begun |= {step.actor}
         found = None
         if not isinstance(step.event, ev.Received):
             found = self._came(step.actor, step.event, at_ns)
@@ -100,7 +108,9 @@ class Waiting:
         timers = self.timers.get(actor, [])
         due = [timer for timer in timers if timer.event == event]
         if due:
-            timers.remove(min(due, key=lambda timer: timer.at_ns))
+            timer = min(due, key=lambda timer: timer.at_ns)
+            timers.remove(timer)
+            self.late_ns = self.now_ns - timer.at_ns
             return None
         key = answer_key(event)
         order = self.orders.pop((actor, key), None) if key is not None else None
@@ -166,6 +176,10 @@ class Waiting:
                 doors.guard_ns = deadline_ns
             case fx.Watch():
                 doors.watch = effect
+            case fx.ApplyTable():
+                doors.table = effect
+            case fx.RenewLease(deadline_ns):
+                doors.lease_ns = deadline_ns
         key = order_key(effect)
         if key is not None:
             self.orders[step.actor, key] = Order(step.actor, effect, at_ns)

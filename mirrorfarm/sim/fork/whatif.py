@@ -7,10 +7,12 @@ from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import Change
+from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.resuming import FORK_NS
 from mirrorfarm.sim.fork.settings import Settings, changed
-from mirrorfarm.sim.fork.world import FORK_NS, Forked
+from mirrorfarm.sim.fork.world import Forked
 from mirrorfarm.sim.sweep import uncollected
 from mirrorfarm.sim.trap import trap
 
@@ -115,7 +117,8 @@ def play(
 ) -> Result:
     """Run one seed of one variant for so long behind the fork."""
     with uncollected(), trap():
-        world = Forked(
+        kind = Forked if recording.module.mode == "mirror" else ForkedFarm
+        world = kind(
             recording, seed, variant.settings, list(variant.changes), keep_faults=keep_faults
         )
         world.measure.end_ns = FORK_NS + for_ns

@@ -18,21 +18,16 @@ from mirrorfarm.actors.replicator.core import (
 )
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.cluster import WITNESS_PROCESS, Calls, Cluster
-from mirrorfarm.sim.engine import Clocks, Draws
+from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.environment import Environment
 from mirrorfarm.sim.fork.measure import Measure
-from mirrorfarm.sim.fork.models import (
-    ForkedAround,
-    ForkedNode,
-    SeenNetwork,
-    SeenQuality,
-    latency,
-)
+from mirrorfarm.sim.fork.models import ForkedAround, ForkedNode, latency
 from mirrorfarm.sim.fork.recording import Recording, Running
-from mirrorfarm.sim.fork.settings import Settings, changed, resettle, retimed
+from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, resume
+from mirrorfarm.sim.fork.settings import Settings, changed, resettle
 from mirrorfarm.sim.fork.waiting import LONG_ORDERS
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.host import Actor, Process
 from mirrorfarm.sim.pair import REPLICATOR, loaded
 from mirrorfarm.sim.replica import SimPlane
 from mirrorfarm.sim.streams import Streams
@@ -41,7 +36,6 @@ from mirrorfarm.sim.world import Options, World
 from mirrorfarm.transport.address import MODULE_ACTOR
 from mirrorfarm.transport.messages import Register
 
-FORK_NS: Final = 6 * SECOND_NS  # When the fork is, in virtual time: planes are made before.
 EXTENTS: Final = 64  # That the client writes, in turn.
 _ROOTS: Final = ((1, 1),)  # Of the replicated directory, in a change map.
 
@@ -68,7 +62,7 @@ class Forked(World):
         self.tells_story = False
         self.measure = Measure(self)
         self.environment = Environment(self, given, keep_faults=keep_faults)
-        self._make_network()
+        self.network = network_of(self, tuple(one.name for one in self.module.heartbeats))
         self.streams = Streams(self, self.network, self.stream("streams"))
         self._forked = {name: self._forked_node(name) for name in self.module.nodes}
         self.nodes = dict(self._forked)
@@ -84,33 +78,12 @@ class Forked(World):
 
     # --- machines --------------------------------------------------------------------------
 
-    def _make_network(self) -> None:
-        recording = self.recording
-        self.network = SeenNetwork(self, Draws(self.seed, "network"))
-        self.network.names = tuple(one.name for one in self.module.heartbeats)
-        for (source, to), seen in recording.delays.items():
-            if seen.values:
-                loss = recording.losses.get(f"{source} {to}", 0)
-                for name in self.network.names:
-                    quality = SeenQuality(loss=loss, seen=seen)
-                    self.network.qualities[name, source, to] = quality
-
-    def _host(self, name: str) -> Host:
-        machine = self.recording.machines.get(name)
-        host = self.machine(name)
-        if machine is not None:
-            late = FORK_NS + FORK_NS * machine.fast_millionths // 1_000_000
-            boot, day = machine.boot_ns - late, machine.day_ns - late
-            host.clocks = Clocks(boot, day, machine.fast_millionths)
-            host.incarnation, host.first_boot_id = machine.incarnation, machine.boot_id
-        return host
-
     def _forked_node(self, name: str) -> ForkedNode:
         recording = self.recording
         peer = next(one for one in self.module.nodes if one != name)
         node = ForkedNode(
             self,
-            self._host(name),
+            host_of(self, self.recording, name),
             peer,
             self.module,
             self.streams,
@@ -142,7 +115,9 @@ class Forked(World):
             stored = running.waiting.doors.registers.values()
             registers = {one.module: loaded(one) for one in stored} or registers
         self.now, now = FORK_NS, self.now  # Its lease begins anew then.
-        self.witness_node = Witness(self, self._host(name), draws, disk, registers)
+        self.witness_node = Witness(
+            self, host_of(self, self.recording, name), draws, disk, registers
+        )
         self.now = now
         if recording.witness_off:
             self.witness_node.stop()
@@ -227,11 +202,8 @@ class Forked(World):
         for around in self._around.values():
             self._release(around)
         for (machine, process), running in recording.processes.items():
-            self._resume(self.hosts[machine].processes[process], running)
-        for arrival in recording.arrivals:
-            host = self.hosts[arrival.name[0]]
-            when = FORK_NS + arrival.at_ns - recording.at_ns
-            self.at(when, self._local, host, arrival.name[1], arrival.actor, arrival.event)
+            resume(self.hosts[machine].processes[process], running)
+        arrive(self, recording)
         self.environment.begin()
         self.measure.begin()
 
@@ -251,24 +223,6 @@ class Forked(World):
             assert plane is not None, "it was put there"
             if order.verb == "gate" or order.verb in LONG_ORDERS:
                 plane.order(order.verb, order.arguments)
-
-    def _resume(self, process: Process, running: Running) -> None:
-        """Put in what the process waits for."""
-        waiting, now = running.waiting, process.host.clocks.boot(self.now)
-        for actor, timer in waiting.due():
-            found = process.actors.get(actor)
-            if found is not None:
-                timer_now = retimed(actor, timer, found.core, now)
-                process.later(found, timer_now.at_ns, timer_now.event)
-        for actor, event in waiting.inboxes():
-            if actor in process.actors:
-                process.actors[actor].give(event)
-        for order in waiting.orders.values():
-            if not isinstance(order.effect, fx.PlaneOrder):
-                process.perform(process.actors[order.actor], order.effect)
-        deadline_ns = waiting.doors.guard_ns
-        if deadline_ns and "guard" in process.actors:
-            process.perform(process.actors["guard"], fx.GuardOrder(deadline_ns))
 
     # --- while it runs ---------------------------------------------------------------------
 

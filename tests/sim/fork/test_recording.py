@@ -13,8 +13,6 @@ from mirrorfarm.sim.fork.whatif import Variant, play
 from mirrorfarm.trace.files import Fault
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
 
-EXAMPLES = Path(__file__).parents[3] / "examples/traces"
-
 
 def test_every_process_goes_on_from_its_last_step(before: Recording) -> None:
     names = {"n1/ledger", "n2/ledger", "w/witness"}
@@ -96,8 +94,11 @@ def test_another_module_or_none_is_refused(takeover: Path, tmp_path: Path) -> No
     assert "no trace can be read there" in refused(TraceInvalid, [tmp_path], "+14s")
 
 
-def test_a_farm_is_refused() -> None:
-    assert "only mirrors can go on" in refused(Refused, [EXAMPLES / "farm"], "+2s")
+def test_what_is_neither_a_mirror_nor_a_farm_is_refused(
+    takeover: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.sim.fork.recording.MODES", ("FarmModule",))
+    assert "ledger is a Mirror: only mirrors and farms" in refused(Refused, [takeover], "+2s")
 
 
 def test_a_redacted_trace_is_refused(takeover: Path, tmp_path: Path) -> None:

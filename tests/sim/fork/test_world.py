@@ -10,9 +10,10 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.resuming import FORK_NS
 from mirrorfarm.sim.fork.settings import parse as settings
 from mirrorfarm.sim.fork.whatif import Variant, play
-from mirrorfarm.sim.fork.world import FORK_NS, Forked
+from mirrorfarm.sim.fork.world import Forked
 from mirrorfarm.sim.host import Actor
 from mirrorfarm.trace.facts import Facts, name_of, said
 from mirrorfarm.trace.finding import step_id
@@ -83,6 +84,11 @@ def test_it_does_not_matter_where_it_is_forked(troubled: Path, at: float) -> Non
     recorded = [("n2", True), ("n1", False)] if at < 20 else [("n1", False)]
     assert [(one.node, one.needless) for one in result.takeovers] == recorded
     assert result.at_end == "n1"
+
+
+def test_the_first_primary_takes_nothing_over() -> None:
+    recording = read([EXAMPLE], step_before(EXAMPLE, "n1", "VipIsUp", last=False))
+    assert [one.node for one in run(recording, seconds=8).takeovers] == ["n2"]
 
 
 def test_a_fork_in_the_midst_of_a_takeover_finishes_it(takeover: Path) -> None:
