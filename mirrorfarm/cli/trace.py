@@ -224,7 +224,7 @@ def export(  # noqa: PLR0917 - one argument for each option.
     metavar="TIME|EVENT",
     help="22:05:09.5, +2s after the beginning, or just before an event; see `trace why`.",
 )
-@click.option("--module", default="", help="Which mirror, if the traces have several.")
+@click.option("--module", default="", help="Which module, if the traces have several.")
 @click.option(
     *("--set", "sets"),
     multiple=True,
@@ -249,10 +249,10 @@ def export(  # noqa: PLR0917 - one argument for each option.
 @click.option("--progress", "lines", is_flag=True, help="Tell how far it is without a terminal.")
 @click.pass_obj
 def whatif(scope: Scope, /, paths: tuple[Path, ...], json_wanted: bool, **given: Any) -> int:
-    """Let a recorded mirror go on otherwise, and tell what would have come of it.
+    """Let a recorded mirror or farm go on otherwise, and tell what would have come of it.
 
     The cores begin with the states they had at that moment, and go on in the simulator, with
-    delays as recorded: once as it was and once changed, for each seed. Name the traces of both
+    delays as recorded: once as it was and once changed, for each seed. Name the traces of all
     nodes and of the witness. Exit code 1 if an invariant does not hold.
     """
     from mirrorfarm.cli.trace_whatif import Wanted, fork_trace

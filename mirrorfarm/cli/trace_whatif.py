@@ -1,4 +1,4 @@
-"""`mirrorfarm trace whatif`: a recorded mirror goes on otherwise, many times."""
+"""`mirrorfarm trace whatif`: a recorded cluster goes on otherwise, many times."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

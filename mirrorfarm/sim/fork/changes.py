@@ -1,4 +1,4 @@
-"""What a what-if does to a forked mirror, in short words: lost messages, crashes, pauses."""
+"""What a what-if does to a forked cluster, in short words: lost messages, crashes, pauses."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

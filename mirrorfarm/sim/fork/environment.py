@@ -1,4 +1,4 @@
-"""What is done to a forked mirror: what came from outside in the recording, and what is changed."""
+"""What is done to a forked cluster: what came from outside when it was recorded, and changes."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""A recorded mirror at the moment of a fork: everything that a simulated one begins with.
+"""A recorded cluster at the moment of a fork: everything that a simulated one begins with.
 
 What no trace holds is modelled, and `Recording.modelled` says so: the contents of disks, and the
 witness's register where its trace is not given.
@@ -39,7 +39,7 @@ from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import MODULE_ACTOR
 from mirrorfarm.transport.messages import Register
 
-MODES: Final = ("Mirror", "FarmModule")  # Of whose state machines it can go on.
+MODES: Final = ("mirror", "farm")
 OnStep = Callable[[int, int], None]
 
 
@@ -55,7 +55,7 @@ class Running:
 
 @dataclass(slots=True)
 class Recording:
-    """The mirror at the fork. Times of day, by the clock of the merge's reference."""
+    """The cluster at the fork. Times of day, by the clock of the merge's reference."""
 
     module: Module
     cluster: str
@@ -102,7 +102,7 @@ def read(
     on_fault: OnFault = raise_fault,
     on_step: OnStep = lambda done, total: None,
 ) -> Recording:
-    """Read the traces of all nodes of a mirror up to `at`, and what came from outside later.
+    """Read the traces of all nodes of a module up to `at`, and what came from outside later.
 
     `at` is what `moment.find` understands. Raise UsageInvalid, TraceInvalid or Refused, with the
     cure, where nothing can go on from there.
@@ -128,7 +128,7 @@ def read(
 
 
 def _module(lanes: list[Lane], wanted: str) -> Module:
-    """Return the settings of the one mirror that is meant."""
+    """Return the settings of the one module that is meant."""
     found: dict[str, tuple[str, Any, Source]] = {}
     for lane in lanes:
         for source in lane.starts:
@@ -146,15 +146,18 @@ def _module(lanes: list[Lane], wanted: str) -> Module:
             what = "no module's process; name the folders of both nodes, as var/log/mirrorfarm"
         raise UsageInvalid(f"these traces are of {what}")
     kind, state, source = found[names[0]]
-    if kind not in MODES:
-        raise Refused(f"{source.files[0]}: {names[0]} is a {kind}: only mirrors and farms go on")
     try:
         made: Module = State(kind, state).restored().state.settings.module
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, KeyError) as error:
         raise TraceInvalid(
             f"{source.files[0]}: a state of {names[0]} that this build does not understand "
             f"({error}): use the version that recorded it"
         ) from error
+    if made.mode not in MODES:
+        raise Refused(
+            f"{source.files[0]}: {made.name} is a {made.mode} module: only mirrors and farms can "
+            "go on, whose nodes decide together"
+        )
     return made
 
 
@@ -198,7 +201,7 @@ def _require_nodes(lanes: list[Lane], module: Module) -> None:
     missing = [f"{node}/{process}" for node, process in wanted if (node, process) not in have]
     if missing:
         raise TraceInvalid(
-            f"no trace of {', '.join(missing)}: a mirror goes on only if all its processes are "
+            f"no trace of {', '.join(missing)}: a cluster goes on only if all its processes are "
             f"known; copy var/log/mirrorfarm/modules/{module.name} of that node as well"
         )
     clusters = {str(s.header.get("cluster", "")): s.files[0] for x in lanes for s in x.starts}
@@ -215,18 +218,7 @@ def _recording(
 ) -> Recording:
     _require_births(reading, sources)
     alive = lives.alive(reading, module)
-    processes = {}
-    for name in alive:
-        waiting = reading.open[name]
-        source = sources[name[0], waiting.incarnation]
-        lives.require_known(reading, name, waiting)
-        found = states(source, waiting.number, _actors(name[1], module), on_fault)
-        if name[1] == module.name:
-            waiting.doors = doors_of(waiting.doors, found)
-        first = _first(source)
-        new = first is not None and first.birth
-        unstarted = tuple(actor for actor in found if new and actor not in waiting.begun)
-        processes[name] = Running(waiting.incarnation, waiting, found, unstarted)
+    processes = {name: _running(reading, name, module, sources, on_fault) for name in alive}
     links = reading.links.judge(reading.starts, reading.pauses)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
     own = {node: (node, module.name) for node in module.nodes}
@@ -255,6 +247,26 @@ def _recording(
         steps=reading.moment.number,
         modelled=_modelled(module, reading),
     )
+
+
+def _running(
+    reading: Reading,
+    name: Name,
+    module: Module,
+    sources: dict[tuple[str, int], Source],
+    on_fault: OnFault,
+) -> Running:
+    """Return a process that ran at the fork, with its cores replayed to there."""
+    waiting = reading.open[name]
+    source = sources[name[0], waiting.incarnation]
+    lives.require_known(reading, name, waiting)
+    found = states(source, waiting.number, _actors(name[1], module), on_fault)
+    if name[1] == module.name:
+        waiting.doors = doors_of(waiting.doors, found)
+    first = _first(source)
+    new = first is not None and first.birth
+    unstarted = tuple(actor for actor in found if new and actor not in waiting.begun)
+    return Running(waiting.incarnation, waiting, found, unstarted)
 
 
 def _actors(process: str, module: Module) -> tuple[str, ...]:

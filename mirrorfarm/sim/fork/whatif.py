@@ -1,4 +1,4 @@
-"""Many runs of a forked mirror, changed and unchanged, and what came of them."""
+"""Many runs of a forked cluster, changed and unchanged, and what came of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

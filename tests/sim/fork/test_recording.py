@@ -97,8 +97,10 @@ def test_another_module_or_none_is_refused(takeover: Path, tmp_path: Path) -> No
 def test_what_is_neither_a_mirror_nor_a_farm_is_refused(
     takeover: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirrorfarm.sim.fork.recording.MODES", ("FarmModule",))
-    assert "ledger is a Mirror: only mirrors and farms" in refused(Refused, [takeover], "+2s")
+    monkeypatch.setattr("mirrorfarm.sim.fork.recording.MODES", ("farm",))
+    assert "ledger is a mirror module: only mirrors and farms" in refused(
+        Refused, [takeover], "+2s"
+    )
 
 
 def test_a_redacted_trace_is_refused(takeover: Path, tmp_path: Path) -> None:
