@@ -44,6 +44,7 @@ class FarmNode:
     filter: SimFilter
     draws: Draws
     hands: Hands = field(init=False)
+    _tell: Callable[[Actor, fx.Tell], None] = field(init=False)
     records: Records = field(init=False)
     wish: str = "away"
     powers: tuple[int, ...] = (1,)
@@ -59,6 +60,12 @@ class FarmNode:
         self.hands = Hands(self.world, self.host, module, MODULE_ACTOR, self.draws, self._store)
         self.hands.filter = self.filter
         self.hands.noted = self._noted
+        self.watch_pictures()
+
+    def watch_pictures(self) -> None:
+        """Look at what the filter's core says of the farm."""
+        self._tell = self.hands.doors[fx.Tell]
+        self.hands.doors[fx.Tell] = self._look_and_tell
 
     @property
     def name(self) -> str:
@@ -96,11 +103,10 @@ class FarmNode:
         if process is not None and actor in process.actors:
             process.actors[actor].give(event)
 
-    def perform(self, actor: Actor, effect: Any) -> None:
-        """Do what a core asks for."""
-        if effect.__class__ is fx.Tell and effect.event.__class__ is ev.FarmPicture:
+    def _look_and_tell(self, actor: Actor, effect: fx.Tell) -> None:
+        if effect.event.__class__ is ev.FarmPicture:
             self.picture = effect.event
-        self.hands.perform(actor, effect)
+        self._tell(actor, effect)
 
     def _noted(self, level: str, text: str) -> None:
         if level != "D" and self.world.tells_story:
@@ -197,7 +203,7 @@ class FarmWorld(Cluster):
         incarnation = host.next_incarnation()
         record = self.record if self.records else None
         own = self.module_name
-        process = Process(host, own, incarnation, node.perform, record, _nothing)
+        process = Process(host, own, incarnation, node.hands.doors, record, _nothing)
         host.processes[own] = process
         module = self.module(node)
         here = Here(

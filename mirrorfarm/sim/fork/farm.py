@@ -46,7 +46,7 @@ class ForkedFarm(FarmWorld):
             found = self.nodes[node]
             found.host.up = True
             made = Process(
-                found.host, process, running.incarnation, found.perform, self.record, _nothing
+                found.host, process, running.incarnation, found.hands.doors, self.record, _nothing
             )
             made.sequence = running.waiting.sequence
             found.host.processes[process] = made
@@ -63,6 +63,7 @@ class ForkedFarm(FarmWorld):
         host, draws = host_of(self, self.recording, name), Draws(self.seed, name)
         node = FarmNode(self, host, SimFilter(self, host, draws, self.groups), draws)
         node.hands = fit_hands(node.hands, self.recording, self.settings)
+        node.watch_pictures()
         node.records.latency = latency(self.recording, self.settings, name, "Stored")
         node.records.record = self.recording.records[name]
         return node

@@ -54,10 +54,15 @@ def resume(process: Process, running: Running) -> None:
             process.actors[actor].give(event)
     for order in waiting.orders.values():
         if not isinstance(order.effect, fx.PlaneOrder):
-            process.perform(process.actors[order.actor], order.effect)
+            _perform(process, order.actor, order.effect)
     deadline_ns = waiting.doors.guard_ns
     if deadline_ns and "guard" in process.actors:
-        process.perform(process.actors["guard"], fx.GuardOrder(deadline_ns))
+        _perform(process, "guard", fx.GuardOrder(deadline_ns))
+
+
+def _perform(process: Process, actor: str, effect: fx.Effect) -> None:
+    """Have a door do what a core had asked for."""
+    process.doors[type(effect)](process.actors[actor], effect)
 
 
 def arrive(world: Any, recording: Recording) -> None:

@@ -17,7 +17,7 @@ from mirrorfarm.actors.replicator.core import (
     Replicator,
 )
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.cluster import WITNESS_PROCESS, Calls, Cluster
+from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.environment import Environment
@@ -133,9 +133,9 @@ class Forked(World):
             return
         found = self.nodes[node]
         found.host.up = True
-        perform = found.hands.perform if process == self.module_name else found._perform_replica
+        doors = found.hands.doors if process == self.module_name else found.replica_doors
         record = self.record if self.records else None
-        made = Process(found.host, process, running.incarnation, perform, record, found._died)
+        made = Process(found.host, process, running.incarnation, doors, record, found._died)
         made.sequence = running.waiting.sequence
         found.host.processes[process] = made
         for actor, state in running.states.items():
@@ -143,7 +143,6 @@ class Forked(World):
             resettle(core, self.module)
             made.add(actor, core)
         if process != self.module_name:
-            made.add("plane", Calls())
             around = self._around[node] = ForkedAround(found, made)
             found.plane = SimPlane(around)
 
