@@ -11,7 +11,6 @@ from mirrorfarm.sim.fork.incidents import PAUSE_NS_MIN, Incident
 from mirrorfarm.sim.fork.links import Links, Pause, Samples, Start
 from mirrorfarm.sim.fork.moment import Moment
 from mirrorfarm.sim.fork.waiting import Waiting
-from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import recorded
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Merge, Placed
@@ -22,7 +21,6 @@ from mirrorfarm.transport.messages import Command, Register
 Name = tuple[str, str]  # Node and process.
 WITNESS_ACTOR: Final = "register"
 FILTER: Final = "farm_filter"  # Its timers say when a node of a farm did not run.
-_KEPT: Final = 64  # Steps that a story may go back to before the fork.
 
 
 class Arrival(NamedTuple):
@@ -41,6 +39,7 @@ class Reading:
     merge: Merge
     moment: Moment
     module: str
+    watch: Watch
     waiting: dict[Name, Waiting] = field(default_factory=dict)
     open: dict[Name, Waiting] = field(default_factory=dict)  # At the fork.
     starts: dict[Name, list[Start]] = field(default_factory=dict)
@@ -57,7 +56,6 @@ class Reading:
     incidents: list[Incident] = field(default_factory=list)
     pauses: dict[str, list[Pause]] = field(default_factory=dict)  # By node.
     register: Register | None = None  # The last one that a node knew before the fork.
-    watch: Watch = field(default_factory=lambda: Watch(RECORDED, keeps=_KEPT))
     end_ns: int = 0
     forked: bool = False
     _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)  # By recipient.

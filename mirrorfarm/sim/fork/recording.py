@@ -28,7 +28,7 @@ from mirrorfarm.sim.fork.links import Cut, Samples
 from mirrorfarm.sim.fork.moment import find
 from mirrorfarm.sim.fork.reading import WITNESS_ACTOR, Arrival, Name, Reading
 from mirrorfarm.sim.fork.waiting import Doors, Waiting
-from mirrorfarm.sim.monitors import farm
+from mirrorfarm.sim.fork.watched import watch_of
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.trace.decoder import Checkpoint
@@ -113,9 +113,8 @@ def read(
         require_whole(source)
     settings = _module(merge.lanes, module)
     _require_nodes(merge.lanes, settings)
-    reading = Reading(merge, find(merge, at, on_step), settings.name)
-    if settings.mode != "mirror":
-        reading.watch = Watch(farm.RECORDED, farm=farm.FarmFacts(settings.farm.timing), keeps=64)
+    moment = find(merge, at, on_step)
+    reading = Reading(merge, moment, settings.name, watch_of(settings))
     reading.run(on_step)
     for lane in merge.lanes:
         name = (lane.node, lane.process)
