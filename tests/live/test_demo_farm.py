@@ -67,7 +67,9 @@ def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_o
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> None:
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+    # What a shell starts in the background ignores SIGINT, and so does all that it starts.
+    words = ["env", "--default-signal=INT", *DEMO]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout
         while "n2 is drained" not in (line := demo.stdout.readline()):
             assert line, demo.stderr.read() if demo.stderr else ""
