@@ -24,7 +24,7 @@ from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.network import Wiring, batch, inside, order, unique_prefix
+from mirrorfarm.lab.network import Wiring, batch, inside, unique_prefix
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.delivery import Delivery
