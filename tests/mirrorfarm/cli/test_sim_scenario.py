@@ -68,7 +68,7 @@ def test_a_seed_is_shrunk_into_files(
     monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
     file = tmp_path / "found.yaml"
     words = ("shrink", "--seed", "0x0", "--options", "mirror")
-    assert run(*words, "-o", str(file), "--json") == 0
+    assert run(*words, "--seconds", "600", "-o", str(file), "--json") == 0
     out, err = capsys.readouterr()
     assert "leave out events:" in err
     found = json.loads(out)
