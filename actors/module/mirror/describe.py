@@ -90,6 +90,7 @@ def announcement(s: State) -> Announcement:
         full_wanted=s.leading.full_wanted,
         lone=r.lone,
         partial=r.partial,
+        given_up=r.given_up[0] if r.given_up else "",
         split=divergence.announced(s),
         changes=divergence.changes(s) if s.split else -1,
         refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",
