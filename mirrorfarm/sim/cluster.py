@@ -157,6 +157,7 @@ class Cluster(Engine):
 
     def send(self, process: Process, actor: str, to: Address, message: Any, network: str) -> None:
         """Carry a message as the bus of the process's machine does."""
+        process.sequence = sequence = process.sequence + 1
         host = process.host
         if to.module.startswith("cli-"):
             self._answered(host.name, message)
@@ -172,7 +173,7 @@ class Cluster(Engine):
                     host,
                     to.process,
                     to.actor,
-                    ev.Received(source, message),
+                    ev.Received(source, message, "", process.incarnation, sequence),
                 )
                 continue
             self.forward(process, source, to, message, name=name, network=network)
@@ -187,8 +188,7 @@ class Cluster(Engine):
         name: str,
         network: str,
     ) -> None:
-        """Send a frame to another machine, by one network or by all of them."""
-        process.sequence += 1
+        """Send the process's last frame to another machine, by one network or by all of them."""
         late_ns = 0
         for meddling in self._meddlings:
             if meddling.takes(source.node, name, message):

@@ -81,6 +81,7 @@ class Witness:
     def _perform(self, actor: Actor, effect: Any) -> None:
         match effect:
             case fx.Send(to, message, network):
+                actor.process.sequence += 1
                 if self.loses_answers and message.__class__ is RegisterAnswer:
                     self.loses_answers -= 1
                     return

@@ -15,7 +15,7 @@ from mirrorfarm.trace.steps import Step
 RANKS: Final = (
     *("role", "register", "view", "silent", "guard", "failure", "fault", "command", "status"),
     *("session", "arbiter", "gate", "leave", "vip", "app", "stall", "durable", "script"),
-    *("write", "plane", "network", "answer", "log"),
+    *("write", "read", "plane", "network", "answer", "log"),
 )
 
 

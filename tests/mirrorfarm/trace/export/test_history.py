@@ -49,7 +49,7 @@ def fixture_traced(tmp_path: Path) -> Path:
 
 def test_jepsens_history_has_every_operation(traced: Path, tmp_path: Path) -> None:
     report = export([traced], Options("jepsen", tmp_path / "out.edn"))
-    assert report.message == "4 writes, 1 of them without an end"
+    assert report.message == "4 writes, 1 of them without an end; 0 reads"
     pattern = re.compile(
         r"\{:index (\d+), :time \d+, :process (\d+), :type :(invoke|ok|info), :f :write, "
         r':value \[(\d+) (\d+)\], :node "n1"\}'
