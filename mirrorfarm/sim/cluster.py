@@ -94,6 +94,7 @@ class Cluster(Engine):
         self.network = Network(self, Draws(seed, "network"))
         self.hosts: dict[str, Host] = {}
         self.watch = watch
+        watch.moment = self._moment
         self.digest = Digest() if digest else None
         self.story = Story()
         self.tells_story = True
@@ -122,6 +123,10 @@ class Cluster(Engine):
             clocks = Clocks(start, draws.below(1 << 40), rate)
         host = self.hosts[name] = Host(self, name, clocks)
         return host
+
+    def _moment(self, node: str, boot: int) -> int:
+        host = self.hosts.get(node)
+        return boot if host is None else host.clocks.moment(boot)
 
     @property
     def records(self) -> bool:

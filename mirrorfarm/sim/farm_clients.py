@@ -3,6 +3,7 @@
 from mirrorfarm.actors.farm_filter.bitmaps import HARD
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.sim.farm import FarmNode, FarmWorld
+from mirrorfarm.sim.farm_packets import Packets
 from mirrorfarm.sim.monitors.seen import Packet
 
 FLOWS_MAX = 400
@@ -15,6 +16,7 @@ class Clients:
         self.world = world
         self.draws = world.stream("clients")
         self.flows: dict[int, tuple[int, int, str, int]] = {}  # group, bucket, node, since
+        self._packets = Packets(world, self.reached)
 
     def reached(self, anchor: str) -> list[FarmNode]:
         """Return the nodes that see a packet which `anchor` sees."""
@@ -78,3 +80,4 @@ class Clients:
                 self.talk(flow)
             elif draws.chance(20):
                 self.end(flow)
+        self._packets.go_on(self.flows)

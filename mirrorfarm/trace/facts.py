@@ -181,7 +181,8 @@ def _read(row: tuple[Any, ...]) -> Fact | None:
 
 def _fault(row: tuple[Any, ...]) -> Fact:
     words = [str(part) for part in row if part != ""]
-    return Fact("fault", f"had a fault: {' '.join(words)}", {"fault": words[0] if words else ""})
+    told = words[1:] if words[1:] and words[1].startswith(words[0]) else words
+    return Fact("fault", f"had a fault: {' '.join(told)}", {"fault": words[0] if words else ""})
 
 
 # Observations that only a simulation has, by name; their fields are those of its monitors.
@@ -194,6 +195,9 @@ _SEEN: Final[dict[str, Callable[[tuple[Any, ...]], Fact | None]]] = {
     "Fault": _fault,
     "Died": lambda row: Fact("fault", f"lost its process {row[0]}", {"fault": "died"}),
     "PowerLost": lambda _: Fact("fault", "lost its power", {"fault": "power"}),
+    "VipIs": lambda row: Fact(
+        "vip", f"had the virtual addresses {'put up' if row[-1] else 'taken down'}"
+    ),
     "AppRuns": lambda row: Fact(
         "app", "had its application " + ("started" if row[-1] else "ended"), {"runs": bool(row[-1])}
     ),

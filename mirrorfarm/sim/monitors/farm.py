@@ -14,6 +14,7 @@ from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR
 from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.packets import FollowsItsFlow
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import FarmBeat, ViewAck, ViewCommit, ViewProposal
@@ -289,13 +290,6 @@ class Affinity(FarmMonitor):
             self.fail(f"connection {packet.flow} of {packet.at} was answered by {foreign}")
         self.resets += bool(foreign)
         self.kept += not foreign and packet.at in packet.accepted
-
-
-class FollowsItsFlow(FarmMonitor):
-    """F6. Nothing in a simulation, whose packets have no fragments: the filters' tests check it."""
-
-    id = "F6"
-    statement = "Fragments and ICMP errors follow their flow."
 
 
 class Healed(FarmMonitor):

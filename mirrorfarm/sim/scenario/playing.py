@@ -75,7 +75,7 @@ class _Run:
         outcome = self.outcome
         outcome.violation, outcome.story = text, story
         outcome.at_ns = self.cluster.now - self._begun
-        if story:
+        if text in self.cluster.watch.stories:  # Not only the reasons of nodes.
             outcome.chain = tuple(backwards(list(self.cluster.watch.recent)))
         for wanted in self._waiting:
             outcome.unmet.append(f"{_where(wanted)}: the run ended before")
