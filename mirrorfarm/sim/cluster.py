@@ -10,6 +10,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
+from mirrorfarm.sim.depths import Gauge
 from mirrorfarm.sim.engine import Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
@@ -103,6 +104,7 @@ class Cluster(Engine):
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
+        self._gauge = Gauge()
         self._meddlings: list[Meddling] = []
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
@@ -132,6 +134,13 @@ class Cluster(Engine):
     def records(self) -> bool:
         """Whether anybody wants to know of steps."""
         return bool(self.watch.monitors or self.digest is not None or self.tells_story)
+
+    def run_to(self, end: int) -> None:
+        """Do everything up to a time; now and then look how full the queues are."""
+        super().run_to(end)
+        if self.now >= self._gauge.next_ns:
+            for node, depths in self._gauge.look(self.now, self.hosts.values()):
+                self.seen(node, depths, self.module_name)
 
     # --- steps -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ class Clients:
         self.world = world
         self.draws = world.stream("clients")
         self.flows: dict[int, tuple[int, int, str, int]] = {}  # group, bucket, node, since
-        self._packets = Packets(world, self.reached)
+        self.packets = Packets(world, self.reached)
 
     def reached(self, anchor: str) -> list[FarmNode]:
         """Return the nodes that see a packet which `anchor` sees."""
@@ -80,4 +80,4 @@ class Clients:
                 self.talk(flow)
             elif draws.chance(20):
                 self.end(flow)
-        self._packets.go_on(self.flows)
+        self.packets.go_on(self.flows)

@@ -1,0 +1,53 @@
+"""How full the queues of a simulated cluster are, looked at once in each simulated second."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any, Final
+
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.host import Host
+from mirrorfarm.sim.monitors.seen import Depths
+
+LOOK_NS: Final = SECOND_NS
+_GROWING: Final = (list, dict, deque, set)
+
+
+class Gauge:
+    """Looks at all inboxes, and each time at what one of the cores holds: the next one's turn."""
+
+    def __init__(self) -> None:
+        self.next_ns = 0
+        self._turn = 0
+        self._told: dict[str, Depths] = {}
+
+    def look(self, now: int, hosts: Iterable[Host]) -> list[tuple[str, Depths]]:
+        """Return, by node, what is deeper than it ever was."""
+        self.next_ns = now + LOOK_NS
+        self._turn += 1
+        return [(host.name, told) for host in hosts if (told := self._of(host)) is not None]
+
+    def _of(self, host: Host) -> Depths | None:
+        # What is sent to a process that stands still waits in its sockets, which are bounded.
+        running = [one for one in host.processes.values() if one.alive and not one.paused]
+        actors = [actor for process in running for actor in process.actors.values()]
+        if not actors:
+            return None
+        inbox = max(len(actor.inbox) for actor in actors)
+        held = longest(actors[self._turn % len(actors)].core)
+        before = self._told.get(host.name, Depths(0, 0))
+        told = Depths(max(inbox, before.inbox), max(held, before.held))
+        if told == before:
+            return None
+        self._told[host.name] = told
+        return told
+
+
+def longest(state: Any) -> int:
+    """Return the length of the longest collection that can grow, in a core or a part of one."""
+    if isinstance(state, _GROWING):
+        parts = state.values() if isinstance(state, dict) else state
+        return max(len(state), *(longest(part) for part in parts), 0)
+    if is_dataclass(state):
+        return max((longest(getattr(state, one.name)) for one in fields(state)), default=0)
+    return 0
