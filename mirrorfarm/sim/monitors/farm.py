@@ -298,7 +298,7 @@ class Healed(FarmMonitor):
 
     id = "F7"
     statement = "Two heartbeat timeouts after a partition ended nobody answers for another."
-    events = (seen.FilterIs,)
+    events: ClassVar[tuple[type, ...]] = (seen.FilterIs,)
 
     def on(self, step: Step) -> None:  # noqa: D102
         farm, mine = self.farm, self.farm.filters[step.node]
@@ -389,4 +389,3 @@ FARM: tuple[type[Monitor], ...] = (
     NoFlapping,
     Limits,
 )
-RECORDED: tuple[type[Monitor], ...] = (Total, LittleMoves)  # As `all.RECORDED`, of farms.

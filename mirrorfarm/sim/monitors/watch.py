@@ -41,6 +41,8 @@ class Watch:
         self.stories: dict[str, list[str]] = {}  # What led to each violation, to the first ones.
         self.moment: Moment = lambda node, now: now  # For stories: times of the whole,
         self.clock: Clock = seconds  # and as text.
+        # Of recorded traces: by how much the times of two nodes may be wrong; None: unknown.
+        self.apart_ns: int | None = 0
         self.facts = Facts(simulated=simulated)
         self.farm = farm
         self.monitors = {kind.id: kind(self) for kind in kinds}
