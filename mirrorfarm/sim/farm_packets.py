@@ -21,14 +21,15 @@ _VIRTUAL: Final = bytes((198, 18, 0, 100))
 _ROUTER: Final = bytes((198, 18, 0, 254))
 _MORE: Final = 0x2000  # More fragments follow.
 _UNREACHABLE: Final = 3
-Reached = Callable[[str], list[FarmNode]]  # Who sees a packet that one node sees.
+# Who sees a packet that one node sees, and lets anything in.
+Listening = Callable[[str], list[FarmNode]]
 
 
 class Packets:
     """Sends such packets to a farm now and then."""
 
-    def __init__(self, world: FarmWorld, reached: Reached) -> None:
-        self._world, self._reached = world, reached
+    def __init__(self, world: FarmWorld, listening: Listening) -> None:
+        self._world, self._listening = world, listening
         self._draws: Draws = world.stream("packets")
         self._datagrams = 0
 
@@ -66,9 +67,7 @@ class Packets:
         """Return which nodes take a packet that `anchor` sees."""
         placed = bucket(packet, RULES, SEED)
         return tuple(
-            node.name
-            for node in self._reached(anchor)
-            if node.filter.answers() and self._takes(node, packet, placed)
+            node.name for node in self._listening(anchor) if self._takes(node, packet, placed)
         )
 
     @staticmethod
