@@ -1,8 +1,12 @@
-"""How full the queues of a simulated cluster are, looked at once in each simulated second."""
+"""How full the queues of a simulated cluster are, looked at once in each simulated second.
+
+Looking costs: a core is looked through in each eighth second only, by turns.
+"""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
@@ -10,6 +14,7 @@ from mirrorfarm.sim.host import Host
 from mirrorfarm.sim.monitors.seen import Depths
 
 LOOK_NS: Final = SECOND_NS
+TURNS: Final = 8  # Looks at inboxes, for one at a core.
 _GROWING: Final = (list, dict, deque, set)
 
 
@@ -34,7 +39,9 @@ class Gauge:
         if not actors:
             return None
         inbox = max(len(actor.inbox) for actor in actors)
-        held = longest(actors[self._turn % len(actors)].core)
+        held = 0
+        if not self._turn % TURNS:
+            held = longest(actors[self._turn // TURNS % len(actors)].core)
         before = self._told.get(host.name, Depths(0, 0))
         told = Depths(max(inbox, before.inbox), max(held, before.held))
         if told == before:
@@ -46,8 +53,23 @@ class Gauge:
 def longest(state: Any) -> int:
     """Return the length of the longest collection that can grow, in a core or a part of one."""
     if isinstance(state, _GROWING):
+        if not state:
+            return 0
         parts = state.values() if isinstance(state, dict) else state
-        return max(len(state), *(longest(part) for part in parts), 0)
-    if is_dataclass(state):
-        return max((longest(getattr(state, one.name)) for one in fields(state)), default=0)
-    return 0
+        kind: Hashable = type(next(iter(parts)))  # All are of one type.
+        if not _has_parts(kind):
+            return len(state)
+        return max(len(state), *(longest(part) for part in parts))
+    whole: Hashable = type(state)
+    return max((longest(getattr(state, name)) for name in _fields(whole)), default=0)
+
+
+@lru_cache(maxsize=256)
+def _has_parts(kind: Any) -> bool:
+    return issubclass(kind, _GROWING) or is_dataclass(kind)
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass; of anything else, none."""
+    return tuple(one.name for one in fields(kind)) if is_dataclass(kind) else ()

@@ -35,11 +35,11 @@ class Packets:
 
     def go_on(self, flows: dict[int, tuple[int, int, str, int]]) -> None:
         """Send some: a datagram in fragments, or an error about one of the connections."""
-        draws = self._draws
-        if draws.chance(100):
+        what = self._draws.below(64)
+        if what == 0:
             self.datagram()
-        if flows and draws.chance(100):
-            flow = draws.choice(tuple(flows))
+        elif what == 1 and flows:
+            flow = self._draws.choice(tuple(flows))
             self.error(flow, flows[flow][2])
 
     def datagram(self) -> None:

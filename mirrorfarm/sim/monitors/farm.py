@@ -13,7 +13,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR
 from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.monitors import seen
-from mirrorfarm.sim.monitors.limits import Limits
+from mirrorfarm.sim.monitors.limits import FarmLimits
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.packets import FollowsItsFlow
 from mirrorfarm.sim.monitors.watch import Watch
@@ -387,5 +387,5 @@ FARM: tuple[type[Monitor], ...] = (
     Healed,
     FailsClosed,
     NoFlapping,
-    Limits,
+    FarmLimits,
 )

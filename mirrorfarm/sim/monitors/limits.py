@@ -3,7 +3,7 @@
 Threads, file descriptors and memory of the processes are measured by the flood of the live tests.
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.sim.monitors import seen
@@ -21,7 +21,7 @@ class Limits(Monitor):
 
     id = "L8"
     statement = "Queues, timers and what cores remember are bounded."
-    events = (fx.Later, seen.Depths)
+    events: ClassVar[tuple[type, ...]] = (fx.Later, seen.Depths)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -45,3 +45,9 @@ class Limits(Monitor):
             self.fail(f"an inbox of {node} holds {depths.inbox} events")
         if depths.held > HELD_MAX:
             self.fail(f"a core of {node} holds {depths.held} of something")
+
+
+class FarmLimits(Limits):
+    """L8 of a farm: the same but for timers, of which its cores have two."""
+
+    events = (seen.Depths,)

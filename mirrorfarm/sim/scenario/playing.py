@@ -61,7 +61,9 @@ class _Run:
         scenario, cluster = self._scenario, self.cluster
         self._begun = cluster.now
         self._stage.begin()
-        self._begun = cluster.now
+        self._begun = begun = cluster.now
+        moment = cluster.watch.moment  # Stories count from there, too.
+        cluster.watch.moment = lambda node, now: moment(node, now) - begun
         self._stage.schedule(scenario.events, self._do)
         self._advance(self._begun + scenario.end_ns)
         if scenario.converges:

@@ -41,6 +41,7 @@ def test_a_story_goes_from_the_fault_to_the_step_that_is_wrong(
     assert "'self'" in last
     times = [float(line.split()[0]) for line in outcome.story]
     assert times == sorted(times)
+    assert times[0] == 1.0, "as in the scenario"
     assert times[-1] - times[0] < 1, "whatever the clocks of the nodes show"
     assert [step.node for step in outcome.chain][-1] == "n1"
 

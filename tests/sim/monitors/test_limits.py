@@ -41,6 +41,7 @@ def test_a_core_that_remembers_everything_is_seen(monkeypatch: pytest.MonkeyPatc
     pending = world.nodes["n1"].machine.state.pending
     monkeypatch.setattr("mirrorfarm.sim.monitors.limits.HELD_MAX", len(pending) + 40)
     monkeypatch.setattr("mirrorfarm.sim.depths.LOOK_NS", 1_000_000)
+    monkeypatch.setattr("mirrorfarm.sim.depths.TURNS", 1)
     assert longest(world.nodes["n1"].machine) <= 64
     world.nodes["n1"].machine.state.answered.update({str(n): ("", "") for n in range(500)})
     with pytest.raises(Violation, match="L8: a core of n1 holds 5"):
