@@ -4,7 +4,7 @@ Looking costs: a core is looked through in each eighth second only, by turns.
 """
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -56,11 +56,11 @@ def longest(state: Any) -> int:
         if not state:
             return 0
         parts = state.values() if isinstance(state, dict) else state
-        kind: Hashable = type(next(iter(parts)))  # All are of one type.
+        kind: Any = type(next(iter(parts)))  # All are of one type.
         if not _has_parts(kind):
             return len(state)
         return max(len(state), *(longest(part) for part in parts))
-    whole: Hashable = type(state)
+    whole: Any = type(state)
     return max((longest(getattr(state, name)) for name in _fields(whole)), default=0)
 
 

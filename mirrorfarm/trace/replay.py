@@ -133,7 +133,7 @@ class Replay:
         return None
 
     def _note(self, note: Note) -> None:
-        if note.name == TRICKS and len(note.values) == 2:
+        if note.name == TRICKS and len(note.values) == 2 and type(note.values[1]) is list:
             self._tricks = [one for one in note.values[1] if type(one) is list and len(one) == 2]
         if note.name == "broke" and note.values and note.values[0] in self._broken:
             self.counts["broke"] += 1

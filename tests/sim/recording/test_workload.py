@@ -8,7 +8,9 @@ import pytest
 from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import running, sweep
+from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.recording.recorder import Recorder
+from mirrorfarm.sim.recording.workload import Refused, Workload
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from mirrorfarm.trace.export import Options, export
@@ -70,6 +72,15 @@ def test_porcupines_calls_have_one_return_each(tmp_path: Path) -> None:
     calls = sorted(event["Id"] for event in events if not event["Kind"])
     returns = sorted(event["Id"] for event in events if event["Kind"])
     assert calls == returns == list(range(len(calls)))
+
+
+def test_a_write_that_failed_before_it_began_did_not_happen() -> None:
+    workload = Workload(None)
+    for write in (1, 2):
+        assert workload.told("n1", seen.Invoked(write, 7)) == [seen.Invoked(write, 7)]
+    workload.told("n1", seen.Wrote(7, 2, 1, 0))
+    assert workload.told("n1", seen.Failed(1, 7)) == [Refused(1, 7)]
+    assert workload.told("n1", seen.Failed(2, 7)) == [seen.Failed(2, 7)], "it may be there"
 
 
 def test_the_checker_tells_a_register_from_what_is_none() -> None:
