@@ -59,13 +59,16 @@ class OneTable(farm.FarmMonitor):
 
     id = "F3"
     statement = "All members of a view use the same table."
-    events = (ev.FarmPicture,)
+    events = (ev.FarmPicture, ev.Started)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._tables: dict[_Key, tuple[str, tuple[bytes, ...]]] = {}
 
     def on(self, step: Step) -> None:  # noqa: D102
+        if step.event.__class__ is ev.Started:  # A coordinator that starts may count anew.
+            for key in [key for key in self._tables if key[1] == step.node]:
+                del self._tables[key]
         for effect in step.effects:
             if effect.__class__ is fx.Tell and effect.event.__class__ is ev.FarmPicture:
                 self._compare(step.node, effect.event)

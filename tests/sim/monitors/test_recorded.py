@@ -153,9 +153,11 @@ def test_f3_members_of_a_view_use_different_tables() -> None:
     )
     other = msgspec.structs.replace(picture, owners=(b"\1\0" * 512,))
     tells = [fx.Tell("module", one) for one in (picture, other)]
-    mine = acted("n1", S, ev.Started(), tells[0])
+    mine = acted("n1", S, ev.FarmWish("in"), tells[0])
     assert watched(mine, acted("n2", S, ev.Started(), tells[0])) == set()
-    assert watched(mine, acted("n2", S, ev.Started(), tells[1])) == {"F3"}
+    theirs = acted("n2", S, ev.FarmWish("in"), tells[1])
+    assert watched(mine, theirs) == {"F3"}
+    assert watched(mine, acted("n1", S, ev.Started()), theirs) == set(), "another view 3"
 
 
 # --- whole traces --------------------------------------------------------------------------
