@@ -1,7 +1,7 @@
 """Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import xxhash
@@ -93,7 +93,8 @@ class Story(Sequence[str]):
 class Cluster(Engine):
     """The agenda, the machines, the network between them, and who watches."""
 
-    module_name: ClassVar[str] = ""  # Of the module that the cluster has.
+    module_name: str = ""  # Of the module that the cluster has.
+    identity: str = CLUSTER
 
     def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
         super().__init__(seed)
