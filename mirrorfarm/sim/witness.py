@@ -81,6 +81,7 @@ class Witness:
 
     def _send(self, actor: Actor, effect: fx.Send) -> None:
         to, message, network = effect.to, effect.message, effect.network
+        actor.process.sequence += 1
         if self.loses_answers and message.__class__ is RegisterAnswer:
             self.loses_answers -= 1
             return
