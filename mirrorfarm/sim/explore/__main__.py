@@ -1,6 +1,7 @@
 """`python -m mirrorfarm.sim.explore --bound N`: walk every run with at most N disturbances."""
 
 import sys
+import time
 from random import Random
 
 import click
@@ -8,7 +9,8 @@ import msgspec
 
 from mirrorfarm.sim.explore.search import ROOTS, Result, explore, walk
 
-STATES_MAX = 5_000_000
+PROGRESS_SECONDS = 10
+STATES_MAX = 100_000_000  # Of one moment at a time in memory: a few hundred bytes each.
 
 
 @click.command()
@@ -31,12 +33,26 @@ def main(
     if walks:
         result = _walks(root, bound, writes, walks)
     else:
-        result = explore(ROOTS[root](bound, writes), states, seconds)
+        result = explore(ROOTS[root](bound, writes), states, seconds, _Progress())
     if as_json:
         click.echo(msgspec.json.encode(result).decode())
     else:
         click.echo("\n".join(_words(result, bound, writes)))
     sys.exit(1 if result.violation else 0 if result.complete or walks else 2)
+
+
+class _Progress:
+    """Says now and then how far a long walk is."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, result: Result, left: int) -> None:
+        """Hear of a moment that was walked."""
+        if time.monotonic() - self._said >= PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            words = f"{result.states:,} states, {result.moments:,} moments, {left:,} not walked"
+            click.echo(f"{words}, depth {result.depth}", err=True)
 
 
 def _walks(root: str, bound: int, writes: int, walks: int) -> Result:
@@ -62,8 +78,9 @@ def _words(result: Result, bound: int, writes: int) -> list[str]:
     if result.violation:
         end = "ended at a violation"
     lines.append(
-        f"{result.states} states, {result.transitions} transitions, depth {result.depth}, "
-        f"{result.seconds:.1f} s; bound {bound} disturbances, {writes} writes: {end}"
+        f"{result.states} states in {result.moments} moments, {result.transitions} transitions, "
+        f"depth {result.depth}, {result.seconds:.1f} s; bound {bound} disturbances, {writes} "
+        f"writes: {end}"
     )
     return lines
 
