@@ -73,13 +73,16 @@ def _at(wake: tuple[int, str, Any]) -> tuple[int, str]:
 
 
 def chosen(w: World) -> Iterator[Move]:
-    """Return what an application, a fault or a repair may do."""
+    """Return what an application or a disturbance may do."""
     for node in w.nodes.values():
         writes = node.application and w.writes and not node.asleep
         if writes and node.plane.wish.role == "lead":
             yield "write", node.name
-    if not w.disturbances:
-        return
+    if w.disturbances:
+        yield from (move for move in _disturbances(w) if move[0] in w.kinds)
+
+
+def _disturbances(w: World) -> Iterator[Move]:
     for outage_ns in OUTAGES_NS:
         for node in w.nodes.values():
             if node.up and not node.asleep:

@@ -16,7 +16,7 @@ from typing import Any
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.sim.explore.canonical import Part, digest
 from mirrorfarm.sim.explore.moves import ADVANCE, belated, chosen, moves, progress, words
-from mirrorfarm.sim.explore.state import World, begin
+from mirrorfarm.sim.explore.state import KINDS, World, begin
 from mirrorfarm.sim.explore.step import Memory, Move, Step, part_of
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.transport.address import MODULE_ACTOR
@@ -88,15 +88,15 @@ def _calmly(w: World, phase: dict[str, Phase]) -> World:
     raise AssertionError(f"the nodes do not come to {phase}")
 
 
-def pair(disturbances: int, writes: int) -> World:
+def pair(disturbances: int, writes: int, kinds: tuple[str, ...] = KINDS) -> World:
     """Return a state in which n1 is primary and n2 its secondary."""
-    w = joining(disturbances, writes)
+    w = joining(disturbances, writes, kinds)
     return _calmly(w, {"n1": Phase.LEADING, "n2": Phase.FOLLOWING})
 
 
-def alone(disturbances: int, writes: int) -> World:
+def alone(disturbances: int, writes: int, kinds: tuple[str, ...] = KINDS) -> World:
     """Return a state in which n1 is primary and n2 was never started."""
-    w = begin(disturbances, writes)
+    w = begin(disturbances, writes, kinds)
     for name in ("n1", "n2"):
         w = Step(w).take(("start", name, False))
     w = _calmly(w, {"n1": Phase.STOPPED, "n2": Phase.STOPPED})
@@ -104,9 +104,9 @@ def alone(disturbances: int, writes: int) -> World:
     return _calmly(w, {"n1": Phase.LEADING})
 
 
-def joining(disturbances: int, writes: int) -> World:
+def joining(disturbances: int, writes: int, kinds: tuple[str, ...] = KINDS) -> World:
     """Return a state in which n1 is primary alone, and n2 was started just now."""
-    w = alone(disturbances, writes)
+    w = alone(disturbances, writes, kinds)
     return Step(w).take(("command", "n2", "start"))
 
 

@@ -30,6 +30,9 @@ TIMING = Timing(
 )
 # Less than it takes to notice; and longer than it takes until the other node serves.
 OUTAGES_NS = (500 * MILLISECOND_NS, 5_000 * MILLISECOND_NS)
+# What disturbs a run: a node or the witness loses power, a node stands still with its clock, a link
+# is cut, a message is lost or held up.
+KINDS = ("crash", "sleep", "crash_witness", "sever", "lose", "hold_up")
 Channel = tuple[str, str, str]  # From machine, to machine, actor there.
 Wake = tuple[int, str, Any]  # When, of which actor, and what it is given.
 Break = tuple[int, str, int, int]  # When, on which node, and the term and session of the stream.
@@ -98,6 +101,7 @@ class World:
     breaks: tuple[Break, ...] = ()  # When a stream's end is noticed, and where.
     cut: frozenset[tuple[str, str]] = frozenset()
     repairs: tuple[tuple[int, str], ...] = ()  # When what ends: a machine, or a link `a b`.
+    kinds: tuple[str, ...] = KINDS  # Of disturbances that may happen; the same in all states.
 
     def successor(self) -> "World":
         """Return a state that begins as this one, and may be changed while it is made."""
@@ -113,11 +117,12 @@ class World:
             self.breaks,
             self.cut,
             self.repairs,
+            self.kinds,
         )
 
 
-def begin(disturbances: int, writes: int) -> World:
-    """Return the state in which n1 has just been named the first primary, and n2 is started."""
+def begin(disturbances: int, writes: int, kinds: tuple[str, ...] = KINDS) -> World:
+    """Return the state in which no process runs yet."""
     nodes = {name: Machine(name) for name in NAMES}
     witness = Arbitration(WitnessCore())
-    return World(SECOND_NS, nodes, witness, disturbances, writes, Ghost())
+    return World(SECOND_NS, nodes, witness, disturbances, writes, Ghost(), kinds=kinds)
