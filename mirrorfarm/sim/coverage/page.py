@@ -15,7 +15,6 @@ Written by `make coverage`; every `mirrorfarm sim sweep` counts the same and sho
 which it is fails with the invariant `matrix`. `–`: it could be, and never was: a gap. `×`: no run
 gives it.
 """
-ABBREVIATION: Final = 4  # Characters of a state at the head of a column.
 
 
 def page(coverage: Coverage, sweeps: Sequence[str], growth: Sequence[tuple[int, int]]) -> str:
@@ -32,8 +31,7 @@ def page(coverage: Coverage, sweeps: Sequence[str], growth: Sequence[tuple[int, 
 
 
 def _matrix(coverage: Coverage, machine: Machine) -> list[str]:
-    heads = [state[:ABBREVIATION] for state in machine.states]
-    lines = [_row("", heads), _row("---", ["---:"] * len(heads))]
+    lines = [_row("", machine.states), _row("---", ["---:"] * len(machine.states))]
     for event in coverage.events(machine):
         cells = []
         for state in machine.states:
@@ -80,8 +78,7 @@ def _sometimes(coverage: Coverage) -> list[str]:
 
 def _faults(coverage: Coverage) -> list[str]:
     states, kinds = coverage.fault_table()
-    heads = [state[:ABBREVIATION] for state in states]
-    lines = [_row("", heads), _row("---", ["---:"] * len(heads))]
+    lines = [_row("", states), _row("---", ["---:"] * len(states))]
     for kind, counts in kinds.items():
         lines.append(_row(kind, [_short(counts[state]) or "–" for state in states]))
     return lines
