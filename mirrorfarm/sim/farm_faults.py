@@ -85,15 +85,15 @@ def powered(world: FarmWorld, draws: Draws, node: str) -> Act:
 def hung(world: FarmWorld, draws: Draws, node: str) -> Act:
     """A node's agent hangs: what was said meanwhile arrives afterwards, all at once.
 
-    Clients may reach it meanwhile if it is less than half of its view, for a second at most: it
-    has to give way then, and answers alone only later.
+    Clients may reach it meanwhile if it is less than half of its view: then it has to give way,
+    and answers alone only later than that.
     """
     length = draws.choice((200, 450, 800, 1_500)) * MILLISECOND_NS
     picture = world.nodes[node].picture
     hanging = any(world.now < other.hung_until_ns for other in world.nodes.values())
     minority = picture is not None and len(picture.members) > 2
     reached = minority and not hanging and not world.network.cuts and draws.chance(700)
-    return acts.Hang(node, min(length, SECOND_NS) if reached else length, alone=not reached)
+    return acts.Hang(node, length, alone=not reached)
 
 
 @fault
