@@ -97,6 +97,7 @@ explore: setup
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 2
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 1 --root joining
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 1 --kind crash_witness --kind lose
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
 
 # A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.

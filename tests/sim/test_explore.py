@@ -166,10 +166,19 @@ def test_the_command_answers_programs() -> None:
     assert answer["violation"] == ""
 
 
-def test_walks_go_far_beyond_the_bound() -> None:
-    shown = CliRunner().invoke(main, ["--bound", "3", "--writes", "9", "--walks", "4", "--json"])
+def test_one_kind_of_disturbance_can_be_walked_alone_and_to_the_end() -> None:
+    shown = CliRunner().invoke(main, ["--bound", "1", "--writes", "0", "--kind", "lose", "--json"])
     assert shown.exit_code == 0, shown.output
-    assert json.loads(shown.output)["transitions"] == 4_000
+    answer = json.loads(shown.output)
+    assert answer["complete"] is True
+    assert answer["states"] > 1_000
+    assert answer["moments"] < answer["states"]
+
+
+def test_walks_go_far_beyond_the_bound() -> None:
+    shown = CliRunner().invoke(main, ["--bound", "3", "--writes", "9", "--walks", "2", "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.output)["transitions"] == 2_000
 
 
 def test_the_first_state_is_a_primary_with_its_secondary() -> None:
