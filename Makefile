@@ -113,8 +113,8 @@ explore: setup
 # A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
 coverage: setup
 	rm -rf $(COVERAGE)
-	$(BIN)/mirrorfarm sim sweep --seeds 0..100 --options swarm -o $(COVERAGE)/swarm
-	$(BIN)/mirrorfarm sim sweep --seeds 0..300 --options mirror -o $(COVERAGE)/mirror
+	$(BIN)/mirrorfarm sim sweep --seeds 0..60 --options swarm -o $(COVERAGE)/swarm
+	$(BIN)/mirrorfarm sim sweep --seeds 0..200 --options mirror -o $(COVERAGE)/mirror
 	$(BIN)/python -m mirrorfarm.sim.coverage $(COVERAGE)/*/results.jsonl > $(COVERAGE)/page.md
 	mv $(COVERAGE)/page.md docs/coverage.md
 

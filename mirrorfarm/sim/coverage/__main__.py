@@ -24,8 +24,13 @@ def main(files: tuple[Path, ...]) -> None:
             coverage.add(result.cells, result.fault_states, result.sometimes, result.tricks)
         failed = f"{summary.failed:,} failed" if summary.failed else "none failed"
         told.append(f"`--options {summary.options}`: {summary.seeds:,} seeds, {failed}")
-        growth = growth or summary.growth[:: max(1, len(summary.growth) // POINTS)]
+        growth = growth or _some(summary.growth)
     click.echo(page(coverage, told, growth), nl=False)
+
+
+def _some(points: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return some of the points, the last one among them."""
+    return points[:: -max(1, len(points) // POINTS)][::-1]
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def _sometimes(coverage: Coverage) -> list[str]:
         where = ""
         if name in RULES:
             number = int(name.partition(" ")[0].removeprefix("R"))
-            only = "; by this scenario alone" if name in SCENARIO_ONLY else ""
+            only = "; not expected of a sweep" if name in SCENARIO_ONLY else ""
             where = f" (tests/sim/rules/rule_{number:02}.yaml{only})"
         lines.append(_row(f"{name}{where}", [f"{count:,}" if count else "–"]))
     lines += [_row(f"trick {name}", [f"{n:,}"]) for name, n in sorted(coverage.tricks.items())]

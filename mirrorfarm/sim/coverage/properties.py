@@ -158,8 +158,9 @@ RULES: Final[dict[str, Asked]] = {
     "R14 an administrator forces": ((ev.RegisterKnown,), _audits),
     "R15 a register of the past is not used": ((ev.RegisterKnown,), _distrusts),
 }
-# Nothing that a sweep does to the arbiter makes it forget: that is outside of what is promised.
-SCENARIO_ONLY: Final = ("R15 a register of the past is not used",)
+# Outside of what is promised, so that a sweep need not do it: an administrator's force, and an
+# arbiter that forgot.
+SCENARIO_ONLY: Final = ("R14 an administrator forces", "R15 a register of the past is not used")
 _STEPS: Final[dict[str, Asked]] = {
     "a promotion had to wait for a lease": ((ev.RegisterKnown,), _answered("held")),
     "the arbiter was silent": ((ev.ArbiterSilent,), _always),
