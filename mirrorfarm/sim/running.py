@@ -12,6 +12,7 @@ import xxhash
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.cluster import Cluster, Story
+from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
 from mirrorfarm.sim.plans import Plan, plan_of, prepare
@@ -43,15 +44,24 @@ class Played:
     violation: Violation | None = None
     faults: Counter[str] = field(default_factory=Counter)
     moments: list[Moment] = field(default_factory=list)
+    coverage: Collector = field(default_factory=Collector)
     cpu_s: float = 0.0
 
     def see(self, node: str, observation: Any, module: str = "") -> None:
         """Note what the world does to a node, and go on telling it to the monitors."""
         if observation.__class__ is Fault:
             self.faults[observation.kind] += 1
+            self.coverage.fault(observation.kind, node, self._down())
             text = f"{observation.kind} {observation.what}".strip()
             self.moments.append(Moment(self.world.now, node, "fault", text))
         self.tell(node, observation, module)
+
+    def _down(self) -> frozenset[str]:
+        """Return the machines on which no process of the module runs."""
+        name = self.world.module_name
+        hosts = self.world.hosts.values()
+        running = [h.name for h in hosts if (p := h.processes.get(name)) is not None and p.alive]
+        return frozenset(self.world.hosts).difference(running)
 
 
 class _States(Story):
@@ -120,7 +130,8 @@ def play(plan: Plan, trace: Path | None = None) -> Played:
     world.seen = played.see  # type: ignore[method-assign]
     world.story = _States(played.moments)
     try:
-        play_out()
+        with watching(played.coverage):
+            play_out()
     except Violation as violation:
         played.violation = violation
         played.moments.append(Moment(world.now, "", "violation", str(violation)))
