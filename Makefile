@@ -28,7 +28,7 @@ help:
 	@echo "make example-traces  record examples/traces again (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
-	@echo "make explore         every run of a mirror's real cores with one disturbance (long)"
+	@echo "make explore         every run of a mirror's real cores with one disturbance (20 minutes)"
 	@echo "make coverage        docs/coverage.md: which states were given which events (10 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
@@ -106,7 +106,9 @@ explore: setup
 	$(BIN)/python -m tests.model.search
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 2
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 1 --root joining
-	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0 --kind crash --kind sever \
+	  --kind crash_witness --kind lose --kind hold_up
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0 --kind sleep
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 1 --kind crash_witness --kind lose
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
 
