@@ -27,12 +27,12 @@ from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.seen import Apart, Begun
 from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.storage import Latency, Records
 from mirrorfarm.transport.address import MODULE_ACTOR
 
 MODULE = "web"
 FILTER = "farm_filter"
-NETWORKS = ("lan", "lan2", "lan3")
 
 
 @dataclass(slots=True, eq=False)
@@ -224,16 +224,21 @@ class FarmWorld(Cluster):
         if wish != "away" and not self.machines:
             node.give(ev.FarmWish(wish))
 
-    def kill(self, name: str, *, machine: bool = True) -> None:
-        """End a node's process; with its machine, filter and connections go as well."""
+    def begin(self, name: str) -> None:
+        """Start a node whose process does not run; its module starts by itself."""
+        if self.nodes[name].process is None:
+            self.start(name, again=self.machines)
+
+    def kill(self, name: str, *, power: bool = True) -> None:
+        """End a node's process; without power, filter and connections go as well."""
         node = self.nodes[name]
         process = node.process
         if process is not None:
             process.die()
         node.host.processes, node.picture, node.thaws_ns = {}, None, 0
         node.filter.frozen_since = 0
-        node.filter.left_behind = not machine
-        if machine:
+        node.filter.left_behind = not power
+        if power:
             node.host.up = False
             node.host.boot += 1
             node.hands.power_fails()

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import MICROSECOND_NS
 from mirrorfarm.sim.engine import Draws, exponential
@@ -141,3 +143,16 @@ class Records:
             self.failures -= 1
             return True
         return False
+
+
+def loaded(effect: fx.RegisterStore) -> ev.RegisterLoaded:
+    """Return what the next process finds on the disk."""
+    return ev.RegisterLoaded(
+        effect.cluster,
+        effect.module,
+        effect.register,
+        effect.counter,
+        effect.lease_ns,
+        effect.asker,
+        effect.request,
+    )

@@ -13,7 +13,6 @@ from dataclasses import replace
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import faults, swarm
-from mirrorfarm.sim.acts.processes import begin
 from mirrorfarm.sim.budget import allowed
 from mirrorfarm.sim.engine import Draws, exponential
 from mirrorfarm.sim.monitors import Violation
@@ -172,7 +171,7 @@ def heal_core(world: World, core: str) -> None:
         if name not in parts and world.nodes[name].up:
             world.kill(name)
     for name in [name for name in NODES if name in parts]:
-        begin(world, name)
+        world.begin(name)
     world.seen("", Calm(core), MODULE)
     _await_core(world, [name for name in NODES if name in parts])
 
@@ -200,7 +199,7 @@ def calm(world: World) -> None:
     lease = world.timing.lease_ns // MILLISECOND_NS
     world.run(3 * lease + 2_000)
     for name in NODES:
-        begin(world, name)
+        world.begin(name)
     world.seen("", Calm(), MODULE)
     world.run(3 * lease + 2_000)
     heal(world)  # A fault may have been on its way.
@@ -234,7 +233,7 @@ def one_by_one(world: World) -> None:
     _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
     world.run(2 * lease)
     world.seen("", Calm("return"), MODULE)
-    begin(world, second)
+    world.begin(second)
     _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
     world.run(2 * lease)
     # A question of before may have left it behind once more.

@@ -89,6 +89,11 @@ class World(Cluster):
         """Start the processes of a node; `again`: its module starts by itself."""
         self.nodes[name].start(again=again)
 
+    def begin(self, name: str) -> None:
+        """Start a node that is off; its module starts by itself."""
+        if not self.nodes[name].up:
+            self.start(name, again=True)
+
     def kill(self, name: str, *, power: bool = True) -> None:
         """Power off: everything but the disk is gone at once. Else only the processes are."""
         self.nodes[name].stop(power=power)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, NETWORK, PAIR, SHARE, known, number
-from mirrorfarm.sim.acts.mirror import MIRROR
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
 
@@ -16,7 +15,7 @@ MESSAGE: Final = known(
 MESSAGES_MAX: Final = 10_000
 
 
-@MIRROR.named("cut")
+@named("cut", MIRROR, FARM)
 @dataclass(frozen=True)
 class Cut(Act):
     """The link between two machines is cut, in both directions."""
@@ -28,11 +27,10 @@ class Cut(Act):
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
         network.set_link(*self.between, up=False, network=self.network)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.set_link(*self.between, up=True))
+        self.ends(world, self.for_ns, lambda: network.set_link(*self.between, up=True))
 
 
-@MIRROR.named("flap")
+@named("flap", MIRROR)
 @dataclass(frozen=True)
 class Flap(Act):
     """The link between two machines comes and goes."""
@@ -51,7 +49,7 @@ class Flap(Act):
             Cut(self.between, "", self.away_ns).do(world)
 
 
-@MIRROR.named("one_way")
+@named("one_way", MIRROR, FARM)
 @dataclass(frozen=True)
 class OneWay(Act):
     """Everything from the first machine to the second is lost; the other direction works."""
@@ -62,11 +60,10 @@ class OneWay(Act):
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
         network.set_way(*self.way, up=False)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.set_way(*self.way, up=True))
+        self.ends(world, self.for_ns, lambda: network.set_way(*self.way, up=True))
 
 
-@MIRROR.named("mend")
+@named("mend", MIRROR)
 @dataclass(frozen=True)
 class Mend(Act):
     """The link between two machines works again, in both directions."""
@@ -77,21 +74,19 @@ class Mend(Act):
         world.network.set_link(*self.between, up=True)
 
 
-@MIRROR.named("isolate")
+@named("isolate", MIRROR)
 @dataclass(frozen=True)
-class Isolate(Act):
+class Isolate(OnNode):
     """A node loses every link."""
 
-    node: str = node_argument()
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.isolate(self.node)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: world.isolate(self.node, up=True))
+        self.ends(world, self.for_ns, lambda: world.isolate(self.node, up=True))
 
 
-@MIRROR.named("clog")
+@named("clog", MIRROR)
 @dataclass(frozen=True)
 class Clog(Act):
     """Nothing from the first machine to the second arrives, then all of it does at once."""
@@ -103,7 +98,7 @@ class Clog(Act):
         world.network.clog(*self.way, world.now + self.for_ns)
 
 
-@MIRROR.named("network_down")
+@named("network_down", MIRROR)
 @dataclass(frozen=True)
 class NetworkDown(Act):
     """A whole network is down."""
@@ -115,8 +110,7 @@ class NetworkDown(Act):
         network = world.network
         network.down.add(self.network)
         network.changed()
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.down.discard(self.network))
+        self.ends(world, self.for_ns, lambda: network.down.discard(self.network))
 
 
 @dataclass(frozen=True)
@@ -125,37 +119,39 @@ class _Bad(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:
-        quality, name = world.network.quality, self.name
-        setattr(quality, name, self.share)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: setattr(quality, name, 0))
+        self._set(world, self.share)
+        self.ends(world, self.for_ns, self._set, world, 0)
+
+    def _set(self, world: Any, share: int) -> None:
+        setattr(world.network.quality, self.name, share)
+        world.network.changed()
 
 
-@MIRROR.named("loss")
+@named("loss", MIRROR, FARM)
 @dataclass(frozen=True)
 class Loss(_Bad):
     """Datagrams get lost."""
 
 
-@MIRROR.named("repeat")
+@named("repeat", MIRROR, FARM)
 @dataclass(frozen=True)
 class Repeat(_Bad):
     """Datagrams arrive twice, past the bus that would have noticed."""
 
 
-@MIRROR.named("late")
+@named("late", MIRROR, FARM)
 @dataclass(frozen=True)
 class Late(_Bad):
     """Datagrams are up to 150 ms late, and overtaken by others."""
 
 
-@MIRROR.named("corrupt")
+@named("corrupt", MIRROR)
 @dataclass(frozen=True)
 class Corrupt(_Bad):
     """Bytes flip on the way: the bus refuses and counts such frames."""
 
 
-@MIRROR.named("lose")
+@named("lose", MIRROR, FARM)
 @dataclass(frozen=True)
 class Lose(Act):
     """Messages of one kind are lost on the way from the first machine to the second."""
@@ -168,7 +164,7 @@ class Lose(Act):
         world.meddle(Meddling(self.message, *self.way, self.count))
 
 
-@MIRROR.named("hold")
+@named("hold", MIRROR, FARM)
 @dataclass(frozen=True)
 class Hold(Act):
     """Messages of one kind arrive so much later, overtaken by all that come after them."""
@@ -182,23 +178,19 @@ class Hold(Act):
         world.meddle(Meddling(self.message, *self.way, self.count, self.for_ns))
 
 
-@MIRROR.named("stream_reset")
+@named("stream_reset", MIRROR)
 @dataclass(frozen=True)
-class StreamReset(Act):
+class StreamReset(OnNode):
     """The connections between the replicators break, with all that is under way."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.streams.reset(self.node, world.nodes[self.node].peer)
 
 
-@MIRROR.named("stream_ends")
+@named("stream_ends", MIRROR)
 @dataclass(frozen=True)
-class StreamEnds(Act):
+class StreamEnds(OnNode):
     """The node that sends modifications gives its session up."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.break_stream(self.node)

@@ -30,6 +30,7 @@ from mirrorfarm.sim.explore.state import (
     World,
     module,
 )
+from mirrorfarm.sim.storage import loaded
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
@@ -114,15 +115,7 @@ class Step:
         witness = self._witness()
         effect = witness.writing.pop(0)
         self.seen.installed(effect.register)
-        witness.disk = ev.RegisterLoaded(
-            effect.cluster,
-            effect.module,
-            effect.register,
-            effect.counter,
-            effect.lease_ns,
-            effect.asker,
-            effect.request,
-        )
+        witness.disk = loaded(effect)
         self._ask_witness(ev.RegisterStored(effect.counter))
 
     def wake(self, name: str, wake: tuple[int, str, Any]) -> None:
