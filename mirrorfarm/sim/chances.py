@@ -35,3 +35,8 @@ def drawn(draw: Draw, chance: Chance) -> Iterable[Act]:
     if act is None:
         return ()
     return (act,) if isinstance(act, Act) else act
+
+
+def kept(seed: int, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the faults that a swarm keeps, each with one half, whichever others there are."""
+    return tuple(name for name in names if Draws(seed, f"keep {name}").chance(500))

@@ -19,7 +19,7 @@ from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.choice import Choice
 from mirrorfarm.sim.cluster import CLUSTER, Cluster
-from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.host import Actor, Host, Process
@@ -290,6 +290,11 @@ class FarmWorld(Cluster):
                 self.network.clog(other, name, node.hung_until_ns)
         self.links_changed()
         self.at(node.hung_until_ns, self.links_changed)
+
+    def change_clocks(self, name: str, change: Callable[[Clocks], None]) -> None:
+        """Change the clocks of a machine: its filter's lease ends by these."""
+        super().change_clocks(name, change)
+        self.nodes[name].filter.changed()
 
     # --- the network -----------------------------------------------------------------------
 

@@ -6,14 +6,14 @@ What a kind does, its act says.
 from typing import Final
 
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.acts import cables, processes
+from mirrorfarm.sim.acts import cables, disks, people, processes
 from mirrorfarm.sim.acts import farm as acts
 from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.chances import Chance, Draw, drawn
-from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
 from mirrorfarm.sim.farm import FarmWorld
 
-LOSSY = ("lossy", "late")  # With these, two nodes may not hear of each other for long.
+LOSSY = ("lossy", "late", "corrupt")  # With these, two nodes may not hear of each other for long.
 HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
 
 
@@ -73,6 +73,13 @@ def _parted(one: FarmChance) -> Act:
     return acts.Partition(tuple(tuple(side) for side in sides if side))
 
 
+def _swizzle(one: FarmChance) -> Act:
+    names = one.draws.shuffled(one.world.names)
+    some = names[: max(2, one.draws.below(len(names) + 1))]
+    back = tuple(one.draws.shuffled(some))
+    return cables.Swizzle(tuple(some), back, one.ms(20, 200, 700), one.ms(50, 400, 1_500))
+
+
 FAULTS: Final[dict[str, Draw]] = {
     "power_lost": lambda one: acts.PowerOff(one.node),
     "killed": lambda one: processes.KillProcesses(one.node),
@@ -93,4 +100,25 @@ FAULTS: Final[dict[str, Draw]] = {
     "repeated": lambda one: cables.Repeat(one.among(0, 100, 300)),
     "lossy": lambda one: cables.Loss(one.among(0, 0, 50, 200)),
     "late": lambda one: cables.Late(one.among(0, 0, 20, 100)),
+    "corrupt": lambda one: cables.Corrupt(one.among(0, 10, 50)),
+    # They end by themselves:
+    "flap": lambda one: cables.Flap(
+        (one.node, one.other()), one.ms(50, 200, 500), one.ms(50, 200, 500), one.among(2, 3, 5)
+    ),
+    "isolate": lambda one: cables.Isolate(one.node, one.ms(100, 500, 2_000)),
+    "swizzle": _swizzle,
+    "mtu": lambda one: cables.Mtu(
+        (one.node, one.other()), one.among(150, 300, 800, 1_500), one.ms(200, 1_000, 3_000)
+    ),
+    "network_down": lambda one: cables.NetworkDown(
+        one.among(*one.world.network.names), one.ms(100, 500, 2_000)
+    ),
+    "clock_drift": lambda one: disks.ClockDrift(
+        one.node, one.draws.between(-RATE_MILLIONTHS, RATE_MILLIONTHS)
+    ),
+    "record_fails": lambda one: disks.RecordFails(one.node, one.draws.between(1, 3)),
+    "application_start_fails": lambda one: people.StartFails(one.node, one.draws.between(1, 2)),
+    "application_start_hangs": lambda one: people.StartHangs(one.node),
+    "application_stop_hangs": lambda one: people.StopHangs(one.node),
+    "application_exits": lambda one: people.Exits(one.node),
 }

@@ -1,17 +1,18 @@
 """The faults of a simulated mirror: a draw for each, of what is done to the world, for how long.
 
-A swarm keeps each kind with one half; `ALLOWS` says which invariants a kind may break, and why:
-nothing else is ever excused. What a kind does, its act says.
+A swarm keeps each kind with one half. What a kind does, its act says; `budget.ALLOWS` says which
+invariants an act may break, and why: nothing else is ever excused.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
 from mirrorfarm.sim.acts import cables, disks, people, processes
 from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.chances import Chance, Draw, drawn
-from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
 from mirrorfarm.sim.pair import MirrorNode
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
@@ -22,9 +23,6 @@ LONG_NS = 3_600 * SECOND_NS
 # one that it answers, was started again.
 HELD = ("Heartbeat", "SyncOffer", "SyncAccepted", "Synced", "Leave", "SwapWanted")
 ASKED = ("RegisterCas", "RegisterRenew")
-ALLOWS: dict[str, tuple[tuple[str, ...], str]] = {
-    "suspend": (("X1", "X2", "X3", "X4"), "nothing stops a machine that does not run"),
-}
 
 
 class MirrorChance(Chance):
@@ -107,8 +105,23 @@ def _operator(one: MirrorChance) -> Iterator[Act]:
     return (people.Command(verb, name, one.draws.chance(250)) for name in names)
 
 
+def _swizzle(one: MirrorChance) -> Act:
+    machines = one.draws.shuffled([*NODES, WITNESS])[: one.among(2, 3)]
+    back = tuple(one.draws.shuffled(machines))
+    return cables.Swizzle(tuple(machines), back, one.while_(2), one.while_(4))
+
+
+def _bit_rot(one: MirrorChance) -> Act | None:
+    """Of what there is."""
+    held = sorted(one.here.disk.memory)
+    return disks.BitRot(one.node, one.draws.choice(held)) if held else None
+
+
 # Only done to a node that is up.
-NEEDS_POWER: Final = ("power", "kill_processes", "pause", "pause_module", "suspend")
+NEEDS_POWER: Final = (
+    *("power", "kill_processes", "pause", "pause_module", "suspend", "stand_still"),
+    *("reconfigured", "short_write"),
+)
 CABLES: Final[dict[str, Draw]] = {
     "cut": lambda one: cables.Cut(
         one.pair(), one.among("", "", *one.world.network.names), one.while_()
@@ -127,6 +140,8 @@ CABLES: Final[dict[str, Draw]] = {
     "late": lambda one: cables.Late(one.among(20, 100, 300), one.while_()),
     "corrupt": lambda one: cables.Corrupt(one.among(10, 100), one.while_()),
     "hold": _hold,
+    "swizzle": _swizzle,
+    "mtu": lambda one: cables.Mtu(one.pair(), one.among(90, 150, 250, 400), one.while_()),
     "stream_reset": lambda one: cables.StreamReset(one.node),
     "stream_ends": lambda one: cables.StreamEnds(one.node),
 }
@@ -143,15 +158,26 @@ PROCESSES: Final[dict[str, Draw]] = {
     "pause_module": lambda one: processes.PauseModule(one.node, one.while_(8)),
     "slow": _slow,
     "suspend": lambda one: processes.Suspend(one.node, one.while_(8)),
+    "stand_still": lambda one: processes.StandStill(one.node, one.while_(8)),
+    "reconfigured": lambda one: processes.Reconfigured(
+        one.node, one.draws.chance(700), one.among(*DIVERGENCE_POLICIES), one.while_(8)
+    ),
 }
 DISKS: Final[dict[str, Draw]] = {
     "disk_slow": lambda one: disks.DiskSlow(one.node, one.ms(20, 200, 1_500), one.while_()),
     "disk_error": lambda one: disks.DiskError(one.node, one.while_()),
     "disk_full": lambda one: disks.DiskFull(one.node, one.while_()),
+    "disk_fills": lambda one: disks.DiskFills(one.node, one.draws.below(20), one.while_()),
+    "short_write": lambda one: disks.ShortWrite(one.node),
+    "bit_rot": _bit_rot,
     "flush_error": lambda one: disks.FlushError(one.node),
     "record_fails": lambda one: disks.RecordFails(one.node, one.draws.between(1, 3)),
     "record_crash": lambda one: disks.RecordCrash(
         one.node, one.among("before", "after"), one.while_()
+    ),
+    "record_rots": lambda one: disks.RecordRots(one.node),
+    "clock_drift": lambda one: disks.ClockDrift(
+        one.node, one.draws.between(-RATE_MILLIONTHS, RATE_MILLIONTHS)
     ),
     "clock_step": lambda one: disks.ClockStep(
         one.node, one.draws.between(-3_600, 3_600) * SECOND_NS
@@ -163,11 +189,18 @@ PEOPLE: Final[dict[str, Draw]] = {
     "witness_slow": lambda one: people.WitnessSlow(
         by_ns=one.ms(50, 300, 2_000), for_ns=one.while_()
     ),
+    "witness_replaced": lambda one: people.WitnessReplaced(),
     "witness_answers_lost": lambda one: people.WitnessAnswersLost(count=one.draws.between(1, 6)),
     "application_start_fails": lambda one: people.StartFails(one.node, one.draws.between(1, 2)),
     "application_start_hangs": lambda one: people.StartHangs(one.node),
     "application_stop_hangs": lambda one: people.StopHangs(one.node),
     "application_exits": lambda one: people.Exits(one.node),
+    "application_writes_at_stop": lambda one: people.WritesAtStop(
+        one.node, one.draws.between(1, 9)
+    ),
+    "checker_lies": lambda one: people.CheckerLies(
+        one.node, one.among("gone", "nothing"), one.while_(8)
+    ),
     "operator": _operator,
 }
 FAULTS: Final = CABLES | PROCESSES | DISKS | PEOPLE

@@ -173,14 +173,7 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         if s.force == "prim" and not s.record.gen_cur:
             _force(s, now)
             return
-        explain(
-            s,
-            "a resynchronisation of this node did not end: its files may be half copied"
-            if s.record.gen_cur
-            else "this node has no record of its data: its state directory is new or was deleted",
-            f"{p} becomes primary and resynchronises this node",
-            f"mirrorfarm -H {p} start -m {m}",
-        )
+        _explain_data(s, alone=p not in register.isr)
         return
     if forgetful(s):
         _explain_memory(s, only=p not in register.isr)
@@ -202,6 +195,27 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _explain_data(s: State, *, alone: bool) -> None:
+    """Say that nothing is known of the data here; `alone`: the peer's are not current either."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    unknown = "this node has no record of its data: its state directory is new or was deleted"
+    if alone and not s.record.gen_cur:
+        explain(
+            s,
+            f"{unknown}; the data of {p} are not current either",
+            "an administrator names the node with the good data",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m}",
+        )
+        return
+    half = "a resynchronisation of this node did not end: its files may be half copied"
+    explain(
+        s,
+        half if s.record.gen_cur else unknown,
+        f"{p} becomes primary and resynchronises this node",
+        f"mirrorfarm -H {p} start -m {m}",
+    )
 
 
 def _explain_memory(s: State, *, only: bool) -> None:

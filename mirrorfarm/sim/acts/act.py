@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, Kind
+from mirrorfarm.sim.budget import excuse
 from mirrorfarm.sim.monitors.seen import Fault
 
 
@@ -67,6 +68,7 @@ def perform(world: Any, act: Act) -> None:
     if world.tape is not None:
         world.tape.append((world.now, act))
     world.seen(act.about, Fault(act.name, words(act)), world.module_name)
+    excuse(world, act)
     act.do(world)
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
-from mirrorfarm.sim.acts.kinds import DURATION, NETWORK, PAIR, SHARE, known, number
+from mirrorfarm.sim.acts.kinds import DURATION, MACHINES, NETWORK, PAIR, SHARE, known, number
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
 
@@ -30,7 +31,7 @@ class Cut(Act):
         self.ends(world, self.for_ns, lambda: network.set_link(*self.between, up=True))
 
 
-@named("flap", MIRROR)
+@named("flap", MIRROR, FARM)
 @dataclass(frozen=True)
 class Flap(Act):
     """The link between two machines comes and goes."""
@@ -47,6 +48,48 @@ class Flap(Act):
     def _cut(self, world: Any) -> None:
         if not world.healed:
             Cut(self.between, "", self.away_ns).do(world)
+
+
+@named("swizzle", MIRROR, FARM)
+@dataclass(frozen=True)
+class Swizzle(Act):
+    """Machines lose all of their links, one after the other, and get them back one by one."""
+
+    order: tuple[str, ...] = argument(MACHINES)
+    back: tuple[str, ...] = argument(MACHINES, "the order in which they come back", key="back")
+    every_ns: int = argument(DURATION, "between two of them", key="every", default=SECOND_NS)
+    for_ns: int = argument(
+        DURATION, "from the last cut to the first mending", key="for", default=SECOND_NS
+    )
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        for number_of, name in enumerate(self.order):
+            world.after(number_of * self.every_ns, self._cut, world, name)
+        begins_ns = (len(self.order) - 1) * self.every_ns + self.for_ns
+        for number_of in range(len(self.back)):
+            world.after(begins_ns + number_of * self.every_ns, self._mend, world, number_of)
+
+    def _cut(self, world: Any, name: str) -> None:
+        if not world.healed:
+            world.isolate(name)
+
+    def _mend(self, world: Any, number_of: int) -> None:
+        later = self.back[number_of + 1 :]
+        world.isolate(self.back[number_of], up=True, but=() if world.healed else later)
+
+
+@named("mtu", MIRROR, FARM)
+@dataclass(frozen=True)
+class Mtu(Act):
+    """Nothing long passes between two machines: what is longer is lost without a word."""
+
+    between: tuple[str, str] = argument(PAIR)
+    bytes_max: int = argument(number(1, 1_000_000), "how many pass", key="bytes")
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.network.set_narrow(*self.between, self.bytes_max)
+        self.ends(world, self.for_ns, world.network.set_narrow, *self.between, 0)
 
 
 @named("one_way", MIRROR, FARM)
@@ -74,7 +117,7 @@ class Mend(Act):
         world.network.set_link(*self.between, up=True)
 
 
-@named("isolate", MIRROR)
+@named("isolate", MIRROR, FARM)
 @dataclass(frozen=True)
 class Isolate(OnNode):
     """A node loses every link."""
@@ -98,7 +141,7 @@ class Clog(Act):
         world.network.clog(*self.way, world.now + self.for_ns)
 
 
-@named("network_down", MIRROR)
+@named("network_down", MIRROR, FARM)
 @dataclass(frozen=True)
 class NetworkDown(Act):
     """A whole network is down."""
@@ -108,9 +151,8 @@ class NetworkDown(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
-        network.down.add(self.network)
-        network.changed()
-        self.ends(world, self.for_ns, lambda: network.down.discard(self.network))
+        network.set_network(self.network, up=False)
+        self.ends(world, self.for_ns, lambda: network.set_network(self.network, up=True))
 
 
 @dataclass(frozen=True)
@@ -145,7 +187,7 @@ class Late(_Bad):
     """Datagrams are up to 150 ms late, and overtaken by others."""
 
 
-@named("corrupt", MIRROR)
+@named("corrupt", MIRROR, FARM)
 @dataclass(frozen=True)
 class Corrupt(_Bad):
     """Bytes flip on the way: the bus refuses and counts such frames."""

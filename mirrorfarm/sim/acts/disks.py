@@ -4,8 +4,10 @@ import errno
 from dataclasses import dataclass
 from typing import Any
 
-from mirrorfarm.sim.acts.act import MIRROR, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, number, words
+from mirrorfarm.sim.engine import RATE_MILLIONTHS
+from mirrorfarm.sim.monitors.seen import RecordGone
 from mirrorfarm.sim.storage import Latency
 
 
@@ -52,6 +54,40 @@ class DiskFull(_Refuses):
         self.refuse(world, errno.ENOSPC)
 
 
+@named("disk_fills", MIRROR)
+@dataclass(frozen=True)
+class DiskFills(OnNode):
+    """After so many more writes a disk is full, ENOSPC, and remains so: nothing is overwritten."""
+
+    room: int = argument(number(0, 10_000), "how many still fit", key="room", default=0)
+    for_ns: int = length("until there is room again; left out: there never is")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        disk = world.nodes[self.node].disk
+        disk.room = self.room
+        self.ends(world, self.for_ns, setattr, disk, "room", -1)
+
+
+@named("short_write", MIRROR)
+@dataclass(frozen=True)
+class ShortWrite(OnNode):
+    """The next write stops half way, ENOSPC: what it did is there, the rest is not."""
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].disk.short = errno.ENOSPC
+
+
+@named("bit_rot", MIRROR)
+@dataclass(frozen=True)
+class BitRot(OnNode):
+    """A part of a file cannot be read any more, EIO, until it is written: its checksum is wrong."""
+
+    extent: int = argument(number(0, 1_000_000), "which part", key="extent", default=1)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].disk.rotten.add(self.extent)
+
+
 @named("flush_error", MIRROR)
 @dataclass(frozen=True)
 class FlushError(OnNode):
@@ -61,7 +97,7 @@ class FlushError(OnNode):
         world.nodes[self.node].disk.flush_error = errno.EIO
 
 
-@named("record_fails", MIRROR)
+@named("record_fails", MIRROR, FARM)
 @dataclass(frozen=True)
 class RecordFails(OnNode):
     """The next writings of the durable record fail: no space."""
@@ -84,6 +120,30 @@ class RecordCrash(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].store_crashes = self.when
         self.ends(world, self.for_ns, world.begin, self.node)
+
+
+@named("record_rots", MIRROR)
+@dataclass(frozen=True)
+class RecordRots(OnNode):
+    """No slot of the durable record can be read any more, until it is written again."""
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        records = world.nodes[self.node].records
+        if records.record is not None:
+            records.record, records.damaged = None, "no slot of the record is whole"
+            world.seen(self.node, RecordGone(world.module_name), world.module_name)
+
+
+@named("clock_drift", MIRROR, FARM)
+@dataclass(frozen=True)
+class ClockDrift(OnNode):
+    """The clocks of a machine are fast from now on, or slow, by so many millionths."""
+
+    by: int = argument(number(-RATE_MILLIONTHS, RATE_MILLIONTHS), "millionths", key="by")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        now, by = world.now, self.by
+        world.change_clocks(self.node, lambda clocks: clocks.drift(now, by))
 
 
 @named("clock_step", MIRROR)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.sim.acts.act import MIRROR, Act, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, SWITCH, number, words
 from mirrorfarm.sim.acts.processes import process_of
+from mirrorfarm.sim.monitors.seen import RegisterGone
 from mirrorfarm.sim.storage import Latency
 
 VERBS: Final = (
@@ -61,7 +62,7 @@ class Write(Act):
             world.after(self.every_ns, self._one, world, left - 1)
 
 
-@named("application_start_fails", MIRROR)
+@named("application_start_fails", MIRROR, FARM)
 @dataclass(frozen=True)
 class StartFails(OnNode):
     """The next starts of the application fail."""
@@ -72,7 +73,7 @@ class StartFails(OnNode):
         world.nodes[self.node].hands.app.fails = self.count
 
 
-@named("application_start_hangs", MIRROR)
+@named("application_start_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
 class StartHangs(OnNode):
     """The next start never ends: it is ended at its time limit."""
@@ -81,7 +82,7 @@ class StartHangs(OnNode):
         world.nodes[self.node].hands.app.hangs = 1
 
 
-@named("application_stop_hangs", MIRROR)
+@named("application_stop_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
 class StopHangs(OnNode):
     """The next stop never ends: it is ended at its time limit."""
@@ -90,7 +91,7 @@ class StopHangs(OnNode):
         world.nodes[self.node].hands.app.hangs_stop = 1
 
 
-@named("application_exits", MIRROR)
+@named("application_exits", MIRROR, FARM)
 @dataclass(frozen=True)
 class Exits(OnNode):
     """The application ends by itself."""
@@ -98,9 +99,37 @@ class Exits(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         node = world.nodes[self.node]
         process = process_of(world, self.node, "module")
-        if process is not None and node.application:
+        if process is not None and node.hands.app.runs:
             node.hands.set_running(runs=False)
             node.hands.processes_changed(process)
+
+
+@named("application_writes_at_stop", MIRROR)
+@dataclass(frozen=True)
+class WritesAtStop(OnNode):
+    """The application writes so often while its next stop script runs, which takes as long."""
+
+    count: int = argument(number(1, 1_000), "how often", key="count", default=5)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].hands.app.writes_at_stop = self.count
+
+
+@named("checker_lies", MIRROR)
+@dataclass(frozen=True)
+class CheckerLies(OnNode):
+    """The checker is told once that a running application is gone, or hears of no change."""
+
+    says: str = argument(words("gone", "nothing"), key="says", default="gone")
+    for_ns: int = length("for how long it hears nothing")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        hands, process = world.nodes[self.node].hands, process_of(world, self.node, "module")
+        if self.says == "gone" and process is not None:
+            hands.tell_checker(process, 0)
+        elif self.says == "nothing":
+            hands.set_deaf(deaf=True)
+            self.ends(world, self.for_ns, lambda: hands.set_deaf(deaf=False))
 
 
 @named("witness_restart", MIRROR)
@@ -149,6 +178,17 @@ class WitnessAnswersLost(OnWitness):
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.witness_node.loses_answers = self.count
+
+
+@named("witness_replaced", MIRROR)
+@dataclass(frozen=True)
+class WitnessReplaced(OnWitness):
+    """Another witness takes its place, which knows of nothing."""
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.witness_node.registers = {}
+        world.seen(self.node, RegisterGone(world.module_name), world.module_name)
+        world.restart_witness()
 
 
 @named("witness_backup", MIRROR)

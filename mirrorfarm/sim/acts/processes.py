@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
 from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, SWITCH, number, words
 
@@ -159,3 +160,34 @@ class Suspend(OnNode):
             node.hands.guard.late_ns = self.for_ns
             node.host.clocks.suspended(self.for_ns)
             world.after(self.for_ns, lambda: setattr(node.hands.guard, "late_ns", 0))
+
+
+@named("stand_still", MIRROR)
+@dataclass(frozen=True)
+class StandStill(OnNode):
+    """A machine stands still with its guard and all of its clocks, as a paused virtual one."""
+
+    for_ns: int = argument(DURATION, "how long", key="for")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        if world.hosts[self.node].up:
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.change_clocks(self.node, lambda clocks: clocks.stood(self.for_ns))
+
+
+@named("reconfigured", MIRROR)
+@dataclass(frozen=True)
+class Reconfigured(OnNode):
+    """A node's processes end, and start with another configuration: the peer has the old one."""
+
+    failover: bool = argument(SWITCH, "it takes over by itself", key="failover", default=True)
+    divergence: str = argument(
+        words(*DIVERGENCE_POLICIES), "after a split", key="divergence", default="keep-primary"
+    )
+    for_ns: int = length("how long they are away; left out: they stay away")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        if world.hosts[self.node].up:
+            world.kill(self.node, power=False)
+            world.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
+            self.ends(world, self.for_ns, world.begin, self.node)

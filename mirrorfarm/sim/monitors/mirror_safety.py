@@ -70,13 +70,14 @@ class Acker(Monitor):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._first: dict[tuple[str, int], str] = {}
+        self._first: dict[tuple[str, int, int], str] = {}
 
     def on(self, step: Step) -> None:  # noqa: D102
-        if self.facts.of(step).advisory:
+        facts = self.facts.of(step)
+        if facts.advisory:
             return
         for term in acknowledged(step):
-            key = (step.process.removesuffix(".replica"), term)
+            key = (step.process.removesuffix(".replica"), facts.lives, term)
             first = self._first.setdefault(key, step.node)
             if first != step.node:
                 self.fail(f"{first} and {step.node} both acknowledged in term {term}")

@@ -23,6 +23,14 @@ class RecordDurable(_OfModule, frozen=True):
     record: NodeRecord
 
 
+class RecordGone(_OfModule, frozen=True):
+    """The module's record on this node's disk cannot be read any more."""
+
+
+class RegisterGone(_OfModule, frozen=True):
+    """The arbiter knows of no register any more: another one is in its place."""
+
+
 class RegisterDurable(_OfModule, frozen=True):
     """An arbiter's disk holds this register; `own`: only this node's copy."""
 
