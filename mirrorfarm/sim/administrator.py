@@ -23,7 +23,9 @@ class Administrator:
             node = world.nodes[name]
             if node.up and node.cores:
                 self._help(name)
-        return {world.role(name) for name in NODES} == {"PRIM Ready", "SECOND Ready"}
+        asked = any("administrator" in world.explanation(name)[1] for name in NODES)
+        roles = {world.role(name) for name in NODES}
+        return roles == {"PRIM Ready", "SECOND Ready"} and not asked
 
     def _help(self, name: str) -> None:
         world = self._world

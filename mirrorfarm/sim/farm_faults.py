@@ -108,7 +108,7 @@ FAULTS: Final[dict[str, Draw]] = {
     "isolate": lambda one: cables.Isolate(one.node, one.ms(100, 500, 2_000)),
     "swizzle": _swizzle,
     "mtu": lambda one: cables.Mtu(
-        (one.node, one.other()), one.among(150, 300, 800, 1_500), one.ms(200, 1_000, 3_000)
+        (one.node, one.other()), one.among(100, 150, 250, 700), one.ms(200, 1_000, 3_000)
     ),
     "network_down": lambda one: cables.NetworkDown(
         one.among(*one.world.network.names), one.ms(100, 500, 2_000)

@@ -141,7 +141,7 @@ CABLES: Final[dict[str, Draw]] = {
     "corrupt": lambda one: cables.Corrupt(one.among(10, 100), one.while_()),
     "hold": _hold,
     "swizzle": _swizzle,
-    "mtu": lambda one: cables.Mtu(one.pair(), one.among(90, 150, 250, 400), one.while_()),
+    "mtu": lambda one: cables.Mtu(one.pair(), one.among(50, 90, 120, 150), one.while_()),
     "stream_reset": lambda one: cables.StreamReset(one.node),
     "stream_ends": lambda one: cables.StreamEnds(one.node),
 }
