@@ -18,7 +18,7 @@ def test_there_are_scenarios_of_mutants_and_each_says_what_it_breaks() -> None:
 
 
 def test_some_scenarios_break_on_their_mutants_what_they_say() -> None:
-    for name in Random().sample(sorted(named()), PLAYED):  # noqa: S311
+    for name in Random().sample(sorted(named()), PLAYED):
         violation = broken(name)
         assert violation.partition(":")[0] == meant(named()[name]), f"{name}: {violation}"
 

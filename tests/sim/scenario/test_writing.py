@@ -34,7 +34,10 @@ VALUES = {
     id(MACHINES): st.sampled_from((("n2",), ("n2", "n1"))),
     id(NETWORK): st.just("default"),
 }
-WORDS = ("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2")
+WORDS = (
+    *("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2"),
+    *("gone", "manual"),
+)
 
 
 def some(kind: Any) -> st.SearchStrategy[Any]:
