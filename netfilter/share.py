@@ -97,6 +97,9 @@ def _kept(before: Owners, count: dict[str, int], home: Owners, seed: int) -> lis
     owned = {name: [b for b in range(BUCKETS) if kept[b] == name] for name in count}
     gains = [name for name in count if len(owned[name]) < count[name]]
     for name, buckets in owned.items():
+        surplus = len(buckets) - count[name]
+        if surplus <= 0:
+            continue
         scores = _scores(name, seed)
 
         def rank(
@@ -106,7 +109,6 @@ def _kept(before: Owners, count: dict[str, int], home: Owners, seed: int) -> lis
             wanted = home[bucket] in gains
             return (at_home, not wanted, scores[bucket], bucket)
 
-        surplus = max(0, len(buckets) - count[name])
         for bucket in sorted(buckets, key=rank)[:surplus]:
             kept[bucket] = NOBODY
     return kept
@@ -121,12 +123,14 @@ def _filled(kept: list[str], count: dict[str, int], home: Owners, seed: int) -> 
         if owners[bucket] == NOBODY and room.get(name, 0) > 0:
             owners[bucket] = name
             room[name] -= 1
+    able = {name: _scores(name, seed) for name in room if room[name] > 0}
     for bucket in range(BUCKETS):
         if owners[bucket] == NOBODY:
-            open_ = [name for name in room if room[name] > 0]
-            best = max(open_, key=lambda name: (_scores(name, seed)[bucket], name))
+            _, best = max((scores[bucket], name) for name, scores in able.items())
             owners[bucket] = best
             room[best] -= 1
+            if not room[best]:
+                del able[best]
     return tuple(owners)
 
 

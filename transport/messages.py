@@ -54,6 +54,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True):
     refuses: str = ""  # Why this primary does not resynchronise its peer.
     forgetful: bool = False  # It crashed and may lack what it confirmed from memory.
     partial: str = ""  # Generation whose end its copy may lack.
+    given_up: str = ""  # The generation of its peer that a decision gave up last.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------

@@ -10,6 +10,7 @@ BITMAP_BYTES = BUCKETS // 8
 NO_OWNER = 255  # In an owner table.
 
 FOREIGN, HARD, SOFT = 0, 1, 2
+_ZEROS = int.from_bytes(b"0" * BUCKETS, "big")
 
 
 def pack(bitmap: int) -> bytes:
@@ -37,26 +38,34 @@ def unpack_all(data: tuple[bytes, ...], groups: int) -> list[int]:
 @lru_cache(maxsize=512)
 def owned(owners: bytes, index: int) -> int:
     """Return the buckets that member `index` owns: a cache, not a state."""
-    return sum(1 << bucket for bucket, owner in enumerate(owners) if owner == index)
+    ones = bytearray(b"0" * 256)
+    ones[index] = ord("1")
+    return int(owners[::-1].translate(ones), 2)
 
 
 @lru_cache(maxsize=256)
 def states(opened: int, soft: int) -> bytes:
     """Return the state of every bucket for the filter."""
-    row = bytearray(BUCKETS)
-    for bucket in range(BUCKETS):
-        if opened >> bucket & 1:
-            row[bucket] = SOFT if soft >> bucket & 1 else HARD
-    return bytes(row)
+    # A byte for each bucket: FOREIGN, one more is HARD, two more SOFT.
+    return (_spread(opened) + _spread(opened & soft)).to_bytes(BUCKETS, "little")
 
 
+def _spread(bitmap: int) -> int:
+    """Return a number whose bytes are the bits of a set."""
+    return int.from_bytes(f"{bitmap:0{BUCKETS}b}".encode(), "big") - _ZEROS
+
+
+@lru_cache(maxsize=256)
 def assign(
     members: tuple[str, ...],
     weights: tuple[int, ...],
     seed: int,
     before: tuple[tuple[str, ...], bytes] | None,
 ) -> bytes:
-    """Return the owner table for one group; `before`: members and table of the view before."""
+    """Return the owner table for one group; `before`: members and table of the view before.
+
+    Remembered, as a cache: nodes that come and go lead to the same tables again and again.
+    """
     names = None
     if before is not None:
         old, table = before

@@ -210,7 +210,9 @@ class FarmFilter:
         """Keep exactly one timer: at the next time that anything can be due."""
         s = self.state
         t = s.t
-        due = [s.pulse_ns, next_step_ns(s, now), s.alone_ns, s.mute_ns]
+        due = [s.pulse_ns, next_step_ns(s, now), s.mute_ns]
+        if now < s.alone_ns and s.hears_few:
+            due.append(s.alone_ns)
         for peer in s.peers.values():
             if not peer.silent:
                 due.append(peer.heard_ns + t.silent_ns)

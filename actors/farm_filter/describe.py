@@ -112,7 +112,7 @@ def explanation(s: State, now: int) -> tuple[str, str]:
                 f"{peer.name} answers clients and does not hear this node",
                 f"{peer.name} hears this node on a network of the farm",
             )
-    if now < s.alone_ns:
+    if now < s.alone_ns and s.hears_few:
         return (
             "this node lost most of its farm: it may be the one that is cut off",
             f"another node is heard, or {seconds(s.alone_ns - now)} pass",

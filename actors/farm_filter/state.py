@@ -181,7 +181,7 @@ class State:
     applied: tuple[bytes, ...] = ()
     relayed: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())  # Of the last table.
     lapsed_ns: int = 0  # When it last left a view without another one.
-    alone_ns: int = 0  # Not to form a view before: this node may be the one cut off.
+    alone_ns: int = 0  # Not to go on before without most of the last view: see `hears_few`.
     reason: str = ""  # Why no client is answered here.
     picture: FarmPicture | None = None  # What was told last,
     pictured_ns: int = 0  # and when it was looked at.
@@ -211,6 +211,13 @@ class State:
             for name in view.members
             if name == self.settings.node or not self.peers[name].gave_up(view)
         )
+
+    @property
+    def hears_few(self) -> bool:
+        """Whether it hears less than half of the last view: it may be the one cut off."""
+        members = self.hint.members if self.hint is not None else ()
+        heard = sum(name in self.peers and not self.peers[name].silent for name in members)
+        return 2 * (heard + 1) < len(members)
 
     @property
     def claim(self) -> View | None:

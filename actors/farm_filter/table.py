@@ -127,9 +127,7 @@ def lapse(s: State, now: int, reason: str) -> None:
     s.reason = reason
     s.urgent = True
     if view is not None and view.members != (s.settings.node,):
-        heard = sum(1 for name in view.members if name in s.peers and not s.peers[name].silent)
-        if 2 * (heard + 1) < len(view.members):
-            s.alone_ns = now + s.t.minority_ns
+        s.alone_ns = now + s.t.minority_ns
     keep_only(s, None)
     if s.lease_ns:
         s.lease_ns = 0

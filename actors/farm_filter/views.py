@@ -101,11 +101,12 @@ def _goes_first(
 def _may_form(s: State, now: int) -> bool:
     """Return whether a view may be made from nothing: those heard are settled.
 
-    Where one more comes all the time it is not waited for.
+    Where one more comes all the time it is not waited for. Who lost most of its view waits: looked
+    at now, for one that was asleep when it lost its view did not know yet whom it hears.
     """
     settle_ns = s.t.settle_ns
     begun_ns = max(s.wished_ns, s.mute_ns)
-    if now < s.alone_ns or now - begun_ns < settle_ns:
+    if now - begun_ns < settle_ns or (now < s.alone_ns and s.hears_few):
         return False
     if now - max(begun_ns, s.lapsed_ns) >= 3 * settle_ns:
         return True

@@ -115,20 +115,20 @@ class Heartbeat:
     def handle(self, event: ANY_EVENT, now: Nanoseconds) -> list[ANY_EFFECT]:
         """Apply one event at `now`, nanoseconds of the boot clock; return what to do."""
         match event:
-            case Started():
-                return self._start(now)
-            case Announce():
-                return self._announce(event, now)
-            case Promise():
-                return self._promise(event, now)
-            case Received(source, message, network):
-                if source != Address(self.peer, self.module, ACTOR):
-                    return []
-                return self._receive(message, network, now)
             case PulseDue():
                 return self._pulse(event, now)
+            case Received(source, message, network):
+                if (source.node, source.module, source.actor) != (self.peer, self.module, ACTOR):
+                    return []
+                return self._receive(message, network, now)
+            case Promise():
+                return self._promise(event, now)
             case WatchDue():
                 return self._watch(event, now)
+            case Announce():
+                return self._announce(event, now)
+            case Started():
+                return self._start(now)
             case _:
                 assert_never(event)
 

@@ -57,12 +57,12 @@ def unpack(parts: list[bytes]) -> tuple[Header, bytes, bytes]:
     """Header, record and payload of a frame's parts; FrameInvalid if anything is off."""
     if not 1 <= len(parts) <= PARTS_MAX:
         raise FrameInvalid(f"frame of {len(parts)} parts")
-    if sum(len(part) for part in parts) > STREAM_FRAME_BYTES_MAX:
+    if sum(map(len, parts)) > STREAM_FRAME_BYTES_MAX:
         raise FrameInvalid("frame is too large")
     if len(parts[0]) != HEADER_BYTES:
         raise FrameInvalid(f"header of {len(parts[0])} bytes")
     magic, *fields = _HEADER.unpack(parts[0])
-    header = Header(*fields)
+    header = Header._make(fields)
     if magic != MAGIC or header.kind not in KINDS:
         raise FrameInvalid(f"frame of kind {header.kind}")
     record = parts[1] if len(parts) > 1 else b""

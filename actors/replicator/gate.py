@@ -29,7 +29,8 @@ class Gate:
         self._is_safe = is_safe
         self._is_full = is_full
         self._held = held
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # Entered itself: a Condition's own entry is slow.
+        self._changed = threading.Condition(self._lock)
         self._mode = OFF
         self._poisoned = False
         self._told = False
@@ -56,7 +57,7 @@ class Gate:
 
     def enter(self) -> None:
         """Wait until a modification may begin. OSError: EROFS never led, EIO ended."""
-        with self._changed:
+        with self._lock:
             self._entering += 1
             try:
                 while not self.try_enter():
@@ -66,7 +67,7 @@ class Gate:
 
     def try_enter(self) -> bool:
         """Begin a modification if it may begin now; else as `enter` would have waited."""
-        with self._changed:
+        with self._lock:
             if self._mode in {OFF, ENDED}:
                 error = errno.EROFS if self._mode == OFF else errno.EIO
                 raise OSError(error, "the data plane does not lead here")
@@ -80,7 +81,7 @@ class Gate:
 
     def leave(self) -> None:
         """End what `enter` began."""
-        with self._changed:
+        with self._lock:
             self._active -= 1
             assert self._active >= 0
             if not self._active:
@@ -88,7 +89,7 @@ class Gate:
 
     def when_safe(self, ticket: int, answer: Answer) -> None:
         """Call `answer` once, when the gate and the acknowledgements allow it."""
-        with self._changed:
+        with self._lock:
             verdict = self._verdict(ticket)
             if verdict is None:
                 self._waiting.append((ticket, answer))
@@ -102,7 +103,7 @@ class Gate:
     def set(self, mode: str) -> None:
         """Change the mode; what it now allows is let go."""
         assert mode in {OFF, FROZEN, SELF, BOTH}
-        with self._changed:
+        with self._lock:
             self._mode = mode
             self._told = False
             if mode == OFF:
@@ -113,19 +114,19 @@ class Gate:
 
     def end(self) -> None:
         """Give every waiting and later modification an error, for good."""
-        with self._changed:
+        with self._lock:
             self._mode = ENDED
         self.look_again()
 
     def poison(self) -> None:
         """Hold everything, whatever the mode: the local disk lost data."""
-        with self._changed:
+        with self._lock:
             self._poisoned = True
 
     def look_again(self) -> None:
         """Acknowledgements came, or room was made: let go what may go."""
         ready: list[tuple[int, Answer]] = []
-        with self._changed:
+        with self._lock:
             if self._waiting:
                 still: list[tuple[int, Answer]] = []
                 for ticket, answer in self._waiting:
@@ -142,7 +143,7 @@ class Gate:
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no modification is between `enter` and `leave`; False: not in time."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: not self._active, timeout_s)
 
     # --- inside ----------------------------------------------------------------------------

@@ -84,7 +84,8 @@ class Source:
         self._seq = 0
         self._unacked: deque[Unacked] = deque()
         self._unacked_bytes = 0
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # Entered itself: a Condition's own entry is slow.
+        self._changed = threading.Condition(self._lock)
         self._hello = 0
         self._hello_floor = 0  # Answers to earlier greetings say nothing about what was resent.
         self._resent_ns = 0
@@ -104,7 +105,7 @@ class Source:
 
     def send(self, kind: int, record: bytes, payload: bytes = b"", flags: int = 0) -> int:
         """Number and send one frame; return its number, 0 if the stream is broken."""
-        with self._changed:
+        with self._lock:
             if self.broken or self._ended:
                 return 0
             self._seq += 1
@@ -141,7 +142,7 @@ class Source:
 
     def wait_room(self, bytes_max: int) -> bool:
         """Wait until less than `bytes_max` is under way; False: the stream is broken."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(
                 lambda: self._unacked_bytes <= bytes_max or self.broken or self._ended
             )
@@ -149,7 +150,7 @@ class Source:
 
     def drained(self, timeout_ns: Nanoseconds) -> bool:
         """Wait until all is applied and flushed; False: it was not in time, or broke."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(
                 lambda: self.broken or not (self._unacked or self.undurable),
                 timeout_ns / 1e9,
@@ -162,7 +163,7 @@ class Source:
         def done() -> bool:
             return self.acked >= seq and not any(number <= seq for number in self.undurable)
 
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self.broken or self._ended or done(), timeout_ns / 1e9)
             return not self.broken and done()
 
@@ -205,14 +206,14 @@ class Source:
         if now - self._tick_ns > self._timeout_ns // 2:
             self._heard_ns = self._progress_ns = now
             self._tick_ns = now
-            with self._changed:
+            with self._lock:
                 renewed = [frame._replace(sent_ns=now) for frame in self._unacked]
                 self._unacked = deque(renewed)
                 self.undurable = dict.fromkeys(self.undurable, now)
         self._tick_ns = now
 
     def _greet(self) -> None:
-        with self._changed:
+        with self._lock:
             self._hello += 1
             header = frames.pack(frames.HELLO, self._stream, self._seq if self.up else 0)
             self._wire.send([header, frames.pack_numbers([self._hello, self.acked])])
@@ -224,7 +225,7 @@ class Source:
             return
         if not self.up:
             return
-        with self._changed:
+        with self._lock:
             oldest = [self._unacked[0].sent_ns] if self._unacked else []
             oldest += [next(iter(self.undurable.values()))] if self.undurable else []
         late = min(oldest, default=now)
@@ -234,7 +235,7 @@ class Source:
             self._break(f"acknowledgements are later than {self._timeout_ns // 1_000_000} ms")
 
     def _break(self, reason: str) -> None:
-        with self._changed:
+        with self._lock:
             self.broken = self.broken or reason
             self._changed.notify_all()
 
@@ -253,7 +254,7 @@ class Source:
             case frames.ACK:
                 self._applied(header.seq)
             case frames.DURABLE:
-                with self._changed:
+                with self._lock:
                     for seq in frames.unpack_numbers(record):
                         self.undurable.pop(seq, None)
                     self._progress_ns = self._clock()
@@ -274,7 +275,7 @@ class Source:
         self._listener.acknowledged()
 
     def _applied(self, seq: int) -> None:
-        with self._changed:
+        with self._lock:
             if seq > self._seq:
                 raise FrameInvalid("acknowledgement of the future")
             while self._unacked and self._unacked[0].seq <= seq:
@@ -291,7 +292,7 @@ class Source:
             return
         self._applied(applied)
         now = self._clock()
-        with self._changed:
+        with self._lock:
             self._ask_flushed(now)
             if not self.up:
                 self.up = True
@@ -331,7 +332,7 @@ class Source:
 
     def close(self) -> None:
         """End the stream; nothing is told any more. Idempotent; may be called by any thread."""
-        with self._changed:
+        with self._lock:
             self._ended = True
             self._changed.notify_all()
         self._wire.ring()

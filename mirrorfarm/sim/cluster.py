@@ -23,6 +23,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR, Address
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
 FRAME_BYTES = 60  # Around a message.
+_DIGEST_BYTES = 8_192  # Hashed at once.
 
 
 class Digest:
@@ -39,10 +40,16 @@ class Digest:
     def add(self, step: Step) -> None:
         """Take one step in."""
         self.steps += 1
-        self._encode(step, self._buffer)
+        self._encode(step, self._buffer, -1)  # Behind what is there.
+        if len(self._buffer) > _DIGEST_BYTES:
+            self._take_in()
+
+    def _take_in(self) -> None:
         self._hash.update(self._buffer)
+        self._buffer.clear()
 
     def __str__(self) -> str:
+        self._take_in()
         return f"{self._hash.intdigest():016x}"
 
 
@@ -177,27 +184,23 @@ class Cluster(Engine):
 
     # --- the bus ---------------------------------------------------------------------------
 
-    def send(self, process: Process, actor: str, to: Address, message: Any, network: str) -> None:
-        """Carry a message as the bus of the process's machine does."""
+    def send(self, actor: Actor, to: Address, message: Any, network: str) -> None:
+        """Carry a message as the bus of the actor's machine does."""
+        process = actor.process
         host = process.host
         if to.module.startswith("cli-"):
             self._answered(host.name, message)
             return
         if not host.agent:
             return
-        source = Address(host.name, process.name.removesuffix(".replica"), actor)
+        source = actor.address
         for name in to.nodes if " " in to.node else (to.node,):
             if name == host.name:
-                self.at(
-                    self.now + LOCAL_NS + self.jitter(),
-                    self._local,
-                    host,
-                    to.process,
-                    to.actor,
-                    ev.Received(source, message),
-                )
-                continue
-            self.forward(process, source, to, message, name=name, network=network)
+                event = ev.Received(source, message)
+                when = self.now + LOCAL_NS + self.jitter()
+                self.at(when, self._local, host, to.process, to.actor, event)
+            else:
+                self.forward(process, source, to, message, name=name, network=network)
 
     def forward(
         self,
@@ -220,17 +223,15 @@ class Cluster(Engine):
         narrow = self.network.narrow
         if narrow and self.network.too_long(source.node, name, _length(message)):
             return
-        stamp = (process.name, process.incarnation, process.sequence)
+        incarnation, sequence = process.incarnation, process.sequence
+        stamp = (process.name, incarnation, sequence)
+        carry, arrived = self.network.carry, self._arrived
         for way in (network,) if network else self.network.names:
-            event = ev.Received(source, message, way, *stamp[1:])
+            event = ev.Received(source, message, way, incarnation, sequence)
             if late_ns:
-                self.after(late_ns, self._arrived, name, to, event, stamp)
-                continue
-            twice = self.network.carry(
-                source.node, name, way, self._arrived, name, to, event, stamp
-            )
-            if twice:
-                self.network.carry(source.node, name, way, self._arrived, name, to, event, None)
+                self.after(late_ns, arrived, name, to, event, stamp)
+            elif carry(source.node, name, way, arrived, name, to, event, stamp):
+                carry(source.node, name, way, arrived, name, to, event, None)
 
     def meddle(self, meddling: Meddling) -> None:
         """Have single messages lost or held back."""

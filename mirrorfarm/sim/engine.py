@@ -4,8 +4,8 @@ Nothing here reads a clock or a random source of the machine, hashes an object o
 a set: the same seed gives the same run everywhere.
 """
 
-import heapq
 from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush, heappushpop
 from typing import Any, TypeVar
 
 import xxhash
@@ -47,7 +47,10 @@ class Draws:
 
     def chance(self, thousandths: int) -> bool:
         """Return True so often."""
-        return self.word() * 1_000 >> 64 < thousandths
+        number = self.counter  # As `word`, without its call: farms toss for every client.
+        self.counter = number + 1
+        word = xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), self._key)
+        return word * 1_000 >> 64 < thousandths
 
     def choice(self, values: Sequence[T]) -> T:
         """Return one of the values."""
@@ -74,28 +77,33 @@ def exponential(word: int, mean: int) -> int:
     return mean * thousandths * 693 // 1_000_000
 
 
+Entry = tuple[int, int, int, Callable[..., None], tuple[Any, ...]]  # When, tie, number, what.
+
+
 class Engine:
     """The agenda: calls at times; what is due at the same time comes in an order of the seed's.
 
-    `salt`, `number` and `heap` are for `Actor`, which puts its turns on the agenda itself: that
-    is done for every event of a run.
+    `salt`, `number`, `heap` and `soon` are for `Actor`, which puts its turns on the agenda itself:
+    that is done for every event of a run.
     """
 
-    __slots__ = ("heap", "now", "number", "salt", "turns")
+    __slots__ = ("heap", "now", "number", "salt", "soon", "turns")
 
     def __init__(self, seed: int) -> None:
         self.now = SECOND_NS
         self.number = 0  # Of the last entry.
         self.turns = 0  # Events that cores were given.
         self.salt = xxhash.xxh3_64_intdigest(b"ties", seed % _WORD) >> 32
-        self.heap: list[tuple[int, int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.heap: list[Entry] = []
+        self.soon: Entry | None = None  # Not in the heap: a turn is often what comes next.
 
     def at(self, when: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something at a time; at once if that is past."""
         self.number = number = self.number + 1
         tie = (number + self.salt) * ODD & 0xFFFFF
-        when = max(when, self.now)
-        heapq.heappush(self.heap, (when, tie, number, what, arguments))
+        if when < self.now:
+            when = self.now
+        heappush(self.heap, (when, tie, number, what, arguments))
 
     def after(self, delay_ns: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something after a while."""
@@ -108,7 +116,7 @@ class Engine:
             moved = when(what, at)
             if moved != at:
                 heap[index] = (max(moved, self.now), tie, number, what, arguments)
-        heapq.heapify(heap)
+        heapify(heap)
 
     def jitter(self) -> int:
         """Return up to 16 microseconds: what a thread needs to take its next event."""
@@ -116,9 +124,20 @@ class Engine:
 
     def run_to(self, end: int) -> None:
         """Do everything up to a time."""
-        heap, pop = self.heap, heapq.heappop
-        while heap and heap[0][0] <= end:
-            self.now, _, _, what, arguments = pop(heap)
+        heap = self.heap
+        while True:
+            entry = self.soon
+            if entry is not None:
+                self.soon = None
+                entry = heappushpop(heap, entry)
+                if entry[0] > end:
+                    heappush(heap, entry)
+                    break
+            elif heap and heap[0][0] <= end:
+                entry = heappop(heap)
+            else:
+                break
+            self.now, _, _, what, arguments = entry
             what(*arguments)
         self.now = max(self.now, end)
 

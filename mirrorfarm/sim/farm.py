@@ -44,6 +44,7 @@ class FarmNode:
     filter: SimFilter
     draws: Draws
     hands: Hands = field(init=False)
+    _tell: Callable[[Actor, fx.Tell], None] = field(init=False)
     records: Records = field(init=False)
     wish: str = "away"
     powers: tuple[int, ...] = (1,)
@@ -58,6 +59,8 @@ class FarmNode:
         self.hands = Hands(self.world, self.host, MODULE, MODULE_ACTOR, self.draws, self._store)
         self.hands.filter = self.filter
         self.hands.noted = self._noted
+        self._tell = self.hands.doors[fx.Tell]
+        self.hands.doors[fx.Tell] = self._look_and_tell
 
     @property
     def name(self) -> str:
@@ -95,11 +98,10 @@ class FarmNode:
         if process is not None and actor in process.actors:
             process.actors[actor].give(event)
 
-    def perform(self, actor: Actor, effect: Any) -> None:
-        """Do what a core asks for."""
-        if effect.__class__ is fx.Tell and effect.event.__class__ is ev.FarmPicture:
+    def _look_and_tell(self, actor: Actor, effect: fx.Tell) -> None:
+        if effect.event.__class__ is ev.FarmPicture:
             self.picture = effect.event
-        self.hands.perform(actor, effect)
+        self._tell(actor, effect)
 
     def _noted(self, level: str, text: str) -> None:
         if level != "D" and self.world.tells_story:
@@ -195,7 +197,7 @@ class FarmWorld(Cluster):
         node.wish, node.changes = wish, changes or node.changes
         incarnation = host.next_incarnation()
         record = self.record if self.records else None
-        process = Process(host, MODULE, incarnation, node.perform, record, _nothing)
+        process = Process(host, MODULE, incarnation, node.hands.doors, record, _nothing)
         host.processes[MODULE] = process
         module = self.module(node)
         here = Here(

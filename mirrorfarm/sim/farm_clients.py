@@ -15,13 +15,21 @@ class Clients:
         self.world = world
         self.draws = world.stream("clients")
         self.flows: dict[int, tuple[int, int, str, int]] = {}  # group, bucket, node, since
+        self._listening: dict[str, list[FarmNode]] | None = None  # At this moment, by anchor.
 
-    def reached(self, anchor: str) -> list[FarmNode]:
-        """Return the nodes that see a packet which `anchor` sees."""
-        world = self.world
-        return [
-            n for n in world.nodes.values() if n.name == anchor or not world.apart(n.name, anchor)
+    def listening(self, anchor: str) -> list[FarmNode]:
+        """Return the nodes that see a packet which `anchor` sees, and let anything in."""
+        known, world = self._listening, self.world
+        if known is not None and anchor in known:
+            return known[anchor]
+        found = [
+            node
+            for name, node in world.nodes.items()
+            if node.filter.answers() and (name == anchor or not world.apart(name, anchor))
         ]
+        if known is not None:
+            known[anchor] = found
+        return found
 
     def connect(self) -> int:
         """Send a first packet of a new client, somewhere; return its number, or 0: no answer."""
@@ -29,8 +37,8 @@ class Clients:
         group, bucket = draws.below(world.groups), draws.below(BUCKETS)
         accepted = [
             node
-            for node in self.reached(draws.choice(world.names))
-            if node.filter.answers() and node.filter.rows[group][bucket]
+            for node in self.listening(draws.choice(world.names))
+            if node.filter.rows[group][bucket]
         ]
         world.next_flow = flow = world.next_flow + 1
         world.seen("", Packet(flow, "", 0, tuple(node.name for node in accepted)))
@@ -46,14 +54,14 @@ class Clients:
         group, bucket, name, since = self.flows[flow]
         accepted = [
             node
-            for node in self.reached(name)
-            if node.filter.answers()
-            and (node.filter.rows[group][bucket] == HARD or flow in node.sockets)
+            for node in self.listening(name)
+            if flow in node.filter.sockets or node.filter.rows[group][bucket] == HARD
         ]
-        world.seen("", Packet(flow, name, since, tuple(node.name for node in accepted)))
-        if any(flow not in node.sockets for node in accepted):
-            self.end(flow)  # A node that does not know the connection resets it.
-            return "reset"
+        world.seen("", Packet(flow, name, since, tuple([node.name for node in accepted])))
+        for node in accepted:
+            if flow not in node.filter.sockets:
+                self.end(flow)  # A node that does not know the connection resets it.
+                return "reset"
         return "kept" if accepted else "lost"
 
     def end(self, flow: int) -> None:
@@ -72,9 +80,11 @@ class Clients:
     def go_on(self) -> None:
         """Let one client come, and some of the others talk or go."""
         draws = self.draws
+        self._listening = {}
         self.connect()
         for flow in list(self.flows):
             if draws.chance(200):
                 self.talk(flow)
             elif draws.chance(20):
                 self.end(flow)
+        self._listening = None

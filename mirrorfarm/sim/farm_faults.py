@@ -46,7 +46,7 @@ def _ordered(one: FarmChance) -> Act:
 
 
 def _hung(one: FarmChance) -> Act:
-    """Clients may reach a node that hangs if it is less than half of its view, for a second.
+    """Clients may reach a node that hangs if it is less than half of its view.
 
     It has to give way then, and answers alone only later.
     """
@@ -55,7 +55,7 @@ def _hung(one: FarmChance) -> Act:
     hanging = any(world.now < other.hung_until_ns for other in world.nodes.values())
     minority = picture is not None and len(picture.members) > 2
     reached = minority and not hanging and not world.network.cuts and one.draws.chance(700)
-    return acts.Hang(one.node, min(length, SECOND_NS) if reached else length, alone=not reached)
+    return acts.Hang(one.node, length, alone=not reached)
 
 
 def _hold(one: FarmChance) -> Act:

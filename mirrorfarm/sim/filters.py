@@ -11,6 +11,9 @@ from mirrorfarm.sim.host import Actor, Host
 from mirrorfarm.sim.monitors.seen import FilterIs
 
 
+_OPEN = b"0" + b"1" * 255  # Of each state a digit: whether a bucket in it is open.
+
+
 class SimFilter:
     """Table, lease and connections. Times of the lease are the node's own boot clock's."""
 
@@ -86,5 +89,4 @@ class SimFilter:
 
 
 def _bitmap(row: bytes) -> bytes:
-    bits = int("".join("1" if state else "0" for state in reversed(row)), 2)
-    return bits.to_bytes(BITMAP_BYTES, "little")
+    return int(row[::-1].translate(_OPEN), 2).to_bytes(BITMAP_BYTES, "little")

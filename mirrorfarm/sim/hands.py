@@ -13,7 +13,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.host import Actor, Doors, Host, Process
 from mirrorfarm.sim.monitors.seen import AppRuns, VipIs
 
 KILLED = -9
@@ -66,10 +66,10 @@ class Hands:
     store_register: Callable[[Actor, fx.RegisterStore], None] = lambda actor, effect: None
     end_replica: Callable[[], None] = lambda: None
     noted: Callable[[str, str], None] = lambda level, text: None
-    table: dict[type, Callable[[Actor, Any], None]] = field(default_factory=dict)
+    doors: Doors = field(init=False)
 
     def __post_init__(self) -> None:
-        self.table = {
+        self.doors = {
             fx.Send: self._send,
             fx.Tell: self._tell,
             fx.Later: self._later,
@@ -93,10 +93,6 @@ class Hands:
             fx.CountSockets: self._filter_count,
         }
 
-    def perform(self, actor: Actor, effect: Any) -> None:
-        """Do what a core asks for."""
-        self.table[effect.__class__](actor, effect)
-
     def _register_store(self, actor: Actor, effect: fx.RegisterStore) -> None:
         self.store_register(actor, effect)
 
@@ -112,9 +108,10 @@ class Hands:
     # --- inside of the process -------------------------------------------------------------
 
     def _send(self, actor: Actor, effect: fx.Send) -> None:
-        self.cluster.send(actor.process, actor.name, effect.to, effect.message, effect.network)
+        self.cluster.send(actor, effect.to, effect.message, effect.network)
 
-    def _tell(self, actor: Actor, effect: fx.Tell) -> None:
+    @staticmethod
+    def _tell(actor: Actor, effect: fx.Tell) -> None:
         target = actor.process.actors.get(effect.actor)
         if target is not None:
             target.give(effect.event)

@@ -15,22 +15,25 @@ from typing import Any
 from mirrorfarm.actors.shell import Core
 from mirrorfarm.limits import MICROSECOND_NS
 from mirrorfarm.sim.engine import ODD, Clocks, Engine
+from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.link.core import Window
 
 TURN_NS = 12 * MICROSECOND_NS  # Between two events of a busy actor, and up to 16 more.
 
-Perform = Callable[["Actor", Any], None]
+Doors = dict[type, Callable[["Actor", Any], None]]  # What performs each kind of effect.
 Record = Callable[["Actor", int, Any, list[Any]], None]
 
 
 class Actor:
     """One core with its inbox."""
 
-    __slots__ = ("busy", "core", "engine", "inbox", "name", "process", "turn")
+    __slots__ = ("address", "boot", "busy", "core", "engine", "inbox", "name", "process", "turn")
 
     def __init__(self, process: "Process", name: str, core: Core) -> None:
         self.process, self.name, self.core = process, name, core
-        self.engine = process.host.engine
+        host = process.host
+        self.address = Address(host.name, process.name.removesuffix(".replica"), name)
+        self.engine, self.boot = host.engine, host.clocks.boot
         self.inbox: deque[Any] = deque()
         self.busy = False  # A turn is on the agenda.
         self.turn = self._turn  # Bound once: it is put on the agenda all the time.
@@ -48,7 +51,11 @@ class Actor:
         engine.number = number = engine.number + 1
         spread = (number + engine.salt) * ODD
         when = engine.now + TURN_NS + (spread >> 8 & 0x3FFF) + self.process.slow_ns
-        heappush(engine.heap, (when, spread & 0xFFFFF, number, self.turn, ()))
+        entry = (when, spread & 0xFFFFF, number, self.turn, ())
+        if engine.soon is None:
+            engine.soon = entry
+        else:
+            heappush(engine.heap, entry)
 
     def _turn(self) -> None:
         process = self.process
@@ -68,19 +75,15 @@ class Actor:
         """Give one event to the core, note the step, and do what it asks for, in order."""
         process, engine = self.process, self.engine
         engine.turns += 1
-        now = process.host.clocks.boot(engine.now)
+        now = self.boot(engine.now)
         effects = self.core.handle(event, now)
         if process.record is not None:
             process.record(self, now, event, effects)
-        if process.doom < 0:
-            perform = process.perform
-            for effect in effects:
-                perform(self, effect)
-            return
+        doors = process.doors
         for effect in effects:
-            if process.doomed():
+            if process.doom >= 0 and process.doomed():
                 return
-            process.perform(self, effect)
+            doors[effect.__class__](self, effect)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +93,7 @@ class Process:
     host: "Host"
     name: str
     incarnation: int
-    perform: Perform
+    doors: Doors
     record: Record | None
     died: Callable[["Process"], None]
     actors: dict[str, Actor] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import CLUSTER, Call, Calls, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.hands import Hands
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.host import Actor, Doors, Host, Process
 from mirrorfarm.sim.monitors.seen import (
     Begun,
     Died,
@@ -45,20 +46,22 @@ class Around(Surroundings):
     def __init__(self, node: "MirrorNode", process: Process) -> None:
         self._node, self._process = node, process
         self.node, self.peer, self.disk = node.name, node.peer, node.disk
+        self._cluster, self._clocks = node.cluster, node.host.clocks
+        self._plane = process.add("plane", Calls())
         self.timeout_ns = node.module.timing.replication_timeout_ns
         self.received_suffices = node.module.replication.ack_mode == "received"
 
     def _call(self, function: Callable[[], None]) -> None:
-        self._process.due(self._process.actors["plane"], Call(function))
+        self._process.due(self._plane, Call(function))
 
     def clock(self) -> int:  # noqa: D102
-        return self._node.host.clocks.monotonic(self._node.cluster.now)
+        return self._clocks.monotonic(self._cluster.now)
 
     def tell(self, event: Any) -> None:  # noqa: D102
         self._process.due(self._process.actors[REPLICATOR], event)
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> None:  # noqa: D102
-        self._node.cluster.after(delay_ns, self._call, call)
+        self._cluster.after(delay_ns, self._call, call)
 
     def disk_ns(self) -> int:  # noqa: D102
         return self._node.latency.draw(self._node.draws)
@@ -76,7 +79,7 @@ class Around(Surroundings):
         return self._node.streams.listen(self.node, self._threaded(inbox))
 
     def _threaded(self, inbox: Inbox) -> Inbox:
-        return lambda batch: self._call(lambda: inbox(batch))
+        return lambda batch: self._call(partial(inbox, batch))
 
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
         self._node.seen(Wrote(extent, write, term, sid))
@@ -182,7 +185,7 @@ class MirrorNode:
         if self.hands.guard.deadline_ns:
             self.hands.guard.deadline_ns = 0  # An earlier process left it: it acts at once.
             self.hands.fence()
-        process = self._process(module.name, self.hands.perform)
+        process = self._process(module.name, self.hands.doors)
         boot = "on" if again else module.boot
         here = Here(
             CLUSTER,
@@ -207,17 +210,21 @@ class MirrorNode:
         module = self.module
         if not module.replication.directories:
             return
-        process = self._process(f"{module.name}.replica", self._perform_replica)
+        doors: Doors = {
+            fx.PlaneOrder: self._order_plane,
+            fx.Send: self.hands.doors[fx.Send],
+            fx.Log: self.hands.doors[fx.Log],
+        }
+        process = self._process(f"{module.name}.replica", doors)
         process.add(REPLICATOR, Replicator(self.name, module.name))
-        process.add("plane", Calls())
         self.plane = SimPlane(Around(self, process))
         self.seen(Begun(process.name, process.incarnation, self.host.boot_id))
         process.actors[REPLICATOR].give(ev.Started())
 
-    def _process(self, name: str, perform: Callable[[Actor, Any], None]) -> Process:
+    def _process(self, name: str, doors: Doors) -> Process:
         host = self.host
         record = self.cluster.record if self.cluster.records else None
-        process = Process(host, name, host.next_incarnation(), perform, record, self._died)
+        process = Process(host, name, host.next_incarnation(), doors, record, self._died)
         host.processes[name] = process
         if self.cluster.now < self.frozen_until:
             process.pause()
@@ -276,17 +283,10 @@ class MirrorNode:
 
     # --- effects ---------------------------------------------------------------------------
 
-    def _perform_replica(self, actor: Actor, effect: Any) -> None:
-        match effect:
-            case fx.PlaneOrder(verb, arguments):
-                assert self.plane is not None, "it lives as long as its process"
-                self.plane.order(verb, arguments)
-            case fx.Send(to, message, network):
-                self.cluster.send(actor.process, actor.name, to, message, network)
-            case fx.Log(level, text):
-                self._noted(level, text)
-            case _:
-                raise AssertionError(f"no door for {effect}")
+    def _order_plane(self, actor: Actor, effect: fx.PlaneOrder) -> None:
+        del actor
+        assert self.plane is not None, "it lives as long as its process"
+        self.plane.order(effect.verb, effect.arguments)
 
     def _noted(self, level: str, text: str) -> None:
         del level

@@ -11,6 +11,7 @@ from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
 from mirrorfarm.sim.storage import Latency, loaded
+from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import RegisterAnswer
 
 WITNESS = "w1"
@@ -53,7 +54,7 @@ class Witness:
             host,
             WITNESS_PROCESS,
             host.next_incarnation(),
-            self._perform,
+            {fx.Send: self._send, fx.RegisterStore: self._store, fx.Log: lambda *_: None},
             self.cluster.record if self.cluster.records else None,
             _nothing,
         )
@@ -77,19 +78,16 @@ class Witness:
             self.stop()
         self.start()
 
-    def _perform(self, actor: Actor, effect: Any) -> None:
-        match effect:
-            case fx.Send(to, message, network):
-                if self.loses_answers and message.__class__ is RegisterAnswer:
-                    self.loses_answers -= 1
-                    return
-                process = actor.process
-                source = type(to)(self.host.name, to.module, ACTOR)
-                self.cluster.forward(process, source, to, message, name=to.node, network=network)
-            case fx.RegisterStore():
-                self.cluster.after(self.latency.draw(self.draws), self._stored, actor, effect)
-            case _:
-                pass
+    def _send(self, actor: Actor, effect: fx.Send) -> None:
+        to, message, network = effect.to, effect.message, effect.network
+        if self.loses_answers and message.__class__ is RegisterAnswer:
+            self.loses_answers -= 1
+            return
+        source = Address(self.host.name, to.module, ACTOR)
+        self.cluster.forward(actor.process, source, to, message, name=to.node, network=network)
+
+    def _store(self, actor: Actor, effect: fx.RegisterStore) -> None:
+        self.cluster.after(self.latency.draw(self.draws), self._stored, actor, effect)
 
     def _stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
         if not actor.process.alive:

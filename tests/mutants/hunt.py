@@ -14,7 +14,7 @@ import msgspec
 
 from mirrorfarm.sim import farm_sweep, swarm, sweep
 from mirrorfarm.sim.monitors import Violation
-from tests.mutants import worlds
+from tests.mutants import farms, mirrors, worlds
 
 POLICIES = ("keep-primary", "keep-newer", "keep-more-changes", "manual")
 
@@ -74,9 +74,22 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "witness": worlds.witness,
     "leases": worlds.leases,
     "torn": worlds.torn,
-    "merging": worlds.merging,
+    "merging": farms.merging,
+    "clocks": farms.clocks,
+    "overtaken": farms.overtaken,
+    "triangle": farms.triangle,
+    "stalls": farms.stalls,
+    "ring": farms.ring,
     "restored": worlds.restored,
     "forced": worlds.forced,
+    "late_words": mirrors.late_words,
+    "forgotten": mirrors.forgotten,
+    "rolled_back": mirrors.rolled_back,
+    "half_copied": mirrors.half_copied,
+    "decided": mirrors.decided,
+    "returned": mirrors.returned,
+    "dead_planes": mirrors.dead_planes,
+    "early_swaps": mirrors.early_swaps,
 }
 
 

@@ -27,13 +27,15 @@ class Mutant:
     caught_by: tuple[str, ...]
     world: str  # In which of `hunt.WORLDS` it is hunted; several: by turns.
     what: str
-    survives: str = ""  # Why nothing notices it, if that is known: no error then.
+    survives: str = ""  # Which rule covers the broken one, if nothing notices it,
+    shown_by: str = ""  # and the mutant that breaks both: that one is noticed.
 
 
 def load(path: Path) -> Mutant:
     """Read the heading of a patch: `Rule`, `Caught by`, `World`, then what it breaks.
 
-    `Survives` says why nothing notices it, if that is so and understood.
+    `Survives` says which other rule covers the broken one, if one does; `Shown by` names the
+    mutant that breaks both.
     """
     heading, separator, _ = path.read_text(encoding="utf-8").partition("\n--- a/")
     if not separator:
@@ -42,11 +44,13 @@ def load(path: Path) -> Mutant:
     missing = [key for key in HEADINGS if key not in found]
     if missing:
         raise PatchInvalid(f"{path}: the heading lacks {', '.join(missing)}")
-    last = "Survives" if "Survives" in found else "World"
+    if ("Survives" in found) != ("Shown by" in found):
+        raise PatchInvalid(f"{path}: Survives says why, Shown by names the proof: give both")
+    last = "Shown by" if "Shown by" in found else "World"
     what = " ".join(heading.rsplit(f"{last}: {found[last]}", 1)[-1].split())
     names = tuple(found["Caught by"].split(", "))
-    survives = found.get("Survives", "")
-    return Mutant(path.stem, path, found["Rule"], names, found["World"], what, survives)
+    proof = (found.get("Survives", ""), found.get("Shown by", ""))
+    return Mutant(path.stem, path, found["Rule"], names, found["World"], what, *proof)
 
 
 def load_all(only: tuple[str, ...] = ()) -> list[Mutant]:

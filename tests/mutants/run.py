@@ -2,7 +2,8 @@
 
 Each mutant is a copy of the sources with one patch. It is killed when a run of the simulator
 violates an invariant, within 2,000 seeds or 60 s on two cores. One that survives is an error:
-the rule is superfluous, the simulator lacks a fault, or a monitor an invariant.
+the rule is superfluous, the simulator lacks a fault, or a monitor an invariant. Where another
+rule covers the broken one wholly, a mutant that breaks both must be killed (`Shown by`).
 """
 
 import os
@@ -141,7 +142,7 @@ def row(result: Result) -> str:
 def main(*, only: tuple[str, ...], as_json: bool, table: Path | None, **limits: Any) -> None:
     """Hunt the mutants.
 
-    The exit code is 1 if one cannot be hunted, or survives and its heading does not say why.
+    The exit code is 1 if one cannot be hunted, or survives and no other mutant shows why.
     """
     mutants = load_all(only)
     if not mutants:
@@ -155,7 +156,7 @@ def main(*, only: tuple[str, ...], as_json: bool, table: Path | None, **limits: 
         if table is not None and not result.error:
             row_of = {mutant.name: Row(result.killed_by, result.seeds, result.seconds)}
             update(table, load_all(), row_of)
-        if not result.killed_by and (result.error or not mutant.survives):
+        if not result.killed_by and (result.error or not mutant.shown_by):
             failed.append(result)
         killed += bool(result.killed_by)
     if as_json:

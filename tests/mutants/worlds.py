@@ -15,7 +15,6 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.explore import search
-from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.world import MODULE, World
@@ -89,9 +88,15 @@ def _question(
 # --- two nodes -----------------------------------------------------------------------------
 
 
-def _pair(seed: int) -> World:
+def pair(seed: int) -> World:
     """Return a cluster in which n1 is PRIM and n2 SECOND."""
     world = World(seed, PROFILES["fast"])
+    bring_up(world)
+    return world
+
+
+def bring_up(world: World) -> None:
+    """Have n1 be PRIM and n2 SECOND."""
     for name in NAMES:
         world.start(name)
     world.run(100)
@@ -102,10 +107,10 @@ def _pair(seed: int) -> World:
     if not world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000):
         raise Violation("L: the first resynchronisation does not end")
     world.run(100)
-    return world
 
 
-def _work(world: World, random: Random, steps: int) -> None:
+def work(world: World, random: Random, steps: int) -> None:
+    """Write so many times, and let some time pass after each."""
     for _ in range(steps):
         world.write()
         world.run(random.randint(1, 120))
@@ -114,7 +119,7 @@ def _work(world: World, random: Random, steps: int) -> None:
 def exchanges(seed: int) -> None:
     """Hand the role over again and again while links break, nodes die and writes are under way."""
     random = Random(seed)
-    world = _pair(seed)
+    world = pair(seed)
     for _ in range(12):
         name = random.choice(NAMES)
         when = world.now + random.randint(0, 40) * MILLISECOND_NS
@@ -123,7 +128,7 @@ def exchanges(seed: int) -> None:
         for _ in range(random.randint(0, 4)):
             world.at(world.now + random.randint(0, 60) * MILLISECOND_NS, partial(_write, world))
         world.command(name, random.choice(("swap", "swap", "swap", "stop", "restart")))
-        _work(world, random, 4)
+        work(world, random, 4)
         world.run(random.choice((50, 300, 1_500)))
         world.isolate("n1", up=True)
         world.isolate("n2", up=True)
@@ -162,7 +167,7 @@ def leases(seed: int) -> None:
     Whatever the right to act was counted from: one application at a time.
     """
     random = Random(seed)
-    world = _pair(seed)
+    world = pair(seed)
     for _ in range(6):
         names = [name for name in NAMES if world.role(name).startswith("PRIM")]
         prim = names[0] if names else "n1"
@@ -176,7 +181,7 @@ def leases(seed: int) -> None:
         if random.random() < 0.5:
             restart = first + random.randint(0, 500) * MILLISECOND_NS
             world.at(restart, world.restart_witness)
-        _work(world, random, 20)
+        work(world, random, 20)
         world.isolate(prim, up=True)
         world.run(2_500)
     sweep.calm(world)
@@ -185,7 +190,7 @@ def leases(seed: int) -> None:
 def torn(seed: int) -> None:
     """A slow copy is under way when its source dies; whoever is left may be half copied."""
     random = Random(seed)
-    world = _pair(seed)
+    world = pair(seed)
     for _ in range(5):
         prim = next((name for name in NAMES if world.role(name).startswith("PRIM")), "n1")
         other = "n2" if prim == "n1" else "n1"
@@ -204,44 +209,20 @@ def torn(seed: int) -> None:
         else:
             world.kill(other, power=random.random() < 0.5)
             world.run(random.randint(50, 600))
-            _work(world, random, 4)
+            work(world, random, 4)
             world.start(other, again=True)
-        _work(world, random, random.randint(1, 12))
+        work(world, random, random.randint(1, 12))
         if random.random() < 0.3:
             world.command(prim, "swap")
             world.run(random.randint(1, 300))
         world.kill(prim)
         world.run(1_500)
-        _work(world, random, 3)
+        work(world, random, 3)
         world.start(prim, again=True)
         for name in NAMES:
             world.nodes[name].mend_disk()
         world.run(2_500)
     sweep.calm(world)
-
-
-def merging(seed: int) -> None:
-    """Two parts of a farm meet again: the weaker one gives way, the stronger goes on all the time.
-
-    Nothing else of the farm's monitors sees it when both give way.
-    """
-    random = Random(seed)
-    world = FarmWorld(seed, random.choice((3, 4, 5)))
-    for name in world.names:
-        world.start(name)
-    weaker = tuple(random.sample(world.names, (len(world.names) - 1) // 2))
-    stronger = tuple(name for name in world.names if name not in weaker)
-    if not world.run_until(lambda: world.settled(*world.names), 6_000):
-        raise Violation("L: the farm does not come together")
-    world.partition(weaker, stronger)
-    if not world.run_until(lambda: world.settled(*weaker) and world.settled(*stronger), 9_000):
-        raise Violation("L: the parts of the farm do not come together")
-    world.run(random.randint(0, 500))
-    world.heal()
-    for _ in range(300):
-        world.run(10)
-        if not any(world.answers(name) for name in stronger):
-            raise Violation("F7: the stronger of two views that met does not answer any more")
 
 
 def restored(seed: int) -> None:
@@ -250,13 +231,13 @@ def restored(seed: int) -> None:
     Whoever it names then: nobody may take a term from it, and no change may be asked of it.
     """
     random = Random(seed)
-    world = _pair(seed)
+    world = pair(seed)
     witness = world.witness_node
     old = dict(witness.registers)
     for _ in range(random.randint(1, 3)):  # Both see some changes of the register.
         world.command(random.choice(NAMES), "swap")
         world.run(3_000)
-        _work(world, random, 3)
+        work(world, random, 3)
     if {world.role(name) for name in NAMES} != {"PRIM Ready", "SECOND Ready"}:
         raise Violation(f"L: a swap does not end: {[world.role(name) for name in NAMES]}")
     if random.random() < 0.5:
@@ -265,7 +246,7 @@ def restored(seed: int) -> None:
     else:
         witness.registers = old
     world.restart_witness()
-    _work(world, random, random.randint(1, 20))
+    work(world, random, random.randint(1, 20))
     for _ in range(6):
         name = random.choice(NAMES)
         if not world.nodes[name].up:
@@ -274,7 +255,7 @@ def restored(seed: int) -> None:
             world.kill(name)
         else:
             world.set_link("n1", "n2", up=random.random() < 0.5)
-        _work(world, random, random.randint(1, 30))
+        work(world, random, random.randint(1, 30))
 
 
 def _anew(present: dict[str, RegisterLoaded], terms: int) -> dict[str, RegisterLoaded]:
@@ -294,7 +275,7 @@ def forced(seed: int) -> None:
     Writes may be lost then, and the set does not count: `Forced` knows which invariants hold.
     """
     random = Random(seed)
-    world = _pair(seed)
+    world = pair(seed)
     for _ in range(random.randint(2, 5)):
         name = random.choice(NAMES)
         other = "n2" if name == "n1" else "n1"
@@ -319,7 +300,7 @@ def forced(seed: int) -> None:
             raise Violation(f"R14: {name} was forced in term {term}, without a new one")
         if not any(f"term {record.term}" in text for text in record.forced):
             raise Violation(f"R14: the record of {name} does not say that it was forced")
-        _work(world, random, 5)
+        work(world, random, 5)
     sweep.calm(world)
 
 

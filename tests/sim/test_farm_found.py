@@ -253,3 +253,14 @@ def test_a_proposal_made_before_a_view_was_used_is_made_anew_on_top_of_it() -> N
     assert world.run_until(lambda: state(world, "n1").present == ("n1", "n2", "n3"), 3_000, 1)
     world.wish("n1", "away")
     assert world.run_until(lambda: world.settled("n2", "n3"), 5_000)  # The monitor sees F4.
+
+
+def test_a_node_that_was_asleep_when_it_was_cut_off_is_alone_no_sooner_for_that() -> None:
+    """Its lease ends while it sleeps: whom it does not hear any more it learns only afterwards."""
+    world = farm(3)
+    world.hang("n3", 1_500)  # Its clients still reach it.
+    world.run(260)
+    world.freeze("n3", 500)
+    assert world.run_until(lambda: world.shares()["n1"] == 512, 1_500)
+    world.run(1_500)  # The monitor would see it answer beside the others.
+    assert world.run_until(lambda: world.settled(*world.names), 4_000)

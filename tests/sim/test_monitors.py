@@ -71,6 +71,11 @@ def ordered(verb: str, *arguments: Any) -> tuple[int, Step]:
     )
 
 
+def plane(role: str) -> tuple[int, Step]:
+    answer = fx.Send(Address("n1", "app", "module"), msg.PlaneIs(1, role, 1, "frozen", 0))
+    return 0, Step("n1", "app.replica", "replicator", 0, ev.Started(), (answer,))
+
+
 LEADS = [begun(), recorded(), installed(FIRST), knows(FIRST)]
 PAIR = [*LEADS, recorded("n2", was="second"), installed(GROWN), knows(GROWN)]
 TERM2 = Register(2, 2, "n2", ("n2",), "g", "i")
@@ -92,6 +97,8 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
     ("S7", [*LEADS, recorded("n2", cons=False)], installed(GROWN)),
     ("S8", [recorded(cons=False)], acted("scripts", ev.Started(), START)),
     ("S8", [recorded(), installed(TERM2)], acted("scripts", ev.Started(), START)),
+    ("S8", [recorded(), plane("off")], acted("scripts", ev.Started(), START)),
+    ("S8", [recorded(), plane("lead"), ordered("unmount", 1, True)], acted("x", ORDER, START)),
     ("S9", [recorded(term=2, sid=3)], recorded(term=2, sid=2)),
     ("S9", [recorded(inc=2)], recorded(inc=1)),
     ("S9", [installed(FIRST)], installed(Register(1, 3, "n1", BOTH, "g", "i"))),
@@ -200,6 +207,12 @@ def test_what_becomes_up_has_no_data_that_could_be_stale() -> None:
     watch = mirror("S8")
     start = fx.StartScript(1, "start_prim", ("WAIT", "UP", "start"), 1)
     feed(watch, [recorded(cons=False), acted("scripts", ev.Started(), start)])
+    assert watch.violations == []
+
+
+def test_an_application_that_starts_on_mounted_directories_is_right() -> None:
+    watch = mirror("S8")
+    feed(watch, [recorded(), plane("off"), plane("lead"), acted("scripts", ev.Started(), START)])
     assert watch.violations == []
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import divergence, following
 from mirrorfarm.actors.module.mirror.describe import state_json
+from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.sweep import first_start, play
 from mirrorfarm.sim.world import GATEWAY, World
 
@@ -136,6 +138,48 @@ def test_with_manual_a_node_that_comes_back_keeps_its_data_until_they_are_given_
     world.command("n1", "second", "fullsync")
     assert settled(world, "n2")
     assert theirs <= world.nodes["n1"].disk.kept
+
+
+def test_what_was_decided_is_not_decided_otherwise_after_a_restart() -> None:
+    """By its policy alone the loser would be kept now: the winner's term is the higher one."""
+    world = split(pair())
+    assert world.run_until(lambda: _kept(world, "n1"), 3_000, every=1)
+    world.set_link("n1", "n2", up=False)  # At once: n2 has nothing of it yet.
+    world.kill("n1")
+    world.kill("n2")
+    world.set_link("n1", "n2", up=True)
+    world.start("n2", again=True)
+    world.run(160)  # It knows its register first.
+    world.start("n1", again=True)
+    assert settled(world, "n1")
+
+
+def test_a_node_that_is_half_copied_is_no_side_of_the_split_any_more() -> None:
+    """n1 returns to n2, which dies before the copy ends: by its policy n1 would go on, torn."""
+    world = split(pair())
+    world.kill("n1")
+    node = world.nodes["n1"]
+    node.latency = node.flushes = Latency(40 * MILLISECOND_NS)
+    world.start("n1", again=True)
+    assert world.run_until(lambda: _torn(world, "n1"), 5_000, every=1)
+    world.run(20)
+    world.kill("n2")
+    world.kill("n1")
+    node.mend_disk()
+    world.start("n1", again=True)
+    world.start("n2", again=True)
+    assert settled(world, "n2")
+
+
+def _torn(world: World, name: str) -> bool:
+    record = world.nodes[name].record
+    return record is not None and not record.cons
+
+
+def _kept(world: World, name: str) -> bool:
+    record = world.nodes[name].record
+    texts = record.forced if record else ()
+    return any(text.startswith(f"split: data of {name} kept") for text in texts)
 
 
 def test_a_primary_that_meets_nobodys_answer_goes_on_when_the_other_is_gone_again() -> None:

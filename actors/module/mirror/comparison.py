@@ -54,12 +54,14 @@ def diverged(record: NodeRecord, peer: Announcement) -> bool:
 def both_diverged(record: NodeRecord, peer: Announcement) -> bool:
     """Return whether each node has writes that the other lacks: a split (S15).
 
-    Equal on both nodes; so without what one of them gave up, which the other cannot know.
+    Equal on both nodes; so without what one of them gave up, which the other cannot know. A node
+    whose copy did not end has no data to choose: what it had is set aside, or being replaced.
     """
     mine = {record.gen_cur, record.gen_base, *record.gen_hist}
     theirs = {peer.gen_cur, peer.gen_base, *peer.gen_hist}
     lone = record.lone and peer.lone and bool(peer.gen_cur)
-    return lone and record.gen_cur not in theirs and peer.gen_cur not in mine
+    whole = record.cons and peer.cons
+    return lone and whole and record.gen_cur not in theirs and peer.gen_cur not in mine
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,9 @@ class Mirror:
                 self._on_message(source, message, now)
             case ev.PeerHeard():
                 self._on_heard(event, now)
+            case Tick():
+                if now >= s.wake_ns:
+                    s.wake_ns = 0
             case ev.PeerSilent(silent_ns):
                 self._on_silent(silent_ns, now)
             case ev.NetworkSilent(network):
@@ -103,9 +106,6 @@ class Mirror:
                 demotion.storage_failed(s, now, f"the durable record: {text} ({error})")
                 if then == "step":
                     procedure.complete(s, now, "idle", counter)  # The old record stays; so be it.
-            case Tick():
-                if now >= s.wake_ns:
-                    s.wake_ns = 0
             case ev.Started():
                 self._on_started(now)
             case _:

@@ -15,35 +15,32 @@ ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
 
 def role_of(s: State) -> str:
     """Return STOP, WAIT, ALONE, PRIM or SECOND."""
-    if s.phase in (Phase.STOPPED, Phase.RESETTING):
-        return "STOP"
     if s.phase in LEADERS:
         return "PRIM" if s.peer_in_isr else "ALONE"
     if s.phase in FOLLOWERS:
         return "SECOND"
-    return "WAIT"
+    return "STOP" if s.phase in (Phase.STOPPED, Phase.RESETTING) else "WAIT"
 
 
 def frozen(s: State) -> bool:
     """Return whether acknowledgements are held back although the role is taken."""
-    if not s.has_plane or s.phase not in LEADERS:
+    if s.plane.wish.gate != "frozen" or not s.has_plane or s.phase not in LEADERS:
         return False
-    armed = not s.peer_in_isr and not s.lone and not s.plane.held
-    return s.plane.wish.gate == "frozen" and not armed
+    return s.peer_in_isr or s.lone or s.plane.held
 
 
 def status_of(s: State) -> str:
     """Return NotReady, Transient or Ready."""
-    if s.phase is Phase.STOPPED:
-        return "NotReady"
-    if s.phase in (Phase.WAITING, Phase.ASKING):
-        return "Transient" if s.reason == "" else "NotReady"
     if s.phase is Phase.LEADING:
         if s.leading.lease_closed:
             return "NotReady"
         return "Transient" if frozen(s) or s.split else "Ready"
     if s.phase is Phase.FOLLOWING:
         return "Ready"
+    if s.phase is Phase.STOPPED:
+        return "NotReady"
+    if s.phase in (Phase.WAITING, Phase.ASKING):
+        return "Transient" if s.reason == "" else "NotReady"
     return "Transient"
 
 
@@ -57,7 +54,7 @@ def announcement_basis(s: State) -> Basis:
     register = s.arbiter.register
     return Basis(
         s.record,
-        s.phase.value,
+        s.phase,
         role_of(s),
         status_of(s),
         register.ver if register else 0,
@@ -93,6 +90,7 @@ def announcement(s: State) -> Announcement:
         full_wanted=s.leading.full_wanted,
         lone=r.lone,
         partial=r.partial,
+        given_up=r.given_up[0] if r.given_up else "",
         split=divergence.announced(s),
         changes=divergence.changes(s) if s.split else -1,
         refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",

@@ -26,6 +26,13 @@ def given_up(s: State) -> tuple[str, ...]:
     return tuple(dict.fromkeys((s.peer.about.gen_cur, *s.record.given_up)))[:GENERATION_HISTORY_MAX]
 
 
+def decided(s: State) -> tuple[bool, bool]:
+    """Return whether a recorded decision gave up the peer's data, and whether it gave up ours."""
+    about = s.peer.about
+    ours = bool(s.record.gen_cur) and about.given_up == s.record.gen_cur
+    return about.gen_cur in s.record.given_up, ours
+
+
 def announced(s: State) -> str:
     """Return what the peer is told: the policy only when nothing changes here any more."""
     if s.split == "frozen":

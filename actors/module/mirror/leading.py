@@ -45,13 +45,15 @@ def poll(s: State, now: int) -> None:
     keep_lease(s, now)
     if s.plane_off or s.split:
         return
-    _leave_peer_behind(s, now)
+    if s.leading.lost:
+        _leave_peer_behind(s, now)
     if s.arbiter.purpose == "shrink":
         _resume(s, now)
     leaving = s.arbiter.purpose == "shrink" or s.leading.lost
     if s.leading.session is not Session.NONE or not leaving:
         _take_peer_in(s, now)
-    _go_lone(s)
+    if s.plane.held:
+        _go_lone(s)
 
 
 # --- the gate ------------------------------------------------------------------------------
@@ -100,17 +102,16 @@ def keep_lease(s: State, now: int) -> None:
     if s.split in {"won", "settled"}:
         _disarm(s)  # The register is about to rule the peer out, and nothing is acknowledged.
         return
-    about_to_grow = leading.session in (Session.SYNCED, Session.GROWING)
-    if not peer_may_lead(s) and not about_to_grow:
+    may_lead = peer_may_lead(s)
+    if not may_lead and leading.session not in (Session.SYNCED, Session.GROWING):
         leading.lease_closed = False
         _disarm(s)
         return
     ask_renew(s, now)
     valid = s.lease.valid(now)
-    if valid and s.guard_ns != s.lease.guard_acts_ns():
-        s.guard_ns = s.lease.guard_acts_ns()
-        tell(s, "guard", GuardArm(s.guard_ns))
-    if not peer_may_lead(s):
+    if valid:
+        _arm(s)
+    if not may_lead:
         return
     if not valid and not leading.lease_closed and s.guard_ns:
         leading.lease_closed = True
@@ -121,6 +122,13 @@ def keep_lease(s: State, now: int) -> None:
         leading.lease_closed = False
         fact(s, now, "the lease is renewed: writes go on")
         explain(s, "")
+
+
+def _arm(s: State) -> None:
+    acts_ns = s.lease.guard_acts_ns()
+    if s.guard_ns != acts_ns:
+        s.guard_ns = acts_ns
+        tell(s, "guard", GuardArm(acts_ns))
 
 
 def _disarm(s: State) -> None:
@@ -148,7 +156,7 @@ def lose(s: State, now: int, why: str) -> None:
 
 
 def _leave_peer_behind(s: State, now: int) -> None:
-    if not s.leading.lost or s.arbiter.swapping or now < s.arbiter.retry_ns:
+    if s.arbiter.swapping or now < s.arbiter.retry_ns:
         return
     register = s.arbiter.register
     if not s.peer_in_isr or register is None:
@@ -202,7 +210,7 @@ def left_behind(s: State, now: int) -> None:
 
 def _go_lone(s: State) -> None:
     """Make the new generation durable before the first write that only this node has (R2, R10)."""
-    if s.peer_in_isr or s.lone or not s.plane.held or "lone" in s.stores.values():
+    if s.peer_in_isr or s.lone or "lone" in s.stores.values():
         return
     if s.arbiter.swapping or s.leading.session in (Session.SYNCED, Session.GROWING):
         return
@@ -216,6 +224,11 @@ def _go_lone(s: State) -> None:
 def _take_peer_in(s: State, now: int) -> None:
     leading, peer = s.leading, s.peer
     match leading.session:
+        case Session.JOINED:
+            session = (peer.about.term, peer.about.sid)
+            gave_up = peer.about.role == "WAIT" and session == (s.record.term, leading.sid)
+            if gave_up and not peer.silent:  # It waits for an offer; no stream may tell us.
+                lose(s, now, f"it is in {peer.about.role}")
         case Session.NONE:
             if s.has_plane and not (s.plane.settled and s.plane.wish.role == "lead"):
                 return
@@ -242,11 +255,6 @@ def _take_peer_in(s: State, now: int) -> None:
                 lose(s, now, f"it is in {peer.about.role}")
         case Session.SYNCED:
             _grow(s, now)
-        case Session.JOINED:
-            session = (peer.about.term, peer.about.sid)
-            gave_up = peer.about.role == "WAIT" and session == (s.record.term, leading.sid)
-            if gave_up and not peer.silent:  # It waits for an offer; no stream may tell us.
-                lose(s, now, f"it is in {peer.about.role}")
         case _:
             pass
 

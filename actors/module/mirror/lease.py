@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR
 
+# This part of a lease before its end the gate closes; half as long before it the guard acts.
+MARGIN_DIVISOR = 8
+
 
 @dataclass(slots=True)
 class Lease:
@@ -16,11 +19,6 @@ class Lease:
     lease_ns: int
     deadline_ns: int = 0
 
-    @property
-    def margin_ns(self) -> int:
-        """Time before the deadline at which the gate closes; the guard acts at half of it."""
-        return self.lease_ns // 8
-
     def granted(self, sent_ns: int) -> None:
         """Extend: somebody answered, for one lease, what was sent at `sent_ns`."""
         error_ns = self.lease_ns // CLOCK_RATE_ERROR_DIVISOR
@@ -28,11 +26,11 @@ class Lease:
 
     def gate_closes_ns(self) -> int:
         """Return when the gate must be closed."""
-        return self.deadline_ns - self.margin_ns
+        return self.deadline_ns - self.lease_ns // MARGIN_DIVISOR
 
     def guard_acts_ns(self) -> int:
         """Return when the guard fences this node's application."""
-        return self.deadline_ns - self.margin_ns // 2
+        return self.deadline_ns - self.lease_ns // MARGIN_DIVISOR // 2
 
     def valid(self, now: int) -> bool:
         """Return whether the gate may be open."""

@@ -23,18 +23,7 @@ def wanted(s: State) -> msg.PlaneWish:
             if s.plane.leaves and s.plane.wish.role == "follow":
                 return msgspec.structs.replace(s.plane.wish, sid=0, quarantine="")
             return s.plane.wish  # The term is not durable yet.
-        session = s.leading.session
-        open_ = session not in (Session.NONE, Session.OFFERED)
-        base = leading.map_base(s)
-        return _lead(
-            s.plane.wish,
-            s.record.term,
-            leading.gate_of(s),
-            (s.leading.sid, s.leading.plan, s.settings.peer)
-            if open_
-            else (0, "none", s.settings.peer),
-            (base, bool(base) and s.record.was != "alone" and s.leading.traced),
-        )
+        return _lead(s)
     follows = s.phase in FOLLOWERS or s.phase is Phase.ASKING
     if follows and s.target.step == "leaving" and s.plane.wish.role == "follow":
         return msgspec.structs.replace(s.plane.wish, sid=0, quarantine="")
@@ -56,30 +45,20 @@ def wanted(s: State) -> msg.PlaneWish:
     return msg.PlaneWish(number, "off", clean=not abort)
 
 
-def _lead(
-    present: msg.PlaneWish,
-    term: int,
-    gate: str,
-    session: tuple[int, str, str],
-    changes: tuple[str, bool],
-) -> msg.PlaneWish:
-    """Return the wish to lead; the present one if that says the same."""
-    same = (present.role, present.term, present.gate) == ("lead", term, gate)
-    if same and session == (present.sid, present.plan, present.peer):
-        if changes == (present.map_base, present.map_new):
-            return present
-    sid, plan, peer = session
-    base, new = changes
+def _lead(s: State) -> msg.PlaneWish:
+    """Return the wish to lead."""
+    is_open = s.leading.session not in (Session.NONE, Session.OFFERED)
+    base = leading.map_base(s)
     return msg.PlaneWish(
-        present.number,
+        s.plane.wish.number,
         "lead",
-        term=term,
-        gate=gate,
-        sid=sid,
-        plan=plan,
-        peer=peer,
+        term=s.record.term,
+        gate=leading.gate_of(s),
+        sid=s.leading.sid if is_open else 0,
+        plan=s.leading.plan if is_open else "none",
+        peer=s.settings.peer,
         map_base=base,
-        map_new=new,
+        map_new=bool(base) and s.record.was != "alone" and s.leading.traced,
     )
 
 

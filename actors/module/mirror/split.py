@@ -187,8 +187,11 @@ def _between_waiting(s: State, now: int) -> bool:
     """Both wait with histories that differ: decide as two primaries would."""
     n, p, m = s.settings.node, s.settings.peer, s.module.name
     chosen = comparison.winner(divergence.policy(s), *divergence.sides(s))
-    if s.force in {"prim", "primforce"} or s.peer.about.gen_cur in s.record.given_up:
-        chosen = n  # An administrator says so, or an earlier split was decided so.
+    theirs_gone, ours_gone = divergence.decided(s)
+    if theirs_gone != ours_gone:
+        chosen = n if theirs_gone else p  # It was decided before: not again, perhaps otherwise.
+    if s.force in {"prim", "primforce"}:
+        chosen = n  # An administrator says so.
     if chosen == n:
         s.force = s.force or "split"
         explain(s, "")

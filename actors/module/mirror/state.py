@@ -41,7 +41,7 @@ class Basis(msgspec.Struct, frozen=True, array_like=True):
     """Everything that an announcement is made of: cheap to compare with the last one."""
 
     record: NodeRecord
-    phase: str
+    phase: Phase
     role: str
     status: str
     ver: int
@@ -216,7 +216,8 @@ class State:
     @property
     def peer_in_isr(self) -> bool:
         """Whether the peer may be promoted, as far as this node knows."""
-        return self.settings.peer in self.isr
+        register = self.arbiter.register  # Not by `isr`: this is asked several times an event.
+        return register is not None and self.settings.peer in register.isr
 
     @property
     def self_in_isr(self) -> bool:

@@ -22,7 +22,7 @@ UNITS: Final = {
     "min": 60 * SECOND_NS,
     "h": 3_600 * SECOND_NS,
 }
-_DURATION: Final = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))? ?([a-z]{1,3})", re.ASCII)
+_DURATION: Final = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([a-z]{1,3})", re.ASCII)
 _SHARE: Final = re.compile(r"([0-9]{1,3})(?:\.([0-9]))? ?%", re.ASCII)
 _PLACES: Final = 9
 SEED_BITS: Final = 64

@@ -13,7 +13,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.steps import Step
-from mirrorfarm.transport.messages import Announcement, Register
+from mirrorfarm.transport.messages import Announcement, PlaneIs, Register
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Side:
     vip: bool = False
     guard_ns: int = 0  # Deadline of its guard, by its own boot clock; 0: none.
     gate: tuple[str, int] = ("frozen", 0)  # Last ordered: mode and term.
+    plane: str = ""  # What it last said that it is: off lead follow; "": nothing yet.
     memory: dict[int, int] = field(default_factory=dict)  # Extent: write.
     kept: dict[int, int] = field(default_factory=dict)  # Set aside: extent, newest write.
 
@@ -92,6 +93,7 @@ class Facts:
         fx.GuardOrder,
         ev.GuardActed,
         fx.PlaneOrder,
+        PlaneIs,
     )
 
     def __init__(self, *, simulated: bool) -> None:
@@ -151,7 +153,10 @@ class Facts:
             case fx.GuardOrder(deadline_ns):
                 self.of(step).side(step.node).guard_ns = deadline_ns
             case fx.PlaneOrder("unmount"):
-                self.of(step).side(step.node).inherited = False
+                side = self.of(step).side(step.node)
+                side.inherited, side.plane = False, "off"
+            case fx.Send(_, PlaneIs(role=role)):
+                self.of(step).side(step.node).plane = role
             case fx.PlaneOrder("gate", arguments):
                 self.of(step).side(step.node).gate = (arguments[3], arguments[1])
             case _:

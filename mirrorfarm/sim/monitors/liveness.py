@@ -246,12 +246,14 @@ class Limits(Monitor):
             if step.event.inbox > INBOX_MAX:
                 self.fail(f"an inbox of {step.node} holds {step.event.inbox} events")
             return
-        key = (step.node, step.process, step.actor)
-        due = [at for at in self._due.get(key, ()) if at > step.now]
-        due += [effect.at_ns for effect in step.effects if effect.__class__ is fx.Later]
-        self._due[key] = due
-        if len(due) > TIMERS_MAX:
-            self.fail(f"{step.actor} of {step.node} has {len(due)} timers under way")
+        due = self._due.setdefault((step.node, step.process, step.actor), [])
+        for effect in step.effects:
+            if effect.__class__ is fx.Later:
+                due.append(effect.at_ns)
+        if len(due) > TIMERS_MAX:  # Those that are over are only looked for now.
+            due[:] = [at for at in due if at > step.now]
+            if len(due) > TIMERS_MAX:
+                self.fail(f"{step.actor} of {step.node} has {len(due)} timers under way")
 
 
 LIVENESS: tuple[type[Monitor], ...] = (

@@ -214,14 +214,17 @@ class NeverStale(Monitor):
     """S8. Complete without observations."""
 
     id = "S8"
-    statement = "The application never starts on data that are torn, or outside of the set."
+    statement = "The application never starts on data that are torn, unmounted or not in the set."
     events = (fx.StartScript,)
 
     def on(self, step: Step) -> None:  # noqa: D102
         if not any(_starts_mirror(effect) for effect in step.effects):
             return
         facts = self.facts.of(step)
-        record, register = facts.side(step.node).record, facts.register
+        side, register = facts.side(step.node), facts.register
+        record = side.record
+        if side.plane not in {"", "lead"}:  # It would write past what is replicated.
+            self.fail(f"{step.node} starts the application before its directories are mounted")
         if record is not None and not record.cons:
             self.fail(f"{step.node} starts the application on inconsistent data")
         if not facts.advisory and register is not None and step.node not in register.isr:

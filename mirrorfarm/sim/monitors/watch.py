@@ -1,7 +1,7 @@
 """Feeds steps to monitors: each hears of the kinds of events that it asked for."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mirrorfarm.actors.effects import Send, Tell
@@ -12,6 +12,7 @@ from mirrorfarm.sim.monitors.monitor import Monitor, Violation
 from mirrorfarm.sim.steps import Step
 
 STEPS_KEPT = 4_000  # For the story of a violation.
+Hears = Callable[[Step], None]
 
 
 class Watch:
@@ -40,15 +41,13 @@ class Watch:
         self.farm = farm
         self.monitors = {kind.id: kind(self) for kind in kinds}
         self.recent: deque[Step] = deque(maxlen=keeps)
-        self._wanted: dict[type, list[Any]] = {}
+        self._wanted: dict[type, list[Hears]] = {}
+        self._several: dict[tuple[type, ...], list[Hears]] = {}
         about: type
         self._folds = [self.facts] if farm is None else [farm]
-        for fold in self._folds:
+        for fold in (*self._folds, *self.monitors.values()):
             for about in fold.events:
-                self._wanted.setdefault(about, []).append(fold)
-        for monitor in self.monitors.values():
-            for about in monitor.events:
-                self._wanted.setdefault(about, []).append(monitor)
+                self._wanted.setdefault(about, []).append(fold.on)
 
     @property
     def violations(self) -> list[str]:
@@ -60,35 +59,36 @@ class Watch:
         self.recent.append(step)
         wanted = self._wanted
         event = step.event
-        first = wanted.get(event.__class__)
-        hearers = first
-        if event.__class__ is Received:
-            other = wanted.get(event.message.__class__)
-            if other is not None:
-                hearers = other if first is None else [*first, *other]
+        kind = event.__class__
+        if kind is Received:
+            kind = event.message.__class__
+        about = [kind] if kind in wanted else []
         for effect in step.effects:
             kind = effect.__class__
             if kind is Send:
                 kind = effect.message.__class__
             elif kind is Tell:
                 kind = effect.event.__class__
-            other = wanted.get(kind)
-            if other is not None:
-                hearers = other if hearers is None else [*hearers, *other]
-        if hearers is None:
+            if kind in wanted and kind not in about:
+                about.append(kind)
+        if not about:
             return
         self.at = step.now if at is None else at
         self.step_now = step
         if self.farm is not None:
             self.farm.at = self.at
-        if len(hearers) > 1:
-            hearers = list({id(one): one for one in hearers}.values())  # Each once,
-            for fold in self._folds:  # the facts first.
-                if fold in hearers:
-                    hearers.remove(fold)
-                    fold.on(step)
-        for hearer in hearers:
-            hearer.on(step)
+        for hears in wanted[about[0]] if len(about) == 1 else self._hearers(tuple(about)):
+            hears(step)
+
+    def _hearers(self, about: tuple[type, ...]) -> list[Hears]:
+        """Return who hears of a step that has several kinds in it: each once, the facts first."""
+        found = self._several.get(about)
+        if found is None:
+            found = list(dict.fromkeys(hears for kind in about for hears in self._wanted[kind]))
+            folds = [fold.on for fold in self._folds]
+            found.sort(key=lambda hears: hears not in folds)
+            self._several[about] = found
+        return found
 
     def finish(self) -> list[str]:
         """End; return all violations."""

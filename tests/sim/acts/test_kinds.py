@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts import kinds
+from mirrorfarm.sim.acts.kinds import UNITS
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ from mirrorfarm.sim.acts import kinds
         ("2min", 120 * SECOND_NS),
         ("0 s", 0),
         ("7 ns", 7),
+        ("1253602350 us", 1_253_602_350_000),
     ],
 )
 def test_durations_have_a_unit_and_may_have_a_point(text: str, value: int) -> None:
@@ -28,9 +30,14 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
         kinds.DURATION.read(text)
 
 
-@given(st.integers(-kinds.DURATION_NS_MAX, kinds.DURATION_NS_MAX))
-def test_any_duration_is_written_exactly(value: int) -> None:
-    assert kinds.OFFSET.read(kinds.OFFSET.write(value)) == value
+@given(
+    st.integers(-kinds.DURATION_NS_MAX, kinds.DURATION_NS_MAX),
+    st.sampled_from([1, *UNITS.values()]),
+)
+def test_any_duration_is_written_exactly(value: int, unit: int) -> None:
+    value -= value % unit  # What is whole in its unit is written with it.
+    if abs(value) <= kinds.DURATION_NS_MAX:
+        assert kinds.OFFSET.read(kinds.OFFSET.write(value)) == value
 
 
 @given(st.integers(0, 1_000))

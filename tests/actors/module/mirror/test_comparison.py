@@ -72,7 +72,7 @@ def test_a_source_that_went_on_alone_copies_something_even_after_an_exact_start(
 def test_histories_tell_a_split_from_foreign_data(
     cur: str, base: str, history: tuple[str, ...], foreign: bool, split: bool
 ) -> None:
-    about = Announcement(gen_cur=cur, gen_base=base, gen_hist=history)
+    about = Announcement(gen_cur=cur, gen_base=base, gen_hist=history, cons=True)
     assert unrelated(SOURCE, about) is foreign
     went_on = msgspec.structs.replace(about, lone=True)
     # Data that are unrelated are refused for that; else only lone writes can be lost.
@@ -80,7 +80,11 @@ def test_histories_tell_a_split_from_foreign_data(
     assert not diverged(SOURCE, about)
     gave_up = msgspec.structs.replace(SOURCE, given_up=(cur,))
     assert not diverged(gave_up, went_on)
-    assert both_diverged(msgspec.structs.replace(SOURCE, lone=True), went_on) is (split or foreign)
+    mine = msgspec.structs.replace(SOURCE, lone=True, cons=True)
+    assert both_diverged(mine, went_on) is (split or foreign)
+    # Of a copy that did not end nothing can be kept.
+    assert not both_diverged(mine, msgspec.structs.replace(went_on, cons=False))
+    assert not both_diverged(msgspec.structs.replace(mine, cons=False), went_on)
 
 
 def side(node: str, term: int, *, lone: bool = True, changes: int = -1) -> Side:

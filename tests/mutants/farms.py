@@ -1,0 +1,156 @@
+"""Small farms of their own, for rules that the great sweep has no fault for.
+
+Each takes a seed and raises Violation; most leave that to the monitors.
+"""
+
+from random import Random
+
+from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, MICROSECOND_NS, MILLISECOND_NS
+from mirrorfarm.sim.farm import FarmWorld
+from mirrorfarm.sim.meddling import Meddling
+from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.network import Quality
+
+_RATE_MILLIONTHS = 1_000_000 // CLOCK_RATE_ERROR_DIVISOR  # What a clock may be wrong by.
+
+
+def _farm(seed: int, count: int, quality: Quality | None = None) -> FarmWorld:
+    """Return a farm in which all nodes are in one view."""
+    world = FarmWorld(seed, count)
+    world.network.quality = quality or Quality()
+    for name in world.names:
+        world.start(name)
+    _together(world)
+    return world
+
+
+def _together(world: FarmWorld) -> None:
+    if not world.run_until(lambda: world.settled(*world.names), 6_000):
+        raise Violation("L: the farm does not come together")
+
+
+def merging(seed: int) -> None:
+    """Two parts of a farm meet again: the weaker one gives way, the stronger goes on all the time.
+
+    Nothing else of the farm's monitors sees it when both give way.
+    """
+    random = Random(seed)
+    world = _farm(seed, random.choice((3, 4, 5)))
+    weaker = tuple(random.sample(world.names, (len(world.names) - 1) // 2))
+    stronger = tuple(name for name in world.names if name not in weaker)
+    world.partition(weaker, stronger)
+    if not world.run_until(lambda: world.settled(*weaker) and world.settled(*stronger), 9_000):
+        raise Violation("L: the parts of the farm do not come together")
+    world.run(random.randint(0, 500))
+    world.heal()
+    for _ in range(300):
+        world.run(10)
+        if not any(world.answers(name) for name in stronger):
+            raise Violation("F7: the stronger of two views that met does not answer any more")
+
+
+def clocks(seed: int) -> None:
+    """A process dies and leaves its filter open; its clock is as slow as allowed, others as fast.
+
+    In a fast network nothing but the rule is left between the end of its lease and the others.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, random.choice((2, 3, 4)))
+    world.network.quality = Quality(delay_ns=50 * MICROSECOND_NS)
+    slow = random.choice(world.names)
+    for name, host in world.hosts.items():
+        host.clocks.drift(world.now, -_RATE_MILLIONTHS if name == slow else _RATE_MILLIONTHS)
+        world.start(name)
+    for _ in range(3):
+        _together(world)
+        world.run(random.randint(0, 150))
+        world.kill(slow, machine=False)
+        world.run(1_500)
+        world.start(slow)
+
+
+def overtaken(seed: int) -> None:
+    """A node leaves and comes back; what it said when it was away arrives after that."""
+    random = Random(seed)
+    world = _farm(seed, random.choice((2, 3, 4)))
+    for _ in range(3):
+        name, other = random.sample(world.names, 2)
+        world.wish(name, "away")
+        world.run(random.randint(1, 300))
+        late_ns = random.randint(400, 2_500) * MILLISECOND_NS
+        world.meddle(Meddling("FarmBeat", name, other, random.randint(1, 3), late_ns))
+        world.run(random.randint(100, 300))
+        world.wish(name, "in")
+        world.run(3_500)
+
+
+def triangle(seed: int) -> None:
+    """Two nodes do not hear each other, for good, and both hear the others: one is left out.
+
+    The others serve, without a gap.
+    """
+    random = Random(seed)
+    world = _farm(seed, random.choice((3, 3, 4, 5)))
+    one, other = random.sample(world.names, 2)
+    if random.random() < 0.5:
+        world.set_link(one, other, up=False)
+    else:
+        world.cut_one_way(one, other)
+    world.run(4_000)
+    for _ in range(300):
+        world.run(10)
+        if sum(world.shares().values()) != BUCKETS:
+            raise Violation(f"F3: {one} and {other} are cut apart: buckets {world.shares()}")
+
+
+def stalls(seed: int) -> None:
+    """A node does not hear who serves, promises a view of its own, and its machine stands still.
+
+    What it was about to say does not get out before; then it has to be said for long enough.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, random.choice((2, 2, 3)))
+    deaf = random.choice(world.names)
+    serving = tuple(name for name in world.names if name != deaf)
+    for name in serving:
+        world.start(name)
+    if not world.run_until(lambda: world.settled(*serving), 6_000):
+        raise Violation("L: the farm does not come together")
+    for name in serving:
+        world.cut_one_way(name, deaf)
+    world.start(deaf)
+    world.drops = lambda source, *_: source == deaf
+    if not world.run_until(lambda: _promised(world, deaf), 4_000, every=1):
+        raise Violation(f"L: {deaf} hears nobody and does not go on alone")
+    world.freeze(deaf, random.randint(200, 640))
+    world.run(10)
+    world.drops = None
+    world.run(3_000)
+
+
+def _promised(world: FarmWorld, name: str) -> bool:
+    core = world.nodes[name].core
+    return core is not None and core.state.bid is not None
+
+
+def ring(seed: int) -> None:
+    """A node hears one that serves and is not heard by it; another one that serves hears it.
+
+    It must not claim what it cannot open: the one that hears that would give way for nothing.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, 3)
+    for name in ("n2", "n3"):
+        world.start(name)
+    world.partition(("n1",), ("n2",), ("n3",))
+    if not world.run_until(lambda: world.settled("n2") and world.settled("n3"), 6_000):
+        raise Violation("L: a node that is cut off does not serve those who reach it")
+    for network in world.network.names:
+        world.network.set_way("n3", "n1", up=True, network=network)
+        world.network.set_way("n1", "n2", up=True, network=network)
+    world.run(random.randint(0, 200))
+    world.start("n1")
+    for _ in range(400):
+        world.run(10)
+        if not world.answers("n2"):
+            raise Violation("F7: n2 gives way to n1, which cannot serve beside n3")
