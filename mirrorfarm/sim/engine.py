@@ -83,11 +83,11 @@ Entry = tuple[int, int, int, Callable[..., None], tuple[Any, ...]]  # When, tie,
 class Engine:
     """The agenda: calls at times; what is due at the same time comes in an order of the seed's.
 
-    `salt`, `number`, `heap` and `soon` are for `Actor`, which puts its turns on the agenda itself:
-    that is done for every event of a run.
+    `salt`, `number`, `heap` and `next_turn` are for `Actor`, which puts its turns on the agenda
+    itself: that is done for every event of a run.
     """
 
-    __slots__ = ("heap", "now", "number", "salt", "soon", "turns")
+    __slots__ = ("heap", "next_turn", "now", "number", "salt", "turns")
 
     def __init__(self, seed: int) -> None:
         self.now = SECOND_NS
@@ -95,14 +95,13 @@ class Engine:
         self.turns = 0  # Events that cores were given.
         self.salt = xxhash.xxh3_64_intdigest(b"ties", seed % _WORD) >> 32
         self.heap: list[Entry] = []
-        self.soon: Entry | None = None  # Not in the heap: a turn is often what comes next.
+        self.next_turn: Entry | None = None  # Not in the heap: a turn is often what comes next.
 
     def at(self, when: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something at a time; at once if that is past."""
         self.number = number = self.number + 1
         tie = (number + self.salt) * ODD & 0xFFFFF
-        if when < self.now:
-            when = self.now
+        when = max(when, self.now)
         heappush(self.heap, (when, tie, number, what, arguments))
 
     def after(self, delay_ns: int, what: Callable[..., None], *arguments: Any) -> None:
@@ -126,9 +125,9 @@ class Engine:
         """Do everything up to a time."""
         heap = self.heap
         while True:
-            entry = self.soon
+            entry = self.next_turn
             if entry is not None:
-                self.soon = None
+                self.next_turn = None
                 entry = heappushpop(heap, entry)
                 if entry[0] > end:
                     heappush(heap, entry)

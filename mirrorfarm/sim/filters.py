@@ -10,7 +10,6 @@ from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host
 from mirrorfarm.sim.monitors.seen import FilterIs
 
-
 _OPEN = b"0" + b"1" * 255  # Of each state a digit: whether a bucket in it is open.
 
 

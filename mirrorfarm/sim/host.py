@@ -52,8 +52,8 @@ class Actor:
         spread = (number + engine.salt) * ODD
         when = engine.now + TURN_NS + (spread >> 8 & 0x3FFF) + self.process.slow_ns
         entry = (when, spread & 0xFFFFF, number, self.turn, ())
-        if engine.soon is None:
-            engine.soon = entry
+        if engine.next_turn is None:
+            engine.next_turn = entry
         else:
             heappush(engine.heap, entry)
 
