@@ -33,6 +33,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR
 
 MODULE = "web"
 FILTER = "farm_filter"
+SCRIPT_NS = 2_000 * MILLISECOND_NS  # How long a script may take.
 
 
 @dataclass(slots=True, eq=False)
@@ -178,7 +179,17 @@ class FarmWorld(Cluster):
             seed=node.changes.get("seed", 7),
             drain_ns=self.drain_ns,
         )
-        return Module(MODULE, 1, self.names, "farm", has_scripts=True, farm=farm)
+        return Module(
+            MODULE,
+            1,
+            self.names,
+            "farm",
+            has_scripts=True,
+            start_ns=SCRIPT_NS,
+            nice_stop_ns=SCRIPT_NS,
+            force_stop_ns=SCRIPT_NS,
+            farm=farm,
+        )
 
     @property
     def group_names(self) -> tuple[str, ...]:

@@ -186,7 +186,9 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
     if world.machines:
         clients.flow_for(3_000, every=50)  # Whoever stops has time to.
         for name in names:
-            world.command(name, "start")
+            # Scripts that failed are run again once they are mended.
+            again = world.nodes[name].machine.state.unstarted
+            world.command(name, "restart" if again else "start")
             world.command(name, "resume")
     if not world.run_until(lambda: world.settled(*names), 12_000):
         reasons = {
