@@ -6,6 +6,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.world import NODES, World
 
 LEADS: Final = ("PRIM", "ALONE")
+PATIENCE_NS: Final = 2 * SECOND_NS
 
 
 class Administrator:
@@ -14,7 +15,7 @@ class Administrator:
     def __init__(self, world: World) -> None:
         self._world = world
         self._orders: dict[str, tuple[str, ...]] = {}  # How a node that is stopped is started.
-        self._asked: dict[str, tuple[str, int]] = {}  # What a node asks for, and since when.
+        self._asked: dict[str, tuple[str, int]] = {}  # What a node waits for, and since when.
 
     def __call__(self) -> bool:
         """Look once."""
@@ -38,20 +39,23 @@ class Administrator:
             self._decide(name)
         elif world.nodes[name].machine.state.failed:
             world.command(name, "forcestop")  # Its administrator repaired the disk.
-        elif not self._patiently(name, would_change):
+        elif not self._patiently(name, reason, would_change):
             pass
+        elif "failover is off" in reason:
+            self._stop(name, "prim")
         elif "discards this node's data" in would_change:
             self._stop(name, "second", "fullsync")
         else:
             self._choose(self._best())
 
-    def _patiently(self, name: str, would_change: str) -> bool:
-        """Return whether a node has been asking for a decision for some time."""
+    def _patiently(self, name: str, reason: str, would_change: str) -> bool:
+        """Return whether a node has been waiting for a decision for some time."""
         now = self._world.now
         before, since = self._asked.get(name, ("", now))
-        since = since if would_change == before else now
-        self._asked[name] = (would_change, since)
-        return "an administrator" in would_change and now - since > SECOND_NS
+        since = since if reason == before else now
+        self._asked[name] = (reason, since)
+        asks = "an administrator" in would_change or "failover is off" in reason
+        return asks and now - since > PATIENCE_NS
 
     def _best(self) -> str:
         """Return the node that serves, or else the one that lacks the least."""
