@@ -64,7 +64,7 @@ def clocks(seed: int) -> None:
     for _ in range(3):
         _together(world)
         world.run(random.randint(0, 150))
-        world.kill(slow, machine=False)
+        world.kill(slow, power=False)
         world.run(1_500)
         world.start(slow)
 
