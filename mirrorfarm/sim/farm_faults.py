@@ -14,6 +14,11 @@ from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
 from mirrorfarm.sim.farm import FarmWorld
 
 LOSSY = ("lossy", "late", "corrupt")  # With these, two nodes may not hear of each other for long.
+# Only nodes with all of their cores have what these are about.
+OF_THE_MODULE = (
+    *("record_fails", "application_exits", "application_start_fails"),
+    *("application_start_hangs", "application_stop_hangs"),
+)
 HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
 
 

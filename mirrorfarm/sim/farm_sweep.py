@@ -19,7 +19,7 @@ from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
-from mirrorfarm.sim.farm_faults import FAULTS, LOSSY
+from mirrorfarm.sim.farm_faults import FAULTS, LOSSY, OF_THE_MODULE
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Settled
 from mirrorfarm.sim.sweep import uncollected
@@ -87,7 +87,8 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
 def dense(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmSwarm:
     """Return a short run of filters alone, for tests."""
     draws = Draws(seed, "plan")
-    faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
+    without = OF_THE_MODULE if lossy else (*OF_THE_MODULE, *LOSSY)
+    faults = tuple(name for name in FAULTS if name not in without)
     return FarmSwarm(
         seed,
         nodes or draws.choice((2, 3, 3, 3, 4, 5)),
