@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
-from tests.mutants.patches import load
-from tests.mutants.scenarios import FOLDER, broken, main, meant, named
+from tests.mutants.patches import FOLDER, load
+from tests.mutants.scenarios import broken, main, meant, named
 
 PLAYED = 2
 
