@@ -20,7 +20,7 @@ from mirrorfarm.actors.scripts.core import Scripts
 from mirrorfarm.actors.shell import Core
 from mirrorfarm.actors.vip.core import Vip
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.netfilter.choice import Choice
+from mirrorfarm.netfilter.filter import Choice
 from mirrorfarm.transport.address import MODULE_ACTOR
 
 

@@ -8,13 +8,12 @@ clients by different hashes; the farm compares.
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.netfilter.bpf import BpfFilter
 from mirrorfarm.netfilter.bpf_program import FarmProgram
 from mirrorfarm.netfilter.delivery import Delivery
-from mirrorfarm.netfilter.filter import PacketFilter, Settings
+from mirrorfarm.netfilter.filter import Choice, PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue
 from mirrorfarm.netfilter.nft import NftFilter
@@ -33,13 +32,6 @@ _PROBE = Settings(
 )
 
 Probe = Callable[[], None]
-
-
-class Choice(NamedTuple):
-    """A kind of filter, and why it is that one."""
-
-    kind: str
-    reason: str
 
 
 def choose(wanted: str, delivery: Delivery, probes: Mapping[str, Probe] | None = None) -> Choice:

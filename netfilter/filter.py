@@ -6,7 +6,7 @@ has run out. The control side swaps whole tables; no packet passes through an in
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mirrorfarm.limits import BUCKETS, GROUPS_MAX, VIRTUAL_ADDRESSES_MAX, Nanoseconds
 from mirrorfarm.netfilter.delivery import Delivery, virtual_mac
@@ -14,6 +14,13 @@ from mirrorfarm.netfilter.neighbours import IPAddress
 from mirrorfarm.netfilter.rules import Rules, State
 
 _STATES = bytes(State)
+
+
+class Choice(NamedTuple):
+    """A kind of filter, and why it is that one."""
+
+    kind: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

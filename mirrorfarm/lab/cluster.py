@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,7 +48,15 @@ def sweep() -> None:
                 with contextlib.suppress(SystemUnsuitable):
                     network.order("ip", "netns", "del", path.name)
             else:
-                remove_group(path)
+                with contextlib.suppress(FileNotFoundError):  # Another lab sweeps as well.
+                    remove_group(path)
+
+
+def at_once(work: Callable[[str], object], names: Iterable[str]) -> None:
+    """Do something for each name, all at the same time; raise the first error when all ended."""
+    with ThreadPoolExecutor() as threads:
+        for done in [threads.submit(work, name) for name in names]:
+            done.result()
 
 
 class OneMachine:
@@ -113,7 +122,7 @@ class OneMachine:
             argv = (sys.executable, "-m", "mirrorfarm.cli.main", daemon)
             space = self.wiring.namespace(name)
             self.machines[name] = Machine(name, space, folder, argv, self._private)
-            self.machines[name].start(daemon=False)
+        at_once(lambda name: self.machines[name].start(daemon=False), self.machines)
         self._make_cluster()
         if self.witness:
             self.machines[self.witness].signal(signal.SIGUSR2)
@@ -144,7 +153,7 @@ class OneMachine:
             raise errors[0]
 
     def _make_cluster(self) -> None:
-        first, *others = self.machines.values()
+        first, *others = self.machines
         networks = {
             name: {node: self.wiring.address(node, name) for node in self.nodes}
             for name in self.networks
@@ -152,10 +161,13 @@ class OneMachine:
         witness = self.wiring.address("w", self.networks[0]) if self.witness else ""
         file, bundles = self._folder / "cluster.xml", self._folder / "bundles"
         file.write_text(cluster_xml(networks, self.witness, witness), encoding="utf-8")
-        words = ["--node", first.name, "--bundles", str(bundles)]
-        self.mirrorfarm(first.name, "cluster", "init", str(file), *words)
-        for machine in others:
-            self.mirrorfarm(machine.name, "cluster", "join", str(bundles / f"{machine.name}.join"))
+        words = ["--node", first, "--bundles", str(bundles)]
+        self.mirrorfarm(first, "cluster", "init", str(file), *words)
+
+        def join(name: str) -> None:
+            self.mirrorfarm(name, "cluster", "join", str(bundles / f"{name}.join"))
+
+        at_once(join, others)
         shutil.rmtree(bundles)
 
     # --- modules ---------------------------------------------------------------------------
@@ -176,7 +188,8 @@ class OneMachine:
         self, module: str, userconfig: str = "", *, source: str = "", folders: Sequence[str] = ()
     ) -> None:
         """Install and configure a module on every node; `folders` are made on each first."""
-        for node in self.nodes:
+
+        def install(node: str) -> None:
             for folder in folders:
                 self.machines[node].disk(folder).mkdir(parents=True, exist_ok=True)
             self.mirrorfarm(node, "module", "install", module, *(["--from", source] * bool(source)))
@@ -185,13 +198,14 @@ class OneMachine:
                 path.write_text(userconfig, encoding="utf-8")
             self.mirrorfarm(node, "module", "config", module)
 
+        at_once(install, self.nodes)
+
     def begin(self, primary: str, secondary: str = "", *, seconds: float = 20.0) -> None:
         """Start the agents; make `primary` PRIM with the good data and `secondary` SECOND.
 
         Without `secondary` the primary ends up ALONE.
         """
-        for node in (primary, secondary) if secondary else (primary,):
-            self.start_node(node)
+        at_once(self.start_node, (primary, secondary) if secondary else (primary,))
         self.order(primary, "prim", seconds=seconds)
         self.wait_state(primary, "ALONE", seconds)
         if secondary:

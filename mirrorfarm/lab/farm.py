@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.farm_daemon import settings_of
-from mirrorfarm.lab.network import Wiring, batch, inside, order, unique_prefix
+from mirrorfarm.lab.network import Wiring, batch, inside, unique_prefix
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.delivery import Delivery
@@ -178,7 +179,7 @@ class FarmLab:
         self._folder = tempfile.TemporaryDirectory(prefix=f"{prefix}-")
         names = tuple(f"n{number}" for number in range(1, nodes + 1))
         hosts = {name: number for number, name in enumerate((*names, "c"), 11)}
-        self.wiring = Wiring(prefix, (*names, "c"), ("lan",), hosts)
+        self.wiring = Wiring(prefix, (*names, "c"), ("lan",), hosts, detect_duplicates=False)
         self.config = {
             "module": "farm",
             "filter": kind,
@@ -202,8 +203,8 @@ class FarmLab:
     def build(self, lease_ms: int = 1_000) -> None:
         """Make the network, start the nodes, give each its share."""
         self.wiring.build()
-        for node in self.nodes:
-            node.start()
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(FarmNode.start, self.nodes))
         for number, node in enumerate(self.nodes):
             node.set([b for b in range(BUCKETS) if self.owners[b] == number], State.HARD)
             node.order({"lease_ms": lease_ms})
@@ -223,15 +224,6 @@ class FarmLab:
         return (
             self.nodes[0].mac() if self.directed else self.settings.virtual_mac(ip_address(address))
         )
-
-    def settle(self, seconds: float = 5.0) -> None:
-        """Wait until the link-local addresses are usable: before, no IPv6 neighbour is found."""
-        deadline = time.monotonic() + seconds
-        for name in self.wiring.machines:
-            while "tentative" in order("ip", "-6", "-n", self.wiring.namespace(name), "addr"):
-                if time.monotonic() > deadline:
-                    raise SystemUnsuitable(f"{name} has an address that does not become usable")
-                time.sleep(0.05)
 
     def remove(self) -> None:
         """End and delete everything."""

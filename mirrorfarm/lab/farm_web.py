@@ -6,7 +6,7 @@ from typing import Any
 
 from mirrorfarm.cli.client import Client
 from mirrorfarm.errors import MirrorfarmError, TimedOut
-from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.cluster import OneMachine, at_once
 from mirrorfarm.lab.configuration import WEB_EXTRA, farm_xml
 
 ADDRESS = "198.18.0.100"
@@ -20,8 +20,7 @@ Details = dict[str, Any]
 def start(lab: OneMachine, farm: str = "", nodes: Collection[str] = ()) -> None:
     """Install and start the module on all nodes, or on some; `farm`: attributes of `<farm>`."""
     lab.module = MODULE
-    for node in lab.nodes:
-        lab.start_node(node)
+    at_once(lab.start_node, lab.nodes)
     text = farm_xml(
         networks=lab.networks, addresses=(ADDRESS,), port=PORT, farm=farm, extra=WEB_EXTRA
     )

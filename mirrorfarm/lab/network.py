@@ -15,6 +15,7 @@ from mirrorfarm.errors import SystemUnsuitable
 
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")
+ACCEPT_DAD = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
 # mf, process id of the lab, x, its number in the process: `cluster.sweep` deletes what is left
 # of labs whose process is not there any more.
 PREFIX = re.compile(r"mf(\d+)x\d+-")
@@ -57,6 +58,8 @@ class Wiring:
     machines: tuple[str, ...]
     networks: tuple[str, ...]
     hosts: dict[str, int] = field(default_factory=dict)  # machine -> last byte of its address
+    # Whether link-local addresses are asked about before they are used: that takes a second or two.
+    detect_duplicates: bool = True
 
     def namespace(self, machine: str) -> str:
         """Return the network namespace of a machine; `sw` is the switch."""
@@ -70,6 +73,9 @@ class Wiring:
         """Create everything; on failure the caller calls `remove`."""
         switch = self.namespace("sw")
         batch([f"netns add {self.namespace(name)}" for name in ("sw", *self.machines)])
+        for machine in self.machines if not self.detect_duplicates else ():
+            with inside(self.namespace(machine)):
+                ACCEPT_DAD.write_text("0", encoding="ascii")
         bridges = ["link set lo up"]
         for number, _ in enumerate(self.networks):
             bridges.append(f"link add br{number} type bridge stp_state 0 mcast_snooping 0")

@@ -17,7 +17,7 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
-from mirrorfarm.netfilter.choice import Choice
+from mirrorfarm.netfilter.filter import Choice
 from mirrorfarm.sim.cluster import CLUSTER, Cluster
 from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from mirrorfarm.lab import farm_web
-from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.cluster import OneMachine, at_once
 
 ADDRESS, PORT = farm_web.ADDRESS, farm_web.PORT
 ADDRESS6 = "2001:db8::100"
@@ -33,8 +33,7 @@ def userconfig(
 
 def install(lab: OneMachine, text: str, module: str = farm_web.MODULE) -> None:
     """Start the agents and install the module `web` on every node, with this configuration."""
-    for node in lab.nodes:
-        lab.start_node(node)
+    at_once(lab.start_node, lab.nodes)
     lab.module = module
     lab.install(module, text, source=farm_web.MODULE)
 

@@ -15,7 +15,7 @@ from pyroute2 import IPRoute
 
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.errors import SystemUnsuitable
-from mirrorfarm.lab.network import batch, inside, order
+from mirrorfarm.lab.network import batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.netfilter.bpf_program import OBJECT, FarmProgram
 from mirrorfarm.netfilter.bpf_system import TCX_IN, TCX_OUT, Program, attached
@@ -68,7 +68,7 @@ def filter_() -> Iterator[FarmProgram]:
 
 @pytest.fixture
 def namespace() -> Iterator[str]:
-    name = "mfbpf-a"
+    name = f"{unique_prefix()}-a"
     try:
         batch([f"netns add {name}"])
         batch(["link set lo up", "link add v0 type veth peer name v1"], name)

@@ -57,7 +57,9 @@ def test_the_demonstration_loses_no_record_and_leaves_nothing_but_traces(tmp_pat
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> None:
-    with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+    # What a shell starts in the background ignores SIGINT, and so does all that it starts.
+    words = ["env", "--default-signal=INT", *DEMO]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stdout
         while "the client begins" not in (line := demo.stdout.readline()):
             assert line, demo.stderr.read() if demo.stderr else ""

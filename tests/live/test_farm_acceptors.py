@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from mirrorfarm.lab import farm_web
-from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.cluster import OneMachine, at_once
 from mirrorfarm.lab.farm_acceptors import PORT, SERVER, Datagrams, change
 from tests.live.farm_work import ADDRESS, up, userconfig
 
@@ -43,8 +43,7 @@ def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OneMachine]:
     (tmp_path / "echo/conf").mkdir()
     (tmp_path / "echo/conf/userconfig.xml").write_text(text)
     with OneMachine(nodes=NODES, witness=False) as machine:
-        for node in NODES:
-            machine.start_node(node)
+        at_once(machine.start_node, NODES)
         machine.module = "echo"
         machine.install("echo", text, source=str(tmp_path / "echo"))
         up(machine, *NODES)

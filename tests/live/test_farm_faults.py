@@ -13,11 +13,15 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
 NODES = ("n1", "n2", "n3")
 
 
-@pytest.fixture
+def text(lans: str) -> str:
+    return userconfig().replace('<lan name="default"/>', lans)
+
+
+@pytest.fixture(scope="module")
 def lab(request: pytest.FixtureRequest) -> Iterator[OneMachine]:
     """Three nodes on two networks; clients are on `default`, heartbeats where the test says."""
     with OneMachine(nodes=NODES, networks=("default", "private"), witness=False) as machine:
-        install(machine, userconfig().replace('<lan name="default"/>', request.param))
+        install(machine, text(request.param))
         up(machine, *NODES)
         yield machine
 
@@ -79,25 +83,32 @@ def test_nodes_that_do_not_hear_each_other_say_so_and_find_together_again(lab: O
 def test_a_node_with_another_configuration_is_refused_in_words(
     lab: OneMachine, old: str, new: str, words: str
 ) -> None:
-    lab.order("n3", "stop")
-    path = lab.paths("n3").module_etc("web") / "conf/userconfig.xml"
-    path.write_text(path.read_text().replace(old, new))
-    lab.mirrorfarm("n3", "module", "config", "web")
-    lab.order("n3", "start")
+    assert old in text(BOTH)
+    restart(lab, "n3", text(BOTH).replace(old, new))
     await_reason(lab, "n3", "refused: ")
     assert words in lab.state("n3")["reason"]
     assert set(answers(lab, 60)) == {"n1", "n2"}
     assert "n3: refused: " in lab.mirrorfarm("n1", "farm", "state", "-m", "web")
+    restart(lab, "n3", text(BOTH))
+    await_members(lab, "n1", set(NODES), seconds=20)
+
+
+def restart(lab: OneMachine, node: str, configuration: str) -> None:
+    lab.order(node, "stop")
+    path = lab.paths(node).module_etc("web") / "conf/userconfig.xml"
+    path.write_text(configuration)
+    lab.mirrorfarm(node, "module", "config", "web")
+    lab.order(node, "start")
 
 
 def test_a_light_module_runs_on_one_node_and_is_restarted_there() -> None:
-    text = (
+    light = (
         '<safe><service mode="light"><user><var name="WEB_SERVER" value="python"/></user>'
         '<errd polltimer="1s"><proc argregex="web_server\\.py" class="both" action="restart"/>'
         "</errd></service></safe>"
     )
     with OneMachine(nodes=("n1", "n2"), witness=False) as lab:
-        install(lab, text)
+        install(lab, light)
         lab.order("n1", "start")
         assert lab.wait_state("n1", "UP", 10)["mode"] == "light"
         lab.wait_state("n2", "STOP", 10, status="NotReady")

@@ -150,6 +150,7 @@ def test_when_every_daemon_is_killed_nobody_answers(kind: str, delivery: str) ->
             assert is_silent(lab, address)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: str) -> None:
     with farm(kind, "vmac_invisible", lease_ms=300) as lab:
@@ -182,6 +183,7 @@ def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: st
         assert right == 50
 
 
+@pytest.mark.alone
 def test_buckets_and_leases_are_changed_in_milliseconds() -> None:
     with farm("nft", "vmac_invisible") as lab:
         node = lab.nodes[0]
@@ -347,7 +349,6 @@ def test_absurd_and_truncated_packets_harm_nobody(kind: str) -> None:
 @pytest.mark.parametrize("address", [VIP4, VIP6])
 def test_a_datagram_in_fragments_is_answered_by_exactly_one(kind: str, address: str) -> None:
     with farm(kind, "vmac_invisible") as lab:
-        lab.settle()
         who = Counter[str]()
         for _ in range(30):
             with lab.client():
@@ -408,6 +409,7 @@ def test_this_kernel_allows_all_three_and_trying_leaves_nothing() -> None:
         lab.remove()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", KINDS)
 def test_how_many_packets_of_4096_flows_a_second(kind: str) -> None:
     """One node, the client's core sends, filters and receives; nothing is asserted of time."""
@@ -441,6 +443,7 @@ def test_how_many_packets_of_4096_flows_a_second(kind: str) -> None:
             assert 4_000 < seen["asked"] < outcome["sent"] / 4
 
 
+@pytest.mark.alone
 def test_a_queue_that_overflows_drops_and_nothing_is_answered_twice() -> None:
     rules = [["udp", "on_port", "*"]]
     with farm("nfqueue", "vmac_invisible", lease_ms=8_000, rules=rules) as lab:
@@ -486,7 +489,6 @@ def answered_flows(lab: FarmLab, count: int) -> tuple[int, int]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_icmp_error_reaches_every_node_for_only_one_knows_the_connection(kind: str) -> None:
     with farm(kind, "vmac_invisible", lease_ms=5_000) as lab:
-        lab.settle()
         lab.connect(VIP4).close()
         lab.connect(VIP6).close()
         quiet = [0]

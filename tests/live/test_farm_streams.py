@@ -92,7 +92,6 @@ def test_streams_survive_forty_moves_and_new_ones_find_their_owner(
 ) -> None:
     chance = random.Random(20)
     with farm(kind, delivery, old=old) as lab, contextlib.ExitStack() as stack:
-        lab.settle()
         for node in lab.nodes:
             setting = f"net.ipv4.tcp_syncookies={cookies}"
             order("ip", "netns", "exec", node.namespace, "sysctl", "-qw", setting)
@@ -208,7 +207,6 @@ def test_a_narrower_path_is_found_by_the_node_that_has_the_connection(
     virtual: str, mtu: int, delivery: str
 ) -> None:
     with farm("bpf", delivery) as lab, contextlib.ExitStack() as stack:
-        lab.settle()
         with lab.client():
             watcher = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         watcher.bind(("eth0", 3))
@@ -231,7 +229,6 @@ def test_a_narrower_path_is_found_by_the_node_that_has_the_connection(
 def test_even_when_two_nodes_answer_an_opening_neither_resets_the_connection(virtual: str) -> None:
     """It must not happen; a SYN repeated across a move comes near to it."""
     with farm("bpf", "vmac_invisible") as lab, contextlib.ExitStack() as stack:
-        lab.settle()
         seen = stack.enter_context(resets(lab))
         for node in lab.nodes:
             node.set(range(BUCKETS), State.SOFT)

@@ -24,6 +24,7 @@ from mirrorfarm.modules.settings import VirtualAddress
 
 pytestmark = [
     pytest.mark.live,
+    pytest.mark.alone,
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
 ]
 

@@ -7,8 +7,9 @@ import pytest
 
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.netfilter.bpf import BpfFilter
-from mirrorfarm.netfilter.choice import Choice, choose, make
+from mirrorfarm.netfilter.choice import choose, make
 from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.netfilter.filter import Choice
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter
 from mirrorfarm.netfilter.nft import NftFilter
 

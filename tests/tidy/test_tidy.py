@@ -2,9 +2,8 @@
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-
-import pytest
 
 from tests.tidy.doors import (
     DOORS,
@@ -93,9 +92,14 @@ def functions_longer_than(text: str, bound: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [path for path in CORE if not is_door(path)])
-def test_what_is_not_a_door_is_pure(path: str) -> None:
-    assert not impure((ROOT / path).read_text())
+def faults_in(paths: list[str], look: Callable[[str], object]) -> dict[str, object]:
+    """Return what `look` finds in the texts of files, by path, where it finds something."""
+    seen = {path: look((ROOT / path).read_text(errors="replace")) for path in paths}
+    return {path: fault for path, fault in seen.items() if fault}
+
+
+def test_what_is_not_a_door_is_pure() -> None:
+    assert not faults_in([path for path in CORE if not is_door(path)], impure)
 
 
 def test_the_rule_sees_clocks_sockets_and_doors() -> None:
@@ -113,26 +117,37 @@ def test_every_door_in_the_list_exists() -> None:
     assert not missing, "remove them from tests/tidy/doors.py"
 
 
-@pytest.mark.parametrize("path", [path for path in CORE if not path.endswith("__init__.py")])
-def test_every_source_has_its_test(path: str) -> None:
+def is_tested(path: str) -> bool:
     source = Path(path)
     mirrored = ROOT / "tests" / source.with_name(f"test_{source.name}")
     places = [place for start, place in TESTED_BY.items() if path.startswith(start)]
     elsewhere = bool(places) and (ROOT / places[-1]).exists()
-    assert mirrored.exists() or elsewhere or path in UNTESTED, f"write {mirrored}"
+    return mirrored.exists() or elsewhere or path in UNTESTED
 
 
-@pytest.mark.parametrize("path", PYTHON)
-def test_files_are_short_enough_to_read(path: str) -> None:
-    lines = len((ROOT / path).read_text().splitlines())
-    bound = TEST_LINES_MAX if path in LONG or path.startswith("tests/") else LINES_MAX
-    assert lines <= bound
+def test_every_source_has_its_test() -> None:
+    sources = [path for path in CORE if not path.endswith("__init__.py")]
+    untested = [path for path in sources if not is_tested(path)]
+    assert not untested, "write tests/FOLDER/test_NAME.py"
 
 
-@pytest.mark.parametrize("path", [path for path in PYTHON if not path.startswith("tests/")])
-def test_functions_are_short_enough_to_read(path: str) -> None:
-    bound = 60 if path in LONG_FUNCTIONS else FUNCTION_LINES_MAX
-    assert not functions_longer_than((ROOT / path).read_text(), bound)
+def test_files_are_short_enough_to_read() -> None:
+    long = [path for path in PYTHON if path in LONG or path.startswith("tests/")]
+    short = [path for path in PYTHON if path not in long]
+    assert not faults_in(long, lambda text: lines_above(text, TEST_LINES_MAX))
+    assert not faults_in(short, lambda text: lines_above(text, LINES_MAX))
+
+
+def lines_above(text: str, bound: int) -> str:
+    lines = len(text.splitlines())
+    return f"{lines} lines, not {bound}" if lines > bound else ""
+
+
+def test_functions_are_short_enough_to_read() -> None:
+    sources = [path for path in PYTHON if not path.startswith("tests/")]
+    short = [path for path in sources if path not in LONG_FUNCTIONS]
+    assert not faults_in(short, lambda text: functions_longer_than(text, FUNCTION_LINES_MAX))
+    assert not faults_in(list(LONG_FUNCTIONS), lambda text: functions_longer_than(text, 60))
 
 
 def test_the_length_of_a_function_is_that_of_its_body() -> None:
@@ -141,18 +156,14 @@ def test_the_length_of_a_function_is_that_of_its_body() -> None:
     assert not functions_longer_than(text, 2)
 
 
-@pytest.mark.parametrize("path", PYTHON)
-def test_nothing_unpickles_or_calls_a_shell(path: str) -> None:
-    assert not UNSAFE.search((ROOT / path).read_text())
+def test_nothing_unpickles_or_calls_a_shell() -> None:
+    assert not faults_in(PYTHON, UNSAFE.search)
 
 
-@pytest.mark.parametrize("path", files(OWN, TEXTS))
-def test_the_project_speaks_of_itself_alone(path: str) -> None:
-    assert not UNSPOKEN.search((ROOT / path).read_text(errors="replace"))
+def test_the_project_speaks_of_itself_alone() -> None:
+    assert not faults_in(files(OWN, TEXTS), UNSPOKEN.search)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in PYTHON if path.startswith("tests/live/") and "/test_" in path]
-)
-def test_live_tests_are_marked(path: str) -> None:
-    assert "pytest.mark.live" in (ROOT / path).read_text()
+def test_live_tests_are_marked() -> None:
+    live = [path for path in PYTHON if path.startswith("tests/live/") and "/test_" in path]
+    assert not faults_in(live, lambda text: "pytest.mark.live" not in text)

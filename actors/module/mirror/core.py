@@ -269,10 +269,13 @@ class Mirror:
     def _poll(self, now: int) -> None:
         """Do what is due; again if something was, because that can make more due."""
         s = self.state
-        before = (len(s.out), s.phase, s.step, s.leading.session, s.target.step)
+        guard_ns = s.guard_ns
+        before = (s.phase, s.step, s.leading.session, s.target.step, len(s.out))
         self._look(now)
-        if before != (len(s.out), s.phase, s.step, s.leading.session, s.target.step):
-            if not sites.trick("mirror.no_second_look"):  # The next event brings one.
+        after = (s.phase, s.step, s.leading.session, s.target.step, len(s.out))
+        if before != after and not sites.trick("mirror.no_second_look"):  # The next event has one.
+            # That the guard was told a new deadline, as after most heartbeats, makes nothing due.
+            if s.guard_ns == guard_ns or after != (*before[:-1], before[-1] + 1):
                 self._look(now)
         if s.guard_ns and s.phase in (Phase.WAITING, Phase.STOPPED):
             s.guard_ns = 0  # Nothing is left that the guard could have to end.

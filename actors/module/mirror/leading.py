@@ -108,9 +108,10 @@ def keep_lease(s: State, now: int) -> None:
         _disarm(s)
         return
     ask_renew(s, now)
-    valid = s.lease.valid(now)
-    if valid:
-        _arm(s)
+    valid, acts_ns = s.lease.valid(now), s.lease.guard_acts_ns()
+    if valid and s.guard_ns != acts_ns:
+        s.guard_ns = acts_ns
+        tell(s, "guard", GuardArm(acts_ns))
     if not may_lead:
         return
     if not valid and not leading.lease_closed and s.guard_ns:
@@ -122,13 +123,6 @@ def keep_lease(s: State, now: int) -> None:
         leading.lease_closed = False
         fact(s, now, "the lease is renewed: writes go on")
         explain(s, "")
-
-
-def _arm(s: State) -> None:
-    acts_ns = s.lease.guard_acts_ns()
-    if s.guard_ns != acts_ns:
-        s.guard_ns = acts_ns
-        tell(s, "guard", GuardArm(acts_ns))
 
 
 def _disarm(s: State) -> None:

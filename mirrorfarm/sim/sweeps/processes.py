@@ -67,13 +67,13 @@ class Processes:
         self._under_way[future] = batch
 
     def wait(self, seconds: float) -> list[Finished]:
-        """Return what is finished."""
+        """Return what is finished; of several, first what was put in line first."""
         done, _ = wait(self._under_way, seconds, FIRST_COMPLETED)
         if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
             # All that is under way fails with it; some had results before.
             done, _ = wait(self._under_way)
             self._end_pool()
-        return [self._finished(future) for future in done]
+        return [self._finished(future) for future in tuple(self._under_way) if future in done]
 
     def _finished(self, future: Future[tuple[SeedResult, ...]]) -> Finished:
         batch = self._under_way.pop(future)

@@ -67,16 +67,19 @@ def test_a_seed_is_shrunk_into_files(
     honest = leading.gate_of
     monkeypatch.setattr(leading, "gate_of", lambda s: "self" if s.leading.lost else honest(s))
     file = tmp_path / "found.yaml"
-    assert run("shrink", "--seed", "0x0", "--options", "mirror", "-o", str(file)) == 0
-    assert "leave out events:" in capsys.readouterr().err
+    words = ("shrink", "--seed", "0x0", "--options", "mirror")
+    assert run(*words, "--seconds", "600", "-o", str(file), "--json") == 0
+    out, err = capsys.readouterr()
+    assert "leave out events:" in err
+    found = json.loads(out)
+    assert found["scenario"] == file.read_text()
+    assert found["minimal"] is True
     assert "```mermaid" in file.with_suffix(".md").read_text()
     assert run("scenario", str(file)) == 1
     told = capsys.readouterr().out
     assert "instead of: every invariant holds" in told
-    assert run("shrink", "--seed", "0", "--options", "mirror", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["scenario"] == file.read_text()
-    assert found["minimal"] is True
+    assert run(*words, "--seconds", "0") == 0
+    assert "perhaps not the shortest: more time" in capsys.readouterr().err
 
 
 def test_a_seed_that_breaks_nothing_or_is_none_is_refused(

@@ -1,6 +1,7 @@
 """Sweeps on processes of this machine: interrupted, resumed, with workers that are killed."""
 
 import multiprocessing
+from concurrent.futures import Future
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from mirrorfarm.errors import Refused, UsageInvalid
 from mirrorfarm.sim.sweeps import engines
 from mirrorfarm.sim.sweeps.drive import drive
 from mirrorfarm.sim.sweeps.engines import GROUP, Wanted, load_engine
-from mirrorfarm.sim.sweeps.plan import Plan
+from mirrorfarm.sim.sweeps.plan import Batch, Plan
 from mirrorfarm.sim.sweeps.processes import Processes
+from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import read_results
 from mirrorfarm.sim.sweeps.work import Work
 from tests.sim.sweeps.stand_in import HEAVY, deadly, foreign, killed_once, quick, slow
@@ -57,16 +59,27 @@ def test_processes_are_replaced_before_what_they_keep_adds_up() -> None:
     work = Work(quick, "mirror", "b", 0)
     engine = Processes(work, Wanted(1), batches_per_process=2)
     plan = Plan(iter(range(1_500)), "mirror", "b")
-    pools = set()
+    pools = set[object]()  # Not their numbers: a pool may get that of one that is gone.
 
     def never() -> bool:
-        pools.add(id(engine._pool))
+        pools.add(engine._pool)
         return False
 
     seeds = [r.seed for results in drive(engine, plan, never, print) for r in results]
     engine.close()
     assert seeds == list(range(1_500))
-    assert len(pools - {id(None)}) >= 2
+    assert len(pools - {None}) == 2
+
+
+def test_of_several_that_are_finished_the_first_in_line_comes_first() -> None:
+    engine = Processes(Work(quick, "mirror", "b", 0), Wanted(1))
+    batches = [Batch((seed,)) for seed in range(20)]
+    for batch in batches:
+        done: Future[tuple[SeedResult, ...]] = Future()
+        done.set_result(())
+        engine._under_way[done] = batch
+    assert [finished.batch for finished in engine.wait(0)] == batches
+    assert not engine.busy()
 
 
 def test_a_worker_of_another_build_is_refused(tmp_path: Path) -> None:

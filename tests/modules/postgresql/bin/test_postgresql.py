@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,22 +63,30 @@ class Service:
         return self.folder / "data/postmaster.pid"
 
 
+@pytest.fixture(scope="module")
+def empty() -> Iterator[Path]:
+    """A new database, to be copied: where the user postgres may go, and no other run tidies up."""
+    with tempfile.TemporaryDirectory(prefix="mfpg-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        shutil.chown(folder, "postgres", "postgres")
+        initdb = [str(BINARIES / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-N"]
+        subprocess.run([*AS_POSTGRES, *initdb], check=True, capture_output=True, cwd="/")
+        yield folder
+
+
 @pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("pg")
-    for above in (folder, folder.parent, folder.parent.parent):
-        above.chmod(0o755)  # For the user postgres.
-    shutil.chown(folder, "postgres", "postgres")
-    initdb = [str(BINARIES / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-N"]
-    subprocess.run([*AS_POSTGRES, *initdb], check=True, capture_output=True, cwd="/")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    postgresql = Service(folder, port)
-    try:
-        yield postgresql
-    finally:
-        postgresql.script("stop_prim", "force", "ALONE", "STOP", "stop")
+def service(empty: Path) -> Iterator[Service]:
+    with tempfile.TemporaryDirectory(prefix="mfpg-") as name:
+        subprocess.run(["cp", "-a", f"{empty}/.", name], check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        postgresql = Service(Path(name), port)
+        try:
+            yield postgresql
+        finally:
+            postgresql.script("stop_prim", "force", "ALONE", "STOP", "stop")
 
 
 def test_life_of_a_primary(service: Service) -> None:
