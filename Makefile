@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived nginx-light procps \
   util-linux build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
+COVERAGE := build/coverage
 LIVE_LOG := $(VENV)/live-tests.txt
 LIVE := -q -p no:randomly -rs --timeout=300
 
@@ -17,7 +18,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore coverage clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -28,6 +29,7 @@ help:
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (long)"
+	@echo "make coverage        docs/coverage.md: which states were given which events (10 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
@@ -106,7 +108,16 @@ explore: setup
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 2
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 0 --writes 1 --root joining
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 0
+	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 1 --kind crash_witness --kind lose
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
+
+# A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
+coverage: setup
+	rm -rf $(COVERAGE)
+	$(BIN)/mirrorfarm sim sweep --seeds 0..60 --options swarm -o $(COVERAGE)/swarm
+	$(BIN)/mirrorfarm sim sweep --seeds 0..200 --options mirror -o $(COVERAGE)/mirror
+	$(BIN)/python -m mirrorfarm.sim.coverage $(COVERAGE)/*/results.jsonl > $(COVERAGE)/page.md
+	mv $(COVERAGE)/page.md docs/coverage.md
 
 demo: setup
 	$(BIN)/python examples/mirror_on_one_machine.py

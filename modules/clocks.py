@@ -38,28 +38,32 @@ def build_timing(service: Checked, faults: Faults) -> Timing:
         lease_ns=heart["lease"] or followed_ns,
         replication_timeout_ns=heart["replication_timeout"] or profile.replication_timeout_ns,
     )
-    _check_timing(timing, heart.line, faults)
+    for key, reason in timing_faults(timing):
+        faults.add(heart.line, key, reason)
     return timing
 
 
-def _check_timing(timing: Timing, line: int, faults: Faults) -> None:
+def timing_faults(timing: Timing) -> list[tuple[str, str]]:
+    """Return what no module may have, as key and reason."""
+    faults: list[tuple[str, str]] = []
     pulse, detection, lease = timing.heartbeat_ns, timing.detection_ns, timing.lease_ns
     if lease <= detection:
         reason = f"{_ms(lease)} is not longer than the detection time of {_ms(detection)}"
-        faults.add(line, "heart.lease", f"{reason}: it would end before a silence is noticed")
+        faults.append(("heart.lease", f"{reason}: it would end before a silence is noticed"))
     if detection <= 3 * pulse:
         reason = f"{_ms(detection)} is not longer than 3 pulses of {_ms(pulse)}"
-        faults.add(line, "heart.detection", f"{reason}: a few lost packets would be a dead node")
+        faults.append(("heart.detection", f"{reason}: a few lost packets would be a dead node"))
     if lease - lease // GATE_MARGIN_DIVISOR <= 3 * pulse:
         reason = f"{_ms(lease)} less an eighth is not longer than 3 pulses of {_ms(pulse)}"
-        faults.add(line, "heart.lease", f"{reason}: a few lost packets would hold every write")
+        faults.append(("heart.lease", f"{reason}: a few lost packets would hold every write"))
     if lease // GUARD_MARGIN_DIVISOR < GUARD_MARGIN_NS_MIN:
         least = _ms(GUARD_MARGIN_NS_MIN * GUARD_MARGIN_DIVISOR)
         reason = f"{_ms(lease)} is shorter than {least}"
-        faults.add(line, "heart.lease", f"{reason}: the guard could not fence inside the lease")
+        faults.append(("heart.lease", f"{reason}: the guard could not fence inside the lease"))
     if timing.replication_timeout_ns < pulse:
         reason = f"{_ms(timing.replication_timeout_ns)} is shorter than a pulse of {_ms(pulse)}"
-        faults.add(line, "heart.replication_timeout", reason)
+        faults.append(("heart.replication_timeout", reason))
+    return faults
 
 
 def build_heartbeats(

@@ -1,8 +1,10 @@
 """`mirrorfarm sim`: a whole cluster in one thread, from a seed."""
 
+from pathlib import Path
+
 import click
 
-from mirrorfarm.cli.sim_options import played
+from mirrorfarm.cli.sim_options import played, traced
 from mirrorfarm.cli.sim_scenario import scenario, seed_number, shrink
 from mirrorfarm.cli.sim_sweep import report, sweep
 
@@ -15,8 +17,9 @@ def sim() -> None:
 @sim.command("run")
 @click.option("--seed", required=True, metavar="NUMBER", help="64 bits, as 0x5eed or 24301.")
 @played
+@traced
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run(seed: str, options: str, as_json: bool) -> int:
+def run(seed: str, options: str, trace: Path | None, as_json: bool) -> int:
     """Run one seed: faults under which no invariant may break, then all must work again.
 
     Prints the options that the seed makes, what came out, and a digest of every step: the same
@@ -26,7 +29,7 @@ def run(seed: str, options: str, as_json: bool) -> int:
 
     from mirrorfarm.sim import running
 
-    got = running.run(seed_number(seed), options)
+    got = running.run(seed_number(seed), options, trace)
     if as_json:
         click.echo(msgspec.json.encode(got).decode())
         return int(got.outcome != "ok")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean
-from mirrorfarm.cli.sim_options import played
+from mirrorfarm.cli.sim_options import played, traced
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 @click.command("scenario")
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("-q", "--quiet", is_flag=True, help="One line for each file, no story.")
+@traced
 @click.option("--json", "json_wanted", is_flag=True, help="Print a list with one object per file.")
-def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool) -> int:
+def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: Path | None) -> int:
     """Play scenario files, tell what happens, and whether it is as they say.
 
-    Exit code 1 if anything is not as expected, 3 if a file is faulty.
+    With --trace and several files, each has a folder of its own name there. Exit code 1 if
+    anything is not as expected, 3 if a file is faulty.
     """
     from mirrorfarm.errors import ConfigInvalid
     from mirrorfarm.sim.scenario.playing import play
@@ -38,7 +40,8 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool) -> int:
         raise ConfigInvalid(tuple(faults))
     outcomes = []
     for one in scenarios:
-        outcome = play(one)
+        folder = trace / Path(one.file).stem if trace is not None and len(files) > 1 else trace
+        outcome = play(one, trace=folder)
         outcomes.append(outcome)
         if not json_wanted:
             _tell(outcome, quiet=quiet)

@@ -69,7 +69,8 @@ def sweep(
     """Play many seeds on many processors; report what failed.
 
     Results are kept as they come: after Ctrl-C, a crash or a time limit, --resume plays the
-    rest. Exit code 1 if anything failed, 130 if the sweep was interrupted.
+    rest. Exit code 1 if anything failed, or if thousands of seeds never came by what should
+    happen sometimes; 130 if the sweep was interrupted.
     """
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.sweeps.engines import Wanted
@@ -125,7 +126,12 @@ def _run(order: "Order", json_wanted: bool) -> int:
     _tell(written, json_wanted, extra)
     if missing:
         return INTERRUPTED
-    return 1 if written.summary.failed else 0
+    return 1 if written.summary.failed or _missed(written.summary, order.shard.count) else 0
+
+
+def _missed(summary: "Summary", parts: int = 1) -> bool:
+    """Return whether a whole sweep never came by what should happen sometimes."""
+    return parts == 1 and bool(summary.missed)
 
 
 def _what_next(order: "Order", missing: int) -> str:
@@ -175,7 +181,7 @@ def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool)
         notes.append(f"{len(missing):,} seeds are missing, {missing[0]} is the first of them")
     written = type(written)(written.summary, written.paths, tuple(notes))
     _tell(written, json_wanted, {"missing": len(missing)})
-    return 1 if written.summary.failed or missing else 0
+    return 1 if written.summary.failed or missing or _missed(written.summary) else 0
 
 
 def _tell(written: "Written", json_wanted: bool, extra: Mapping[str, object]) -> None:
@@ -218,5 +224,9 @@ def _tell_tables(summary: "Summary") -> None:
     ]
     if shares:
         click.echo(f"{len(summary.failover_ns):,} failovers: {', '.join(shares)}")
+    for line in summary.coverage.words():
+        click.echo(line)
+    for name in summary.coverage.missed():
+        click.secho(f"never happened: {clean(name)}", fg="red" if summary.missed else None)
     failed = f"{summary.failed:,} failed in {len(classes):,} classes" if classes else "none failed"
     click.secho(f"{summary.seeds:,} seeds, {failed}", fg="red" if classes else "green", bold=True)

@@ -1,6 +1,7 @@
 """`mirrorfarm trace`: what the cores of nodes were given and did, and whether they do it again."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -212,3 +213,60 @@ def export(  # noqa: PLR0917 - one argument for each option.
     form = "tla" if tla else "tsviz" if tsviz else name
     options = Options(form, output, run, limit)
     return export_traces(paths or (scope.paths.log,), options, json_wanted=json_wanted)
+
+
+@trace.command("whatif")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--at",
+    default="service",
+    show_default=True,
+    metavar="TIME|EVENT",
+    help="22:05:09.5, +2s after the beginning, or just before an event; see `trace why`.",
+)
+@click.option("--module", default="", help="Which module, if the traces have several.")
+@click.option(
+    *("--set", "sets"),
+    multiple=True,
+    metavar="KEY=VALUE[,VALUE]",
+    help="heart.detection=0.3s, heart.lease, heart.pulse, n2.fsync_ms=800; one variant each.",
+)
+@click.option("--drop", multiple=True, metavar="'KIND n1->n2 5s'", help="Lose messages; or any.")
+@click.option("--delay", multiple=True, metavar="'n1->n2 200ms 5s'", help="All comes later.")
+@click.option("--crash", multiple=True, metavar="'n1 +1s'", help="A node loses its power.")
+@click.option("--pause", multiple=True, metavar="'n1 500ms +1s'", help="A node does not run.")
+@click.option(
+    "--keep-faults/--no-faults",
+    default=True,
+    show_default=True,
+    help="What came from outside later, as recorded: cuts, crashes, pauses, orders.",
+)
+@click.option("--seeds", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.option(
+    "--minutes", type=click.FloatRange(0, 1_440), default=0.0, help="Of each run; 0: as recorded."
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print the result as JSON.")
+@click.option("--progress", "lines", is_flag=True, help="Tell how far it is without a terminal.")
+@click.pass_obj
+def whatif(scope: Scope, /, paths: tuple[Path, ...], json_wanted: bool, **given: Any) -> int:
+    """Let a recorded mirror or farm go on otherwise, and tell what would have come of it.
+
+    The cores begin with the states they had at that moment, and go on in the simulator, with
+    delays as recorded: once as it was and once changed, for each seed. Name the traces of all
+    nodes and of the witness. Exit code 1 if an invariant does not hold.
+    """
+    from mirrorfarm.cli.trace_whatif import Wanted, fork_trace
+
+    done = {kind: given[kind] for kind in ("drop", "delay", "crash", "pause")}
+    wanted = Wanted(
+        given["at"],
+        given["module"],
+        given["sets"],
+        done,
+        given["keep_faults"],
+        given["seeds"],
+        given["minutes"],
+        json_wanted,
+        given["lines"],
+    )
+    return fork_trace(paths or (scope.paths.log,), wanted)

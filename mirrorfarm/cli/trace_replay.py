@@ -37,7 +37,7 @@ def replay_trace(
     builds: set[str] = set()
     begun, shown = time.perf_counter(), []
     for source in sources(paths, faults):
-        if nodes and source.node not in nodes:
+        if (nodes and source.node not in nodes) or not source.has_cores:
             continue
         _require_whole(source)
         builds.add(source.header["build"])

@@ -1,22 +1,34 @@
 """The monitors of the simulation on recorded traces: whether every invariant held out there.
 
 Traces lack what only a simulation can see, such as what is on a disk, so fewer invariants are
-watched than in a simulation (`RECORDED`). Nodes are compared by the order of causes.
+watched than in a simulation (`RECORDED`). Nodes are compared by the order of causes, and where
+that is not enough by their clocks, as far as messages compare them.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
+from mirrorfarm.actors import snapshot
+from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import ACTOR as FILTER
-from mirrorfarm.sim.monitors import farm
+from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import recorded
-from mirrorfarm.trace.files import OnFault, raise_fault
-from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.clocks import NodeClock
+from mirrorfarm.trace.decoder import Checkpoint
+from mirrorfarm.trace.files import OnFault, raise_fault, sources
+from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.steps import read_items
+from mirrorfarm.trace.words import clock_time
 
 VIOLATIONS_MAX = 100  # Told; the others are counted.
+# The states with which cores begin are the first that a process records.
+ITEMS_LOOKED_AT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +59,99 @@ def check(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Checked:
     Memory is bounded by the number of nodes and of writes under way. Raise TraceInvalid if there
     are no traces.
     """
-    merged = Merge(paths, on_fault)
-    mirrors = Watch(RECORDED)
-    farms: dict[str, Watch] = {}
-    result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
-    told: dict[int, int] = {}  # By watch: how many of its violations are known.
-    for placed in merged.steps():
+    paths = list(paths)
+    watches = _Watches(Merge(paths, on_fault), timings(paths))
+    result = watches.result
+    for placed in watches.merged.steps():
         result.steps += 1
-        step = recorded(placed.step)
-        if step.actor == FILTER and step.process not in farms:
-            farms[step.process] = Watch(farm.RECORDED, farm=farm.FarmFacts())
-        watch = farms[step.process] if step.actor == FILTER else mirrors
-        watch.step(step, placed.at_ns)
-        if len(watch.stories) > told.get(id(watch), 0):
-            told[id(watch)] = len(watch.stories)
-            _note(result, watch, placed.at_ns)
-    for watch in (mirrors, *farms.values()):
-        watch.finish()
-        _note(result, watch, watch.at)
-    watched = [mirrors, *farms.values()]
-    result.invariants = tuple(dict.fromkeys(name for watch in watched for name in watch.monitors))
-    result.violations = sum(len(watch.violations) for watch in watched)
-    result.gaps = merged.gaps
+        watches.take(placed)
+    watches.finish()
     return result
 
 
-def _note(result: Checked, watch: Watch, at_ns: int) -> None:
-    known = {one.text for one in result.broken}
-    for text, story in watch.stories.items():
-        if text not in known and len(result.broken) < VIOLATIONS_MAX:
-            result.broken.append(Broken(text.partition(":")[0], at_ns, text, tuple(story)))
+def timings(paths: Iterable[Path]) -> dict[str, FarmTiming]:
+    """Return the clocks of farms, by module, as far as the states of their cores are recorded."""
+    found: dict[str, FarmTiming] = {}
+    for source in sources(paths, lambda _: None):
+        if source.process in found:
+            continue
+        for item in islice(read_items(source, lambda _: None), ITEMS_LOOKED_AT):
+            if isinstance(item, Checkpoint) and item.kind == FarmFilter.__name__:
+                try:
+                    core = snapshot.restore(FarmFilter, item.state)
+                except ValueError:  # Of a build whose cores have another state.
+                    break
+                found[source.process] = core.state.settings.timing
+                break
+    return found
+
+
+def apart_ns(clocks: Iterable[NodeClock]) -> int | None:
+    """Return by how much the times of two nodes may be wrong; None: some cannot be compared."""
+    errors = []
+    for clock in clocks:
+        if clock.basis == "reference":
+            continue
+        if clock.basis != "messages" or clock.error_ns is None:
+            return None
+        errors.append(clock.error_ns)
+    return 2 * max(errors, default=0)
+
+
+class _Watches:
+    """One watch for all mirrors, and one for each farm."""
+
+    def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
+        self.merged, self._timings = merged, farm_timings
+        self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
+        self._apart_ns = apart_ns(merged.clocks)
+        self._ahead: dict[str, int] = {}  # Of a node's time, to what its boot clock shows.
+        self._mirrors = self._hung(Watch(RECORDED))
+        self._farms: dict[str, Watch] = {}
+        self._told: dict[int, int] = {}  # By watch: how many of its violations are known.
+
+    def _hung(self, watch: Watch) -> Watch:
+        watch.apart_ns = self._apart_ns
+        watch.moment = lambda node, now: now + self._ahead.get(node, 0)
+        watch.clock = clock_time
+        return watch
+
+    def _farm(self, process: str) -> Watch:
+        watch = self._farms.get(process)
+        if watch is None:
+            timing, kinds = self._timings.get(process), farm_recorded.UNTIMED
+            facts = farm_recorded.Facts(timing or FarmTiming(), apart_ns=self._apart_ns or 0)
+            if timing is not None and self._apart_ns is not None:
+                kinds = (*farm_recorded.TIMED, *kinds)
+            watch = self._farms[process] = self._hung(Watch(kinds, farm=facts))
+        return watch
+
+    def take(self, placed: Placed) -> None:
+        """Take the next step in."""
+        step = recorded(placed.step)
+        self._ahead[step.node] = placed.at_ns - step.now
+        watch = self._farm(step.process) if step.actor == FILTER else self._mirrors
+        watch.step(step, placed.at_ns)
+        if len(watch.stories) > self._told.get(id(watch), 0):
+            self._told[id(watch)] = len(watch.stories)
+            self._note(watch, placed.at_ns)
+
+    def finish(self) -> None:
+        """The steps are over."""
+        watched = [self._mirrors, *self._farms.values()]
+        for watch in watched:
+            watch.finish()
+            self._note(watch, watch.at)
+        result = self.result
+        result.invariants = tuple(
+            dict.fromkeys(name for watch in watched for name in watch.monitors)
+        )
+        result.violations = sum(len(watch.violations) for watch in watched)
+        result.gaps = self.merged.gaps
+
+    def _note(self, watch: Watch, at_ns: int) -> None:
+        broken = self.result.broken
+        known = {one.text for one in broken}
+        for text, story in watch.stories.items():
+            if text not in known and len(broken) < VIOLATIONS_MAX:
+                broken.append(Broken(text.partition(":")[0], at_ns, text, tuple(story)))

@@ -1,7 +1,7 @@
 """Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import xxhash
@@ -10,6 +10,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
+from mirrorfarm.sim.depths import Gauge
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
@@ -92,7 +93,8 @@ class Story(Sequence[str]):
 class Cluster(Engine):
     """The agenda, the machines, the network between them, and who watches."""
 
-    module_name: ClassVar[str] = ""  # Of the module that the cluster has.
+    module_name: str = ""  # Of the module that the cluster has.
+    identity: str = CLUSTER
 
     def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
         super().__init__(seed)
@@ -101,6 +103,7 @@ class Cluster(Engine):
         self.network = Network(self, Draws(seed, "network"))
         self.hosts: dict[str, Host] = {}
         self.watch = watch
+        watch.moment = self._moment
         self.digest = Digest() if digest else None
         self.story = Story()
         self.tells_story = True
@@ -109,6 +112,7 @@ class Cluster(Engine):
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
+        self._gauge = Gauge()
         self._meddlings: list[Meddling] = []
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
@@ -129,6 +133,10 @@ class Cluster(Engine):
             clocks = Clocks(start, draws.below(1 << 40), rate)
         host = self.hosts[name] = Host(self, name, clocks)
         return host
+
+    def _moment(self, node: str, boot: int) -> int:
+        host = self.hosts.get(node)
+        return boot if host is None else host.clocks.moment(boot)
 
     @property
     def machine_names(self) -> tuple[str, ...]:
@@ -156,6 +164,13 @@ class Cluster(Engine):
     def records(self) -> bool:
         """Whether anybody wants to know of steps."""
         return bool(self.watch.monitors or self.digest is not None or self.tells_story)
+
+    def run_to(self, end: int) -> None:
+        """Do everything up to a time; now and then look how full the queues are."""
+        super().run_to(end)
+        if self.now >= self._gauge.next_ns:
+            for node, depths in self._gauge.look(self.now, self.hosts.values()):
+                self.seen(node, depths, self.module_name)
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -187,6 +202,7 @@ class Cluster(Engine):
     def send(self, actor: Actor, to: Address, message: Any, network: str) -> None:
         """Carry a message as the bus of the actor's machine does."""
         process = actor.process
+        process.sequence = sequence = process.sequence + 1
         host = process.host
         if to.module.startswith("cli-"):
             self._answered(host.name, message)
@@ -196,7 +212,7 @@ class Cluster(Engine):
         source = actor.address
         for name in to.nodes if " " in to.node else (to.node,):
             if name == host.name:
-                event = ev.Received(source, message)
+                event = ev.Received(source, message, "", process.incarnation, sequence)
                 when = self.now + LOCAL_NS + self.jitter()
                 self.at(when, self._local, host, to.process, to.actor, event)
             else:
@@ -212,8 +228,7 @@ class Cluster(Engine):
         name: str,
         network: str,
     ) -> None:
-        """Send a frame to another machine, by one network or by all of them."""
-        process.sequence += 1
+        """Send the process's last frame to another machine, by one network or by all of them."""
         late_ns = 0
         for meddling in self._meddlings:
             if meddling.takes(source.node, name, message):

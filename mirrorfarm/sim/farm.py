@@ -18,7 +18,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.filter import Choice
-from mirrorfarm.sim.cluster import CLUSTER, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.hands import Hands
@@ -57,9 +57,14 @@ class FarmNode:
 
     def __post_init__(self) -> None:
         self.records = Records(Latency())
-        self.hands = Hands(self.world, self.host, MODULE, MODULE_ACTOR, self.draws, self._store)
+        module = self.world.module_name
+        self.hands = Hands(self.world, self.host, module, MODULE_ACTOR, self.draws, self._store)
         self.hands.filter = self.filter
         self.hands.noted = self._noted
+        self.watch_pictures()
+
+    def watch_pictures(self) -> None:
+        """Look at what the filter's core says of the farm."""
         self._tell = self.hands.doors[fx.Tell]
         self.hands.doors[fx.Tell] = self._look_and_tell
 
@@ -76,7 +81,7 @@ class FarmNode:
     @property
     def process(self) -> Process | None:
         """The module's process, while it runs."""
-        found = self.host.processes.get(MODULE)
+        found = self.host.processes.get(self.world.module_name)
         return found if found is not None and found.alive else None
 
     @property
@@ -208,11 +213,12 @@ class FarmWorld(Cluster):
         node.wish, node.changes = wish, changes or node.changes
         incarnation = host.next_incarnation()
         record = self.record if self.records else None
-        process = Process(host, MODULE, incarnation, node.hands.doors, record, _nothing)
-        host.processes[MODULE] = process
+        own = self.module_name
+        process = Process(host, own, incarnation, node.hands.doors, record, _nothing)
+        host.processes[own] = process
         module = self.module(node)
         here = Here(
-            CLUSTER,
+            self.identity,
             name,
             msgspec.structs.replace(module, boot="on" if again else module.boot),
             incarnation,
@@ -287,7 +293,7 @@ class FarmWorld(Cluster):
 
     def command(self, name: str, verb: str, *arguments: str) -> str:
         """Give an administrator's order; return its request."""
-        return self.order(name, MODULE, verb, *arguments)
+        return self.order(name, self.module_name, verb, *arguments)
 
     def hang(self, name: str, milliseconds: int, *, alone: bool = False) -> None:
         """Have the agent of a node hang: no message passes, and all of them pass afterwards.

@@ -3,6 +3,7 @@
 from mirrorfarm.actors.farm_filter.bitmaps import HARD
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.sim.farm import FarmNode, FarmWorld
+from mirrorfarm.sim.farm_packets import Packets
 from mirrorfarm.sim.monitors.seen import Packet
 
 FLOWS_MAX = 400
@@ -16,6 +17,7 @@ class Clients:
         self.draws = world.stream("clients")
         self.flows: dict[int, tuple[int, int, str, int]] = {}  # group, bucket, node, since
         self._listening: dict[str, list[FarmNode]] | None = None  # At this moment, by anchor.
+        self.packets = Packets(world, self.listening)
 
     def listening(self, anchor: str) -> list[FarmNode]:
         """Return the nodes that see a packet which `anchor` sees, and let anything in."""
@@ -87,4 +89,5 @@ class Clients:
                 self.talk(flow)
             elif draws.chance(20):
                 self.end(flow)
+        self.packets.go_on(self.flows)
         self._listening = None

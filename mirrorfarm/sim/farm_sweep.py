@@ -192,12 +192,22 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
             world.command(name, "restart" if again else "start")
             world.command(name, "resume")
     if not world.run_until(lambda: world.settled(*names), 12_000):
-        reasons = {
-            name: (node.picture.reason, [(n.name, n.reason) for n in node.picture.nodes])
-            for name, node in world.nodes.items()
-            if node.picture is not None
-        }
-        raise Violation(f"L: not one farm after the faults ended: {reasons}")
+        raise Violation(f"L: not one farm after the faults ended: {names}", reasons(world))
+
+
+def reasons(world: FarmWorld) -> list[str]:
+    """Return what every node says of itself and of the others."""
+    told = []
+    for name, node in world.nodes.items():
+        picture = node.picture
+        if picture is None:
+            told.append(f"{name} is off, or has said nothing yet")
+            continue
+        why = picture.reason or "-"
+        told.append(f"{name} uses view {picture.view}, because: {why}")
+        told.append(f"{name} would change: {picture.would_change or '-'}")
+        told += [f"{name} says of {one.name}: {one.reason}" for one in picture.nodes if one.reason]
+    return told
 
 
 def main(arguments: list[str]) -> int:

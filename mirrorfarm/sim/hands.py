@@ -56,6 +56,7 @@ class Hands:
     store: Callable[[Actor, fx.Store], None]
     app: Application = field(default_factory=Application)
     guard: Guard = field(default_factory=Guard)
+    known_scripts: tuple[str, ...] = ("start_prim", "stop_prim", "start_both", "stop_both")
     vip: bool = False
     watched: tuple[int, ...] = ()
     watch_number: int = 0
@@ -128,14 +129,19 @@ class Hands:
 
     def _soon(self, actor: Actor, event: Any, mean_ns: int) -> None:
         """Give a result to an actor after about this time, unless its process ends before."""
-        delay = mean_ns // 4 + self.draws.below(3 * mean_ns // 2)
+        delay = self.takes_ns(type(event).__name__, mean_ns)
         self.cluster.after(delay, actor.process.due, actor, event)
+
+    def takes_ns(self, what: str, mean_ns: int) -> int:
+        """Return how long a script takes, or until an event says that something is done."""
+        del what
+        return mean_ns // 4 + self.draws.below(3 * mean_ns // 2)
 
     # --- scripts and processes -------------------------------------------------------------
 
     def _start_script(self, actor: Actor, effect: fx.StartScript) -> None:
         app, name = self.app, effect.name
-        if name not in {"start_prim", "stop_prim", "start_both", "stop_both"}:
+        if name not in self.known_scripts:
             self._soon(actor, ev.ScriptEnded(effect.run, name, 0, failure=MISSING), MILLISECOND_NS)
             return
         app.number += 1
@@ -149,8 +155,7 @@ class Hands:
                 app.hangs_stop -= 1
             delay = effect.timeout_ns
         else:
-            mean = app.start_ns if starts else app.stop_ns
-            delay = mean // 4 + self.draws.below(3 * mean // 2)
+            delay = self.takes_ns(name, app.start_ns if starts else app.stop_ns)
         if app.writes_at_stop and not starts:
             delay += self._write_until_stopped()
         if name == "start_prim" or (name == "start_both" and self.filter is not None):

@@ -157,6 +157,7 @@ class Host:
     processes: dict[str, Process] = field(default_factory=dict)
     incarnation: int = 0  # Of the last process that was started here.
     boot: int = 1  # Which time the kernel runs.
+    first_boot_id: str = ""  # The boot id of the first time, if it is known.
     up: bool = False
     agent: bool = True  # The bus: without it nothing passes between processes.
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
@@ -165,7 +166,7 @@ class Host:
     @property
     def boot_id(self) -> str:
         """The kernel's boot id."""
-        return f"boot-{self.boot}"
+        return self.first_boot_id if self.boot == 1 and self.first_boot_id else f"boot-{self.boot}"
 
     def next_incarnation(self) -> int:
         """Return the number of a process that starts."""

@@ -33,6 +33,7 @@ class Network:
     names: tuple[str, ...] = NETWORKS[:1]
     quality: Quality = field(default_factory=Quality)
     qualities: dict[tuple[str, str, str], Quality] = field(default_factory=dict)
+    lates: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): by how much
     cuts: set[tuple[str, str, str]] = field(default_factory=set)  # network, from, to
     down: set[str] = field(default_factory=set)  # Whole networks.
     clogs: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): until when
@@ -131,6 +132,8 @@ class Network:
             counts["corrupt"] += 1
             return False
         delay = self._delay(quality, word)
+        if self.lates:
+            delay += self.lates.get((source, to), 0)
         if self.clogs:
             delay = max(delay, self.clogs.get((source, to), 0) - self.engine.now)
         self.engine.at(self.engine.now + delay, deliver, *arguments)

@@ -16,7 +16,7 @@ from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import CLUSTER, Call, Calls, Cluster
+from mirrorfarm.sim.cluster import Call, Calls, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.host import Actor, Doors, Host, Process
@@ -188,7 +188,7 @@ class MirrorNode:
         process = self._process(module.name, self.hands.doors)
         boot = "on" if again else module.boot
         here = Here(
-            CLUSTER,
+            self.cluster.identity,
             host.name,
             msgspec.structs.replace(module, boot=boot),
             process.incarnation,
@@ -200,7 +200,7 @@ class MirrorNode:
         actors = {name: process.add(name, core) for name, core in cores(here, None).items()}
         self.seen(Begun(module.name, process.incarnation, host.boot_id))
         if module.arbiter.kind != "witness":
-            known = self.register or ev.RegisterLoaded(CLUSTER, module.name, None)
+            known = self.register or ev.RegisterLoaded(self.cluster.identity, module.name, None)
             actors["arbiter"].give(known)
         for actor in actors.values():
             actor.give(ev.Started())
@@ -210,16 +210,20 @@ class MirrorNode:
         module = self.module
         if not module.replication.directories:
             return
-        doors: Doors = {
-            fx.PlaneOrder: self._order_plane,
-            fx.Send: self.hands.doors[fx.Send],
-            fx.Log: self.hands.doors[fx.Log],
-        }
-        process = self._process(f"{module.name}.replica", doors)
+        process = self._process(f"{module.name}.replica", self.replica_doors)
         process.add(REPLICATOR, Replicator(self.name, module.name))
         self.plane = SimPlane(Around(self, process))
         self.seen(Begun(process.name, process.incarnation, self.host.boot_id))
         process.actors[REPLICATOR].give(ev.Started())
+
+    @property
+    def replica_doors(self) -> Doors:
+        """What the core of the replicator asks for, and what does it."""
+        return {
+            fx.PlaneOrder: self._order_plane,
+            fx.Send: self.hands.doors[fx.Send],
+            fx.Log: self.hands.doors[fx.Log],
+        }
 
     def _process(self, name: str, doors: Doors) -> Process:
         host = self.host

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +12,11 @@ import xxhash
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.cluster import Cluster, Story
+from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
 from mirrorfarm.sim.plans import Plan, plan_of, prepare
+from mirrorfarm.sim.recording.recorder import Recorder
 
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
@@ -37,18 +40,28 @@ class Played:
 
     plan: Plan
     world: Cluster
+    tell: Callable[..., None]
     violation: Violation | None = None
     faults: Counter[str] = field(default_factory=Counter)
     moments: list[Moment] = field(default_factory=list)
+    coverage: Collector = field(default_factory=Collector)
     cpu_s: float = 0.0
 
     def see(self, node: str, observation: Any, module: str = "") -> None:
         """Note what the world does to a node, and go on telling it to the monitors."""
         if observation.__class__ is Fault:
             self.faults[observation.kind] += 1
+            self.coverage.fault(observation.kind, node, self._down())
             text = f"{observation.kind} {observation.what}".strip()
             self.moments.append(Moment(self.world.now, node, "fault", text))
-        self.world.__class__.seen(self.world, node, observation, module)
+        self.tell(node, observation, module)
+
+    def _down(self) -> frozenset[str]:
+        """Return the machines on which no process of the module runs."""
+        name = self.world.module_name
+        hosts = self.world.hosts.values()
+        running = [h.name for h in hosts if (p := h.processes.get(name)) is not None and p.alive]
+        return frozenset(self.world.hosts).difference(running)
 
 
 class _States(Story):
@@ -108,25 +121,33 @@ def build_id() -> str:
     return f"{digest.intdigest():016x}"
 
 
-def play(plan: Plan) -> Played:
-    """Play a plan to its end, or to the first violation."""
+def play(plan: Plan, trace: Path | None = None) -> Played:
+    """Play a plan to its end, or to the first violation; record it in the folder `trace`."""
     began = time.process_time()
     world, play_out = prepare(plan)
-    played = Played(plan, world)
+    recorder = Recorder(world, trace) if trace is not None else None
+    played = Played(plan, world, world.seen)
     world.seen = played.see  # type: ignore[method-assign]
     world.story = _States(played.moments)
     try:
-        play_out()
+        with watching(played.coverage):
+            play_out()
     except Violation as violation:
         played.violation = violation
         played.moments.append(Moment(world.now, "", "violation", str(violation)))
+    finally:
+        if recorder is not None:
+            recorder.close()
     played.cpu_s = time.process_time() - began
     return played
 
 
-def run(seed: int, options: str = "swarm") -> Outcome:
-    """Run one seed. Raises UsageInvalid if the options are not understood."""
-    played = play(plan_of(options, seed))
+def run(seed: int, options: str = "swarm", trace: Path | None = None) -> Outcome:
+    """Run one seed, recorded in the folder `trace`.
+
+    Raises UsageInvalid if the options are not understood, or the folder holds traces.
+    """
+    played = play(plan_of(options, seed), trace)
     world, violation = played.world, played.violation
     assert world.digest is not None
     return Outcome(

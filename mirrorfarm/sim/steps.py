@@ -20,8 +20,11 @@ class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):
     now: int  # The node's boot clock, nanoseconds.
     event: Any
     effects: tuple[Any, ...] | list[Any] = ()
+    # Of a recorded step: incarnation and number of each message that it sent, if known.
+    sent: tuple[tuple[int, int] | None, ...] = ()
 
 
 def recorded(step: RecordedStep) -> Step:
     """Return a step that was read from a trace as monitors take it."""
-    return Step(step.node, step.process, step.actor, step.now_ns, step.event, step.effects)
+    sent = tuple(None if one is None else one[1:] for one in step.sent_ids)
+    return Step(step.node, step.process, step.actor, step.now_ns, step.event, step.effects, sent)

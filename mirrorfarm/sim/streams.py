@@ -96,7 +96,9 @@ class Streams:
         way.sent_ns, way.batch = engine.now, [parts]
         clogs = network.clogs
         clog = clogs.get((source, to), 0) if clogs else 0
-        way.last_ns = max(way.last_ns + 1, engine.now + TRAVEL_NS + engine.jitter(), clog)
+        lates = self._network.lates
+        travel_ns = TRAVEL_NS + (lates.get((source, to), 0) if lates else 0)
+        way.last_ns = max(way.last_ns + 1, engine.now + travel_ns + engine.jitter(), clog)
         engine.at(way.last_ns, self._deliver, way, source, to, deliver, way.batch)
 
     def _deliver(

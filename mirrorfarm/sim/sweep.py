@@ -25,6 +25,7 @@ from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
 
 DENSE_FAULTS = 30
+FACTS_TOLD = 6  # Of each node that is not where it should be.
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def first_start(world: World) -> None:
 def _expect(world: World, name: str, role: str, text: str) -> None:
     limit = 10_000 + 4 * world.timing.lease_ns // MILLISECOND_NS
     if not world.run_until(lambda: world.role(name) == role, limit, 20):
-        raise Violation(f"L4: {text}: {reasons(world)}")
+        raise unsettled(world, text)
 
 
 # --- phase one: safety ---------------------------------------------------------------------
@@ -180,7 +181,7 @@ def _await_core(world: World, names: list[str]) -> None:
         return True
 
     if not world.run_until(explained, limit, 100):
-        raise Violation(f"L4: a node neither serves nor says why: {reasons(world)}")
+        raise unsettled(world, "a node neither serves nor says why")
 
 
 def calm(world: World) -> None:
@@ -202,7 +203,7 @@ def calm(world: World) -> None:
         if world.run_until(settled, limit // 40, 50):
             break
     else:
-        raise Violation(f"L4: not in service after the faults ended: {reasons(world)}")
+        raise unsettled(world, "not in service after the faults ended")
     world.run(1_000)
     world.seen("", Settled(), MODULE)
     if world.options.arbiter == "witness" and world.fails_over:
@@ -236,20 +237,28 @@ def one_by_one(world: World) -> None:
     _expect(world, second, "ALONE Ready", "nobody takes over")
 
 
-def reasons(world: World) -> str:
-    """Return the chain of reasons of every node."""
+def unsettled(world: World, text: str) -> Violation:
+    """Return the violation that the nodes are not where they should be, with all their reasons."""
+    names = [f"{name} is {world.role(name)}" for name in NODES]
+    whys = [world.reason(name) for name in NODES]
+    told = [f"{name}, because: {why or '-'}" for name, why in zip(names, whys, strict=True)]
+    return Violation(f"L4: {text}: {' | '.join(told)}", reasons(world))
+
+
+def reasons(world: World) -> list[str]:
+    """Return the chain of reasons of every node, what happened first first."""
     told = []
     for name in NODES:
         node = world.nodes[name]
-        text = f"{name} is {world.role(name)}"
         if node.up and node.cores:
             state = node.machine.state
-            facts = "; ".join(text for _, text in list(state.facts)[-6:])
             reason, would_change = world.explanation(name)
-            text += f", because: {reason or '-'}; would change: {would_change or '-'}"
-            text += f"; before: {facts}"
-        told.append(text)
-    return " | ".join(told)
+            told += [f"{name}: {text}" for _, text in list(state.facts)[-FACTS_TOLD:]]
+            told.append(f"{name} is {world.role(name)}, because: {reason or '-'}")
+            told.append(f"{name} would change: {would_change or '-'}")
+        else:
+            told.append(f"{name} is {world.role(name)}")
+    return told
 
 
 __all__ = ["GATEWAY", "Violation", "build", "play", "run"]

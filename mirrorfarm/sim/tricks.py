@@ -3,6 +3,8 @@
 Of a run that plays tricks each site is on with one quarter, and fires at a rate of its own.
 """
 
+from collections.abc import Callable
+
 from mirrorfarm.actors import sites
 from mirrorfarm.sim.engine import Draws
 
@@ -18,13 +20,16 @@ class Tricks:
         self._rates = {name: rate for name, rate, is_on in chosen if on and is_on}
         self._draws = {name: Draws(seed, f"trick {name}") for name in self._rates}
         self.fired = dict.fromkeys(self._rates, 0)
+        self.decided: Callable[[str, bool], None] = lambda name, fired: None  # Who records it.
 
     def _decide(self, name: str) -> bool:
         rate = self._rates.get(name)
-        if rate is None or not self._draws[name].chance(rate):
+        if rate is None:
             return False
-        self.fired[name] += 1
-        return True
+        fires = self._draws[name].chance(rate)
+        self.fired[name] += fires
+        self.decided(name, fires)
+        return fires
 
     def end(self) -> None:
         """Play no more tricks."""

@@ -6,7 +6,7 @@ from typing import Any
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.witness import WitnessCore
-from mirrorfarm.sim.cluster import CLUSTER, WITNESS_PROCESS, Cluster
+from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
@@ -60,7 +60,7 @@ class Witness:
         )
         self.process = process
         host.processes[WITNESS_PROCESS] = process
-        core = WitnessCore(CLUSTER, self.draws.word())
+        core = WitnessCore(self.cluster.identity, self.draws.word())
         actor = process.add(ACTOR, core)
         self.cluster.seen(host.name, Begun(WITNESS_PROCESS, process.incarnation, host.boot_id))
         for event in (*self.registers.values(), ev.Started()):
@@ -80,6 +80,7 @@ class Witness:
 
     def _send(self, actor: Actor, effect: fx.Send) -> None:
         to, message, network = effect.to, effect.message, effect.network
+        actor.process.sequence += 1
         if self.loses_answers and message.__class__ is RegisterAnswer:
             self.loses_answers -= 1
             return

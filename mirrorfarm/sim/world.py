@@ -120,7 +120,7 @@ class World(Cluster):
         node.module_only = module_only
         node.frozen_until = self.now + milliseconds * MILLISECOND_NS
         for process in node.host.processes.values():
-            if not module_only or process.name == MODULE:
+            if not module_only or process.name == self.module_name:
                 process.pause()
         self.at(node.frozen_until, self._thaw, node)
 
@@ -182,7 +182,7 @@ class World(Cluster):
 
     def command(self, name: str, verb: str, *arguments: str) -> str:
         """Give an administrator's order; return its request."""
-        return self.order(name, MODULE, verb, *arguments)
+        return self.order(name, self.module_name, verb, *arguments)
 
     def write(self) -> int:
         """Let the application, wherever it runs, modify something."""

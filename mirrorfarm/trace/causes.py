@@ -43,7 +43,7 @@ ROUTINE: Final = frozenset(
 _SILENCES: Final = (ev.PeerSilent, ev.NetworkSilent, ev.ArbiterSilent)
 
 # Orders to the outside, and their answers: by what number both are known.
-_ASKS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
+ASKS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
     fx.Store: lambda one: ("Stored", one.record.counter),
     fx.RegisterStore: lambda one: ("RegisterStored", one.counter),
     fx.StartScript: lambda one: ("ScriptEnded", one.run, one.name),
@@ -57,7 +57,7 @@ _ASKS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {
     fx.Watch: lambda one: ("ProcessesSeen", one.number),
     fx.PlaneOrder: lambda one: ("Plane",),
 }
-_ANSWERS: Final[dict[str, Callable[[Any], tuple[Any, ...]]]] = {
+ANSWERS: Final[dict[str, Callable[[Any], tuple[Any, ...]]]] = {
     "Stored": lambda one: ("Stored", one.counter),
     "StoreFailed": lambda one: ("Stored", one.counter),
     "RegisterStored": lambda one: ("RegisterStored", one.counter),
@@ -170,7 +170,7 @@ class Causes:
         if due is not None:
             timers.remove(due)
             return TIMER, due[1]
-        key = _ANSWERS.get(name)
+        key = ANSWERS.get(name)
         if key is None or type(event) is list:
             return NONE, -1
         number = actor.asked.get(key(event), -1)
@@ -202,7 +202,7 @@ class Causes:
                     sendings = self._sendings[here, name] = deque(maxlen=SENDINGS_KEPT)
                 sendings.append(number)
         else:
-            key = _ASKS.get(kind)
+            key = ASKS.get(kind)
             if key is not None:
                 actor.asked[key(effect)] = number
                 if len(actor.asked) > KEPT_MAX:

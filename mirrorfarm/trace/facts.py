@@ -157,10 +157,12 @@ def _write(kind: str) -> Callable[[tuple[Any, ...]], Fact | None]:
         "invoke": "was asked for write {} to {}",
         "ok": "acknowledged write {} to {}",
         "info": "could not confirm write {} to {}",
+        "fail": "refused write {} to {}",
     }
 
     def make(row: tuple[Any, ...]) -> Fact | None:
-        if len(row) < 3 - (kind != "ok") or not all(type(part) is int for part in row):
+        width = 2 + (kind == "ok")
+        if len(row) < width or not all(type(part) is int for part in row[:width]):
             return None  # Another's event of this name.
         values = {"op": kind, "write": row[0], "extent": row[1]}
         if kind == "ok":
@@ -170,9 +172,17 @@ def _write(kind: str) -> Callable[[tuple[Any, ...]], Fact | None]:
     return make
 
 
+def _read(row: tuple[Any, ...]) -> Fact | None:
+    if len(row) != 2 or not all(type(part) is int for part in row):
+        return None
+    text = f"read write {row[0]} from {row[1]}" if row[0] else f"read nothing from {row[1]}"
+    return Fact("read", text, {"write": row[0], "extent": row[1]})
+
+
 def _fault(row: tuple[Any, ...]) -> Fact:
     words = [str(part) for part in row if part != ""]
-    return Fact("fault", f"had a fault: {' '.join(words)}", {"fault": words[0] if words else ""})
+    told = words[1:] if words[1:] and words[1].startswith(words[0]) else words
+    return Fact("fault", f"had a fault: {' '.join(told)}", {"fault": words[0] if words else ""})
 
 
 # Observations that only a simulation has, by name; their fields are those of its monitors.
@@ -180,9 +190,14 @@ _SEEN: Final[dict[str, Callable[[tuple[Any, ...]], Fact | None]]] = {
     "Invoked": _write("invoke"),
     "Told": _write("ok"),
     "Failed": _write("info"),
+    "Refused": _write("fail"),
+    "Read": _read,
     "Fault": _fault,
     "Died": lambda row: Fact("fault", f"lost its process {row[0]}", {"fault": "died"}),
     "PowerLost": lambda _: Fact("fault", "lost its power", {"fault": "power"}),
+    "VipIs": lambda row: Fact(
+        "vip", f"had the virtual addresses {'put up' if row[-1] else 'taken down'}"
+    ),
     "AppRuns": lambda row: Fact(
         "app", "had its application " + ("started" if row[-1] else "ended"), {"runs": bool(row[-1])}
     ),

@@ -66,6 +66,11 @@ class Source:
         return int(self.header["inc"])
 
     @property
+    def has_cores(self) -> bool:
+        """Whether it ran cores: what only a simulation saw is recorded as a process without."""
+        return self.header.get("cores") != {}
+
+    @property
     def epoch_ns(self) -> int:
         """The time of day when the node's clock began."""
         return int(self.header["epoch_real_ns"])

@@ -7,16 +7,18 @@ each core's next checkpoint.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
-from mirrorfarm.actors import snapshot
+from mirrorfarm.actors import sites, snapshot
 from mirrorfarm.actors.events import Event
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.registry import CORES
 from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
 from mirrorfarm.transport.trace_encoder import plain
+
+TRICKS: Final = "tricks"  # A note before a step of a simulation: what its core was made to do.
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Replay:
     )
     _broken: dict[str, tuple[Step, Exception]] = field(default_factory=dict)
     _last: dict[str, Step] = field(default_factory=dict)
+    _tricks: list[Any] = field(default_factory=list)  # Of the next step.
 
     def run(self, items: Iterable[Item]) -> Iterator[Difference]:
         """Replay what a process recorded; a core that differed rests until its next checkpoint."""
@@ -83,7 +86,7 @@ class Replay:
             del self.cores[actor]
             return None
         try:
-            effects = core.handle(step.event, step.now_ns)
+            effects = self._handle(core, step)
         except Exception as error:  # As it may have done when it was recorded.
             self._broken[actor] = (step, error)
             return None
@@ -93,6 +96,21 @@ class Replay:
         if place is None:
             return None
         return Difference(step, step.effects, list(effects), place, "effects")
+
+    def _handle(self, core: Any, step: Step) -> Any:
+        """Give a core an event; at the sites that it asks, what was decided then is so again."""
+        if not self._tricks:
+            return core.handle(step.event, step.now_ns)
+        decided, self._tricks = self._tricks, []
+
+        def trick(name: str) -> bool:
+            return bool(decided.pop(0)[1]) if decided and decided[0][0] == name else False
+
+        sites.play(trick)
+        try:
+            return core.handle(step.event, step.now_ns)
+        finally:
+            sites.play(None)
 
     def _checkpoint(self, item: Checkpoint) -> Difference | None:
         self.counts["checkpoints"] += 1
@@ -115,6 +133,8 @@ class Replay:
         return None
 
     def _note(self, note: Note) -> None:
+        if note.name == TRICKS and len(note.values) == 2 and type(note.values[1]) is list:
+            self._tricks = [one for one in note.values[1] if type(one) is list and len(one) == 2]
         if note.name == "broke" and note.values and note.values[0] in self._broken:
             self.counts["broke"] += 1
             del self._broken[note.values[0]]

@@ -15,7 +15,7 @@ from mirrorfarm.trace.steps import Step
 RANKS: Final = (
     *("role", "register", "view", "silent", "guard", "failure", "fault", "command", "status"),
     *("session", "arbiter", "gate", "leave", "vip", "app", "stall", "durable", "script"),
-    *("write", "plane", "network", "answer", "log"),
+    *("write", "read", "plane", "network", "answer", "log"),
 )
 
 
@@ -179,8 +179,8 @@ _PHRASES: Final[dict[str, Callable[[Any], str]]] = {
 }
 
 
-def absent(absence: Absence) -> str:
-    """Return why a node heard nothing, as far as the traces say."""
+def absent(absence: Absence, clock_time: Callable[[int], str] = clock_time) -> str:
+    """Return why a node heard nothing, as far as the traces say; times as `clock_time` has them."""
     peer = absence.peer
     if not peer:
         return f"{absence.by} never spoke to a peer"

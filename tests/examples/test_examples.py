@@ -15,9 +15,9 @@ RECORD_AGAIN = """The cores do something else than when examples/traces was reco
 If that is what you want, record again as root, and commit that: make example-traces"""
 
 
-def run(name: str) -> str:
+def run(name: str, *words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *words],
         check=False,
         capture_output=True,
         text=True,
@@ -82,3 +82,20 @@ def test_a_recorded_takeover_is_told_step_by_step() -> None:
     assert since == sorted(since)
     assert abs(sum(took) - since[-1]) < 0.1 * len(rows)
     assert "n1 ended without a word" in told
+
+
+def test_timeouts_are_compared_on_the_recorded_takeover() -> None:
+    told = run("compare_timeouts.py", "--seeds", "2", "--timeouts", "0.3s,0.6s,2s")
+    gap = re.search(r"^\d+ gaps between heartbeats from n1 to n2, ms: .*median ([0-9.]+)", told)
+    assert gap is not None
+    assert 40 < float(gap[1]) < 80
+    assert "n1 lost its power, or all its processes were killed" in told
+    rows = re.findall(r"^(300 ms|600 ms|2 s) +(\d+) +(\d+) +([0-9.]+)", told, re.MULTILINE)
+    assert [(timeout, *counts) for timeout, *counts, _ in rows] == [
+        ("300 ms", "2", "0"),
+        ("600 ms", "2", "0"),
+        ("2 s", "2", "0"),
+    ]
+    took = [float(row[-1]) for row in rows]
+    assert took == sorted(took)
+    assert took[-1] > 2

@@ -6,7 +6,9 @@ Each takes a seed and raises Violation; most leave that to the monitors.
 from random import Random
 
 from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, MICROSECOND_NS, MILLISECOND_NS
+from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.farm import FarmWorld
+from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.network import Quality
@@ -154,3 +156,38 @@ def ring(seed: int) -> None:
         world.run(10)
         if not world.answers("n2"):
             raise Violation("F7: n2 gives way to n1, which cannot serve beside n3")
+
+
+def reborn(seed: int) -> None:
+    """A process is killed while a view is proposed to it, and started again at once.
+
+    What its predecessor left in the kernel is still open: the new process cannot promise for it.
+    """
+    random = Random(seed)
+    world = _farm(seed, random.choice((2, 3, 4)))
+    for _ in range(3):
+        name = random.choice(world.names[1:])
+        late_ns = random.randint(60, 300) * MILLISECOND_NS
+        world.meddle(Meddling("ViewProposal", "n1", name, 9, late_ns))
+        world.power("n1", random.randint(1, 3))
+        world.run(random.randint(1, 40))
+        world.kill(name, power=False)
+        world.run(random.randint(0, 20))
+        world.start(name)
+        world.run(2_000)
+        world.meddle_no_more()
+        _together(world)
+
+
+def counts(seed: int) -> None:
+    """Buckets move again and again while nodes take long to find out where connections are."""
+    random = Random(seed)
+    world = FarmWorld(seed, 3, FarmTiming(scan_ns=200 * MILLISECOND_NS))
+    clients = Clients(world)
+    for name in world.names:
+        world.start(name)
+        world.nodes[name].filter.slow_ns = random.randint(100, 600) * MILLISECOND_NS
+    _together(world)
+    for _ in range(12):
+        world.power(random.choice(world.names), random.randint(0, 3))
+        clients.flow_for(random.randint(50, 500), every=4)

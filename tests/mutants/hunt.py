@@ -80,6 +80,8 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "triangle": farms.triangle,
     "stalls": farms.stalls,
     "ring": farms.ring,
+    "reborn": farms.reborn,
+    "counts": farms.counts,
     "restored": worlds.restored,
     "forced": worlds.forced,
     "late_words": mirrors.late_words,
@@ -89,7 +91,9 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "decided": mirrors.decided,
     "returned": mirrors.returned,
     "dead_planes": mirrors.dead_planes,
+    "cut_off": mirrors.cut_off,
     "early_swaps": mirrors.early_swaps,
+    "power_cuts": mirrors.power_cuts,
 }
 
 

@@ -279,6 +279,26 @@ def dead_planes(seed: int) -> None:
     sweep.calm(world)
 
 
+def cut_off(seed: int) -> None:
+    """The data plane of the primary dies, and with it its directories; then it is cut off.
+
+    Whoever takes over must be the only one: the application may not go on where it was (X1).
+    """
+    random = Random(seed)
+    world = pair(seed)
+    for _ in range(3):
+        prim = next((name for name in NAMES if world.role(name).startswith("PRIM")), "n1")
+        work(world, random, random.randint(1, 5))
+        world.kill_plane(prim)
+        world.run(random.randint(0, 60))
+        world.isolate(prim)
+        work(world, random, 12)
+        world.run(2_000)
+        world.isolate(prim, up=True)
+        world.run(3_000)
+    sweep.calm(world)
+
+
 def early_swaps(seed: int) -> None:
     """A swap is ordered while the secondary has no session and the arbiter is silent.
 
@@ -307,3 +327,24 @@ def early_swaps(seed: int) -> None:
         if world.role("n2").startswith("PRIM"):
             world.command("n2", "swap")
             world.run(3_000)
+
+
+def power_cuts(seed: int) -> None:
+    """Both nodes lose power; the secondary confirmed from memory, and comes back first (R12)."""
+    random = Random(seed)
+    world = World(seed, PROFILES["fast"], ack_mode="received")
+    bring_up(world)
+    for _ in range(3):
+        prim = next((name for name in NAMES if world.role(name).startswith("PRIM")), "n1")
+        second = "n2" if prim == "n1" else "n1"
+        for _ in range(random.randint(3, 12)):
+            world.write()
+            world.run(random.randint(1, 20))
+        world.kill(second)
+        world.kill(prim)
+        world.run(random.randint(100, 1_000))
+        world.start(second, again=True)
+        world.run(random.randint(0, 2_000))
+        world.start(prim, again=True)
+        world.run(4_000)
+    sweep.calm(world)

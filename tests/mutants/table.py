@@ -46,7 +46,6 @@ def update(path: Path, mutants: list[Mutant], rows: dict[str, Row]) -> None:
     lines = [known[mutant.name] for mutant in mutants if mutant.name in known]
     unseen = [line for line in lines if "not noticed: " in line]
     covered = sum("breaks both." in line for line in unseen)
-    end = (
-        f"\n{len(lines) - len(unseen)} of {len(mutants)} are noticed; {covered} more are covered.\n"
-    )
+    noticed = f"{len(lines) - len(unseen)} of {len(mutants)} are noticed"
+    end = f"\n{noticed}; by another rule covered: {covered}.\n"
     path.write_text(HEAD + "\n".join(lines) + "\n" + end, encoding="utf-8")

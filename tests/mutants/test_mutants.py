@@ -108,4 +108,6 @@ def test_a_run_replaces_its_own_rows_of_the_page_and_drops_those_of_no_mutant(
     update(page, MUTANTS, {second.name: Row("S6", 7, 1.25)})
     rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
     assert [row.split(" | ")[3:] for row in rows] == [["S3", "3", "0.5 |"], ["S6", "7", "1.2 |"]]
-    assert page.read_text().endswith(f"\n2 of {len(MUTANTS)} are noticed; 0 more are covered.\n")
+    assert page.read_text().endswith(
+        f"\n2 of {len(MUTANTS)} are noticed; by another rule covered: 0.\n"
+    )

@@ -48,8 +48,8 @@ def test_a_witness_that_leaves_versions_out_is_told_with_what_led_to_it(
     assert exit_code("trace", "check", str(tmp_path)) == 1
     told = capsys.readouterr().out
     assert "S9: version 1 is followed by 4" in told
-    assert "w/witness/register" in told
-    assert "RegisterCas" in told
+    assert "n1 asked its arbiter that n1 hold term 1 with the in-sync set {n1, n2}" in told
+    assert "w had on its disk that n1 holds ledger in term 1 with the in-sync set" in told
 
 
 def _hasty(effect: Any) -> Any:

@@ -8,7 +8,9 @@ import pytest
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
+from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from mirrorfarm.transport.messages import Register
@@ -466,6 +468,30 @@ def test_a_failing_disk_of_the_prim_moves_the_service_and_that_node_waits() -> N
     world.run(2_000)
     assert world.role("n1") == "WAIT NotReady"
     assert "cannot be trusted" in world.nodes["n1"].cores["module"].state.reason
+
+
+def test_a_restart_during_which_the_disk_fails_starts_nothing_without_directories() -> None:
+    world = pair()
+    node = world.nodes["n1"]
+    node.hands.app.hangs_stop = 1
+    world.command("n1", "restart")
+    world.run(300)
+    node.latency = Latency(0, 1_500 * MILLISECOND_NS)  # Until the directories are unmounted.
+    node.disk.error = 5
+    world.write()  # S8 would see the restart go on meanwhile.
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+
+
+def test_scripts_that_others_replace_hold_up_no_answer() -> None:
+    world = pair()
+    world.results.clear()
+    world.command("n2", "restart")
+    machine = world.nodes["n2"].machine
+    assert world.run_until(lambda: machine.state.side_run != 0, 100, every=1)
+    world.command("n2", "stop")
+    ends = {"done", "failed"}
+    assert world.run_until(lambda: sum(r[2] in ends for r in world.results) == 2, 5_000)
+    assert world.role("n2") == "STOP NotReady"
 
 
 def test_prim_on_both_nodes_at_once_takes_the_newer_data_and_both_are_answered() -> None:

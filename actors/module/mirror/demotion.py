@@ -54,6 +54,7 @@ def storage_failed(s: State, now: int, text: str) -> None:
         give = ("handover",) if handover.may_hand_over(s) else ()
         s.stopping_for = "fail"
         commands.become_leaving(s, now)
+        procedure.end_scripts(s)  # What they would start would find no directories.
         # The plane first: it answers nothing any more, and who waits for it cannot be killed.
         procedure.begin(
             s, now, "watch", "plane abort", "kill", "vip down", *give, "then demoted_failed"

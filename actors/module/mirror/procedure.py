@@ -33,6 +33,7 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
             tell(s, "checker", WatchClasses(tuple(rest.split())))
             s.step = ""
         case "kill":
+            s.side_run = 0  # Nobody tells of its end any more.
             tell(s, "scripts", KillApplication(s.token))
         case "plane":
             s.plane_off = rest
@@ -80,6 +81,8 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     elif kind == "swap-in":
         steps = tuple(step for step in steps if not step.name.startswith("stop"))
     s.scripts_as = _scripts_after(kind, s.scripts_as)
+    if run != s.side_run:
+        s.side_run = 0  # Replaced: nobody tells of its end any more.
     state, next_state, action = _words(s, kind)
     tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
 
@@ -107,6 +110,12 @@ def _scripts_after(kind: str, before: str) -> str:
     if state in {"WAIT", "SECOND"} and next_state in {"ALONE", "PRIM"}:
         return "prim"
     return "" if next_state in {"WAIT", "STOP"} else before
+
+
+def end_scripts(s: State) -> None:
+    """Have whatever scripts run end, and start no more of them."""
+    s.side_run = 0
+    tell(s, "scripts", RunSequence(next_run(s), (), "", "", ""))
 
 
 def run_side_scripts(s: State, kind: str) -> None:

@@ -44,8 +44,11 @@ class Witnessed:
         """A machine was stopped together with its clock: its lease and its guard stood still."""
         self._note(slept=True)
 
-    def acknowledged(self, node: str, write: int, term: int) -> None:
-        """S1, S2, S3, S6, S11: a node told its application that a write is done."""
+    def acknowledged(self, node: str, write: int, term: int, wanted: tuple[str, ...]) -> None:
+        """S1, S2, S3, S6, S11: a node told its application that a write is done.
+
+        `wanted`: the set that it has asked the arbiter for, if it waits for an answer to that.
+        """
         ghost, nodes = self._world.ghost, self._world.nodes
         others = [who for at, who in ghost.ackers if at == term and who != node]
         if others:
@@ -54,11 +57,7 @@ class Witnessed:
             raise Violation(f"S2: {node} acknowledged in term {term} without holding it")
         if (term, node, nodes[node].incarnation) not in ghost.grants:
             raise Violation(f"S11: {node} acknowledged in term {term}, granted to another process")
-        members = ghost.register.isr
-        asked = nodes[node].cores[MODULE_ACTOR].state.arbiter
-        if asked.swapping and asked.purpose == "grow":
-            members = asked.wanted.isr
-        for member in members:
+        for member in wanted or ghost.register.isr:
             if write not in nodes[member].plane.data:
                 name = "S6" if member != node else "S3"
                 raise Violation(f"{name}: {node} told write {write}, which {member} lacks")
@@ -109,13 +108,13 @@ class Witnessed:
         if before is not None and (before.term, before.sid) > (after.term, after.sid):
             raise Violation(f"S9: {node} went back from {before.term}.{before.sid}")
 
-    def application_started(self, node: str) -> None:
-        """S8, X1: the application starts."""
+    def application_started(self, node: str, cons: bool) -> None:
+        """S8, X1: the application starts; `cons`: what the record says of its data."""
         nodes = self._world.nodes
         others = [one.name for one in nodes.values() if one.application and one.name != node]
         if others and not self._world.ghost.slept:
             raise Violation(f"X1: the application runs on {node} and {others[0]}")
-        if not nodes[node].cores[MODULE_ACTOR].state.record.cons:
+        if not cons:
             raise Violation(f"S8: {node} starts the application on inconsistent data")
 
     def stepped(self, name: str) -> None:

@@ -1,25 +1,17 @@
 """Everything that can happen next in a state."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Concatenate, ParamSpec
+from collections.abc import Iterator
+from typing import Any
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.explore.state import LINKS, OUTAGES_NS, Channel, World
-from mirrorfarm.sim.explore.step import Step
+from mirrorfarm.sim.explore.step import Move
 
-Move = tuple[str, Callable[[Step], None]]  # In words, and as what it does.
-P = ParamSpec("P")
-
-
-def _do(
-    method: Callable[Concatenate[Step, P], None], *args: P.args, **kwargs: P.kwargs
-) -> Callable[[Step], None]:
-    """Return a move that calls this method of a step."""
-    return lambda step: method(step, *args, **kwargs)
+ADVANCE: Move = ("advance",)
 
 
 def moves(w: World) -> Iterator[Move]:
-    """Return what can happen next, each with its words.
+    """Return what can happen next.
 
     Timers that are due at one moment go off before a message that is sent then can arrive:
     those of different nodes do not know of one another, so one order stands for all.
@@ -30,22 +22,19 @@ def moves(w: World) -> Iterator[Move]:
     yield from chosen(w)
 
 
-def progress(w: World) -> Iterator[Move]:
+def progress(w: World) -> list[Move]:
     """Return what has to happen, in one order or another, before time goes on."""
     timer = _due(w)
     if timer is not None:
-        yield timer
-    else:
-        arrivals = list(_arrivals(w))
-        yield from arrivals or [("time passes", Step.advance)]
+        return [timer]
+    return list(_arrivals(w)) or [ADVANCE]
 
 
 def belated(w: World) -> Iterator[Move]:
     """Return the messages that were held up: each may arrive at any time from now on."""
-    asleep = [node.name for node in w.nodes.values() if node.asleep]
-    for number, (channel, message) in enumerate(w.late):
-        if channel[1] not in asleep:
-            yield f"{_words(channel, message)} arrives late", _do(Step.deliver_late, number)
+    for number, (channel, _) in enumerate(w.late):
+        if not _sleeps(w, channel[1]):
+            yield "deliver_late", number
 
 
 def _due(w: World) -> Move | None:
@@ -53,29 +42,30 @@ def _due(w: World) -> Move | None:
     for node in w.nodes.values():
         wake = None if node.asleep else min(node.wakes, key=_at, default=None)
         if wake is not None and wake[0] + node.behind_ns <= w.now:
-            words = f"{type(wake[2]).__name__} of {node.name}/{wake[1]}"
-            return words, _do(Step.wake, node.name, wake)
+            return "wake", node.name, wake
     for repair in w.repairs:
         if repair[0] <= w.now:
-            return f"{repair[1]} is back", _do(Step.repair, repair)
+            return "repair", repair
     for one in w.breaks:
         if one[0] <= w.now and not w.nodes[one[1]].asleep:
-            return f"{one[1]} finds its stream broken", _do(Step.stream_broken, one)
+            return "stream_broken", one
     return None
 
 
 def _arrivals(w: World) -> Iterator[Move]:
     """Return what arrives before time goes on: messages, and the answers of disks."""
-    asleep = [node.name for node in w.nodes.values() if node.asleep]
-    for channel, waiting in w.channels.items():
-        if channel[1] in asleep:
-            continue
-        yield f"{_words(channel, waiting[0])} arrives", _do(Step.deliver, channel)
+    for channel in w.channels:
+        if not _sleeps(w, channel[1]):
+            yield "deliver", channel
     for node in w.nodes.values():
         if node.writing and not node.asleep:
-            yield f"the record of {node.name} is durable", _do(Step.stored, node.name)
+            yield "stored", node.name
     if w.witness.writing:
-        yield "the register is durable", Step.register_stored
+        yield ("register_stored",)
+
+
+def _sleeps(w: World, name: str) -> bool:
+    return name in w.nodes and w.nodes[name].asleep
 
 
 def _at(wake: tuple[int, str, Any]) -> tuple[int, str]:
@@ -83,35 +73,69 @@ def _at(wake: tuple[int, str, Any]) -> tuple[int, str]:
 
 
 def chosen(w: World) -> Iterator[Move]:
-    """Return what an application, a fault or a repair may do."""
+    """Return what an application or a disturbance may do."""
     for node in w.nodes.values():
-        writes = node.application and w.left.writes and not node.asleep
+        writes = node.application and w.writes and not node.asleep
         if writes and node.plane.wish.role == "lead":
-            yield f"the application on {node.name} writes", _do(Step.write, node.name)
-    if not w.left.disturbances:
-        return
+            yield "write", node.name
+    if w.disturbances:
+        yield from (move for move in _disturbances(w) if move[0] in w.kinds)
+
+
+def _disturbances(w: World) -> Iterator[Move]:
     for outage_ns in OUTAGES_NS:
-        span = f"for {outage_ns // MILLISECOND_NS} ms"
         for node in w.nodes.values():
             if node.up and not node.asleep:
-                words = f"{node.name} loses power {span}"
-                yield words, _do(Step.crash, node.name, outage_ns)
-                words = f"{node.name} stands still {span}, and so does its clock"
-                yield words, _do(Step.sleep, node.name, outage_ns)
+                yield "crash", node.name, outage_ns
+                yield "sleep", node.name, outage_ns
         if w.witness.core is not None:
-            yield f"the witness loses power {span}", _do(Step.crash_witness, outage_ns)
+            yield "crash_witness", outage_ns
         for link in LINKS:
             if link not in w.cut:
-                words = f"the link {link[0]} - {link[1]} is cut {span}"
-                yield words, _do(Step.cut, link, outage_ns)
-    for channel, waiting in w.channels.items():
-        if channel[2] == "plane":
-            continue  # A stream is lost as a whole: the link is cut.
-        yield f"{_words(channel, waiting[0])} is lost", _do(Step.lose, channel)
-        yield f"{_words(channel, waiting[0])} is held up", _do(Step.hold_up, channel)
+                yield "sever", link, outage_ns
+    for channel in w.channels:
+        if channel[2] != "plane":  # A stream is lost as a whole: the link is cut.
+            yield "lose", channel
+            yield "hold_up", channel
 
 
-def _words(channel: Channel, message: Any) -> str:
+def words(w: World, move: Move) -> str:
+    """Return what a move of a state is, for people."""
+    match move:
+        case ("deliver", channel):
+            return f"{_carried(channel, w.channels[channel][0])} arrives"
+        case ("lose", channel):
+            return f"{_carried(channel, w.channels[channel][0])} is lost"
+        case ("hold_up", channel):
+            return f"{_carried(channel, w.channels[channel][0])} is held up"
+        case ("deliver_late", number):
+            return f"{_carried(*w.late[number])} arrives late"
+        case ("stored", name):
+            return f"the record of {name} is durable"
+        case ("wake", name, (_, actor, event)):
+            return f"{type(event).__name__} of {name}/{actor}"
+        case ("repair", (_, what)):
+            return f"{what} is back"
+        case ("stream_broken", (_, name, *_)):
+            return f"{name} finds its stream broken"
+        case ("write", name):
+            return f"the application on {name} writes"
+        case ("crash", name, outage_ns):
+            return f"{name} loses power {_span(outage_ns)}"
+        case ("sleep", name, outage_ns):
+            return f"{name} stands still {_span(outage_ns)}, and so does its clock"
+        case ("crash_witness", outage_ns):
+            return f"the witness loses power {_span(outage_ns)}"
+        case ("sever", (a, b), outage_ns):
+            return f"the link {a} - {b} is cut {_span(outage_ns)}"
+    return {"advance": "time passes", "register_stored": "the register is durable"}[move[0]]
+
+
+def _span(outage_ns: int) -> str:
+    return f"for {outage_ns // MILLISECOND_NS} ms"
+
+
+def _carried(channel: Channel, message: Any) -> str:
     source, to, actor = channel
     if actor == "plane":
         return f"{message[0]} {message[1]}.{message[2]} from {source} to {to}"

@@ -30,7 +30,12 @@ TIMING = Timing(
 )
 # Less than it takes to notice; and longer than it takes until the other node serves.
 OUTAGES_NS = (500 * MILLISECOND_NS, 5_000 * MILLISECOND_NS)
+# What disturbs a run: a node or the witness loses power, a node stands still with its clock, a link
+# is cut, a message is lost or held up.
+KINDS = ("crash", "sleep", "crash_witness", "sever", "lose", "hold_up")
 Channel = tuple[str, str, str]  # From machine, to machine, actor there.
+Wake = tuple[int, str, Any]  # When, of which actor, and what it is given.
+Break = tuple[int, str, int, int]  # When, on which node, and the term and session of the stream.
 
 
 def module() -> Module:
@@ -60,7 +65,7 @@ class Machine:
     incarnation: int = 0
     application: bool = False
     guard_ns: int = 0
-    wakes: list[tuple[int, str, Any]] = field(default_factory=list)  # Timers.
+    wakes: list[Wake] = field(default_factory=list)  # Timers.
     part: object = None  # See canonical.Part; made when nothing changes any more.
     asleep: bool = False  # The whole machine stands still, its clock as well.
     behind_ns: int = 0  # How long it slept: its clock is behind by that.
@@ -82,30 +87,42 @@ class Arbitration:
 
 
 @dataclass(slots=True)
-class Left:
-    """How much may still happen that need not."""
-
-    disturbances: int
-    writes: int
-
-
-@dataclass(slots=True)
 class World:
-    """A state. `channels` are in order; a late message is out of its channel."""
+    """A state; nothing in it is ever changed. `channels` are in order; a late message is out."""
 
     now: int
     nodes: dict[str, Machine]
     witness: Arbitration
-    left: Left
+    disturbances: int  # How many may still happen,
+    writes: int  # and how many writes.
     ghost: Ghost
     channels: dict[Channel, tuple[Any, ...]] = field(default_factory=dict)
     late: tuple[tuple[Channel, Any], ...] = ()
-    breaks: tuple[tuple[int, str, int, int], ...] = ()  # When a stream's end is noticed, and where.
+    breaks: tuple[Break, ...] = ()  # When a stream's end is noticed, and where.
     cut: frozenset[tuple[str, str]] = frozenset()
     repairs: tuple[tuple[int, str], ...] = ()  # When what ends: a machine, or a link `a b`.
+    kinds: tuple[str, ...] = KINDS  # Of disturbances that may happen; the same in all states.
+
+    def successor(self) -> "World":
+        """Return a state that begins as this one, and may be changed while it is made."""
+        return World(
+            self.now,
+            self.nodes.copy(),
+            self.witness,
+            self.disturbances,
+            self.writes,
+            self.ghost,
+            self.channels.copy(),
+            self.late,
+            self.breaks,
+            self.cut,
+            self.repairs,
+            self.kinds,
+        )
 
 
-def begin(disturbances: int, writes: int) -> World:
-    """Return the state in which n1 has just been named the first primary, and n2 is started."""
+def begin(disturbances: int, writes: int, kinds: tuple[str, ...] = KINDS) -> World:
+    """Return the state in which no process runs yet."""
     nodes = {name: Machine(name) for name in NAMES}
-    return World(SECOND_NS, nodes, Arbitration(WitnessCore()), Left(disturbances, writes), Ghost())
+    witness = Arbitration(WitnessCore())
+    return World(SECOND_NS, nodes, witness, disturbances, writes, Ghost(), kinds=kinds)

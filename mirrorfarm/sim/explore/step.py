@@ -1,86 +1,79 @@
-"""One move from a state to the next: the real cores, and hands that obey them at once.
+"""One move from a state to the next.
 
-A move never changes the state it begins with: what it touches is copied, the rest is shared.
-What the actors of a node tell one another arrives at once; scripts and addresses obey at once.
+A move never changes the state it begins with: what it touches is made anew, the rest is shared.
+What a machine does with an event within one moment depends on that machine alone, so it is
+worked out once (`Memory`), however many states the others are in meanwhile.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.arbiter.client import WitnessClient
-from mirrorfarm.actors.arbiter.witness import WitnessCore
-from mirrorfarm.actors.heartbeat.core import Heartbeat
-from mirrorfarm.actors.module.mirror.core import Mirror
-from mirrorfarm.actors.module.mirror.state import Settings
-from mirrorfarm.sim.explore import plane as planes
-from mirrorfarm.sim.explore.canonical import PEER
+import msgspec
+import xxhash
+
+from mirrorfarm.sim.explore.canonical import PEER, Part
 from mirrorfarm.sim.explore.copying import copy
 from mirrorfarm.sim.explore.invariants import Witnessed
+from mirrorfarm.sim.explore.local import Local, LocalWitness, Said
 from mirrorfarm.sim.explore.state import (
-    MODULE,
     NAMES,
     TIMING,
     WITNESS,
     Arbitration,
+    Break,
     Channel,
     Machine,
+    Wake,
     World,
-    module,
 )
-from mirrorfarm.sim.storage import loaded
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import MODULE_ACTOR, Address
+
+Move = tuple[Any, ...]  # The name of a method of `Step`, and its arguments.
+_encode = msgspec.msgpack.Encoder().encode
 
 
-class _Hands(planes.Hands):
-    """The surroundings of one plane."""
+class Memory:
+    """What machines did in one moment, and each of their states and messages once.
 
-    def __init__(self, step: "Step", name: str) -> None:
-        self._step, self._name = step, name
+    Two machines are the same if everything about them is, moments and running numbers included:
+    that is finer than `canonical`, and needs no look at the others.
+    """
 
-    def say(self, message: msg.ANY_MESSAGE) -> None:
-        source = Address(self._name, MODULE, "replicator")
-        self._step.tell(self._name, MODULE_ACTOR, ev.Received(source, message))
+    def __init__(self) -> None:
+        self.steps: dict[tuple[Any, ...], tuple[Any, Any, tuple[Said, ...]]] = {}
+        self._machines: dict[bytes, Any] = {}
+        self._values: dict[Any, Any] = {}
 
-    def stream(self, frame: planes.Frame) -> None:
-        self._step.stream(self._name, frame)
+    def once(self, value: Any) -> Any:
+        """Return the one object that stands for all that are equal to a value."""
+        return self._values.setdefault(value, value)
 
-    def acknowledged(self, write: int, term: int) -> None:
-        self._step.seen.acknowledged(self._name, write, term)
-
-    def applied(self, term: int, sid: int, copied: bool) -> None:
-        self._step.seen.applied(self._name, term, sid, copied)
+    def machine(self, made: Machine | Arbitration) -> Any:
+        """Return the one machine that stands for all that are as this one."""
+        part = part_of(made)
+        whole = (part.flat, part.times, part.ranked, part.names, part.behind_ns)
+        return self._machines.setdefault(xxhash.xxh3_128_digest(_encode(whole)), made)
 
 
 class Step:
     """One move: a new state that shares with the old one what it does not touch."""
 
-    def __init__(self, before: World) -> None:
-        self.w = replace(
-            before,
-            nodes=dict(before.nodes),
-            channels=dict(before.channels),
-            left=copy(before.left),
-            ghost=before.ghost,
-        )
-        self.seen = Witnessed(self.w)
-        self._own: set[str] = set()
-        self._told: list[tuple[str, str, Any]] = []
+    def __init__(self, before: World, memory: Memory | None = None) -> None:
+        self.w = before.successor()
+        self._ghost = before.ghost
+        self._memory = memory or Memory()
+        self._seen = Witnessed(self.w)
+        self._touched: list[str] = []
 
-    def take(self, move: Callable[["Step"], None]) -> World:
-        """Do the move, and everything that follows at once."""
-        move(self)
-        while self._told:
-            name, actor, event = self._told.pop(0)
-            self._handle(name, actor, event)
-        for name in self._own:
-            self.seen.stepped(name)
+    def take(self, move: Move) -> World:
+        """Do the move, and everything that follows at once. Raises Violation."""
+        getattr(self, move[0])(*move[1:])
+        for name in self._touched:
+            self._seen.stepped(name)
+        if self.w.ghost is not self._ghost:
+            self.w.ghost = self._memory.once(self.w.ghost)
         return self.w
 
-    # --- what moves do ---------------------------------------------------------------------
+    # --- moves -----------------------------------------------------------------------------
 
     def deliver(self, channel: Channel) -> None:
         """The first message of a channel arrives."""
@@ -89,12 +82,12 @@ class Step:
     def lose(self, channel: Channel) -> None:
         """The first message of a channel never arrives."""
         self._pop(channel)
-        self.w.left.disturbances -= 1
+        self.w.disturbances -= 1
 
     def hold_up(self, channel: Channel) -> None:
         """The first message of a channel arrives at any time."""
         self.w.late = (*self.w.late, (channel, self._pop(channel)))
-        self.w.left.disturbances -= 1
+        self.w.disturbances -= 1
 
     def deliver_late(self, number: int) -> None:
         """A message arrives that was held up."""
@@ -104,34 +97,20 @@ class Step:
 
     def stored(self, name: str) -> None:
         """A record is durable."""
-        node = self._node(name)
-        record = node.writing.pop(0)
-        self.seen.recorded(name, node.record, record)
-        node.record = record
-        self.tell(name, MODULE_ACTOR, ev.Stored(record.counter))
+        self._node(name, "stored")
 
     def register_stored(self) -> None:
         """The register is durable."""
-        witness = self._witness()
-        effect = witness.writing.pop(0)
-        self.seen.installed(effect.register)
-        witness.disk = loaded(effect)
-        self._ask_witness(ev.RegisterStored(effect.counter))
+        self._witness("stored")
 
-    def wake(self, name: str, wake: tuple[int, str, Any]) -> None:
+    def wake(self, name: str, wake: Wake) -> None:
         """A timer goes off."""
-        self._node(name).wakes.remove(wake)
-        if wake[1] == "guard":
-            self._guard(name, wake[0])
-        else:
-            self.tell(name, wake[1], wake[2])
+        self._node(name, "wake", wake)
 
-    def stream_broken(self, one: tuple[int, str, int, int]) -> None:
+    def stream_broken(self, one: Break) -> None:
         """The end of a stream notices that it is broken."""
         self.w.breaks = tuple(other for other in self.w.breaks if other != one)
-        _, name, term, sid = one
-        if self.w.nodes[name].up:
-            planes.broken(self._node(name).plane, term, sid, _Hands(self, name))
+        self._node(one[1], "stream_broken", *one[2:])
 
     def advance(self) -> None:
         """Time passes until something is due."""
@@ -145,62 +124,58 @@ class Step:
 
     def write(self, name: str) -> None:
         """The application writes."""
-        self.w.left.writes -= 1
-        planes.write(self._node(name).plane, self.w.ghost.next_write, _Hands(self, name))
-        self.seen.wrote()
+        self.w.writes -= 1
+        self._node(name, "write", self.w.ghost.next_write)
+        self._seen.wrote()
+
+    def start(self, name: str, again: bool) -> None:
+        """Start the processes of a node."""
+        self._node(name, "start", again)
+
+    def command(self, name: str, verb: str) -> None:
+        """Give an administrator's order."""
+        self._node(name, "command", verb)
+
+    # --- disturbances and their ends -------------------------------------------------------
 
     def _disturb(self, what: str, outage_ns: int) -> None:
         """Note when a disturbance ends by itself."""
-        self.w.left.disturbances -= 1
+        self.w.disturbances -= 1
         self.w.repairs = tuple(sorted((*self.w.repairs, (self.w.now + outage_ns, what))))
-
-    def sleep(self, name: str, outage_ns: int) -> None:
-        """A virtual machine is stopped: it does not know of it afterwards."""
-        self._disturb(f"sleep {name}", outage_ns)
-        node = self._node(name)
-        node.asleep = True
-        node.behind_ns += outage_ns
-        self._break(PEER[name])
-        self.seen.slept()
 
     def repair(self, repair: tuple[int, str]) -> None:
         """A machine or a link comes back."""
         self.w.repairs = tuple(one for one in self.w.repairs if one != repair)
         what = repair[1]
         if what in NAMES:
-            self.start(what)
+            self._node(what, "start", True)
         elif what.startswith("sleep "):
-            self._node(what.split()[1]).asleep = False
+            self._node(what.split()[1], "awake")
         elif what == WITNESS:
-            self._start_witness()
+            self._witness("start")
         else:
             self.w.cut -= {(what.split()[0], what.split()[1])}
 
+    def sleep(self, name: str, outage_ns: int) -> None:
+        """A machine stands still, and so does its clock."""
+        self._disturb(f"sleep {name}", outage_ns)
+        self._node(name, "sleep", outage_ns)
+        self._break(PEER[name])
+        self._seen.slept()
+
     def crash(self, name: str, outage_ns: int) -> None:
-        """Everything is gone but the disk."""
+        """A node loses power."""
         self._disturb(name, outage_ns)
-        node = self._node(name)
-        node.cores, node.writing, node.wakes, node.guard_ns = {}, [], [], 0
-        node.application, node.behind_ns = False, 0
-        node.plane.end()
+        self._node(name, "crash")
         self._break(PEER[name])
 
     def crash_witness(self, outage_ns: int) -> None:
         """The witness's process ends."""
         self._disturb(WITNESS, outage_ns)
-        witness = self._witness()
-        witness.core, witness.writing = None, []
+        self._witness("crash")
 
-    def _start_witness(self) -> None:
-        """It comes back with what its disk has."""
-        witness = self._witness()
-        witness.core = WitnessCore()
-        self._ask_witness(ev.Started())
-        if witness.disk is not None:
-            self._ask_witness(witness.disk)
-
-    def cut(self, link: tuple[str, str], outage_ns: int) -> None:
-        """Nothing passes any more, and what is under way is lost."""
+    def sever(self, link: tuple[str, str], outage_ns: int) -> None:
+        """Nothing passes a link any more, and what is under way is lost."""
         self._disturb(" ".join(link), outage_ns)
         self.w.cut |= {link}
         for channel in list(self.w.channels):
@@ -210,140 +185,79 @@ class Step:
             for name in NAMES:
                 self._break(name)
 
-    def start(self, name: str, *, again: bool = True) -> None:
-        """Start the processes of a node."""
-        node = self._node(name)
-        node.incarnation += 1
-        configured = module()
-        boot = f"boot-{node.incarnation}"
-        settings = Settings(
-            "c" * 16, name, PEER[name], configured, node.incarnation, boot, 7, start=again
+    # --- machines --------------------------------------------------------------------------
+
+    def _node(self, name: str, does: str, *given: Any) -> None:
+        """Have a node do something, or remember what it did."""
+        node = self.w.nodes[name]
+        made, said = self._done(node, does, given) or self._do(
+            node, Local(copy(node), self.w.now - node.behind_ns), does, given
         )
-        node.cores = {
-            MODULE_ACTOR: Mirror.build(settings, node.record),
-            "heartbeat": Heartbeat(
-                name, PEER[name], MODULE, configured.heartbeats, configured.timing.detection_ns
-            ),
-            "arbiter": WitnessClient(name, WITNESS, configured),
-        }
-        for actor in ("heartbeat", "arbiter", MODULE_ACTOR):
-            self.tell(name, actor, ev.Started())
+        self.w.nodes[name] = made
+        self._touched.append(name)
+        self._tell(name, said)
 
-    def command(self, name: str, verb: str) -> None:
-        """Give an administrator's order."""
-        source = Address(name, "cli-1", "cli")
-        self.tell(name, MODULE_ACTOR, ev.Received(source, msg.Command(verb, verb, "test", ())))
+    def _witness(self, does: str, *given: Any) -> None:
+        witness = self.w.witness
+        self.w.witness, said = self._done(witness, does, given) or self._do(
+            witness, LocalWitness(copy(witness), self.w.now), does, given
+        )
+        self._tell(WITNESS, said)
 
-    # --- hands -----------------------------------------------------------------------------
+    def _done(self, machine: Any, does: str, given: tuple[Any, ...]) -> Any:
+        """Return what is remembered, if anything is."""
+        known = self._memory.steps.get((id(machine), does, *given))
+        return None if known is None else known[1:]
 
-    def tell(self, name: str, actor: str, event: Any) -> None:
-        """Give an event to an actor, after those that wait."""
-        self._told.append((name, actor, event))
+    def _do(self, machine: Any, local: Any, does: str, given: tuple[Any, ...]) -> Any:
+        getattr(local, does)(*given)
+        made, once = local.machine, self._memory.once
+        made.part = None
+        made = self._memory.machine(made)
+        # Messages and frames are told apart by which object they are.
+        said = tuple(
+            (what, *(once(one) if what in {"send", "stream"} else one for one in rest))
+            for what, *rest in local.said
+        )
+        # With the machine itself, so that its place is not given to another one.
+        self._memory.steps[(id(machine), does, *given)] = (machine, made, said)
+        return made, said
 
-    def stream(self, source: str, frame: planes.Frame) -> None:
+    def _tell(self, name: str, said: tuple[Said, ...]) -> None:
+        """Carry out what a machine said, in order."""
+        for what, *rest in said:
+            match what:
+                case "send":
+                    self._send(*rest)
+                case "stream":
+                    self._stream(name, *rest)
+                case "installed":
+                    self._seen.installed(*rest)
+                case _:
+                    getattr(self._seen, what)(name, *rest)
+
+    # --- what is under way -----------------------------------------------------------------
+
+    def _send(self, channel: Channel, message: Any) -> None:
+        source, to, _ = channel
+        there: Any = self.w.witness.core if to == WITNESS else self.w.nodes[to].cores
+        if there and (min(source, to), max(source, to)) not in self.w.cut:
+            self._push(channel, message)
+
+    def _stream(self, source: str, frame: Any, stream: tuple[int, int] | None) -> None:
         """Carry a frame to the peer's plane, or find out later that it was lost."""
         to = PEER[source]
-        if ("n1", "n2") in self.w.cut or not self.w.nodes[to].up:
-            self._break(source)
-        else:
+        if NAMES not in self.w.cut and self.w.nodes[to].up:
             self._push((source, to, "plane"), frame)
-
-    def _handle(self, name: str, actor: str, event: Any) -> None:
-        node = self._node(name)
-        if not node.up:
-            return
-        core = node.cores.get(actor)
-        if core is not None:
-            for effect in core.handle(event, self.w.now - node.behind_ns):
-                self._perform(node, actor, effect)
-            if actor == MODULE_ACTOR:
-                core.state.out = []
-                core.state.facts.clear()
-        else:
-            self._around(node, event)
-
-    def _perform(self, node: Machine, actor: str, effect: Any) -> None:
-        match effect:
-            case fx.Send(to, message) if to.node == node.name:
-                if isinstance(message, msg.PlaneWish):
-                    planes.order(node.plane, message, _Hands(self, node.name))
-            case fx.Send(to, message):
-                link = (min(node.name, to.node), max(node.name, to.node))
-                there = self.w.witness.core if to.node == WITNESS else self.w.nodes[to.node].cores
-                if link not in self.w.cut and there and not isinstance(message, msg.CommandResult):
-                    received = ev.Received(Address(node.name, MODULE, actor), message, "default")
-                    self._push((node.name, to.node, to.actor), received)
-            case fx.Tell(target, event):
-                self.tell(node.name, target, event)
-            case fx.Later(at_ns, event):
-                node.wakes.append((max(at_ns, self.w.now - node.behind_ns), actor, event))
-            case fx.Store(record):
-                node.writing.append(record)
-            case _:
-                pass
-
-    def _around(self, node: Machine, event: Any) -> None:
-        """Obey the mirror as scripts, addresses and the guard do."""
-        name = node.name
-        match event:
-            case ev.RunSequence(run, steps):
-                names = [step.name for step in steps]
-                if "stop_prim" in names:
-                    node.application = False
-                if "start_prim" in names:
-                    self._start_application(node)
-                self.tell(name, MODULE_ACTOR, ev.SequenceEnded(run))
-            case ev.KillApplication(run):
-                node.application = False
-                self.tell(name, MODULE_ACTOR, ev.ApplicationGone(run))
-            case ev.VipUp(run):
-                self.tell(name, MODULE_ACTOR, ev.VipIsUp(run))
-            case ev.VipDown(run):
-                self.tell(name, MODULE_ACTOR, ev.VipIsDown(run))
-            case ev.VipProbe(run):
-                self.tell(name, MODULE_ACTOR, ev.VipProbed(run))
-            case ev.GuardArm(deadline_ns):
-                self._arm(node, deadline_ns)
-            case ev.GuardDisarm():
-                self._arm(node, 0)
-            case _:
-                pass
-
-    def _arm(self, node: Machine, deadline_ns: int) -> None:
-        node.guard_ns = deadline_ns
-        node.wakes = [wake for wake in node.wakes if wake[1] != "guard"]
-        if deadline_ns:
-            node.wakes.append((deadline_ns, "guard", None))
-
-    def _guard(self, name: str, deadline_ns: int) -> None:
-        node = self._node(name)
-        if node.guard_ns == deadline_ns:
-            node.guard_ns, node.application = 0, False
-            self.tell(name, MODULE_ACTOR, ev.GuardActed(deadline_ns))
-
-    def _start_application(self, node: Machine) -> None:
-        node.application = True
-        self.seen.application_started(node.name)
-
-    # --- parts of the state ----------------------------------------------------------------
-
-    def _node(self, name: str) -> Machine:
-        """Return a node that may be changed."""
-        if name not in self._own:
-            self._own.add(name)
-            self.w.nodes[name] = copy(self.w.nodes[name])
-            self.w.nodes[name].part = None
-        return self.w.nodes[name]
-
-    def _witness(self) -> Arbitration:
-        if WITNESS not in self._own:
-            self._own.add(WITNESS)
-            self.w.witness = copy(self.w.witness)
-            self.w.witness.part = None
-        return self.w.witness
+        elif stream is not None:
+            self._notice(source, *stream)
 
     def _push(self, channel: Channel, message: Any) -> None:
-        self.w.channels[channel] = (*self.w.channels.get(channel, ()), message)
+        waiting = self.w.channels.get(channel, ())
+        to = self.w.nodes.get(channel[1])
+        if to is not None and to.asleep and waiting and _repeats(waiting[-1], message):
+            waiting = waiting[:-1]
+        self.w.channels[channel] = (*waiting, message)
 
     def _pop(self, channel: Channel) -> Any:
         first, *rest = self.w.channels.pop(channel)
@@ -354,32 +268,51 @@ class Step:
     def _arrive(self, channel: Channel, message: Any) -> None:
         _, to, actor = channel
         if to == WITNESS:
-            self._ask_witness(message)
-        elif self.w.nodes[to].up and actor == "plane":
-            planes.receive(self._node(to).plane, message, _Hands(self, to))
+            self._witness("deliver", message)
         else:
-            self.tell(to, actor, message)
-
-    def _ask_witness(self, event: Any) -> None:
-        witness = self._witness()
-        if witness.core is None:
-            return
-        for effect in witness.core.handle(event, self.w.now):
-            match effect:
-                case fx.Send(to, message):
-                    link = (to.node, WITNESS)
-                    if link not in self.w.cut and self.w.nodes[to.node].up:
-                        received = ev.Received(Address(WITNESS, MODULE, "register"), message)
-                        self._push((WITNESS, to.node, to.actor), received)
-                case fx.RegisterStore():
-                    witness.writing.append(effect)
-                case _:
-                    pass
+            self._node(to, "deliver", actor, message)
 
     def _break(self, name: str) -> None:
         """Have a plane notice, when acknowledgements are late, that its stream is broken."""
         wish = self.w.nodes[name].plane.wish
         if wish.role == "lead" and wish.sid:
-            one = (self.w.now + TIMING.replication_timeout_ns, name, wish.term, wish.sid)
-            if all(other[1:] != one[1:] for other in self.w.breaks):
-                self.w.breaks = (*self.w.breaks, one)
+            self._notice(name, wish.term, wish.sid)
+
+    def _notice(self, name: str, term: int, sid: int) -> None:
+        one = (self.w.now + TIMING.replication_timeout_ns, name, term, sid)
+        if all(other[1:] != one[1:] for other in self.w.breaks):
+            self.w.breaks = (*self.w.breaks, one)
+
+
+def _repeats(one: Any, other: Any) -> bool:
+    """Return whether a heartbeat says only what the one before it says."""
+    a, b = getattr(one, "message", None), getattr(other, "message", None)
+    if not isinstance(a, msg.Heartbeat) or not isinstance(b, msg.Heartbeat):
+        return False
+    return (a.about, bool(a.promised_ns)) == (b.about, bool(b.promised_ns))
+
+
+def part_of(machine: Machine | Arbitration) -> Part:
+    """Return what counts of a machine."""
+    if machine.part is None:
+        machine.part = _of_node(machine) if isinstance(machine, Machine) else _of_witness(machine)
+    assert isinstance(machine.part, Part)
+    return machine.part
+
+
+def _of_node(node: Machine) -> Part:
+    part, name = Part(node.behind_ns), node.name
+    part.add(tuple(node.cores.values()), name)
+    part.add((node.plane, node.record, node.writing, node.application), name)
+    part.add((node.incarnation, node.asleep))
+    for at, actor, event in sorted(node.wakes, key=lambda wake: wake[:2]):
+        part.time(at)
+        part.add(actor)
+        part.add(event, name)
+    return part
+
+
+def _of_witness(witness: Arbitration) -> Part:
+    part = Part()
+    part.add((witness.core, witness.disk, witness.writing))
+    return part

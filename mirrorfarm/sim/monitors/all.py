@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from mirrorfarm.sim.monitors import mirror_data as data
 from mirrorfarm.sim.monitors import mirror_effects as effects
 from mirrorfarm.sim.monitors import mirror_safety as safety
-from mirrorfarm.sim.monitors.liveness import LIVENESS
+from mirrorfarm.sim.monitors import recorded
+from mirrorfarm.sim.monitors.limits import Limits
+from mirrorfarm.sim.monitors.liveness import LIVENESS, CommandsEnd
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.transport.messages import Register
@@ -36,8 +38,8 @@ MIRROR: tuple[type[Monitor], ...] = (
     *LIVENESS,
 )
 
-# Those that need nothing but what cores were given and asked for. The others know when a node lost
-# its power or an application ended by itself, what a disk holds, and one time for all nodes.
+# Those that need nothing but what cores were given and asked for. The others know what a disk
+# holds, what an application was told, and which faults there were.
 RECORDED: tuple[type[Monitor], ...] = (
     safety.Acker,
     safety.AckerHolds,
@@ -49,6 +51,12 @@ RECORDED: tuple[type[Monitor], ...] = (
     data.NotOfThePast,
     data.RestartIsNoResumption,
     data.Fences,
+    data.LoneByWrite,
+    recorded.OneApplication,
+    recorded.OneAddress,
+    recorded.ClosesInTime,
+    CommandsEnd,
+    Limits,
 )
 
 

@@ -146,6 +146,8 @@ class Facts:
                 self._pending[step.node, step.actor, record.counter] = record
             case fx.RegisterStore():
                 self._pending[step.node, step.actor, effect.counter] = effect
+                if step.process != "witness" and not self.simulated:
+                    self.of(step).advisory = True  # Each node keeps its own.
             case fx.Tell(_, ev.Announce(about)):
                 self.of(step).side(step.node).about = about
             case fx.Tell(_, ev.AskCas() as asked):

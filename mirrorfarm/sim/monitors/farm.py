@@ -13,7 +13,9 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR
 from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.monitors import seen
+from mirrorfarm.sim.monitors.limits import FarmLimits
 from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.packets import FollowsItsFlow
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.transport.messages import FarmBeat, ViewAck, ViewCommit, ViewProposal
@@ -291,19 +293,12 @@ class Affinity(FarmMonitor):
         self.kept += not foreign and packet.at in packet.accepted
 
 
-class FollowsItsFlow(FarmMonitor):
-    """F6. Nothing in a simulation, whose packets have no fragments: the filters' tests check it."""
-
-    id = "F6"
-    statement = "Fragments and ICMP errors follow their flow."
-
-
 class Healed(FarmMonitor):
     """F7. Without observations: nothing, for traces do not tell of links."""
 
     id = "F7"
     statement = "Two heartbeat timeouts after a partition ended nobody answers for another."
-    events = (seen.FilterIs,)
+    events: ClassVar[tuple[type, ...]] = (seen.FilterIs,)
 
     def on(self, step: Step) -> None:  # noqa: D102
         farm, mine = self.farm, self.farm.filters[step.node]
@@ -392,5 +387,5 @@ FARM: tuple[type[Monitor], ...] = (
     Healed,
     FailsClosed,
     NoFlapping,
+    FarmLimits,
 )
-RECORDED: tuple[type[Monitor], ...] = (Total, LittleMoves)  # As `all.RECORDED`, of farms.

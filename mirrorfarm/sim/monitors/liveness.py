@@ -10,6 +10,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.monitors import seen
+from mirrorfarm.sim.monitors.limits import Limits
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
@@ -20,8 +21,6 @@ FINAL = ("done", "refused", "failed")
 COMMAND_NS = 900 * SECOND_NS  # Three time limits of scripts.
 MOVES_MAX = 3  # Into the service of one node, within one hold-down.
 HOLD_NS = 60 * SECOND_NS
-TIMERS_MAX = 64  # Of one core.
-INBOX_MAX = 1_000
 
 
 class WhenCalm(Monitor):
@@ -228,32 +227,6 @@ class CommandsEnd(Monitor):
         if since is not None and self.watch.at - since > COMMAND_NS:
             late = (self.watch.at - since) // SECOND_NS
             self.fail(f"{step.node} ended command {result.request} after {late} s")
-
-
-class Limits(Monitor):
-    """L8, for timers and inboxes. Without observations: timers only."""
-
-    id = "L8"
-    statement = "Queues and timers are bounded."
-    events = (fx.Later, seen.Depths)
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__(watch)
-        self._due: dict[tuple[str, str, str], list[int]] = {}
-
-    def on(self, step: Step) -> None:  # noqa: D102
-        if step.event.__class__ is seen.Depths:
-            if step.event.inbox > INBOX_MAX:
-                self.fail(f"an inbox of {step.node} holds {step.event.inbox} events")
-            return
-        due = self._due.setdefault((step.node, step.process, step.actor), [])
-        for effect in step.effects:
-            if effect.__class__ is fx.Later:
-                due.append(effect.at_ns)
-        if len(due) > TIMERS_MAX:  # Those that are over are only looked for now.
-            due[:] = [at for at in due if at > step.now]
-            if len(due) > TIMERS_MAX:
-                self.fail(f"{step.actor} of {step.node} has {len(due)} timers under way")
 
 
 LIVENESS: tuple[type[Monitor], ...] = (

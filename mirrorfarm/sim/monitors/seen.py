@@ -126,10 +126,10 @@ class Settled(Seen, frozen=True):
 
 
 class Depths(Seen, frozen=True):
-    """The longest inbox of a node, and how many of its timers are pending."""
+    """The longest inbox that a node ever had, and the longest collection of one of its cores."""
 
     inbox: int
-    timers: int
+    held: int
 
 
 class Accepts(Seen, frozen=True):

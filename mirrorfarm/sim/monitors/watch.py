@@ -6,12 +6,15 @@ from typing import Any
 
 from mirrorfarm.actors.effects import Send, Tell
 from mirrorfarm.actors.events import Received
-from mirrorfarm.sim.monitors.causes import story
+from mirrorfarm.sim.monitors.causes import Clock, Moment, seconds, story
 from mirrorfarm.sim.monitors.facts import Facts
 from mirrorfarm.sim.monitors.monitor import Monitor, Violation
 from mirrorfarm.sim.steps import Step
 
 STEPS_KEPT = 4_000  # For the story of a violation.
+STORIES_MAX = 100  # Of one run.
+# In these, what another node does is not compatible: its story belongs to it.
+_OF_TWO = ("S1", "X1", "X2", "F1", "F2", "F7")
 Hears = Callable[[Step], None]
 
 
@@ -36,7 +39,11 @@ class Watch:
         self.strict = strict
         self.allowed: dict[str, tuple[int, str]] = {}  # Until when faults break what, and why.
         self.excused = 0
-        self.stories: dict[str, list[str]] = {}  # What led to each violation.
+        self.stories: dict[str, list[str]] = {}  # What led to each violation, to the first ones.
+        self.moment: Moment = lambda node, now: now  # For stories: times of the whole,
+        self.clock: Clock = seconds  # and as text.
+        # Of recorded traces: by how much the times of two nodes may be wrong; None: unknown.
+        self.apart_ns: int | None = 0
         self.facts = Facts(simulated=simulated)
         self.farm = farm
         self.monitors = {kind.id: kind(self) for kind in kinds}
@@ -103,7 +110,15 @@ class Watch:
             self.excused += 1
             return
         monitor.violations.append(text)
-        told = story(list(self.recent))
-        self.stories[text] = told
+        told = self._story(monitor, text) if len(self.stories) < STORIES_MAX else []
+        if told:
+            self.stories[text] = told
         if self.strict:
             raise Violation(text, told)
+
+    def _story(self, monitor: Monitor, text: str) -> list[str]:
+        recent = list(self.recent)
+        others = sorted({step.node for step in recent} - {recent[-1].node, ""})
+        named = [name for name in others if name in text.replace(",", " ").split()]
+        other = named[0] if named and monitor.id in _OF_TWO else ""
+        return story(recent, self.moment, self.clock, other)

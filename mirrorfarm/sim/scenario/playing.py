@@ -1,6 +1,7 @@
 """Plays a scenario: events at their times, expectations as they are due, then the calm end."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from mirrorfarm.limits import MILLISECOND_NS
@@ -9,6 +10,7 @@ from mirrorfarm.sim.acts.kinds import duration_text
 from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.causes import backwards
+from mirrorfarm.sim.recording.recorder import Recorder
 from mirrorfarm.sim.scenario.outcome import Moment, Outcome
 from mirrorfarm.sim.scenario.record import Event, Expectation, Scenario
 from mirrorfarm.sim.scenario.stage import stage_of
@@ -20,13 +22,15 @@ LOOK_NS: Final = 5 * MILLISECOND_NS
 Play = Callable[[Scenario], Outcome]
 
 
-def play(scenario: Scenario, *, tells: bool = True) -> Outcome:
+def play(scenario: Scenario, *, tells: bool = True, trace: Path | None = None) -> Outcome:
     """Play a scenario to its end, or to the first violation; it never raises one.
 
     `tells`: note what happens, for a reader; without it the run is faster and otherwise the same.
+    `trace`: record it in this folder. Raises UsageInvalid if that holds traces.
     """
     run = _Run(scenario, tells=tells)
     cluster = run.cluster
+    recorder = Recorder(cluster, trace) if trace is not None else None
     cluster.tricks = Tricks(scenario.seed, on=scenario.tricks)
     with uncollected(), trap(), cluster.tricks:
         try:
@@ -35,6 +39,8 @@ def play(scenario: Scenario, *, tells: bool = True) -> Outcome:
             run.failed(str(violation), tuple(violation.story))
         except AssertionError as error:  # A core's own: it is wrong.
             run.failed(f"assert: {error}", ())
+    if recorder is not None:
+        recorder.close()
     run.outcome.turns = cluster.turns
     return run.outcome
 
@@ -55,7 +61,9 @@ class _Run:
         scenario, cluster = self._scenario, self.cluster
         self._begun = cluster.now
         self._stage.begin()
-        self._begun = cluster.now
+        self._begun = begun = cluster.now
+        moment = cluster.watch.moment  # Stories count from there, too.
+        cluster.watch.moment = lambda node, now: moment(node, now) - begun
         self._stage.schedule(scenario.events, self._do)
         self._advance(self._begun + scenario.end_ns)
         if scenario.converges:
@@ -69,7 +77,7 @@ class _Run:
         outcome = self.outcome
         outcome.violation, outcome.story = text, story
         outcome.at_ns = self.cluster.now - self._begun
-        if story:
+        if text in self.cluster.watch.stories:  # Not only the reasons of nodes.
             outcome.chain = tuple(backwards(list(self.cluster.watch.recent)))
         for wanted in self._waiting:
             outcome.unmet.append(f"{_where(wanted)}: the run ended before")

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps.coverage import COVERAGE_STYLE, show_coverage
 from mirrorfarm.sim.sweeps.markup import Element, document, table, tag
 from mirrorfarm.sim.sweeps.pictures import bars, columns, curve, timeline
 from mirrorfarm.sim.sweeps.result import SeedResult
@@ -56,7 +57,7 @@ def render(summary: Summary, worst: Worst | None, missing: int = 0) -> str:
         tag("meta", name="viewport", content="width=device-width"),
         tag("meta", http_equiv="Content-Security-Policy", content=NOTHING_ELSE),
         tag("title", title),
-        tag("style", STYLE),
+        tag("style", STYLE + COVERAGE_STYLE),
     ]
     body = [
         tag("h1", title),
@@ -65,6 +66,7 @@ def render(summary: Summary, worst: Worst | None, missing: int = 0) -> str:
         *_failovers(summary),
         *_faults(summary),
         *_growth(summary),
+        *show_coverage(summary.coverage),
         *_worst(worst),
     ]
     return document(head, body)

@@ -34,6 +34,10 @@ class SeedResult:
     faults: Mapping[str, int] = field(default_factory=dict)  # Kind -> how many were injected.
     failover_ns: tuple[int, ...] = ()  # From the end of one leader to the next, another node.
     states: tuple[int, ...] = ()  # Hashes of the distinct abstract states that it visited.
+    cells: Mapping[str, int] = field(default_factory=dict)  # `mirror leading Tick` -> how often.
+    fault_states: Mapping[str, int] = field(default_factory=dict)  # `crash leading` -> how often.
+    sometimes: Mapping[str, int] = field(default_factory=dict)  # See coverage.properties.
+    tricks: Mapping[str, int] = field(default_factory=dict)  # Site (actors.sites) -> how often.
     wall_seconds: float = 0.0
     message: str = ""
 

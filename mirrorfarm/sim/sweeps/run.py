@@ -5,8 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-import xxhash
-
 from mirrorfarm.sim import running
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.running import Moment, Played, command_of
@@ -49,7 +47,11 @@ def replay_seed(options: str, seed: int) -> tuple[SeedResult, list[Moment]]:
         digest=str(world.digest),
         faults=dict(sorted(played.faults.items())),
         failover_ns=failovers(played.moments),
-        states=_states(played.moments),
+        states=played.coverage.hashes(),
+        cells=played.coverage.named_cells(),
+        fault_states=dict(sorted(played.coverage.fault_states.items())),
+        sometimes=dict(sorted(played.coverage.sometimes.items())),
+        tricks={name: count for name, count in sorted(world.tricks.fired.items()) if count},
         wall_seconds=time.perf_counter() - begin,
         message=failure[:MESSAGE_CHARACTERS_MAX],
     )
@@ -83,17 +85,6 @@ def _signature(played: Played) -> str:
     """Return the abstract state at the end: what every node is."""
     last = {one.node: one.text for one in played.moments if one.kind == "state"}
     return ", ".join(f"{node} {text}" for node, text in sorted(last.items()))
-
-
-def _states(timeline: list[Moment]) -> tuple[int, ...]:
-    """Return hashes (32 bits) of the distinct joint states of all nodes."""
-    now: dict[str, str] = {}
-    seen: dict[int, None] = {}
-    for moment in timeline:
-        if moment.kind == "state":
-            now[moment.node] = moment.text
-            seen[xxhash.xxh32_intdigest(str(sorted(now.items())).encode())] = None
-    return tuple(sorted(seen))
 
 
 __all__ = ["SHRINK", "Shrink", "build_id", "command_of", "failovers", "replay_seed", "run_seed"]

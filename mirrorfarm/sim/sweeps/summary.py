@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.sim.coverage.counts import SEEDS_ENOUGH, Coverage
 from mirrorfarm.sim.sweeps.result import SeedResult
 
 CLASSES_MAX = 1_000
@@ -61,12 +62,18 @@ class Summary:
     steps: int = 0
     wall_seconds: float = 0.0  # Of all workers together.
     worst: SeedResult | None = None
+    coverage: Coverage = field(default_factory=Coverage)
     _states: set[int] = field(default_factory=set)
 
     @property
     def failed(self) -> int:
         """Return how many seeds failed."""
         return self.seeds - self.outcomes["ok"]
+
+    @property
+    def missed(self) -> list[str]:
+        """Return what never happened although there were enough seeds for it."""
+        return self.coverage.missed() if self.seeds >= SEEDS_ENOUGH else []
 
     def sorted_classes(self) -> list[FailureClass]:
         """Return the classes of failures, the most frequent first."""
@@ -82,6 +89,7 @@ class Summary:
         self.simulated_ns += result.simulated_ns
         self.steps += result.steps
         self.wall_seconds += result.wall_seconds
+        self.coverage.add(result.cells, result.fault_states, result.sometimes, result.tricks)
         self._states.update(result.states)
         if self.seeds % max(1, total // GROWTH_POINTS) == 0 or self.seeds == total:
             self.growth.append((self.seeds, len(self._states)))
@@ -125,6 +133,7 @@ class Summary:
             },
             "failovers": len(self.failover_ns),
             "distinct_states": len(self._states),
+            "coverage": self.coverage.as_object(),
             "growth": [list(point) for point in self.growth],
             "simulated_seconds": self.simulated_ns / SECOND_NS,
             "steps": self.steps,

@@ -41,6 +41,10 @@ def schema() -> Any:
         "faults": counts,
         "failover_ns": pyarrow.list_(pyarrow.int64()),
         "states": pyarrow.list_(pyarrow.uint32()),
+        "cells": counts,
+        "fault_states": counts,
+        "sometimes": counts,
+        "tricks": counts,
         "wall_seconds": pyarrow.float64(),
         "message": text,
     }

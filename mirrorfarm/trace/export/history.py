@@ -1,11 +1,11 @@
-"""The write workload as a history of operations, for checkers of consistency.
+"""What the application did as a history of operations, for checkers of consistency.
 
 Jepsen's EDN, which Knossos and Elle read: https://jepsen-io.github.io/jepsen/jepsen.history.html;
 and the events of Porcupine as JSON lines: https://pkg.go.dev/github.com/anishathalye/porcupine.
 Recorded runs of the simulator hold such a workload; the cores of production see no writes.
 
-A process of a history does one thing at a time, so a write gets the first one that is free. One
-whose end is not known keeps it for ever: the write may take effect at any later time.
+A process of a history does one thing at a time, so an operation gets the first one that is free.
+A write whose end is not known keeps it for ever: it may take effect at any later time.
 """
 
 from dataclasses import dataclass, field
@@ -17,32 +17,57 @@ from mirrorfarm.trace.facts import Fact
 from mirrorfarm.trace.merge import Placed
 
 NO_WORKLOAD: Final = (
-    "these traces hold no workload of writes: record a run of the simulator that has one "
-    "(`mirrorfarm sim run --help`)"
+    "these traces hold no workload of writes: record a run of the simulator "
+    "(`mirrorfarm sim run --trace FOLDER`)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A write that was asked for and has not ended."""
+    """An operation that was asked for."""
 
     number: int
     process: int
     key: int
-    value: int
+    value: int  # What is written, or was read; 0: nothing was there.
 
 
 @dataclass(slots=True)
 class Operations:
-    """Gives writes their processes."""
+    """Gives operations their processes."""
 
     count: int = 0
+    reads: int = 0
     pending: dict[tuple[str, int], Operation] = field(default_factory=dict)
     _free: list[int] = field(default_factory=list)
     _processes: int = 0
 
+    @property
+    def writes(self) -> int:
+        """How many there were."""
+        return self.count - self.reads
+
     def begin(self, node: str, values: dict[str, Any]) -> Operation:
         """A write is asked for."""
+        operation = self._next(values)
+        self.pending[node, operation.value] = operation
+        return operation
+
+    def end(self, node: str, values: dict[str, Any]) -> Operation | None:
+        """It ended; None: it was never asked for here."""
+        operation = self.pending.pop((node, values["write"]), None)
+        if operation is not None and values["op"] != "info":
+            self._free.append(operation.process)
+        return operation
+
+    def read(self, values: dict[str, Any]) -> Operation:
+        """Something was read, in no time."""
+        self.reads += 1
+        operation = self._next(values)
+        self._free.append(operation.process)
+        return operation
+
+    def _next(self, values: dict[str, Any]) -> Operation:
         if self._free:
             process = min(self._free)
             self._free.remove(process)
@@ -50,20 +75,12 @@ class Operations:
             process, self._processes = self._processes, self._processes + 1
         operation = Operation(self.count, process, values["extent"], values["write"])
         self.count += 1
-        self.pending[node, operation.value] = operation
-        return operation
-
-    def end(self, node: str, values: dict[str, Any]) -> Operation | None:
-        """It ended; None: it was never asked for here."""
-        operation = self.pending.pop((node, values["write"]), None)
-        if operation is not None and values["op"] == "ok":
-            self._free.append(operation.process)
         return operation
 
 
-def writes_of(facts: list[Fact]) -> list[dict[str, Any]]:
-    """Return what the facts say of writes."""
-    return [fact.values for fact in facts if fact.kind == "write"]
+def operations_of(facts: list[Fact]) -> list[dict[str, Any]]:
+    """Return what the facts say of writes and reads; `op` is invoke, ok, fail, info or read."""
+    return [{"op": "read", **fact.values} for fact in facts if fact.kind in {"write", "read"}]
 
 
 @dataclass(slots=True)
@@ -76,27 +93,37 @@ class Jepsen:
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
         """Write the operations of a step."""
-        for values in writes_of(facts):
-            node = placed.step.node
-            if values["op"] == "invoke":
-                operation: Operation | None = self._operations.begin(node, values)
+        node = placed.step.node
+        for values in operations_of(facts):
+            kind, operation = values["op"], None
+            if kind == "read":
+                operation = self._operations.read(values)
+                self._line(operation, "invoke", ":read", None, placed)
+                self._line(operation, "ok", ":read", operation.value or None, placed)
+                continue
+            if kind == "invoke":
+                operation = self._operations.begin(node, values)
             else:
                 operation = self._operations.end(node, values)
             if operation is not None:
-                self._line(operation, values["op"], placed.at_ns, node)
+                self._line(operation, kind, ":write", operation.value, placed)
 
     def close(self) -> str:
         """What has not ended is left open: that is what it means."""
         if not self._operations.count:
             raise TraceInvalid(NO_WORKLOAD)
-        pending = len(self._operations.pending)
-        return f"{self._operations.count} writes, {pending} of them without an end"
+        done = self._operations
+        open_ = len(done.pending)
+        return f"{done.writes} writes, {open_} of them without an end; {done.reads} reads"
 
-    def _line(self, operation: Operation, kind: str, at_ns: int, node: str) -> None:
+    def _line(
+        self, operation: Operation, kind: str, what: str, value: int | None, placed: Placed
+    ) -> None:
+        told = "nil" if value is None else value
         line = (
-            f"{{:index {self._index}, :time {at_ns}, :process {operation.process}, "
-            f":type :{kind}, :f :write, :value [{operation.key} {operation.value}], "
-            f':node "{node}"}}\n'
+            f"{{:index {self._index}, :time {placed.at_ns}, :process {operation.process}, "
+            f":type :{kind}, :f {what}, :value [{operation.key} {told}], "
+            f':node "{placed.step.node}"}}\n'
         )
         self._index += 1
         self.write(line.encode())
@@ -111,25 +138,41 @@ class Porcupine:
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
         """Write the calls and returns of a step; a return whose outcome is unknown comes last."""
-        for values in writes_of(facts):
-            node = placed.step.node
-            if values["op"] == "invoke":
-                self._line(self._operations.begin(node, values), {"op": "write"})
-            elif values["op"] == "ok":
+        node = placed.step.node
+        for values in operations_of(facts):
+            if values["op"] == "read":
+                operation: Operation | None = self._operations.read(values)
+                assert operation is not None, "it begins and ends here"
+                self._line(operation, {"op": "read"}, value=None)
+                self._line(operation, {"ok": True}, returns=True, value=operation.value or None)
+            elif values["op"] == "invoke":
+                operation = self._operations.begin(node, values)
+                self._line(operation, {"op": "write"}, value=operation.value)
+            elif values["op"] != "info":
                 operation = self._operations.end(node, values)
                 if operation is not None:
-                    self._line(operation, {"ok": True}, returns=True)
+                    told = {"ok": values["op"] == "ok"}
+                    self._line(operation, told, returns=True, value=operation.value)
 
     def close(self) -> str:
         """Return from what has not ended."""
         if not self._operations.count:
             raise TraceInvalid(NO_WORKLOAD)
-        pending = self._operations.pending.values()
-        for operation in pending:
-            self._line(operation, {"ok": False, "unknown": True}, returns=True)
-        return f"{self._operations.count} writes, {len(pending)} of them of unknown outcome"
+        done = self._operations
+        for operation in done.pending.values():
+            told = {"ok": False, "unknown": True}
+            self._line(operation, told, returns=True, value=operation.value)
+        unknown = len(done.pending)
+        return f"{done.writes} writes, {unknown} of them of unknown outcome; {done.reads} reads"
 
-    def _line(self, operation: Operation, value: dict[str, Any], returns: bool = False) -> None:
-        told = {**value, "key": operation.key, "value": operation.value}
+    def _line(
+        self,
+        operation: Operation,
+        about: dict[str, Any],
+        *,
+        value: int | None,
+        returns: bool = False,
+    ) -> None:
+        told = {**about, "key": operation.key, "value": value}
         event = {"ClientId": operation.process, "Kind": returns, "Value": told}
         self.write(encode({**event, "Id": operation.number}) + b"\n")

@@ -67,6 +67,7 @@ _ACTIONS: Final = {
     "view": "View",
     "command": "Command",
     "write": "Write",
+    "read": "Read",
     "fault": "Fault",
     "guard": "Fence",
     "app": "Application",

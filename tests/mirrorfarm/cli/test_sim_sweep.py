@@ -6,13 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from mirrorfarm.cli.sim_sweep import report
 from mirrorfarm.sim.sweeps.results import Appender, Header
+from mirrorfarm.sim.sweeps.run import build_id
 from tests.sim.sweeps.stand_in import quick
 
 SHORT = ("--options", "mirror", "--workers", "2")
@@ -181,6 +185,21 @@ def test_failures_are_told_with_the_command_that_plays_them_and_exit_code_1(
     told = summary("report", "-o", tmp_path / "all", file, code=1)
     assert [one["invariant"] for one in told["classes"]] == ["L4", "S3"]
     assert {"01-L4.txt", "02-S3.txt"} <= {Path(path).name for path in told["files"]}
+
+
+def test_a_sweep_that_never_came_by_what_must_happen_fails_when_it_had_seeds_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.jsonl"
+    with closing(Appender(file, Header(options="mirror", build=build_id()))) as appender:
+        appender.append(quick("mirror", seed) for seed in (1, 2, 4))
+    words = [str(file), "-o", str(tmp_path / "out")]
+    assert CliRunner().invoke(report, words, standalone_mode=False).return_value == 0
+    monkeypatch.setattr("mirrorfarm.sim.sweeps.summary.SEEDS_ENOUGH", 3)
+    shown = CliRunner().invoke(report, words, standalone_mode=False)
+    assert shown.return_value == 1
+    assert "never happened: R4 a compare-and-swap conflicted" in shown.output
+    assert "never happened: a restart kept the role" not in shown.output
 
 
 def test_the_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:

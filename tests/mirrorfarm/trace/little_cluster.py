@@ -15,6 +15,7 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.module_cores import Here, cores
@@ -116,6 +117,11 @@ class LittleCluster:
     def _begin(self, machine: Machine, actors: dict[str, Any]) -> None:
         machine.incarnation += 1
         machine.cores = actors
+        self._open(machine, birth=True)
+        for actor in actors:
+            self._tell(machine, actor, ev.Started())
+
+    def _open(self, machine: Machine, *, birth: bool) -> None:
         origin = trace_ring.Origin(
             "1.0", CLUSTER, machine.name, machine.process, machine.incarnation, "boot"
         )
@@ -127,8 +133,17 @@ class LittleCluster:
                 self.folder / machine.name / machine.process, origin, 1 << 30, 8
             )
             machine.ring.ready(machine.clock(self.now), machine.lamport + 1)
-        for actor in actors:
-            self._tell(machine, actor, ev.Started())
+        for actor, core in machine.cores.items():
+            kind = type(core).__name__
+            machine.ring.encoder.checkpoint(actor, kind, snapshot.take(core), birth)
+
+    def lose(self, name: str) -> None:
+        """Have the oldest files of a process gone; what follows begins with the cores' states."""
+        machine = self.machines[name]
+        machine.ring.flush(ends=True)
+        for path in (self.folder / name / machine.process).iterdir():
+            path.unlink()
+        self._open(machine, birth=False)
 
     def _tell(self, machine: Machine, actor: str, event: Any, delay: int = 0) -> None:
         delay = delay or self.random.randint(10, 40) * MICROSECOND_NS

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from mirrorfarm.actors import sites
 from mirrorfarm.actors.effects import Log
 from mirrorfarm.actors.heartbeat.core import Heartbeat
 from mirrorfarm.actors.module.mirror.core import Mirror
@@ -109,3 +110,26 @@ def test_events_and_states_of_other_builds_are_left_out_and_counted(
     other = Checkpoint(birth.actor, "CoreOfTomorrow", {}, birth=True)
     replay, differences = replayed([other, Step("n1", birth.actor, 1, Log("E", "x"), [])])
     assert (replay.counts["skipped"], differences) == (1, [])
+
+
+def test_a_trick_that_was_played_is_played_again_and_nonsense_is_none(
+    simulated: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    birth = next(
+        one for one in simulated if isinstance(one, Checkpoint) and one.kind == "Heartbeat"
+    )
+    step = next(one for one in simulated if isinstance(one, Step) and one.actor == birth.actor)
+
+    def handle(core: Heartbeat, event: Any, now: int) -> list[Any]:
+        return [Log("I", str(sites.trick("heartbeat.skip_pulse"))) for _ in range(3)]
+
+    monkeypatch.setattr(Heartbeat, "handle", handle)
+    site = "heartbeat.skip_pulse"
+    told = [[site, False], [site, True]]
+    did = Step("n1", birth.actor, 1, step.event, [Log("I", x) for x in ("False", "True", "False")])
+    usual = Step("n1", birth.actor, 1, step.event, [Log("I", "False")] * 3)
+    _, differences = replayed([birth, Note("tricks", (birth.actor, told)), did, usual])
+    assert differences == []
+    for nonsense in (7, [7], [[site]], None):
+        _, differences = replayed([birth, Note("tricks", (birth.actor, nonsense)), usual])
+        assert differences == []

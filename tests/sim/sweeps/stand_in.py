@@ -27,6 +27,10 @@ def quick(options: str, seed: int) -> SeedResult:
         faults={"crash": 1 + seed % 2},
         failover_ns=(10_000_000 * (1 + seed % 3),),
         states=(seed % 5, 100),
+        cells={"mirror leading Tick": 2},
+        fault_states={"crash leading": 1},
+        sometimes={"a restart kept the role": 1},
+        tricks={"mirror.offer_late": 1},
         wall_seconds=0.001,
     )
     if seed % 10 == 3:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mirrorfarm.sim.coverage.counts import SEEDS_ENOUGH
 from mirrorfarm.sim.sweeps.summary import CLASSES_MAX, Summary, histogram, percentiles, summarize
 from tests.sim.sweeps.stand_in import quick
 
@@ -31,6 +32,16 @@ def test_faults_failovers_and_states_are_counted() -> None:
     told = summary.as_object()
     assert told["failover_ms"] == {"p50": 20.0, "p90": 30.0, "p99": 30.0, "max": 30.0}
     assert told["outcomes"] == {"no-convergence": 50, "ok": 900, "violation": 50}
+
+
+def test_what_runs_came_by_adds_up_and_counts_as_missed_when_there_were_enough() -> None:
+    summary = summary_of(10)
+    assert summary.coverage.cells == {"mirror leading Tick": 20}
+    assert summary.as_object()["coverage"]["sometimes"]["a restart kept the role"] == 10
+    assert summary.missed == []
+    summary.seeds = SEEDS_ENOUGH
+    assert "R4 a compare-and-swap conflicted" in summary.missed
+    assert "a restart kept the role" not in summary.missed
 
 
 def test_without_a_failure_the_worst_run_has_the_longest_failover() -> None:

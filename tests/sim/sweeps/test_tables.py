@@ -20,7 +20,8 @@ def test_every_field_of_every_result_is_in_the_table(tmp_path: Path) -> None:
     rows = file.read().to_pylist()
     for row, result in zip(rows, results, strict=True):
         kept = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-        kept["faults"] = dict(row["faults"])
+        for name in ("faults", "cells", "fault_states", "sometimes", "tricks"):
+            kept[name] = dict(row[name])
         assert kept == asdict(result)
     assert [path.name for path in tmp_path.iterdir()] == ["r.parquet"]
 

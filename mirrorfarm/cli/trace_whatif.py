@@ -1,0 +1,143 @@
+"""`mirrorfarm trace whatif`: a recorded cluster goes on otherwise, many times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mirrorfarm.cli.progress import progress
+from mirrorfarm.cli.show import as_json, clean, table
+from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.fork import changes, settings
+from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.whatif import Summary, Variant, compare, horizon_ns, spread
+from mirrorfarm.trace.clocks import span
+from mirrorfarm.trace.words import clock_time, day
+
+VIOLATED: Final = 1
+MIRROR_HEADS: Final = (
+    *("", "took over", "needless", "at the end", "failover", "no primary", "writes stalled"),
+)
+FARM_HEADS: Final = (
+    *("", "took over", "needless", "at the end", "outage", "no node", "longest outage"),
+)
+MINUTE_NS: Final = 60 * SECOND_NS
+TOLD_MAX: Final = 20  # Of what came from outside.
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options say."""
+
+    at: str
+    module: str
+    sets: tuple[str, ...]
+    given: Mapping[str, tuple[str, ...]]  # drop delay crash pause
+    keep_faults: bool
+    seeds: int
+    minutes: float  # 0: as long as makes sense.
+    json: bool
+    progress: bool
+
+
+def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
+    """Play, print what came of it, return the exit code."""
+    faults = Faults()
+    with progress("reading") as tell:
+        recording = read(paths, wanted.at, wanted.module, faults, tell)
+    variants = _variants(recording, wanted)
+    for_ns = round(wanted.minutes * MINUTE_NS) or horizon_ns(recording, variants)
+    with progress("playing", every=1, lines=wanted.progress) as tell:
+        seeds = range(wanted.seeds)
+        found = compare(
+            recording, variants, seeds, for_ns, keep_faults=wanted.keep_faults, tell=tell
+        )
+    if wanted.json:
+        click.echo(as_json(_plain(recording, wanted, for_ns, found)))
+    else:
+        _tell(recording, wanted, for_ns, found)
+    violated = any(one.violations for one in found)
+    return faults.exit_code or (VIOLATED if violated else 0)
+
+
+def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
+    """Return the unchanged one, and one for each combination of settings."""
+    nodes, witness = recording.module.nodes, recording.witness
+    done = tuple(changes.parse(wanted.given, nodes, witness))
+    chosen = settings.parse(wanted.sets, (*nodes, *([witness] if witness else [])))
+    if not wanted.sets and not done:
+        return [Variant()]
+    what = ", ".join(str(change) for change in done)
+    return [
+        Variant(),
+        *(
+            Variant(", ".join(part for part in (str(one), what) if part), one, done)
+            for one in chosen
+        ),
+    ]
+
+
+def _plain(
+    recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary]
+) -> dict[str, Any]:
+    return {
+        "module": recording.module.name,
+        "nodes": list(recording.module.nodes),
+        "witness": recording.witness,
+        "at_ns": recording.at_ns,
+        "steps_before": recording.steps,
+        "keep_faults": wanted.keep_faults,
+        "from_outside": [
+            {"at_ns": one.at_ns, "kind": one.kind, "node": one.node, "text": str(one)}
+            for one in recording.outside
+        ],
+        "modelled": recording.modelled,
+        "seeds": wanted.seeds,
+        "played_ns": for_ns,
+        "variants": [one.plain() for one in found],
+    }
+
+
+def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary]) -> None:
+    """Print what a person reads."""
+    module = recording.module
+    click.echo(
+        f"{module.name} goes on from {day(recording.at_ns)} {clock_time(recording.at_ns)}, behind "
+        f"{recording.steps:,} recorded steps"
+    )
+    outside = [str(one) for one in recording.outside]
+    for line in outside[:TOLD_MAX]:
+        click.echo(clean(f"{'kept' if wanted.keep_faults else 'left out'}: {line}"))
+    if len(outside) > TOLD_MAX:
+        click.echo(f"and {len(outside) - TOLD_MAX} more that came from outside")
+    for line in recording.modelled:
+        click.echo(clean(f"a model: {line}"))
+    click.echo(f"{wanted.seeds} runs of {span(for_ns)} for each variant; times in seconds")
+    heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
+    violated = any(one.violations for one in found)
+    table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])
+
+
+def _row(one: Summary, violated: bool) -> list[str]:
+    end = ", ".join(f"{who} {count}" for who, count in one.at_end.items())
+    row = [
+        one.variant.name,
+        str(one.took_over),
+        str(one.needless),
+        end,
+        *(_times(values) for values in (one.failover_ns, one.without_ns, one.stall_ns)),
+    ]
+    if violated:
+        row.append(", ".join(f"{name} {count}" for name, count in one.violations.items()))
+    return row
+
+
+def _times(values: list[int]) -> str:
+    """Return least, median and 99th percentile."""
+    if not values:
+        return "-"
+    found = spread(values)
+    return " / ".join(f"{(found[key] or 0) / SECOND_NS:.2f}" for key in ("min", "median", "p99"))

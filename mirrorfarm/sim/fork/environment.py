@@ -1,0 +1,142 @@
+"""What is done to a forked cluster: what came from outside when it was recorded, and changes."""
+
+from typing import Any, Final
+
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.sim.fork.changes import Change
+from mirrorfarm.sim.fork.incidents import Incident
+
+# Orders that take the primary role from a node, or give it.
+MOVES: Final = frozenset(
+    ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce")
+)
+
+
+class Environment:
+    """Does it, in its time; `Measure` asks whether it explains a takeover."""
+
+    def __init__(self, world: Any, given: list[Change], *, keep_faults: bool) -> None:
+        self._world, self._given, self._keeps = world, given, keep_faults
+        self._lost: list[Change] = []  # Messages that are being dropped.
+        self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
+        self.moved_ns = -1  # When somebody ordered the role away last.
+
+    def begin(self) -> None:
+        """Put everything on the agenda."""
+        world = self._world
+        recording, now = world.recording, world.now
+        world._meddlings.append(self)
+        if self._keeps:
+            for incident in recording.outside:
+                if incident.kind == "start_fails":
+                    world.nodes[incident.node].hands.app.fails += 1
+                else:
+                    self._at(now + incident.at_ns - recording.at_ns, self._happens, incident)
+        for change in self._given:
+            self._at(now + change.after_ns, self._changes, change)
+
+    def _at(self, when: int, what: Any, *arguments: Any) -> None:
+        """Do it now, if it is due: before anything else happens."""
+        if when <= self._world.now:
+            what(*arguments)
+        else:
+            self._world.at(when, what, *arguments)
+
+    # --- what was recorded -----------------------------------------------------------------
+
+    def _happens(self, incident: Incident) -> None:
+        world, name = self._world, incident.node
+        node = world.nodes.get(name)
+        match incident.kind:
+            case "cut":
+                lasts_ns = incident.until_ns - incident.at_ns
+                end = world.now + lasts_ns if incident.until_ns else 0
+                self._cuts(name, incident.other, end)
+            case "power":
+                self._off(name)
+            case "process":
+                process = node.host.processes.get(world.module_name)
+                if process is not None:
+                    process.die()
+            case "start":
+                if not node.host.up or not node.host.processes:
+                    world.start(name)
+            case "pause":
+                self._pause(name, incident.until_ns - incident.at_ns)
+            case "command":
+                if incident.event.message.verb in MOVES:
+                    self.moved_ns = world.now
+                world.ask(name, world.module_name, incident.event)
+            case "cables":
+                process = node.host.processes.get(world.module_name)
+                if process is not None and process.alive:
+                    process.actors["module"].give(incident.event)
+            case "exit":
+                process = node.host.processes.get(world.module_name)
+                if process is not None:
+                    node.hands.set_running(runs=False)
+                    node.hands.processes_changed(process)
+            case "witness_ends":
+                if world.witness_node.host.up:
+                    world.witness_node.stop()
+            case "witness_starts":
+                if not world.witness_node.host.up:
+                    world.witness_node.start()
+        world.measure.look()
+
+    # --- what is changed -------------------------------------------------------------------
+
+    def _changes(self, change: Change) -> None:
+        world, way = self._world, (change.node, change.to)
+        end = world.now + change.for_ns
+        match change.kind:
+            case "crash":
+                self._off(change.node)
+            case "pause":
+                self._pause(change.node, change.for_ns)
+            case "delay":
+                world.network.lates[way] = change.late_ns
+                world.at(end, world.network.lates.pop, way, None)
+            case _ if change.message:
+                self._lost.append(change)
+                world.at(end, self._lost.remove, change)
+            case _:
+                self._cuts(*way, end)
+        world.measure.look()
+
+    # --- how -------------------------------------------------------------------------------
+
+    def _off(self, name: str) -> None:
+        if self._world.nodes[name].host.up:
+            self._world.kill(name)
+
+    def _pause(self, name: str, for_ns: int) -> None:
+        world = self._world
+        if world.nodes[name].host.up and for_ns >= MILLISECOND_NS:
+            world.freeze(name, for_ns // MILLISECOND_NS)
+            world.after(for_ns + 1, world.measure.look)
+
+    def _cuts(self, source: str, to: str, end: int) -> None:
+        self._world.network.set_way(source, to, up=False)
+        self._cut[source, to] = end
+        if end:
+            self._world.at(end, self._mends, source, to, end)
+
+    def _mends(self, source: str, to: str, end: int) -> None:
+        if self._cut.get((source, to)) == end:
+            del self._cut[source, to]
+            self._world.network.set_way(source, to, up=True)
+
+    # --- what others ask -------------------------------------------------------------------
+
+    late_ns = 0  # For `Cluster.forward`: what is taken is lost.
+
+    def takes(self, source: str, to: str, message: Any) -> bool:
+        """Return whether a message is one of those that are being dropped."""
+        name = message.__class__.__name__
+        return any((one.node, one.to) == (source, to) and one.message == name for one in self._lost)
+
+    def is_cut_off(self, name: str) -> bool:
+        """Return whether a link of a node is cut that nobody mends."""
+        horizon = self._world.measure.end_ns
+        return any(name in way and (not end or end >= horizon) for way, end in self._cut.items())

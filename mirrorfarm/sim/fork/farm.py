@@ -1,0 +1,95 @@
+"""A simulated farm that begins as a recorded one was at a moment: as `world`, without data."""
+
+import copy
+from typing import Any
+
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.sim.cluster import Cluster
+from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.farm import FarmNode, FarmWorld
+from mirrorfarm.sim.filters import SimFilter
+from mirrorfarm.sim.fork.changes import Change
+from mirrorfarm.sim.fork.environment import Environment
+from mirrorfarm.sim.fork.farm_measure import FarmMeasure
+from mirrorfarm.sim.fork.models import fit_hands, latency
+from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, resume
+from mirrorfarm.sim.fork.settings import Settings, changed
+from mirrorfarm.sim.host import Actor, Process
+
+
+class ForkedFarm(FarmWorld):
+    """The farm; `run_to` goes on from `FORK_NS`."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        seed: int,
+        settings: Settings,
+        given: list[Change],
+        *,
+        keep_faults: bool = True,
+    ) -> None:
+        Cluster.__init__(self, seed, copy.deepcopy(recording.watch))
+        self.recording, self.settings = recording, settings
+        farm = changed(recording.module, settings).farm
+        self.module_name, self.identity = recording.module.name, recording.cluster
+        self.timing, self.groups, self.machines = farm.timing, len(farm.groups), True
+        self.drain_ns, self.drops, self.next_flow = farm.drain_ns, None, 0
+        self.names, self.tells_story = recording.module.nodes, False
+        self.network = network_of(self, farm.networks)
+        self.measure = FarmMeasure(self)
+        self.environment = Environment(self, given, keep_faults=keep_faults)
+        self.nodes = {name: self._forked_node(name) for name in self.names}
+        self.now = FORK_NS
+        for (node, process), running in recording.processes.items():
+            found = self.nodes[node]
+            found.host.up = True
+            made = Process(
+                found.host, process, running.incarnation, found.hands.doors, self.record, _nothing
+            )
+            made.sequence = running.waiting.sequence
+            found.host.processes[process] = made
+            for actor, state in running.states.items():
+                made.add(actor, state.restored())
+            self._fill(found)
+        for (node, process), running in recording.processes.items():
+            resume(self.hosts[node].processes[process], running)
+        arrive(self, recording)
+        self.environment.begin()
+        self.measure.begin()
+
+    def _forked_node(self, name: str) -> FarmNode:
+        host, draws = host_of(self, self.recording, name), Draws(self.seed, name)
+        node = FarmNode(self, host, SimFilter(self, host, draws, self.groups), draws)
+        node.hands = fit_hands(node.hands, self.recording, self.settings)
+        node.watch_pictures()
+        node.records.latency = latency(self.recording, self.settings, name, "Stored")
+        node.records.record = self.recording.records[name]
+        return node
+
+    def _fill(self, node: FarmNode) -> None:
+        """Have filter, addresses and application be as the recorded process left them."""
+        doors = self.recording.doors[node.name]
+        node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
+        if doors.watch is not None:
+            node.hands.watched, node.hands.watch_number = doors.watch.entries, doors.watch.number
+        if doors.table is not None:
+            node.filter.apply(node.host.processes[self.module_name].actors["module"], doors.table)
+        node.filter.deadline_ns = doors.lease_ns
+
+    def module(self, node: FarmNode) -> Module:
+        """Return a node's configuration."""
+        del node
+        return self.recording.module
+
+    def seen(self, node: str, observation: Any, module: str = "") -> None:
+        """Tell nobody: recorded traces have no observations."""
+
+    def record(self, actor: Actor, now: int, event: Any, effects: list[Any]) -> None:
+        """Note one step, for whoever watches."""
+        Cluster.record(self, actor, now, event, effects)
+
+
+def _nothing(process: Process) -> None:
+    del process

@@ -1,0 +1,45 @@
+"""What came from outside after a fork: who lost power, which link was cut, what was ordered."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.trace.clocks import span
+from mirrorfarm.trace.words import clock_time
+
+PAUSE_NS_MIN: Final = 20 * MILLISECOND_NS
+
+_WORDS: Final = {
+    "power": "{node} lost its power, or all its processes were killed",
+    "process": "the module's process of {node} ended",
+    "start": "{node} started",
+    "cut": "nothing came from {node} to {other}",
+    "pause": "{node} did not run",
+    "command": "{node} was ordered to {event.message.verb}",
+    "exit": "the application of {node} ended by itself",
+    "start_fails": "the application of {node} did not start",
+    "cables": "{node} noticed that {cables}",
+    "witness_ends": "the witness {node} ended",
+    "witness_starts": "the witness {node} started",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One of them. Times of day, by the clock of the recording's reference."""
+
+    at_ns: int
+    kind: str
+    node: str
+    other: str = ""
+    until_ns: int = 0  # 0: it did not end by itself.
+    event: Any = None  # What brought a command, or was noticed.
+
+    def __str__(self) -> str:
+        out = getattr(self.event, "interfaces", ())
+        cables = f"the cable of {', '.join(out)} is out" if out else "its cables are in"
+        text = _WORDS[self.kind].format(
+            node=self.node, other=self.other, event=self.event, cables=cables
+        )
+        lasted = f" for {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
+        return f"{clock_time(self.at_ns)}  {text}{lasted}"

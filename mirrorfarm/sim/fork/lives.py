@@ -1,0 +1,144 @@
+"""Which recorded processes ran at a fork, when they ended later, and what their clocks showed.
+
+A process that is killed records nothing of it, and its last second is lost: that it ended is known
+from a later start, or because its peer heard nothing more of it. It ended after the last message of
+it that anybody received.
+"""
+
+from dataclasses import dataclass
+
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.sim.cluster import WITNESS_PROCESS
+from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.fork.links import Start
+from mirrorfarm.sim.fork.reading import Name, Reading
+from mirrorfarm.sim.fork.waiting import Waiting
+from mirrorfarm.trace.files import Source
+from mirrorfarm.trace.words import clock_time
+
+INCIDENTS_MAX = 10_000
+_TOGETHER_NS = 1_000 * MILLISECOND_NS  # Processes of one node that a loss of power ends.
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine at the fork."""
+
+    boot_ns: int  # What its boot clock shows.
+    day_ns: int  # The time of day, by its own clock.
+    fast_millionths: int
+    boot_id: str
+    incarnation: int  # The highest so far.
+
+
+def machine(reading: Reading, node: str, sources: dict[tuple[str, int], Source]) -> Machine:
+    """Return what is known of a machine's clocks, and of its kernel."""
+    own = {inc: source for (name, inc), source in sources.items() if name == node}
+    open_ = [waiting.incarnation for (name, _), waiting in reading.open.items() if name == node]
+    incarnation = max(open_, default=min(own))
+    source, at_ns = own[incarnation], reading.moment.at_ns
+    boot_ns = at_ns - source.epoch_ns
+    for _ in range(2):  # Clocks run at nearly the same rate.
+        boot_ns += at_ns - reading.merge.at(node, incarnation, boot_ns)
+    boot_id = str(source.header.get("os_boot", ""))
+    clocks = [one for one in reading.merge.clocks if (one.node, one.boot) == (node, boot_id)]
+    fast = round(clocks[0].fast_ppm) if clocks else 0
+    return Machine(boot_ns, source.epoch_ns + boot_ns, fast, boot_id, max(open_, default=0))
+
+
+def alive(reading: Reading, module: Module) -> list[Name]:
+    """Return the processes that ran at the fork."""
+    found: list[Name] = []
+    at_ns = reading.moment.at_ns
+    for node in module.nodes:
+        name = (node, module.name)
+        if name not in reading.open or 0 < _ended(reading, name, _start(reading, name)) < at_ns:
+            continue
+        found.append(name)
+        replica = (node, f"{module.name}.replica")
+        if replica in reading.open:
+            found.append(replica)
+    witness = (module.arbiter.name, WITNESS_PROCESS)
+    if witness in reading.open and not 0 < _witness_ended(reading, witness) < at_ns:
+        found.append(witness)
+    return found
+
+
+def require_known(reading: Reading, name: Name, waiting: Waiting) -> None:
+    """Refuse a fork behind the last step of a process that went on without recording."""
+    lost_ns, _ = reading.tails.get((name[0], waiting.incarnation), (0, 0))
+    if 0 < lost_ns < reading.moment.at_ns:
+        last_ns = reading.merge.at(name[0], waiting.incarnation, waiting.now_ns)
+        raise UsageInvalid(
+            f"--at: {name[0]}/{name[1]} recorded nothing after {clock_time(last_ns)}, though it "
+            "ran on (what a process did in its last second before it was killed is in no trace): "
+            f"fork at {clock_time(last_ns)} or before"
+        )
+
+
+def _start(reading: Reading, name: Name) -> Start:
+    """Return the start of a process that was the present one at the fork."""
+    incarnation = reading.open[name].incarnation
+    return next(one for one in reading.starts[name] if one.incarnation == incarnation)
+
+
+def _ended(reading: Reading, name: Name, start: Start) -> int:
+    """Return when the process of a module ended; 0: it did not, as far as is known."""
+    node = name[0]
+    last_ns = max(start.end_ns, reading.heard_of.get((node, start.incarnation), 0))
+    if start is not reading.starts[name][-1]:
+        return last_ns
+    if not reading.silent and not reading.heard:  # A farm: whoever runs beats all the time.
+        return last_ns if last_ns < reading.end_ns - 2 * _TOGETHER_NS else 0
+    silent_ns = [at for other, at in reading.silent.items() if other != node]
+    heard_ns = [at for other, at in reading.heard.items() if other != node]
+    for_good = max(silent_ns, default=0) > max([last_ns, *heard_ns])
+    return last_ns if for_good else 0
+
+
+def _witness_ended(reading: Reading, name: Name) -> int:
+    start = _start(reading, name)
+    last_ns = max(start.end_ns, reading.heard_of.get((name[0], start.incarnation), 0))
+    replaced = start is not reading.starts[name][-1]
+    return last_ns if replaced or reading.arbiter_silent_ns > last_ns else 0
+
+
+def incidents(reading: Reading, module: Module, running: list[Name]) -> list[Incident]:
+    """Return everything that came from outside after the fork, in its order."""
+    found = list(reading.incidents)
+    for node in module.nodes:
+        found += _of_node(reading, module, node, up=(node, module.name) in running)
+    witness = (module.arbiter.name, WITNESS_PROCESS)
+    if witness in running:
+        ended_ns = _witness_ended(reading, witness)
+        if ended_ns:
+            found.append(Incident(ended_ns, "witness_ends", witness[0]))
+            later = [one for one in reading.starts[witness] if one.begin_ns > ended_ns]
+            found += [Incident(one.begin_ns, "witness_starts", witness[0]) for one in later[:1]]
+    return sorted(found, key=lambda one: one.at_ns)[:INCIDENTS_MAX]
+
+
+def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[Incident]:
+    """Return how the processes of a node ended and started after the fork."""
+    name, at_ns = (node, module.name), reading.moment.at_ns
+    found: list[Incident] = []
+    starts = reading.starts[name]
+    replicas = reading.starts.get((node, f"{module.name}.replica"), [])
+    present = reading.open[name].incarnation if up else -1
+    for place, start in enumerate(starts):
+        if start.incarnation == present or start.begin_ns > at_ns:
+            restarted = place and found and found[-1].kind == "process"
+            if start.incarnation != present and not restarted:
+                found.append(Incident(start.begin_ns, "start", node))
+            ended_ns = _ended(reading, name, start)
+            if ended_ns:
+                later = starts[place + 1].begin_ns if place + 1 < len(starts) else 0
+                alone = later and not any(ended_ns < one.begin_ns < later for one in replicas)
+                alone = alone and not any(
+                    later <= one.begin_ns < later + _TOGETHER_NS for one in replicas
+                )
+                kind = "process" if alone and later - ended_ns < 2 * _TOGETHER_NS else "power"
+                found.append(Incident(max(ended_ns, at_ns), kind, node))
+    return found

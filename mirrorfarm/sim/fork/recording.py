@@ -1,0 +1,314 @@
+"""A recorded cluster at the moment of a fork: everything that a simulated one begins with.
+
+What no trace holds is modelled, and `Recording.modelled` says so: the contents of disks, and the
+witness's register where its trace is not given.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
+from mirrorfarm.modules.faults import shown, suggestion
+from mirrorfarm.modules.settings import Module
+from mirrorfarm.sim.cluster import WITNESS_PROCESS
+from mirrorfarm.sim.fork import lives
+from mirrorfarm.sim.fork.cores import (
+    FARM_CORES,
+    MODULE_CORES,
+    State,
+    doors_of,
+    require_whole,
+    states,
+)
+from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.fork.links import Cut, Samples
+from mirrorfarm.sim.fork.moment import find
+from mirrorfarm.sim.fork.reading import WITNESS_ACTOR, Arrival, Name, Reading
+from mirrorfarm.sim.fork.waiting import Doors, Waiting
+from mirrorfarm.sim.fork.watched import watch_of
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.pair import REPLICATOR
+from mirrorfarm.trace.decoder import Checkpoint
+from mirrorfarm.trace.files import OnFault, Source, raise_fault
+from mirrorfarm.trace.merge import Lane, Merge
+from mirrorfarm.trace.steps import read_items
+from mirrorfarm.trace.words import clock_time
+from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.messages import Register
+
+MODES: Final = ("mirror", "farm")
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One process that ran at the fork."""
+
+    incarnation: int
+    waiting: Waiting
+    states: dict[str, State]  # By actor.
+    unstarted: tuple[str, ...] = ()  # Actors of a new process that nobody has told to start yet.
+
+
+@dataclass(slots=True)
+class Recording:
+    """The cluster at the fork. Times of day, by the clock of the merge's reference."""
+
+    module: Module
+    cluster: str
+    at_ns: int
+    end_ns: int
+    machines: dict[str, lives.Machine]
+    processes: dict[Name, Running]
+    records: dict[str, NodeRecord | None]  # Durable, by node.
+    doors: dict[str, Doors]  # Of the module on each node, also of one that is off.
+    register: Register | None  # For a witness whose trace is not given.
+    witness_off: bool
+    arrivals: list[Arrival]
+    incidents: list[Incident]
+    cuts: list[Cut]
+    losses: dict[tuple[str, str], int]
+    delays: dict[tuple[str, str], Samples]
+    durations: dict[tuple[str, str], Samples]
+    missing: dict[str, set[str]]
+    watch: Watch  # Has seen everything before the fork.
+    steps: int = 0  # How many there are before the fork.
+    modelled: list[str] = field(default_factory=list)
+
+    @property
+    def outside(self) -> list[Incident]:
+        """Everything that came from outside behind the fork, cuts included, in its order."""
+        cuts = [
+            Incident(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns)
+            for one in self.cuts
+            if not one.end_ns or one.end_ns > self.at_ns
+        ]
+        return sorted([*self.incidents, *cuts], key=lambda one: one.at_ns)
+
+    @property
+    def witness(self) -> str:
+        """The witness's name; "": the module has none."""
+        arbiter = self.module.arbiter
+        return arbiter.name if arbiter.kind == "witness" else ""
+
+
+def read(
+    paths: Iterable[Path],
+    at: str,
+    module: str = "",
+    on_fault: OnFault = raise_fault,
+    on_step: OnStep = lambda done, total: None,
+) -> Recording:
+    """Read the traces of all nodes of a module up to `at`, and what came from outside later.
+
+    `at` is what `moment.find` understands. Raise UsageInvalid, TraceInvalid or Refused, with the
+    cure, where nothing can go on from there.
+    """
+    merge = Merge(paths, on_fault)
+    sources = {(one.node, one.incarnation): one for lane in merge.lanes for one in lane.starts}
+    for source in sources.values():
+        require_whole(source)
+    settings = _module(merge.lanes, module)
+    _require_nodes(merge.lanes, settings)
+    moment = find(merge, at, on_step)
+    reading = Reading(merge, moment, settings.name, watch_of(settings))
+    reading.run(on_step)
+    for lane in merge.lanes:
+        name = (lane.node, lane.process)
+        if lane.process == settings.name and name not in reading.starts:
+            raise TraceInvalid(
+                f"{lane.starts[0].files[0]}: it holds no whole step of {lane.name}: take another "
+                "copy, of the whole folder"
+            )
+    return _recording(reading, settings, sources, on_fault)
+
+
+def _module(lanes: list[Lane], wanted: str) -> Module:
+    """Return the settings of the one module that is meant."""
+    found: dict[str, tuple[str, Any, Source]] = {}
+    for lane in lanes:
+        for source in lane.starts:
+            first = _checkpoint(source)
+            if first is not None and lane.process not in found:
+                found[lane.process] = (first.kind, first.state, source)
+    if wanted and wanted not in found:
+        raise UsageInvalid(
+            f"--module {shown(wanted)}: not in these traces; {suggestion(wanted, found)}"
+        )
+    names = [wanted] if wanted else list(found)
+    if len(names) != 1:
+        what = f"{len(names)} modules: {', '.join(names)}; name one with --module"
+        if not names:
+            what = "no module's process; name the folders of both nodes, as var/log/mirrorfarm"
+        raise UsageInvalid(f"these traces are of {what}")
+    kind, state, source = found[names[0]]
+    try:
+        made: Module = State(kind, state).restored().state.settings.module
+    except (ValueError, AttributeError, KeyError) as error:
+        raise TraceInvalid(
+            f"{source.files[0]}: a state of {names[0]} that this build does not understand "
+            f"({error}): use the version that recorded it"
+        ) from error
+    if made.mode not in MODES:
+        raise Refused(
+            f"{source.files[0]}: {made.name} is a {made.mode} module: only mirrors and farms can "
+            "go on, whose nodes decide together"
+        )
+    return made
+
+
+def _checkpoint(source: Source) -> Checkpoint | None:
+    """Return the first state of the state machine of a module's process; None: it is none."""
+    if source.process == WITNESS_PROCESS or source.process.endswith(".replica"):
+        return None
+    return _first(source, MODULE_ACTOR)
+
+
+def _first(source: Source, actor: str = "") -> Checkpoint | None:
+    """Return the first state of an actor, or of any."""
+    for item in read_items(source, lambda _: None):
+        if isinstance(item, Checkpoint) and (not actor or item.actor == actor):
+            return item
+    return None
+
+
+def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) -> None:
+    """Refuse a fork before the oldest file of a process that ran already."""
+    late = []
+    for name, starts in reading.starts.items():
+        if name not in reading.open:
+            source = sources[name[0], starts[0].incarnation]
+            first = _first(source)
+            if first is not None and not first.birth:
+                late.append((starts[0].begin_ns, source))
+    if late:
+        begin_ns, source = max(late, key=lambda one: one[0])
+        raise UsageInvalid(
+            f"--at: {source.files[0]}: what {source.node}/{source.process} did before "
+            f"{clock_time(begin_ns)} is not in its trace: fork later"
+        )
+
+
+def _require_nodes(lanes: list[Lane], module: Module) -> None:
+    wanted = [(node, module.name) for node in module.nodes]
+    if module.replication.directories:
+        wanted += [(node, f"{module.name}.replica") for node in module.nodes]
+    have = {(lane.node, lane.process) for lane in lanes}
+    missing = [f"{node}/{process}" for node, process in wanted if (node, process) not in have]
+    if missing:
+        raise TraceInvalid(
+            f"no trace of {', '.join(missing)}: a cluster goes on only if all its processes are "
+            f"known; copy var/log/mirrorfarm/modules/{module.name} of that node as well"
+        )
+    clusters = {str(s.header.get("cluster", "")): s.files[0] for x in lanes for s in x.starts}
+    if len(clusters) > 1:
+        told = ", ".join(f"{file} of {name}" for name, file in sorted(clusters.items()))
+        raise TraceInvalid(f"{told}: traces of different clusters: name those of one")
+
+
+def _recording(
+    reading: Reading,
+    module: Module,
+    sources: dict[tuple[str, int], Source],
+    on_fault: OnFault,
+) -> Recording:
+    _require_births(reading, sources)
+    alive = lives.alive(reading, module)
+    processes = {name: _running(reading, name, module, sources, on_fault) for name in alive}
+    links = reading.links.judge(reading.starts, reading.pauses)
+    machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
+    own = {node: (node, module.name) for node in module.nodes}
+    witness = (module.arbiter.name, WITNESS_PROCESS)
+    return Recording(
+        module=module,
+        cluster=reading.merge.cluster,
+        at_ns=reading.moment.at_ns,
+        end_ns=reading.end_ns,
+        machines={node: lives.machine(reading, node, sources) for node in machines},
+        processes=processes,
+        records={node: _record(reading, name, sources) for node, name in own.items()},
+        doors={
+            node: reading.open[name].doors for node, name in own.items() if name in reading.open
+        },
+        register=reading.register,
+        witness_off=witness in reading.open and witness not in processes,
+        arrivals=reading.arrivals,
+        incidents=lives.incidents(reading, module, alive),
+        cuts=links.cuts,
+        losses=links.losses,
+        delays=links.delays,
+        durations=reading.durations,
+        missing=reading.missing,
+        watch=reading.watch,
+        steps=reading.moment.number,
+        modelled=_modelled(module, reading),
+    )
+
+
+def _running(
+    reading: Reading,
+    name: Name,
+    module: Module,
+    sources: dict[tuple[str, int], Source],
+    on_fault: OnFault,
+) -> Running:
+    """Return a process that ran at the fork, with its cores replayed to there."""
+    waiting = reading.open[name]
+    source = sources[name[0], waiting.incarnation]
+    lives.require_known(reading, name, waiting)
+    found = states(source, waiting.number, _actors(name[1], module), on_fault)
+    if name[1] == module.name:
+        waiting.doors = doors_of(waiting.doors, found)
+    first = _first(source)
+    new = first is not None and first.birth
+    unstarted = tuple(actor for actor in found if new and actor not in waiting.begun)
+    return Running(waiting.incarnation, waiting, found, unstarted)
+
+
+def _actors(process: str, module: Module) -> tuple[str, ...]:
+    if process == WITNESS_PROCESS:
+        return (WITNESS_ACTOR,)
+    if module.mode != "mirror":
+        return FARM_CORES
+    return MODULE_CORES if process == module.name else (REPLICATOR,)
+
+
+def _record(
+    reading: Reading, name: Name, sources: dict[tuple[str, int], Source]
+) -> NodeRecord | None:
+    """Return the durable record of a node: the last one stored, or the one that it began with."""
+    waiting = reading.open.get(name)
+    if waiting is not None and waiting.doors.record is not None:
+        return waiting.doors.record
+    incarnation = waiting.incarnation if waiting else reading.starts[name][0].incarnation
+    first = _checkpoint(sources[name[0], incarnation])
+    if first is None:
+        return None
+    record: NodeRecord = State(first.kind, first.state).restored().state.record
+    return record
+
+
+def _modelled(module: Module, reading: Reading) -> list[str]:
+    """Return what is not from the recording."""
+    found: list[str] = []
+    if module.replication.directories:
+        found += [
+            "a client that writes ten times a second: no trace says what applications write",
+            "the contents of the disks: equal where both nodes were in sync",
+        ]
+    if (
+        module.mode == "mirror"
+        and module.has_scripts
+        and not any(what == "start_prim" for _, what in reading.durations)
+    ):
+        found.append("start_prim takes 2 ms: it did not run; --set n2.start_prim=5s says otherwise")
+    witness = module.arbiter.name
+    if module.arbiter.kind == "witness" and (witness, WITNESS_PROCESS) not in reading.starts:
+        found.append(
+            f"the witness {witness}, whose trace is not given: it has the last register that a "
+            "node knew, and its lease begins anew"
+        )
+    return found

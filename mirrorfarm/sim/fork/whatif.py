@@ -1,0 +1,146 @@
+"""Many runs of a forked cluster, changed and unchanged, and what came of them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.fork.changes import Change
+from mirrorfarm.sim.fork.farm import ForkedFarm
+from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.resuming import FORK_NS
+from mirrorfarm.sim.fork.settings import Settings, changed
+from mirrorfarm.sim.fork.world import Forked
+from mirrorfarm.sim.sweep import uncollected
+from mirrorfarm.sim.trap import trap
+
+SEEDS_MAX: Final = 100_000
+AFTER_NS: Final = 10 * SECOND_NS  # What is played at least, behind the last silence.
+
+Tell = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is otherwise than in the recording; nothing: the baseline."""
+
+    name: str = "as recorded"
+    settings: Settings = field(default_factory=Settings)
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of one variant, over all seeds; times in nanoseconds."""
+
+    variant: Variant
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def took_over(self) -> int:
+        """In how many runs another node began to serve."""
+        return sum(bool(one.takeovers) for one in self.results)
+
+    @property
+    def needless(self) -> int:
+        """In how many of them that was not needed."""
+        return sum(any(each.needless for each in one.takeovers) for one in self.results)
+
+    @property
+    def at_end(self) -> dict[str, int]:
+        """Who served at the end, in how many runs."""
+        counts = Counter(one.at_end for one in self.results)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def failover_ns(self) -> list[int]:
+        """How long each takeover took."""
+        return sorted(each.took_ns for one in self.results for each in one.takeovers)
+
+    @property
+    def without_ns(self) -> list[int]:
+        """In each run, how long nobody served."""
+        return sorted(one.without_ns for one in self.results)
+
+    @property
+    def stall_ns(self) -> list[int]:
+        """In each run, the longest time in which no write ended well."""
+        return sorted(one.stall_ns for one in self.results if one.stall_ns is not None)
+
+    @property
+    def violations(self) -> dict[str, int]:
+        """Which invariants did not hold, in how many runs."""
+        return dict(sorted(Counter(v for one in self.results for v in one.violations).items()))
+
+    def plain(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "variant": self.variant.name,
+            "settings": self.variant.settings.plain(),
+            "changes": [str(change) for change in self.variant.changes],
+            "runs": len(self.results),
+            "took_over": self.took_over,
+            "needless": self.needless,
+            "at_end": self.at_end,
+            "failover_ns": spread(self.failover_ns),
+            "without_primary_ns": spread(self.without_ns),
+            "write_stall_ns": spread(self.stall_ns),
+            "violations": self.violations,
+        }
+
+
+def spread(values: Sequence[int]) -> dict[str, int | None]:
+    """Return the least, the median and the 99th percentile of sorted values, and the greatest."""
+    if not values:
+        return dict.fromkeys(("min", "median", "p99", "max"))
+    last = len(values) - 1
+    return {
+        "min": values[0],
+        "median": values[last // 2],
+        "p99": values[-(-last * 99 // 100)],
+        "max": values[-1],
+    }
+
+
+def horizon_ns(recording: Recording, variants: Iterable[Variant]) -> int:
+    """Return how long is played, unless somebody says: as recorded, and some silences at least."""
+    modules = [changed(recording.module, one.settings) for one in variants]
+    longest = max(module.timing.detection_ns + module.timing.lease_ns for module in modules)
+    late = max((c.after_ns + c.for_ns for one in variants for c in one.changes), default=0)
+    return max(recording.end_ns - recording.at_ns, 0) + longest + late + AFTER_NS
+
+
+def play(
+    recording: Recording, variant: Variant, seed: int, for_ns: int, *, keep_faults: bool = True
+) -> Result:
+    """Run one seed of one variant for so long behind the fork."""
+    with uncollected(), trap():
+        kind = Forked if recording.module.mode == "mirror" else ForkedFarm
+        world = kind(
+            recording, seed, variant.settings, list(variant.changes), keep_faults=keep_faults
+        )
+        world.measure.end_ns = FORK_NS + for_ns
+        world.run_to(FORK_NS + for_ns)
+        return world.measure.finish()
+
+
+def compare(
+    recording: Recording,
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    for_ns: int,
+    *,
+    keep_faults: bool = True,
+    tell: Tell = lambda done, total: None,
+) -> list[Summary]:
+    """Run every seed of every variant; the same seed draws the same in each of them."""
+    found = [Summary(variant) for variant in variants]
+    total = len(seeds) * len(found)
+    for place, summary in enumerate(found):
+        for number, seed in enumerate(seeds):
+            result = play(recording, summary.variant, seed, for_ns, keep_faults=keep_faults)
+            summary.results.append(result)
+            tell(place * len(seeds) + number + 1, total)
+    return found

@@ -1,0 +1,68 @@
+"""The operations of the simulated application, as a history wants them: writes, and also reads.
+
+An application that starts reads what was written last, and whoever serves at the end reads all:
+without that a history would not tell what was lost. Reading changes nothing, so the recorder
+does it for the application.
+"""
+
+from typing import Any, Final
+
+from mirrorfarm.sim.monitors import seen
+
+READ_AT_START: Final = 64  # Extents, of those that were written last.
+
+
+class Read(seen.Seen, frozen=True):
+    """The application read what an extent holds."""
+
+    write: int  # 0: nothing was ever written there.
+    extent: int
+
+
+class Refused(seen.Seen, frozen=True):
+    """The application was told that a write failed, and it never began: it did not happen."""
+
+    write: int
+    extent: int
+
+
+class Workload:
+    """What the application did; of a farm, whose clients write nothing, as it was seen."""
+
+    def __init__(self, cluster: Any) -> None:
+        self._cluster = cluster
+        self._extents: dict[int, None] = {}  # Asked for by a write, the last one last.
+        self._begun: dict[int, bool] = {}  # Writes without an answer: whether they are on a disk.
+
+    def told(self, node: str, observation: seen.Seen) -> list[seen.Seen]:
+        """Return what is to be recorded of an observation."""
+        match observation:
+            case seen.Invoked(write, extent):
+                self._extents.pop(extent, None)
+                self._extents[extent] = None
+                self._begun[write] = False
+            case seen.Wrote(_, write) if write in self._begun:
+                self._begun[write] = True
+            case seen.Told(write):
+                self._begun.pop(write, None)
+            case seen.Failed(write, extent):
+                if not self._begun.pop(write, True):
+                    return [Refused(write, extent)]
+            case seen.AppRuns(_, True):
+                return [observation, *self._read(node, list(self._extents)[-READ_AT_START:])]
+            case _:
+                pass
+        return [observation]
+
+    def at_the_end(self) -> list[tuple[str, Read]]:
+        """Return what is read when the run is over, and where."""
+        return [
+            (name, read)
+            for name, node in getattr(self._cluster, "nodes", {}).items()
+            if getattr(node, "application", False)
+            for read in self._read(name, list(self._extents))
+        ]
+
+    def _read(self, node: str, extents: list[int]) -> list[Read]:
+        disk = getattr(self._cluster.nodes[node], "disk", None)
+        return [Read(disk.read(extent), extent) for extent in extents] if disk is not None else []

@@ -1,0 +1,113 @@
+"""`mirrorfarm trace whatif` as a user calls it: a table, JSON, and errors that say what to do."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.cli.main import main
+from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.steps import Step
+from tests.mirrorfarm.trace.little_cluster import takeover
+
+SECOND_NS = 10**9
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(name="folder", scope="module")
+def fixture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """n1 leads, n2 follows, n1 loses its power, n2 takes over."""
+    folder = tmp_path_factory.mktemp("takeover")
+    takeover(folder)
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["trace", "whatif", *(str(word) for word in words)])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+def test_a_table_shows_the_unchanged_variant_and_one_for_each_value(folder: Path, run: Run) -> None:
+    words = ("--set", "heart.detection=1s,4s", "--seeds", 2, "--progress")
+    code, out, err = run(folder, *words)
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    assert any(line.startswith("ledger goes on from 20") for line in out.splitlines())
+    assert "n1 lost its power, or all its processes were killed" in out
+    shown = [
+        row[:2]
+        for row in rows
+        if row and row[0] in {"as", "heart.detection=1", "heart.detection=4"}
+    ]
+    assert shown == [["as", "recorded"], ["heart.detection=1", "s"], ["heart.detection=4", "s"]]
+    assert "playing: 6 of 6" in err
+
+
+def test_json_has_all_of_it(folder: Path, run: Run) -> None:
+    words = ("--at", "+14s", "--no-faults", "--crash", "n1 +1s", "--seeds", 2, "--minutes", 0.2)
+    code, out, _ = run(folder, *words, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["module"], found["nodes"], found["witness"]) == ("ledger", ["n1", "n2"], "w")
+    assert (found["seeds"], found["played_ns"]) == (2, 12 * SECOND_NS)
+    assert [one["kind"] for one in found["from_outside"]] == ["power"]
+    usual, crashed = found["variants"]
+    assert (usual["took_over"], usual["at_end"]) == (0, {"n1": 2})
+    assert (crashed["changes"], crashed["took_over"], crashed["needless"]) == (
+        ["crash n1 +1 s"],
+        2,
+        0,
+    )
+    assert 2 * SECOND_NS < crashed["failover_ns"]["median"] < 4 * SECOND_NS
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (("--set", "heart.detecton=1s"), 2, "did you mean heart.detection?"),
+        (("--set", "heart.detection=0.3s"), 2, "is not longer than 3 pulses"),
+        (("--at", "+9h"), 2, "not within what was recorded"),
+        (("--drop", "Heartbeat n1->n9 5s"), 2, "n9 is not there"),
+        (("--module", "other"), 2, "did you mean|known here: ledger"),
+        (("--seeds", "0"), 2, "0 is not in the range"),
+        (("nowhere",), 11, "there is no such file or folder"),
+    ],
+)
+def test_bad_words_get_an_exit_code_and_a_cure(
+    folder: Path, run: Run, words: tuple[str, ...], code: int, why: str
+) -> None:
+    got, out, err = run(folder, *words)
+    assert (got, out) == (code, "")
+    assert any(part in err for part in why.split("|")), err
+
+
+def test_what_a_damaged_trace_lacks_is_told_and_the_rest_played(
+    folder: Path, run: Run, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "notes.mft"
+    foreign.write_text("no trace at all")
+    code, out, err = run(folder, foreign, "--seeds", 1)
+    assert code == 11
+    assert "not a trace" in err
+    assert "as recorded" in out
+
+
+def test_an_invariant_that_does_not_hold_is_told(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.sim.monitors.mirror_safety.Monotony.on", _always)
+    code, out, _ = run(folder, "--seeds", 1, "--minutes", 0.1)
+    assert code == 1
+    assert "S9 1" in out
+
+
+def _always(self: Monitor, step: Step) -> None:
+    self.fail(f"as always, at {step.now}")

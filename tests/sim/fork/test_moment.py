@@ -1,0 +1,62 @@
+"""Where a recording is left: by a time, by an event."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.sim.fork.moment import find
+from mirrorfarm.sim.fork.recording import read
+from mirrorfarm.trace.merge import Merge
+
+SECOND_NS = 10**9
+
+
+@pytest.fixture(name="merge", scope="module")
+def fixture_merge(takeover: Path) -> Merge:
+    return Merge([takeover])
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def test_a_time_of_day_a_time_since_the_beginning_and_an_event(merge: Merge) -> None:
+    begin = next(merge.steps()).at_ns
+    assert find(merge, "+10s").at_ns == begin + 10 * SECOND_NS
+    assert find(merge, "08:00:12").at_ns % (60 * SECOND_NS) == 12 * SECOND_NS
+    assert find(merge, "2027-01-15 08:00:12.5").at_ns % (60 * SECOND_NS) == 12_500_000_000
+    silent = find(merge, "n2 silent")
+    step = next(one.step for one in merge.steps() if one.number == silent.number)
+    assert (step.node, type(step.event).__name__) == ("n2", "WatchDue")
+
+
+def test_in_service_is_when_both_nodes_are(merge: Merge, takeover: Path) -> None:
+    moment = find(merge, "service")
+    states = read([takeover], "service").processes
+    assert 0 < moment.number < merge.total
+    for node, role in (("n1", "PRIM"), ("n2", "SECOND")):
+        about = states[node, "ledger"].states["module"].restored().state.announced
+        assert (about.role, about.status) == (role, "Ready")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ("+100h", "not within"),
+        ("+0.0s", "not within"),
+        ("+soon", "not a duration"),
+        ("07:00", "not within"),
+        ("25:61", "no such time"),
+        ("2031-02-30 08:00", "no such time"),
+        ("n1 sings", "neither a time nor an event"),
+        ("n1 Heartbeat", "events may be meant"),
+        ("", "may be meant"),
+    ],
+)
+def test_what_is_no_moment_of_the_recording_is_refused(merge: Merge, wanted: str, why: str) -> None:
+    with pytest.raises(UsageInvalid, match=f"--at.*({why})"):
+        find(merge, wanted)

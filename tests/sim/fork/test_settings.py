@@ -1,0 +1,92 @@
+"""Settings of a what-if: what they are called, what follows from them, and what is refused."""
+
+import pytest
+
+from mirrorfarm.actors.effects import Later
+from mirrorfarm.actors.heartbeat.core import Heartbeat, WatchDue
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.modules.settings import PROFILES, HeartbeatNetwork, Module
+from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.settings import Settings, changed, parse, resettle, retimed
+
+MS = 1_000_000
+NODES = ("n1", "n2", "w")
+MODULE = Module(
+    "app",
+    1,
+    ("n1", "n2"),
+    timing=PROFILES["default"],
+    heartbeats=(
+        HeartbeatNetwork("red", "red", 250 * MS, 2_000 * MS),
+        HeartbeatNetwork("blue", "blue", 100 * MS, 700 * MS),
+    ),
+)
+
+
+def test_several_values_are_as_many_variants() -> None:
+    found = parse(("heart.detection=0.3s,30s", "n2.fsync_ms=800"), NODES)
+    assert [str(one) for one in found] == [
+        "heart.detection=300 ms n2.fsync=800 ms",
+        "heart.detection=30 s n2.fsync=800 ms",
+    ]
+    assert found[0].plain() == {"heart.detection": 300 * MS, "n2.fsync": 800 * MS}
+    assert parse((), NODES) == [Settings()]
+    assert parse(("heartbeat.silence=3s",), NODES) == parse(("heart.timeout=3s",), NODES)
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("heart.detecton=3s", "did you mean heart.detection"),
+        ("n3.fsync=3ms", "not known"),
+        ("n1.colour=3ms", "not known"),
+        ("heart.detection", "write KEY=VALUE"),
+        ("heart.detection=soon", "not a duration"),
+        ("heart.detection=-3s", "not within"),
+        ("heart.detection=", "not a duration"),
+    ],
+)
+def test_unknown_settings_and_values_are_refused_with_the_cure(word: str, why: str) -> None:
+    with pytest.raises(UsageInvalid, match=f"--set.*{why}"):
+        parse((word,), NODES)
+
+
+def test_lease_and_networks_follow_as_in_userconfig() -> None:
+    module = changed(MODULE, Settings({"heart.detection": 4_000 * MS}))
+    assert module.timing.lease_ns == 5_000 * MS
+    assert [one.timeout_ns for one in module.heartbeats] == [4_000 * MS, 700 * MS]
+    module = changed(MODULE, Settings({"heart.detection": 4_000 * MS, "heart.lease": 4_100 * MS}))
+    assert module.timing.lease_ns == 4_100 * MS
+    assert changed(MODULE, Settings()) is MODULE
+
+
+def test_what_no_module_may_have_is_refused() -> None:
+    with pytest.raises(UsageInvalid, match="not longer than 3 pulses"):
+        changed(MODULE, Settings({"heart.detection": 300 * MS}))
+
+
+def test_every_core_goes_on_with_the_new_clocks(before: Recording) -> None:
+    module = changed(before.module, Settings({"heart.detection": 4_000 * MS}))
+    told = []
+    for (_, process), running in before.processes.items():
+        for actor, state in running.states.items():
+            core = state.restored()
+            resettle(core, module)
+            if process == "ledger" and actor not in {"vip", "guard"}:
+                text = str(core)
+                told.append(actor)
+                assert "lease_ns=5000000000" in text or "timeout_ns=4000000000" in text, actor
+                assert "lease_ns=2500000000" not in text, actor
+    assert sorted(set(told)) == ["arbiter", "checker", "heartbeat", "module", "scripts"]
+
+
+def test_a_silence_is_looked_for_when_the_shorter_timeout_wants_it() -> None:
+    core = Heartbeat("n1", "n2", "app", MODULE.heartbeats, 2_000 * MS)
+    core._peer_heard_ns = 1_000 * MS
+    for hearing in core._hearings.values():
+        hearing.heard_ns = 1_000 * MS
+    resettle(core, changed(MODULE, Settings({"heart.detection": 800 * MS})))
+    timer = Later(3_000 * MS, WatchDue(0, 3_000 * MS))
+    assert retimed("heartbeat", timer, core, 1_100 * MS).at_ns == 1_700 * MS  # Of network blue.
+    other = Later(3_000 * MS, "something else")
+    assert retimed("module", other, core, 1_100 * MS) is other

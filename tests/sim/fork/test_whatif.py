@@ -1,0 +1,71 @@
+"""What comes of many runs, in numbers."""
+
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.fork.measure import Result, Takeover
+from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.settings import Settings
+from mirrorfarm.sim.fork.whatif import (
+    AFTER_NS,
+    Summary,
+    Variant,
+    compare,
+    horizon_ns,
+    spread,
+)
+
+
+def test_a_spread_is_of_what_there_is() -> None:
+    assert spread([]) == {"min": None, "median": None, "p99": None, "max": None}
+    assert spread([7]) == {"min": 7, "median": 7, "p99": 7, "max": 7}
+    assert spread(list(range(101))) == {"min": 0, "median": 50, "p99": 99, "max": 100}
+
+
+def test_a_summary_counts_runs_and_lists_takeovers() -> None:
+    results = [
+        Result(
+            0, [Takeover("n2", 30, needless=True), Takeover("n1", 10, needless=False)], "n1", 40
+        ),
+        Result(1, [Takeover("n2", 20, needless=False)], "n2", 20, 5, ["S1"]),
+        Result(2, [], "n1", 0, 7),
+    ]
+    told = Summary(Variant("x", Settings({"heart.pulse": 1})), results).plain()
+    assert told == {
+        "variant": "x",
+        "settings": {"heart.pulse": 1},
+        "changes": [],
+        "runs": 3,
+        "took_over": 2,
+        "needless": 1,
+        "at_end": {"n1": 2, "n2": 1},
+        "failover_ns": {"min": 10, "median": 20, "p99": 30, "max": 30},
+        "without_primary_ns": {"min": 0, "median": 20, "p99": 40, "max": 40},
+        "write_stall_ns": {"min": 5, "median": 5, "p99": 7, "max": 7},
+        "violations": {"S1": 1},
+    }
+
+
+def test_it_is_played_until_the_longest_silence_is_over(before: Recording) -> None:
+    usual = horizon_ns(before, [Variant()])
+    rest = before.end_ns - before.at_ns
+    assert (
+        usual == rest + before.module.timing.detection_ns + before.module.timing.lease_ns + AFTER_NS
+    )
+    longer = horizon_ns(
+        before, [Variant(), Variant("", Settings({"heart.detection": 40 * SECOND_NS}))]
+    )
+    assert longer == rest + 90 * SECOND_NS + AFTER_NS
+
+
+def test_all_variants_see_the_same_seeds(before: Recording) -> None:
+    told: list[tuple[int, int]] = []
+    slow = Variant("slow", Settings({"heart.detection": 3 * SECOND_NS}))
+    found = compare(
+        before,
+        [Variant(), slow],
+        range(2),
+        25 * SECOND_NS,
+        tell=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [[one.seed for one in each.results] for each in found] == [[0, 1], [0, 1]]
+    assert found[1].failover_ns[0] > found[0].failover_ns[-1]

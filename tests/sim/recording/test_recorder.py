@@ -1,0 +1,116 @@
+"""A simulated run, recorded: read by everything that reads the traces of production."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.cli.main import main
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.sim import running
+from mirrorfarm.trace.export.run import FORMATS
+from mirrorfarm.trace.files import sources
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.replay import Replay
+from mirrorfarm.trace.steps import read_items
+
+ROOT = Path(__file__).parents[3]
+TAKEOVER = ROOT / "examples" / "scenarios" / "takeover.yaml"
+PLAYS_TRICKS = 0
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    return int(str(ended.value.code))
+
+
+@pytest.fixture(name="takeover", scope="module")
+def fixture_takeover(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("takeover") / "traces"
+    assert run("sim", "scenario", "--quiet", str(TAKEOVER), "--trace", str(folder)) == 0
+    return folder
+
+
+def replayed(folder: Path) -> tuple[int, int, int]:
+    """Return how many steps were replayed, skipped, and came to something else."""
+    steps = skipped = differences = 0
+    for source in sources([folder]):
+        if source.has_cores:
+            replay = Replay()
+            differences += len(list(replay.run(read_items(source))))
+            steps += replay.counts["steps"]
+            skipped += replay.counts["skipped"]
+    return steps, skipped, differences
+
+
+@pytest.mark.parametrize(
+    ("seed", "options"), [(PLAYS_TRICKS, "mirror"), (7, "mirror"), (2, "farm")]
+)
+def test_a_recorded_run_is_the_same_and_every_step_of_it_comes_again(
+    tmp_path: Path, seed: int, options: str
+) -> None:
+    plain, traced = running.run(seed, options), running.run(seed, options, tmp_path)
+    assert (plain.digest, plain.outcome) == (traced.digest, "ok")
+    assert bool(sum(plain.bugs.values())) == (seed == PLAYS_TRICKS), "choose another seed"
+    steps, skipped, differences = replayed(tmp_path)
+    assert steps > 300
+    assert (skipped, differences) == (0, 0)
+
+
+def test_a_new_file_of_a_process_begins_with_the_states_of_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.sim.recording.recorder.FILE_BYTES", 7_000)
+    monkeypatch.setattr("mirrorfarm.transport.trace_encoder.FRAME_BYTES", 20_000)
+    assert run("sim", "scenario", "--quiet", str(TAKEOVER), "--trace", str(tmp_path)) == 0
+    assert replayed(tmp_path)[1:] == (0, 0)
+    later = [path for path in tmp_path.rglob("app-*/*.mft") if path.name != "trace-00000001.mft"]
+    assert later
+    steps, skipped, differences = replayed(later[-1])
+    assert steps > skipped
+    assert differences == 0
+
+
+def test_messages_join_the_processes_of_all_nodes(takeover: Path) -> None:
+    merge = Merge([takeover])
+    for _ in merge.steps():
+        pass
+    assert (merge.unordered, merge.gaps, merge.seed) == (0, 0, 1)
+    assert merge.joined > 100
+    assert {clock.basis for clock in merge.clocks} == {"reference", "messages"}
+    assert all(abs(clock.ahead_ns) < 1_000_000 for clock in merge.clocks)
+
+
+def test_why_check_and_replay_take_it_for_a_recording(
+    takeover: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("trace", "why", "--no-diagram", "n2 ALONE", str(takeover)) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "w1 had on its disk that n2 holds app in term 2" in told
+    assert "n1 ended without a word" in told
+    assert run("trace", "check", str(takeover)) == 0
+    assert "every invariant that can be seen in traces held" in capsys.readouterr().out
+    assert run("trace", "replay", "--json", str(takeover)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["differences"], report["skipped"]) == (0, 0)
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_every_format_can_be_made_of_it(takeover: Path, tmp_path: Path, form: str) -> None:
+    words = {"tla": ("jsonl", "--tla"), "tsviz": ("shiviz", "--tsviz")}.get(form, (form,))
+    assert run("trace", "export", "--to", *words, "-o", str(tmp_path / "out"), str(takeover)) == 0
+    assert (tmp_path / "out").stat().st_size > 500
+
+
+def test_a_folder_with_traces_is_not_mixed_with_another_run(takeover: Path) -> None:
+    with pytest.raises(UsageInvalid, match="name another folder"):
+        running.run(1, "mirror", takeover)
+
+
+def test_several_scenarios_have_a_folder_each(tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("begin: off\nend: 100 ms\n")
+    files = (str(TAKEOVER), str(other))
+    assert run("sim", "scenario", "--quiet", *files, "--trace", str(tmp_path / "t")) == 0
+    assert {path.name for path in (tmp_path / "t").iterdir()} == {"takeover", "other"}
