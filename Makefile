@@ -100,6 +100,7 @@ sweep-farm: setup
 
 # MUTANTS="--only NAME" hunts some of them.
 mutants: setup
+	$(BIN)/python -m tests.mutants.scenarios
 	$(BIN)/python -m tests.mutants.run $(MUTANTS)
 
 explore: setup

@@ -11,11 +11,11 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.depths import Gauge
-from mirrorfarm.sim.engine import Clocks, Draws, Engine
+from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
-from mirrorfarm.sim.network import Network
+from mirrorfarm.sim.network import Network, Quality
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.transport import messages as msg
@@ -23,8 +23,8 @@ from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
+FRAME_BYTES = 60  # Around a message.
 _DIGEST_BYTES = 8_192  # Hashed at once.
-RATE_MILLIONTHS = 400  # Clocks differ at most by twice that: less than the error allowed for.
 
 
 class Digest:
@@ -139,6 +139,28 @@ class Cluster(Engine):
         return boot if host is None else host.clocks.moment(boot)
 
     @property
+    def machine_names(self) -> tuple[str, ...]:
+        """Everybody who has links."""
+        return tuple(self.hosts)
+
+    def isolate(self, name: str, *, up: bool = False, but: tuple[str, ...] = ()) -> None:
+        """Cut (or mend) every link of a machine, but those to some others."""
+        for other in self.machine_names:
+            if other != name and other not in but:
+                self.network.set_link(name, other, up=up)
+
+    def change_clocks(self, name: str, change: Callable[[Clocks], None]) -> None:
+        """Change the clocks of a machine."""
+        self.hosts[name].change_clocks(change)
+
+    def mend_network(self) -> None:
+        """End what is wrong with cables and messages; no fault is to come any more."""
+        self.healed = True
+        self.network.quality = Quality()
+        self.network.heal()
+        self.meddle_no_more()
+
+    @property
     def records(self) -> bool:
         """Whether anybody wants to know of steps."""
         return bool(self.watch.monitors or self.digest is not None or self.tells_story)
@@ -213,6 +235,9 @@ class Cluster(Engine):
                 late_ns = meddling.late_ns
                 if not late_ns:
                     return
+        narrow = self.network.narrow
+        if narrow and self.network.too_long(source.node, name, _length(message)):
+            return
         incarnation, sequence = process.incarnation, process.sequence
         stamp = (process.name, incarnation, sequence)
         carry, arrived = self.network.carry, self._arrived
@@ -271,6 +296,11 @@ class Cluster(Engine):
         process = self.hosts[name].processes.get(module)
         if process is not None and process.alive:
             self.after(LOCAL_NS, self._local, self.hosts[name], module, MODULE_ACTOR, event)
+
+
+def _length(message: Any) -> int:
+    """Return about how many bytes the frame of a message has."""
+    return FRAME_BYTES + len(msgspec.msgpack.encode(message))
 
 
 WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.

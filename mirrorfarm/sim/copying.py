@@ -160,15 +160,13 @@ class SimSession:
 
     def _next(self) -> None:
         if self._disk.error == errno.EIO:
-            self._carrier.local_failed(errno.EIO, "data")
-            self.source.give_up("the copy failed: the disk cannot be read")
-            self._is_over()
+            self._unreadable(errno.EIO)
             return
         if not self._files:
             self.flush(self._ended, end=True)
             return
         node = self._files[0]
-        count = max([self._sizes.get(node, 0), *(z + 1 for z, _ in self._disk.of_file(node))])
+        count = max([self._sizes.get(node, 0), *(zone + 1 for zone in self._disk.zones(node))])
         if not count:
             self._files.pop(0)
             self._next()
@@ -182,7 +180,21 @@ class SimSession:
             AGAIN_NS,
         )
 
+    def _unreadable(self, error: int) -> None:
+        self._carrier.local_failed(error, "data")
+        self.source.give_up("the copy failed: the disk cannot be read")
+        self._is_over()
+
     def _compare(self, node: int, record: bytes) -> None:
+        try:
+            self._send(node, record)
+        except OSError as fault:
+            self._unreadable(fault.errno or errno.EIO)
+        else:
+            self._next()
+
+    def _send(self, node: int, record: bytes) -> None:
+        """Send what differs of one file."""
         digests = msgspec.msgpack.decode(record, type=questions.Digests).items[0]
         wanted = self._wanted(node)
         sendings: list[tuple[Any, bytes]] = []
@@ -202,7 +214,6 @@ class SimSession:
             if wanted is None:
                 self._carrier.copied((0, node))
             self._files.pop(0)
-        self._next()
 
     def _wanted(self, node: int) -> set[int] | None:
         """Return the zones that changed; None: all are compared."""

@@ -5,7 +5,7 @@ a set: the same seed gives the same run everywhere.
 """
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush, heappushpop
+from heapq import heapify, heappop, heappush, heappushpop
 from typing import Any, TypeVar
 
 import xxhash
@@ -15,6 +15,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 T = TypeVar("T")
 
 _WORD = 1 << 64
+RATE_MILLIONTHS = 400  # Clocks differ at most by twice that: less than the error allowed for.
 ODD = 0x9E3779B1  # 2^32 divided by the golden ratio: spreads a counter over its bits.
 
 
@@ -107,6 +108,15 @@ class Engine:
         """Call something after a while."""
         self.at(self.now + delay_ns, what, *arguments)
 
+    def move(self, when: Callable[[Callable[..., None], int], int]) -> None:
+        """Put entries to other times: `when` says of a call and its time what that is now."""
+        heap = self.heap
+        for index, (at, tie, number, what, arguments) in enumerate(heap):
+            moved = when(what, at)
+            if moved != at:
+                heap[index] = (max(moved, self.now), tie, number, what, arguments)
+        heapify(heap)
+
     def jitter(self) -> int:
         """Return up to 16 microseconds: what a thread needs to take its next event."""
         return ((self.number + self.salt) * ODD >> 8) & 0x3FFF
@@ -146,12 +156,12 @@ class Engine:
 class Clocks:
     """The three clocks of one machine: each an offset and a rate, and steps of the time of day."""
 
-    __slots__ = ("_boot", "_day", "_rate", "_stood")
+    __slots__ = ("_boot", "_day", "_rate", "_suspended")
 
     def __init__(self, boot: int = 0, day: int = 0, millionths: int = 0) -> None:
         """`boot`, `day`: what they show at time 0; `millionths`: by how much they are fast."""
         self._boot, self._day, self._rate = boot, day, millionths
-        self._stood = 0  # How long the machine was suspended: the monotonic clock stood still.
+        self._suspended = 0  # How long the machine was suspended: the monotonic clock stood still.
 
     def boot(self, now: int) -> int:
         """Return CLOCK_BOOTTIME."""
@@ -159,7 +169,7 @@ class Clocks:
 
     def monotonic(self, now: int) -> int:
         """Return CLOCK_MONOTONIC."""
-        return self._boot + now + now * self._rate // 1_000_000 - self._stood
+        return self._boot + now + now * self._rate // 1_000_000 - self._suspended
 
     def day(self, now: int) -> int:
         """Return CLOCK_REALTIME."""
@@ -179,9 +189,14 @@ class Clocks:
         """Set the time of day."""
         self._day += by_ns
 
+    def stood(self, for_ns: int) -> None:
+        """Note that the machine stands still with all of its clocks for a while, from now on."""
+        self._boot -= for_ns
+        self._day -= for_ns
+
     def suspended(self, for_ns: int) -> None:
         """Note that the machine was suspended."""
-        self._stood += for_ns
+        self._suspended += for_ns
 
     def drift(self, now: int, millionths: int) -> None:
         """Change the rate from now on; what the clocks show does not jump."""

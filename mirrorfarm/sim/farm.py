@@ -19,7 +19,7 @@ from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.filter import Choice
 from mirrorfarm.sim.cluster import Cluster
-from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.hands import Hands
 from mirrorfarm.sim.host import Actor, Host, Process
@@ -27,12 +27,13 @@ from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.seen import Apart, Begun
 from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.storage import Latency, Records
 from mirrorfarm.transport.address import MODULE_ACTOR
 
 MODULE = "web"
 FILTER = "farm_filter"
-NETWORKS = ("lan", "lan2", "lan3")
+SCRIPT_NS = 2_000 * MILLISECOND_NS  # How long a script may take.
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +184,17 @@ class FarmWorld(Cluster):
             seed=node.changes.get("seed", 7),
             drain_ns=self.drain_ns,
         )
-        return Module(MODULE, 1, self.names, "farm", has_scripts=True, farm=farm)
+        return Module(
+            MODULE,
+            1,
+            self.names,
+            "farm",
+            has_scripts=True,
+            start_ns=SCRIPT_NS,
+            nice_stop_ns=SCRIPT_NS,
+            force_stop_ns=SCRIPT_NS,
+            farm=farm,
+        )
 
     @property
     def group_names(self) -> tuple[str, ...]:
@@ -232,16 +243,21 @@ class FarmWorld(Cluster):
         if wish != "away" and not self.machines:
             node.give(ev.FarmWish(wish))
 
-    def kill(self, name: str, *, machine: bool = True) -> None:
-        """End a node's process; with its machine, filter and connections go as well."""
+    def begin(self, name: str) -> None:
+        """Start a node whose process does not run; its module starts by itself."""
+        if self.nodes[name].process is None:
+            self.start(name, again=self.machines)
+
+    def kill(self, name: str, *, power: bool = True) -> None:
+        """End a node's process; without power, filter and connections go as well."""
         node = self.nodes[name]
         process = node.process
         if process is not None:
             process.die()
         node.host.processes, node.picture, node.thaws_ns = {}, None, 0
         node.filter.frozen_since = 0
-        node.filter.left_behind = not machine
-        if machine:
+        node.filter.left_behind = not power
+        if power:
             node.host.up = False
             node.host.boot += 1
             node.hands.power_fails()
@@ -293,6 +309,11 @@ class FarmWorld(Cluster):
                 self.network.clog(other, name, node.hung_until_ns)
         self.links_changed()
         self.at(node.hung_until_ns, self.links_changed)
+
+    def change_clocks(self, name: str, change: Callable[[Clocks], None]) -> None:
+        """Change the clocks of a machine: its filter's lease ends by these."""
+        super().change_clocks(name, change)
+        self.nodes[name].filter.changed()
 
     # --- the network -----------------------------------------------------------------------
 

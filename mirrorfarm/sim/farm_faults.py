@@ -1,23 +1,35 @@
-"""The faults of a simulated farm: each draws what is done to the world."""
+"""The faults of a simulated farm: a draw for each, of what is done to the world.
 
-from collections.abc import Callable
+What a kind does, its act says.
+"""
 
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from typing import Final
+
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.acts import cables, disks, people, processes
 from mirrorfarm.sim.acts import farm as acts
 from mirrorfarm.sim.acts.act import Act, perform
-from mirrorfarm.sim.acts.cables import Hold
-from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.chances import Chance, Draw, drawn
+from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
 from mirrorfarm.sim.farm import FarmWorld
 
-Draw = Callable[[FarmWorld, Draws, str], Act]
-FAULTS: dict[str, Draw] = {}
-LOSSY = ("lossy", "late")  # With these, two nodes may not hear of each other for long.
+LOSSY = ("lossy", "late", "corrupt")  # With these, two nodes may not hear of each other for long.
+# Only nodes with all of their cores have what these are about.
+OF_THE_MODULE = (
+    *("record_fails", "application_exits", "application_start_fails"),
+    *("application_start_hangs", "application_stop_hangs"),
+)
+HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
 
 
-def fault(draw: Draw) -> Draw:
-    """Make a function that draws one act known as a fault."""
-    FAULTS[draw.__name__] = draw
-    return draw
+class FarmChance(Chance):
+    """One fault of a farm."""
+
+    world: FarmWorld
+
+    def other(self) -> str:
+        """Return one of the other nodes."""
+        return self.draws.choice([name for name in self.world.names if name != self.node])
 
 
 def inject(world: FarmWorld, name: str, draws: Draws) -> None:
@@ -27,150 +39,92 @@ def inject(world: FarmWorld, name: str, draws: Draws) -> None:
         if draws.chance(600):
             perform(world, acts.Start(node))
         return
-    perform(world, FAULTS[name](world, draws, node))
+    for act in drawn(FAULTS[name], FarmChance(world, draws, node)):
+        perform(world, act)
 
 
-@fault
-def power_lost(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A machine goes off, with its filter and its connections."""
-    del world, draws
-    return acts.PowerOff(node)
-
-
-@fault
-def killed(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """The module's process is killed; its filter goes on until its lease ends."""
-    del world, draws
-    return acts.KillProcesses(node)
-
-
-@fault
-def crash_between_effects(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """The process crashes after so many effects, perhaps between two of one step."""
-    del world
-    return acts.Crash(node, draws.below(12))
-
-
-@fault
-def frozen(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """The processes of a node do not run for a while."""
-    del world
-    return acts.Pause(node, draws.choice((80, 300, 500, 700, 1_500)) * MILLISECOND_NS)
-
-
-@fault
-def slow(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A process takes longer for every event, for two seconds."""
-    del world
-    return acts.Slow(node, draws.choice((1, 5, 10)) * MILLISECOND_NS, 2 * SECOND_NS)
-
-
-@fault
-def ordered(world: FarmWorld, draws: Draws, node: str) -> Act:
+def _ordered(one: FarmChance) -> Act:
     """An administrator has a node leave, drain or take part."""
-    if world.machines:
-        verb = draws.choice(("start", "stop", "restart", "drain", "resume"))
-        return acts.Command(verb, node)
-    return acts.Wish(node, draws.choice(("in", "in", "away", "drain")))
+    if one.world.machines:
+        return acts.Command(one.among("start", "stop", "restart", "drain", "resume"), one.node)
+    return acts.Wish(one.node, one.among("in", "in", "away", "drain"))
 
 
-@fault
-def powered(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """An administrator changes a node's share."""
-    del world
-    return acts.Weight(node, draws.choice((0, 1, 1, 2, 3)))
+def _hung(one: FarmChance) -> Act:
+    """Clients may reach a node that hangs if it is less than half of its view.
 
-
-@fault
-def hung(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A node's agent hangs: what was said meanwhile arrives afterwards, all at once.
-
-    Clients may reach it meanwhile if it is less than half of its view: then it has to give way,
-    and answers alone only later than that.
+    It has to give way then, and answers alone only later.
     """
-    length = draws.choice((200, 450, 800, 1_500)) * MILLISECOND_NS
-    picture = world.nodes[node].picture
+    world, length = one.world, one.ms(200, 450, 800, 1_500)
+    picture = world.nodes[one.node].picture
     hanging = any(world.now < other.hung_until_ns for other in world.nodes.values())
     minority = picture is not None and len(picture.members) > 2
-    reached = minority and not hanging and not world.network.cuts and draws.chance(700)
-    return acts.Hang(node, length, alone=not reached)
+    reached = minority and not hanging and not world.network.cuts and one.draws.chance(700)
+    return acts.Hang(one.node, length, alone=not reached)
 
 
-@fault
-def slow_counts(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A node takes long to find out where its connections are, for two seconds."""
-    del world
-    return acts.SlowCounts(node, draws.choice((50, 200, 600)) * MILLISECOND_NS, 2 * SECOND_NS)
+def _hold(one: FarmChance) -> Act:
+    """Perhaps until the process that they are for is another one."""
+    way, for_ns = (one.other(), one.node), one.ms(100, 300, 900, 2_500)
+    return cables.Hold(one.among(*HELD), way, for_ns, one.draws.between(1, 3))
 
 
-HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
-
-
-@fault
-def hold(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """Single messages of one kind arrive much later, perhaps at a process started since."""
-    way = (_other(world, draws, node), node)
-    for_ns = draws.choice((100, 300, 900, 2_500)) * MILLISECOND_NS
-    return Hold(draws.choice(HELD), way, for_ns, draws.between(1, 3))
-
-
-def _other(world: FarmWorld, draws: Draws, node: str) -> str:
-    return draws.choice([name for name in world.names if name != node])
-
-
-@fault
-def cut(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A link is cut."""
-    return acts.Cut((node, _other(world, draws, node)))
-
-
-@fault
-def one_way(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """One direction of a link is cut."""
-    return acts.OneWay((node, _other(world, draws, node)))
-
-
-@fault
-def deaf_or_mute(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """A node hears nobody, or nobody hears it."""
-    del world
-    return acts.Deaf(node) if draws.chance(500) else acts.Mute(node)
-
-
-@fault
-def parted(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """The farm is parted into two or three sides."""
-    del node
+def _parted(one: FarmChance) -> Act:
+    """Two or three sides."""
     sides: list[list[str]] = [[], [], []]
-    count = draws.choice((2, 2, 3))
-    for name in world.names:
-        sides[draws.below(count)].append(name)
+    count = one.among(2, 2, 3)
+    for name in one.world.names:
+        sides[one.draws.below(count)].append(name)
     return acts.Partition(tuple(tuple(side) for side in sides if side))
 
 
-@fault
-def mended(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """All links work again."""
-    del world, draws, node
-    return acts.Mend()
+def _swizzle(one: FarmChance) -> Act:
+    names = one.draws.shuffled(one.world.names)
+    some = names[: max(2, one.draws.below(len(names) + 1))]
+    back = tuple(one.draws.shuffled(some))
+    return cables.Swizzle(tuple(some), back, one.ms(20, 200, 700), one.ms(50, 400, 1_500))
 
 
-@fault
-def repeated(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """Messages arrive twice, from now on or no more."""
-    del world, node
-    return acts.Repeat(draws.choice((0, 100, 300)))
-
-
-@fault
-def lossy(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """Messages get lost, from now on or no more."""
-    del world, node
-    return acts.Loss(draws.choice((0, 0, 50, 200)))
-
-
-@fault
-def late(world: FarmWorld, draws: Draws, node: str) -> Act:
-    """Messages are overtaken, from now on or no more."""
-    del world, node
-    return acts.Late(draws.choice((0, 0, 20, 100)))
+FAULTS: Final[dict[str, Draw]] = {
+    "power_lost": lambda one: acts.PowerOff(one.node),
+    "killed": lambda one: processes.KillProcesses(one.node),
+    "crash_between_effects": lambda one: processes.Crash(one.node, effects=one.draws.below(12)),
+    "frozen": lambda one: processes.Pause(one.node, one.ms(80, 300, 500, 700, 1_500)),
+    "slow": lambda one: processes.Slow(one.node, one.ms(1, 5, 10), for_ns=2 * SECOND_NS),
+    "ordered": _ordered,
+    "powered": lambda one: acts.Weight(one.node, one.among(0, 1, 1, 2, 3)),
+    "hung": _hung,
+    "slow_counts": lambda one: acts.SlowCounts(one.node, one.ms(50, 200, 600), 2 * SECOND_NS),
+    "hold": _hold,
+    "cut": lambda one: cables.Cut((one.node, one.other())),
+    "one_way": lambda one: cables.OneWay((one.node, one.other())),
+    "deaf_or_mute": lambda one: (acts.Deaf if one.draws.chance(500) else acts.Mute)(one.node),
+    "parted": _parted,
+    "mended": lambda one: acts.Mend(),
+    # From now on, or no more:
+    "repeated": lambda one: cables.Repeat(one.among(0, 100, 300)),
+    "lossy": lambda one: cables.Loss(one.among(0, 0, 50, 200)),
+    "late": lambda one: cables.Late(one.among(0, 0, 20, 100)),
+    "corrupt": lambda one: cables.Corrupt(one.among(0, 10, 50)),
+    # They end by themselves:
+    "flap": lambda one: cables.Flap(
+        (one.node, one.other()), one.ms(50, 200, 500), one.ms(50, 200, 500), one.among(2, 3, 5)
+    ),
+    "isolate": lambda one: cables.Isolate(one.node, one.ms(100, 500, 2_000)),
+    "swizzle": _swizzle,
+    # Beats are shorter: nodes that do not hear each other count as parted, and so do clients.
+    "mtu": lambda one: cables.Mtu(
+        (one.node, one.other()), one.among(500, 700, 1_000), one.ms(200, 1_000, 3_000)
+    ),
+    "network_down": lambda one: cables.NetworkDown(
+        one.among(*one.world.network.names), one.ms(100, 500, 2_000)
+    ),
+    "clock_drift": lambda one: disks.ClockDrift(
+        one.node, one.draws.between(-RATE_MILLIONTHS, RATE_MILLIONTHS)
+    ),
+    "record_fails": lambda one: disks.RecordFails(one.node, one.draws.between(1, 3)),
+    "application_start_fails": lambda one: people.StartFails(one.node, one.draws.between(1, 2)),
+    "application_start_hangs": lambda one: people.StartHangs(one.node),
+    "application_stop_hangs": lambda one: people.StopHangs(one.node),
+    "application_exits": lambda one: people.Exits(one.node),
+}

@@ -15,13 +15,13 @@ from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim import farm_faults
 from mirrorfarm.sim.acts.act import perform
 from mirrorfarm.sim.acts.farm import Start
+from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
-from mirrorfarm.sim.farm_faults import FAULTS, LOSSY
+from mirrorfarm.sim.farm_faults import FAULTS, LOSSY, OF_THE_MODULE
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Settled
-from mirrorfarm.sim.network import Quality
 from mirrorfarm.sim.sweep import uncollected
 from mirrorfarm.sim.trap import trap
 
@@ -79,7 +79,7 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
         draws.choice((1, 1, 2)),
         draws.choice((1, 1, 2, 3)),
         minutes * 150,
-        tuple(draws.some(tuple(FAULTS), 500)) or ("mended",),
+        kept(seed, FAULTS) or ("mended",),
         minutes=minutes,
     )
 
@@ -87,7 +87,8 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
 def dense(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmSwarm:
     """Return a short run of filters alone, for tests."""
     draws = Draws(seed, "plan")
-    faults = tuple(name for name in FAULTS if lossy or name not in LOSSY)
+    without = OF_THE_MODULE if lossy else (*OF_THE_MODULE, *LOSSY)
+    faults = tuple(name for name in FAULTS if name not in without)
     return FarmSwarm(
         seed,
         nodes or draws.choice((2, 3, 3, 3, 4, 5)),
@@ -141,11 +142,10 @@ def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lam
 
 def calm(world: FarmWorld, clients: Clients) -> None:
     """End every fault; every node must be in one view, with one owner for each bucket."""
-    world.heal()
-    world.network.heal()
-    world.network.quality = Quality()
-    world.meddle_no_more()
-    world.links_changed()
+    world.mend_network()
+    for node in world.nodes.values():
+        node.records.failures = 0
+        node.hands.mend()
     clients.flow_for(2_000, every=20)
     part = core_of(world)
     if part != world.names:
@@ -187,7 +187,9 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
     if world.machines:
         clients.flow_for(3_000, every=50)  # Whoever stops has time to.
         for name in names:
-            world.command(name, "start")
+            # Scripts that failed are run again once they are mended.
+            again = world.nodes[name].machine.state.unstarted
+            world.command(name, "restart" if again else "start")
             world.command(name, "resume")
     if not world.run_until(lambda: world.settled(*names), 12_000):
         raise Violation(f"L: not one farm after the faults ended: {names}", reasons(world))

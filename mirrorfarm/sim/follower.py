@@ -68,8 +68,10 @@ class SimFollower:
         if self._copying and self.aside and before and before != value:
             self._disk.kept.add(before)
             self._kept(extent, before)
-        self._disk.write(extent, value)
+        short = self._disk.write(extent, value)
         self._wrote(extent, value, *self._session)
+        if short:
+            raise OSError(short, "the disk stopped half way")
 
     def _flush(self) -> Flush:
         until = self._disk.order
@@ -112,7 +114,7 @@ class SimFollower:
     def _list(self) -> questions.Listing:
         entries = []
         for node in range(FIRST_NODE, FIRST_NODE + FILES):
-            zones = [zone for zone, _ in self._disk.of_file(node)]
+            zones = self._disk.zones(node)
             size = (zones[-1] + 1) * ZONE_BYTES if zones else 0
             entries.append(questions.Entry(b"%d" % node, node, 0o100644, 0, 0, 1, size, 0, 0, b""))
         return questions.Listing(_NAMELESS, entries, more=False)

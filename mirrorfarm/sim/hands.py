@@ -30,6 +30,7 @@ class Application:
     fails: int = 0  # So many of the next starts fail.
     hangs: int = 0  # So many of the next starts never end,
     hangs_stop: int = 0  # and so many of the next stops.
+    writes_at_stop: int = 0  # So often it writes while it is stopped next.
     script: tuple[int, str] | None = None  # Run and name of the one under way.
     number: int = 0  # Of that script.
 
@@ -59,6 +60,7 @@ class Hands:
     vip: bool = False
     watched: tuple[int, ...] = ()
     watch_number: int = 0
+    deaf: bool = False  # The checker hears of no change.
     conflicts: Callable[[], tuple[str, ...]] = tuple
     pinged: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple
     filter: Any = None  # Of a farm: a `SimFilter`.
@@ -154,10 +156,19 @@ class Hands:
             delay = effect.timeout_ns
         else:
             delay = self.takes_ns(name, app.start_ns if starts else app.stop_ns)
+        if app.writes_at_stop and not starts:
+            delay += self._write_until_stopped()
         if name == "start_prim" or (name == "start_both" and self.filter is not None):
             self.set_running(runs=not app.fails)
         ended = (actor, app.number, effect.run, name, bool(hangs))
         self.cluster.after(delay, self._script_ended, *ended)
+
+    def _write_until_stopped(self) -> int:
+        """Have the application write; return for how long."""
+        count, self.app.writes_at_stop = self.app.writes_at_stop, 0
+        for number in range(count):
+            self.cluster.after(number * MILLISECOND_NS, self.cluster.modify)
+        return count * MILLISECOND_NS
 
     def _script_ended(
         self, actor: Actor, number: int, run: int, name: str, timed_out: bool
@@ -211,13 +222,31 @@ class Hands:
 
     def processes_changed(self, process: Process) -> None:
         """Tell the checker of processes that came or went."""
+        if not self.deaf:
+            self.tell_checker(process, int(self.app.runs))
+
+    def tell_checker(self, process: Process, count: int) -> None:
+        """Tell the checker how many processes of each kind there are, true or not."""
         checker = process.actors.get("checker")
         if checker is None:
             return
         for entry in self.watched:
-            count = int(self.app.runs)
             kind = ev.ProcessesSeen if count else ev.ProcessGone
             self._soon(checker, kind(entry, count, self.watch_number), MILLISECOND_NS)
+
+    def set_deaf(self, *, deaf: bool) -> None:
+        """Have the checker hear of no change; afterwards it hears what there is."""
+        was, self.deaf = self.deaf, deaf
+        process = self.host.processes.get(self.module)
+        if was and not deaf and process is not None and process.alive:
+            self.processes_changed(process)
+
+    def mend(self) -> None:
+        """End what is wrong with the application, the checker and the guard."""
+        app = self.app
+        app.fails = app.hangs = app.hangs_stop = app.writes_at_stop = 0
+        self.guard.late_ns = 0
+        self.set_deaf(deaf=False)
 
     # --- addresses -------------------------------------------------------------------------
 

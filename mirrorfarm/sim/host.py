@@ -7,6 +7,7 @@ slow; what it holds in memory goes with it.
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from heapq import heappush
 from typing import Any
@@ -171,6 +172,17 @@ class Host:
         """Return the number of a process that starts."""
         self.incarnation += 1
         return self.incarnation
+
+    def change_clocks(self, change: Callable[[Clocks], None]) -> None:
+        """Change the clocks; what waits until they show a time goes on waiting for just that."""
+        clocks, before = self.clocks, copy(self.clocks)
+        change(clocks)
+
+        def when(what: Callable[..., None], at: int) -> int:
+            waits = getattr(getattr(what, "__self__", None), "host", None) is self
+            return clocks.moment(before.boot(at)) if waits else at
+
+        self.engine.move(when)
 
     def is_news(self, source: str, process: str, incarnation: int, sequence: int) -> bool:
         """Return whether the bus has not had this frame yet: it came by another network as well."""

@@ -37,9 +37,10 @@ class Network:
     cuts: set[tuple[str, str, str]] = field(default_factory=set)  # network, from, to
     down: set[str] = field(default_factory=set)  # Whole networks.
     clogs: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): until when
+    narrow: dict[tuple[str, str], int] = field(default_factory=dict)  # (from, to): bytes at most
     changed: Callable[[], None] = lambda: None  # Called after every cut and mending.
     counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("sent", "lost", "cut", "late", "corrupt"), 0)
+        default_factory=lambda: dict.fromkeys(("sent", "lost", "cut", "late", "corrupt", "big"), 0)
     )
 
     # --- cables ----------------------------------------------------------------------------
@@ -55,16 +56,37 @@ class Network:
             (self.cuts.discard if up else self.cuts.add)((name, source, to))
         self.changed()
 
+    def set_network(self, name: str, *, up: bool) -> None:
+        """End a whole network, or bring it back."""
+        (self.down.discard if up else self.down.add)(name)
+        self.changed()
+
     def heal(self) -> None:
         """Mend everything."""
         self.cuts.clear()
         self.down.clear()
         self.clogs.clear()
+        self.narrow.clear()
         self.changed()
 
     def clog(self, source: str, to: str, until: int) -> None:
         """Have nothing arrive before `until`, and all of it then."""
         self.clogs[source, to] = until
+
+    def set_narrow(self, a: str, b: str, bytes_max: int) -> None:
+        """Let nothing longer pass between two machines, in either direction; 0: everything."""
+        for way in ((a, b), (b, a)):
+            if bytes_max:
+                self.narrow[way] = bytes_max
+            else:
+                self.narrow.pop(way, None)
+
+    def too_long(self, source: str, to: str, length: int) -> bool:
+        """Return whether something of this length (bytes) does not pass."""
+        if length <= self.narrow.get((source, to), length):
+            return False
+        self.counts["big"] += 1
+        return True
 
     def passes(self, source: str, to: str, network: str = "") -> bool:
         """Return whether a datagram may arrive; empty `network`: by any."""

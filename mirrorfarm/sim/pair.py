@@ -32,7 +32,7 @@ from mirrorfarm.sim.monitors.seen import (
     Wrote,
 )
 from mirrorfarm.sim.replica import SimPlane
-from mirrorfarm.sim.storage import Extents, Latency, Records
+from mirrorfarm.sim.storage import Extents, Latency, Records, loaded
 from mirrorfarm.sim.streams import Inbox, Streams
 from mirrorfarm.sim.surroundings import Surroundings
 from mirrorfarm.transport.address import MODULE_ACTOR
@@ -354,16 +354,3 @@ class MirrorNode:
         else:
             self.seen(Told(write, extent, term))
         self.told(self.name, write, extent, result)
-
-
-def loaded(effect: fx.RegisterStore) -> ev.RegisterLoaded:
-    """Return what the next process finds on the disk."""
-    return ev.RegisterLoaded(
-        effect.cluster,
-        effect.module,
-        effect.register,
-        effect.counter,
-        effect.lease_ns,
-        effect.asker,
-        effect.request,
-    )

@@ -120,7 +120,7 @@ class SimPlane:
     def _mount_follow(self, run: int) -> None:
         self._aborted = False
         self.role = "follow"
-        self._disk.map_file = b""
+        self._disk.name(map_file=b"")
         around = self._around
         follower = SimFollower(self._disk, around.wrote, around.kept, self._copied, self._refused)
         self._follower = follower
@@ -217,7 +217,7 @@ class SimPlane:
             self.carrier.gate.set(gate.OFF)
             base = self.carrier.marks.trusted
             if whole and base:
-                disk.map_file = changes.dump(self.carrier.marks.snapshot(), base, _ROOTS)
+                disk.name(map_file=changes.dump(self.carrier.marks.snapshot(), base, _ROOTS))
         self._done(run)
 
     def _when(
@@ -303,7 +303,7 @@ class SimPlane:
         self._around.tell(core.PlaneCopied(term, sid))
 
     def _keep_scope(self) -> None:
-        self._disk.scope = True
+        self._disk.name(scope=True)
 
     # --- the file system -------------------------------------------------------------------
 
@@ -328,14 +328,18 @@ class SimPlane:
     def _write(self, extent: int, write: int, answer: Answer) -> None:
         disk, carrier, node = self._disk, self.carrier, file_of(extent)
         try:
-            disk.write(extent, write)
+            short = disk.write(extent, write)
         except OSError as fault:
-            carrier.local_failed(fault.errno or errno.EIO, "data")
+            if fault.errno != errno.ENOSPC:  # That is the application's own business.
+                carrier.local_failed(fault.errno or errno.EIO, "data")
             answer(fault.errno or errno.EIO)
             return
         self._around.wrote(extent, write, self.term, 0)
         data = memoryview(write.to_bytes(8, "little"))
         carrier.write(Write(0, node, zone_of(extent) * ZONE_BYTES, 8, 0), data)
+        if short:  # What was written counts, and there is more that was not.
+            answer(short)
+            return
         ticket = carrier.fsync(Fsync(0, node, True))
         self._open += 1
         until = disk.order
@@ -358,7 +362,8 @@ class SimPlane:
 
 def _take_map(disk: Extents, base: str) -> changes.ChangeMap | None:
     """Read the change map and delete it; None: there is none of this beginning."""
-    data, disk.map_file = disk.map_file, b""
+    data = disk.map_file
+    disk.name(map_file=b"")
     if not data:
         return None
     try:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import MICROSECOND_NS
 from mirrorfarm.sim.engine import Draws, exponential
@@ -27,25 +29,49 @@ class Extents:
     kept: set[int] = field(default_factory=set)  # Set aside before a copy replaced it.
     map_file: bytes = b""  # The change map, from a clean end to the next beginning.
     scope: bool = False  # A copy of all that is replicated has ended here once.
+    named: tuple[bytes, bool] = (b"", False)  # Both as the flushed directory has them.
     order: int = 0
     error: int = 0  # errno of every write, while it is not 0.
     flush_error: int = 0  # errno of the next flush; then flushes work again.
     lazy: bool = False  # Nothing reaches the platter but by a flush.
+    room: int = -1  # So many more writes fit; -1: any number.
+    short: int = 0  # errno of the next write, which stops half way.
+    rotten: set[int] = field(default_factory=set)  # They cannot be read until they are written.
 
     def read(self, extent: int) -> int:
-        """Return what an extent holds."""
+        """Return what an extent holds. OSError if it cannot be read."""
+        if extent in self.rotten:
+            raise OSError(errno.EIO, "the disk cannot read it any more")
         return self.memory.get(extent, 0)
 
-    def write(self, extent: int, value: int) -> None:
-        """Change an extent. OSError if the disk refuses."""
-        if self.error:
-            raise OSError(self.error, "the disk refuses")
+    def write(self, extent: int, value: int) -> int:
+        """Change an extent; return why the rest of the write was not done (errno), 0: all was.
+
+        OSError if the disk refuses: then nothing has changed.
+        """
+        if self.error or not self.room:
+            raise OSError(self.error or errno.ENOSPC, "the disk refuses")
+        if self.room > 0:
+            self.room -= 1
+        self.rotten.discard(extent)
         self.order += 1
         self.dirty[extent] = self.order
         if value:
             self.memory[extent] = value
         else:
             self.memory.pop(extent, None)
+        short, self.short = self.short, 0
+        return short
+
+    def name(self, *, map_file: bytes | None = None, scope: bool = False) -> None:
+        """Have files appear, or vanish, and flush their directory."""
+        self.map_file = self.map_file if map_file is None else map_file
+        self.scope = self.scope or scope
+        self.flush_names()
+
+    def flush_names(self) -> None:
+        """Make names durable: without it a loss of power may bring the old ones back."""
+        self.named = (self.map_file, self.scope)
 
     def flush(self, until: int) -> None:
         """Make durable what was written up to a moment (`order`). OSError if the disk refuses."""
@@ -66,6 +92,14 @@ class Extents:
                 self._settle(extent)
         self.dirty.clear()
         self.memory = dict(self.platter)
+        if self.named != (self.map_file, self.scope) and (self.lazy or draws.chance(500)):
+            self.map_file, self.scope = self.named
+        self.named = (self.map_file, self.scope)
+
+    def mend(self) -> None:
+        """End what is wrong with it; what could not be read is what it was."""
+        self.error, self.flush_error, self.room, self.short = 0, 0, -1, 0
+        self.rotten.clear()
 
     def _settle(self, extent: int) -> None:
         value = self.memory.get(extent, 0)
@@ -85,10 +119,14 @@ class Extents:
         return {self.memory[extent] for extent in self.dirty if extent in self.memory}
 
     def of_file(self, node: int) -> Iterator[tuple[int, int]]:
-        """Yield zone and content of every extent of a file, zones ascending."""
+        """Yield zone and content of every extent of a file, zones ascending. OSError: see read."""
+        for zone in self.zones(node):
+            yield zone, self.read(extent_of(node, zone))
+
+    def zones(self, node: int) -> list[int]:
+        """Return the zones of a file that hold anything, ascending."""
         own = (node - FIRST_NODE) % FILES
-        for extent in sorted(extent for extent in self.memory if extent % FILES == own):
-            yield extent // FILES, self.memory[extent]
+        return sorted(extent // FILES for extent in self.memory if extent % FILES == own)
 
 
 def file_of(extent: int) -> int:
@@ -141,3 +179,16 @@ class Records:
             self.failures -= 1
             return True
         return False
+
+
+def loaded(effect: fx.RegisterStore) -> ev.RegisterLoaded:
+    """Return what the next process finds on the disk."""
+    return ev.RegisterLoaded(
+        effect.cluster,
+        effect.module,
+        effect.register,
+        effect.counter,
+        effect.lease_ns,
+        effect.asker,
+        effect.request,
+    )

@@ -85,14 +85,16 @@ class Streams:
         if way is None:
             way = self._ways[source, to] = _Way()
         engine = self._engine
-        if way.held or not self._network.both_ways(source, to):
+        network = self._network
+        stuck = network.narrow and network.too_long(source, to, sum(map(len, parts)))
+        if way.held or stuck or not network.both_ways(source, to):
             self._hold(way, source, to, deliver, [parts])
             return
         if way.sent_ns == engine.now and way.batch and way.batch[0][0] == parts[0]:
             way.batch.append(parts)
             return
         way.sent_ns, way.batch = engine.now, [parts]
-        clogs = self._network.clogs
+        clogs = network.clogs
         clog = clogs.get((source, to), 0) if clogs else 0
         lates = self._network.lates
         travel_ns = TRAVEL_NS + (lates.get((source, to), 0) if lates else 0)

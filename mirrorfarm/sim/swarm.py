@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
+from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.faults import FAULTS
 from mirrorfarm.sim.network import Quality
@@ -66,7 +67,7 @@ def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
         minutes,
         lease_ms * draws.choice((2, 6, 20, 60)),
         draws.choice((300, 1_000, 3_000)),
-        tuple(draws.some(tuple(FAULTS), 500)),
+        kept(seed, FAULTS),
         draws.choice(("all", "n1+w1", "n2+w1", "n1+n2")),
         draws.chance(250),
         quality,
@@ -87,7 +88,7 @@ def dense(seed: int, profile: str = "fast", **fixed: object) -> Swarm:
         0,
         PROFILES[profile].lease_ns * draws.choice((1, 2, 3)) // 1_000_000,
         60,
-        tuple(draws.some(tuple(FAULTS), 500)),
+        kept(seed, FAULTS),
         draws.choice(("all", "n1+w1", "n2+w1", "n1+n2")),
         draws.chance(250),
         Quality(),

@@ -13,12 +13,10 @@ from dataclasses import replace
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import faults, swarm
-from mirrorfarm.sim.acts.processes import begin
-from mirrorfarm.sim.budget import allowed
+from mirrorfarm.sim.administrator import Administrator
 from mirrorfarm.sim.engine import Draws, exponential
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Calm, Settled
-from mirrorfarm.sim.network import Quality
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.swarm import Swarm
 from mirrorfarm.sim.trap import trap
@@ -59,7 +57,6 @@ def build(plan: Swarm, *, digest: bool = False, story: bool = True) -> World:
     )
     world.tells_story = story
     world.network.quality = replace(plan.quality)  # Faults change it.
-    world.watch.allowed = allowed(plan.faults)
     return world
 
 
@@ -141,17 +138,12 @@ def trouble(world: World, plan: Swarm) -> None:
 
 def heal(world: World) -> None:
     """End every fault of cables, disks, clocks and processes; nobody is started."""
-    world.healed = True
-    world.network.quality = Quality()
-    world.network.heal()
-    world.meddle_no_more()
+    world.mend_network()
     for node in world.nodes.values():
-        node.records.failures, node.store_crashes, node.disk.error = 0, "", 0
-        node.disk.flush_error, node.host.agent = 0, True
+        node.records.failures, node.store_crashes, node.host.agent = 0, "", True
         node.mend_disk()
-        app = node.hands.app
-        app.fails = app.hangs = app.hangs_stop = 0
-        node.hands.guard.late_ns = 0
+        node.disk.mend()
+        node.hands.mend()
         for process in node.host.processes.values():
             process.slow_ns, process.doom = 0, -1
     witness = world.witness_node
@@ -173,7 +165,7 @@ def heal_core(world: World, core: str) -> None:
         if name not in parts and world.nodes[name].up:
             world.kill(name)
     for name in [name for name in NODES if name in parts]:
-        begin(world, name)
+        world.begin(name)
     world.seen("", Calm(core), MODULE)
     _await_core(world, [name for name in NODES if name in parts])
 
@@ -201,7 +193,7 @@ def calm(world: World) -> None:
     lease = world.timing.lease_ns // MILLISECOND_NS
     world.run(3 * lease + 2_000)
     for name in NODES:
-        begin(world, name)
+        world.begin(name)
     world.seen("", Calm(), MODULE)
     world.run(3 * lease + 2_000)
     heal(world)  # A fault may have been on its way.
@@ -214,7 +206,7 @@ def calm(world: World) -> None:
         raise unsettled(world, "not in service after the faults ended")
     world.run(1_000)
     world.seen("", Settled(), MODULE)
-    if world.options.arbiter == "witness" and world.options.failover:
+    if world.options.arbiter == "witness" and world.fails_over:
         one_by_one(world)
     world.watch.finish()
 
@@ -235,7 +227,7 @@ def one_by_one(world: World) -> None:
     _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
     world.run(2 * lease)
     world.seen("", Calm("return"), MODULE)
-    begin(world, second)
+    world.begin(second)
     _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
     world.run(2 * lease)
     # A question of before may have left it behind once more.
@@ -243,49 +235,6 @@ def one_by_one(world: World) -> None:
     world.seen("", Calm("power"), MODULE)
     world.kill(prim)
     _expect(world, second, "ALONE Ready", "nobody takes over")
-
-
-class Administrator:
-    """Does what the reasons of the nodes ask for; called, returns whether both are in service."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._accepted: list[str] = []  # Nodes for whose sake a loss is accepted.
-
-    def __call__(self) -> bool:
-        """Look once."""
-        world = self._world
-        for name in NODES:
-            node = world.nodes[name]
-            if not node.up or not node.cores:
-                continue
-            reason = world.reason(name)
-            if world.role(name).startswith("STOP"):
-                world.command(name, "primforce" if name in self._accepted else "start")
-            elif "accepts the loss" in node.machine.state.would_change:
-                self._accept_loss(name)
-            elif "SPLIT" in reason:  # Its administrator says whose data are kept.
-                self._decide(name)
-            elif node.machine.state.failed:
-                world.command(name, "forcestop")  # Its administrator repaired the disk.
-        return {world.role(name) for name in NODES} == {"PRIM Ready", "SECOND Ready"}
-
-    def _accept_loss(self, name: str) -> None:
-        """After two failures, with a reason that says so: what this node has is all there is."""
-        world = self._world
-        world.command(name, "stop")
-        data = world.nodes[name].disk.data
-        world.accept_loss(*(write for write in world.monitors.acked if write not in data))
-        self._accepted.append(name)
-
-    def _decide(self, name: str) -> None:
-        """End a split: the node that serves is right, or else n1."""
-        world = self._world
-        other = "n2" if name == "n1" else "n1"
-        if world.role(other).startswith(("PRIM", "ALONE")):
-            world.command(name, "second", "fullsync")
-        elif name == "n1":
-            world.command(name, "prim")
 
 
 def unsettled(world: World, text: str) -> Violation:
@@ -303,9 +252,10 @@ def reasons(world: World) -> list[str]:
         node = world.nodes[name]
         if node.up and node.cores:
             state = node.machine.state
+            reason, would_change = world.explanation(name)
             told += [f"{name}: {text}" for _, text in list(state.facts)[-FACTS_TOLD:]]
-            told.append(f"{name} is {world.role(name)}, because: {state.reason or '-'}")
-            told.append(f"{name} would change: {state.would_change or '-'}")
+            told.append(f"{name} is {world.role(name)}, because: {reason or '-'}")
+            told.append(f"{name} would change: {would_change or '-'}")
         else:
             told.append(f"{name} is {world.role(name)}")
     return told

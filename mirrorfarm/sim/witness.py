@@ -10,8 +10,7 @@ from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
-from mirrorfarm.sim.pair import loaded
-from mirrorfarm.sim.storage import Latency
+from mirrorfarm.sim.storage import Latency, loaded
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import RegisterAnswer
 

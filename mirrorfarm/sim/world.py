@@ -9,7 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import (
     Arbiter,
@@ -89,9 +92,27 @@ class World(Cluster):
         """Start the processes of a node; `again`: its module starts by itself."""
         self.nodes[name].start(again=again)
 
+    def begin(self, name: str) -> None:
+        """Start a node that is off; its module starts by itself."""
+        if not self.nodes[name].up:
+            self.start(name, again=True)
+
     def kill(self, name: str, *, power: bool = True) -> None:
         """Power off: everything but the disk is gone at once. Else only the processes are."""
         self.nodes[name].stop(power=power)
+
+    def reconfigure(self, name: str, *, failover: bool, divergence: str) -> None:
+        """Give a node another configuration than its peer; it counts when its processes start."""
+        node = self.nodes[name]
+        replication = msgspec.structs.replace(self.module.replication, divergence=divergence)
+        node.module = msgspec.structs.replace(
+            self.module, failover=failover, replication=replication
+        )
+
+    @property
+    def fails_over(self) -> bool:
+        """Whether either node takes over by itself."""
+        return all(node.module.failover for node in self.nodes.values())
 
     def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
         """Stop the processes of a node (or one of them) for a while; the guard goes on."""
@@ -127,11 +148,10 @@ class World(Cluster):
         """Return whether a datagram arrives."""
         return self.network.passes(source, to)
 
-    def isolate(self, name: str, *, up: bool = False) -> None:
-        """Cut (or mend) every link of a machine."""
-        for other in (*NODES, WITNESS, GATEWAY):
-            if other != name:
-                self.network.set_link(name, other, up=up)
+    @property
+    def machine_names(self) -> tuple[str, ...]:
+        """Everybody who has links."""
+        return (*NODES, WITNESS, GATEWAY)
 
     # --- the witness -----------------------------------------------------------------------
 
@@ -166,6 +186,10 @@ class World(Cluster):
 
     def write(self) -> int:
         """Let the application, wherever it runs, modify something."""
+        return self.modify()
+
+    def modify(self) -> int:
+        """Do as `write`, which others may listen to: what an act of its own tells of."""
         self._next_write += 1
         number = self._next_write
         running = [node for node in self.nodes.values() if node.application and node.up]
@@ -208,8 +232,12 @@ class World(Cluster):
 
     def reason(self, name: str) -> str:
         """Return why a node is where it is; "" when it is down."""
+        return self.explanation(name)[0]
+
+    def explanation(self, name: str) -> tuple[str, str]:
+        """Return why a node is where it is, and what would change that; "" when it is down."""
         node = self.nodes[name]
-        return str(node.machine.state.reason) if node.up and node.cores else ""
+        return explanation(node.machine.state)[:2] if node.up and node.cores else ("", "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def clocks(seed: int) -> None:
     for _ in range(3):
         _together(world)
         world.run(random.randint(0, 150))
-        world.kill(slow, machine=False)
+        world.kill(slow, power=False)
         world.run(1_500)
         world.start(slow)
 
@@ -171,7 +171,7 @@ def reborn(seed: int) -> None:
         world.meddle(Meddling("ViewProposal", "n1", name, 9, late_ns))
         world.power("n1", random.randint(1, 3))
         world.run(random.randint(1, 40))
-        world.kill(name, machine=False)
+        world.kill(name, power=False)
         world.run(random.randint(0, 20))
         world.start(name)
         world.run(2_000)

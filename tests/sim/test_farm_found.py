@@ -112,7 +112,7 @@ def test_a_member_bound_by_a_promise_that_was_forgotten_is_freed_by_a_newer_view
     forgotten = msg.ViewProposal(
         99, view.incarnation, view.members, (1, 1), view.weights, view.owners
     )
-    world.nodes["n2"].give(ev.Received(Address("n1", MODULE, ACTOR), forgotten, "lan"))
+    world.nodes["n2"].give(ev.Received(Address("n1", MODULE, ACTOR), forgotten, "default"))
     world.run(1)
     assert state(world, "n2").bid.number == 99
     assert world.run_until(lambda: world.settled("n1", "n2"), 1_000)

@@ -413,7 +413,7 @@ def test_an_idle_connection_survives_that_its_node_was_excluded_for_a_while() ->
 
 def test_a_new_process_is_mute_until_what_its_predecessor_left_in_the_kernel_is_closed() -> None:
     world = farm()
-    world.kill("n2", machine=False)
+    world.kill("n2", power=False)
     world.start("n2", wish="away")
     world.run(300)
     assert world.answers("n2")  # Its filter is not at hand before the module starts.
@@ -439,9 +439,9 @@ def test_two_networks_one_of_them_cut_changes_nothing() -> None:
     for name in world.names:
         world.start(name)
     assert world.run_until(lambda: world.settled("n1", "n2"), 3_000)
-    world.network.down.add("lan2")
+    world.network.down.add("second")
     world.run(2_000)
     assert world.settled("n1", "n2")
     picture = world.nodes["n1"].picture
     assert picture is not None
-    assert dict(picture.nodes[1].networks) == {"lan": "up", "lan2": "down"}
+    assert dict(picture.nodes[1].networks) == {"default": "up", "second": "down"}

@@ -227,7 +227,7 @@ def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
 
 def test_what_the_faults_of_a_run_allow_is_counted_and_not_told() -> None:
     watch = mirror("X1")
-    watch.allowed = {"X1": "suspend"}
+    watch.allowed = {"X1": (1 << 62, "suspend")}
     feed(watch, [world(seen.AppRuns("app", True)), world(seen.AppRuns("app", True), "n2")])
     assert (watch.excused, watch.violations) == (1, [])
 

@@ -7,6 +7,8 @@ in a term (S1), and no acknowledged write is lost (S4): tests/sim monitors both,
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors import sites
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
@@ -46,9 +48,13 @@ class Mirror:
         """Return a core that begins with the record found on disk (None: none was ever written).
 
         `fault`: why the record found there is not used. The node then trusts none of its data,
-        and waits for a primary that copies all of them.
+        and waits for a primary that copies all of them. There may be writes among them that only
+        this node has: what the copy replaces is set aside.
         """
         found = record or NodeRecord()
+        if fault:
+            aside = f"{settings.module.name}-unknown-{settings.incarnation}"
+            found = msgspec.structs.replace(found, quarantine=aside)
         first = settings.incarnation << 32  # Wishes of this process outrank its predecessor's.
         lease = Lease(settings.module.timing.lease_ns)
         state = State(settings, found, lease, Plane(msg.PlaneWish(first, "off")))
@@ -252,6 +258,8 @@ class Mirror:
         s = self.state
         if s.record_fault:
             fact(s, now, s.record_fault, "C")
+            aside = s.record.quarantine
+            fact(s, now, f"what a copy replaces here is set aside in quarantine {aside}", "C")
         s.peer.silent = True
         s.started_ns = now
         s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")

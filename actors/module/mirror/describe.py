@@ -99,6 +99,13 @@ def announcement(s: State) -> Announcement:
 
 def explanation(s: State) -> tuple[str, str, str]:
     """Return why the node is where it is, what would change that, and the command for it."""
+    if s.phase in LEADERS and s.arbiter.distrust and not s.reason:
+        n, m = s.settings.node, s.module.name
+        return (
+            f"{s.arbiter.distrust}: it is not asked to count {s.settings.peer} in, or out",
+            f"an administrator stops {n} and forces it, if its data are the newest",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}",
+        )
     if s.phase is Phase.LEADING and s.unstarted and not s.reason:
         return (
             f"the application may not run: script {s.unstarted}",

@@ -144,19 +144,30 @@ def learn(s: State, register: Register | None) -> bool:
                 "the arbiter knows no register although one existed: it was reset or restored"
             )
         return not a.distrust
-    if record.wit_instance and register.instance != record.wit_instance:
+    if _counted_in(s, register):
+        pass  # What this node knew of another register was about data that were replaced since.
+    elif record.wit_instance and register.instance != record.wit_instance:
         a.distrust = "the arbiter's register is another one than before: it was created anew"
         return False
-    if register.ver < record.ver_seen:
+    elif register.ver < record.ver_seen:
         a.distrust = (
             f"the arbiter went back from version {record.ver_seen} to {register.ver}: "
             "it was restored from an old copy"
         )
         return False
     a.distrust = ""
-    if a.register is None or register.ver >= a.register.ver:
+    known = a.register
+    if known is None or register.ver >= known.ver or register.instance != known.instance:
         a.register = register
     return True
+
+
+def _counted_in(s: State, register: Register) -> bool:
+    """Return whether the primary whose copy ended here made this register, with this node in it."""
+    target = s.target
+    theirs = (register.holder, register.term) == (s.settings.peer, target.term)
+    syncing = s.phase is Phase.SYNCING and target.step == "done"
+    return syncing and theirs and register.ver >= target.ver and s.settings.node in register.isr
 
 
 def remember(s: State) -> dict[str, object]:

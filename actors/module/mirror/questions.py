@@ -58,6 +58,8 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
         a.retry_ns = now + max(event.lease_left_ns, MILLISECOND_NS)
     elif event.outcome in {"refused", "unset"}:
         fact(s, now, f"the arbiter refused to {purpose}: {event.reason}", "C")
+        if event.outcome == "unset":
+            _learnt(s, None, now)  # It had one: whoever asks again and again must say so (R15).
         a.retry_ns = now + 50 * BACK_OFF_NS
         s.force = ""
     else:

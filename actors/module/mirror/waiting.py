@@ -173,14 +173,8 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         if s.force == "prim" and not s.record.gen_cur:
             _force(s, now)
             return
-        explain(
-            s,
-            "a resynchronisation of this node did not end: its files may be half copied"
-            if s.record.gen_cur
-            else "this node has no record of its data: its state directory is new or was deleted",
-            f"{p} becomes primary and resynchronises this node",
-            f"mirrorfarm -H {p} start -m {m}",
-        )
+        theirs_too = not s.peer.silent and not s.peer.about.cons
+        _explain_data(s, alone=p not in register.isr or theirs_too)
         return
     if forgetful(s):
         _explain_memory(s, only=p not in register.isr)
@@ -202,6 +196,28 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
     if _addresses_free(s, now):
         explain(s, "")
         _ask_when_free(s, now)
+
+
+def _explain_data(s: State, *, alone: bool) -> None:
+    """Say that the data here cannot be trusted; `alone`: the peer's are not current either."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    half = bool(s.record.gen_cur)
+    why = (
+        "a resynchronisation of this node did not end: its files may be half copied"
+        if half
+        else "this node has no record of its data: its state directory is new or was deleted"
+    )
+    if alone:
+        verb = "primforce" if half else "prim"
+        explain(
+            s,
+            f"{why}; the data of {p} are not current either",
+            "an administrator names the node with the good data",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} {verb} -m {m}",
+        )
+        return
+    change = f"{p} becomes primary and resynchronises this node"
+    explain(s, why, change, f"mirrorfarm -H {p} start -m {m}")
 
 
 def _explain_memory(s: State, *, only: bool) -> None:

@@ -1,11 +1,16 @@
-"""The base of all acts, and how their arguments are declared: once, for files and for documents."""
+"""The base of all acts, and how their arguments are declared: once, for files and for documents.
+
+`MIRROR` and `FARM` are the acts that a simulated mirror and a simulated farm know; the files
+beside this one define them.
+"""
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, Kind
+from mirrorfarm.sim.budget import excuse
 from mirrorfarm.sim.monitors.seen import Fault
 
 
@@ -25,11 +30,6 @@ def argument(
     return field(default=default, metadata={"argument": Argument(key, kind, what)})
 
 
-def node_argument() -> Any:
-    """Declare the node that an act is about."""
-    return argument(NODE)
-
-
 def length(what: str = "left out: it does not end by itself") -> Any:
     """Declare for how long, in nanoseconds; 0: it does not end by itself."""
     return argument(DURATION, what, key="for", default=0)
@@ -45,10 +45,22 @@ class Act:
         """Do it now, and put its end on the agenda."""
         raise NotImplementedError
 
+    def ends(self, world: Any, for_ns: int, undo: Callable[..., object], *arguments: Any) -> None:
+        """Have it undone after a while; 0: it does not end by itself."""
+        if for_ns:
+            world.after(for_ns, undo, *arguments)
+
     @property
     def about(self) -> str:
         """The machine that it is done to; "" if it is none."""
         return str(getattr(self, "node", ""))
+
+
+@dataclass(frozen=True)
+class OnNode(Act):
+    """An act on one node."""
+
+    node: str = argument(NODE)
 
 
 def perform(world: Any, act: Act) -> None:
@@ -56,6 +68,7 @@ def perform(world: Any, act: Act) -> None:
     if world.tape is not None:
         world.tape.append((world.now, act))
     world.seen(act.about, Fault(act.name, words(act)), world.module_name)
+    excuse(world, act)
     act.do(world)
 
 
@@ -68,15 +81,21 @@ class Vocabulary:
 
     acts: dict[str, type[Act]] = field(default_factory=dict)
 
-    def named(self, name: str) -> Callable[[type[A]], type[A]]:
-        """Make a class an act that is called so."""
 
-        def register(made: type[A]) -> type[A]:
-            made.name = name
-            self.acts[name] = made
-            return made
+MIRROR: Final = Vocabulary()
+FARM: Final = Vocabulary()
 
-        return register
+
+def named(name: str, *vocabularies: Vocabulary) -> Callable[[type[A]], type[A]]:
+    """Make a class an act that is called so in these kinds of clusters."""
+
+    def register(made: type[A]) -> type[A]:
+        made.name = name
+        for vocabulary in vocabularies:
+            vocabulary.acts[name] = made
+        return made
+
+    return register
 
 
 def arguments(record: Any) -> dict[str, Argument]:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
-from mirrorfarm.sim.acts.kinds import DURATION, NETWORK, PAIR, SHARE, known, number
-from mirrorfarm.sim.acts.mirror import MIRROR
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
+from mirrorfarm.sim.acts.kinds import DURATION, MACHINES, NETWORK, PAIR, SHARE, known, number
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
 
@@ -16,7 +16,7 @@ MESSAGE: Final = known(
 MESSAGES_MAX: Final = 10_000
 
 
-@MIRROR.named("cut")
+@named("cut", MIRROR, FARM)
 @dataclass(frozen=True)
 class Cut(Act):
     """The link between two machines is cut, in both directions."""
@@ -28,11 +28,10 @@ class Cut(Act):
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
         network.set_link(*self.between, up=False, network=self.network)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.set_link(*self.between, up=True))
+        self.ends(world, self.for_ns, lambda: network.set_link(*self.between, up=True))
 
 
-@MIRROR.named("flap")
+@named("flap", MIRROR, FARM)
 @dataclass(frozen=True)
 class Flap(Act):
     """The link between two machines comes and goes."""
@@ -51,7 +50,49 @@ class Flap(Act):
             Cut(self.between, "", self.away_ns).do(world)
 
 
-@MIRROR.named("one_way")
+@named("swizzle", MIRROR, FARM)
+@dataclass(frozen=True)
+class Swizzle(Act):
+    """Machines lose all of their links, one after the other, and get them back one by one."""
+
+    order: tuple[str, ...] = argument(MACHINES)
+    back: tuple[str, ...] = argument(MACHINES, "the order in which they come back", key="back")
+    every_ns: int = argument(DURATION, "between two of them", key="every", default=SECOND_NS)
+    for_ns: int = argument(
+        DURATION, "from the last cut to the first mending", key="for", default=SECOND_NS
+    )
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        for number_of, name in enumerate(self.order):
+            world.after(number_of * self.every_ns, self._cut, world, name)
+        begins_ns = (len(self.order) - 1) * self.every_ns + self.for_ns
+        for number_of in range(len(self.back)):
+            world.after(begins_ns + number_of * self.every_ns, self._mend, world, number_of)
+
+    def _cut(self, world: Any, name: str) -> None:
+        if not world.healed:
+            world.isolate(name)
+
+    def _mend(self, world: Any, number_of: int) -> None:
+        later = self.back[number_of + 1 :]
+        world.isolate(self.back[number_of], up=True, but=() if world.healed else later)
+
+
+@named("mtu", MIRROR, FARM)
+@dataclass(frozen=True)
+class Mtu(Act):
+    """Nothing long passes between two machines: what is longer is lost without a word."""
+
+    between: tuple[str, str] = argument(PAIR)
+    bytes_max: int = argument(number(1, 1_000_000), "how many pass", key="bytes")
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.network.set_narrow(*self.between, self.bytes_max)
+        self.ends(world, self.for_ns, world.network.set_narrow, *self.between, 0)
+
+
+@named("one_way", MIRROR, FARM)
 @dataclass(frozen=True)
 class OneWay(Act):
     """Everything from the first machine to the second is lost; the other direction works."""
@@ -62,11 +103,10 @@ class OneWay(Act):
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
         network.set_way(*self.way, up=False)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.set_way(*self.way, up=True))
+        self.ends(world, self.for_ns, lambda: network.set_way(*self.way, up=True))
 
 
-@MIRROR.named("mend")
+@named("mend", MIRROR)
 @dataclass(frozen=True)
 class Mend(Act):
     """The link between two machines works again, in both directions."""
@@ -77,21 +117,19 @@ class Mend(Act):
         world.network.set_link(*self.between, up=True)
 
 
-@MIRROR.named("isolate")
+@named("isolate", MIRROR, FARM)
 @dataclass(frozen=True)
-class Isolate(Act):
+class Isolate(OnNode):
     """A node loses every link."""
 
-    node: str = node_argument()
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.isolate(self.node)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: world.isolate(self.node, up=True))
+        self.ends(world, self.for_ns, lambda: world.isolate(self.node, up=True))
 
 
-@MIRROR.named("clog")
+@named("clog", MIRROR)
 @dataclass(frozen=True)
 class Clog(Act):
     """Nothing from the first machine to the second arrives, then all of it does at once."""
@@ -103,7 +141,7 @@ class Clog(Act):
         world.network.clog(*self.way, world.now + self.for_ns)
 
 
-@MIRROR.named("network_down")
+@named("network_down", MIRROR, FARM)
 @dataclass(frozen=True)
 class NetworkDown(Act):
     """A whole network is down."""
@@ -113,10 +151,8 @@ class NetworkDown(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         network = world.network
-        network.down.add(self.network)
-        network.changed()
-        if self.for_ns:
-            world.after(self.for_ns, lambda: network.down.discard(self.network))
+        network.set_network(self.network, up=False)
+        self.ends(world, self.for_ns, lambda: network.set_network(self.network, up=True))
 
 
 @dataclass(frozen=True)
@@ -125,37 +161,39 @@ class _Bad(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:
-        quality, name = world.network.quality, self.name
-        setattr(quality, name, self.share)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: setattr(quality, name, 0))
+        self._set(world, self.share)
+        self.ends(world, self.for_ns, self._set, world, 0)
+
+    def _set(self, world: Any, share: int) -> None:
+        setattr(world.network.quality, self.name, share)
+        world.network.changed()
 
 
-@MIRROR.named("loss")
+@named("loss", MIRROR, FARM)
 @dataclass(frozen=True)
 class Loss(_Bad):
     """Datagrams get lost."""
 
 
-@MIRROR.named("repeat")
+@named("repeat", MIRROR, FARM)
 @dataclass(frozen=True)
 class Repeat(_Bad):
     """Datagrams arrive twice, past the bus that would have noticed."""
 
 
-@MIRROR.named("late")
+@named("late", MIRROR, FARM)
 @dataclass(frozen=True)
 class Late(_Bad):
     """Datagrams are up to 150 ms late, and overtaken by others."""
 
 
-@MIRROR.named("corrupt")
+@named("corrupt", MIRROR, FARM)
 @dataclass(frozen=True)
 class Corrupt(_Bad):
     """Bytes flip on the way: the bus refuses and counts such frames."""
 
 
-@MIRROR.named("lose")
+@named("lose", MIRROR, FARM)
 @dataclass(frozen=True)
 class Lose(Act):
     """Messages of one kind are lost on the way from the first machine to the second."""
@@ -168,7 +206,7 @@ class Lose(Act):
         world.meddle(Meddling(self.message, *self.way, self.count))
 
 
-@MIRROR.named("hold")
+@named("hold", MIRROR, FARM)
 @dataclass(frozen=True)
 class Hold(Act):
     """Messages of one kind arrive so much later, overtaken by all that come after them."""
@@ -182,23 +220,19 @@ class Hold(Act):
         world.meddle(Meddling(self.message, *self.way, self.count, self.for_ns))
 
 
-@MIRROR.named("stream_reset")
+@named("stream_reset", MIRROR)
 @dataclass(frozen=True)
-class StreamReset(Act):
+class StreamReset(OnNode):
     """The connections between the replicators break, with all that is under way."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.streams.reset(self.node, world.nodes[self.node].peer)
 
 
-@MIRROR.named("stream_ends")
+@named("stream_ends", MIRROR)
 @dataclass(frozen=True)
-class StreamEnds(Act):
+class StreamEnds(OnNode):
     """The node that sends modifications gives its session up."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.break_stream(self.node)

@@ -4,43 +4,39 @@ import errno
 from dataclasses import dataclass
 from typing import Any
 
-from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
+from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, number, words
-from mirrorfarm.sim.acts.mirror import MIRROR
-from mirrorfarm.sim.acts.processes import begin
+from mirrorfarm.sim.engine import RATE_MILLIONTHS
+from mirrorfarm.sim.monitors.seen import RecordGone
 from mirrorfarm.sim.storage import Latency
 
 
-@MIRROR.named("disk_slow")
+@named("disk_slow", MIRROR)
 @dataclass(frozen=True)
-class DiskSlow(Act):
+class DiskSlow(OnNode):
     """A disk takes long, in the mean, for every writing."""
 
-    node: str = node_argument()
     by_ns: int = argument(DURATION, "the mean", key="by")
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
         node = world.nodes[self.node]
         node.latency = node.flushes = Latency(self.by_ns)
-        if self.for_ns:
-            world.after(self.for_ns, node.mend_disk)
+        self.ends(world, self.for_ns, node.mend_disk)
 
 
 @dataclass(frozen=True)
-class _Refuses(Act):
-    node: str = node_argument()
+class _Refuses(OnNode):
     for_ns: int = length()
 
     def refuse(self, world: Any, error: int) -> None:
         """Have the disk answer with an error."""
         disk = world.nodes[self.node].disk
         disk.error = error
-        if self.for_ns:
-            world.after(self.for_ns, lambda: setattr(disk, "error", 0))
+        self.ends(world, self.for_ns, setattr, disk, "error", 0)
 
 
-@MIRROR.named("disk_error")
+@named("disk_error", MIRROR)
 @dataclass(frozen=True)
 class DiskError(_Refuses):
     """A disk refuses everything: EIO."""
@@ -49,7 +45,7 @@ class DiskError(_Refuses):
         self.refuse(world, errno.EIO)
 
 
-@MIRROR.named("disk_full")
+@named("disk_full", MIRROR)
 @dataclass(frozen=True)
 class DiskFull(_Refuses):
     """A disk is full: ENOSPC."""
@@ -58,23 +54,54 @@ class DiskFull(_Refuses):
         self.refuse(world, errno.ENOSPC)
 
 
-@MIRROR.named("flush_error")
+@named("disk_fills", MIRROR)
 @dataclass(frozen=True)
-class FlushError(Act):
-    """One flush fails; the next one would succeed, and lie."""
+class DiskFills(OnNode):
+    """After so many more writes a disk is full, ENOSPC, and remains so: nothing is overwritten."""
 
-    node: str = node_argument()
+    room: int = argument(number(0, 10_000), "how many still fit", key="room", default=0)
+    for_ns: int = length("until there is room again; left out: there never is")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        disk = world.nodes[self.node].disk
+        disk.room = self.room
+        self.ends(world, self.for_ns, setattr, disk, "room", -1)
+
+
+@named("short_write", MIRROR)
+@dataclass(frozen=True)
+class ShortWrite(OnNode):
+    """The next write stops half way, ENOSPC: what it did is there, the rest is not."""
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].disk.short = errno.ENOSPC
+
+
+@named("bit_rot", MIRROR)
+@dataclass(frozen=True)
+class BitRot(OnNode):
+    """A part of a file cannot be read any more, EIO, until it is written: its checksum is wrong."""
+
+    extent: int = argument(number(0, 1_000_000), "which part", key="extent", default=1)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].disk.rotten.add(self.extent)
+
+
+@named("flush_error", MIRROR)
+@dataclass(frozen=True)
+class FlushError(OnNode):
+    """One flush fails; the next one would succeed, and lie."""
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].disk.flush_error = errno.EIO
 
 
-@MIRROR.named("record_fails")
+@named("record_fails", MIRROR, FARM)
 @dataclass(frozen=True)
-class RecordFails(Act):
+class RecordFails(OnNode):
     """The next writings of the durable record fail: no space."""
 
-    node: str = node_argument()
     count: int = argument(number(1, 1_000), "how many", key="count", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
@@ -82,27 +109,48 @@ class RecordFails(Act):
         records.failures, records.error = self.count, errno.ENOSPC
 
 
-@MIRROR.named("record_crash")
+@named("record_crash", MIRROR)
 @dataclass(frozen=True)
-class RecordCrash(Act):
+class RecordCrash(OnNode):
     """Power fails at the next writing of the record. The node starts again when that is over."""
 
-    node: str = node_argument()
     when: str = argument(words("before", "after"), "it is durable", key="when", default="before")
     for_ns: int = length("counted from now on; left out: it stays off")
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].store_crashes = self.when
-        if self.for_ns:
-            world.after(self.for_ns, begin, world, self.node)
+        self.ends(world, self.for_ns, world.begin, self.node)
 
 
-@MIRROR.named("clock_step")
+@named("record_rots", MIRROR)
 @dataclass(frozen=True)
-class ClockStep(Act):
+class RecordRots(OnNode):
+    """No slot of the durable record can be read any more, until it is written again."""
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        records = world.nodes[self.node].records
+        if records.record is not None:
+            records.record, records.damaged = None, "no slot of the record is whole"
+            world.seen(self.node, RecordGone(world.module_name), world.module_name)
+
+
+@named("clock_drift", MIRROR, FARM)
+@dataclass(frozen=True)
+class ClockDrift(OnNode):
+    """The clocks of a machine are fast from now on, or slow, by so many millionths."""
+
+    by: int = argument(number(-RATE_MILLIONTHS, RATE_MILLIONTHS), "millionths", key="by")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        now, by = world.now, self.by
+        world.change_clocks(self.node, lambda clocks: clocks.drift(now, by))
+
+
+@named("clock_step", MIRROR)
+@dataclass(frozen=True)
+class ClockStep(OnNode):
     """The time of day is set."""
 
-    node: str = node_argument()
     by_ns: int = argument(OFFSET, "forward, or back", key="by")
 
     def do(self, world: Any) -> None:  # noqa: D102

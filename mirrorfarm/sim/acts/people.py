@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, SWITCH, number, words
-from mirrorfarm.sim.acts.mirror import MIRROR, MODULE
+from mirrorfarm.sim.acts.processes import process_of
+from mirrorfarm.sim.monitors.seen import RegisterGone
 from mirrorfarm.sim.storage import Latency
 
 VERBS: Final = (
@@ -17,12 +18,14 @@ ORDER: Final = words(*VERBS)
 WRITES_MAX: Final = 10_000
 
 
-def witness() -> Any:
-    """Declare that an act is about the witness."""
-    return argument(words("w1"), default="w1")
+@dataclass(frozen=True)
+class OnWitness(Act):
+    """An act on the witness."""
+
+    node: str = argument(words("w1"), default="w1")
 
 
-@MIRROR.named("command")
+@named("command", MIRROR)
 @dataclass(frozen=True)
 class Command(Act):
     """An administrator gives an order; `fullsync` is `second fullsync`."""
@@ -37,10 +40,10 @@ class Command(Act):
         verb = ("second", "fullsync") if self.verb == "fullsync" else (self.verb,)
         request = world.command(self.node, *verb)
         if self.twice:
-            world.order(self.node, MODULE, *verb, request=request)
+            world.order(self.node, world.module_name, *verb, request=request)
 
 
-@MIRROR.named("write")
+@named("write", MIRROR)
 @dataclass(frozen=True)
 class Write(Act):
     """The application, wherever it runs, writes and flushes."""
@@ -59,127 +62,148 @@ class Write(Act):
             world.after(self.every_ns, self._one, world, left - 1)
 
 
-@MIRROR.named("application_start_fails")
+@named("application_start_fails", MIRROR, FARM)
 @dataclass(frozen=True)
-class StartFails(Act):
+class StartFails(OnNode):
     """The next starts of the application fail."""
 
-    node: str = node_argument()
     count: int = argument(number(1, 1_000), "how many", key="count", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].hands.app.fails = self.count
 
 
-@MIRROR.named("application_start_hangs")
+@named("application_start_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
-class StartHangs(Act):
+class StartHangs(OnNode):
     """The next start never ends: it is ended at its time limit."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].hands.app.hangs = 1
 
 
-@MIRROR.named("application_stop_hangs")
+@named("application_stop_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
-class StopHangs(Act):
+class StopHangs(OnNode):
     """The next stop never ends: it is ended at its time limit."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].hands.app.hangs_stop = 1
 
 
-@MIRROR.named("application_exits")
+@named("application_exits", MIRROR, FARM)
 @dataclass(frozen=True)
-class Exits(Act):
+class Exits(OnNode):
     """The application ends by itself."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         node = world.nodes[self.node]
-        process = node.host.processes.get(MODULE)
-        if process is not None and node.application:
+        process = process_of(world, self.node, "module")
+        if process is not None and node.hands.app.runs:
             node.hands.set_running(runs=False)
             node.hands.processes_changed(process)
 
 
-@MIRROR.named("witness_restart")
+@named("application_writes_at_stop", MIRROR)
 @dataclass(frozen=True)
-class WitnessRestart(Act):
-    """The witness is started anew."""
+class WritesAtStop(OnNode):
+    """The application writes so often while its next stop script runs, which takes as long."""
 
-    node: str = witness()
+    count: int = argument(number(1, 1_000), "how often", key="count", default=5)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.nodes[self.node].hands.app.writes_at_stop = self.count
+
+
+@named("checker_lies", MIRROR)
+@dataclass(frozen=True)
+class CheckerLies(OnNode):
+    """The checker is told once that a running application is gone, or hears of no change."""
+
+    says: str = argument(words("gone", "nothing"), key="says", default="gone")
+    for_ns: int = length("for how long it hears nothing")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        hands, process = world.nodes[self.node].hands, process_of(world, self.node, "module")
+        if self.says == "gone" and process is not None:
+            hands.tell_checker(process, 0)
+        elif self.says == "nothing":
+            hands.set_deaf(deaf=True)
+            self.ends(world, self.for_ns, lambda: hands.set_deaf(deaf=False))
+
+
+@named("witness_restart", MIRROR)
+@dataclass(frozen=True)
+class WitnessRestart(OnWitness):
+    """The witness is started anew."""
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.restart_witness()
 
 
-@MIRROR.named("witness_away")
+@named("witness_away", MIRROR)
 @dataclass(frozen=True)
-class WitnessAway(Act):
+class WitnessAway(OnWitness):
     """The witness is off."""
 
-    node: str = witness()
     for_ns: int = length("left out: it stays off")
 
     def do(self, world: Any) -> None:  # noqa: D102
         witness = world.witness_node
         if witness.host.up:
             witness.stop()
-            if self.for_ns:
-                world.after(self.for_ns, lambda: None if witness.host.up else witness.start())
+            self.ends(world, self.for_ns, lambda: None if witness.host.up else witness.start())
 
 
-@MIRROR.named("witness_slow")
+@named("witness_slow", MIRROR)
 @dataclass(frozen=True)
-class WitnessSlow(Act):
+class WitnessSlow(OnWitness):
     """The witness's disk takes long, in the mean."""
 
-    node: str = witness()
     by_ns: int = argument(DURATION, "the mean", key="by", default=300 * MILLISECOND_NS)
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
         witness = world.witness_node
         witness.latency = Latency(self.by_ns)
-        if self.for_ns:
-            world.after(self.for_ns, lambda: setattr(witness, "latency", Latency()))
+        self.ends(world, self.for_ns, setattr, witness, "latency", Latency())
 
 
-@MIRROR.named("witness_answers_lost")
+@named("witness_answers_lost", MIRROR)
 @dataclass(frozen=True)
-class WitnessAnswersLost(Act):
+class WitnessAnswersLost(OnWitness):
     """What was asked of the witness is done, but nobody hears of it."""
 
-    node: str = witness()
     count: int = argument(number(1, 1_000), "how many answers", key="count", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.witness_node.loses_answers = self.count
 
 
-@MIRROR.named("witness_backup")
+@named("witness_replaced", MIRROR)
 @dataclass(frozen=True)
-class WitnessBackup(Act):
-    """A copy of the witness's disk is made."""
+class WitnessReplaced(OnWitness):
+    """Another witness takes its place, which knows of nothing."""
 
-    node: str = witness()
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.witness_node.registers = {}
+        world.seen(self.node, RegisterGone(world.module_name), world.module_name)
+        world.restart_witness()
+
+
+@named("witness_backup", MIRROR)
+@dataclass(frozen=True)
+class WitnessBackup(OnWitness):
+    """A copy of the witness's disk is made."""
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.witness_backup = dict(world.witness_node.registers)
 
 
-@MIRROR.named("witness_restored")
+@named("witness_restored", MIRROR)
 @dataclass(frozen=True)
-class WitnessRestored(Act):
+class WitnessRestored(OnWitness):
     """The copy is put back, and the witness started anew; without a copy its disk is empty."""
-
-    node: str = witness()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.witness_node.registers = dict(world.witness_backup)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.sim.acts.act import Act, argument, length, node_argument
+from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
+from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, SWITCH, number, words
-from mirrorfarm.sim.acts.mirror import MIRROR, MODULE
 
 PROCESS: Final = words("module", "replica")
 EFFECTS_MAX: Final = 10_000
@@ -14,65 +14,52 @@ EFFECTS_MAX: Final = 10_000
 
 def process_of(world: Any, node: str, which: str) -> Any:
     """Return a process of a node; None if it does not run."""
-    processes = world.nodes[node].host.processes
-    return processes.get(MODULE if which == "module" else f"{MODULE}.{which}")
+    name = world.module_name
+    return world.hosts[node].processes.get(name if which == "module" else f"{name}.{which}")
 
 
-def begin(world: Any, node: str) -> None:
-    """Start a node that is off; its module starts by itself."""
-    if not world.nodes[node].up:
-        world.start(node, again=True)
-
-
-@MIRROR.named("start")
+@named("start", MIRROR)
 @dataclass(frozen=True)
-class Start(Act):
+class Start(OnNode):
     """The processes of a node start."""
 
-    node: str = node_argument()
     again: bool = argument(SWITCH, "its module starts by itself", key="again", default=True)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        if not world.nodes[self.node].up:
+        if not world.hosts[self.node].up:
             world.start(self.node, again=self.again)
 
 
-@MIRROR.named("power")
+@named("power", MIRROR)
 @dataclass(frozen=True)
-class Power(Act):
+class Power(OnNode):
     """A node loses power: only what is durable is left. It starts again when that is over."""
 
-    node: str = node_argument()
     for_ns: int = length("left out: it stays off")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        if world.nodes[self.node].up:
+        if world.hosts[self.node].up:
             world.kill(self.node)
-            if self.for_ns:
-                world.after(self.for_ns, begin, world, self.node)
+            self.ends(world, self.for_ns, world.begin, self.node)
 
 
-@MIRROR.named("kill_processes")
+@named("kill_processes", MIRROR, FARM)
 @dataclass(frozen=True)
-class KillProcesses(Act):
+class KillProcesses(OnNode):
     """Every process of a node is killed; its kernel runs on."""
 
-    node: str = node_argument()
     for_ns: int = length("left out: they stay away")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        if world.nodes[self.node].up:
+        if world.hosts[self.node].up:
             world.kill(self.node, power=False)
-            if self.for_ns:
-                world.after(self.for_ns, begin, world, self.node)
+            self.ends(world, self.for_ns, world.begin, self.node)
 
 
-@MIRROR.named("kill_module")
+@named("kill_module", MIRROR)
 @dataclass(frozen=True)
-class KillModule(Act):
+class KillModule(OnNode):
     """The module's process is killed; the agent starts another one."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         process = process_of(world, self.node, "module")
@@ -80,39 +67,34 @@ class KillModule(Act):
             process.die()
 
 
-@MIRROR.named("kill_replica")
+@named("kill_replica", MIRROR)
 @dataclass(frozen=True)
-class KillReplica(Act):
+class KillReplica(OnNode):
     """The replicator is killed, and the mounts with it; the agent starts another one."""
-
-    node: str = node_argument()
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].kill_replica()
 
 
-@MIRROR.named("kill_agent")
+@named("kill_agent", MIRROR)
 @dataclass(frozen=True)
-class KillAgent(Act):
+class KillAgent(OnNode):
     """The agent dies alone: nothing passes between processes until it is back."""
 
-    node: str = node_argument()
     for_ns: int = length("left out: it stays away")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        host = world.nodes[self.node].host
+        host = world.hosts[self.node]
         host.agent = False
         host.windows.clear()
-        if self.for_ns:
-            world.after(self.for_ns, lambda: setattr(host, "agent", True))
+        self.ends(world, self.for_ns, setattr, host, "agent", True)
 
 
-@MIRROR.named("crash")
+@named("crash", MIRROR, FARM)
 @dataclass(frozen=True)
-class Crash(Act):
+class Crash(OnNode):
     """A process crashes after so many effects, perhaps between two of one step."""
 
-    node: str = node_argument()
     process: str = argument(PROCESS, "which one", key="process", default="module")
     effects: int = argument(
         number(0, EFFECTS_MAX), "how many it still performs", key="after_effects", default=0
@@ -124,38 +106,35 @@ class Crash(Act):
             process.doom = self.effects
 
 
-@MIRROR.named("pause")
+@named("pause", MIRROR, FARM)
 @dataclass(frozen=True)
-class Pause(Act):
-    """The processes of a node do not run for a while; its guard does."""
+class Pause(OnNode):
+    """The processes of a node do not run for a while; its guard and its kernel do."""
 
-    node: str = node_argument()
     for_ns: int = argument(DURATION, "how long", key="for")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        if world.nodes[self.node].up:
+        if world.hosts[self.node].up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS)
 
 
-@MIRROR.named("pause_module")
+@named("pause_module", MIRROR)
 @dataclass(frozen=True)
-class PauseModule(Act):
+class PauseModule(OnNode):
     """The module's process does not run for a while; the others do."""
 
-    node: str = node_argument()
     for_ns: int = argument(DURATION, "how long", key="for")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        if world.nodes[self.node].up:
+        if world.hosts[self.node].up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS, module_only=True)
 
 
-@MIRROR.named("slow")
+@named("slow", MIRROR, FARM)
 @dataclass(frozen=True)
-class Slow(Act):
+class Slow(OnNode):
     """A process takes so long for every event."""
 
-    node: str = node_argument()
     by_ns: int = argument(DURATION, "how long for one event", key="by")
     process: str = argument(PROCESS, "which one", key="process", default="module")
     for_ns: int = length()
@@ -164,16 +143,14 @@ class Slow(Act):
         process = process_of(world, self.node, self.process)
         if process is not None:
             process.slow_ns = self.by_ns
-            if self.for_ns:
-                world.after(self.for_ns, lambda: setattr(process, "slow_ns", 0))
+            self.ends(world, self.for_ns, setattr, process, "slow_ns", 0)
 
 
-@MIRROR.named("suspend")
+@named("suspend", MIRROR)
 @dataclass(frozen=True)
-class Suspend(Act):
+class Suspend(OnNode):
     """A machine stands still with its guard, and so does its monotonic clock."""
 
-    node: str = node_argument()
     for_ns: int = argument(DURATION, "how long", key="for")
 
     def do(self, world: Any) -> None:  # noqa: D102
@@ -183,3 +160,34 @@ class Suspend(Act):
             node.hands.guard.late_ns = self.for_ns
             node.host.clocks.suspended(self.for_ns)
             world.after(self.for_ns, lambda: setattr(node.hands.guard, "late_ns", 0))
+
+
+@named("stand_still", MIRROR)
+@dataclass(frozen=True)
+class StandStill(OnNode):
+    """A machine stands still with its guard and all of its clocks, as a paused virtual one."""
+
+    for_ns: int = argument(DURATION, "how long", key="for")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        if world.hosts[self.node].up:
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.change_clocks(self.node, lambda clocks: clocks.stood(self.for_ns))
+
+
+@named("reconfigured", MIRROR)
+@dataclass(frozen=True)
+class Reconfigured(OnNode):
+    """A node's processes end, and start with another configuration: the peer has the old one."""
+
+    failover: bool = argument(SWITCH, "it takes over by itself", key="failover", default=True)
+    divergence: str = argument(
+        words(*DIVERGENCE_POLICIES), "after a split", key="divergence", default="keep-primary"
+    )
+    for_ns: int = length("how long they are away; left out: they stay away")
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        if world.hosts[self.node].up:
+            world.kill(self.node, power=False)
+            world.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
+            self.ends(world, self.for_ns, world.begin, self.node)

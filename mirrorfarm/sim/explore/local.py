@@ -16,6 +16,7 @@ from mirrorfarm.actors.module.mirror.state import Settings
 from mirrorfarm.sim.explore import plane as planes
 from mirrorfarm.sim.explore.canonical import PEER
 from mirrorfarm.sim.explore.state import MODULE, WITNESS, Arbitration, Machine, Wake, module
+from mirrorfarm.sim.storage import loaded
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
@@ -226,15 +227,7 @@ class LocalWitness:
         witness = self.machine
         effect = witness.writing.pop(0)
         self.said.append(("installed", effect.register))
-        witness.disk = ev.RegisterLoaded(
-            effect.cluster,
-            effect.module,
-            effect.register,
-            effect.counter,
-            effect.lease_ns,
-            effect.asker,
-            effect.request,
-        )
+        witness.disk = loaded(effect)
         self._ask(ev.RegisterStored(effect.counter))
 
     def crash(self) -> None:

@@ -28,8 +28,9 @@ from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, r
 from mirrorfarm.sim.fork.settings import Settings, changed, resettle
 from mirrorfarm.sim.fork.waiting import LONG_ORDERS
 from mirrorfarm.sim.host import Actor, Process
-from mirrorfarm.sim.pair import REPLICATOR, loaded
+from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.sim.replica import SimPlane
+from mirrorfarm.sim.storage import loaded
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import Witness
 from mirrorfarm.sim.world import Options, World

@@ -50,6 +50,8 @@ class ModuleFacts:
     sides: dict[str, Side] = field(default_factory=dict)
     register: Register | None = None
     replaced: Register | None = None  # What `register` took the place of.
+    anew: bool = False  # The next one takes the place of none: its arbiter knows of no other.
+    lives: int = 1  # How many there were that know nothing of each other, nor of their terms.
     history: dict[int, Register] = field(default_factory=dict)  # The first of each term.
     forced: set[int] = field(default_factory=set)  # Versions that an administrator made.
     grants: dict[int, tuple[str, int]] = field(default_factory=dict)  # Term: node, incarnation.
@@ -70,7 +72,9 @@ class Facts:
 
     events = (
         seen.RecordDurable,
+        seen.RecordGone,
         seen.RegisterDurable,
+        seen.RegisterGone,
         seen.AppRuns,
         seen.VipIs,
         seen.Told,
@@ -126,7 +130,8 @@ class Facts:
                 side = self.of(step).side(step.node)
                 side.asked.pop(event.request, None)
                 known, news = side.known, event.register
-                if news is not None and (known is None or news.ver >= known.ver):
+                anew = news is not None and known is not None and news.instance != known.instance
+                if news is not None and (known is None or anew or news.ver >= known.ver):
                     side.known = news
             case ev.GuardActed():
                 self.of(step).side(step.node).guard_ns = 0
@@ -174,7 +179,11 @@ class Facts:
             for asked in side.asked.values():
                 if asked.forced and asked.register.term == register.term:
                     facts.forced.add(register.ver)
-        facts.replaced, facts.register = facts.register, register
+        if facts.anew:
+            facts.history.clear()
+            facts.forced.clear()
+        facts.replaced = None if facts.anew else facts.register
+        facts.register, facts.anew = register, False
         facts.history.setdefault(register.term, register)
 
     def _recorded(self, node: str, facts: ModuleFacts, record: NodeRecord) -> None:
@@ -189,6 +198,11 @@ class Facts:
         match event:
             case seen.RecordDurable(module, record):
                 self._recorded(node, self.module(module), record)
+            case seen.RecordGone(module):
+                self.module(module).side(node).record = None
+            case seen.RegisterGone(module):
+                facts = self.module(module)
+                facts.anew, facts.lives = True, facts.lives + 1
             case seen.RegisterDurable(module, register, own):
                 self._installed(node, self.module(module), register, own=own)
             case seen.AppRuns(module, runs):

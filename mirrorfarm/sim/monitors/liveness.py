@@ -4,7 +4,7 @@
 L7 and L8 are complete, L5 counts moves against orders; the others need to know of faults.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
@@ -23,36 +23,67 @@ MOVES_MAX = 3  # Into the service of one node, within one hold-down.
 HOLD_NS = 60 * SECOND_NS
 
 
-class Bounded(Monitor):
-    """Base: a deadline that opens and closes."""
+class WhenCalm(Monitor):
+    """Base: looks while no fault is active but one, from a `Calm` on to the next `Fault`.
+
+    `but` names that fault; None: whatever it is.
+    """
+
+    but: ClassVar[str | None] = None
+    frame: ClassVar[tuple[type, ...]] = (seen.Calm, seen.Fault)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self.calm = False
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        event = step.event
+        if event.__class__ not in self.frame:
+            self.look(step)
+            return
+        self.calm = event.__class__ is seen.Calm and self.but in (None, event.but)
+        self.turns(step)
+
+    def turns(self, step: Step) -> None:
+        """It became calm (`calm`), or not any more."""
+
+    def look(self, step: Step) -> None:
+        """Take a step that is neither."""
+        raise NotImplementedError
+
+
+class Bounded(WhenCalm):
+    """Base: a deadline that opens and closes, and is not looked at after the next fault."""
+
+    opens_at_once: ClassVar[bool] = True  # When it becomes calm.
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self.bound_ns = 0  # Set by whoever knows the module's clocks; 0: not checked.
         self.worst_ns = 0  # What was seen.
-        self._since: int | None = None
+        self.since: int | None = None  # When it was opened.
 
-    def open(self) -> None:
-        """Begin to wait."""
-        if self._since is None:
-            self._since = self.watch.at
-
-    def cancel(self) -> None:
-        """Wait for nothing."""
-        self._since = None
+    def turns(self, step: Step) -> None:  # noqa: D102
+        self.since = self.watch.at if self.calm and self.opens_at_once else None
 
     def close(self, what: str) -> None:
         """Note that it happened, and whether in time."""
-        if self._since is not None:
-            took, self._since = self.watch.at - self._since, None
+        if self.since is not None:
+            took, self.since = self.watch.at - self.since, None
             self.worst_ns = max(self.worst_ns, took)
             if self.bound_ns and took > self.bound_ns:
                 bound = self.bound_ns // MILLISECOND_NS
                 self.fail(f"{what} after {took // MILLISECOND_NS} ms instead of {bound}")
 
+    def ready(self, step: Step, role: str, what: str) -> None:
+        """Close it if the node is ready in a role."""
+        about = self.facts.of(step).side(step.node).about
+        if about.role == role and about.status == "Ready":
+            self.close(f"{step.node} {what}")
+
     def finish(self) -> None:  # noqa: D102
-        if self._since is not None and self.bound_ns:
-            if self.watch.at - self._since > self.bound_ns:
+        if self.since is not None and self.bound_ns:
+            if self.watch.at - self.since > self.bound_ns:
                 self.fail(f"it has not happened {self.bound_ns // MILLISECOND_NS} ms later")
 
 
@@ -62,19 +93,11 @@ class Failover(Bounded):
     id = "L1"
     statement = "When one node dies, its peer in the set serves alone within the bound."
     events = (seen.Calm, seen.Fault, seen.Settled, ev.Announce)
+    but = "power"
+    frame = (seen.Calm, seen.Fault, seen.Settled)
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        event = step.event
-        if event.__class__ is seen.Calm:
-            self.cancel()
-            if event.but == "power":
-                self.open()
-        elif event.__class__ in (seen.Fault, seen.Settled):
-            self.cancel()
-        else:
-            about = self.facts.of(step).side(step.node).about
-            if about.role == "ALONE" and about.status == "Ready":
-                self.close(f"{step.node} serves alone")
+    def look(self, step: Step) -> None:  # noqa: D102
+        self.ready(step, "ALONE", "serves alone")
 
 
 class Failback(Bounded):
@@ -83,44 +106,34 @@ class Failback(Bounded):
     id = "L2"
     statement = "A node that returns is ready again within the bound, and nobody is interrupted."
     events = (seen.Calm, seen.Fault, seen.AppRuns, ev.Announce)
+    but = "return"
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        event = step.event
-        if event.__class__ is seen.Calm:
-            self.cancel()
-            if event.but == "return":
-                self.open()
-        elif event.__class__ is seen.Fault:
-            self.cancel()
-        elif event.__class__ is seen.AppRuns:
-            if self._since is not None and not event.runs:
-                self.fail(f"the application of {step.node} is stopped because its peer returns")
-        else:
-            about = self.facts.of(step).side(step.node).about
-            if about.role == "SECOND" and about.status == "Ready":
-                self.close(f"{step.node} is ready")
+    def look(self, step: Step) -> None:  # noqa: D102
+        if step.event.__class__ is not seen.AppRuns:
+            self.ready(step, "SECOND", "is ready")
+        elif self.since is not None and not step.event.runs:
+            self.fail(f"the application of {step.node} is stopped because its peer returns")
 
 
-class WitnessLoss(Monitor):
+class WitnessLoss(WhenCalm):
     """L3. Without observations nothing."""
 
     id = "L3"
     statement = "Loss of the arbiter alone changes no role."
     events = (seen.Calm, seen.Fault, ev.Announce)
+    but = "witness"
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._roles: dict[str, str] | None = None
+        self._roles: dict[str, str] = {}
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        event = step.event
-        if event.__class__ in (seen.Calm, seen.Fault):
-            alone = event.__class__ is seen.Calm and event.but == "witness"
-            sides = self.facts.of(step).sides
-            self._roles = {n: s.about.role for n, s in sides.items()} if alone else None
-            return
+    def turns(self, step: Step) -> None:  # noqa: D102
+        sides = self.facts.of(step).sides
+        self._roles = {n: s.about.role for n, s in sides.items()} if self.calm else {}
+
+    def look(self, step: Step) -> None:  # noqa: D102
         role = self.facts.of(step).side(step.node).about.role
-        if self._roles is not None and self._roles.get(step.node, role) != role:
+        if self._roles.get(step.node, role) != role:
             self.fail(f"{step.node} became {role} because the arbiter is away")
 
 
@@ -136,7 +149,7 @@ class Converges(Monitor):
             self.fail(step.event.why)
 
 
-class NoFlapping(Monitor):
+class NoFlapping(WhenCalm):
     """L5. Without observations: orders are known from steps, faults are not."""
 
     id = "L5"
@@ -147,20 +160,18 @@ class NoFlapping(Monitor):
         super().__init__(watch)
         self._moves: dict[tuple[str, str], list[int]] = {}
         self._roles: dict[tuple[str, str], str] = {}
-        self._calm = False
 
-    def on(self, step: Step) -> None:  # noqa: D102
+    def turns(self, step: Step) -> None:  # noqa: D102
+        self._moves.clear()
+
+    def look(self, step: Step) -> None:  # noqa: D102
         event, key = step.event, (step.node, step.process)
-        if event.__class__ in (seen.Calm, seen.Fault):
-            self._calm = event.__class__ is seen.Calm
-            self._moves.clear()
-            return
         if event.__class__ is ev.Received and event.message.__class__ is Command:
             self._moves.clear()
         role = self.facts.of(step).side(step.node).about.role
         before = self._roles.get(key)
         self._roles[key] = role
-        if self._calm and before is not None and role in SERVING and before not in SERVING:
+        if self.calm and before is not None and role in SERVING and before not in SERVING:
             moves = [at for at in self._moves.get(key, []) if self.watch.at - at < HOLD_NS]
             self._moves[key] = [*moves, self.watch.at]
             if len(moves) >= MOVES_MAX:
@@ -173,22 +184,14 @@ class NoWedge(Bounded):
     id = "L6"
     statement = "A slow or stopped peer delays writes no longer than the bound."
     events = (seen.Calm, seen.Fault, seen.Invoked, seen.Told, seen.Failed)
+    but = "peer stops"
+    opens_at_once = False
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        event = step.event
-        if event.__class__ is seen.Calm:
-            self._stalls = event.but == "peer stops"
-            self.cancel()
-        elif event.__class__ is seen.Fault:
-            self._stalls = False
-            self.cancel()
-        elif event.__class__ is seen.Invoked:
-            if self._stalls:
-                self.open()
-        else:
+    def look(self, step: Step) -> None:  # noqa: D102
+        if step.event.__class__ is not seen.Invoked:
             self.close("a write is answered")
-
-    _stalls = False
+        elif self.calm and self.since is None:
+            self.since = self.watch.at
 
 
 class CommandsEnd(Monitor):

@@ -45,6 +45,22 @@ def installed(facts: ModuleFacts, step: Step) -> Register | None:
     return None
 
 
+class Succession(Monitor):
+    """Base: looks whenever the witness replaces a register, unless an administrator forced it."""
+
+    events = (seen.RegisterDurable, ev.RegisterStored)
+
+    def on(self, step: Step) -> None:  # noqa: D102
+        facts = self.facts.of(step)
+        register, before = installed(facts, step), facts.replaced
+        if register is not None and before is not None and register.ver not in facts.forced:
+            self.follows(facts, before, register)
+
+    def follows(self, facts: ModuleFacts, before: Register, register: Register) -> None:
+        """One register took the place of another one."""
+        raise NotImplementedError
+
+
 class Acker(Monitor):
     """S1. Without observations: by gates that open, not by writes that are told."""
 
@@ -54,13 +70,14 @@ class Acker(Monitor):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._first: dict[tuple[str, int], str] = {}
+        self._first: dict[tuple[str, int, int], str] = {}
 
     def on(self, step: Step) -> None:  # noqa: D102
-        if self.facts.of(step).advisory:
+        facts = self.facts.of(step)
+        if facts.advisory:
             return
         for term in acknowledged(step):
-            key = (step.process.removesuffix(".replica"), term)
+            key = (step.process.removesuffix(".replica"), facts.lives, term)
             first = self._first.setdefault(key, step.node)
             if first != step.node:
                 self.fail(f"{first} and {step.node} both acknowledged in term {term}")
@@ -122,18 +139,16 @@ class NothingLost(Monitor):
                 self.fail(f"{step.node}, primary of term {about.term}, lacks {lost[:5]}")
 
 
-class FromTheSet(Monitor):
+class FromTheSet(Succession):
     """S5. Complete without observations, given the witness's steps."""
 
     id = "S5"
     statement = "A new holder was in the in-sync set, unless an administrator forced it."
-    events = (seen.RegisterDurable, ev.RegisterStored)
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        facts = self.facts.of(step)
-        register, before = installed(facts, step), facts.replaced
-        if register is None or before is None or register.ver in facts.forced:
-            return
+    def follows(  # noqa: D102
+        self, facts: ModuleFacts, before: Register, register: Register
+    ) -> None:
+        del facts
         if register.holder != before.holder and register.holder not in before.isr:
             self.fail(f"{register.holder} was promoted from outside {before.isr}")
 
@@ -167,18 +182,15 @@ class ShrinkFirst(Monitor):
             self.fail(f"{step.node} told what {others} lack; it knows of {known.isr}")
 
 
-class GrowLast(Monitor):
+class GrowLast(Succession):
     """S7. Without observations: that the record of who enters says that its copy ended."""
 
     id = "S7"
     statement = "Who enters the in-sync set has everything, and its record says so."
-    events = (seen.RegisterDurable, ev.RegisterStored)
 
-    def on(self, step: Step) -> None:  # noqa: D102
-        facts = self.facts.of(step)
-        register, before = installed(facts, step), facts.replaced
-        if register is None or before is None or register.ver in facts.forced:
-            return
+    def follows(  # noqa: D102
+        self, facts: ModuleFacts, before: Register, register: Register
+    ) -> None:
         for member in register.isr:
             side = facts.sides.get(member)
             if member in before.isr or side is None or side.forgetful:

@@ -13,71 +13,76 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of all observations; the node is the step's."""
 
 
-class RecordDurable(Seen, frozen=True):
+class _OfModule(Seen, frozen=True):
+    module: str
+
+
+class RecordDurable(_OfModule, frozen=True):
     """The module's record reached this node's disk, whether or not anybody hears of it."""
 
-    module: str
     record: NodeRecord
 
 
-class RegisterDurable(Seen, frozen=True):
+class RecordGone(_OfModule, frozen=True):
+    """The module's record on this node's disk cannot be read any more."""
+
+
+class RegisterGone(_OfModule, frozen=True):
+    """The arbiter knows of no register any more: another one is in its place."""
+
+
+class RegisterDurable(_OfModule, frozen=True):
     """An arbiter's disk holds this register; `own`: only this node's copy."""
 
-    module: str
     register: Register
     own: bool
 
 
-class AppRuns(Seen, frozen=True):
+class AppRuns(_OfModule, frozen=True):
     """The application started or ended."""
 
-    module: str
     runs: bool
 
 
-class VipIs(Seen, frozen=True):
+class VipIs(_OfModule, frozen=True):
     """The virtual addresses were configured or removed."""
 
-    module: str
     up: bool
 
 
-class Invoked(Seen, frozen=True):
+class _OfWrite(Seen, frozen=True):
+    write: int
+    extent: int
+
+
+class Invoked(_OfWrite, frozen=True):
     """The application asked for a write."""
 
-    write: int
-    extent: int
 
-
-class Told(Seen, frozen=True):
+class Told(_OfWrite, frozen=True):
     """The application was told that a write is done, by a plane that leads in `term`."""
 
-    write: int
-    extent: int
     term: int
 
 
-class Failed(Seen, frozen=True):
+class Failed(_OfWrite, frozen=True):
     """The application was told that a write failed: it may be there or not."""
 
-    write: int
+
+class _OfExtent(Seen, frozen=True):
     extent: int
+    write: int  # 0: it is empty.
 
 
-class Wrote(Seen, frozen=True):
+class Wrote(_OfExtent, frozen=True):
     """An extent changed in memory: by the own application (sid 0), or by a session."""
 
-    extent: int
-    write: int  # 0: it is empty now.
     term: int
     sid: int
 
 
-class Kept(Seen, frozen=True):
+class Kept(_OfExtent, frozen=True):
     """What an extent held was set aside before a copy replaced it."""
-
-    extent: int
-    write: int
 
 
 class PowerLost(Seen, frozen=True):

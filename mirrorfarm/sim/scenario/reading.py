@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mirrorfarm.modules.faults import Faults, shown, suggestion
 from mirrorfarm.sim.acts.act import Act, Argument, arguments
-from mirrorfarm.sim.acts.kinds import MOMENT, NETWORK, NODE, PAIR, Kind
+from mirrorfarm.sim.acts.kinds import MACHINES, MOMENT, NETWORK, NODE, PAIR, Kind
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.scenario.record import (
@@ -54,7 +54,7 @@ class _Reader:
         cluster = self._record(kind, root, "farm" if farm else "mirror")
         self._nodes = Scenario(cluster=cluster).nodes
         self._machines = self._nodes if farm else (*self._nodes, *OTHER_MACHINES)
-        self._networks = () if farm else NETWORKS[: cluster.networks]
+        self._networks = NETWORKS[: cluster.networks]
         made = Scenario(
             **values,
             cluster=cluster,
@@ -120,7 +120,12 @@ class _Reader:
 
     def _exists(self, path: str, line: int, kind: Kind, value: Any) -> None:
         """Note what is named and not there."""
-        known = {id(NODE): self._nodes, id(PAIR): self._machines, id(NETWORK): self._networks}
+        known = {
+            id(NODE): self._nodes,
+            id(PAIR): self._machines,
+            id(MACHINES): self._machines,
+            id(NETWORK): self._networks,
+        }
         there = known.get(id(kind), ())
         for name in (value,) if isinstance(value, str) else value if there else ():
             if there and name not in there:

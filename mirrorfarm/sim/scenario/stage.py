@@ -6,7 +6,6 @@ from typing import Any, Final, Protocol
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim import farm_sweep, sweep
-from mirrorfarm.sim.budget import allowed
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
@@ -75,7 +74,6 @@ class MirrorStage:
         self._events = Agenda([], lambda event: None, 0)
         self.cluster = World(scenario.seed, PROFILES[mirror.profile], **options(mirror))
         self.cluster.network.quality = scenario.wires.quality()
-        self.cluster.watch.allowed = allowed(event.act.name for event in scenario.events)
 
     def begin(self) -> None:  # noqa: D102
         if self._scenario.begin != "off":

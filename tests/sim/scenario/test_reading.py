@@ -71,7 +71,7 @@ def test_a_cluster_is_a_mirror_or_a_farm() -> None:
         (b"events: [{at: 11 s, power: n1}]", "after the end of the scenario"),
         (b"end: 49 h", "is not within"),
         (b"farm: {}\ncore: n1+w1", "core: only of a mirror"),
-        (b"farm: {}\nevents: [{at: 1 s, isolate: n1}]", "unknown event"),
+        (b"farm: {}\nevents: [{at: 1 s, power: n1}]", "unknown event"),
         (b"events: [{at: 1 s, cut: n1 n2, network: second}]", "second is not in this cluster"),
         (b"events: [{at: 1 s, lose: Nonsense, way: n1 n2}]", "is not known"),
         (b"events: {at: 1 s}", "a list is expected"),

@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirrorfarm.sim.acts.act import Act, arguments
-from mirrorfarm.sim.acts.kinds import DURATION, MOMENT, NETWORK, NODE, OFFSET, PAIR, SHARE, SWITCH
+from mirrorfarm.sim.acts.kinds import (
+    DURATION,
+    MACHINES,
+    MOMENT,
+    NETWORK,
+    NODE,
+    OFFSET,
+    PAIR,
+    SHARE,
+    SWITCH,
+)
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.record import END_NS, Event, Expectation, Farm, Mirror, Scenario
@@ -21,9 +31,13 @@ VALUES = {
     id(SWITCH): st.booleans(),
     id(NODE): st.sampled_from(("n1", "n2")),
     id(PAIR): st.sampled_from((("n1", "n2"), ("n2", "n1"))),
+    id(MACHINES): st.sampled_from((("n2",), ("n2", "n1"))),
     id(NETWORK): st.just("default"),
 }
-WORDS = ("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2")
+WORDS = (
+    *("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2"),
+    *("gone", "manual"),
+)
 
 
 def some(kind: Any) -> st.SearchStrategy[Any]:
@@ -34,7 +48,7 @@ def some(kind: Any) -> st.SearchStrategy[Any]:
             return st.just(kind.read(word))
         except ValueError:
             pass
-    return st.integers(1, 1_000)
+    return st.integers(1, 100)
 
 
 def act_of(kind: type[Act]) -> st.SearchStrategy[Act]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.core import Mirror, Tick
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase
 from mirrorfarm.actors.record import NodeRecord
@@ -46,6 +47,14 @@ def test_a_damaged_record_is_told_and_its_data_are_not_trusted() -> None:
     hand = Hand(core(None, "both slots are damaged")).give(ev.Started())
     assert any("both slots are damaged" in text for _, text in hand.mirror.state.facts)
     assert not hand.mirror.state.record.cons
+
+
+def test_what_a_copy_replaces_is_set_aside_where_the_record_was_damaged() -> None:
+    hand = Hand(core(None, "both slots are damaged")).give(ev.Started())
+    offer = msg.SyncOffer(9, 9, "full", "g1", "", ())
+    assert divergence.quarantine(hand.mirror.state, offer) == "app-unknown-7"
+    assert any("app-unknown-7" in text for _, text in hand.mirror.state.facts)
+    assert not divergence.quarantine(core().state, offer)
 
 
 def test_an_unknown_event_is_an_invariant_broken() -> None:

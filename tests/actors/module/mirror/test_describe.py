@@ -3,7 +3,14 @@
 import msgspec
 import pytest
 
-from mirrorfarm.actors.module.mirror.describe import announcement, role_of, state_json, status_of
+from mirrorfarm.actors.module.mirror import orders
+from mirrorfarm.actors.module.mirror.describe import (
+    announcement,
+    explanation,
+    role_of,
+    state_json,
+    status_of,
+)
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport.messages import Register
@@ -48,6 +55,18 @@ def test_the_state_is_told_with_its_reason_its_record_and_its_register() -> None
     assert told["uptodate"] is True
     assert told["record"]["was"] == "second"
     assert told["resources"]["state.local"] == "SECOND Ready"
+
+
+def test_a_primary_that_does_not_believe_its_arbiter_says_so() -> None:
+    s = state(NodeRecord(wit_instance="i0", ver_seen=1))
+    s.phase, s.arbiter.register = Phase.LEADING, ALONE
+    assert explanation(s) == ("", "", "")
+    orders.learn(s, None)
+    reason, would_change, command = explanation(s)
+    assert "knows no register although one existed" in reason
+    assert "forces it" in would_change
+    assert command.endswith("primforce -m app")
+    assert status_of(s) == "Ready"
 
 
 def test_a_failed_copy_is_announced() -> None:

@@ -5,7 +5,9 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import orders
 from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.actors.module.mirror.state import Target
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.transport.messages import Register
 from tests.actors.module.mirror.building import BOTH, state
 
 KNOWN = NodeRecord(ver_seen=5, wit_instance="i0", isr_seen=("n1", "n2"))
@@ -48,6 +50,29 @@ def test_generations_are_new_and_remember_where_they_came_from() -> None:
 def test_an_arbiter_that_went_back_is_not_believed(register: object, believed: bool) -> None:
     s = state(KNOWN)
     assert orders.learn(s, register) is believed  # type: ignore[arg-type]
+    assert bool(s.arbiter.distrust) is not believed
+
+
+@pytest.mark.parametrize(
+    ("made", "step", "believed"),
+    [
+        (Register(3, 8, "n2", ("n1", "n2"), "g1", "i1"), "done", True),
+        (Register(3, 8, "n2", ("n1", "n2"), "g1", "i1"), "copying", False),
+        (Register(3, 8, "n2", ("n2",), "g1", "i1"), "done", False),  # It is not counted in.
+        (Register(3, 6, "n2", ("n1", "n2"), "g1", "i1"), "done", False),  # Of before the session.
+        (Register(2, 8, "n2", ("n1", "n2"), "g1", "i1"), "done", False),
+        (Register(3, 8, "n1", ("n1", "n2"), "g1", "i1"), "done", False),
+        (Register(3, 4, "n2", ("n1", "n2"), "g1", "i0"), "done", False),
+    ],
+)
+def test_a_target_believes_the_register_that_its_primary_made_with_it_in_it(
+    made: Register, step: str, believed: bool
+) -> None:
+    s = state(KNOWN)
+    orders.learn(s, CURRENT)
+    s.phase, s.target = Phase.SYNCING, Target(3, 1, "full", "g1", "", (), 7, step)
+    assert orders.learn(s, made) is believed
+    assert (s.arbiter.register == made) is believed
     assert bool(s.arbiter.distrust) is not believed
 
 

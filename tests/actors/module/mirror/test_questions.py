@@ -48,6 +48,14 @@ def test_anything_but_yes_leads_back(outcome: str) -> None:
     assert s.arbiter.retry_ns > NOW
 
 
+def test_an_arbiter_without_any_register_is_not_believed_by_who_remembers_one() -> None:
+    s = asking()
+    s.record = msgspec.structs.replace(s.record, wit_instance="i0", ver_seen=1)
+    answer(s, "unset", None, reason="there is no register")
+    assert s.phase is Phase.WAITING
+    assert "knows no register although one existed" in s.arbiter.distrust
+
+
 def test_a_held_lease_is_asked_for_again_when_it_ends() -> None:
     s = asking()
     answer(s, "held", s.arbiter.register, lease_left_ns=SECOND_NS)

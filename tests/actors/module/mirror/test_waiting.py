@@ -45,6 +45,11 @@ def test_a_member_of_the_set_asks_for_the_next_term() -> None:
         (msgspec.structs.replace(GOOD, cons=False), BOTH, "half copied"),
         (msgspec.structs.replace(GOOD, cons=False, gen_cur=""), BOTH, "new or was deleted"),
         (NodeRecord(), None, "first start"),
+        (
+            msgspec.structs.replace(GOOD, cons=False, gen_cur=""),
+            Register(1, 1, "n1", ("n1",), "g0", "i0"),
+            "the data of n2 are not current either",
+        ),
     ],
 )
 def test_who_may_not_lead_says_why_and_what_helps(
@@ -56,6 +61,17 @@ def test_who_may_not_lead_says_why_and_what_helps(
     assert word in s.reason
     assert s.would_change
     assert s.command
+
+
+@pytest.mark.parametrize(("generation", "verb"), [("", "prim"), ("g0", "primforce")])
+def test_two_members_without_good_data_do_not_wait_for_each_other(
+    generation: str, verb: str
+) -> None:
+    s = node(msgspec.structs.replace(GOOD, cons=False, gen_cur=generation))
+    s.peer.silent, s.peer.about = False, Announcement(role="WAIT", cons=False)
+    waiting.poll(s, NOW)
+    assert "administrator" in s.would_change
+    assert s.command.endswith(f"{verb} -m app")
 
 
 def test_a_promise_to_the_peer_is_kept() -> None:

@@ -1,0 +1,41 @@
+"""The page of the simulator lists every fault that there is, and no other."""
+
+import re
+from pathlib import Path
+
+from mirrorfarm.sim import farm_faults, faults
+from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
+from mirrorfarm.sim.chances import kept
+
+PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
+
+
+def columns() -> tuple[set[str], set[str]]:
+    """Return the names in the columns of a mirror and of a farm."""
+    table = PAGE.read_text(encoding="utf-8").partition("| What goes wrong |")[2]
+    rows = [row.split(" | ") for row in table.partition("\n\n")[0].splitlines() if "`" in row]
+    mirror, farm = (set(re.findall(r"`(\w+)`", " ".join(row[n] for row in rows))) for n in (1, 2))
+    return mirror, farm
+
+
+def test_the_table_names_each_kind_of_fault_that_a_run_may_draw() -> None:
+    mirror, farm = columns()
+    assert set(faults.FAULTS) <= mirror
+    assert set(farm_faults.FAULTS) <= farm
+
+
+def test_every_name_in_the_table_is_a_fault_of_the_simulator() -> None:
+    mirror, farm = columns()
+    assert mirror <= set(faults.FAULTS) | set(MIRROR.acts)
+    assert farm <= set(farm_faults.FAULTS) | set(FARM.acts)
+
+
+def test_a_run_keeps_a_fault_or_not_whichever_others_there_are() -> None:
+    names = tuple(faults.FAULTS)
+    for seed in range(20):
+        some = kept(seed, names)
+        assert kept(seed, (*names[::2], "another")) == tuple(
+            name for name in (*names[::2], "another") if name in (*some, *kept(seed, ("another",)))
+        )
+    often = sum(len(kept(seed, names)) for seed in range(200)) / 200 / len(names)
+    assert 0.45 < often < 0.55
