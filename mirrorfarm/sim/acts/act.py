@@ -50,6 +50,13 @@ class Act:
         if for_ns:
             world.after(for_ns, undo, *arguments)
 
+    def comes_back(self, world: Any, for_ns: int, node: str) -> None:
+        """Have a node start after a while, unless everything was mended before.
+
+        Whoever mends starts what is to run then; the rest is kept away on purpose.
+        """
+        self.ends(world, for_ns, lambda: None if world.healed else world.begin(node))
+
     @property
     def about(self) -> str:
         """The machine that it is done to; "" if it is none."""

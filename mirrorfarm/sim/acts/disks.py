@@ -119,7 +119,7 @@ class RecordCrash(OnNode):
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.nodes[self.node].store_crashes = self.when
-        self.ends(world, self.for_ns, world.begin, self.node)
+        self.comes_back(world, self.for_ns, self.node)
 
 
 @named("record_rots", MIRROR)

@@ -152,7 +152,11 @@ class WitnessAway(OnWitness):
         witness = world.witness_node
         if witness.host.up:
             witness.stop()
-            self.ends(world, self.for_ns, lambda: None if witness.host.up else witness.start())
+            self.ends(world, self.for_ns, self._back, world)
+
+    def _back(self, world: Any) -> None:
+        if not world.witness_node.host.up and not world.healed:
+            world.witness_node.start()
 
 
 @named("witness_slow", MIRROR)

@@ -40,7 +40,7 @@ class Power(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node)
-            self.ends(world, self.for_ns, world.begin, self.node)
+            self.comes_back(world, self.for_ns, self.node)
 
 
 @named("kill_processes", MIRROR, FARM)
@@ -53,7 +53,7 @@ class KillProcesses(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
-            self.ends(world, self.for_ns, world.begin, self.node)
+            self.comes_back(world, self.for_ns, self.node)
 
 
 @named("kill_module", MIRROR)
@@ -190,4 +190,4 @@ class Reconfigured(OnNode):
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
             world.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
-            self.ends(world, self.for_ns, world.begin, self.node)
+            self.comes_back(world, self.for_ns, self.node)
