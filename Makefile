@@ -29,7 +29,7 @@ help:
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (20 minutes)"
-	@echo "make coverage        docs/coverage.md: which states were given which events (10 minutes)"
+	@echo "make coverage        docs/coverage.md: which states were given which events (3 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
@@ -116,8 +116,8 @@ explore: setup
 # A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
 coverage: setup
 	rm -rf $(COVERAGE)
-	$(BIN)/mirrorfarm sim sweep --seeds 0..60 --options swarm -o $(COVERAGE)/swarm
-	$(BIN)/mirrorfarm sim sweep --seeds 0..200 --options mirror -o $(COVERAGE)/mirror
+	$(BIN)/mirrorfarm sim sweep --seeds 0..100 --options swarm -o $(COVERAGE)/swarm
+	$(BIN)/mirrorfarm sim sweep --seeds 0..300 --options mirror -o $(COVERAGE)/mirror
 	$(BIN)/python -m mirrorfarm.sim.coverage $(COVERAGE)/*/results.jsonl > $(COVERAGE)/page.md
 	mv $(COVERAGE)/page.md docs/coverage.md
 
