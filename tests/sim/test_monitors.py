@@ -211,6 +211,13 @@ def test_what_becomes_up_has_no_data_that_could_be_stale() -> None:
     assert watch.violations == []
 
 
+def test_a_record_that_rots_while_the_arbiter_counts_its_node_in_was_whole() -> None:
+    gone = world(seen.RecordGone("app"), "n2")
+    feed(mirror("S7"), [*LEADS, recorded("n2", was="second"), gone, installed(GROWN)])
+    with pytest.raises(Violation, match="S7"):
+        feed(mirror("S7"), [*LEADS, recorded("n2", cons=False), gone, installed(GROWN)])
+
+
 def test_an_application_that_starts_on_mounted_directories_is_right() -> None:
     watch = mirror("S8")
     feed(watch, [recorded(), plane("off"), plane("lead"), acted("scripts", ev.Started(), START)])

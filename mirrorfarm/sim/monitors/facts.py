@@ -21,7 +21,7 @@ class Side:
     """One node's side of a module."""
 
     record: NodeRecord | None = None  # The durable one.
-    before: NodeRecord | None = None
+    before: NodeRecord | None = None  # The one that it took the place of, or that rotted.
     about: Announcement = field(default_factory=Announcement)  # What it says of itself.
     incarnation: int = 0
     inherited: bool = False  # Its plane is as an earlier process of the module left it.
@@ -199,7 +199,8 @@ class Facts:
             case seen.RecordDurable(module, record):
                 self._recorded(node, self.module(module), record)
             case seen.RecordGone(module):
-                self.module(module).side(node).record = None
+                side = self.module(module).side(node)
+                side.before, side.record = side.record, None
             case seen.RegisterGone(module):
                 facts = self.module(module)
                 facts.anew, facts.lives = True, facts.lives + 1

@@ -195,7 +195,8 @@ class GrowLast(Succession):
             side = facts.sides.get(member)
             if member in before.isr or side is None or side.forgetful:
                 continue
-            if side.record is None or not side.record.cons:
+            record = side.record or side.before  # It may have rotted while the arbiter wrote.
+            if record is None or not record.cons:
                 self.fail(f"{member} is in the set, but its record says its copy is torn")
             lost = lacking(facts, side) if facts.directories and self.facts.simulated else []
             if lost:
