@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
-from mirrorfarm.sim.fork.measure import NOBODY, Result, Takeover
+from mirrorfarm.sim.fork.measure import NOBODY, Result, Takeover, broken
 
 LOOK_NS: Final = 10 * MILLISECOND_NS
 
@@ -39,16 +39,14 @@ class FarmMeasure:
         result.seed = world.seed
         result.without_ns //= BUCKETS * len(self._groups())
         result.at_end = " ".join(self._who()) or NOBODY
-        recorded = set(world.recording.watch.violations)
-        new = [text for text in world.watch.finish() if text not in recorded]
-        result.violations = sorted({text.partition(":")[0] for text in new})
+        result.violations = broken(world)
         return result
 
     def look(self) -> None:
         """Look which clients have a node."""
         if not self._begun:
             return
-        world, now = self.world, self.world.now
+        now = self.world.now
         self.result.without_ns += self._closed * (now - self._since_ns)
         self._since_ns, self._closed = now, self._unanswered()
         if self._closed and self._lost_ns < 0:
@@ -57,7 +55,6 @@ class FarmMeasure:
             if self._lost_ns >= 0:
                 self._answered_again(now - self._lost_ns)
             self._note_all()
-        del world
 
     def _answered_again(self, took_ns: int) -> None:
         gone = [name for name in self._answering if name not in self._who()]

@@ -31,6 +31,13 @@ class Result:
     violations: list[str] = field(default_factory=list)
 
 
+def broken(world: Any) -> list[str]:
+    """Return the invariants that broke since the fork; called once, at the end."""
+    recorded = set(world.recording.watch.violations)
+    new = (text for text in world.watch.finish() if text not in recorded)
+    return sorted({text.partition(":")[0] for text in new})
+
+
 @dataclass(slots=True)
 class Measure:
     """Looks whenever a state machine has made a step, and at every write."""
@@ -68,9 +75,7 @@ class Measure:
             self._written(done=False)
         result.seed = world.seed
         result.at_end = " ".join(self._serving) or NOBODY
-        recorded = set(world.recording.watch.violations)
-        new = [text for text in world.watch.finish() if text not in recorded]
-        result.violations = sorted({text.partition(":")[0] for text in new})
+        result.violations = broken(world)
         return result
 
     # --- service ---------------------------------------------------------------------------

@@ -6,29 +6,16 @@ steps have the times of a recording, the simulated ones those of a simulation.
 
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.monitors import farm
-from mirrorfarm.sim.monitors import mirror_data as data
-from mirrorfarm.sim.monitors import mirror_safety as safety
+from mirrorfarm.sim.monitors.all import TIMELESS
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 
 KEPT = 64  # Steps that a story may go back.
-MIRROR: tuple[type[Monitor], ...] = (
-    safety.Acker,
-    safety.AckerHolds,
-    safety.FromTheSet,
-    safety.ShrinkFirst,
-    safety.GrowLast,
-    safety.NeverStale,
-    safety.Monotony,
-    data.NotOfThePast,
-    data.RestartIsNoResumption,
-    data.Fences,
-)
 FARM: tuple[type[Monitor], ...] = (farm.Total, farm.LittleMoves)
 
 
 def watch_of(module: Module) -> Watch:
     """Return what watches a module."""
     if module.mode == "mirror":
-        return Watch(MIRROR, keeps=KEPT)
+        return Watch(TIMELESS, keeps=KEPT)
     return Watch(FARM, farm=farm.FarmFacts(module.farm.timing), keeps=KEPT)

@@ -38,9 +38,9 @@ MIRROR: tuple[type[Monitor], ...] = (
     *LIVENESS,
 )
 
-# Those that need nothing but what cores were given and asked for. The others know what a disk
-# holds, what an application was told, and which faults there were.
-RECORDED: tuple[type[Monitor], ...] = (
+# Those that need nothing but what cores were given and asked for, and no common time. The others
+# know what a disk holds, what an application was told, and which faults there were.
+TIMELESS: tuple[type[Monitor], ...] = (
     safety.Acker,
     safety.AckerHolds,
     safety.FromTheSet,
@@ -52,6 +52,11 @@ RECORDED: tuple[type[Monitor], ...] = (
     data.RestartIsNoResumption,
     data.Fences,
     data.LoneByWrite,
+)
+
+# Those that compare nodes by their clocks as well.
+RECORDED: tuple[type[Monitor], ...] = (
+    *TIMELESS,
     recorded.OneApplication,
     recorded.OneAddress,
     recorded.ClosesInTime,
