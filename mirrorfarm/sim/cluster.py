@@ -1,6 +1,7 @@
 """Machines with their buses on one agenda: what simulated mirrors and farms have in common."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.network import Network, Quality
+from mirrorfarm.sim.phases import Phases
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.transport import messages as msg
@@ -114,6 +116,7 @@ class Cluster(Engine):
         self._orders = 0
         self._gauge = Gauge()
         self._meddlings: list[Meddling] = []
+        self.phases = Phases(self.hosts)
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
     def stream(self, concern: str) -> Draws:
@@ -159,6 +162,7 @@ class Cluster(Engine):
         self.network.quality = Quality()
         self.network.heal()
         self.meddle_no_more()
+        self.phases.end()
 
     @property
     def records(self) -> bool:
@@ -185,6 +189,8 @@ class Cluster(Engine):
         if self.digest is not None:
             self.digest.add(step)
         self.watch.step(step, self.now)
+        if self.phases.waiting:
+            self.phases.look(actor)
 
     def seen(self, node: str, observation: Any, module: str = "") -> None:
         """Tell the monitors what only a simulation can know."""
@@ -229,17 +235,21 @@ class Cluster(Engine):
         network: str,
     ) -> None:
         """Send the process's last frame to another machine, by one network or by all of them."""
-        late_ns = 0
+        late_ns, incarnation, sequence = 0, process.incarnation, process.sequence
+        stamp = (process.name, incarnation, sequence)
         for meddling in self._meddlings:
             if meddling.takes(source.node, name, message):
+                if meddling.kept is not None:
+                    way = network or self.network.names[0]
+                    event = ev.Received(source, message, way, incarnation, sequence)
+                    meddling.kept.append(partial(self._arrived, name, to, event, stamp))
+                    return
                 late_ns = meddling.late_ns
                 if not late_ns:
                     return
         narrow = self.network.narrow
         if narrow and self.network.too_long(source.node, name, _length(message)):
             return
-        incarnation, sequence = process.incarnation, process.sequence
-        stamp = (process.name, incarnation, sequence)
         carry, arrived = self.network.carry, self._arrived
         for way in (network,) if network else self.network.names:
             event = ev.Received(source, message, way, incarnation, sequence)
@@ -284,12 +294,16 @@ class Cluster(Engine):
 
     def order(self, name: str, module: str, verb: str, *arguments: str, request: str = "") -> str:
         """Give an administrator's order to the module of a node; return its request."""
+        command = self.ordered(name, verb, *arguments, request=request)
+        self.ask(name, module, command)
+        return str(command.message.request)
+
+    def ordered(self, name: str, verb: str, *arguments: str, request: str = "") -> ev.Received:
+        """Return an administrator's order as the module of a node receives it."""
         self._orders += 1
         request = request or f"r{self._orders}"
         source = Address(name, f"cli-{self._orders}", "cli")
-        command = msg.Command(request, verb, "test", arguments)
-        self.ask(name, module, ev.Received(source, command))
-        return request
+        return ev.Received(source, msg.Command(request, verb, "test", arguments))
 
     def ask(self, name: str, module: str, event: ev.Received) -> None:
         """Give the state machine of a module what a command line sent."""

@@ -6,10 +6,11 @@ What a kind does, its act says.
 from typing import Final
 
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.acts import cables, disks, people, processes
+from mirrorfarm.sim.acts import cables, disks, people, phases, processes
 from mirrorfarm.sim.acts import farm as acts
 from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.chances import Chance, Draw, drawn
+from mirrorfarm.sim.coverage.machines import FILTER
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
 from mirrorfarm.sim.farm import FarmWorld
 
@@ -18,8 +19,10 @@ LOSSY = ("lossy", "late", "corrupt")  # With these, two nodes may not hear of ea
 OF_THE_MODULE = (
     *("record_fails", "application_exits", "application_start_fails"),
     *("application_start_hangs", "application_stop_hangs"),
+    *("command_in_phase", "failure_in_phase"),
 )
 HELD = ("FarmBeat", "ViewProposal", "ViewProposal", "ViewAck", "ViewCommit")
+WITHIN_NS = 5 * SECOND_NS  # So long they wait for a phase.
 
 
 class FarmChance(Chance):
@@ -85,6 +88,44 @@ def _swizzle(one: FarmChance) -> Act:
     return cables.Swizzle(tuple(some), back, one.ms(20, 200, 700), one.ms(50, 400, 1_500))
 
 
+def _phase(one: FarmChance) -> str:
+    """Return a phase that there is: filters alone have no module."""
+    return one.among(*(phases.FARM_PHASES if one.world.machines else FILTER.states))
+
+
+def _command_in_phase(one: FarmChance) -> Act:
+    verb = one.among("start", "stop", "restart", "drain", "resume")
+    return phases.FarmCommandInPhase(
+        verb, one.node, one.among(*phases.MODULE_PHASES), one.ms(0, 0, 1, 20), WITHIN_NS
+    )
+
+
+def _crash_in_phase(one: FarmChance) -> Act:
+    how, effects = one.among(*phases.FARM_CRASHES), one.draws.below(12)
+    after, length = one.ms(0, 0, 1, 20), one.ms(80, 300, 1_500)
+    effects = effects if how == "crash" else 0
+    return phases.FarmCrashInPhase(one.node, _phase(one), how, after, WITHIN_NS, effects, length)
+
+
+def _failure_in_phase(one: FarmChance) -> Act:
+    what = one.among(*phases.FARM_FAILURES)
+    return phases.FarmFailureInPhase(
+        one.node, one.among(*phases.MODULE_PHASES), what, one.ms(0, 0, 1), WITHIN_NS
+    )
+
+
+def _late_in_phase(one: FarmChance) -> Act:
+    way, count = (one.other(), one.node), one.draws.between(1, 3)
+    return phases.FarmLateInPhase(one.among(*HELD), way, _phase(one), count, WITHIN_NS)
+
+
+# They wait for what is rare, and come beside the others.
+IN_PHASE: Final[dict[str, Draw]] = {
+    "command_in_phase": _command_in_phase,
+    "crash_in_phase": _crash_in_phase,
+    "failure_in_phase": _failure_in_phase,
+    "late_in_phase": _late_in_phase,
+}
 FAULTS: Final[dict[str, Draw]] = {
     "power_lost": lambda one: acts.PowerOff(one.node),
     "killed": lambda one: processes.KillProcesses(one.node),
@@ -127,4 +168,5 @@ FAULTS: Final[dict[str, Draw]] = {
     "application_start_hangs": lambda one: people.StartHangs(one.node),
     "application_stop_hangs": lambda one: people.StopHangs(one.node),
     "application_exits": lambda one: people.Exits(one.node),
+    **IN_PHASE,
 }

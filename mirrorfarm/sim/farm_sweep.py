@@ -19,7 +19,7 @@ from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
-from mirrorfarm.sim.farm_faults import FAULTS, LOSSY, OF_THE_MODULE
+from mirrorfarm.sim.farm_faults import FAULTS, IN_PHASE, LOSSY, OF_THE_MODULE
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Settled
 from mirrorfarm.sim.sweep import uncollected
@@ -79,23 +79,29 @@ def draw(seed: int, minutes: int) -> FarmSwarm:
         draws.choice((1, 1, 2)),
         draws.choice((1, 1, 2, 3)),
         minutes * 150,
-        kept(seed, FAULTS) or ("mended",),
+        _some(kept(seed, FAULTS)),
         minutes=minutes,
     )
+
+
+def _some(faults: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the faults; with those that wait for a phase alone nothing would happen."""
+    return faults if set(faults).difference(IN_PHASE) else (*faults, "mended")
 
 
 def dense(seed: int, steps: int = 25, *, lossy: bool = True, nodes: int = 0) -> FarmSwarm:
     """Return a short run of filters alone, for tests."""
     draws = Draws(seed, "plan")
     without = OF_THE_MODULE if lossy else (*OF_THE_MODULE, *LOSSY)
-    faults = tuple(name for name in FAULTS if name not in without)
+    faults = tuple(name for name in FAULTS if name not in (*without, *IN_PHASE))
+    waiting = tuple(name for name in IN_PHASE if name not in without)
     return FarmSwarm(
         seed,
         nodes or draws.choice((2, 3, 3, 3, 4, 5)),
         draws.choice(tuple(TIMINGS)),
         draws.choice((1, 1, 2)),
         steps=steps,
-        faults=(*faults, *("mended",) * 2),
+        faults=(*faults, *("mended",) * 2, *kept(seed, waiting)),
         machines=False,
     )
 
@@ -126,6 +132,8 @@ def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lam
     """Let everything happen that the plan says; `mended` is called when the faults end."""
     draws = Draws(plan.seed, "times")
     streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
+    usual = [name for name in plan.faults if name not in IN_PHASE]
+    waiting, phases = [name for name in plan.faults if name in IN_PHASE], Draws(plan.seed, "phases")
     clients = Clients(world)
     with uncollected(), trap():
         for name in world.names:
@@ -133,8 +141,11 @@ def play_out(world: FarmWorld, plan: FarmSwarm, mended: Callable[[], None] = lam
                 perform(world, Start(name))
         clients.flow_for(draws.choice((60, 800, 1_500)), every=20)
         for _ in range(plan.steps):
-            kind = draws.choice(plan.faults)
+            kind = draws.choice(usual)
             farm_faults.inject(world, kind, streams[kind])
+            if waiting and phases.chance(500):
+                kind = phases.choice(waiting)
+                farm_faults.inject(world, kind, streams[kind])
             clients.flow_for(draws.between(20, 700), every=20)
         mended()
         calm(world, clients)

@@ -7,9 +7,9 @@ invariants an act may break, and why: nothing else is ever excused.
 from collections.abc import Iterator
 from typing import Final
 
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
-from mirrorfarm.sim.acts import cables, disks, people, processes
+from mirrorfarm.sim.acts import cables, disks, people, phases, processes
 from mirrorfarm.sim.acts.act import Act, perform
 from mirrorfarm.sim.chances import Chance, Draw, drawn
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
@@ -22,7 +22,14 @@ LONG_NS = 3_600 * SECOND_NS
 # What matters most when it arrives late: after it was overtaken, or when its receiver, or the
 # one that it answers, was started again.
 HELD = ("Heartbeat", "SyncOffer", "SyncAccepted", "Synced", "Leave", "SwapWanted")
+LATE = ("SyncOffer", "SyncAccepted", "SyncRefused", "Synced", "RegisterNews", "Leave", "SwapWanted")
 ASKED = ("RegisterCas", "RegisterRenew")
+# Those that last for milliseconds.
+SHORT = (
+    *("resetting", "starting", "asking", "syncing", "taking", "restarting", "leaving"),
+    *("demoting", "stopping"),
+)
+FORCING = ("prim", "second", "primforce")  # Only where they are refused: they give up data.
 
 
 class MirrorChance(Chance):
@@ -50,6 +57,14 @@ class MirrorChance(Chance):
         peer = self.here.peer
         other = self.draws.choice((peer, peer, WITNESS, GATEWAY))
         return (self.node, other) if self.draws.chance(500) else (other, self.node)
+
+    def after(self) -> int:
+        """Return how long after a phase began something happens: mostly at once."""
+        return self.draws.choice((0, 0, 200, 1_000, 3_000)) * MICROSECOND_NS
+
+    def within(self) -> int:
+        """Return how long to wait for a phase."""
+        return 64 * self.world.timing.lease_ns
 
     def process(self, names: list[str]) -> str:
         """Return one of these processes, as acts call it."""
@@ -115,6 +130,34 @@ def _bit_rot(one: MirrorChance) -> Act | None:
     """Of what there is."""
     held = sorted(one.here.disk.memory)
     return disks.BitRot(one.node, one.draws.choice(held)) if held else None
+
+
+def _command_in_phase(one: MirrorChance) -> Act:
+    phase = one.among(*SHORT, "following", "leading")
+    forces = phase not in phases.TAKES_ROLES and one.draws.chance(300)
+    verb = one.draws.choice(FORCING if forces else COMMANDS)
+    after = 0 if forces else one.after()
+    return phases.CommandInPhase(verb, one.node, phase, after, one.within())
+
+
+def _crash_in_phase(one: MirrorChance) -> Act:
+    how, effects = one.among(*phases.CRASHES), one.draws.below(12)
+    phase, length = one.among(*SHORT), one.while_(8)
+    return phases.CrashInPhase(
+        one.node, phase, how, one.after(), one.within(), effects if how == "crash" else 0, length
+    )
+
+
+def _failure_in_phase(one: MirrorChance) -> Act:
+    what, phase, length = one.among(*phases.FAILURES), one.among(*SHORT), one.while_(8)
+    return phases.FailureInPhase(one.node, phase, what, one.after(), one.within(), length)
+
+
+def _late_in_phase(one: MirrorChance) -> Act:
+    kind, way = one.among(*LATE, "RegisterAnswer"), (one.here.peer, one.node)
+    way = (WITNESS, one.node) if kind == "RegisterAnswer" else way
+    phase, count = one.among(*phases.MIRROR_PHASES), one.draws.between(1, 3)
+    return phases.LateInPhase(kind, way, phase, count, one.within())
 
 
 # Only done to a node that is up.
@@ -203,4 +246,11 @@ PEOPLE: Final[dict[str, Draw]] = {
     ),
     "operator": _operator,
 }
-FAULTS: Final = CABLES | PROCESSES | DISKS | PEOPLE
+# They wait for what is rare, and come in a series of their own beside the others.
+IN_PHASE: Final[dict[str, Draw]] = {
+    "command_in_phase": _command_in_phase,
+    "crash_in_phase": _crash_in_phase,
+    "failure_in_phase": _failure_in_phase,
+    "late_in_phase": _late_in_phase,
+}
+FAULTS: Final = CABLES | PROCESSES | DISKS | PEOPLE | IN_PHASE

@@ -1,5 +1,6 @@
 """Single messages that do not arrive, or late: what a story needs a network's chance for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ class Meddling:
     to: str
     count: int  # So many more.
     late_ns: int = 0  # 0: they are lost.
+    kept: list[Callable[[], None]] | None = None  # Instead: has each of them arrive, if called.
 
     def takes(self, source: str, to: str, message: Any) -> bool:
         """Return whether this message is one of them; then it counts."""

@@ -8,7 +8,7 @@ Then all are mended, and both nodes must be in service with the same data.
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
@@ -111,26 +111,49 @@ def trouble(world: World, plan: Swarm) -> None:
     They come between two entries of the agenda, never as entries: one more or less of them
     changes nothing but what it does.
     """
-    kinds = Draws(plan.seed, "kinds")
-    streams = {name: Draws(plan.seed, f"fault {name}") for name in plan.faults}
-    times, writes = Draws(plan.seed, "times"), Draws(plan.seed, "writes")
-    interval, write = plan.interval_ms * MILLISECOND_NS, plan.write_ms * MILLISECOND_NS
-    length = plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval
-    end = world.now + length
-    next_write = next_fault = world.now
-    if not plan.faults:
-        next_fault = end
-    while min(next_write, next_fault) < end:
-        if next_write <= next_fault:
-            world.run_to(next_write)
-            world.write()
-            next_write += exponential(writes.word(), write)
-        else:
-            world.run_to(next_fault)
-            name = kinds.choice(plan.faults)
-            faults.inject(world, name, streams[name])
-            next_fault += exponential(times.word(), interval)
+    interval = plan.interval_ms * MILLISECOND_NS
+    end = world.now + (plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval)
+    writes = Draws(plan.seed, "writes"), plan.write_ms * MILLISECOND_NS
+    series = [_Series(world.now, *writes, world.write)]
+    usual = [name for name in plan.faults if name not in faults.IN_PHASE]
+    if usual:
+        times = Draws(plan.seed, "times"), interval
+        series.append(_Series(world.now, *times, _injection(world, plan.seed, "kinds", usual)))
+    waiting = [name for name in plan.faults if name in faults.IN_PHASE]
+    if waiting:
+        times = Draws(plan.seed, "times in phase"), 2 * interval
+        inject = _injection(world, plan.seed, "kinds in phase", waiting)
+        series.append(_Series(world.now, *times, inject))
+    while True:
+        one = min(series, key=lambda one: one.next_ns)  # Of several the first.
+        if one.next_ns >= end:
+            break
+        world.run_to(one.next_ns)
+        one.do()
+        one.next_ns += exponential(one.times.word(), one.mean_ns)
     world.run_to(end)
+
+
+@dataclass(slots=True)
+class _Series:
+    """What happens again and again, at random times."""
+
+    next_ns: int
+    times: Draws
+    mean_ns: int
+    do: Callable[[], object]
+
+
+def _injection(world: World, seed: int, stream: str, names: list[str]) -> Callable[[], None]:
+    """Return what does one fault of one of these kinds."""
+    kinds = Draws(seed, stream)
+    streams = {name: Draws(seed, f"fault {name}") for name in names}
+
+    def inject() -> None:
+        name = kinds.choice(names)
+        faults.inject(world, name, streams[name])
+
+    return inject
 
 
 # --- phase two: liveness -------------------------------------------------------------------

@@ -74,9 +74,19 @@ def perform(world: Any, act: Act) -> None:
     """Do an act; monitors hear of it, and so does the tape if there is one."""
     if world.tape is not None:
         world.tape.append((world.now, act))
+    carry_out(world, act)
+
+
+def carry_out(world: Any, act: Act) -> None:
+    """Do an act that follows from one on the tape; monitors hear of it."""
+    tell(world, act)
+    act.do(world)
+
+
+def tell(world: Any, act: Act) -> None:
+    """Have monitors hear of an act, and of what it may break."""
     world.seen(act.about, Fault(act.name, words(act)), world.module_name)
     excuse(world, act)
-    act.do(world)
 
 
 A = TypeVar("A", bound=Act)

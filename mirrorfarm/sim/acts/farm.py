@@ -8,6 +8,7 @@ from mirrorfarm.sim.acts.act import FARM, Act, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, SWITCH, Kind, number, words
 
 POWER_MAX: Final = 4_096
+ORDER: Final = words("start", "stop", "restart", "drain", "resume")
 Sides = tuple[tuple[str, ...], ...]
 
 
@@ -89,11 +90,15 @@ class Wish(OnNode):
 class Command(Act):
     """An administrator gives an order; only with `whole`, which has somebody to take it."""
 
-    verb: str = argument(words("start", "stop", "restart", "drain", "resume"))
+    verb: str = argument(ORDER)
     node: str = argument(NODE, "to which node", key="node")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.command(self.node, self.verb)
+        world.command(self.node, *self.words())
+
+    def words(self) -> tuple[str, ...]:
+        """Return the order as it is sent."""
+        return (self.verb,)
 
 
 @named("weight", FARM)

@@ -37,10 +37,13 @@ class Command(Act):
     def do(self, world: Any) -> None:  # noqa: D102
         if self.verb == "primforce":
             world.monitors.forget()  # Its administrator gives up what others may have.
-        verb = ("second", "fullsync") if self.verb == "fullsync" else (self.verb,)
-        request = world.command(self.node, *verb)
+        request = world.command(self.node, *self.words())
         if self.twice:
-            world.order(self.node, world.module_name, *verb, request=request)
+            world.order(self.node, world.module_name, *self.words(), request=request)
+
+    def words(self) -> tuple[str, ...]:
+        """Return the order as it is sent."""
+        return ("second", "fullsync") if self.verb == "fullsync" else (self.verb,)
 
 
 @named("write", MIRROR)

@@ -129,7 +129,8 @@ class Environment:
 
     # --- what others ask -------------------------------------------------------------------
 
-    late_ns = 0  # For `Cluster.forward`: what is taken is lost.
+    late_ns = 0  # For `Cluster.forward`: what is taken is lost,
+    kept = None  # not held back.
 
     def takes(self, source: str, to: str, message: Any) -> bool:
         """Return whether a message is one of those that are being dropped."""
