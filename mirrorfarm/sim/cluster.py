@@ -294,9 +294,8 @@ class Cluster(Engine):
 
     def order(self, name: str, module: str, verb: str, *arguments: str, request: str = "") -> str:
         """Give an administrator's order to the module of a node; return its request."""
-        command = self.ordered(name, verb, *arguments, request=request)
-        self.ask(name, module, command)
-        return str(command.message.request)
+        self.ask(name, module, self.ordered(name, verb, *arguments, request=request))
+        return request or f"r{self._orders}"
 
     def ordered(self, name: str, verb: str, *arguments: str, request: str = "") -> ev.Received:
         """Return an administrator's order as the module of a node receives it."""

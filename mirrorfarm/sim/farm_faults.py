@@ -90,7 +90,7 @@ def _swizzle(one: FarmChance) -> Act:
 
 def _phase(one: FarmChance) -> str:
     """Return a phase that there is: filters alone have no module."""
-    return one.among(*(phases.FARM_PHASES if one.world.machines else FILTER.states))
+    return one.draws.choice(phases.FARM_PHASES if one.world.machines else FILTER.states)
 
 
 def _command_in_phase(one: FarmChance) -> Act:

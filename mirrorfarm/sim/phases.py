@@ -69,8 +69,11 @@ class Phases:
     def _changed(self, actor: Actor) -> str:
         """Note the phase of an actor; return it if it is a new one, else ""."""
         phase = _phase_of(actor.core)
-        place = (actor.process.host.name, actor.process.incarnation, actor.name)
-        if not phase or self._present.get(place) == phase:
+        if not phase:
+            return ""
+        process = actor.process
+        place = (process.host.name, process.incarnation, actor.name)
+        if self._present.get(place) == phase:
             return ""
         self._present[place] = phase
         return phase

@@ -1,6 +1,6 @@
 """Acts that wait until a node enters a phase: most phases are too short to be hit by chance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -31,7 +31,7 @@ MODULE_PHASES: Final = machines.FARM.states
 FARM_PHASES: Final = tuple(dict.fromkeys((*MODULE_PHASES, *machines.FILTER.states)))
 # Where an order to be primary counts, now or soon; elsewhere it is refused.
 TAKES_ROLES: Final = ("stopped", "resetting", "starting", "waiting")
-Ways = Mapping[str, Callable[[Any], Act]]
+Ways = dict[str, Callable[[Any], Act]]
 
 
 def _phase(*phases: str) -> Any:
@@ -98,8 +98,8 @@ class FarmCommandInPhase(CommandInPhase):
 @dataclass(frozen=True)
 class _Strikes(OnNode):
     ways: ClassVar[Ways]
-    phase: str
-    how: str
+    phase: str = _phase()  # Which ones there are, and which ways, each kind says.
+    how: str = argument(words())
     after_ns: int = _after()
     within_ns: int = _within()
 

@@ -100,7 +100,6 @@ FARM: Final = Machine(
     },
     {
         "ResourceChanged": "simulated farms have no checkers",
-        "StoreFailed": "no fault of a farm touches its record",
         "FilterCounted": "the simulated filter counts nothing; tests/live/test_farm.py does",
         "CablesOut": "simulated interfaces do not tell; tests/live/test_farm_cables.py does",
         "StrangersSeen": "nobody else claims an address; tests/live/test_shared_address.py does",

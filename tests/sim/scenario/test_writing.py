@@ -36,7 +36,7 @@ VALUES = {
 }
 WORDS = (
     *("Heartbeat", "start", "in", "module", "before", "w1", "all", "n1 | n2"),
-    *("gone", "manual"),
+    *("gone", "manual", "stopping", "crash", "record"),
 )
 
 
