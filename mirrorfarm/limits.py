@@ -66,8 +66,8 @@ SMALL_FARM_NODES_MAX: Final = 8  # A farm with more beats half as often.
 FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
 RECIPIENTS_MAX: Final = FARM_NODES_MAX  # Of one frame.
 BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
-# Shorter, a stranger would have no time to hear that it is excluded: a retry takes 10 ms.
-FARM_PULSE_NS_MIN: Final = 20 * MILLISECOND_NS
+# What is said again, every half pulse, is not said more often than a filter looks at the clock.
+FARM_PULSE_NS_MIN: Final = 2 * LEASE_TICK_NS
 # Pulses without a heartbeat that are a silence: two lost ones are none, and a lease ends while
 # the heartbeats that it rests on are still remembered.
 SLOST_COUNT_MIN: Final = 3

@@ -56,7 +56,7 @@ def farm_timing_faults(pulse_ns: int, slost_count: int) -> list[tuple[str, str]]
     faults: list[tuple[str, str]] = []
     if pulse_ns < FARM_PULSE_NS_MIN:
         reason = f"{_ms(pulse_ns)} is shorter than {_ms(FARM_PULSE_NS_MIN)}"
-        faults.append(("farm.pulse", f"{reason}: who is told to give way would have no time to"))
+        faults.append(("farm.pulse", f"{reason}: a filter looks at the clock every 10 ms"))
     if not SLOST_COUNT_MIN <= slost_count <= SLOST_COUNT_MAX:
         reason = f"{slost_count} is not within {SLOST_COUNT_MIN} to {SLOST_COUNT_MAX}"
         faults.append(

@@ -2,11 +2,13 @@
 
 import pytest
 
+from mirrorfarm.actors.effects import Later
 from mirrorfarm.actors.farm_filter.core import FarmDue, FarmFilter
 from mirrorfarm.actors.farm_filter.state import Proposal, Settings, View
 from mirrorfarm.modules.farmclocks import with_pulse
 from mirrorfarm.modules.settings import FarmTiming
 from mirrorfarm.sim.fork.farm_clocks import resettle
+from mirrorfarm.sim.fork.settings import retimed
 
 MS = 1_000_000
 NODES = ("n1", "n2", "n3")
@@ -35,6 +37,8 @@ def test_the_same_clocks_change_nothing(core: FarmFilter) -> None:
     before = str(core)
     resettle(core, FarmTiming(), NOW)
     assert str(core) == before
+    timer = Later(NOW + 90 * MS, FarmDue())
+    assert retimed("farm_filter", timer, core, NOW) is timer
 
 
 def test_a_longer_silence_lengthens_the_lease_that_runs(core: FarmFilter) -> None:
@@ -43,6 +47,8 @@ def test_a_longer_silence_lengthens_the_lease_that_runs(core: FarmFilter) -> Non
     assert s.t.silent_ns == 1_000 * MS
     assert s.lease_ns == NOW - 60 * MS + LONGER.lease_ns
     assert (s.wake_ns, s.due_ns, s.pulse_ns) == (0, 0, NOW + 40 * MS)
+    timer = Later(NOW + 40 * MS, FarmDue())
+    assert retimed("farm_filter", timer, core, NOW).at_ns == NOW
     assert {peer.heard_ns for peer in s.peers.values()} == {NOW - 60 * MS}
 
 
@@ -61,6 +67,7 @@ def test_with_a_faster_pulse_nobody_is_silent_before_it_could_beat(core: FarmFil
     assert {peer.heard_ns for peer in s.peers.values()} == {NOW - 12 * MS}
     assert list(s.sent) == [(9, NOW - 12 * MS)]
     assert s.pulse_ns == NOW + 8 * MS
+    assert s.stalls.pulse_ns == 20 * MS
     assert s.lease_ns == NOW - 12 * MS + FASTER.lease_ns
     assert s.peers["n2"].excluded_ns == 0  # It is not, and 0 is no time.
     core.handle(FarmDue(), NOW)
