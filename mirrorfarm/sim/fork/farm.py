@@ -84,16 +84,14 @@ class ForkedFarm(FarmWorld):
 
     def _fill(self, node: FarmNode) -> None:
         """Have filter, addresses and application be as the recorded process left them."""
-        doors, actors = (
-            self.recording.doors[node.name],
-            node.host.processes[self.module_name].actors,
-        )
+        doors, process = self.recording.doors[node.name], node.host.processes[self.module_name]
         node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
         if doors.watch is not None:
             node.hands.watched, node.hands.watch_number = doors.watch.entries, doors.watch.number
         if doors.table is not None:
-            node.filter.apply(actors[MODULE_ACTOR], doors.table)
-        node.filter.deadline_ns = actors[FILTER].core.state.lease_ns
+            node.filter.apply(process.actors[MODULE_ACTOR], doors.table)
+        assert node.core is not None, "its process runs"
+        node.filter.deadline_ns = node.core.state.lease_ns
 
     def module(self, node: FarmNode) -> Module:
         """Return a node's configuration."""
