@@ -102,11 +102,13 @@ def test_timeouts_are_compared_on_the_recorded_takeover() -> None:
 
 
 def test_silences_are_compared_on_the_recorded_farm() -> None:
-    told = run("compare_timeouts.py", "--seeds", "1", "--timeouts", "0.4s,3s", str(TRACES / "farm"))
+    told = run(
+        "compare_timeouts.py", "--seeds", "1", "--timeouts", "0.4s,30s", str(TRACES / "farm")
+    )
     gap = re.search(r"^\d+ gaps between heartbeats from n1 to n2, ms: .*median ([0-9.]+)", told)
     assert gap is not None
     assert 90 < float(gap[1]) < 110
     assert "n1 did not run for " in told
     assert "outage, s          no node, s" in told
-    rows = re.findall(r"^(400 ms|3 s) +(\d+) +(\d+) ", told, re.MULTILINE)
-    assert rows == [("400 ms", "1", "1"), ("3 s", "0", "0")], told  # 2.1 s without n3, 1.1 of n1.
+    rows = re.findall(r"^(400 ms|30 s) +(\d+) +(\d+) ", told, re.MULTILINE)
+    assert rows == [("400 ms", "1", "1"), ("30 s", "0", "0")], told

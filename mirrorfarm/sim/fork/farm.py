@@ -9,7 +9,7 @@ from mirrorfarm.module_cores import rules_digest
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.farm import FILTER, FarmNode, FarmWorld
+from mirrorfarm.sim.farm import FarmNode, FarmWorld
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.fork import farm_clocks
 from mirrorfarm.sim.fork.changes import Change
@@ -76,6 +76,9 @@ class ForkedFarm(FarmWorld):
         return node
 
     def _resettled(self, core: Any, host: Host) -> Any:
+        """Return a core with the clocks that are set; none are: each node keeps its own."""
+        if not self.settings.module:
+            return core
         if isinstance(core, FarmFilter):
             farm_clocks.resettle(core, self.timing, host.clocks.boot(self.now))
         else:
