@@ -1,11 +1,15 @@
 """The page of the simulator lists every fault that there is, and no other."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from mirrorfarm.sim import farm_faults, faults
+import pytest
+
+from mirrorfarm.sim import farm_faults, faults, swarm, sweep
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.chances import kept
+from mirrorfarm.sim.swarm import Swarm
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulation.md"
 
@@ -39,3 +43,23 @@ def test_a_run_keeps_a_fault_or_not_whichever_others_there_are() -> None:
         )
     often = sum(len(kept(seed, names)) for seed in range(200)) / 200 / len(names)
     assert 0.45 < often < 0.55
+
+
+def test_faults_that_wait_for_a_phase_leave_the_others_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = replace(swarm.dense(5), faults=tuple(faults.FAULTS))
+    usual = tuple(name for name in faults.FAULTS if name not in faults.IN_PHASE)
+    all_of_them = drawn(plan, monkeypatch)
+    others = [one for one in all_of_them if one[1] in usual]
+    assert drawn(replace(plan, faults=usual), monkeypatch) == others
+    assert len(all_of_them) > len(others) > 10
+
+
+def drawn(plan: Swarm, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Return when a run does which kinds of faults; nobody runs there, and nothing is done."""
+    world, found = sweep.build(plan), list[tuple[int, str]]()
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "inject", lambda _, name, __: found.append((world.now, name)))
+        sweep.trouble(world, plan)
+    return found

@@ -16,8 +16,9 @@ which it is fails with the invariant `matrix`. `–`: it could be, and never was
 gives it.
 
 Most gaps are of one kind: a state that lasts for milliseconds, and something that is rare at any
-time, such as an order or the late news of a session that is over. Faults come at random times, so
-only many seeds hit such a pair. What a core does then is not left open: the properties in
+time, such as an order or the late news of a session that is over. Some faults wait for a state
+(docs/simulation.md); the others come at random times, so only many seeds hit such a pair. What a
+core does then is not left open: the properties in
 tests/actors/module/mirror/test_core.py and tests/actors/module/farm/test_core.py give both state
 machines events in any order, whatever state they are in.
 """

@@ -115,6 +115,7 @@ def test_nothing_waits_once_everything_was_mended() -> None:
     world = pair()
     perform(world, CrashInPhase("n1", "restarting", "power"))
     world.mend_network()
+    assert not world.phases.waiting
     perform(world, Command("restart", "n1"))
     world.run(2_000)
     assert world.role("n1") == "PRIM Ready"
