@@ -130,6 +130,28 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
         ],
         told(1),
     ),
+    (
+        "S17",
+        [
+            *LEADS,
+            ordered("gate", 1, 1, 0, "self", "", False),
+            acted("replicator", PlaneStorage("data", 5, "")),
+            world(seen.RecordGone("app")),  # Not all that knew of the term.
+            wrote(1),
+        ],
+        told(1),
+    ),
+    (
+        "S17",
+        [
+            *LEADS,
+            ordered("gate", 1, 1, 0, "self", "", False),
+            acted("replicator", PlaneStorage("data", 5, "")),
+            world(seen.RegisterGone("app"), "w1"),  # Not all that knew of the term.
+            wrote(1),
+        ],
+        told(1),
+    ),
     ("X1", [world(seen.AppRuns("app", True))], world(seen.AppRuns("app", True), "n2")),
     ("X2", [world(seen.VipIs("app", True))], world(seen.VipIs("app", True), "n2")),
     (

@@ -264,21 +264,37 @@ _REMEMBERED = 4_096
 
 
 class FailedDisk(Monitor):
-    """S17, for the data. Without observations nothing: a gate that opens may be poisoned."""
+    """S17, for the data. Without observations nothing: a gate that opens may be poisoned.
+
+    When the arbiter's register and the node's own record are lost both, terms are numbered anew.
+    """
 
     id = "S17"
     statement = "A node whose disk lost data acknowledges nothing more in that term."
-    events = (PlaneStorage, seen.Told)
+    events = (PlaneStorage, seen.Told, seen.RecordGone, seen.RegisterGone)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._failed: dict[tuple[str, str], int] = {}  # The term in which it did.
+        self._gone: dict[tuple[str, str], set[type]] = {}  # What knew of that term.
 
     def on(self, step: Step) -> None:  # noqa: D102
-        key = (step.node, step.process.removesuffix(".replica"))
-        if step.event.__class__ is PlaneStorage:
+        module = step.process.removesuffix(".replica")
+        key, kind = (step.node, module), step.event.__class__
+        if kind is PlaneStorage:
             _, term = self.facts.of(step).side(step.node).gate
             self._failed[key] = max(term, self._failed.get(key, 0))
-            return
-        if self._failed.get(key) == step.event.term:
+            self._gone[key] = set()
+        elif kind is seen.RecordGone:
+            self._forget(key, kind)
+        elif kind is seen.RegisterGone:
+            for other in [other for other in self._failed if other[1] == module]:
+                self._forget(other, kind)
+        elif self._failed.get(key) == step.event.term:
             self.fail(f"{step.node} told write {step.event.write} after its disk failed")
+
+    def _forget(self, key: tuple[str, str], kind: type) -> None:
+        gone = self._gone.setdefault(key, set())
+        gone.add(kind)
+        if len(gone) == 2:
+            self._failed.pop(key, None)
