@@ -4,7 +4,7 @@ from mirrorfarm.actors.events import RegisterKnown
 from mirrorfarm.actors.module.mirror import demotion, handover, leading, split, waiting
 from mirrorfarm.actors.module.mirror.orders import ask_read, become, explain, fact, learn
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
-from mirrorfarm.actors.module.mirror.state import State
+from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.transport.messages import Register
 
@@ -82,6 +82,8 @@ def _ask_again(s: State, now: int) -> None:
     if s.leading.session is Session.GROWING:
         s.leading.session = Session.SYNCED
     if s.phase is Phase.ASKING:
+        if s.failed:
+            s.target = Target()  # It failed meanwhile: nobody is followed with such data.
         follows = s.target.step == "done"
         become(s, Phase.FOLLOWING if follows else Phase.WAITING, now, "")
 
@@ -95,6 +97,9 @@ def _done(s: State, purpose: str, event: RegisterKnown, now: int) -> None:
         if s.arbiter.forced:
             waiting.note_force(s, register, now)
         waiting.granted(s, register, now, exact=exact)
+        if s.failed:  # Before the answer was there: the role is given away at once.
+            failure, s.failed = s.failed, ""
+            demotion.storage_failed(s, now, failure)
     elif purpose == "shrink" and s.phase in LEADERS:
         leading.left_behind(s, now)
     elif purpose == "grow" and s.phase in LEADERS:
