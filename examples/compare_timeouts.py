@@ -2,10 +2,11 @@
 
     python examples/compare_timeouts.py [--timeouts 0.3s,2s,30s] [--seeds 20] [FOLDER ...]
 
-Reads `examples/traces/takeover`, or folders copied from both nodes and the witness. Tells the gaps
-between heartbeats, the pauses and the failures that were recorded; then the mirror goes on from the
-moment when it was first in service, with these disturbances and each timeout, in the simulator. A
-pulse that is too slow for a timeout becomes a sixth of it.
+Reads `examples/traces/takeover`, or folders copied from all nodes of a mirror or farm, and from the
+witness. Tells the gaps between heartbeats, the pauses and the failures that were recorded; then the
+cluster goes on from the moment when it was first in service, with these disturbances and each
+timeout, in the simulator. A timeout is the detection time of a mirror, and the silence of a farm. A
+pulse that does not fit to it becomes a sixth of it.
 """
 
 import argparse
@@ -14,40 +15,60 @@ from pathlib import Path
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.errors import MirrorfarmError, UsageInvalid
+from mirrorfarm.limits import SLOST_COUNT_MAX, SLOST_COUNT_MIN
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.acts.kinds import duration_ns, duration_text
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.settings import Settings
 from mirrorfarm.sim.fork.whatif import Summary, Variant, compare, horizon_ns, spread
 from mirrorfarm.trace.merge import Merge
-from mirrorfarm.transport.messages import Heartbeat
+from mirrorfarm.transport.messages import FarmBeat, Heartbeat
 
 RECORDED = Path(__file__).parent / "traces/takeover"
 SECOND_NS = 10**9
+PULSES = 6  # In a timeout to which the recorded pulse does not fit.
 
 
 def gaps(folders: list[Path]) -> dict[str, list[int]]:
     """Return the times between two heartbeats, by the way that they went; sorted."""
-    last: dict[str, int] = {}
+    last: dict[str, tuple[int, int]] = {}  # Its number, and when it came.
     found: dict[str, list[int]] = {}
     for placed in Merge(folders).steps():
         event = placed.step.event
-        if isinstance(event, Received) and isinstance(event.message, Heartbeat):
-            way = f"{event.source.node} to {placed.step.node}"
+        if isinstance(event, Received) and isinstance(event.message, Heartbeat | FarmBeat):
+            way, number = f"{event.source.node} to {placed.step.node}", event.message.number
             if way in last:
-                found.setdefault(way, []).append(placed.at_ns - last[way])
-            last[way] = placed.at_ns
+                if last[way][0] == number:
+                    continue  # The same one, by another network.
+                found.setdefault(way, []).append(placed.at_ns - last[way][1])
+            last[way] = number, placed.at_ns
     return {way: sorted(values) for way, values in sorted(found.items())}
 
 
 def variants(recording: Recording, timeouts: list[int]) -> list[Variant]:
     """Return one variant for each timeout."""
-    found = []
-    for timeout_ns in timeouts:
-        settings = {"heart.detection": timeout_ns}
-        if recording.module.timing.heartbeat_ns * 3 >= timeout_ns:
-            settings["heart.pulse"] = timeout_ns // 6
-        found.append(Variant(duration_text(timeout_ns), Settings(settings)))
-    return found
+    of_kind = of_mirror if recording.module.mode == "mirror" else of_farm
+    return [
+        Variant(duration_text(timeout_ns), Settings(of_kind(recording.module, timeout_ns)))
+        for timeout_ns in timeouts
+    ]
+
+
+def of_mirror(module: Module, timeout_ns: int) -> dict[str, int]:
+    """Return what is set of a mirror: it is more than three pulses."""
+    settings = {"heart.detection": timeout_ns}
+    if module.timing.heartbeat_ns * 3 >= timeout_ns:
+        settings["heart.pulse"] = timeout_ns // PULSES
+    return settings
+
+
+def of_farm(module: Module, timeout_ns: int) -> dict[str, int]:
+    """Return what is set of a farm: its silence is a number of pulses."""
+    pulse_ns = module.farm.timing.pulse_ns
+    count, rest_ns = divmod(timeout_ns, pulse_ns)
+    if rest_ns or not SLOST_COUNT_MIN <= count <= SLOST_COUNT_MAX:
+        pulse_ns, count = timeout_ns // PULSES, PULSES
+    return {"farm.pulse": pulse_ns, "farm.slost_count": count}
 
 
 def seconds(values: list[int]) -> str:
@@ -67,9 +88,10 @@ def tell_period(recording: Recording, folders: list[Path]) -> None:
         print(incident)
 
 
-def tell(found: list[Summary]) -> None:
-    """Print what each timeout did."""
-    print(f"\n{'':10} takeovers in runs    failover, s         no service, s")
+def tell(found: list[Summary], mode: str) -> None:
+    """Print what each timeout did; of a farm, how it was for a client without a node."""
+    times = ("failover, s", "no service, s") if mode == "mirror" else ("outage, s", "no node, s")
+    print(f"\n{'':10} takeovers in runs    {times[0]:19}{times[1]}")
     print(f"{'timeout':10} {'all':>6} {'needless':>9}     median      p99     median      p99")
     for one in found:
         row = f"{one.variant.name:10} {one.took_over:6} {one.needless:9}  "
@@ -91,7 +113,8 @@ def main() -> int:
     recording = read(folders, "service")
     tell_period(recording, folders)
     wanted = variants(recording, timeouts)
-    tell(compare(recording, wanted, range(given.seeds), horizon_ns(recording, wanted)))
+    found = compare(recording, wanted, range(given.seeds), horizon_ns(recording, wanted))
+    tell(found, recording.module.mode)
     return 0
 
 

@@ -66,10 +66,17 @@ SMALL_FARM_NODES_MAX: Final = 8  # A farm with more beats half as often.
 FARM_NODES_MAX: Final = 16  # Fits a bitmap of two bytes; heartbeats grow with its square.
 RECIPIENTS_MAX: Final = FARM_NODES_MAX  # Of one frame.
 BEATS_REMEMBERED: Final = 32  # Own heartbeats that an echo can refer to: over three seconds.
+# What is said again, every half pulse, is not said more often than a filter looks at the clock.
+FARM_PULSE_NS_MIN: Final = 2 * LEASE_TICK_NS
+# Pulses without a heartbeat that are a silence: two lost ones are none, and a lease ends while
+# the heartbeats that it rests on are still remembered.
+SLOST_COUNT_MIN: Final = 3
+SLOST_COUNT_MAX: Final = 28
 DEPARTURES_MAX: Final = 16
 POWER_MAX: Final = 1_000_000
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
+assert SLOST_COUNT_MAX + 3 <= BEATS_REMEMBERED - 1, "a lease ends 2.5 pulses behind a silence"
 
 # Delivery of a farm's address. A network of a /20 may ask; each is told when its node changes.
 ASKERS_MAX: Final = 4_096

@@ -4,12 +4,12 @@ import ipaddress
 
 import msgspec
 
-from mirrorfarm.limits import FARM_NODES_MAX, MILLISECOND_NS, SMALL_FARM_NODES_MAX
+from mirrorfarm.limits import FARM_NODES_MAX
 from mirrorfarm.modules.addresses import addresses_of_machines
+from mirrorfarm.modules.farmclocks import farm_timing
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Checked
 from mirrorfarm.modules.settings import (
-    LARGE_FARM_TIMING,
     Cluster,
     Farm,
     FarmAddress,
@@ -86,23 +86,8 @@ def build_farm(service: Checked, nodes: tuple[str, ...], cluster: Cluster, fault
 
 
 def _timing(farm: Checked, nodes: int) -> FarmTiming:
-    """Scale the clocks with the pulse; `slost_count` pulses without a heartbeat are a silence."""
-    base = FarmTiming()
-    if not farm["pulse"] and not farm["slost_count"]:
-        usual = LARGE_FARM_TIMING if nodes > SMALL_FARM_NODES_MAX else base
-        return msgspec.structs.replace(usual, slow_start_ns=farm["slow_start"])
-    pulse_ns = farm["pulse"] or base.pulse_ns
-    silent_ns = (farm["slost_count"] or base.silent_ns // base.pulse_ns) * pulse_ns
-    return FarmTiming(
-        pulse_ns=pulse_ns,
-        silent_ns=silent_ns,
-        lease_ns=silent_ns + pulse_ns * 5 // 2,
-        announce_ns=pulse_ns * 5 // 2,
-        tolerate_ns=pulse_ns * 3 // 2,
-        settle_ns=3 * pulse_ns,
-        slow_start_ns=farm["slow_start"],
-        retry_ns=max(pulse_ns // 2, 10 * MILLISECOND_NS),
-    )
+    timing = farm_timing(nodes, farm["pulse"], farm["slost_count"])
+    return msgspec.structs.replace(timing, slow_start_ns=farm["slow_start"])
 
 
 def _networks(

@@ -9,6 +9,7 @@ from typing import Final
 from mirrorfarm.limits import (
     DIRECTORIES_MAX,
     FARM_NODES_MAX,
+    FARM_PULSE_NS_MIN,
     GROUPS_MAX,
     LOOP_INTERVAL_NS,
     MAXLOOP,
@@ -17,6 +18,8 @@ from mirrorfarm.limits import (
     RULES_PER_ADDRESS_MAX,
     SCRIPT_LOG_BYTES_MAX,
     SECOND_NS,
+    SLOST_COUNT_MAX,
+    SLOST_COUNT_MIN,
     START_TIMEOUT_NS,
     STOP_TIMEOUT_NS,
 )
@@ -48,8 +51,8 @@ def _later(what: str) -> Element:
 
 FARM = Element(
     {
-        "pulse": Attribute(kinds.duration("ms", 10 * MILLISECOND_NS), default=0),
-        "slost_count": Attribute(kinds.whole(3, 28), default=0),
+        "pulse": Attribute(kinds.duration("ms", FARM_PULSE_NS_MIN), default=0),
+        "slost_count": Attribute(kinds.whole(SLOST_COUNT_MIN, SLOST_COUNT_MAX), default=0),
         "filter": Attribute(kinds.choice("auto", "bpf", "nft", "nfqueue"), default="auto"),
         "seed": Attribute(kinds.whole(0, 2**31 - 1), default=0),
         "drain": Attribute(kinds.duration("s"), default=60 * SECOND_NS),

@@ -105,12 +105,12 @@ class FarmFilter:
             case Received(source, message, network):
                 return self._on_message(source, message, network, now)
             case FarmDue():
+                if now < s.wake_ns:
+                    return True  # An earlier timer took its place, and the next one is set.
+                s.wake_ns = 0
                 if now < s.due_ns and s.view is not None:
-                    s.wake_ns = 0
                     self._wake_at(s.due_ns)  # What it was for was done since, on hearing others.
                     return True
-                if now >= s.wake_ns:
-                    s.wake_ns = 0
             case FarmWish(wish):
                 self._on_wish(wish, now)
             case FarmPower(power, group):

@@ -229,7 +229,8 @@ def export(  # noqa: PLR0917 - one argument for each option.
     *("--set", "sets"),
     multiple=True,
     metavar="KEY=VALUE[,VALUE]",
-    help="heart.detection=0.3s, heart.lease, heart.pulse, n2.fsync_ms=800; one variant each.",
+    help="heart.detection=0.3s, heart.lease, heart.pulse; of a farm farm.silence=1s, farm.pulse; "
+    "n2.fsync_ms=800; one variant each.",
 )
 @click.option("--drop", multiple=True, metavar="'KIND n1->n2 5s'", help="Lose messages; or any.")
 @click.option("--delay", multiple=True, metavar="'n1->n2 200ms 5s'", help="All comes later.")

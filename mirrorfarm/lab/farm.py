@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +39,7 @@ PORT = 8_000
 RULES = (("tcp", "on_port", str(PORT)), ("udp", "on_port", str(PORT)))
 ANSWER_SECONDS = 10.0
 _LISTENS = "0A"  # In /proc/net/tcp.
+_FIN, _SYN, _RST = 1, 2, 4
 
 
 @dataclass
@@ -361,27 +361,36 @@ def farm(kind: str, delivery: str, lease_ms: int = 1_000, **config: Any) -> Iter
 
 
 @contextlib.contextmanager
-def resets(lab: FarmLab) -> Iterator[list[float]]:
-    """Collect the times of TCP resets that the client's interface sees in the block."""
+def resets(lab: FarmLab) -> Iterator[list[str]]:
+    """Collect the TCP resets that the client's interface sees in the block: source, header.
+
+    Not those of connections that both sides have ended: where an acknowledgement comes late, behind
+    the end, the client repeats its own, and a socket that is gone answers that with a reset.
+    """
     with lab.client():
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         sock.bind(("eth0", 3))
     sock.setblocking(False)
-    seen: list[float] = []
+    seen: list[str] = []
+    ended: dict[frozenset[bytes], set[bytes]] = {}  # By both ports: those that sent their FIN.
+
+    def look(source: bytes, header: bytes) -> None:
+        ports, flags = frozenset((header[:2], header[2:4])), header[13]
+        if flags & _SYN:
+            ended[ports] = set()
+        if flags & _FIN:
+            ended.setdefault(ports, set()).add(header[:2])
+        if flags & _RST and len(ended.get(ports, ())) < 2:
+            seen.append(f"{ip_address(source)} {header[:20].hex(' ', -4)}")
 
     def drain() -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame = sock.recv(2048)
-                kind, start = frame[12:14], 14
-                if kind == b"\x08\x00" and frame[23] == TCP:
-                    start += (frame[14] & 15) * 4
-                elif kind == b"\x86\xdd" and frame[20] == TCP:
-                    start += 40
-                else:
-                    continue
-                if frame[start + 13] & 4:
-                    seen.append(time.monotonic())
+                if frame[12:14] == b"\x08\x00" and frame[23] == TCP:
+                    look(frame[26:30], frame[14 + (frame[14] & 15) * 4 :])
+                elif frame[12:14] == b"\x86\xdd" and frame[20] == TCP:
+                    look(frame[22:38], frame[54:])
 
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE

@@ -99,3 +99,16 @@ def test_timeouts_are_compared_on_the_recorded_takeover() -> None:
     took = [float(row[-1]) for row in rows]
     assert took == sorted(took)
     assert took[-1] > 2
+
+
+def test_silences_are_compared_on_the_recorded_farm() -> None:
+    told = run(
+        "compare_timeouts.py", "--seeds", "1", "--timeouts", "0.4s,30s", str(TRACES / "farm")
+    )
+    gap = re.search(r"^\d+ gaps between heartbeats from n1 to n2, ms: .*median ([0-9.]+)", told)
+    assert gap is not None
+    assert 90 < float(gap[1]) < 110
+    assert "n1 did not run for " in told
+    assert "outage, s          no node, s" in told
+    rows = re.findall(r"^(400 ms|30 s) +(\d+) +(\d+) ", told, re.MULTILINE)
+    assert rows == [("400 ms", "1", "1"), ("30 s", "0", "0")], told

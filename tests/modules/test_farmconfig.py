@@ -135,7 +135,7 @@ def test_a_light_module_has_neither_peer_nor_address() -> None:
         ("", 'service/farm: a farm needs <farm><lan name="…"/></farm>'),
         ('<farm><lan name="lan9"/></farm>', "lan9 is not a lan of cluster.xml"),
         ('<farm><lan name="private"/></farm>', "node n3 is not on the lan private"),
-        ('<farm pulse="5ms"><lan name="default"/></farm>', "shorter than 10 milliseconds"),
+        ('<farm pulse="19ms"><lan name="default"/></farm>', "shorter than 20 milliseconds"),
         ('<farm slost_count="2"><lan name="default"/></farm>', "2 is not within 3 to 28"),
         ('<farm filter="ebpf"><lan name="default"/></farm>', "did you mean bpf?"),
         (LAN + '<heart><heartbeat name="default"/></heart>', 'for mode="mirror", not for farm'),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.actors.farm_filter.bitmaps import HARD, SOFT
+from mirrorfarm.actors.farm_filter.core import FarmDue, FarmFilter
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim.farm import FarmWorld
@@ -445,3 +446,22 @@ def test_two_networks_one_of_them_cut_changes_nothing() -> None:
     picture = world.nodes["n1"].picture
     assert picture is not None
     assert dict(picture.nodes[1].networks) == {"default": "up", "second": "down"}
+
+
+def test_timers_that_an_earlier_one_replaced_do_not_multiply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = farm()
+    for power in (3, 1, 5, 2, 3, 1):
+        world.power("n2", power)
+        world.run(700)
+    rang = dict.fromkeys(world.names, 0)
+    handle = FarmFilter.handle
+
+    def counted(core: FarmFilter, event: Any, now: int) -> Any:
+        rang[core.state.settings.node] += isinstance(event, FarmDue)
+        return handle(core, event, now)
+
+    monkeypatch.setattr(FarmFilter, "handle", counted)
+    world.run(3_000)
+    assert all(25 <= count <= 35 for count in rang.values()), rang

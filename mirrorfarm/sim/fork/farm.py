@@ -1,21 +1,26 @@
 """A simulated farm that begins as a recorded one was at a moment: as `world`, without data."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
+from mirrorfarm.actors.farm_filter.core import FarmFilter
+from mirrorfarm.module_cores import rules_digest
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmNode, FarmWorld
 from mirrorfarm.sim.filters import SimFilter
+from mirrorfarm.sim.fork import farm_clocks
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.environment import Environment
 from mirrorfarm.sim.fork.farm_measure import FarmMeasure
 from mirrorfarm.sim.fork.models import fit_hands, latency
 from mirrorfarm.sim.fork.recording import Recording
 from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, resume
-from mirrorfarm.sim.fork.settings import Settings, changed
-from mirrorfarm.sim.host import Actor, Process
+from mirrorfarm.sim.fork.settings import Settings, changed, resettle
+from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.transport.address import MODULE_ACTOR
 
 
 class ForkedFarm(FarmWorld):
@@ -32,7 +37,9 @@ class ForkedFarm(FarmWorld):
     ) -> None:
         Cluster.__init__(self, seed, copy.deepcopy(recording.watch))
         self.recording, self.settings = recording, settings
-        farm = changed(recording.module, settings).farm
+        self._module = changed(recording.module, settings)
+        farm = self._module.farm
+        self.watch.farm.timing = farm.timing
         self.module_name, self.identity = recording.module.name, recording.cluster
         self.timing, self.groups, self.machines = farm.timing, len(farm.groups), True
         self.drain_ns, self.drops, self.next_flow = farm.drain_ns, None, 0
@@ -51,7 +58,7 @@ class ForkedFarm(FarmWorld):
             made.sequence = running.waiting.sequence
             found.host.processes[process] = made
             for actor, state in running.states.items():
-                made.add(actor, state.restored())
+                made.add(actor, self._resettled(state.restored(), found.host))
             self._fill(found)
         for (node, process), running in recording.processes.items():
             resume(self.hosts[node].processes[process], running)
@@ -68,20 +75,42 @@ class ForkedFarm(FarmWorld):
         node.records.record = self.recording.records[name]
         return node
 
+    def _resettled(self, core: Any, host: Host) -> Any:
+        """Return a core with the clocks that are set; none are: each node keeps its own."""
+        if not self.settings.module:
+            return core
+        if isinstance(core, FarmFilter):
+            farm_clocks.resettle(core, self.timing, host.clocks.boot(self.now))
+        else:
+            resettle(core, self._module)
+        return core
+
     def _fill(self, node: FarmNode) -> None:
         """Have filter, addresses and application be as the recorded process left them."""
-        doors = self.recording.doors[node.name]
+        doors, process = self.recording.doors[node.name], node.host.processes[self.module_name]
         node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
         if doors.watch is not None:
             node.hands.watched, node.hands.watch_number = doors.watch.entries, doors.watch.number
         if doors.table is not None:
-            node.filter.apply(node.host.processes[self.module_name].actors["module"], doors.table)
-        node.filter.deadline_ns = doors.lease_ns
+            node.filter.apply(process.actors[MODULE_ACTOR], doors.table)
+        assert node.core is not None, "its process runs"
+        node.filter.deadline_ns = node.core.state.lease_ns
 
     def module(self, node: FarmNode) -> Module:
         """Return a node's configuration."""
         del node
-        return self.recording.module
+        return self._module
+
+    def start(self, name: str, wish: str = "in", *, again: bool = False, **changes: Any) -> None:
+        """Start the process of a node; what it compares with others is as recorded.
+
+        A digest covers the clocks as well, and the others still say the recorded one.
+        """
+        FarmWorld.start(self, name, wish, again=again, **changes)
+        core = self.nodes[name].core
+        assert core is not None, "it was just started"
+        rules = rules_digest(self.recording.module)
+        core.state.settings = replace(core.state.settings, rules=rules)
 
     def seen(self, node: str, observation: Any, module: str = "") -> None:
         """Tell nobody: recorded traces have no observations."""

@@ -49,8 +49,7 @@ class Doors:
     guard_ns: int = 0  # Deadline of the guard; 0: none.
     watch: fx.Watch | None = None
     record: NodeRecord | None = None  # Durable.
-    table: fx.ApplyTable | None = None  # Of a farm's filter,
-    lease_ns: int = 0  # and until when it answers.
+    table: fx.ApplyTable | None = None  # Of a farm's filter; its core knows until when it answers.
     registers: dict[str, fx.RegisterStore] = field(default_factory=dict)  # Durable, by module.
     exits: int = 0  # How often the application ended by itself.
     sessions: frozenset[tuple[str, int, int]] = frozenset()  # What a plane told of which.
@@ -178,8 +177,6 @@ class Waiting:
                 doors.watch = effect
             case fx.ApplyTable():
                 doors.table = effect
-            case fx.RenewLease(deadline_ns):
-                doors.lease_ns = deadline_ns
         key = order_key(effect)
         if key is not None:
             self.orders[step.actor, key] = Order(step.actor, effect, at_ns)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.measure import Result
@@ -107,9 +108,16 @@ def spread(values: Sequence[int]) -> dict[str, int | None]:
 def horizon_ns(recording: Recording, variants: Iterable[Variant]) -> int:
     """Return how long is played, unless somebody says: as recorded, and some silences at least."""
     modules = [changed(recording.module, one.settings) for one in variants]
-    longest = max(module.timing.detection_ns + module.timing.lease_ns for module in modules)
+    longest = max(_patience_ns(module) for module in modules)
     late = max((c.after_ns + c.for_ns for one in variants for c in one.changes), default=0)
     return max(recording.end_ns - recording.at_ns, 0) + longest + late + AFTER_NS
+
+
+def _patience_ns(module: Module) -> int:
+    """Return how long a node that fell silent is waited for at most."""
+    if module.mode == "mirror":
+        return module.timing.detection_ns + module.timing.lease_ns
+    return module.farm.timing.silent_ns + module.farm.timing.lease_ns
 
 
 def play(

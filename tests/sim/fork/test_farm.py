@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.limits import MILLISECOND_NS as MS
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
+from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.settings import Settings
@@ -22,9 +23,16 @@ def fixture_farm() -> Recording:
     return read([EXAMPLE], "service")
 
 
-def run(recording: Recording, seconds: int = 5, *, keep: bool = False, **given: str) -> Result:
+def run(
+    recording: Recording,
+    seconds: int = 5,
+    *,
+    keep: bool = False,
+    sets: dict[str, int] | None = None,
+    **given: str,
+) -> Result:
     done = tuple(changes({kind: [words] for kind, words in given.items()}, NODES))
-    variant = Variant("", changes=done)
+    variant = Variant("", Settings(sets or {}), done)
     result = play(recording, variant, 1, seconds * SECOND_NS, keep_faults=keep)
     assert result.violations == []
     return result
@@ -65,10 +73,76 @@ def test_a_process_that_has_just_begun_goes_on_starting() -> None:
     assert run(recording, 20, keep=True).at_end == "n1 n2 n3"
 
 
-def test_a_farm_has_no_clocks_of_a_mirror(farm: Recording) -> None:
-    variant = Variant("", Settings({"heart.detection": SECOND_NS}))
-    with pytest.raises(UsageInvalid, match=r"web is a farm.*n1[.]start_both=5s"):
-        play(farm, variant, 1, SECOND_NS)
+@pytest.mark.parametrize(
+    ("sets", "needless"),
+    [
+        ({"farm.silence": 300 * MS}, ["n3"]),
+        ({}, ["n3"]),  # 400 ms: what was recorded.
+        ({"farm.silence": SECOND_NS}, []),
+        ({"farm.pulse": 20 * MS, "farm.slost_count": 3}, ["n3"]),
+        ({"farm.pulse": 5 * SECOND_NS}, []),
+    ],
+)
+def test_a_pause_is_waited_for_if_the_silence_is_longer(
+    farm: Recording, sets: dict[str, int], needless: list[str]
+) -> None:
+    result = run(farm, sets=sets, pause="n3 700ms +1s")
+    assert [one.node for one in result.takeovers if one.needless] == needless
+    assert len(result.takeovers) == len(needless)
+    assert result.at_end == "n1 n2 n3"
+
+
+def test_the_longer_the_silence_the_later_a_crash_is_noticed(farm: Recording) -> None:
+    took = []
+    for silence_ns in (300 * MS, 400 * MS, 1_000 * MS, 2_500 * MS):
+        result = run(farm, sets={"farm.silence": silence_ns}, crash="n3 +1s")
+        assert [(one.node, one.needless) for one in result.takeovers] == [("n3", False)]
+        took.append(result.takeovers[0].took_ns)
+        least_ns = silence_ns - 100 * MS  # It died up to a pulse behind its last heartbeat,
+        assert least_ns < took[-1] < silence_ns + 400 * MS  # and others wait for its lease.
+    assert took == sorted(took)
+
+
+def test_who_had_just_fallen_silent_when_the_clocks_change_is_noticed_in_its_time(
+    farm: Recording,
+) -> None:
+    fast = run(farm, sets={"farm.pulse": 20 * MS}, crash="n3").stall_ns
+    slow = run(farm, sets={"farm.silence": SECOND_NS}, crash="n3").stall_ns
+    assert fast is not None
+    assert slow is not None
+    assert 50 * MS < fast < 200 * MS < 900 * MS < slow < 1_400 * MS
+
+
+def test_the_filters_answer_for_as_long_as_the_new_lease_says(farm: Recording) -> None:
+    usual, longer = (
+        ForkedFarm(farm, 1, Settings(sets), [], keep_faults=False)
+        for sets in ({}, {"farm.silence": SECOND_NS})
+    )
+    for name in NODES:
+        before, after = (world.nodes[name].filter.deadline_ns for world in (usual, longer))
+        recorded = farm.processes[name, "web"].states["farm_filter"].restored().state
+        assert before == recorded.lease_ns > 0
+        assert 600 * MS <= after - before < 700 * MS  # And it has heard more echoes since.
+
+
+def test_faster_and_slower_clocks_disturb_nobody(farm: Recording) -> None:
+    for pulse_ns in (20 * MS, 50 * MS, 300 * MS, 5 * SECOND_NS):
+        result = run(farm, 3, sets={"farm.pulse": pulse_ns})
+        assert (result.takeovers, result.without_ns, result.at_end) == ([], 0, "n1 n2 n3")
+
+
+def test_a_process_that_starts_again_is_taken_back_with_other_clocks(farm: Recording) -> None:
+    world = ForkedFarm(farm, 1, Settings({"farm.silence": SECOND_NS}), [], keep_faults=False)
+    world.kill("n3", power=False)
+    world.run_to(world.now + 100 * MS)
+    world.start("n3", again=True)
+    world.run_to(world.now + 3 * SECOND_NS)
+    world.wish("n3", "in")  # As its start script orders: it controls the traffic.
+    world.run_to(world.now + 3 * SECOND_NS)
+    core = world.nodes["n3"].core
+    assert core is not None
+    assert core.state.t.silent_ns == SECOND_NS
+    assert world.settled("n1", "n2", "n3")
 
 
 def test_a_seed_plays_the_same_again(farm: Recording) -> None:

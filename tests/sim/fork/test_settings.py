@@ -1,13 +1,15 @@
 """Settings of a what-if: what they are called, what follows from them, and what is refused."""
 
+import msgspec
 import pytest
 
 from mirrorfarm.actors.effects import Later
 from mirrorfarm.actors.heartbeat.core import Heartbeat, WatchDue
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.modules.settings import PROFILES, HeartbeatNetwork, Module
+from mirrorfarm.modules.settings import PROFILES, Farm, FarmTiming, HeartbeatNetwork, Module
 from mirrorfarm.sim.fork.recording import Recording
 from mirrorfarm.sim.fork.settings import Settings, changed, parse, resettle, retimed
+from tests.modules.test_farmconfig import farm_of, service
 
 MS = 1_000_000
 NODES = ("n1", "n2", "w")
@@ -44,6 +46,9 @@ def test_several_values_are_as_many_variants() -> None:
         ("heart.detection=soon", "not a duration"),
         ("heart.detection=-3s", "not within"),
         ("heart.detection=", "not a duration"),
+        ("farm.silent=1s", "did you mean farm.silence"),
+        ("farm.slost_count=1s", "'1s' is not a whole number"),
+        ("farm.pulse=100", "not a duration"),
     ],
 )
 def test_unknown_settings_and_values_are_refused_with_the_cure(word: str, why: str) -> None:
@@ -63,6 +68,69 @@ def test_lease_and_networks_follow_as_in_userconfig() -> None:
 def test_what_no_module_may_have_is_refused() -> None:
     with pytest.raises(UsageInvalid, match="not longer than 3 pulses"):
         changed(MODULE, Settings({"heart.detection": 300 * MS}))
+
+
+FARM = Module("web", 1, ("n1", "n2", "n3"), "farm", farm=Farm(timing=FarmTiming(slow_start_ns=9)))
+
+
+@pytest.mark.parametrize(
+    ("words", "pulse", "silence", "lease"),
+    [
+        (("farm.pulse=50ms",), 50, 200, 325),
+        (("farm.slost_count=10",), 100, 1_000, 1_250),
+        (("farm.silence=1s",), 100, 1_000, 1_250),
+        (("farm.pulse=0.5s", "farm.silence=3s"), 500, 3_000, 4_250),
+    ],
+)
+def test_all_clocks_of_a_farm_follow_as_in_userconfig(
+    words: tuple[str, ...], pulse: int, silence: int, lease: int
+) -> None:
+    (settings,) = parse(words, NODES)
+    timing = changed(FARM, settings).farm.timing
+    assert (timing.pulse_ns, timing.silent_ns) == (pulse * MS, silence * MS)
+    assert (timing.lease_ns, timing.slow_start_ns) == (lease * MS, 9)
+    file = '<farm pulse="{}ms" slost_count="{}" slow_start="0s"><lan name="default"/></farm>'
+    written = farm_of(service(file.format(pulse, silence // pulse))).timing
+    assert timing == msgspec.structs.replace(written, slow_start_ns=9)
+
+
+def test_a_count_is_a_number_where_all_others_are_durations() -> None:
+    found = parse(("farm.slost_count=4,10", "farm.pulse=50ms"), NODES)
+    assert [str(one) for one in found] == [
+        "farm.slost_count=4 farm.pulse=50 ms",
+        "farm.slost_count=10 farm.pulse=50 ms",
+    ]
+    assert found[1].plain() == {"farm.slost_count": 10, "farm.pulse": 50 * MS}
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("farm.pulse=5ms",), "no module may have that: farm.pulse: 5 ms is shorter than 20 ms"),
+        (("farm.pulse=0s",), "farm.pulse: 0 ms is shorter than 20 ms"),
+        (("farm.slost_count=2",), "farm.slost_count: 2 is not within 3 to 28"),
+        (("farm.silence=3s",), "farm.slost_count: 30 is not within 3 to 28, in pulses of 100 ms"),
+        (("farm.silence=450ms",), "not a number of pulses of 100 ms: set farm.pulse, too"),
+        (("farm.silence=1s", "farm.slost_count=10"), "says the same: give one of them"),
+        (("heart.detection=1s",), "web is a farm, which has no heart.detection; its .*farm.pulse"),
+    ],
+)
+def test_what_no_farm_may_have_is_refused(words: tuple[str, ...], why: str) -> None:
+    (settings,) = parse(words, NODES)
+    with pytest.raises(UsageInvalid, match=f"^--set {words[0][:8]}.*{why}"):
+        changed(FARM, settings)
+
+
+def test_a_mirror_has_no_clocks_of_a_farm() -> None:
+    with pytest.raises(
+        UsageInvalid, match=r"app is a mirror, which has no farm.pulse; its .*heart"
+    ):
+        changed(MODULE, Settings({"farm.pulse": 50 * MS}))
+
+
+def test_a_node_may_be_called_as_the_clocks_are() -> None:
+    (found,) = parse(("farm.pulse=50ms",), ("farm", "heart"))
+    assert found.module == {"farm.pulse": 50 * MS}
 
 
 def test_every_core_goes_on_with_the_new_clocks(before: Recording) -> None:

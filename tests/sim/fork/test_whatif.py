@@ -1,6 +1,9 @@
 """What comes of many runs, in numbers."""
 
-from mirrorfarm.limits import SECOND_NS
+import dataclasses
+
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.fork.measure import Result, Takeover
 from mirrorfarm.sim.fork.recording import Recording
 from mirrorfarm.sim.fork.settings import Settings
@@ -54,6 +57,14 @@ def test_it_is_played_until_the_longest_silence_is_over(before: Recording) -> No
         before, [Variant(), Variant("", Settings({"heart.detection": 40 * SECOND_NS}))]
     )
     assert longer == rest + 90 * SECOND_NS + AFTER_NS
+
+
+def test_a_farm_is_played_until_its_own_silence_is_over(before: Recording) -> None:
+    module = Module("web", 1, ("n1", "n2"), "farm")
+    farm = dataclasses.replace(before, module=module, end_ns=before.at_ns)
+    assert horizon_ns(farm, [Variant()]) == 1_050 * MILLISECOND_NS + AFTER_NS
+    longer = Variant("", Settings({"farm.silence": 2 * SECOND_NS}))
+    assert horizon_ns(farm, [Variant(), longer]) == 4_250 * MILLISECOND_NS + AFTER_NS
 
 
 def test_all_variants_see_the_same_seeds(before: Recording) -> None:
