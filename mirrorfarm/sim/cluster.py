@@ -215,8 +215,11 @@ class Cluster(Engine):
             return
         if not host.agent:
             return
-        source = actor.address
-        for name in to.nodes if " " in to.node else (to.node,):
+        source, node = actor.address, to.node
+        if " " not in node and node != host.name:
+            self.forward(process, source, to, message, name=node, network=network)
+            return
+        for name in to.nodes:
             if name == host.name:
                 event = ev.Received(source, message, "", process.incarnation, sequence)
                 when = self.now + LOCAL_NS + self.jitter()
@@ -268,10 +271,10 @@ class Cluster(Engine):
 
     def _local(self, host: Host, process: str, actor: str, event: ev.Received) -> None:
         found = host.processes.get(process)
-        if found is not None and found.alive and host.agent:
+        if found is not None and host.agent:
             target = found.actors.get(actor)
             if target is not None:
-                target.give(event)
+                found.due(target, event)
 
     def _arrived(
         self, name: str, to: Address, event: ev.Received, stamp: tuple[str, int, int] | None
@@ -282,8 +285,12 @@ class Cluster(Engine):
             return
         if stamp is not None and not host.is_news(event.source.node, *stamp):
             return
-        process = WITNESS_PROCESS if WITNESS_PROCESS in host.processes else to.process
-        self._local(host, process, to.actor, event)
+        processes = host.processes
+        process = processes.get(WITNESS_PROCESS) or processes.get(to.process)
+        if process is not None:
+            actor = process.actors.get(to.actor)
+            if actor is not None:
+                process.due(actor, event)
 
     def _answered(self, node: str, message: Any) -> None:
         if isinstance(message, msg.CommandResult):

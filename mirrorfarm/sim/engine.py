@@ -100,9 +100,9 @@ class Engine:
     def at(self, when: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something at a time; at once if that is past."""
         self.number = number = self.number + 1
-        tie = (number + self.salt) * ODD & 0xFFFFF
-        when = max(when, self.now)
-        heappush(self.heap, (when, tie, number, what, arguments))
+        if when < self.now:  # noqa: PLR1730 - A call of max costs more than all the rest here.
+            when = self.now
+        heappush(self.heap, (when, (number + self.salt) * ODD & 0xFFFFF, number, what, arguments))
 
     def after(self, delay_ns: int, what: Callable[..., None], *arguments: Any) -> None:
         """Call something after a while."""

@@ -1,8 +1,9 @@
 """Machines, their processes, and the actors in them: threads with inboxes, in virtual time.
 
-An actor takes one event at a time, in the order in which they came; actors of one process take
-turns as the seed says. A process may crash between any two effects of one step, pause, or be
-slow; what it holds in memory goes with it.
+An actor takes one event at a time, in the order in which they came. What actors of one process
+tell each other waits for a turn, which comes as the seed says; a timer, a frame or a result finds
+an actor that has nothing to do, and is taken at once. A process may crash between any two effects
+of one step, pause, or be slow; what it holds in memory goes with it.
 """
 
 from collections import deque
@@ -142,9 +143,16 @@ class Process:
         host.engine.at(host.clocks.moment(boot), self.due, actor, event)
 
     def due(self, actor: Actor, event: Any) -> None:
-        """Give an event to an actor, unless the process has ended."""
-        if self.alive:
+        """Have an actor take an event, unless the process has ended: at once if it is idle.
+
+        For the agenda alone: what comes while another actor takes an event is given (`Actor.give`).
+        """
+        if not self.alive:
+            return
+        if actor.busy or self.paused or self.slow_ns:
             actor.give(event)
+        else:
+            actor.handle(event)
 
 
 @dataclass(slots=True, eq=False)

@@ -58,7 +58,7 @@ class Around(Surroundings):
         return self._clocks.monotonic(self._cluster.now)
 
     def tell(self, event: Any) -> None:  # noqa: D102
-        self._process.due(self._process.actors[REPLICATOR], event)
+        self._process.actors[REPLICATOR].give(event)
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> None:  # noqa: D102
         self._cluster.after(delay_ns, self._call, call)
@@ -346,7 +346,7 @@ class MirrorNode:
             gone = not self.hands.app.runs or self.hands.app.number_run != asker
             self._told(write, extent, errno.EPIPE if gone else result, plane.term)
 
-        process.due(process.actors["plane"], Call(lambda: plane.write(extent, write, answer)))
+        process.actors["plane"].give(Call(lambda: plane.write(extent, write, answer)))
 
     def _told(self, write: int, extent: int, result: int, term: int) -> None:
         if result:

@@ -15,9 +15,12 @@ from mirrorfarm.sim.cluster import Cluster, Story
 from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
+from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import Plan, plan_of, prepare
 from mirrorfarm.sim.recording.recorder import Recorder
 
+# Nearly every run holds: it keeps few steps, which stay in the processor's cache.
+FEW_STEPS = 200
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
 _SOURCES = ("actors", "transport", "modules", "netfilter", "sim")
@@ -121,10 +124,14 @@ def build_id() -> str:
     return f"{digest.intdigest():016x}"
 
 
-def play(plan: Plan, trace: Path | None = None) -> Played:
-    """Play a plan to its end, or to the first violation; record it in the folder `trace`."""
+def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Played:
+    """Play a plan to its end, or to the first violation; record it in the folder `trace`.
+
+    `keeps`: of so many of its last steps the story of a violation is made.
+    """
     began = time.process_time()
     world, play_out = prepare(plan)
+    world.watch.keep(keeps)
     recorder = Recorder(world, trace) if trace is not None else None
     played = Played(plan, world, world.seen)
     world.seen = played.see  # type: ignore[method-assign]
@@ -147,8 +154,13 @@ def run(seed: int, options: str = "swarm", trace: Path | None = None) -> Outcome
 
     Raises UsageInvalid if the options are not understood, or the folder holds traces.
     """
-    played = play(plan_of(options, seed), trace)
+    plan = plan_of(options, seed)
+    played = play(plan, trace)
     world, violation = played.world, played.violation
+    if violation is not None:  # Again, for its whole story.
+        told = play(plan, keeps=STEPS_KEPT).violation
+        assert str(told) == str(violation), "a seed plays the same run each time"
+        violation = told
     assert world.digest is not None
     return Outcome(
         seed=seed,

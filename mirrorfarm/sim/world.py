@@ -202,7 +202,7 @@ class World(Cluster):
     def soon(self, name: str, actor: str, event: ev.Event) -> None:
         """Give an event to an actor of a node, as if a door had."""
         process = self.nodes[name].host.processes[MODULE]
-        process.due(process.actors[actor], event)
+        process.actors[actor].give(event)
 
     def break_stream(self, name: str, reason: str = "its connection was reset") -> None:
         """Have the session that a node leads break."""
@@ -214,7 +214,7 @@ class World(Cluster):
                 if plane is not None:
                     plane.break_session(reason)
 
-            process.due(process.actors["plane"], Call(give_up))
+            process.actors["plane"].give(Call(give_up))
 
     def accept_loss(self, *writes: int) -> None:
         """Note that an administrator gives up these writes."""

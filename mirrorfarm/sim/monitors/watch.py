@@ -56,6 +56,10 @@ class Watch:
             for about in fold.events:
                 self._wanted.setdefault(about, []).append(fold.on)
 
+    def keep(self, steps: int) -> None:
+        """Keep so many steps for stories, from now on."""
+        self.recent = deque(self.recent, maxlen=steps)
+
     @property
     def violations(self) -> list[str]:
         """Everything that was found."""
