@@ -136,7 +136,7 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
             *LEADS,
             ordered("gate", 1, 1, 0, "self", "", False),
             acted("replicator", PlaneStorage("data", 5, "")),
-            world(seen.RecordGone("app")),  # Not all that knew of the term.
+            world(seen.RecordGone("app")),  # It still knows of the term.
             wrote(1),
         ],
         told(1),
@@ -147,7 +147,7 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
             *LEADS,
             ordered("gate", 1, 1, 0, "self", "", False),
             acted("replicator", PlaneStorage("data", 5, "")),
-            world(seen.RegisterGone("app"), "w1"),  # Not all that knew of the term.
+            world(seen.RegisterGone("app"), "w1"),  # It still knows of the term.
             wrote(1),
         ],
         told(1),

@@ -266,35 +266,24 @@ _REMEMBERED = 4_096
 class FailedDisk(Monitor):
     """S17, for the data. Without observations nothing: a gate that opens may be poisoned.
 
-    When the arbiter's register and the node's own record are lost both, terms are numbered anew.
+    A record of an older term is that of a node which lost its own: terms may be numbered anew.
     """
 
     id = "S17"
     statement = "A node whose disk lost data acknowledges nothing more in that term."
-    events = (PlaneStorage, seen.Told, seen.RecordGone, seen.RegisterGone)
+    events = (PlaneStorage, seen.Told, seen.RecordDurable)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._failed: dict[tuple[str, str], int] = {}  # The term in which it did.
-        self._gone: dict[tuple[str, str], set[type]] = {}  # What knew of that term.
 
     def on(self, step: Step) -> None:  # noqa: D102
-        module = step.process.removesuffix(".replica")
-        key, kind = (step.node, module), step.event.__class__
+        key, kind = (step.node, step.process.removesuffix(".replica")), step.event.__class__
         if kind is PlaneStorage:
             _, term = self.facts.of(step).side(step.node).gate
             self._failed[key] = max(term, self._failed.get(key, 0))
-            self._gone[key] = set()
-        elif kind is seen.RecordGone:
-            self._forget(key, kind)
-        elif kind is seen.RegisterGone:
-            for other in [other for other in self._failed if other[1] == module]:
-                self._forget(other, kind)
+        elif kind is seen.RecordDurable:
+            if step.event.record.term < self._failed.get(key, 0):
+                del self._failed[key]
         elif self._failed.get(key) == step.event.term:
             self.fail(f"{step.node} told write {step.event.write} after its disk failed")
-
-    def _forget(self, key: tuple[str, str], kind: type) -> None:
-        gone = self._gone.setdefault(key, set())
-        gone.add(kind)
-        if len(gone) == 2:
-            self._failed.pop(key, None)
