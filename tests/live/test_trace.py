@@ -97,7 +97,7 @@ def test_every_message_between_the_nodes_is_joined_with_its_sending(lab: OneMach
         assert source.node == one[0] == step.event.source.node
         assert source.now_ns <= step.now_ns, "all nodes of the laboratory have one clock"
         joined += 1
-    assert joined > 100
+    assert joined > 20
 
 
 @pytest.mark.timeout(120)
