@@ -13,7 +13,8 @@ import pytest
 from mirrorfarm.lab.machine import hierarchies
 from mirrorfarm.trace import read_steps
 
-pytestmark = pytest.mark.live
+# Alone: a new connection that a busy machine leaves unanswered would fail with its node.
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, str(ROOT / "examples/farm_in_namespaces.py"), "--plain", "--settle", "1.5"]
 PLANNED = (
@@ -56,9 +57,7 @@ def test_the_demonstration_keeps_every_connection_at_planned_events_and_leaves_o
         assert (streams, alive + int(reset) + int(silent)) == (90, 90), out
         # Silent are those of a dead node in whose bucket a third one still has a connection.
         assert int(silent) <= 5, out
-        assert twice == "0", out
-        # A new connection that the node had taken, but not answered, when it failed.
-        assert int(failed) <= 3, out
+        assert (failed, twice) == ("0", "0"), out
         assert int(reset) > 5, out
     assert time.monotonic() - begun < 90
     assert not leftovers(demo.pid)
