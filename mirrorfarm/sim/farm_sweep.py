@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mirrorfarm.actors.farm_filter.bitmaps import SOFT
-from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim import farm_faults
 from mirrorfarm.sim.acts.act import perform
@@ -202,8 +202,14 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
             again = world.nodes[name].machine.state.unstarted
             world.command(name, "restart" if again else "start")
             world.command(name, "resume")
-    if not world.run_until(lambda: world.settled(*names), 12_000):
+    # In one view is not enough: one that was drained is, until it hears of `resume`.
+    if not world.run_until(lambda: world.settled(*names) and answered(world), 12_000):
         raise Violation(f"L: not one farm after the faults ended: {names}", reasons(world))
+
+
+def answered(world: FarmWorld) -> bool:
+    """Return whether there is a node for every bucket of every group."""
+    return all(sum(world.shares(group).values()) >= BUCKETS for group in range(world.groups))
 
 
 def reasons(world: FarmWorld) -> list[str]:
