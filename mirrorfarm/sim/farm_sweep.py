@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mirrorfarm.actors.farm_filter.bitmaps import SOFT
+from mirrorfarm.actors.module.farm.phases import Phase
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim import farm_faults
@@ -201,7 +202,10 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
             # Scripts that failed are run again once they are mended.
             again = world.nodes[name].machine.state.unstarted
             world.command(name, "restart" if again else "start")
-            world.command(name, "resume")
+        machines = [world.nodes[name].machine for name in names]
+        world.run_until(lambda: all(one.state.phase is Phase.UP for one in machines), 12_000)
+        for name in names:
+            world.command(name, "resume")  # A node that is not up yet refuses that.
     # In one view is not enough: one that was drained is, until it hears of `resume`.
     if not world.run_until(lambda: world.settled(*names) and answered(world), 12_000):
         raise Violation(f"L: not one farm after the faults ended: {names}", reasons(world))

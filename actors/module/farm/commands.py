@@ -239,7 +239,8 @@ def _drain(s: State, now: int, *, on: bool) -> str:
     if not s.is_farm:
         return "a light module has no other node that could take its clients"
     if s.phase is not Phase.UP:
-        return f"this node is {role_of(s)} {status_of(s)}: only UP Ready drains"
+        able = "drained" if on else "resumed"
+        return f"this node is {role_of(s)} {status_of(s)}: it can be {able} when it is UP Ready"
     if s.drain_ordered != on:
         s.drain_ordered = on
         fact(s, now, "drains by order: no new clients" if on else "takes new clients again")
