@@ -202,6 +202,7 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
             # Scripts that failed are run again once they are mended.
             again = world.nodes[name].machine.state.unstarted
             world.command(name, "restart" if again else "start")
+        world.run(10)  # The orders arrive.
         machines = [world.nodes[name].machine for name in names]
         world.run_until(lambda: all(one.state.phase is Phase.UP for one in machines), 12_000)
         for name in names:
