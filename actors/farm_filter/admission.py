@@ -14,9 +14,13 @@ SECOND_DEPARTURE = 2
 
 def coordinator(s: State) -> str:
     """Return the node whose proposals this node agrees to; perhaps itself."""
-    able = [name for name in s.settings.nodes if _takes_part(s, name)]
-    in_view = [name for name in able if _is_in_view(s, name)]
-    return (in_view or able or [""])[0]
+    first = ""
+    for name in s.settings.nodes:
+        if _takes_part(s, name):
+            if _is_in_view(s, name):
+                return name
+            first = first or name
+    return first
 
 
 def _takes_part(s: State, name: str) -> bool:
@@ -40,21 +44,19 @@ def _is_in_view(s: State, name: str) -> bool:
 
 def wanted_members(s: State, now: int) -> tuple[str, ...]:
     """Return who should be in the next view: nodes that all hear each other."""
-    before = s.present
-    doubtful = [name for name in before if name in s.peers and is_doubtful(s, s.peers[name], now)]
-    chosen = [s.settings.node]
-    names = [name for name in s.settings.nodes if name in s.peers]
-    for name in sorted(names, key=lambda name: name not in before):  # Stable: members first.
-        if not _takes_part(s, name) or (name not in before and refusal(s, s.peers[name], now)):
+    node, before = s.settings.node, s.present
+    chosen = 1 << s.settings.index(node)
+    by_all = ears_of(s, node)  # Who is heard by all that are chosen.
+    members = [peer for peer in s.peers.values() if peer.name in before]
+    for peer in members + [peer for peer in s.peers.values() if peer.name not in before]:
+        member = peer.name in before
+        if not _takes_part(s, peer.name) or (not member and refusal(s, peer, now)):
             continue
-        if name in doubtful or all(hear_each_other(s, name, one) for one in chosen):
-            chosen.append(name)
-    return tuple(name for name in s.settings.nodes if name in chosen)
-
-
-def hear_each_other(s: State, one: str, other: str) -> bool:
-    """Return whether two nodes hear each other, as far as this one knows."""
-    return hears(s, one, other) and hears(s, other, one)
+        together = by_all >> peer.index & 1 and not chosen & ~peer.ears
+        if together or (member and is_doubtful(s, peer, now)):
+            chosen |= 1 << peer.index
+            by_all &= peer.ears
+    return tuple([name for index, name in enumerate(s.settings.nodes) if chosen >> index & 1])
 
 
 def note_apart(s: State, now: int) -> None:

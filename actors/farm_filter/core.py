@@ -77,7 +77,7 @@ class FarmFilter:
         s.out = []
         # Before anything else: this node may have been asleep, and others took over.
         lapsed = self._lapse_late(now)
-        if s.wake_ns:
+        if 0 < s.wake_ns < now:
             late_ns = s.stalls.notice(s.wake_ns, now)
             if late_ns:
                 hearing.forgive(s, late_ns, now)
