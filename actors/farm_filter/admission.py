@@ -5,7 +5,9 @@ hears and that hear it; a node that is in a view goes before those that are not,
 knows who owns what. Only the coordinator proposes, and only its proposals are agreed to.
 """
 
-from mirrorfarm.actors.farm_filter.hearing import ears_of, hears
+from collections.abc import Sequence
+
+from mirrorfarm.actors.farm_filter.hearing import ears_of
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.limits import POWER_MAX
 
@@ -62,15 +64,16 @@ def wanted_members(s: State, now: int) -> tuple[str, ...]:
 def note_apart(s: State, now: int) -> None:
     """Note since when members do not hear each other."""
     present = s.present
+    if not present:
+        return
     everybody = s.settings.bits(present)
-    by_all = everybody  # Who is heard by all of them.
-    for name in present:
-        by_all &= ears_of(s, name)
-    for name in present:
-        peer = s.peers.get(name)
-        if peer is not None:
-            together = by_all >> peer.index & 1 and not everybody & ~peer.ears
-            peer.apart_ns = 0 if together else peer.apart_ns or now
+    peers = [s.peers[name] for name in present if name != s.settings.node]
+    by_all = ears_of(s, s.settings.node)  # Who is heard by all of them.
+    for peer in peers:
+        by_all &= peer.ears
+    for peer in peers:
+        together = by_all >> peer.index & 1 and not everybody & ~peer.ears
+        peer.apart_ns = 0 if together else peer.apart_ns or now
 
 
 def is_doubtful(s: State, peer: Peer, now: int) -> bool:
@@ -123,29 +126,32 @@ def hold_ns(s: State, peer: Peer, now: int) -> int:
 
 def wanted_weights(s: State, members: tuple[str, ...], now: int) -> tuple[tuple[int, ...], ...]:
     """Return the weight of each member, by group: its power, less while it starts slowly."""
-    steps = [_step(s, name, now) for name in members]
+    full = s.t.slow_start_steps
+    steps = [_step(s, name, now) if s.t.slow_start_ns else full for name in members]
     if len(set(steps)) == 1:
-        steps = [s.t.slow_start_steps] * len(members)  # All alike: nobody has to be spared.
+        steps = [full] * len(members)  # All alike: nobody has to be spared.
+    powers = [_powers(s, name) for name in members]
     return tuple(
-        tuple(_power(s, name, group) * step for name, step in zip(members, steps, strict=True))
+        tuple([power[group] * step for power, step in zip(powers, steps, strict=True)])
         for group in range(s.groups)
     )
 
 
-def _power(s: State, name: str, group: int) -> int:
+def _powers(s: State, name: str) -> Sequence[int]:
+    """Return the power of a member, by group."""
     if name == s.settings.node:
-        return s.powers[group] if s.wish == "in" else 0
+        return s.powers if s.wish == "in" else [0] * s.groups
     beat = s.peers[name].beat
     assert beat is not None, "a member that was never heard"
-    return max(0, min(beat.powers[group], POWER_MAX)) if beat.wish == "in" else 0
+    if beat.wish != "in":
+        return [0] * s.groups
+    return [max(0, min(power, POWER_MAX)) for power in beat.powers]
 
 
 def _step(s: State, name: str, now: int) -> int:
     """Return the step of the slow start a member is on, from 1."""
     steps = s.t.slow_start_steps
     joined_ns = s.joined_ns if name == s.settings.node else s.peers[name].joined_ns
-    if not s.t.slow_start_ns:
-        return steps
     age_ns = now - joined_ns if joined_ns else 0
     return min(steps, 1 + age_ns * (steps - 1) // s.t.slow_start_ns)
 

@@ -3,6 +3,7 @@
 from mirrorfarm.actors.events import FarmNode, FarmPicture
 from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import coordinator, refusal, seconds
+from mirrorfarm.actors.farm_filter.bitmaps import owned
 from mirrorfarm.actors.farm_filter.hearing import difference, hears
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.actors.farm_filter.views import quiet_at
@@ -37,7 +38,7 @@ def _node(s: State, name: str, now: int) -> FarmNode:
     if view is not None and member:
         index = view.index(name)
         weights = tuple(row[index] for row in view.weights)
-        buckets = tuple(owners.count(index) for owners in view.owners)
+        buckets = tuple(owned(owners, index).bit_count() for owners in view.owners)
     if name == s.settings.node:
         left = sum(bits.bit_count() for bits in table.draining(s)) if view else 0
         return FarmNode(name, member, s.reason, s.wish, tuple(s.powers), weights, buckets, left, ())

@@ -7,7 +7,7 @@ node that may not answer has every bucket closed and no lease.
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, Log, RenewLease
 from mirrorfarm.actors.events import SocketsCounted
 from mirrorfarm.actors.farm_filter import relay
-from mirrorfarm.actors.farm_filter.bitmaps import ALL, owned, states, unpack_all
+from mirrorfarm.actors.farm_filter.bitmaps import owned, states, unpack_all
 from mirrorfarm.actors.farm_filter.state import State, View
 
 
@@ -59,7 +59,7 @@ def drained_by_others(s: State) -> list[int]:
 def draining(s: State) -> list[int]:
     """Return the buckets of others in which this node may have connections, by group."""
     mine = own(s, s.view)
-    return [live & ~a & ALL for live, a in zip(s.live, mine, strict=True)]
+    return [live & ~a for live, a in zip(s.live, mine, strict=True)]
 
 
 # --- counting connections ------------------------------------------------------------------
@@ -98,13 +98,14 @@ def lease_of(s: State, now: int) -> int:
     """
     if s.view is None:
         return 0
-    others = [s.peers[name] for name in s.view.members if name in s.peers]
+    members = s.view.members
+    others = [peer for peer in s.peers.values() if peer.name in members]
     heard = [peer for peer in others if not peer.silent]
     asked = heard if 2 * (len(heard) + 1) >= len(others) + 1 else others
     since = min([peer.echoed_ns for peer in asked], default=now)
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
-    ends = [p.tolerated_ns + s.t.tolerate_ns for p in s.peers.values() if p.tolerated_ns]
-    return min([since + s.t.lease_ns, *ends])
+    tolerated = [peer.tolerated_ns for peer in s.peers.values() if peer.tolerated_ns]
+    return min([since + s.t.lease_ns, *(at + s.t.tolerate_ns for at in tolerated)])
 
 
 def renew(s: State, now: int) -> None:

@@ -149,8 +149,10 @@ def _has_strayed(s: State, view: View) -> bool:
     """Return whether a member gave up, or is bound by a promise that nobody keeps any more."""
     if s.present != view.members:
         return True
-    beats = [s.peers[name].beat for name in view.members if name in s.peers]
-    return any(beat is not None and beat.bid > view.number for beat in beats)
+    for peer in s.peers.values():
+        if peer.beat is not None and peer.beat.bid > view.number and peer.name in view.members:
+            return True
+    return False
 
 
 def _propose(
