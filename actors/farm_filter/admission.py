@@ -44,13 +44,18 @@ def _is_in_view(s: State, name: str) -> bool:
     return committed and name in s.present
 
 
-def wanted_members(s: State, now: int) -> tuple[str, ...]:
-    """Return who should be in the next view: nodes that all hear each other."""
-    node, before = s.settings.node, s.present
+def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ...]:
+    """Return who should be in the next view: nodes that all hear each other.
+
+    `before`: those of the present view that did not give up.
+    """
+    node = s.settings.node
     chosen = 1 << s.settings.index(node)
     by_all = ears_of(s, node)  # Who is heard by all that are chosen.
-    members = [peer for peer in s.peers.values() if peer.name in before]
-    for peer in members + [peer for peer in s.peers.values() if peer.name not in before]:
+    members, others = [], []
+    for peer in s.peers.values():
+        (members if peer.name in before else others).append(peer)
+    for peer in members + others:
         member = peer.name in before
         if not _takes_part(s, peer.name) or (not member and refusal(s, peer, now)):
             continue
@@ -131,21 +136,18 @@ def wanted_weights(s: State, members: tuple[str, ...], now: int) -> tuple[tuple[
     if len(set(steps)) == 1:
         steps = [full] * len(members)  # All alike: nobody has to be spared.
     powers = [_powers(s, name) for name in members]
-    return tuple(
-        tuple([power[group] * step for power, step in zip(powers, steps, strict=True)])
-        for group in range(s.groups)
-    )
+    rows = zip(*powers, strict=True)  # By group.
+    return tuple([tuple([a * b for a, b in zip(row, steps, strict=True)]) for row in rows])
 
 
 def _powers(s: State, name: str) -> Sequence[int]:
     """Return the power of a member, by group."""
-    if name == s.settings.node:
-        return s.powers if s.wish == "in" else [0] * s.groups
-    beat = s.peers[name].beat
-    assert beat is not None, "a member that was never heard"
-    if beat.wish != "in":
+    beat = None if name == s.settings.node else s.peers[name].beat
+    assert beat is not None or name == s.settings.node, "a member that was never heard"
+    wish, powers = (s.wish, s.powers) if beat is None else (beat.wish, beat.powers)
+    if wish != "in":
         return [0] * s.groups
-    return [max(0, min(power, POWER_MAX)) for power in beat.powers]
+    return [0 if power < 0 else min(power, POWER_MAX) for power in powers]
 
 
 def _step(s: State, name: str, now: int) -> int:

@@ -132,8 +132,7 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         peer.busy_ns = now
     echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
     sent_ns = _sent_ns(s, echoed)
-    if sent_ns > peer.echoed_ns:
-        peer.echoed_ns = sent_ns
+    peer.echoed_ns = max(peer.echoed_ns, sent_ns)
     # Of the same farm, if it was so and says the same.
     mutual = bool(echoed) and ((same and bool(was_mutual)) or not difference(s, peer))
     peer.mutual_ns = (peer.mutual_ns or now) if mutual else 0

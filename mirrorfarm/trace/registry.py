@@ -45,7 +45,7 @@ def typed(value: Any) -> Any:
     A value of a type that this build does not know, or that has another form here, is returned
     as it is: a list, its name first.
     """
-    if type(value) is not list or not value or type(value[0]) is not str:
+    if not isinstance(value, list | tuple) or not value or type(value[0]) is not str:
         return value
     kind = EVENTS.get(value[0]) or EFFECTS.get(value[0])
     if kind is None:

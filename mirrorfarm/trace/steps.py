@@ -1,10 +1,12 @@
 """The steps of cores, in the order in which they were recorded."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
@@ -17,8 +19,7 @@ MessageId = tuple[str, int, int]
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
 
 
-@dataclass(slots=True)
-class Step:
+class Step(msgspec.Struct):
     """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
 
     Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
@@ -34,7 +35,7 @@ class Step:
     incarnation: int = 0
     number: int = 0  # Of the step in its process.
     epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
-    sent: list[int | None] = field(default_factory=list)  # Of each Send: number of its frame.
+    sent: list[int | None] = []  # Of each Send: number of its frame.
 
     @property
     def real_ns(self) -> int:
@@ -133,12 +134,13 @@ def read_items(
 def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
+    made = _maker(source, decoder)
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
                 if step is not None:
                     yield step
-                step = _step(source, decoder, record.actor, record.object())
+                step = made(record.actor, record.object())
                 continue
             if step is None or step.actor != record.actor:
                 raise FrameBroken("an effect that nobody asked for")
@@ -150,7 +152,7 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
             if passed:
                 if step is not None:
                     yield step
-                step = _step(source, decoder, actor, Unreadable(kind))
+                step = made(actor, Unreadable(kind))
             elif step is not None:
                 step.effects.append(Unreadable(kind))
         else:
@@ -165,15 +167,13 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
         yield step
 
 
-def _step(source: Source, decoder: Decoder, actor: str, event: Any) -> Step:
-    return Step(
-        source.node,
-        actor,
-        decoder.now,
-        event,
-        [],
-        source.process,
-        source.incarnation,
-        decoder.lamport,
-        source.epoch_ns,
-    )
+def _maker(source: Source, decoder: Decoder) -> Callable[[str, Any], Step]:
+    """Return what makes a step of the record that was read last."""
+    node, process = source.node, source.process
+    incarnation, epoch_ns = source.incarnation, source.epoch_ns
+
+    def made(actor: str, event: Any) -> Step:
+        now, number = decoder.now, decoder.lamport
+        return Step(node, actor, now, event, [], process, incarnation, number, epoch_ns)
+
+    return made
