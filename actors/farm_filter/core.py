@@ -82,7 +82,7 @@ class FarmFilter:
             if late_ns:
                 hearing.forgive(s, late_ns, now)
         quiet = self._apply(event, now) and not lapsed
-        idle = quiet and now < min(s.due_ns, s.pulse_ns) and not s.urgent
+        idle = quiet and now < s.due_ns and now < s.pulse_ns and not s.urgent
         if s.pulse_ns and not idle:
             self._poll(now, quiet=quiet)
         return s.out

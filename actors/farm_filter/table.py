@@ -67,9 +67,9 @@ def draining(s: State) -> list[int]:
 
 def count_when_due(s: State, now: int) -> None:
     """Ask for a count from time to time, while there is something to find out."""
-    if s.view is None or not (any(draining(s)) or s.wish == "drain"):
+    if s.view is None or (s.counting_ns and now - s.counting_ns < s.t.scan_ns):
         return
-    if s.counting_ns == 0 or now - s.counting_ns >= s.t.scan_ns:
+    if s.wish == "drain" or any(draining(s)):
         s.counting_ns = now
         s.out.append(CountSockets(s.table))
 
@@ -99,10 +99,11 @@ def lease_of(s: State, now: int) -> int:
     if s.view is None:
         return 0
     members = s.view.members
-    others = [peer for peer in s.peers.values() if peer.name in members]
-    heard = [peer for peer in others if not peer.silent]
-    asked = heard if 2 * (len(heard) + 1) >= len(others) + 1 else others
-    since = min([peer.echoed_ns for peer in asked], default=now)
+    others = len(members) - 1
+    asked = [p.echoed_ns for p in s.peers.values() if not p.silent and p.name in members]
+    if 2 * (len(asked) + 1) < others + 1:
+        asked = [p.echoed_ns for p in s.peers.values() if p.name in members]
+    since = min(asked, default=now)
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
     tolerated = [peer.tolerated_ns for peer in s.peers.values() if peer.tolerated_ns]
     return min([since + s.t.lease_ns, *(at + s.t.tolerate_ns for at in tolerated)])

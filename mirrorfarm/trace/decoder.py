@@ -12,7 +12,7 @@ import msgpack
 import xxhash
 
 from mirrorfarm.actors.effects import Later, Tell
-from mirrorfarm.trace.registry import EFFECTS, EVENTS, typed
+from mirrorfarm.trace.registry import class_of, typed
 from mirrorfarm.transport.trace_encoder import (
     CHECKPOINT,
     DEFINE,
@@ -45,15 +45,19 @@ class Slot:
     timed: bool
     type: Any  # The class of its values; None: this build knows none.
     nests: bool  # It has an event inside, whose class is not known beforehand.
+    steady: bool  # No place is in that event.
     made: Any = None  # The typed value, if nothing has changed since.
+    event: Any = None  # The typed event inside, of a steady one.
 
     def object(self) -> Any:
         """Return the present value, typed; as plain values if this build does not know it."""
         if self.made is None:
             value = self.value
             if self.nests:
-                value = [*value[:2], _settled(value[2])]
-            self.made = _settled(value)
+                if self.event is None or not self.steady:
+                    self.event = _settled(value[2], class_of(value[2]))
+                value = [*value[:2], self.event]
+            self.made = _settled(value, self.type)
         return self.made
 
     @property
@@ -63,9 +67,9 @@ class Slot:
         return number if type(number) is int else None
 
 
-def _settled(value: Any) -> Any:
+def _settled(value: Any, kind: Any) -> Any:
     """Return a value typed; one that cannot be is copied, for it must not change any more."""
-    made = typed(value)
+    made = value if kind is None else typed(value, kind)
     return _thawed(made) if made is value else made
 
 
@@ -180,7 +184,7 @@ class Decoder:
             places.append((place, path[-1]))
         for row, index in places:
             row[index] = _frozen(row[index])
-        known = EVENTS.get(value[0]) or EFFECTS.get(value[0])
+        known = class_of(value)
         timed = kind in {INPUT, RECV}
         self._slots.append(
             Slot(
@@ -193,6 +197,7 @@ class Decoder:
                 timed,
                 known,
                 known is Tell or known is Later,
+                all(row is value and index != 2 for row, index in places),
             )
         )
 
