@@ -127,7 +127,8 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         s.out.append(Log("E", f"{peer.name} is heard"))
     if now - s.beaten_ns >= s.t.pulse_ns * 3 // 4 and _leader(s) == peer.name:
         s.pulse_ns = min(s.pulse_ns, now)
-    s.seen = max(s.seen, min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX))
+    if beat.floor > s.seen or beat.view > s.seen:
+        s.seen = min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX)
     if beat.view or beat.bid:
         peer.busy_ns = now
     echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
@@ -161,7 +162,7 @@ def _ears(peer: Peer, beat: FarmBeat) -> int:
     """Return the bitmap of the nodes that a node hears, itself one of them."""
     heard = beat.heard[:FARM_NODES_MAX]
     own = 1 << peer.index
-    if heard and min(heard) > 0:
+    if min(heard, default=0) > 0:  # Most hear everybody.
         return own | (1 << len(heard)) - 1
     return own | sum([1 << index for index, number in enumerate(heard) if number > 0])
 

@@ -45,18 +45,14 @@ class Slot:
     timed: bool
     type: Any  # The class of its values; None: this build knows none.
     nests: bool  # It has an event inside, whose class is not known beforehand.
-    steady: bool  # No place is in that event.
     made: Any = None  # The typed value, if nothing has changed since.
-    event: Any = None  # The typed event inside, of a steady one.
 
     def object(self) -> Any:
         """Return the present value, typed; as plain values if this build does not know it."""
         if self.made is None:
             value = self.value
             if self.nests:
-                if self.event is None or not self.steady:
-                    self.event = _settled(value[2], class_of(value[2]))
-                value = [*value[:2], self.event]
+                value = [*value[:2], _settled(value[2], class_of(value[2]))]
             self.made = _settled(value, self.type)
         return self.made
 
@@ -197,7 +193,6 @@ class Decoder:
                 timed,
                 known,
                 known is Tell or known is Later,
-                all(row is value and index != 2 for row, index in places),
             )
         )
 
