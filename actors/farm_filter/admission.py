@@ -52,9 +52,9 @@ def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ..
     node = s.settings.node
     chosen = 1 << s.settings.index(node)
     by_all = ears_of(s, node)  # Who is heard by all that are chosen.
-    members, others = [], []
-    for peer in s.peers.values():
-        (members if peer.name in before else others).append(peer)
+    peers = s.peers.values()
+    members = [peer for peer in peers if peer.name in before]
+    others = [peer for peer in peers if peer.name not in before]
     for peer in members + others:
         member = peer.name in before
         if not _takes_part(s, peer.name) or (not member and refusal(s, peer, now)):

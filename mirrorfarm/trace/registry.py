@@ -40,7 +40,7 @@ assert not EVENTS.keys() & EFFECTS.keys(), "a name stands for one thing"
 
 
 def class_of(value: Any) -> type[Any] | None:
-    """Return the class of a plain value, by the name at its beginning; None: this build has none."""
+    """Return the class that a plain value names at its beginning; None: this build has none."""
     if not isinstance(value, list | tuple) or not value or type(value[0]) is not str:
         return None
     return EVENTS.get(value[0]) or EFFECTS.get(value[0])
