@@ -98,15 +98,13 @@ def lease_of(s: State, now: int) -> int:
     """
     if s.view is None:
         return 0
-    members = s.view.members
-    others = len(members) - 1
-    asked = [p.echoed_ns for p in s.peers.values() if not p.silent and p.name in members]
-    if 2 * (len(asked) + 1) < others + 1:
-        asked = [p.echoed_ns for p in s.peers.values() if p.name in members]
-    since = min(asked, default=now)
+    others = [s.peers[name] for name in s.view.members if name in s.peers]
+    heard = [peer for peer in others if not peer.silent]
+    asked = heard if 2 * (len(heard) + 1) >= len(others) + 1 else others
+    since = min([peer.echoed_ns for peer in asked], default=now)
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
-    tolerated = [peer.tolerated_ns for peer in s.peers.values() if peer.tolerated_ns]
-    return min([since + s.t.lease_ns, *(at + s.t.tolerate_ns for at in tolerated)])
+    ends = [p.tolerated_ns + s.t.tolerate_ns for p in s.peers.values() if p.tolerated_ns]
+    return min([since + s.t.lease_ns, *ends])
 
 
 def renew(s: State, now: int) -> None:
