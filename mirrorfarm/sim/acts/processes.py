@@ -127,7 +127,7 @@ class PauseModule(OnNode):
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS, module_only=True)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, only=world.module_name)
 
 
 @named("slow", MIRROR, FARM)
@@ -189,5 +189,5 @@ class Reconfigured(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
-            world.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
+            world.first.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
             self.comes_back(world, self.for_ns, self.node)
