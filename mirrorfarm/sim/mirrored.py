@@ -73,13 +73,10 @@ class Mirrored:
         number, extents = self.next_write, self.extents
         running = [node for node in self.nodes.values() if node.application and node.up]
         if running:
-            node = running[0] if len(running) == 1 else self._clients().choice(running)
+            clients = self.cluster.stream(self.cluster.concern("clients", self.name))
+            node = running[0] if len(running) == 1 else clients.choice(running)
             node.write(number, number % extents if extents else number)
         return number
-
-    def _clients(self) -> Any:
-        own = "" if self.name == self.cluster.module_name else f" {self.name}"
-        return self.cluster.stream(f"clients{own}")
 
     def break_stream(self, name: str, reason: str = "its connection was reset") -> None:
         """Have the session that a node leads break."""

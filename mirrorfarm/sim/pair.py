@@ -291,7 +291,8 @@ class MirrorNode:
     def _noted(self, level: str, text: str) -> None:
         del level
         if self.cluster.tells_story:
-            self.cluster.story.add(self.cluster.now, self.name, ">", text)
+            place = self.cluster.place(self.name, self.module.name)
+            self.cluster.story.add(self.cluster.now, place, ">", text)
 
     def _store(self, actor: Actor, effect: fx.Store) -> None:
         when = self.records.when(self.cluster.now, self.draws)

@@ -27,6 +27,7 @@ from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors.all import MIRROR, Mirror
 from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.monitors.monitor import Monitor
+from mirrorfarm.sim.monitors.watches import together
 from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.pair import MirrorNode
 from mirrorfarm.sim.server import Server
@@ -39,7 +40,10 @@ NODES = ("n1", "n2")
 
 
 class World(Cluster):
-    """A mirror module on two nodes, its arbiter, and the application that writes."""
+    """Mirror modules on two nodes, mostly one, their arbiter, and applications that write.
+
+    What is not said of a certain module is the first one's.
+    """
 
     module_name = MODULE
 
@@ -54,29 +58,36 @@ class World(Cluster):
     ) -> None:
         """`options` are fields of `Options`."""
         self.options = chosen = Options(**options)
-        self.checks = Mirror(monitors)
-        super().__init__(seed, self.checks.watch, digest=digest)
+        names, kinds = module_names(chosen.modules), tuple(monitors)
+        checks = {name: Mirror(kinds, name) for name in names}
+        watches = {name: one.watch for name, one in checks.items()}
+        super().__init__(seed, together(watches), digest=digest)
         self.timing = timing
         self.network.names = NETWORKS[: chosen.networks]
-        facts = self.checks.watch.facts.module(MODULE)
-        facts.advisory, facts.directories = chosen.arbiter != "witness", chosen.directories
         self.witness_node = Witness(
             self, self.machine(WITNESS, apart=chosen.apart), Draws(seed, "witness")
         )
         self.witness_backup: dict[str, Any] = {}  # A copy of the witness's disk.
         self.servers = {name: Server(self.machine(name, apart=chosen.apart)) for name in NODES}
-        module = _module(timing, chosen)
-        set_bounds(self.watch, timing, module.start_ns)
-        self.modules = {MODULE: self._mirrored(module, self.checks)}
+        self.modules = {
+            name: self._mirrored(number, name, checks[name]) for number, name in enumerate(names)
+        }
 
-    def _mirrored(self, module: Module, monitors: Mirror) -> Mirrored:
-        streams = Streams(self, self.network, self.stream("streams"))
-        nodes = {name: self._node(name, module, streams) for name in NODES}
-        return Mirrored(self, module, nodes, streams, monitors, self.options.extents, NODES[0])
+    def _mirrored(self, number: int, name: str, monitors: Mirror) -> Mirrored:
+        """Make a module; the first one is primary on the first node, the next on the other."""
+        chosen, prim = self.options, NODES[number % len(NODES)]
+        monitors.facts.advisory = chosen.arbiter != "witness"
+        monitors.facts.directories = chosen.directories
+        module = _module(number, name, self.timing, chosen)
+        set_bounds(monitors.watch, self.timing, module.start_ns)
+        streams = Streams(self, self.network, self.stream(self.concern("streams", name)))
+        nodes = {node: self._node(node, module, streams) for node in NODES}
+        return Mirrored(self, module, nodes, streams, monitors, chosen.extents, prim)
 
     def _node(self, name: str, module: Module, streams: Streams) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]
-        node = MirrorNode(self, self.servers[name], peer, module, streams, Draws(self.seed, name))
+        draws = Draws(self.seed, self.concern(name, module.name))
+        node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
         node.hands.conflicts = lambda: self.other_users(module, name, peer)
         node.hands.pinged = lambda asked: asked if self.passes(name, GATEWAY) else ()
         return node
@@ -113,6 +124,10 @@ class World(Cluster):
     def monitors(self) -> Mirror:
         """Who watches it."""
         return self.first.monitors
+
+    def placed(self, node: str, module: str = "") -> MirrorNode:
+        """Return what a module has on a node."""
+        return self.modules[module or self.module_name].nodes[node]
 
     # --- nodes -----------------------------------------------------------------------------
 
@@ -242,19 +257,25 @@ class Options:
     apart: bool = False  # The clocks of the nodes differ.
     extents: int = 0  # How many there are; 0: one for each write.
     checked: str = ""  # The checker's action when the application ends by itself.
+    modules: int = 1  # How many there are on the same machines.
 
 
-def _module(timing: Timing, options: Options) -> Module:
-    """Return the configuration of the simulated module."""
+def module_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many modules."""
+    return (MODULE, *(f"{MODULE}{number}" for number in range(2, count + 1)))
+
+
+def _module(number: int, name: str, timing: Timing, options: Options) -> Module:
+    """Return the configuration of a simulated module."""
     pulse, silent, networks = timing.heartbeat_ns, timing.detection_ns, options.networks
     return Module(
-        MODULE,
-        1,
+        name,
+        number + 1,
         NODES,
         timing=timing,
         failover=options.failover,
         heartbeats=tuple(HeartbeatNetwork(n, n, pulse, silent) for n in NETWORKS[:networks]),
-        vips=(VirtualAddress("198.18.0.10"),),
+        vips=(VirtualAddress(f"198.18.0.{10 + number}"),),
         replication=Replication(
             (Replicated("/data"),) if options.directories else (),
             divergence=options.divergence,

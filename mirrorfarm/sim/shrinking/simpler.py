@@ -9,7 +9,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import arguments
 from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, SHARE, SWITCH
 from mirrorfarm.sim.acts.people import Write
-from mirrorfarm.sim.scenario.record import Event, Farm, Scenario, Wires
+from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, Wires
 
 UNITS: Final = (
     *(10 * SECOND_NS, SECOND_NS, 500 * MILLISECOND_NS, 100 * MILLISECOND_NS),
@@ -39,6 +39,8 @@ def clusters(scenario: Scenario) -> Iterator[Scenario]:
         yield replace(scenario, cluster=cluster)
     if isinstance(scenario.cluster, Farm):
         yield from _fewer_nodes(scenario, scenario.cluster)
+    else:
+        yield from _fewer_modules(scenario, scenario.cluster)
     if scenario.tricks:
         yield replace(scenario, tricks=False)
     if scenario.core != "all":
@@ -52,7 +54,7 @@ def clusters(scenario: Scenario) -> Iterator[Scenario]:
 
 def _defaults(record: Any) -> Iterator[Any]:
     for field in dataclasses.fields(record):
-        kept = field.name == "nodes"  # Events name them: see `_fewer_nodes`.
+        kept = field.name in ("nodes", "modules")  # Events name them: see below.
         if field.metadata and not kept and getattr(record, field.name) != field.default:
             yield replace(record, **{field.name: field.default})
 
@@ -63,6 +65,14 @@ def _fewer_nodes(scenario: Scenario, farm: Farm) -> Iterator[Scenario]:
         names = {f"n{number}" for number in range(count + 1, farm.nodes + 1)}
         left = tuple(event for event in scenario.events if not names & set(_named(event)))
         yield replace(scenario, cluster=replace(farm, nodes=count), events=left)
+
+
+def _fewer_modules(scenario: Scenario, mirror: Mirror) -> Iterator[Scenario]:
+    """Yield the mirror without its last modules, and without what is done to these."""
+    for count in range(1, mirror.modules):
+        gone = scenario.modules[count:]
+        left = [one for one in scenario.events if getattr(one.act, "module", "") not in gone]
+        yield replace(scenario, cluster=replace(mirror, modules=count), events=tuple(left))
 
 
 def _named(event: Event) -> list[str]:
