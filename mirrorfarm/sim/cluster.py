@@ -115,6 +115,7 @@ class Cluster(Engine):
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
+        self.writes = 0  # That applications asked for, whichever module's: no two have a number.
         self._gauge = Gauge()
         self._meddlings: list[Meddling] = []
         self.phases = Phases(self.hosts)

@@ -25,7 +25,7 @@ class Mirrored:
     monitors: Mirror
     extents: int  # How many are written in turn; 0: one for each write.
     prim: str  # The node that is to be primary first.
-    next_write: int = 0
+    written: int = 0  # How often its application was asked to write.
 
     def __post_init__(self) -> None:
         for node in self.nodes.values():
@@ -69,13 +69,14 @@ class Mirrored:
 
     def modify(self) -> int:
         """Do as `write`, which others may listen to: what an act of its own tells of."""
-        self.next_write += 1
-        number, extents = self.next_write, self.extents
+        cluster = self.cluster
+        cluster.writes = number = cluster.writes + 1
+        self.written += 1
         running = [node for node in self.nodes.values() if node.application and node.up]
         if running:
-            clients = self.cluster.stream(self.cluster.concern("clients", self.name))
+            clients = cluster.stream(cluster.concern("clients", self.name))
             node = running[0] if len(running) == 1 else clients.choice(running)
-            node.write(number, number % extents if extents else number)
+            node.write(number, self.written % self.extents if self.extents else self.written)
         return number
 
     def break_stream(self, name: str, reason: str = "its connection was reset") -> None:
