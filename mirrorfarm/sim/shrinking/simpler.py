@@ -111,21 +111,27 @@ def _with(event: Event, name: str, value: Any) -> Event:
 
 
 def writes(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield the events with all single writes in one: so many, one every so often."""
+    """Yield the events with all single writes of a module in one: so many, one every so often."""
     single = [event for event in events if isinstance(event.act, Write)]
     if len(single) < 2:
         return
     others = [event for event in events if not isinstance(event.act, Write)]
-    first, last = single[0].at_ns, single[-1].at_ns
+    modules = dict.fromkeys(getattr(one.act, "module", "") for one in single)
+    parts = [[one for one in single if getattr(one.act, "module", "") == name] for name in modules]
     for every in EVERY:
-        count = min(-(-(last - first) // every) + 1, 9_999)
-        yield ordered([*others, Event(first, Write(count, every))])
-        if first:
-            yield ordered([*others, Event(0, Write(-(-last // every) + 1, every))])
-    mean = (last - first) // (len(single) - 1)
-    if mean < MILLISECOND_NS:
-        return
-    yield ordered([*others, Event(first, Write(len(single), mean))])
+        yield ordered([*others, *(_row(part, part[0].at_ns, every) for part in parts)])
+        if any(part[0].at_ns for part in parts):
+            yield ordered([*others, *(_row(part, 0, every) for part in parts)])
+    means = [(part[-1].at_ns - part[0].at_ns) // max(len(part) - 1, 1) for part in parts]
+    if min(means) >= MILLISECOND_NS:
+        rows = zip(parts, means, strict=True)
+        yield ordered([*others, *(_row(part, part[0].at_ns, mean) for part, mean in rows)])
+
+
+def _row(part: Sequence[Event], first: int, every: int) -> Event:
+    """Return writes from a time on, one every so often, until the last of a module's writes."""
+    count = min(-(-(part[-1].at_ns - first) // every) + 1, 9_999)
+    return Event(first, replace(part[0].act, count=count, every_ns=every))  # type: ignore[call-arg]
 
 
 def ordered(events: Sequence[Event]) -> list[Event]:

@@ -9,9 +9,9 @@ from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.scenario.writing import write
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int) -> None:
-    plan = swarm.dense(seed)
+@pytest.mark.parametrize(("seed", "modules"), [*((seed, 1) for seed in range(5)), (5, 2)])
+def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int, modules: int) -> None:
+    plan = swarm.dense(seed, modules=modules)
     tape, violation = record(plan)
     assert not violation
     assert len(tape.events) > 20
