@@ -3,6 +3,7 @@
 import pytest
 
 from mirrorfarm.sim import farm_sweep, swarm, sweep
+from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.tape import record
@@ -15,6 +16,8 @@ def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int, modules
     tape, violation = record(plan)
     assert not violation
     assert len(tape.events) > 20
+    faults = [event.act for event in tape.events if not isinstance(event.act, Write)]
+    assert len({getattr(act, "module", "") for act in faults}) == modules, "each has some"
     outcome = play(read(write(tape).encode(), "f"), tells=False)
     assert outcome.turns == sweep.run(plan, story=False).turns
 
