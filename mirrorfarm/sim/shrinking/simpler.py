@@ -15,7 +15,7 @@ UNITS: Final = (
     *(10 * SECOND_NS, SECOND_NS, 500 * MILLISECOND_NS, 100 * MILLISECOND_NS),
     *(10 * MILLISECOND_NS, MILLISECOND_NS),
 )
-EVERY: Final = (100 * MILLISECOND_NS, 50 * MILLISECOND_NS, 20 * MILLISECOND_NS)
+EVERY: Final = (SECOND_NS, 100 * MILLISECOND_NS, 50 * MILLISECOND_NS, 20 * MILLISECOND_NS)
 SEEDS: Final = (1, 2, 3, 4, 5)
 
 
@@ -112,26 +112,27 @@ def _with(event: Event, name: str, value: Any) -> Event:
 
 def writes(events: Sequence[Event]) -> Iterator[list[Event]]:
     """Yield the events with all single writes of a module in one: so many, one every so often."""
-    single = [event for event in events if isinstance(event.act, Write)]
+    single = [(event.at_ns, event.act) for event in events if isinstance(event.act, Write)]
     if len(single) < 2:
         return
     others = [event for event in events if not isinstance(event.act, Write)]
-    modules = dict.fromkeys(getattr(one.act, "module", "") for one in single)
-    parts = [[one for one in single if getattr(one.act, "module", "") == name] for name in modules]
+    modules = dict.fromkeys(write.module for _, write in single)
+    parts = [[one for one in single if one[1].module == module] for module in modules]
+    begins = [part[0][0] for part in parts]
     for every in EVERY:
-        yield ordered([*others, *(_row(part, part[0].at_ns, every) for part in parts)])
-        if any(part[0].at_ns for part in parts):
+        yield ordered([*others, *map(_row, parts, begins, [every] * len(parts))])
+        if any(begins):
             yield ordered([*others, *(_row(part, 0, every) for part in parts)])
-    means = [(part[-1].at_ns - part[0].at_ns) // max(len(part) - 1, 1) for part in parts]
+    means = [(part[-1][0] - part[0][0]) // max(len(part) - 1, 1) for part in parts]
     if min(means) >= MILLISECOND_NS:
-        rows = zip(parts, means, strict=True)
-        yield ordered([*others, *(_row(part, part[0].at_ns, mean) for part, mean in rows)])
+        yield ordered([*others, *map(_row, parts, begins, means)])
 
 
-def _row(part: Sequence[Event], first: int, every: int) -> Event:
+def _row(part: Sequence[tuple[int, Write]], begin: int, every: int) -> Event:
     """Return writes from a time on, one every so often, until the last of a module's writes."""
-    count = min(-(-(part[-1].at_ns - first) // every) + 1, 9_999)
-    return Event(first, replace(part[0].act, count=count, every_ns=every))  # type: ignore[call-arg]
+    last, write = part[-1]
+    count = min(-(-(last - begin) // every) + 1, 9_999)
+    return Event(begin, replace(write, count=count, every_ns=every))
 
 
 def ordered(events: Sequence[Event]) -> list[Event]:
