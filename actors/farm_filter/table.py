@@ -7,7 +7,7 @@ node that may not answer has every bucket closed and no lease.
 from mirrorfarm.actors.effects import ApplyTable, CountSockets, Log, RenewLease
 from mirrorfarm.actors.events import SocketsCounted
 from mirrorfarm.actors.farm_filter import relay
-from mirrorfarm.actors.farm_filter.bitmaps import owned, states, unpack_all
+from mirrorfarm.actors.farm_filter.bitmaps import ALL, owned, states, unpack_all
 from mirrorfarm.actors.farm_filter.state import State, View
 
 
