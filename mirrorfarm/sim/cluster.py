@@ -9,7 +9,7 @@ import xxhash
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
+from mirrorfarm.limits import MICROSECOND_NS, QUEUE_MESSAGES_MAX, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.depths import Gauge
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
@@ -305,7 +305,7 @@ class Cluster(Engine):
         process = processes.get(WITNESS_PROCESS) or processes.get(to.process)
         if process is not None:
             actor = process.actors.get(to.actor)
-            if actor is not None:
+            if actor is not None and len(actor.inbox) < QUEUE_MESSAGES_MAX:
                 process.due(actor, event)
 
     def _answered(self, node: str, message: Any) -> None:
