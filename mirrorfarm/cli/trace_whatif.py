@@ -1,6 +1,6 @@
 """`mirrorfarm trace whatif`: a recorded cluster goes on otherwise, many times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ FARM_HEADS: Final = (
 )
 MINUTE_NS: Final = 60 * SECOND_NS
 TOLD_MAX: Final = 20  # Of what came from outside.
+REASONS_MAX: Final = 3  # Why nobody served, for each variant.
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,9 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
     heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
     violated = any(one.violations for one in found)
     table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])
+    for one in found:
+        for line in unserved(one):
+            click.echo(clean(line))
 
 
 def _row(one: Summary, violated: bool) -> list[str]:
@@ -133,6 +137,24 @@ def _row(one: Summary, violated: bool) -> list[str]:
     if violated:
         row.append(", ".join(f"{name} {count}" for name, count in one.violations.items()))
     return row
+
+
+def unserved(one: Summary) -> Iterator[str]:
+    """Tell why nobody served at the end, where that was so."""
+    groups = one.unserved
+    if groups:
+        yield f"{one.variant.name}: why nobody served at the end"
+    for said, runs in groups[:REASONS_MAX]:
+        text = "; ".join(str(each) for each in said) or "no node's module ran"
+        yield f"  in {_runs(runs)}: {text}"
+    others = groups[REASONS_MAX:]
+    if others:
+        noun = "reason" if len(others) == 1 else "reasons"
+        yield f"  … and {len(others)} other {noun}, in {_runs(sum(runs for _, runs in others))}"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _times(values: list[int]) -> str:

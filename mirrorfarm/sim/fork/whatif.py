@@ -9,10 +9,11 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.farm import ForkedFarm
-from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.measure import NOBODY, Result
 from mirrorfarm.sim.fork.recording import Recording
 from mirrorfarm.sim.fork.resuming import FORK_NS
 from mirrorfarm.sim.fork.settings import Settings, changed
+from mirrorfarm.sim.fork.unserved import Says
 from mirrorfarm.sim.fork.world import Forked
 from mirrorfarm.sim.sweep import uncollected
 from mirrorfarm.sim.trap import trap
@@ -56,6 +57,12 @@ class Summary:
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     @property
+    def unserved(self) -> list[tuple[tuple[Says, ...], int]]:
+        """What the living nodes said when nobody served at the end, in how many runs."""
+        counts = Counter(one.unserved for one in self.results if one.at_end == NOBODY)
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+    @property
     def failover_ns(self) -> list[int]:
         """How long each takeover took."""
         return sorted(each.took_ns for one in self.results for each in one.takeovers)
@@ -85,6 +92,10 @@ class Summary:
             "took_over": self.took_over,
             "needless": self.needless,
             "at_end": self.at_end,
+            "unserved": [
+                {"runs": runs, "nodes": [one._asdict() for one in said]}
+                for said, runs in self.unserved
+            ],
             "failover_ns": spread(self.failover_ns),
             "without_primary_ns": spread(self.without_ns),
             "write_stall_ns": spread(self.stall_ns),
