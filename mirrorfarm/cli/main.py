@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.paths import Paths
 
 # Command -> where its click command is. Imported when used: a start costs milliseconds.
@@ -106,8 +106,9 @@ def main(argv: list[str] | None = None) -> None:
         # The reader (`head`) left. Python would complain while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        cure = "run as root" if isinstance(error, PermissionError) else "see the path named"
-        code = fail(f"{error}: {cure}", 8)
+        from mirrorfarm.oserrors import told
+
+        code = fail(told(error), SystemUnsuitable.exit_code)
     sys.exit(code)
 
 

@@ -89,6 +89,7 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
     breaks no invariant.
     """
+    from mirrorfarm.oserrors import write_whole
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
@@ -96,9 +97,8 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
     shower.end()
     if file is not None:
-        file.write_text(shrunk.text, encoding="utf-8")
-        page = file.with_suffix(".md")
-        page.write_text(shrunk.explanation, encoding="utf-8")
+        write_whole(file, shrunk.text)
+        write_whole(file.with_suffix(".md"), shrunk.explanation)
     _tell_shrunk(shrunk, file, json_wanted=json_wanted)
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import zstandard
 
 from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.oserrors import naming
 from mirrorfarm.trace.decoder import unpacker_of
 from mirrorfarm.transport.trace_encoder import FORMAT
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
@@ -150,7 +151,7 @@ def frames(path: Path, on_fault: OnFault, begin: int = 0) -> Iterator[tuple[int,
     A frame that is cut off at the end of the file is returned as far as it goes: a process that
     was killed, or is just writing, leaves one. At most 10 MiB are in memory, whatever is read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         window = _Window(file)
         at = begin
         while window.has(at):

@@ -8,11 +8,14 @@ on each node, `world`; cores know nothing of it.
 A recorder only looks: the run is the same, step by step, as without one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from mirrorfarm import __version__
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.errors import SystemUnsuitable, UsageInvalid
+from mirrorfarm.oserrors import told
 from mirrorfarm.sim.cluster import CLUSTER, Call, Cluster
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors import seen
@@ -53,7 +56,7 @@ class Recorder:
         self._record, self._seen = cluster.record, cluster.seen
         cluster.record = self._on_step  # type: ignore[method-assign]
         cluster.seen = self._on_seen  # type: ignore[method-assign]
-        with untrapped():
+        with _writing():
             for host in cluster.hosts.values():
                 for process in host.processes.values():
                     process.record = self._on_step
@@ -61,7 +64,7 @@ class Recorder:
 
     def close(self) -> None:
         """Note what the application can read at the end, and write everything."""
-        with untrapped():
+        with _writing():
             for node, read in self._workload.at_the_end():
                 self._note(node, read)
             for lane in self._lanes.values():
@@ -75,12 +78,12 @@ class Recorder:
         decisions, self._decisions = self._decisions, []
         lane = self._lanes.get(actor.process)
         if lane is not None and event.__class__ is not Call:
-            with untrapped():
+            with _writing():
                 lane.step(actor.name, now, event, effects, decisions)
         self._record(actor, now, event, effects)
 
     def _on_seen(self, node: str, observation: Any, module: str = "") -> None:
-        with untrapped():
+        with _writing():
             if observation.__class__ is seen.Begun:
                 self._begin(self._cluster.hosts[node].processes[observation.process])
             elif observation.__class__ not in _LEFT_OUT:
@@ -136,6 +139,16 @@ class Recorder:
             world = self._worlds[host.name] = self._world(host)
         now = host.clocks.boot(self._cluster.now)
         world.step(WORLD if node in hosts else CLUSTER_WIDE, now, observation)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Let a trace be written. What the disk refuses here must not be one of the simulation's."""
+    with untrapped():
+        try:
+            yield
+        except OSError as error:
+            raise SystemUnsuitable(f"--trace: the run is not recorded: {told(error)}") from error
 
 
 class _World:

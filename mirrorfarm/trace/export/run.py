@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
+from mirrorfarm.oserrors import naming
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.export.format import Format, Subject
 from mirrorfarm.trace.export.history import Jepsen, Porcupine
@@ -82,14 +83,16 @@ def export(
     if options.to == PARQUET:
         return _parquet(subject, options, on_step)
     part = options.output.with_name(f"{options.output.name}.part")
-    with _opened(part) as file:
+    with naming(options.output):
+        file = _opened(part)
         try:
-            format_ = FORMATS[options.to](subject, file.write)
-            report = _written(subject, format_, on_step)
+            with file:
+                format_ = FORMATS[options.to](subject, file.write)
+                report = _written(subject, format_, on_step)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    part.replace(options.output)
+        part.replace(options.output)
     return report
 
 
@@ -118,13 +121,14 @@ def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], N
         raise TraceInvalid(
             "parquet needs pyarrow: pip install 'mirrorfarm[analysis]', or choose another format"
         ) from error
-    format_ = Parquet(subject, options.output)
-    try:
-        report = _written(subject, format_, on_step)
-    except BaseException:
-        format_.discard()
-        raise
-    format_.publish()
+    with naming(options.output):
+        format_ = Parquet(subject, options.output)
+        try:
+            report = _written(subject, format_, on_step)
+        except BaseException:
+            format_.discard()
+            raise
+        format_.publish()
     return report
 
 

@@ -32,6 +32,19 @@ def fixture_takeover(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_full_disk_is_told_and_is_none_of_the_simulated_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "only partly written")
+
+    monkeypatch.setattr("mirrorfarm.transport.trace_ring._append_whole", full)
+    assert run("sim", "scenario", "--quiet", str(TAKEOVER), "--trace", str(tmp_path)) == 8
+    told = capsys.readouterr().err
+    assert told.startswith(f"mirrorfarm: --trace: the run is not recorded: {tmp_path}/")
+    assert told.endswith(".mft: only partly written: make room there, or use another file system\n")
+
+
 def replayed(folder: Path) -> tuple[int, int, int]:
     """Return how many steps were replayed, skipped, and came to something else."""
     steps = skipped = differences = 0

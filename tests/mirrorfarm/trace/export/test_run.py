@@ -49,8 +49,9 @@ def test_what_breaks_leaves_nothing_that_looks_whole(
 
     monkeypatch.setattr(Jsonl, "close", full)
     (tmp_path / "out").write_text("an older export")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         export([recorded], Options("jsonl", tmp_path / "out"))
+    assert caught.value.filename == str(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out").read_text() == "an older export"
 
