@@ -164,5 +164,11 @@ class _World:
         self.ring.encoder.step(actor, now, observation, (), ())
 
 
-_SEEN: Final[tuple[type[seen.Seen], ...]] = (*seen.Seen.__subclasses__(), Read, Refused)
-_TYPES: Final = {kind.__name__: list(kind.__struct_fields__) for kind in _SEEN}
+def _kinds(base: type[seen.Seen]) -> Iterator[type[seen.Seen]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+assert {Read, Refused} <= set(_kinds(seen.Seen)), "they are told as well"
+_TYPES: Final = {kind.__name__: list(kind.__struct_fields__) for kind in _kinds(seen.Seen)}
