@@ -142,7 +142,8 @@ def play(
         )
         world.measure.end_ns = FORK_NS + for_ns
         world.run_to(FORK_NS + for_ns)
-        return world.measure.finish()
+        result: Result = world.measure.finish()
+        return result
 
 
 def compare(
