@@ -1,8 +1,11 @@
 """The options that several commands of the simulator have."""
 
+import os
 from pathlib import Path
 
 import click
+
+WORKERS_MAX = 4_096
 
 played = click.option(
     "--options",
@@ -12,6 +15,18 @@ played = click.option(
     "that kind; mirror, farm: short and dense. After a comma, for a swarm minutes=N, for a dense "
     "mirror keys of a scenario's mirror, as in mirror,ack_mode=received.",
 )
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    help="Seeds played at the same time.  [default: processors of this machine]",
+)
+
+
+def workers_or_all(workers: int | None) -> int:
+    """Return how many are meant: as many as this process may use processors, if none are named."""
+    return workers or len(os.sched_getaffinity(0))
+
 
 traced = click.option(
     "--trace",

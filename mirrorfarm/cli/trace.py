@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from mirrorfarm.cli.main import Scope
+from mirrorfarm.cli.sim_options import workers_option, workers_or_all
 
 
 @click.group()
@@ -246,6 +247,7 @@ def export(  # noqa: PLR0917 - one argument for each option.
 @click.option(
     "--minutes", type=click.FloatRange(0, 1_440), default=0.0, help="Of each run; 0: as recorded."
 )
+@workers_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print the result as JSON.")
 @click.option("--progress", "lines", is_flag=True, help="Tell how far it is without a terminal.")
 @click.pass_obj
@@ -267,6 +269,7 @@ def whatif(scope: Scope, /, paths: tuple[Path, ...], json_wanted: bool, **given:
         given["keep_faults"],
         given["seeds"],
         given["minutes"],
+        workers_or_all(given["workers"]),
         json_wanted,
         given["lines"],
     )

@@ -13,7 +13,9 @@ from mirrorfarm.cli.trace_show import Faults
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork import changes, settings
 from mirrorfarm.sim.fork.recording import Recording, read
-from mirrorfarm.sim.fork.whatif import Summary, Variant, compare, horizon_ns, spread
+from mirrorfarm.sim.fork.runs import Run, Variant
+from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
+from mirrorfarm.sim.sweeps.plan import Finished
 from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.words import clock_time, day
 
@@ -40,6 +42,7 @@ class Wanted:
     keep_faults: bool
     seeds: int
     minutes: float  # 0: as long as makes sense.
+    workers: int
     json: bool
     progress: bool
 
@@ -54,7 +57,14 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
     with progress("playing", every=1, lines=wanted.progress) as tell:
         seeds = range(wanted.seeds)
         found = compare(
-            recording, variants, seeds, for_ns, keep_faults=wanted.keep_faults, tell=tell
+            recording,
+            variants,
+            seeds,
+            for_ns,
+            keep_faults=wanted.keep_faults,
+            workers=wanted.workers,
+            tell=tell,
+            died=_died,
         )
     if wanted.json:
         click.echo(as_json(_plain(recording, wanted, for_ns, found)))
@@ -62,6 +72,12 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
         _tell(recording, wanted, for_ns, found)
     violated = any(one.violations for one in found)
     return faults.exit_code or (VIOLATED if violated else 0)
+
+
+def _died(finished: Finished[Run]) -> None:
+    """Tell of a process that ended in the midst of its runs."""
+    runs = _runs(len(finished.batch.seeds))
+    click.echo(f"a worker died ({finished.why}); {runs} of it are played again", err=True)
 
 
 def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:

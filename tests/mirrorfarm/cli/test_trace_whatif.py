@@ -9,8 +9,9 @@ import pytest
 from mirrorfarm.cli.main import main
 from mirrorfarm.cli.trace_whatif import unserved
 from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.unserved import Says
-from mirrorfarm.sim.fork.whatif import Summary, Variant
+from mirrorfarm.sim.fork.whatif import Summary
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.steps import Step
 from tests.mirrorfarm.trace.little_cluster import takeover
@@ -106,6 +107,7 @@ def test_of_many_reasons_three_are_told() -> None:
         (("--drop", "Heartbeat n1->n9 5s"), 2, "n9 is not there"),
         (("--module", "other"), 2, "did you mean|known here: ledger"),
         (("--seeds", "0"), 2, "0 is not in the range"),
+        (("--workers", "0"), 2, "0 is not in the range"),
         (("nowhere",), 11, "there is no such file or folder"),
     ],
 )

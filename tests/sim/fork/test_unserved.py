@@ -6,8 +6,8 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.sim.fork.unserved import Says
-from mirrorfarm.sim.fork.whatif import Variant, play
 
 FARM = Path(__file__).parents[3] / "examples/traces/farm"
 

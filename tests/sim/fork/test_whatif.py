@@ -6,12 +6,12 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.fork.measure import Result, Takeover
 from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.settings import Settings
 from mirrorfarm.sim.fork.unserved import Says
 from mirrorfarm.sim.fork.whatif import (
     AFTER_NS,
     Summary,
-    Variant,
     compare,
     horizon_ns,
     spread,
