@@ -114,7 +114,8 @@ def read(
     settings = _module(merge.lanes, module)
     _require_nodes(merge.lanes, settings)
     moment = find(merge, at, on_step)
-    reading = Reading(merge, moment, settings.name, watch_of(settings))
+    app = "prim" if settings.mode == "mirror" else "both"
+    reading = Reading(merge, moment, settings.name, watch_of(settings), app)
     reading.run(on_step)
     for lane in merge.lanes:
         name = (lane.node, lane.process)
