@@ -1,7 +1,9 @@
 """The options that several commands of the simulator have."""
 
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +17,20 @@ played = click.option(
     "that kind; mirror, farm: short and dense. After a comma, for a swarm minutes=N, for a dense "
     "mirror keys of a scenario's mirror, as in mirror,ack_mode=received.",
 )
+
+
+class Number(click.FloatRange):
+    """A number of a range; `nan` is none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
 
 workers_option = click.option(
     "--workers",

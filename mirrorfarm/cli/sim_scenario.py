@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean
-from mirrorfarm.cli.sim_options import played, traced
+from mirrorfarm.cli.sim_options import Number, played, traced
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
@@ -38,6 +38,8 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
             faults += error.faults
     if faults:
         raise ConfigInvalid(tuple(faults))
+    if trace is not None:
+        _require_own_names(files)
     outcomes = []
     for one in scenarios:
         folder = trace / Path(one.file).stem if trace is not None and len(files) > 1 else trace
@@ -48,6 +50,19 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
     if json_wanted:
         click.echo(as_json([outcome.as_object() for outcome in outcomes]))
     return int(not all(outcome.as_expected for outcome in outcomes))
+
+
+def _require_own_names(files: tuple[Path, ...]) -> None:
+    """Refuse files whose traces would be in one folder."""
+    from mirrorfarm.errors import UsageInvalid
+
+    names = [file.stem for file in files]
+    same = next((name for name in names if names.count(name) > 1), "")
+    if same:
+        raise UsageInvalid(
+            f"--trace: several files are called {same}, and their traces would be mixed: name each "
+            "once, or record them one after the other, into folders of their own"
+        )
 
 
 def _tell(outcome: "Outcome", *, quiet: bool) -> None:
@@ -79,9 +94,7 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the scenario here, and a page with a diagram beside it.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(0, 86_400), default=60.0, show_default=True, help="At most."
-)
+@click.option("--seconds", type=Number(0, 86_400), default=60.0, show_default=True, help="At most.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
 def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_wanted: bool) -> int:
     """Make a short scenario of a seed that fails: it breaks the same invariant.

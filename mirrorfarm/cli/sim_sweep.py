@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean, table
-from mirrorfarm.cli.sim_options import played, workers_option, workers_or_all
+from mirrorfarm.cli.sim_options import Number, played, workers_option, workers_or_all
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written
@@ -41,7 +41,7 @@ TEXT_CHARACTERS = 120  # Of a failure, in the table.
 )
 @click.option(
     "--seed-seconds",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=SEED_SECONDS,
     show_default=True,
     help="Give up a seed after so long (0: never); not with engine dask.",
@@ -71,6 +71,8 @@ def sweep(
     from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard
     from mirrorfarm.sim.sweeps.sweep import Order
 
+    if scheduler and engine == "processes":
+        raise click.UsageError("--scheduler needs --engine dask")
     plan_of(options, 0)
     part = parse_shard(shard)
     wanted = Wanted(workers_or_all(workers), scheduler)

@@ -9,6 +9,7 @@ import click
 from mirrorfarm.cli.show import as_json, clean
 from mirrorfarm.cli.trace_merge import tell_holes
 from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.sim.checking import check
 from mirrorfarm.trace.words import clock_time
 
@@ -20,6 +21,8 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     faults = Faults()
     result = check(paths, faults)
     code = VIOLATED if result.violations else faults.exit_code
+    if result.violations and result.missing:  # Perhaps it is none.
+        code = TraceInvalid.exit_code
     if json_wanted:
         click.echo(as_json(asdict(result)))
         return code
@@ -36,4 +39,13 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     else:
         click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
     tell_holes(result.gaps, 0)
+    if result.missing:
+        what = ", ".join(result.missing)
+        click.echo(
+            clean(
+                f"mirrorfarm: no trace of {what}: what is told as a violation may be none, and "
+                "others may not be seen; copy var/log/mirrorfarm of these machines as well"
+            ),
+            err=True,
+        )
     return code

@@ -132,7 +132,7 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
         click.echo(f"and {len(outside) - TOLD_MAX} more that came from outside")
     for line in recording.modelled:
         click.echo(clean(f"a model: {line}"))
-    click.echo(f"{wanted.seeds} runs of {span(for_ns)} for each variant; times in seconds")
+    click.echo(f"{_runs(wanted.seeds)} of {span(for_ns)} for each variant; times in seconds")
     heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
     violated = any(one.violations for one in found)
     table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])

@@ -6,12 +6,12 @@ from typing import Any
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.witness import WitnessCore
-from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
 from mirrorfarm.sim.storage import Latency, Refusal, loaded
-from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.address import WITNESS_PROCESS, Address
 from mirrorfarm.transport.messages import RegisterAnswer
 
 WITNESS = "w1"

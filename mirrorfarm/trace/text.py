@@ -10,11 +10,13 @@ import xxhash
 from mirrorfarm.actors.effects import Later, Send
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Note
+from mirrorfarm.trace.facts import name_of
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.steps import Gap, Item, Named, Step, Unreadable
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 
+KINDS: Final = ("input", "recv", "effect", "send", "timer", "checkpoint", "note", "gap")
 ARROWS = {"input": "<-", "recv": "<-", "effect": "->", "send": "->", "timer": "->"}
 TEXT_MAX = 2_000
 _LEAVES: Final = frozenset((str, int, bool, float, type(None)))
@@ -42,6 +44,14 @@ class Row:
         if isinstance(self.value, list) and self.value:
             return str(self.value[0])
         return type(self.value).__name__
+
+    @property
+    def kinds(self) -> set[str]:
+        """Everything that `--kind` may call it: of a message, its own name as well."""
+        found = {self.kind, self.type}
+        if isinstance(self.value, Received | Send):
+            found.add(name_of(self.value.message))
+        return found
 
     def text(self) -> str:
         """Return the value as a person reads it."""

@@ -76,3 +76,16 @@ def test_a_trace_that_is_cut_off_before_its_first_step_is_not_called_right(
     cut.write_bytes(whole.read_bytes()[: begin + 9])
     exit_code("trace", command, str(cut))
     assert "nothing was" in capsys.readouterr().out
+
+
+def test_what_is_told_without_all_traces_may_be_wrong_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A single node is right, but the register that gave it its term is the witness's."""
+    traces = Path(__file__).parents[2] / "examples/traces/takeover"
+    assert exit_code("trace", "check", str(traces / "n1"), str(traces / "n2")) == 11
+    told = capsys.readouterr()
+    assert "violations of invariants" in told.out
+    assert "no trace of w/witness: what is told as a violation may be none" in told.err
+    assert exit_code("trace", "check", "--json", str(traces)) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []

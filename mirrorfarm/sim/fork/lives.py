@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.fork.links import Start
 from mirrorfarm.sim.fork.reading import Name, Reading
 from mirrorfarm.sim.fork.waiting import Waiting
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.words import clock_time
+from mirrorfarm.transport.address import WITNESS_PROCESS
 
 INCIDENTS_MAX = 10_000
 _TOGETHER_NS = 1_000 * MILLISECOND_NS  # Processes of one node that a loss of power ends.

@@ -8,7 +8,6 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.replicator.core import PlaneStorage
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork.incidents import PAUSE_NS_MIN, Incident
 from mirrorfarm.sim.fork.links import Links, Pause, Samples, Start
 from mirrorfarm.sim.fork.moment import Moment
@@ -17,7 +16,7 @@ from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import recorded
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Merge, Placed
 from mirrorfarm.trace.steps import MessageId, Step
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Command, Register
 
 Name = tuple[str, str]  # Node and process.

@@ -13,7 +13,6 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork import lives
 from mirrorfarm.sim.fork.cores import (
     FARM_CORES,
@@ -34,9 +33,10 @@ from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
+from mirrorfarm.trace.modules import processes_of
 from mirrorfarm.trace.steps import read_items
 from mirrorfarm.trace.words import clock_time
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 
 MODES: Final = ("mirror", "farm")
@@ -194,9 +194,7 @@ def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) ->
 
 
 def _require_nodes(lanes: list[Lane], module: Module) -> None:
-    wanted = [(node, module.name) for node in module.nodes]
-    if module.replication.directories:
-        wanted += [(node, f"{module.name}.replica") for node in module.nodes]
+    wanted = processes_of(module)
     have = {(lane.node, lane.process) for lane in lanes}
     missing = [f"{node}/{process}" for node, process in wanted if (node, process) not in have]
     if missing:

@@ -16,7 +16,6 @@ from mirrorfarm.actors.replicator.core import (
     Replicator,
 )
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.fork import Fork, fill
@@ -33,7 +32,7 @@ from mirrorfarm.sim.storage import loaded
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import Witness
 from mirrorfarm.sim.world import Options, World
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 
 EXTENTS: Final = 64  # That the client writes, in turn.

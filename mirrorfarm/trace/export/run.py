@@ -78,11 +78,17 @@ def export(
             f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
             f"{wanted}: choose another name"
         )
+    other = options.output.exists() and not (options.output.is_file() or options.output.is_dir())
+    if other or str(options.output) == "-":  # It would be replaced.
+        raise UsageInvalid(
+            f"-o {options.output}: neither a file nor a folder: write to a file, and send that on"
+        )
     merge = Merge(paths, on_fault)
     subject = Subject(merge, options.run or _run_name(merge), options.limit)
     if options.to == PARQUET:
         return _parquet(subject, options, on_step)
-    part = options.output.with_name(f"{options.output.name}.part")
+    output = options.output.resolve()  # What a link leads to is replaced, not the link.
+    part = output.with_name(f"{output.name}.part")
     with naming(options.output):
         file = _opened(part)
         try:
@@ -92,7 +98,7 @@ def export(
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        part.replace(options.output)
+        part.replace(output)
     return report
 
 
@@ -100,6 +106,8 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("wb", buffering=1 << 20)
     except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
         raise TraceInvalid(f"{path.parent}: there is no such folder; make it first") from error
 
 

@@ -108,6 +108,7 @@ def test_of_many_reasons_three_are_told() -> None:
         (("--module", "other"), 2, "did you mean|known here: ledger"),
         (("--seeds", "0"), 2, "0 is not in the range"),
         (("--workers", "0"), 2, "0 is not in the range"),
+        (("--minutes", "nan"), 2, "'nan' is not a number"),
         (("nowhere",), 11, "there is no such file or folder"),
     ],
 )
