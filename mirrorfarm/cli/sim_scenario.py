@@ -1,5 +1,6 @@
 """`mirrorfarm sim scenario` plays short stories, `mirrorfarm sim shrink` makes them of seeds."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,8 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
+    if file is not None:
+        _require_writable(file)
     shower = _Shower()
     shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
     shower.end()
@@ -114,6 +117,16 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
         write_whole(file.with_suffix(".md"), shrunk.explanation)
     _tell_shrunk(shrunk, file, json_wanted=json_wanted)
     return 0
+
+
+def _require_writable(file: Path) -> None:
+    """Refuse a place where nothing can be written, before a minute of work is lost there."""
+    from mirrorfarm.errors import UsageInvalid
+
+    if not file.parent.is_dir():
+        raise UsageInvalid(f"-o {file}: there is no folder {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise UsageInvalid(f"-o {file}: nothing can be written there: name another place")
 
 
 def seed_number(text: str) -> int:

@@ -108,7 +108,10 @@ def _files(paths: list[Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise TraceInvalid(f"{path}: there is no such file or folder")
+            raise TraceInvalid(
+                f"{path}: there is no such file or folder: name a log folder of a node, a copy of "
+                "one, or files *.mft"
+            )
         within = sorted(path.rglob("*.mft")) if path.is_dir() else [path]
         files.update(dict.fromkeys(one for one in within if one.is_file()))
         if len(files) > FILES_MAX:
