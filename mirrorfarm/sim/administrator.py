@@ -32,7 +32,7 @@ class Administrator:
         world = self._world
         reason, would_change = world.explanation(name)
         if world.role(name).startswith("STOP"):
-            world.command(name, *self._orders.get(name, ("start",)))
+            world.command(name, *self._order(name))
         elif "accepts the loss" in would_change:
             self._choose(name)
         elif "SPLIT" in reason:  # Its administrator says whose data are kept.
@@ -47,6 +47,13 @@ class Administrator:
             self._stop(name, "second", "fullsync")
         else:
             self._choose(self._best())
+
+    def _order(self, name: str) -> tuple[str, ...]:
+        """Return how a node that is stopped is started: not as primary beside another one."""
+        order = self._orders.get(name, ("start",))
+        other = "n2" if name == "n1" else "n1"
+        beside = self._world.role(other).startswith(LEADS)
+        return ("start",) if beside and order[0] in ("prim", "primforce") else order
 
     def _patiently(self, name: str, reason: str, would_change: str) -> bool:
         """Return whether a node has been waiting for a decision for some time."""
