@@ -429,7 +429,7 @@ def test_an_unanswered_growth_keeps_the_guard_armed() -> None:
     world.run(10)
     world.set_link("n1", "n2", up=False)
     world.run(350)
-    world.freeze("n1", 3_000, module_only=True)
+    world.freeze("n1", 3_000, only="app")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     assert not world.nodes["n1"].application
 

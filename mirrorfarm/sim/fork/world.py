@@ -16,6 +16,7 @@ from mirrorfarm.actors.replicator.core import (
     Replicator,
 )
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.fork import Fork, fill
@@ -26,8 +27,11 @@ from mirrorfarm.sim.fork.resuming import FORK_NS, host_of
 from mirrorfarm.sim.fork.settings import Settings, resettle
 from mirrorfarm.sim.fork.waiting import LONG_ORDERS
 from mirrorfarm.sim.host import Actor
+from mirrorfarm.sim.mirrored import Mirrored
+from mirrorfarm.sim.monitors.all import Mirror
 from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.sim.replica import SimPlane
+from mirrorfarm.sim.server import Server
 from mirrorfarm.sim.storage import loaded
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import Witness
@@ -51,14 +55,18 @@ class Forked(Fork, World):
         *,
         keep_faults: bool = True,
     ) -> None:
-        self.module = self._begin(recording, seed, settings, given, keep_faults=keep_faults)
-        self.timing = self.module.timing
+        module = self._begin(recording, seed, settings, given, keep_faults=keep_faults)
+        self.timing = module.timing
         self.options = Options(extents=EXTENTS)
         self.measure = Measure(self)
-        self.streams = Streams(self, self.network, self.stream("streams"))
-        self._forked = {name: self._forked_node(name) for name in self.module.nodes}
-        self.nodes = dict(self._forked)
-        self._next_write = 0
+        streams = Streams(self, self.network, self.stream("streams"))
+        self.servers = {}
+        self._forked = {name: self._forked_node(name, module, streams) for name in module.nodes}
+        monitors = Mirror((), module.name)  # Asked by acts, of which there are none.
+        own = Mirrored(
+            self, module, dict(self._forked), streams, monitors, EXTENTS, module.nodes[0]
+        )
+        self.modules = {module.name: own}
         self.witness_backup = {}
         self._make_witness()
         self._around: dict[str, ForkedAround] = {}
@@ -71,15 +79,16 @@ class Forked(Fork, World):
 
     # --- machines --------------------------------------------------------------------------
 
-    def _forked_node(self, name: str) -> ForkedNode:
+    def _forked_node(self, name: str, module: Module, streams: Streams) -> ForkedNode:
         recording = self.recording
-        peer = next(one for one in self.module.nodes if one != name)
+        peer = next(one for one in module.nodes if one != name)
+        server = self.servers[name] = Server(host_of(self, self.recording, name))
         node = ForkedNode(
             self,
-            host_of(self, self.recording, name),
+            server,
             peer,
-            self.module,
-            self.streams,
+            module,
+            streams,
             Draws(self.seed, name),
             recording=recording,
             settings=self.settings,
@@ -88,13 +97,9 @@ class Forked(Fork, World):
         doors = recording.doors.get(name)
         for effect in doors.registers.values() if doors is not None else ():
             node.register = loaded(effect)
-        node.hands.conflicts = lambda: self._users(name, peer)
+        node.hands.conflicts = lambda: self.other_users(module, name, peer)
         node.hands.pinged = lambda asked: asked if self.passes(name, "gw") else ()
         return node
-
-    def _users(self, name: str, peer: str) -> tuple[str, ...]:
-        there = self.nodes[peer].hands.vip and self.network.both_ways(name, peer)
-        return tuple(f"{one.addr}={peer}" for one in self.module.vips if there)
 
     def _make_witness(self) -> None:
         """Make the witness as its trace has it, else as the nodes knew it."""
