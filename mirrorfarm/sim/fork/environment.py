@@ -61,7 +61,7 @@ class Environment:
                     process.die()
             case "start":
                 if not node.host.up or not node.host.processes:
-                    world.start(name)
+                    world.start(name, again=incident.again)
             case "pause":
                 self._pause(name, incident.until_ns - incident.at_ns)
             case "command":

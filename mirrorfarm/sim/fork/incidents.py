@@ -36,6 +36,8 @@ class Incident:
     other: str = ""
     until_ns: int = 0  # 0: it did not end by itself.
     event: Any = None  # What brought a command, or was noticed.
+    incarnation: int = 0  # Of a start, and
+    again: bool = False  # whether the module started by itself.
 
     def __str__(self) -> str:
         out = getattr(self.event, "interfaces", ())

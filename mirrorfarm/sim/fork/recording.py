@@ -113,7 +113,7 @@ def read(
         require_whole(source)
     settings = _module(merge.lanes, module)
     _require_nodes(merge.lanes, settings)
-    moment = find(merge, at, on_step)
+    moment = find(merge, at, settings.name, on_step)
     app = "prim" if settings.mode == "mirror" else "both"
     reading = Reading(merge, moment, settings.name, watch_of(settings), app)
     reading.run(on_step)
@@ -176,6 +176,15 @@ def _first(source: Source, actor: str = "") -> Checkpoint | None:
     return None
 
 
+def _starts_by_itself(source: Source) -> bool:
+    """Return whether a module's process was begun so that its module starts without an order."""
+    first = _checkpoint(source)
+    if first is None:
+        return False
+    start: bool = State(first.kind, first.state).restored().state.settings.start
+    return start
+
+
 def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) -> None:
     """Refuse a fork before the oldest file of a process that ran already."""
     late = []
@@ -235,7 +244,9 @@ def _recording(
         register=reading.register,
         witness_off=witness in reading.open and witness not in processes,
         arrivals=reading.arrivals,
-        incidents=lives.incidents(reading, module, alive),
+        incidents=lives.incidents(
+            reading, module, alive, lambda start: _starts_by_itself(sources[start])
+        ),
         cuts=links.cuts,
         losses=links.losses,
         delays=links.delays,

@@ -77,6 +77,17 @@ def test_a_record_that_cannot_be_written_cannot_be_so_again(recorded: Recorded) 
     assert "the durable record: no space (28)" in result.unserved[0].reason
 
 
+def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> None:
+    recording = recorded("1 s, power: n2, for: 0.5 s")
+    assert [(one.kind, one.again) for one in recording.outside] == [
+        ("power", False),
+        ("start", True),
+    ]
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + 4 * SECOND_NS)
+    assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
 def test_a_disk_refuses_as_long_as_it_did(before: Recording) -> None:
     for node in ("n1", "w"):
         failed = ev.StoreFailed(0, 5, "input/output error")
