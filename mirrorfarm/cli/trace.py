@@ -119,8 +119,9 @@ def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
 def redact(scope: Scope, paths: tuple[Path, ...], folder: Path, mode: str) -> int:
     """Copy traces without the names, addresses and texts in them, to give them away.
 
-    What remains are times, numbers and the words of the protocol. Such a copy can be shown and
-    checked, not replayed. The key of the hashes is random and forgotten.
+    What remains are times, numbers and the words of the protocol. Such a copy can be shown, and
+    with hashes checked, merged and exported, not replayed. The key of the hashes is random and
+    forgotten.
     """
     from mirrorfarm.cli.trace_redact import redact_traces
 

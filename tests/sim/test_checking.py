@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,15 @@ def test_what_is_told_without_all_traces_may_be_wrong_and_that_is_said(
     assert "no trace of w/witness: what is told as a violation may be none" in told.err
     assert exit_code("trace", "check", "--json", str(traces)) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+def test_a_violation_in_damaged_traces_may_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "examples/traces/takeover", tmp_path / "traces")
+    (damaged,) = (tmp_path / "traces/n1/modules/ledger/trace").iterdir()
+    content = damaged.read_bytes()
+    middle = len(content) // 2
+    damaged.write_bytes(content[:middle] + b"x" * 40 + content[middle + 40 :])
+    assert exit_code("trace", "check", str(tmp_path)) == 11
+    assert "traces are damaged: what is told as a violation may be none" in capsys.readouterr().err

@@ -311,3 +311,14 @@ def test_a_redacted_copy_has_no_names_but_all_steps(
     assert "a redacted trace cannot be replayed" in err
     code, _, err = run("trace", "redact", simulated, "--to", tmp_path / "out")
     assert (code, "is not empty" in err) == (6, True)
+
+
+def test_a_copy_with_hashes_is_checked_like_the_original(run: Run, tmp_path: Path) -> None:
+    original = Path(__file__).parents[3] / "examples/traces/takeover"
+    run("trace", "redact", original, "--to", tmp_path / "hash")
+    code, out, _ = run("trace", "check", tmp_path / "hash")
+    assert (code, out) == (0, run("trace", "check", original)[1])
+    run("trace", "redact", original, "--to", tmp_path / "drop", "--mode", "drop")
+    code, _, err = run("trace", "check", tmp_path / "drop")
+    assert code == 11
+    assert "its names are gone (redact --mode drop)" in err
