@@ -22,7 +22,7 @@ from mirrorfarm.sim.phases import Phases
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import MODULE_ACTOR, Address
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS, Address
 
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
@@ -337,9 +337,6 @@ class Cluster(Engine):
 def _length(message: Any) -> int:
     """Return about how many bytes the frame of a message has."""
     return FRAME_BYTES + len(msgspec.msgpack.encode(message))
-
-
-WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
 
 
 class Call(msgspec.Struct, frozen=True):
