@@ -115,7 +115,7 @@ class Cluster(Engine):
         self.healed = False  # No fault is to come any more.
         self._orders = 0
         self._gauge = Gauge()
-        self._meddlings: list[Meddling] = []
+        self._meddlings: dict[tuple[str, str, str], list[Meddling]] = {}  # By what they are about.
         self.phases = Phases(self.hosts)
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
@@ -240,8 +240,10 @@ class Cluster(Engine):
         """Send the process's last frame to another machine, by one network or by all of them."""
         late_ns, incarnation, sequence = 0, process.incarnation, process.sequence
         stamp = (process.name, incarnation, sequence)
-        for meddling in self._meddlings:
-            if meddling.takes(source.node, name, message):
+        about = (source.node, name, message.__class__.__name__)
+        for meddling in self._meddlings.get(about, ()):
+            if meddling.count:
+                meddling.count -= 1
                 if meddling.kept is not None:
                     way = network or self.network.names[0]
                     event = ev.Received(source, message, way, incarnation, sequence)
@@ -263,7 +265,7 @@ class Cluster(Engine):
 
     def meddle(self, meddling: Meddling) -> None:
         """Have single messages lost or held back."""
-        self._meddlings.append(meddling)
+        self._meddlings.setdefault(meddling.about, []).append(meddling)
 
     def meddle_no_more(self) -> None:
         """Have messages arrive as the network will, again; those under way stay late."""

@@ -207,7 +207,7 @@ class LateInPhase(Act):
         meddling = Meddling(self.message, *self.way, self.count, kept=kept)
 
         def arrive(*_: Actor) -> None:
-            meddling.count = 0
+            meddling.end()
             for message in kept:
                 world.after(0, message)
 
