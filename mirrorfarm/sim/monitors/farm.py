@@ -281,16 +281,20 @@ class Affinity(FarmMonitor):
         packet, farm = step.event, self.farm
         if not packet.at:
             return
-        at = farm.filters.get(packet.at, Filter())
-        if not farm.answers(packet.at):
+        at = farm.filters.get(packet.at)
+        if at is not None and farm.at >= at.until:
             at.unbroken = 0
-        stayed = at.unbroken and at.unbroken < packet.since
+        if packet.accepted == (packet.at,):
+            self.kept += 1
+            return
         foreign = [name for name in packet.accepted if name != packet.at]
+        if not foreign:
+            return
+        self.resets += 1
+        stayed = at is not None and 0 < at.unbroken < packet.since
         cut = any((min(packet.at, n), max(packet.at, n)) in farm.pairs for n in foreign)
-        if foreign and stayed and not cut and not farm.excuses(packet.at, foreign[0]):
+        if stayed and not cut and not farm.excuses(packet.at, foreign[0]):
             self.fail(f"connection {packet.flow} of {packet.at} was answered by {foreign}")
-        self.resets += bool(foreign)
-        self.kept += not foreign and packet.at in packet.accepted
 
 
 class Healed(FarmMonitor):

@@ -35,7 +35,6 @@ class Watch:
         `farm`: the `FarmFacts` that monitors of a farm share.
         """
         self.at = 0  # Time of the present step: global in a simulation, else its node's.
-        self.step_now: Step | None = None
         self.strict = strict
         self.allowed: dict[str, tuple[int, str]] = {}  # Until when faults break what, and why.
         self.excused = 0
@@ -85,7 +84,6 @@ class Watch:
         if not about:
             return
         self.at = step.now if at is None else at
-        self.step_now = step
         if self.farm is not None:
             self.farm.at = self.at
         for hears in wanted[about[0]] if len(about) == 1 else self._hearers(tuple(about)):
