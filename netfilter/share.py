@@ -94,10 +94,7 @@ def _home(ordered: Members, seed: int) -> Owners:
 def _kept(before: Owners, count: dict[str, int], home: Owners, seed: int) -> list[str]:
     """Return `before` without what must be given up: NOBODY at its place."""
     kept = [owner if owner in count else NOBODY for owner in before]
-    owned: dict[str, list[int]] = {name: [] for name in count}
-    for bucket, name in enumerate(kept):
-        if name != NOBODY:
-            owned[name].append(bucket)
+    owned = {name: [b for b in range(BUCKETS) if kept[b] == name] for name in count}
     gains = [name for name in count if len(owned[name]) < count[name]]
     for name, buckets in owned.items():
         surplus = len(buckets) - count[name]
@@ -121,30 +118,20 @@ def _filled(kept: list[str], count: dict[str, int], home: Owners, seed: int) -> 
     """Give the free buckets to the members that lack some: home first, then by score."""
     owners = list(kept)
     room = {name: count[name] - owners.count(name) for name in count}
-    free = []
-    for bucket, owner in enumerate(kept):
-        if owner == NOBODY:
-            name = home[bucket]
-            if room.get(name, 0) > 0:
-                owners[bucket] = name
-                room[name] -= 1
-            else:
-                free.append(bucket)
-    able = [name for name in room if room[name] > 0]
-    scores = _scores_of(able, seed)
-    for bucket in free:
-        _, best = max(zip(scores[bucket], able, strict=True))
-        owners[bucket] = best
-        room[best] -= 1
-        if not room[best]:
-            able.remove(best)
-            scores = _scores_of(able, seed)
+    for bucket in range(BUCKETS):
+        name = home[bucket]
+        if owners[bucket] == NOBODY and room.get(name, 0) > 0:
+            owners[bucket] = name
+            room[name] -= 1
+    able = {name: _scores(name, seed) for name in room if room[name] > 0}
+    for bucket in range(BUCKETS):
+        if owners[bucket] == NOBODY:
+            _, best = max((scores[bucket], name) for name, scores in able.items())
+            owners[bucket] = best
+            room[best] -= 1
+            if not room[best]:
+                del able[best]
     return tuple(owners)
-
-
-def _scores_of(names: list[str], seed: int) -> list[tuple[int, ...]]:
-    """Return for every bucket the scores of these members."""
-    return list(zip(*(_scores(name, seed) for name in names), strict=True))
 
 
 def _score(name: str, seed: int) -> int:

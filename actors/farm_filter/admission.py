@@ -14,9 +14,13 @@ SECOND_DEPARTURE = 2
 
 def coordinator(s: State) -> str:
     """Return the node whose proposals this node agrees to; perhaps itself."""
-    able = [name for name in s.settings.nodes if _takes_part(s, name)]
-    in_view = [name for name in able if _is_in_view(s, name)]
-    return (in_view or able or [""])[0]
+    first = ""
+    for name in s.settings.nodes:
+        if _takes_part(s, name):
+            if _is_in_view(s, name):
+                return name
+            first = first or name
+    return first
 
 
 def _takes_part(s: State, name: str) -> bool:
@@ -111,12 +115,13 @@ def hold_ns(s: State, peer: Peer, now: int) -> int:
     Nothing for the first return; then it doubles with each departure that is remembered. When
     nobody answers clients there is nothing to protect.
     """
-    if s.view is None:
+    if s.view is None or len(peer.departures) < SECOND_DEPARTURE:
         return 0
-    recent = [at for at in peer.departures if now - at < s.t.hold_window_ns]
+    t = s.t
+    recent = [at for at in peer.departures if now - at < t.hold_window_ns]
     if len(recent) < SECOND_DEPARTURE:
         return 0
-    return min(s.t.hold_ns << (len(recent) - SECOND_DEPARTURE), s.t.hold_max_ns)
+    return min(t.hold_ns << (len(recent) - SECOND_DEPARTURE), t.hold_max_ns)
 
 
 def wanted_weights(s: State, members: tuple[str, ...], now: int) -> tuple[tuple[int, ...], ...]:

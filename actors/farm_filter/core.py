@@ -228,7 +228,7 @@ class FarmFilter:
             due += [s.proposal.sent_ns + t.retry_ns, views.commit_at(s, s.proposal)]
         if s.view is not None:
             due += [views.quiet_at(s, s.view), s.lease_ns]
-        s.due_ns = min(moment for moment in due if moment > now)
+        s.due_ns = min([moment for moment in due if moment > now])
         self._wake_at(s.due_ns)
 
     def _wake_at(self, at: int) -> None:

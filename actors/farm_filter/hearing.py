@@ -124,9 +124,10 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if beat.view or beat.bid:
         peer.busy_ns = now
     echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
-    for number, sent_ns in s.sent:
+    for number, sent_ns in reversed(s.sent) if echoed else ():
         if number == echoed:
             peer.echoed_ns = max(peer.echoed_ns, sent_ns)
+            break
     mutual = bool(echoed) and not difference(s, peer)
     peer.mutual_ns = (peer.mutual_ns or now) if mutual else 0
     if s.view is not None and beat.view == s.view.number and peer.name in s.view.members:
@@ -137,19 +138,27 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if s.settings.mac and (before is None or before.mac != beat.mac):
         table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
-    same = before is not None and _gist(beat) == _gist(before) and peer.ears == ears
-    same = same and not beat.bid
+    same = before is not None and peer.ears == ears and not beat.bid and _repeats(beat, before)
     if returned or not same or not was_mutual or not mutual:
         return True
     return s.proposal is not None or bool(peer.tolerated_ns)
 
 
-def _gist(beat: FarmBeat) -> tuple[object, ...]:
-    """Return what of a heartbeat can call for a decision."""
+def _repeats(beat: FarmBeat, before: FarmBeat) -> bool:
+    """Return whether all of a heartbeat that can call for a decision was in the one before."""
     return (
-        (beat.incarnation, beat.wish, beat.mode, beat.seed, beat.rules, beat.powers),
-        (beat.view, beat.view_members, beat.bid, beat.bid_members, beat.floor),
-        beat.draining,
+        beat.view == before.view
+        and beat.view_members == before.view_members
+        and beat.bid == before.bid
+        and beat.bid_members == before.bid_members
+        and beat.floor == before.floor
+        and beat.incarnation == before.incarnation
+        and beat.wish == before.wish
+        and beat.mode == before.mode
+        and beat.seed == before.seed
+        and beat.rules == before.rules
+        and beat.powers == before.powers
+        and beat.draining == before.draining
     )
 
 

@@ -55,7 +55,10 @@ class Settings:
 
     def bits(self, names: tuple[str, ...]) -> int:
         """Return a bitmap of nodes."""
-        return sum(1 << self.nodes.index(name) for name in names)
+        bits = 0
+        for name in names:
+            bits += 1 << self.nodes.index(name)
+        return bits
 
     @property
     def wait_ns(self) -> int:

@@ -111,6 +111,7 @@ class Cluster(Engine):
         self.tells_story = True
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
+        self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
@@ -282,10 +283,13 @@ class Cluster(Engine):
         self, name: str, to: Address, event: ev.Received, stamp: tuple[str, int, int] | None
     ) -> None:
         """A frame came in: at most once, unless `stamp` None says that the bus is fooled."""
+        source = event.source.node
+        if self.drops is not None and self.drops(source, name, event.message):
+            return
         host = self.hosts.get(name)
         if host is None or not host.up or not host.agent:
             return
-        if stamp is not None and not host.is_news(event.source.node, *stamp):
+        if stamp is not None and not host.is_news(source, *stamp):
             return
         processes = host.processes
         process = processes.get(WITNESS_PROCESS) or processes.get(to.process)

@@ -50,7 +50,9 @@ class Draws:
         number = self.counter  # As `word`, without its call: farms toss for every client.
         self.counter = number + 1
         key = self._key
-        return xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key) * 1_000 >> 64 < thousandths
+        return (
+            xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key) * 1_000 >> 64 < thousandths
+        )
 
     def choice(self, values: Sequence[T]) -> T:
         """Return one of the values."""

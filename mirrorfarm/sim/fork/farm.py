@@ -42,7 +42,7 @@ class ForkedFarm(FarmWorld):
         self.watch.farm.timing = farm.timing
         self.module_name, self.identity = recording.module.name, recording.cluster
         self.timing, self.groups, self.machines = farm.timing, len(farm.groups), True
-        self.drain_ns, self.drops, self.next_flow = farm.drain_ns, None, 0
+        self.drain_ns, self.next_flow = farm.drain_ns, 0
         self.names, self.tells_story = recording.module.nodes, False
         self.network = network_of(self, farm.networks)
         self.measure = FarmMeasure(self)

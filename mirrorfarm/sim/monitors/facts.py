@@ -142,6 +142,8 @@ class Facts:
 
     def _on_effect(self, step: Step, effect: Any) -> None:
         match effect:
+            case fx.GuardOrder(deadline_ns):  # Asked first: there is one for each heartbeat.
+                self.of(step).side(step.node).guard_ns = deadline_ns
             case fx.Store(record):
                 self._pending[step.node, step.actor, record.counter] = record
             case fx.RegisterStore():
@@ -152,8 +154,6 @@ class Facts:
                 self.of(step).side(step.node).about = about
             case fx.Tell(_, ev.AskCas() as asked):
                 self.of(step).side(step.node).asked[asked.request] = asked
-            case fx.GuardOrder(deadline_ns):
-                self.of(step).side(step.node).guard_ns = deadline_ns
             case fx.PlaneOrder("unmount"):
                 side = self.of(step).side(step.node)
                 side.inherited, side.plane = False, "off"

@@ -31,7 +31,10 @@ class Limits(Monitor):
         if step.event.__class__ is seen.Depths:
             self._depths(step.node, step.event)
             return
-        due = self._due.setdefault((step.node, step.process, step.actor), [])
+        core = (step.node, step.process, step.actor)
+        due = self._due.get(core)
+        if due is None:
+            due = self._due[core] = []
         for effect in step.effects:
             if effect.__class__ is fx.Later:
                 due.append(effect.at_ns)
