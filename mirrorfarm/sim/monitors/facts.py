@@ -113,7 +113,8 @@ class Facts:
         """Return what is known of the module that a step is about."""
         if step.process == "witness":  # It keeps the registers of several; its last one is meant.
             return self.module(self.installed)
-        return self.module(step.process.removesuffix(".replica"))
+        found = self.modules.get(step.process)
+        return found or self.module(step.process.removesuffix(".replica"))
 
     def on(self, step: Step) -> None:
         """Take one step."""
@@ -196,6 +197,8 @@ class Facts:
     def _on_seen(self, step: Step, event: seen.Seen) -> None:
         node = step.node
         match event:
+            case seen.Wrote() | seen.Told():  # Asked first: most are of these.
+                self._on_write(self.of(step), node, event)
             case seen.RecordDurable(module, record):
                 self._recorded(node, self.module(module), record)
             case seen.RecordGone(module):
