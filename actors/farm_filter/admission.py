@@ -5,7 +5,7 @@ hears and that hear it; a node that is in a view goes before those that are not,
 knows who owns what. Only the coordinator proposes, and only its proposals are agreed to.
 """
 
-from mirrorfarm.actors.farm_filter.hearing import ears_of, hears
+from mirrorfarm.actors.farm_filter.hearing import ears_of
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.limits import POWER_MAX
 
@@ -43,22 +43,22 @@ def _is_in_view(s: State, name: str) -> bool:
 
 
 def wanted_members(s: State, now: int) -> tuple[str, ...]:
-    """Return who should be in the next view: nodes that all hear each other."""
+    """Return who should be in the next view: nodes that all hear each other, as far as known."""
     before = s.present
     doubtful = [name for name in before if name in s.peers and is_doubtful(s, s.peers[name], now)]
-    chosen = [s.settings.node]
-    names = [name for name in s.settings.nodes if name in s.peers]
-    for name in sorted(names, key=lambda name: name not in before):  # Stable: members first.
-        if not _takes_part(s, name) or (name not in before and refusal(s, s.peers[name], now)):
+    chosen = {s.settings.node}
+    bits = 1 << s.settings.index(s.settings.node)
+    by_all = ears_of(s, s.settings.node)  # Who is heard by all of them.
+    # Members first, else by their order.
+    for peer in sorted(s.peers.values(), key=lambda peer: peer.name not in before):
+        name, bit = peer.name, 1 << peer.index
+        if not _takes_part(s, name) or (name not in before and refusal(s, peer, now)):
             continue
-        if name in doubtful or all(hear_each_other(s, name, one) for one in chosen):
-            chosen.append(name)
+        if name in doubtful or (by_all & bit and not bits & ~peer.ears):
+            chosen.add(name)
+            bits |= bit
+            by_all &= peer.ears
     return tuple(name for name in s.settings.nodes if name in chosen)
-
-
-def hear_each_other(s: State, one: str, other: str) -> bool:
-    """Return whether two nodes hear each other, as far as this one knows."""
-    return hears(s, one, other) and hears(s, other, one)
 
 
 def note_apart(s: State, now: int) -> None:

@@ -221,7 +221,9 @@ class FarmFilter:
             if peer.apart_ns:
                 due.append(peer.apart_ns + 2 * t.pulse_ns)
             if peer.mutual_ns:
-                due += [peer.mutual_ns + t.settle_ns, held_until_ns(s, peer, now)]
+                due.append(peer.mutual_ns + t.settle_ns)
+                if peer.departures:
+                    due.append(held_until_ns(s, peer, now))
         if hearing.left_out(s, now):
             due.append(s.told_ns + t.retry_ns)
         if s.proposal is not None:
