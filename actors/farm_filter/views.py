@@ -29,8 +29,8 @@ def quiet_at(s: State, view: View) -> int:
     enough that it hears it, or that this node hears it object; by a node that begins anew for
     as long as the lease of a frozen node runs that cannot hear it.
     """
-    at, wait_ns = 0, s.settings.wait_ns
-    announce_ns = wait_ns if s.view is None else s.t.announce_ns
+    at = 0
+    announce_ns = s.settings.wait_ns if s.view is None else s.t.announce_ns
     for peer in s.peers.values():
         if peer.name in view.members:
             continue
@@ -38,7 +38,7 @@ def quiet_at(s: State, view: View) -> int:
         if beat is not None and not peer.silent and beat.wish == "away" and s.view is not None:
             continue  # It said itself that it is closed, and does not open without a word.
         if beat is None or beat.view or beat.bid:
-            at = max(at, peer.busy_ns + wait_ns, s.wished_ns + wait_ns)
+            at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
         at = max(at, peer.excluded_ns + announce_ns)
     return at
 
