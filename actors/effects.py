@@ -13,7 +13,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import ANY_MESSAGE, Register
 
 
-class Effect(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Effect(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of all effects."""
 
 

@@ -10,7 +10,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import ANY_MESSAGE, Announcement, Heartbeat, Register
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of all events."""
 
 
@@ -164,7 +164,7 @@ class ArbiterTick(Event, frozen=True):
 # --- mirror <-> scripts --------------------------------------------------------------------
 
 
-class ScriptStep(msgspec.Struct, frozen=True, array_like=True):
+class ScriptStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One script of a sequence."""
 
     name: str  # start_prim, stop_prim, transition, …
@@ -320,7 +320,7 @@ class FarmPower(Event, frozen=True):
     group: str = ""
 
 
-class FarmNode(msgspec.Struct, frozen=True, array_like=True):
+class FarmNode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is known of one node of the farm; this node included."""
 
     name: str

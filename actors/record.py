@@ -3,7 +3,7 @@
 import msgspec
 
 
-class NodeRecord(msgspec.Struct, frozen=True, array_like=True):
+class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Field by field the table of docs/protocols/mirror.md; written whole, in two slots."""
 
     cluster: str = ""

@@ -15,7 +15,7 @@ WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody the
 MODULE_ACTOR = "module"  # The actor that is a module's state machine, whatever the module's kind.
 
 
-class Address(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Address(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True):
     """One actor: the node it runs on, its module (`agent` for the node's own), its name.
 
     As the destination of a frame `node` may be several names, with a space between: the actors

@@ -10,14 +10,14 @@ import msgspec
 from mirrorfarm.transport.address import Address
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of all messages; the name of the class is its tag on the wire."""
 
 
 # --- shared records ------------------------------------------------------------------------
 
 
-class Register(msgspec.Struct, frozen=True, array_like=True):
+class Register(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The arbiter's record of one module: who may write, and whose data is current."""
 
     term: int  # +1 at every change of holder.
@@ -28,7 +28,7 @@ class Register(msgspec.Struct, frozen=True, array_like=True):
     instance: str  # Random, set when the register was created.
 
 
-class Announcement(msgspec.Struct, frozen=True, array_like=True):
+class Announcement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a node says of its side of a module, in every heartbeat."""
 
     role: str = "STOP"  # STOP WAIT ALONE PRIM SECOND

@@ -120,9 +120,10 @@ class WitnessClient:
     def _wake(self, now: int) -> None:
         """Have a timer at the next time that anything can be due; a later one is not needed."""
         due = self.sent_ns + self.probe_ns
-        for request in (self.question, *self.renewals[-1:]):
-            if request:
-                due = min(due, request.last_ns + self.retry_ns)
+        if self.question is not None:
+            due = min(due, self.question.last_ns + self.retry_ns)
+        if self.renewals:
+            due = min(due, self.renewals[-1].last_ns + self.retry_ns)
         if self.unanswered_ns and not self.silent:
             due = min(due, self.unanswered_ns + self.silence_ns)
         due = max(due, now + 1)

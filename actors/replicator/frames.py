@@ -61,10 +61,10 @@ def unpack(parts: list[bytes]) -> tuple[Header, bytes, bytes]:
         raise FrameInvalid("frame is too large")
     if len(parts[0]) != HEADER_BYTES:
         raise FrameInvalid(f"header of {len(parts[0])} bytes")
-    magic, *fields = _HEADER.unpack(parts[0])
-    header = Header._make(fields)
-    if magic != MAGIC or header.kind not in KINDS:
-        raise FrameInvalid(f"frame of kind {header.kind}")
+    magic, kind, flags, term, sid, nonce, seq = _HEADER.unpack(parts[0])
+    header = Header(kind, flags, term, sid, nonce, seq)
+    if magic != MAGIC or kind not in KINDS:
+        raise FrameInvalid(f"frame of kind {kind}")
     record = parts[1] if len(parts) > 1 else b""
     payload = parts[2] if len(parts) > 2 else b""
     return header, record, payload

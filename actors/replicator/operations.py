@@ -248,6 +248,11 @@ def name_is_valid(name: bytes) -> bool:
 def _check(operation: ANY_OPERATION) -> None:
     """Refuse what the types alone let through."""
     match operation:
+        case Write() | Fallocate():
+            if operation.offset + operation.length > 2**63 - 1:
+                raise FrameInvalid(f"range {operation.offset}+{operation.length}")
+            if isinstance(operation, Fallocate) and operation.mode & ~FALLOCATE_MODES:
+                raise FrameInvalid(f"mode {operation.mode:#x} of an allocation")
         case Rename():
             _check_name(operation.name)
             _check_name(operation.new_name)
@@ -261,11 +266,6 @@ def _check(operation: ANY_OPERATION) -> None:
         case SetXattr() | RemoveXattr():
             if b"\0" in operation.name:
                 raise FrameInvalid("name of an extended attribute")
-        case Write() | Fallocate():
-            if operation.offset + operation.length > 2**63 - 1:
-                raise FrameInvalid(f"range {operation.offset}+{operation.length}")
-            if isinstance(operation, Fallocate) and operation.mode & ~FALLOCATE_MODES:
-                raise FrameInvalid(f"mode {operation.mode:#x} of an allocation")
         case _:
             pass
 

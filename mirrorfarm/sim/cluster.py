@@ -112,12 +112,13 @@ class Cluster(Engine):
         self.tells_story = True
         self.results: list[tuple[int, str, str, str]] = []
         self.answers_to: Callable[[str, Any], None] = lambda node, message: None
+        self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
         self.writes = 0  # That applications asked for, whichever module's: no two have a number.
         self._gauge = Gauge()
-        self._meddlings: list[Meddling] = []
+        self._meddlings: dict[tuple[str, str, str], list[Meddling]] = {}  # By what they are about.
         self.phases = Phases(self.hosts)
         self.tape: list[tuple[int, Act]] | None = None  # Acts and their times, if wanted.
 
@@ -256,8 +257,10 @@ class Cluster(Engine):
         """Send the process's last frame to another machine, by one network or by all of them."""
         late_ns, incarnation, sequence = 0, process.incarnation, process.sequence
         stamp = (process.name, incarnation, sequence)
-        for meddling in self._meddlings:
-            if meddling.takes(source.node, name, message):
+        about = (source.node, name, message.__class__.__name__)
+        for meddling in self._meddlings.get(about, ()):
+            if meddling.count:
+                meddling.count -= 1
                 if meddling.kept is not None:
                     way = network or self.network.names[0]
                     event = ev.Received(source, message, way, incarnation, sequence)
@@ -279,7 +282,7 @@ class Cluster(Engine):
 
     def meddle(self, meddling: Meddling) -> None:
         """Have single messages lost or held back."""
-        self._meddlings.append(meddling)
+        self._meddlings.setdefault(meddling.about, []).append(meddling)
 
     def meddle_no_more(self) -> None:
         """Have messages arrive as the network will, again; those under way stay late."""
@@ -296,10 +299,13 @@ class Cluster(Engine):
         self, name: str, to: Address, event: ev.Received, stamp: tuple[str, int, int] | None
     ) -> None:
         """A frame came in: at most once, unless `stamp` None says that the bus is fooled."""
+        source = event.source.node
+        if self.drops is not None and self.drops(source, name, event.message):
+            return
         host = self.hosts.get(name)
         if host is None or not host.up or not host.agent:
             return
-        if stamp is not None and not host.is_news(event.source.node, *stamp):
+        if stamp is not None and not host.is_news(source, *stamp):
             return
         processes = host.processes
         process = processes.get(WITNESS_PROCESS) or processes.get(to.process)

@@ -49,8 +49,10 @@ class Draws:
         """Return True so often."""
         number = self.counter  # As `word`, without its call: farms toss for every client.
         self.counter = number + 1
-        word = xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), self._key)
-        return word * 1_000 >> 64 < thousandths
+        key = self._key
+        return (
+            xxhash.xxh3_64_intdigest(number.to_bytes(8, "little"), key) * 1_000 >> 64 < thousandths
+        )
 
     def choice(self, values: Sequence[T]) -> T:
         """Return one of the values."""
@@ -108,14 +110,10 @@ class Engine:
         """Call something after a while."""
         self.at(self.now + delay_ns, what, *arguments)
 
-    def move(self, when: Callable[[Callable[..., None], int], int]) -> None:
-        """Put entries to other times: `when` says of a call and its time what that is now."""
-        heap = self.heap
-        for index, (at, tie, number, what, arguments) in enumerate(heap):
-            moved = when(what, at)
-            if moved != at:
-                heap[index] = (max(moved, self.now), tie, number, what, arguments)
-        heapify(heap)
+    def move(self, moved: Callable[[Entry], Entry]) -> None:
+        """Put entries to other times: `moved` says of each what it is now."""
+        self.heap[:] = map(moved, self.heap)
+        heapify(self.heap)
 
     def jitter(self) -> int:
         """Return up to 16 microseconds: what a thread needs to take its next event."""

@@ -156,7 +156,6 @@ class FarmWorld(Cluster):
         self.names = tuple(f"n{number}" for number in range(1, count + 1))
         self.network.names = NETWORKS[:networks]
         self.network.changed = self.links_changed
-        self.drops: Callable[[str, str, Any], bool] | None = None  # By source, target, message.
         self.next_flow = 0
         self.nodes = {name: self._node(name) for name in self.names}
         for node in self.nodes.values():
@@ -357,10 +356,6 @@ class FarmWorld(Cluster):
         pairs = tuple((a, b) for a in names for b in names if a < b and self.apart(a, b))
         quality = self.network.quality
         self.seen("", Apart(pairs, bool(quality.loss or quality.late)))
-
-    def _arrived(self, name: str, to: Any, event: Any, stamp: Any) -> None:
-        if self.drops is None or not self.drops(event.source.node, name, event.message):
-            super()._arrived(name, to, event, stamp)
 
     # --- what the filters do ---------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.host import Actor, Doors, Host, Process
+from mirrorfarm.sim.host import Actor, Alarm, Doors, Host, Process
 from mirrorfarm.sim.monitors.seen import AppRuns, VipIs
 
 KILLED = -9
@@ -69,8 +69,10 @@ class Hands:
     modify: Callable[[], int] = lambda: 0  # The application writes.
     noted: Callable[[str, str], None] = lambda level, text: None
     doors: Doors = field(init=False)
+    _alarm: Alarm = field(init=False)
 
     def __post_init__(self) -> None:
+        self._alarm = Alarm(self.host, self._guard_acts)
         self.doors = {
             fx.Send: self._send,
             fx.Tell: self._tell,
@@ -275,7 +277,7 @@ class Hands:
         self.guard.deadline_ns = effect.deadline_ns
         if effect.deadline_ns:
             when = self.host.clocks.moment(effect.deadline_ns) + self.guard.late_ns
-            self.cluster.at(when, self._guard_acts, self.guard.number)
+            self._alarm.put_off(when, self.guard.number)
 
     def _guard_acts(self, number: int) -> None:
         """Fence the application, whatever the module's process does."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from mirrorfarm.actors.shell import Core
 from mirrorfarm.limits import MICROSECOND_NS
-from mirrorfarm.sim.engine import ODD, Clocks, Engine
+from mirrorfarm.sim.engine import ODD, Clocks, Engine, Entry
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.link.core import Window
 
@@ -155,6 +155,49 @@ class Process:
             actor.handle(event)
 
 
+class Alarm:
+    """A call when a machine's clock shows a time, put off again and again before that comes.
+
+    It comes at the place on the agenda that `Engine.at` would have given it; of the times that
+    it was put off from, one at the most is there.
+    """
+
+    __slots__ = ("_first", "_newest", "_what", "host")
+
+    def __init__(self, host: "Host", what: Callable[..., None]) -> None:
+        self.host, self._what = host, what
+        self._newest: Entry | None = None  # When it is to come,
+        self._first: Entry | None = None  # and what is on the agenda of it.
+        host.alarms.append(self)
+
+    def put_off(self, when: int, *arguments: Any) -> None:
+        """Have it come at a time, not at the one before."""
+        engine = self.host.engine
+        engine.number = number = engine.number + 1
+        tie = (number + engine.salt) * ODD & 0xFFFFF
+        entry = (max(when, engine.now), tie, number, self._comes, (number, arguments))
+        self._newest = entry
+        if self._first is None or entry < self._first:
+            self._first = entry
+            heappush(engine.heap, entry)
+
+    def _comes(self, number: int, arguments: tuple[Any, ...]) -> None:
+        first, newest = self._first, self._newest
+        if first is None or newest is None or number != first[2]:
+            return  # It was put to an earlier time, and came then.
+        if number == newest[2]:
+            self._first = None
+            self._what(*arguments)
+        else:
+            self._first = newest
+            heappush(self.host.engine.heap, newest)
+
+    def move(self, moved: Callable[[Entry], Entry]) -> None:
+        """Move with the entries of the agenda: the clock was changed."""
+        self._first = self._first and moved(self._first)
+        self._newest = self._newest and moved(self._newest)
+
+
 @dataclass(slots=True, eq=False)
 class Host:
     """One machine: what is lost with its power, and what is not."""
@@ -170,6 +213,7 @@ class Host:
     agent: bool = True  # The bus: without it nothing passes between processes.
     windows: dict[tuple[str, str], Window] = field(default_factory=dict)
     dropped: int = 0  # Frames that the bus has had already.
+    alarms: list[Alarm] = field(default_factory=list)
 
     @property
     def boot_id(self) -> str:
@@ -186,11 +230,16 @@ class Host:
         clocks, before = self.clocks, copy(self.clocks)
         change(clocks)
 
-        def when(what: Callable[..., None], at: int) -> int:
-            waits = getattr(getattr(what, "__self__", None), "host", None) is self
-            return clocks.moment(before.boot(at)) if waits else at
+        def moved(entry: Entry) -> Entry:
+            at, tie, number, what, arguments = entry
+            if getattr(getattr(what, "__self__", None), "host", None) is not self:
+                return entry
+            at = max(clocks.moment(before.boot(at)), self.engine.now)
+            return at, tie, number, what, arguments
 
-        self.engine.move(when)
+        self.engine.move(moved)
+        for alarm in self.alarms:
+            alarm.move(moved)
 
     def is_news(self, source: str, process: str, incarnation: int, sequence: int) -> bool:
         """Return whether the bus has not had this frame yet: it came by another network as well."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
+
+EVERY: Final = 1 << 62  # So many never come.
 
 
 @dataclass(slots=True)
@@ -16,11 +18,11 @@ class Meddling:
     late_ns: int = 0  # 0: they are lost.
     kept: list[Callable[[], None]] | None = None  # Instead: has each of them arrive, if called.
 
-    def takes(self, source: str, to: str, message: Any) -> bool:
-        """Return whether this message is one of them; then it counts."""
-        if not self.count or (source, to) != (self.source, self.to):
-            return False
-        if message.__class__.__name__ != self.message:
-            return False
-        self.count -= 1
-        return True
+    @property
+    def about(self) -> tuple[str, str, str]:
+        """Which messages it is about: sender, receiver, name of the class."""
+        return self.source, self.to, self.message
+
+    def end(self) -> None:
+        """Leave those alone that are still to come."""
+        self.count = 0

@@ -14,8 +14,6 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.sim.coverage.machines import standing
 from mirrorfarm.sim.host import Actor, Host
 
-_Place = tuple[str, int, str]  # Node, incarnation, actor.
-
 
 def _ready() -> bool:
     return True
@@ -44,7 +42,7 @@ class Phases:
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._hosts = hosts
         self.waiting: list[Waiting] = []
-        self._present: dict[_Place, str] = {}
+        self._present: dict[Actor, str] = {}
 
     def wait(self, one: Waiting) -> None:
         """Have something happen when its node enters its phase from another one."""
@@ -72,11 +70,9 @@ class Phases:
         phase = _phase_of(actor.core)
         if not phase:
             return ""
-        process = actor.process
-        place = (process.host.name, process.incarnation, actor.name)
-        if self._present.get(place) == phase:
+        if self._present.get(actor) == phase:
             return ""
-        self._present[place] = phase
+        self._present[actor] = phase
         return phase
 
     def give_up(self, one: Waiting) -> None:
@@ -95,5 +91,5 @@ def _phase_of(core: Any) -> str:
     """Return the phase of a core; "" if it has none."""
     kind = core.__class__
     if kind is Mirror or kind is FarmModule:
-        return str(core.state.phase.value)
+        return str(core.state.phase._value_)
     return standing(core.state) if kind is FarmFilter else ""

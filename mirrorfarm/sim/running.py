@@ -20,7 +20,7 @@ from mirrorfarm.sim.plans import Plan, plan_of, prepare
 from mirrorfarm.sim.recording.recorder import Recorder
 
 # Nearly every run holds: it keeps few steps, which stay in the processor's cache.
-FEW_STEPS = 200
+FEW_STEPS = 8
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
 _SOURCES = ("actors", "transport", "modules", "netfilter", "sim")

@@ -1,5 +1,6 @@
 """When an actor takes what comes: at once if it is idle, else behind what came before."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.sim.engine import Clocks, Engine
-from mirrorfarm.sim.host import TURN_NS, Actor, Doors, Host, Process
+from mirrorfarm.sim.engine import Clocks, Draws, Engine
+from mirrorfarm.sim.host import TURN_NS, Actor, Alarm, Doors, Host, Process
 
 AT = SECOND_NS + 10 * MILLISECOND_NS
 TURN_MAX_NS = TURN_NS + 0x4000
@@ -123,3 +124,63 @@ def test_a_started_actor_is_given_its_first_event_in_a_turn() -> None:
     ((_, event, at),) = bench.told()
     assert event == ev.Started()
     assert at >= SECOND_NS + TURN_NS
+
+
+class Entries:
+    """What an alarm stands for: every time is put on the agenda, and all but the last mean nothing.
+
+    Has `host`, as an alarm does, so that its entries move with the machine's clock.
+    """
+
+    def __init__(self, host: Host, what: Callable[..., None]) -> None:
+        self.host, self._what, self._number = host, what, 0
+
+    def put_off(self, when: int, *arguments: Any) -> None:
+        """Have it come at another time."""
+        self._number += 1
+        self.host.engine.at(when, self._comes, self._number, *arguments)
+
+    def _comes(self, number: int, *arguments: Any) -> None:
+        if number == self._number:
+            self._what(*arguments)
+
+
+def rings(kind: type[Alarm] | type[Entries], seed: int) -> list[tuple[str, int, int]]:
+    """Put an alarm off, and earlier, and change the clock; return what happens, and when."""
+    engine, draws = Engine(seed), Draws(seed, "alarm")
+    host = Host(engine, "n1", Clocks(SECOND_NS, 0, draws.between(-400, 400)))
+    happened: list[tuple[str, int, int]] = []
+
+    def note(what: str, number: int) -> None:
+        happened.append((what, number, engine.now))
+
+    def drift(clocks: Clocks) -> None:
+        clocks.drift(engine.now, draws.between(-400, 400))
+
+    alarm = kind(host, lambda number: note("rings", number))
+    for number in range(100):
+        when = engine.now + draws.below(8) * MILLISECOND_NS
+        alarm.put_off(when, number)
+        engine.at(when, note, "something else", number)
+        if draws.chance(200):
+            host.change_clocks(drift)
+        if draws.chance(100):
+            host.change_clocks(lambda clocks: clocks.stood(draws.below(5) * MILLISECOND_NS))
+        engine.run_to(engine.now + draws.below(4) * MILLISECOND_NS)
+    engine.run(20)
+    return happened
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_alarm_comes_when_and_where_the_newest_of_all_its_times_would(seed: int) -> None:
+    happened = rings(Alarm, seed)
+    assert happened == rings(Entries, seed)
+    assert 10 < sum(what == "rings" for what, _, _ in happened) < 100
+
+
+def test_of_an_alarm_that_is_put_off_one_time_is_on_the_agenda() -> None:
+    engine = Engine(1)
+    alarm = Alarm(Host(engine, "n1", Clocks()), lambda: None)
+    for number in range(10):
+        alarm.put_off(AT + number)
+    assert len(engine.heap) == 1

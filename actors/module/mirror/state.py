@@ -37,7 +37,7 @@ class Settings:
     start: bool = False  # Start without being asked: at boot, or again after a crash.
 
 
-class Basis(msgspec.Struct, frozen=True, array_like=True):
+class Basis(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything that an announcement is made of: cheap to compare with the last one."""
 
     record: NodeRecord

@@ -209,7 +209,7 @@ class LateInPhase(OfModule):
         meddling = Meddling(self.message, *self.way, self.count, kept=kept)
 
         def arrive(*_: Actor) -> None:
-            meddling.count = 0
+            meddling.end()
             for message in kept:
                 world.after(0, message)
 

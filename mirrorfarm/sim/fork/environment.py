@@ -5,6 +5,7 @@ from typing import Any, Final
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.meddling import EVERY, Meddling
 from mirrorfarm.sim.storage import Refusal
 
 # Orders that take the primary role from a node, or give it.
@@ -18,7 +19,6 @@ class Environment:
 
     def __init__(self, world: Any, given: list[Change], *, keep_faults: bool) -> None:
         self._world, self._given, self._keeps = world, given, keep_faults
-        self._lost: list[Change] = []  # Messages that are being dropped.
         self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
         self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
 
@@ -26,7 +26,6 @@ class Environment:
         """Put everything on the agenda."""
         world = self._world
         recording, now = world.recording, world.now
-        world._meddlings.append(self)
         if self._keeps:
             for incident in recording.outside:
                 if incident.kind == "start_fails":
@@ -96,8 +95,9 @@ class Environment:
                 world.network.lates[way] = change.late_ns
                 world.at(end, world.network.lates.pop, way, None)
             case _ if change.message:
-                self._lost.append(change)
-                world.at(end, self._lost.remove, change)
+                lost = Meddling(change.message, *way, EVERY)
+                world.meddle(lost)
+                world.at(end, lost.end)
             case _:
                 self._cuts(*way, end)
         world.measure.look()
@@ -151,14 +151,6 @@ class Environment:
             self._world.network.set_way(source, to, up=True)
 
     # --- what others ask -------------------------------------------------------------------
-
-    late_ns = 0  # For `Cluster.forward`: what is taken is lost,
-    kept = None  # not held back.
-
-    def takes(self, source: str, to: str, message: Any) -> bool:
-        """Return whether a message is one of those that are being dropped."""
-        name = message.__class__.__name__
-        return any((one.node, one.to) == (source, to) and one.message == name for one in self._lost)
 
     def is_cut_off(self, name: str) -> bool:
         """Return whether a link of a node is cut that nobody mends."""

@@ -37,7 +37,7 @@ class ForkedFarm(Fork, FarmWorld):
         farm = self._module.farm
         self.watch.farm.timing = farm.timing
         self.timing, self.groups, self.machines = farm.timing, len(farm.groups), True
-        self.drain_ns, self.drops, self.next_flow = farm.drain_ns, None, 0
+        self.drain_ns, self.next_flow = farm.drain_ns, 0
         self.names, self.measure = recording.module.nodes, FarmMeasure(self)
         self.nodes = {name: self._forked_node(name) for name in self.names}
         self.now = FORK_NS

@@ -113,7 +113,8 @@ class Facts:
         """Return what is known of the module that a step is about."""
         if step.process == "witness":  # It keeps the registers of several; its last one is meant.
             return self.module(self.installed)
-        return self.module(step.process.removesuffix(".replica"))
+        found = self.modules.get(step.process)
+        return found or self.module(step.process.removesuffix(".replica"))
 
     def on(self, step: Step) -> None:
         """Take one step."""
@@ -142,6 +143,8 @@ class Facts:
 
     def _on_effect(self, step: Step, effect: Any) -> None:
         match effect:
+            case fx.GuardOrder(deadline_ns):  # Asked first: there is one for each heartbeat.
+                self.of(step).side(step.node).guard_ns = deadline_ns
             case fx.Store(record):
                 self._pending[step.node, step.actor, record.counter] = record
             case fx.RegisterStore():
@@ -152,8 +155,6 @@ class Facts:
                 self.of(step).side(step.node).about = about
             case fx.Tell(_, ev.AskCas() as asked):
                 self.of(step).side(step.node).asked[asked.request] = asked
-            case fx.GuardOrder(deadline_ns):
-                self.of(step).side(step.node).guard_ns = deadline_ns
             case fx.PlaneOrder("unmount"):
                 side = self.of(step).side(step.node)
                 side.inherited, side.plane = False, "off"
@@ -196,6 +197,8 @@ class Facts:
     def _on_seen(self, step: Step, event: seen.Seen) -> None:
         node = step.node
         match event:
+            case seen.Wrote() | seen.Told():  # Asked first: most are of these.
+                self._on_write(self.of(step), node, event)
             case seen.RecordDurable(module, record):
                 self._recorded(node, self.module(module), record)
             case seen.RecordGone(module):

@@ -63,12 +63,12 @@ class FarmFacts:
     def on(self, step: Step) -> None:
         """Take one step; the watch has set `at`."""
         event = step.event
-        if event.__class__ is seen.FilterIs:
+        if event.__class__ is ev.Received:
+            self.heard[step.node, event.source.node] = self.at
+        elif event.__class__ is seen.FilterIs:
             self._filter(step.node, event.opened, event.until, event.frozen_since)
         elif event.__class__ is seen.Apart:
             self._apart(event)
-        elif event.__class__ is ev.Received:
-            self.heard[step.node, event.source.node] = self.at
         if not self.simulated:
             for effect in step.effects:
                 self._by_effect(step.node, effect)
@@ -154,9 +154,10 @@ class OneAcceptor(FarmMonitor):
     def on(self, step: Step) -> None:  # noqa: D102
         packet = step.event
         if packet.at:
-            for name in packet.accepted:
-                if name != packet.at and packet.at in packet.accepted:
-                    self.overlap(packet.at, name, f"connection {packet.flow}")
+            if len(packet.accepted) > 1 and packet.at in packet.accepted:
+                for name in packet.accepted:
+                    if name != packet.at:
+                        self.overlap(packet.at, name, f"connection {packet.flow}")
             return
         self.unanswered += not packet.accepted
         for one in packet.accepted:
@@ -283,16 +284,20 @@ class Affinity(FarmMonitor):
         packet, farm = step.event, self.farm
         if not packet.at:
             return
-        at = farm.filters.get(packet.at, Filter())
-        if not farm.answers(packet.at):
+        at = farm.filters.get(packet.at)
+        if at is not None and farm.at >= at.until:
             at.unbroken = 0
-        stayed = at.unbroken and at.unbroken < packet.since
+        if packet.accepted == (packet.at,):
+            self.kept += 1
+            return
         foreign = [name for name in packet.accepted if name != packet.at]
+        if not foreign:
+            return
+        self.resets += 1
+        stayed = at is not None and 0 < at.unbroken < packet.since
         cut = any((min(packet.at, n), max(packet.at, n)) in farm.pairs for n in foreign)
-        if foreign and stayed and not cut and not farm.excuses(packet.at, foreign[0]):
+        if stayed and not cut and not farm.excuses(packet.at, foreign[0]):
             self.fail(f"connection {packet.flow} of {packet.at} was answered by {foreign}")
-        self.resets += bool(foreign)
-        self.kept += not foreign and packet.at in packet.accepted
 
 
 class Healed(FarmMonitor):
@@ -325,12 +330,14 @@ class FailsClosed(FarmMonitor):
     events = (seen.Packet,)
 
     def on(self, step: Step) -> None:  # noqa: D102
-        lease = self.farm.timing.lease_ns
-        bound = lease * (CLOCK_RATE_ERROR_DIVISOR + 2) // CLOCK_RATE_ERROR_DIVISOR
+        farm = self.farm
         for name in step.event.accepted:
-            since = self.farm.filters[name].frozen_since
-            if since and self.farm.at - since > bound:
-                self.fail(f"{name} answers, frozen since {since}")
+            since = farm.filters[name].frozen_since
+            if since:
+                lease = farm.timing.lease_ns
+                bound = lease * (CLOCK_RATE_ERROR_DIVISOR + 2) // CLOCK_RATE_ERROR_DIVISOR
+                if farm.at - since > bound:
+                    self.fail(f"{name} answers, frozen since {since}")
 
 
 class NoFlapping(FarmMonitor):

@@ -34,9 +34,9 @@ class Limits(Monitor):
             self._depths(step.node, step.event)
             return
         actor = (step.node, step.process, step.actor)
-        if step.event.__class__ is ev.Started:
-            self._due[actor] = []  # The timers of its predecessor are gone, by whatever clock.
-        due = self._due.setdefault(actor, [])
+        due = self._due.get(actor)
+        if due is None or step.event.__class__ is ev.Started:
+            due = self._due[actor] = []  # Those of a predecessor are gone, by whatever clock.
         for effect in step.effects:
             if effect.__class__ is fx.Later:
                 due.append(effect.at_ns)

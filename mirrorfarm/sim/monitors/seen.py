@@ -9,7 +9,7 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport.messages import Register
 
 
-class Seen(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Seen(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Base of all observations; the node is the step's."""
 
 

@@ -41,7 +41,6 @@ class Watch:
         """
         self.about = ""  # Whom violations are about, if there are several modules: "app2: ".
         self.at = 0  # Time of the present step: global in a simulation, else its node's.
-        self.step_now: Step | None = None
         self.strict = strict
         self.allowed: dict[str, tuple[int, str]] = {}  # Until when faults break what, and why.
         self.excused = 0
@@ -55,7 +54,7 @@ class Watch:
         self.monitors = {kind.id: kind(self) for kind in kinds}
         self.recent: deque[Step] = deque(maxlen=keeps)
         self._wanted: dict[type, list[Hears]] = {}
-        self._several: dict[tuple[type, ...], list[Hears]] = {}
+        self._hearers: dict[tuple[type, ...], list[Hears]] = {}
         about: type
         self._folds = [self.facts] if farm is None else [farm]
         for fold in (*self._folds, *self.monitors.values()):
@@ -79,7 +78,7 @@ class Watch:
         kind = event.__class__
         if kind is Received:
             kind = event.message.__class__
-        about = [kind] if kind in wanted else []
+        about = (kind,) if kind in wanted else ()
         for effect in step.effects:
             kind = effect.__class__
             if kind is Send:
@@ -87,24 +86,21 @@ class Watch:
             elif kind is Tell:
                 kind = effect.event.__class__
             if kind in wanted and kind not in about:
-                about.append(kind)
+                about += (kind,)
         if not about:
             return
         self.at = step.now if at is None else at
-        self.step_now = step
         if self.farm is not None:
             self.farm.at = self.at
-        for hears in wanted[about[0]] if len(about) == 1 else self._hearers(tuple(about)):
+        for hears in self._hearers.get(about) or self._who_hears(about):
             hears(step)
 
-    def _hearers(self, about: tuple[type, ...]) -> list[Hears]:
-        """Return who hears of a step that has several kinds in it: each once, the facts first."""
-        found = self._several.get(about)
-        if found is None:
-            found = list(dict.fromkeys(hears for kind in about for hears in self._wanted[kind]))
-            folds = [fold.on for fold in self._folds]
-            found.sort(key=lambda hears: hears not in folds)
-            self._several[about] = found
+    def _who_hears(self, about: tuple[type, ...]) -> list[Hears]:
+        """Return who hears of a step that has these kinds in it: each once, the facts first."""
+        found = list(dict.fromkeys(hears for kind in about for hears in self._wanted[kind]))
+        folds = [fold.on for fold in self._folds]
+        found.sort(key=lambda hears: hears not in folds)
+        self._hearers[about] = found
         return found
 
     def finish(self) -> list[str]:

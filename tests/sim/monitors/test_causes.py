@@ -6,6 +6,7 @@ from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import farm_sweep, running, sweep
 from mirrorfarm.sim.farm import FarmWorld
+from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
@@ -50,7 +51,7 @@ def test_a_story_crosses_nodes_by_the_messages_between_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     goes_on_alone(monkeypatch)
-    played = running.play(plan_of("mirror", 0))
+    played = running.play(plan_of("mirror", 0), keeps=STEPS_KEPT)
     assert played.violation is not None
     nodes = {line.split()[1].partition("'")[0] for line in played.violation.story}
     assert {"n1", "n2"} <= nodes
