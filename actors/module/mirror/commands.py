@@ -23,7 +23,8 @@ def on_command(s: State, source: Address, command: Command, now: int) -> None:
     def obey(order: Command) -> str:
         return _obey(s, order, now)
 
-    take_command(s, source, command, now, None if s.phase is Phase.RESETTING else obey)
+    ready = s.phase is not Phase.RESETTING
+    take_command(s, source, command, now, obey if ready else None, role_of(s))
 
 
 def _obey(s: State, command: Command, now: int) -> str:
@@ -207,6 +208,9 @@ def swapped_out(s: State, now: int) -> None:
     s.stopping_for = ""
     register = s.arbiter.register
     if register and register.holder == s.settings.node and register.term == s.record.term:
+        if s.failed:  # Not with data that are not trusted (R11).
+            procedure.begin(s, now, "then demoted_failed")
+            return
         fact(s, now, "the swap failed: this node takes its role again", "C")
         become(s, Phase.TAKING, now, "")
         s.plane_off = ""
@@ -278,8 +282,11 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     if verb == "swap":
         if s.failed or now - pending.since_ns > SWAP_TIMEOUT_NS:
             return "failed"
-        swapped = s.since_ns > pending.since_ns and s.phase in (Phase.FOLLOWING, Phase.LEADING)
-        return "done" if swapped else ("failed" if stopped else "")
+        if s.since_ns > pending.since_ns and s.phase in (Phase.FOLLOWING, Phase.LEADING):
+            # Back in the role in which it was ordered: that was no exchange.
+            led, leads = pending.role != "SECOND", s.phase is Phase.LEADING
+            return "failed" if led == leads else "done"
+        return "failed" if stopped else ""
     if stopped:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
     forced = verb in {"prim", "primforce"}

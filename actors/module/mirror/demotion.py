@@ -5,9 +5,11 @@ Nothing here waits for somebody else's consent; the application is killed, not a
 
 from mirrorfarm.actors.module.mirror import commands, handover, procedure
 from mirrorfarm.actors.module.mirror.orders import become, fact, send_peer
-from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, RUNNING, Phase
+from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.transport.messages import Leave
+
+ORDERED = ("stop", "stopstart", "shutdown")  # A node that leaves for one of these stops then.
 
 
 def demote(s: State, now: int, why: str) -> None:
@@ -36,7 +38,7 @@ def _go_on(s: State, now: int) -> None:
     s.plane_off = ""
     s.arbiter.known = False
     become(s, Phase.WAITING, now, "")
-    if why in {"stop", "stopstart", "shutdown"}:
+    if why in ORDERED:
         commands.stop(s, now, why)
 
 
@@ -50,9 +52,10 @@ def storage_failed(s: State, now: int, text: str) -> None:
         send_peer(s, Leave(s.record.term))
         s.target = Target()
         become(s, Phase.WAITING, now, "")
-    elif s.phase in RUNNING:
+    elif s.phase in LEADERS:
         give = ("handover",) if handover.may_hand_over(s) else ()
-        s.stopping_for = "fail"
+        if s.stopping_for not in ORDERED:
+            s.stopping_for = "fail"
         commands.become_leaving(s, now)
         procedure.end_scripts(s)  # What they would start would find no directories.
         # The plane first: it answers nothing any more, and who waits for it cannot be killed.

@@ -77,6 +77,7 @@ def _begin(s: State, offer: SyncOffer, now: int) -> None:
         quarantine=divergence.quarantine(s, offer),
     )
     s.plane_off, s.split = "", ""
+    s.force = ""  # An order to lead that came too late is over: it must not count some day.
     if not s.has_plane:
         _write_down(s, now)
     if s.phase is not Phase.SYNCING:

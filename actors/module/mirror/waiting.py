@@ -150,6 +150,9 @@ def _force(s: State, now: int) -> None:
     a, register = s.arbiter, s.arbiter.register
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
+    if s.peer.silent and "init" in s.peer.networks.values():
+        explain(s, "")
+        return  # It may lead, and would have the order refused: it was not listened for long yet.
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
     if register is None:

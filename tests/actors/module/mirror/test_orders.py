@@ -49,8 +49,19 @@ def test_generations_are_new_and_remember_where_they_came_from() -> None:
 )
 def test_an_arbiter_that_went_back_is_not_believed(register: object, believed: bool) -> None:
     s = state(KNOWN)
-    assert orders.learn(s, register) is believed  # type: ignore[arg-type]
+    assert orders.learn(s, register, 0, 1) is believed  # type: ignore[arg-type]
     assert bool(s.arbiter.distrust) is not believed
+
+
+def test_an_answer_that_news_overtook_is_not_taken_for_an_arbiter_that_went_back() -> None:
+    s = state(KNOWN)
+    orders.learn(s, CURRENT, 20, 20)  # The peer's news.
+    before = msgspec.structs.replace(CURRENT, ver=4)
+    assert not orders.learn(s, before, 30, 10)
+    assert not s.arbiter.distrust
+    assert s.arbiter.register == CURRENT
+    assert not orders.learn(s, before, 50, 40)  # It was asked afterwards.
+    assert s.arbiter.distrust
 
 
 @pytest.mark.parametrize(
@@ -69,9 +80,9 @@ def test_a_target_believes_the_register_that_its_primary_made_with_it_in_it(
     made: Register, step: str, believed: bool
 ) -> None:
     s = state(KNOWN)
-    orders.learn(s, CURRENT)
+    orders.learn(s, CURRENT, 0, 1)
     s.phase, s.target = Phase.SYNCING, Target(3, 1, "full", "g1", "", (), 7, step)
-    assert orders.learn(s, made) is believed
+    assert orders.learn(s, made, 0, 1) is believed
     assert (s.arbiter.register == made) is believed
     assert bool(s.arbiter.distrust) is not believed
 
@@ -79,8 +90,8 @@ def test_a_target_believes_the_register_that_its_primary_made_with_it_in_it(
 def test_a_primary_never_forgets_who_may_be_promoted() -> None:
     s = state(KNOWN)
     s.phase = Phase.LEADING
-    orders.learn(s, CURRENT)
-    assert not orders.learn(s, None)
+    orders.learn(s, CURRENT, 0, 1)
+    assert not orders.learn(s, None, 0, 1)
     assert s.peer_in_isr
 
 
