@@ -131,3 +131,34 @@ def test_a_stop_does_not_wait_for_a_silent_arbiter_when_there_is_nobody_to_hand_
     world.break_stream("n1")  # n2 must be left behind, which nobody answers.
     assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
     assert answers(world, "n1")[-1] == "done"
+
+
+def restarts_for_long(world: World) -> None:
+    """Have the scripts of n2, the second, restart, and be ordered to do so once more."""
+    world.nodes["n2"].hands.app.hangs = 1
+    world.command("n2", "restart")
+    world.run(100)
+    world.command("n2", "restart")
+    world.run(10)
+    assert world.nodes["n2"].machine.state.side_scripts
+
+
+def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
+    world = pair()
+    restarts_for_long(world)
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    began = world.nodes["n2"].hands.app.number_run
+    world.run(3_000)
+    assert world.nodes["n2"].application
+    assert world.nodes["n2"].hands.app.number_run == began
+
+
+def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_is_stopped() -> None:
+    world = pair()
+    restarts_for_long(world)
+    world.command("n2", "stop")
+    assert world.run_until(lambda: world.role("n2") == "STOP NotReady", 5_000, 1)
+    assert not world.nodes["n2"].machine.state.side_run
+    world.run(100)
+    assert answers(world, "n2")[-1] == "done"

@@ -83,6 +83,7 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.
+        s.side_scripts.clear()  # What waits was for the role before.
     state, next_state, action = _words(s, kind)
     tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
 
@@ -110,6 +111,14 @@ def _scripts_after(kind: str, before: str) -> str:
     if state in {"WAIT", "SECOND"} and next_state in {"ALONE", "PRIM"}:
         return "prim"
     return "" if next_state in {"WAIT", "STOP"} else before
+
+
+def scripts_in_the_end(s: State) -> str:
+    """Return which role's start scripts will have run when those that wait are over."""
+    role = s.scripts_as
+    for kind in s.side_scripts:
+        role = _scripts_after(kind, role)
+    return role
 
 
 def end_scripts(s: State) -> None:
