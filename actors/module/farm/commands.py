@@ -65,7 +65,8 @@ def _start(s: State, now: int) -> str:
     if s.phase is Phase.STOPPED:
         start(s, now)
         return ""
-    if s.phase in {Phase.STOPPING, Phase.FALLING, Phase.DRAINING}:
+    stops = s.phase in {Phase.STOPPING, Phase.FALLING, Phase.DRAINING}
+    if stops and s.stopping_for != "stopwait":
         return f"this node is {role_of(s)} {status_of(s)}: wait until it has stopped"
     return ""
 

@@ -85,7 +85,7 @@ class FarmModule:
                 s.failed = f"the durable record: {text} ({error})"
                 fact(s, now, s.failed, "C")
             case ev.Stored():
-                pass
+                s.failed = ""
             case ev.CablesOut() | ev.StrangersSeen():
                 self._on_network(event, now)
             case ev.FilterCounted(counters, connections):

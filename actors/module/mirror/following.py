@@ -19,7 +19,7 @@ from mirrorfarm.actors.module.mirror.orders import (
     tell,
 )
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, Phase
-from mirrorfarm.actors.module.mirror.procedure import run_side_scripts, scripts_in_the_end
+from mirrorfarm.actors.module.mirror.procedure import end_second, run_side_scripts, scripts_in_the_end
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, MILLISECOND_NS
 from mirrorfarm.transport.messages import (
@@ -239,8 +239,7 @@ def _poll_syncing(s: State, now: int) -> None:
 def give_up(s: State, now: int) -> None:
     """Leave the secondary's role without a primary to follow."""
     s.target = Target()
-    if scripts_in_the_end(s) == "second":
-        run_side_scripts(s, "SECOND->WAIT")
+    end_second(s)
     s.arbiter.known = False
     become(s, Phase.WAITING, now, "")
 

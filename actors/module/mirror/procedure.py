@@ -133,6 +133,12 @@ def run_side_scripts(s: State, kind: str) -> None:
         s.side_scripts.append(kind)
 
 
+def end_second(s: State) -> None:
+    """Run the stop scripts of a secondary, if its start scripts ran or will run."""
+    if scripts_in_the_end(s) == "second":
+        run_side_scripts(s, "SECOND->WAIT")
+
+
 def poll_side_scripts(s: State) -> None:
     """Start the next accompanying scripts when nothing else runs scripts."""
     if s.side_run or not s.side_scripts or s.step or s.steps:

@@ -1,7 +1,14 @@
 """The arbiter's answers, and what follows from each."""
 
 from mirrorfarm.actors.events import RegisterKnown
-from mirrorfarm.actors.module.mirror import demotion, handover, leading, split, waiting
+from mirrorfarm.actors.module.mirror import (
+    demotion,
+    handover,
+    leading,
+    procedure,
+    split,
+    waiting,
+)
 from mirrorfarm.actors.module.mirror.orders import ask_read, become, explain, fact, learn
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
@@ -89,6 +96,7 @@ def _ask_again(s: State, now: int) -> None:
     if s.phase is Phase.ASKING:
         if s.failed:
             s.target = Target()  # It failed meanwhile: nobody is followed with such data.
+            procedure.end_second(s)
         follows = s.target.step == "done"
         become(s, Phase.FOLLOWING if follows else Phase.WAITING, now, "")
 
