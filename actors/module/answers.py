@@ -76,6 +76,7 @@ def take(
     command: Command,
     now: int,
     obey: Callable[[Command], str] | None,
+    *,
     role: str = "",
 ) -> None:
     """Take an order that came in this role; answer at once if it is refused or done already.

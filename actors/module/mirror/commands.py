@@ -24,7 +24,7 @@ def on_command(s: State, source: Address, command: Command, now: int) -> None:
         return _obey(s, order, now)
 
     ready = s.phase is not Phase.RESETTING
-    take_command(s, source, command, now, obey if ready else None, role_of(s))
+    take_command(s, source, command, now, obey if ready else None, role=role_of(s))
 
 
 def _obey(s: State, command: Command, now: int) -> str:

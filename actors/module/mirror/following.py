@@ -19,7 +19,11 @@ from mirrorfarm.actors.module.mirror.orders import (
     tell,
 )
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, Phase
-from mirrorfarm.actors.module.mirror.procedure import end_second, run_side_scripts, scripts_in_the_end
+from mirrorfarm.actors.module.mirror.procedure import (
+    end_second,
+    run_side_scripts,
+    scripts_in_the_end,
+)
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, MILLISECOND_NS
 from mirrorfarm.transport.messages import (
