@@ -25,16 +25,17 @@ PROGRESS_CASES: Final = 500
 @click.command()
 @click.option("--steps", default=STEPS, show_default=True, help="At which steps of each phase.")
 @click.option("--only", default="", help="Only cases whose words have this in them.")
-@click.option("--every", default=1, show_default=True, help="Only every so many of them.")
+@click.option("--every", default=1, show_default=True, help="Only every so many of them,")
+@click.option("--first", default=0, show_default=True, help="from this one on.")
 @click.option("--seed", default=1, show_default=True, help="Of all runs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the cells here.")
-def main(*, steps: str, only: str, every: int, seed: int, output: Path | None) -> None:
+def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Path | None) -> None:
     """Give each state machine each event in each phase, and demand that all serve afterwards.
 
     Each case is a cluster of its own, with all monitors. The exit code is 1 if one of them fails.
     """
     collector, counts = Collector(), Counter[str]()
-    for number, case in enumerate(islice(_chosen(steps, only), 0, None, every)):
+    for number, case in enumerate(islice(_chosen(steps, only), first, None, every)):
         tried = attempt(case, collector, seed)
         counts.update({"cases": 1, "given": tried.given, "failed": bool(tried.fault)})
         if tried.fault:

@@ -26,11 +26,15 @@ class Case:
     step: int
 
     @property
+    def row(self) -> str:
+        """The row of the matrix, if it is one: an event may come in several variants."""
+        words = self.event.removeprefix("old ").split()
+        return " ".join(words[: 2 if words[0] == "Command" else 1])
+
+    @property
     def possible(self) -> bool:
         """Whether the machine can be given such an event in this phase at all."""
-        words = self.event.removeprefix("old ")
-        row = words if words.startswith("Command") else words.partition(" ")[0]
-        return not self.ground.machine.impossible(self.way.phase, row)
+        return not self.ground.machine.impossible(self.way.phase, self.row)
 
     def __str__(self) -> str:
         way = self.way

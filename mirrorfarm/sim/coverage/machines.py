@@ -48,8 +48,8 @@ _FRESH = Only(("stopped",), "a process is given it once, before anything else")
 # An order that was replaced by another one may be answered when all is over.
 _ENDING = ("resetting", "leaving", "demoting", "stopping", "stopped", "starting", "waiting")
 _AFTER = "it answers an order that only a way out of a role gives"
-_LAST = "each procedure that ends these states waits for it, and only the last order is answered"
-_GONE = "scripts are ended before, and of those that others replace nobody tells"
+_LAST = "it answers an order of a way out, which ends only when that is answered"
+_GONE = "when these states begin no order to run scripts is open"
 MIRROR: Final = Machine(
     "mirror",
     tuple(phase.value for phase in Phase),
