@@ -75,7 +75,6 @@ MIRROR: Final = Machine(
         "VipProbed": Only(_all_but(Phase, "resetting"), _NEW),
         "Stored": Only(_all_but(Phase, "resetting"), _NEW),
         "StoreFailed": Only(_all_but(Phase, "resetting"), _NEW),
-        "RegisterKnown": Only(_all_but(Phase, "resetting"), _NEW),
     },
 )
 FARM: Final = Machine(
