@@ -50,6 +50,29 @@ def test_an_order_to_lead_that_came_too_late_does_not_count_some_day() -> None:
     assert "may not be up to date" in world.reason("n2")
 
 
+def test_an_order_to_lead_that_was_answered_as_failed_does_not_count_some_day() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.write()
+    world.run(100)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(2_000)
+    world.witness_up = False
+    world.start("n1", again=True)
+    world.run(2_000)
+    world.command("n2", "prim")
+    world.run(100)
+    *_, outcome, text = world.results[-1]
+    assert outcome == "failed"
+    assert "n1 has newer data" in text
+    world.kill("n1")
+    world.witness_up = True
+    world.run(3_000)
+    assert world.role("n2") == "WAIT NotReady"
+
+
 def test_an_order_that_is_refused_does_not_replace_the_start_of_a_new_process() -> None:
     assert back_with_order("swap").role("n2") == "SECOND Ready"
     assert back_with_order("stop").role("n2") == "STOP NotReady"

@@ -292,7 +292,11 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     forced = verb in {"prim", "primforce"}
     if s.phase is Phase.WAITING:
         settled = now - s.since_ns > 2 * s.module.timing.detection_ns + SECOND_NS
-        return ("failed" if forced else "done") if s.reason and settled else ""
+        if not s.reason or not settled:
+            return ""
+        if forced:
+            s.force = ""  # Answered: it must not count some day.
+        return "failed" if forced else "done"
     if forced and s.phase is Phase.FOLLOWING:
         return "failed"  # The peer was faster.
     return "done"
