@@ -173,6 +173,13 @@ class SwapWanted(Message, frozen=True):
     who: str
 
 
+class SwapRefused(Message, frozen=True):
+    """The primary exchanges no roles now."""
+
+    term: int
+    reason: str
+
+
 # --- mirror and its replicator (same node, other process) ----------------------------------
 
 
@@ -398,6 +405,7 @@ ANY_MESSAGE = (
     | RegisterNews
     | Leave
     | SwapWanted
+    | SwapRefused
     | PlaneWish
     | PlaneIs
     | SessionUp

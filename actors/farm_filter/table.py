@@ -53,6 +53,10 @@ def drained_by_others(s: State) -> list[int]:
     for name in s.view.members if s.view else ():
         if name in s.drains:
             soft = [a | b for a, b in zip(soft, s.drains[name], strict=True)]
+    present = s.present if s.bid else ()
+    for name in s.bid.members if s.bid else ():
+        if name in s.peers and name not in present:
+            return [ALL] * s.groups  # It may use that view sooner than this node does.
     return soft
 
 

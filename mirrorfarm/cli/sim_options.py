@@ -9,8 +9,9 @@ played = click.option(
     default="swarm",
     show_default=True,
     help="What is played. swarm: all drawn from the seed; mirror-swarm, farm-swarm: likewise, of "
-    "that kind; mirror, farm: short and dense. After a comma, for a swarm minutes=N, for a dense "
-    "mirror keys of a scenario's mirror, as in mirror,ack_mode=received.",
+    "that kind; modules-swarm: as mirror-swarm, with several modules; mirror, farm: short and "
+    "dense. After a comma, for a swarm minutes=N, for a dense mirror keys of a scenario's mirror, "
+    "as in mirror,modules=2,ack_mode=received.",
 )
 
 traced = click.option(

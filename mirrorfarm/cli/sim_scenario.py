@@ -55,8 +55,9 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
     good = outcome.as_expected
     if not quiet:
         click.secho(clean(one.title or one.file), bold=True)
+        width = max([3, *(len(moment.node) for moment in outcome.moments)])
         for moment in outcome.moments:
-            text = f"{moment.at_ns / 1e9:10.3f} s  {moment.node:3} {moment.text}"
+            text = f"{moment.at_ns / 1e9:10.3f} s  {moment.node:{width}} {moment.text}"
             click.echo(clean(text)[:200].rstrip())
         for line in outcome.story:
             click.echo(f"      {clean(line)}")

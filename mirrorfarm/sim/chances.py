@@ -16,6 +16,7 @@ class Chance:
     world: Any
     draws: Draws
     node: str
+    module: str = ""  # "": the first one, or what it is done to is no module.
 
     def among(self, *values: Any) -> Any:
         """Return one of the values."""

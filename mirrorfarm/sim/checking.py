@@ -15,9 +15,12 @@ from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import ACTOR as FILTER
 from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
+from mirrorfarm.sim.monitors.causes import WORLD
 from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.steps import recorded
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.decoder import Checkpoint
@@ -29,6 +32,7 @@ from mirrorfarm.trace.words import clock_time
 VIOLATIONS_MAX = 100  # Told; the others are counted.
 # The states with which cores begin are the first that a process records.
 ITEMS_LOOKED_AT: Final = 64
+_OTHERS: Final = {WITNESS_PROCESS, WORLD}  # Processes that are no module's.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +103,16 @@ def apart_ns(clocks: Iterable[NodeClock]) -> int | None:
 
 
 class _Watches:
-    """One watch for all mirrors, and one for each farm."""
+    """One watch for each module, and one more for the filters of each farm."""
 
     def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
         self.merged, self._timings = merged, farm_timings
         self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
         self._apart_ns = apart_ns(merged.clocks)
         self._ahead: dict[str, int] = {}  # Of a node's time, to what its boot clock shows.
-        self._mirrors = self._hung(Watch(RECORDED))
+        names = [lane.process.removesuffix(".replica") for lane in merged.lanes]
+        modules = sorted({*names} - _OTHERS) or [""]
+        self._modules = Watches({name: self._hung(Watch(RECORDED)) for name in modules})
         self._farms: dict[str, Watch] = {}
         self._told: dict[int, int] = {}  # By watch: how many of its violations are known.
 
@@ -130,15 +136,16 @@ class _Watches:
         """Take the next step in."""
         step = recorded(placed.step)
         self._ahead[step.node] = placed.at_ns - step.now
-        watch = self._farm(step.process) if step.actor == FILTER else self._mirrors
-        watch.step(step, placed.at_ns)
-        if len(watch.stories) > self._told.get(id(watch), 0):
-            self._told[id(watch)] = len(watch.stories)
-            self._note(watch, placed.at_ns)
+        watches = (self._farm(step.process),) if step.actor == FILTER else self._modules.of(step)
+        for watch in watches:
+            watch.step(step, placed.at_ns)
+            if len(watch.stories) > self._told.get(id(watch), 0):
+                self._told[id(watch)] = len(watch.stories)
+                self._note(watch, placed.at_ns)
 
     def finish(self) -> None:
         """The steps are over."""
-        watched = [self._mirrors, *self._farms.values()]
+        watched = [*self._modules.all, *self._farms.values()]
         for watch in watched:
             watch.finish()
             self._note(watch, watch.at)

@@ -16,6 +16,7 @@ from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.network import Network, Quality
 from mirrorfarm.sim.phases import Phases
 from mirrorfarm.sim.steps import Step
@@ -98,7 +99,7 @@ class Cluster(Engine):
     module_name: str = ""  # Of the module that the cluster has.
     identity: str = CLUSTER
 
-    def __init__(self, seed: int, watch: Watch, *, digest: bool = False) -> None:
+    def __init__(self, seed: int, watch: Watch | Watches, *, digest: bool = False) -> None:
         super().__init__(seed)
         self.seed = seed
         self.draws = {"faults": Draws(seed, "faults")}
@@ -114,6 +115,7 @@ class Cluster(Engine):
         self.tricks = Tricks(seed, on=False)
         self.healed = False  # No fault is to come any more.
         self._orders = 0
+        self.writes = 0  # That applications asked for, whichever module's: no two have a number.
         self._gauge = Gauge()
         self._meddlings: list[Meddling] = []
         self.phases = Phases(self.hosts)
@@ -125,6 +127,10 @@ class Cluster(Engine):
         if draws is None:
             draws = self.draws[concern] = Draws(self.seed, concern)
         return draws
+
+    def concern(self, what: str, module: str) -> str:
+        """Return the name of a stream of random numbers that a module has for itself."""
+        return what if module == self.module_name else f"{what} {module}"
 
     def machine(self, name: str, *, apart: bool = False) -> Host:
         """Return a new machine; `apart`: its clocks differ from the others'."""
@@ -140,6 +146,16 @@ class Cluster(Engine):
     def _moment(self, node: str, boot: int) -> int:
         host = self.hosts.get(node)
         return boot if host is None else host.clocks.moment(boot)
+
+    def placed(self, node: str, module: str = "") -> Any:
+        """Return what a module has on a node; of a farm there is one only."""
+        del module
+        nodes: dict[str, Any] = getattr(self, "nodes", {})
+        return nodes[node]
+
+    def place(self, node: str, module: str) -> str:
+        """Return how stories call a module on a node: the first one is not named."""
+        return node if module in ("", self.module_name) else f"{node}/{module}"
 
     @property
     def machine_names(self) -> tuple[str, ...]:
@@ -184,7 +200,7 @@ class Cluster(Engine):
             return
         process = actor.process
         if actor.name == MODULE_ACTOR and self.tells_story:
-            self.story.add(self.now, process.host.name, "<", event)
+            self.story.add(self.now, self.place(process.host.name, process.name), "<", event)
         step = Step(process.host.name, process.name, actor.name, now, event, effects)
         if self.digest is not None:
             self.digest.add(step)

@@ -132,6 +132,7 @@ class FarmWorld(Cluster):
     """The agenda of everything that will happen to a farm, and the hands that do it."""
 
     module_name = MODULE
+    watch: Watch
 
     def __init__(
         self,

@@ -10,12 +10,13 @@ from typing import Final
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
 from mirrorfarm.sim.acts import cables, disks, people, phases, processes
-from mirrorfarm.sim.acts.act import Act, perform
+from mirrorfarm.sim.acts.act import Act, meant, perform
 from mirrorfarm.sim.chances import Chance, Draw, drawn
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Draws
+from mirrorfarm.sim.host import Process
 from mirrorfarm.sim.pair import MirrorNode
 from mirrorfarm.sim.witness import WITNESS
-from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
+from mirrorfarm.sim.world import GATEWAY, NODES, World
 
 COMMANDS = ("swap", "stop", "start", "restart", "stopstart", "forcestop")
 LONG_NS = 3_600 * SECOND_NS
@@ -39,8 +40,14 @@ class MirrorChance(Chance):
 
     @property
     def here(self) -> MirrorNode:
-        """The node that it is done to."""
-        return self.world.nodes[self.node]
+        """Whom it is done to: what the module has on the node."""
+        return self.world.placed(self.node, self.module)
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The processes of the module on the node."""
+        found, own = self.here.host.processes.items(), self.here.module.name
+        return {name: one for name, one in found if name.removesuffix(".replica") == own}
 
     def while_(self, leases: int = 0) -> int:
         """Return a duration: mostly of the order of the module's own clocks, rarely much longer.
@@ -68,15 +75,15 @@ class MirrorChance(Chance):
 
     def process(self, names: list[str]) -> str:
         """Return one of these processes, as acts call it."""
-        return "module" if self.draws.choice(names) == MODULE else "replica"
+        return "module" if self.draws.choice(names) == self.here.module.name else "replica"
 
 
-def inject(world: World, name: str, draws: Draws) -> None:
-    """Do one fault of a kind, to a node of the draw's choice."""
-    chance = MirrorChance(world, draws, draws.choice(NODES))
+def inject(world: World, name: str, draws: Draws, module: str = "") -> None:
+    """Do one fault of a kind to a node of the draw's choice; of a module, to this one."""
+    chance = MirrorChance(world, draws, draws.choice(NODES), module)
     if chance.here.up or name not in NEEDS_POWER:
         for act in drawn(FAULTS[name], chance):
-            perform(world, act)
+            perform(world, meant(act, module))
 
 
 def _hold(one: MirrorChance) -> Act:
@@ -91,7 +98,7 @@ def _hold(one: MirrorChance) -> Act:
 
 def _crash(one: MirrorChance) -> Act | None:
     """Perhaps between two effects of one step."""
-    alive = [name for name, process in one.here.host.processes.items() if process.alive]
+    alive = [name for name, process in one.processes.items() if process.alive]
     if not alive:
         return None
     effects = one.draws.below(12)
@@ -99,7 +106,7 @@ def _crash(one: MirrorChance) -> Act | None:
 
 
 def _slow(one: MirrorChance) -> Act | None:
-    names = list(one.here.host.processes)
+    names = list(one.processes)
     if not names:
         return None
     which = one.process(names)

@@ -67,6 +67,7 @@ class Hands:
     filter: Any = None  # Of a farm: a `SimFilter`.
     store_register: Callable[[Actor, fx.RegisterStore], None] = lambda actor, effect: None
     end_replica: Callable[[], None] = lambda: None
+    modify: Callable[[], int] = lambda: 0  # The application writes.
     noted: Callable[[str, str], None] = lambda level, text: None
     doors: Doors = field(init=False)
 
@@ -168,7 +169,7 @@ class Hands:
         """Have the application write; return for how long."""
         count, self.app.writes_at_stop = self.app.writes_at_stop, 0
         for number in range(count):
-            self.cluster.after(number * MILLISECOND_NS, self.cluster.modify)
+            self.cluster.after(number * MILLISECOND_NS, self.modify)
         return count * MILLISECOND_NS
 
     def _script_ended(

@@ -1,4 +1,4 @@
-"""One node of a simulated mirror: its processes with the cores of production, and its disks."""
+"""One module on one node of a simulated mirror: the cores of production, and its disks."""
 
 import errno
 from collections.abc import Callable
@@ -32,6 +32,7 @@ from mirrorfarm.sim.monitors.seen import (
     Wrote,
 )
 from mirrorfarm.sim.replica import SimPlane
+from mirrorfarm.sim.server import Server
 from mirrorfarm.sim.storage import Extents, Latency, Records, loaded
 from mirrorfarm.sim.streams import Inbox, Streams
 from mirrorfarm.sim.surroundings import Surroundings
@@ -93,10 +94,10 @@ class Around(Surroundings):
 
 @dataclass(slots=True, eq=False)
 class MirrorNode:
-    """One node of the pair."""
+    """What a mirror module has on one node of the pair; several of them share its server."""
 
     cluster: Cluster
-    host: Host
+    server: Server
     peer: str
     module: Module
     streams: Streams
@@ -109,13 +110,12 @@ class MirrorNode:
     register: ev.RegisterLoaded | None = None  # Its own copy, where no witness keeps it.
     plane: SimPlane | None = None
     store_crashes: str = ""  # Power fails at the next record: before after it is durable.
-    frozen_until: int = 0
-    module_only: bool = False
     restarts: bool = True  # The agent starts anew what died.
     stored_own: Callable[["MirrorNode", fx.RegisterStore], None] = lambda node, effect: None
     told: Callable[[str, int, int, int], None] = lambda node, write, extent, result: None
 
     def __post_init__(self) -> None:
+        self.server.modules.append(self)
         self.records = Records(Latency())
         self.mend_disk()
         self.hands = Hands(
@@ -134,9 +134,14 @@ class MirrorNode:
     # --- names that stories use --------------------------------------------------------------
 
     @property
+    def host(self) -> Host:
+        """The machine."""
+        return self.server.host
+
+    @property
     def name(self) -> str:
-        """Its name."""
-        return self.host.name
+        """The name of the node."""
+        return self.server.host.name
 
     @property
     def up(self) -> bool:
@@ -172,10 +177,7 @@ class MirrorNode:
     # --- processes -------------------------------------------------------------------------
 
     def start(self, *, again: bool) -> None:
-        """Start the node; `again`: its module starts by itself."""
-        assert not self.host.up
-        self.host.up, self.host.agent = True, True
-        self.host.windows.clear()
+        """Start the processes; `again`: the module starts by itself."""
         self.start_module(again=again)
         self.start_replica()
 
@@ -230,7 +232,7 @@ class MirrorNode:
         record = self.cluster.record if self.cluster.records else None
         process = Process(host, name, host.next_incarnation(), doors, record, self._died)
         host.processes[name] = process
-        if self.cluster.now < self.frozen_until:
+        if self.server.is_frozen(self.module.name):
             process.pause()
         return process
 
@@ -264,26 +266,20 @@ class MirrorNode:
         if process is not None:
             process.die()
 
-    def stop(self, *, power: bool) -> None:
-        """End all processes at once; with `power`, memory is lost as well."""
-        host = self.host
-        host.up = False
-        for process in list(host.processes.values()):
-            process.die()
-        host.processes = {}
+    def ended(self, *, power: bool) -> None:
+        """All processes of the server have ended at once; with `power`, memory is lost as well."""
         if self.plane is not None:
             self.plane.carrier.gate.end()
             self.plane = None
         self.streams.reset(self.name, self.peer)
         self.streams.listening.pop(self.name, None)
-        self.frozen_until, self.store_crashes = 0, ""
+        self.store_crashes = ""
         self.records.failures, self.records.free_ns = 0, 0
         if power:
-            host.boot += 1
             self.disk.power_fails(self.draws)
         self.hands.power_fails()
         pairs = tuple(n for item in sorted(self.disk.memory.items()) for n in item)
-        self.seen(PowerLost(pairs, host.boot))
+        self.seen(PowerLost(pairs, self.host.boot))
 
     # --- effects ---------------------------------------------------------------------------
 
@@ -295,7 +291,8 @@ class MirrorNode:
     def _noted(self, level: str, text: str) -> None:
         del level
         if self.cluster.tells_story:
-            self.cluster.story.add(self.cluster.now, self.name, ">", text)
+            place = self.cluster.place(self.name, self.module.name)
+            self.cluster.story.add(self.cluster.now, place, ">", text)
 
     def _store(self, actor: Actor, effect: fx.Store) -> None:
         when = self.records.when(self.cluster.now, self.draws)
@@ -310,12 +307,12 @@ class MirrorNode:
             process.due(actor, failed)
             return
         if self.store_crashes == "before":
-            self.stop(power=True)
+            self.server.stop(power=True)
             return
         self.records.record, self.records.damaged = record, ""
         self.seen(RecordDurable(self.module.name, record))
         if self.store_crashes:
-            self.stop(power=True)
+            self.server.stop(power=True)
             return
         process.due(actor, ev.Stored(record.counter))
 

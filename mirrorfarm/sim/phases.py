@@ -27,9 +27,10 @@ def _nothing() -> None:
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """Something that happens once a node enters a phase."""
+    """Something that happens once a module enters a phase on a node."""
 
     node: str
+    module: str
     phase: str
     # Called in the midst of the step that enters the phase, before its effects.
     happens: Callable[[Actor], None]
@@ -60,9 +61,9 @@ class Phases:
         phase = self._changed(actor)
         if not phase:
             return
-        node = actor.process.host.name
+        place = (actor.process.host.name, actor.process.name, phase)
         for one in list(self.waiting):
-            if (one.node, one.phase) == (node, phase) and one.ready():
+            if (one.node, one.module, one.phase) == place and one.ready():
                 self.waiting.remove(one)
                 one.happens(actor)
 

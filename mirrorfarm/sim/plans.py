@@ -31,9 +31,10 @@ def prepare(plan: Plan) -> tuple[Cluster, Callable[[], None]]:
 def plan_of(options: str, seed: int) -> Plan:
     """Return what a seed plays. Raises UsageInvalid if the options are not understood.
 
-    `swarm`: all drawn from the seed; `mirror-swarm` and `farm-swarm`: likewise, of that kind; after
-    a comma `minutes=5`. `mirror` and `farm`: short and dense; after commas, for a mirror, fields of
-    a scenario's `mirror`, as in `mirror,ack_mode=received`.
+    `swarm`: all drawn from the seed; `mirror-swarm` and `farm-swarm`: likewise, of that kind;
+    `modules-swarm`: as `mirror-swarm`, with two or three modules; after a comma `minutes=5`.
+    `mirror` and `farm`: short and dense; after commas, for a mirror, fields of a scenario's
+    `mirror`, as in `mirror,ack_mode=received`.
     """
     what, *words = options.split(",")
     if what == "swarm":
@@ -44,12 +45,14 @@ def plan_of(options: str, seed: int) -> Plan:
             return swarm.dense(seed, **_world(given))
         case "mirror-swarm":
             return swarm.draw(seed, _minutes(given, MINUTES))
+        case "modules-swarm":
+            return swarm.draw_several(seed, _minutes(given, MINUTES))
         case "farm":
             _minutes(given, 0)
             return farm_sweep.dense(seed, lossy=bool(seed % 2))
         case "farm-swarm":
             return farm_sweep.draw(seed, _minutes(given, FARM_MINUTES))
-    known = ("swarm", "mirror-swarm", "farm-swarm", "mirror", "farm")
+    known = ("swarm", "mirror-swarm", "modules-swarm", "farm-swarm", "mirror", "farm")
     raise UsageInvalid(f"--options {shown(what)}: not known; {suggestion(what, known)}")
 
 

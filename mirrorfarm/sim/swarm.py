@@ -75,6 +75,11 @@ def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
     )
 
 
+def draw_several(seed: int, minutes: int = 30) -> Swarm:
+    """Return what `draw` makes, with several modules on the machines."""
+    return draw(seed, minutes, modules=Draws(seed, "modules").choice((2, 2, 3)))
+
+
 def dense(seed: int, profile: str = "fast", **fixed: object) -> Swarm:
     """Return a short run with many faults, for tests: about 20 simulated seconds."""
     draws = Draws(seed, "swarm")

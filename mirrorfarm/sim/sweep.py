@@ -15,14 +15,15 @@ from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import faults, swarm
 from mirrorfarm.sim.administrator import Administrator
 from mirrorfarm.sim.engine import Draws, exponential
+from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.monitors.seen import Calm, Settled
+from mirrorfarm.sim.monitors.seen import Calm, Seen, Settled
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.swarm import Swarm
 from mirrorfarm.sim.trap import trap
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.sim.witness import WITNESS
-from mirrorfarm.sim.world import GATEWAY, MODULE, NODES, World
+from mirrorfarm.sim.world import GATEWAY, NODES, World
 
 DENSE_FAULTS = 30
 FACTS_TOLD = 6  # Of each node that is not where it should be.
@@ -90,16 +91,24 @@ def first_start(world: World) -> None:
     for name in NODES:
         world.start(name)
     world.run(100)
-    world.command("n1", "prim")
-    _expect(world, "n1", "ALONE Ready", "the first start does not end")
-    world.command("n2", "start")
-    _expect(world, "n2", "SECOND Ready", "the first resynchronisation does not end")
+    for module in world.modules.values():
+        module.command(module.prim, "prim")
+        _expect(world, module, module.prim, "ALONE Ready", "the first start does not end")
+        module.command(module.second, "start")
+        text = "the first resynchronisation does not end"
+        _expect(world, module, module.second, "SECOND Ready", text)
 
 
-def _expect(world: World, name: str, role: str, text: str) -> None:
+def _expect(world: World, module: Mirrored, name: str, role: str, text: str) -> None:
     limit = 10_000 + 4 * world.timing.lease_ns // MILLISECOND_NS
-    if not world.run_until(lambda: world.role(name) == role, limit, 20):
+    if not world.run_until(lambda: module.role(name) == role, limit, 20):
         raise unsettled(world, text)
+
+
+def _tell(world: World, observation: Seen) -> None:
+    """Tell the monitors of all modules."""
+    for module in world.modules.values():
+        module.seen("", observation)
 
 
 # --- phase one: safety ---------------------------------------------------------------------
@@ -113,17 +122,19 @@ def trouble(world: World, plan: Swarm) -> None:
     """
     interval = plan.interval_ms * MILLISECOND_NS
     end = world.now + (plan.minutes * 60 * SECOND_NS or DENSE_FAULTS * interval)
-    writes = Draws(plan.seed, "writes"), plan.write_ms * MILLISECOND_NS
-    series = [_Series(world.now, *writes, world.write)]
+    series = []
+    for module in world.modules.values():
+        times = Draws(plan.seed, world.concern("writes", module.name))
+        series.append(_Series(world.now, times, plan.write_ms * MILLISECOND_NS, module.write))
     usual = [name for name in plan.faults if name not in faults.IN_PHASE]
     if usual:
-        times = Draws(plan.seed, "times"), interval
-        series.append(_Series(world.now, *times, _injection(world, plan.seed, "kinds", usual)))
+        inject = _injection(world, plan.seed, "kinds", usual)
+        series.append(_Series(world.now, Draws(plan.seed, "times"), interval, inject))
     waiting = [name for name in plan.faults if name in faults.IN_PHASE]
     if waiting:
-        times = Draws(plan.seed, "times in phase"), 2 * interval
+        times = Draws(plan.seed, "times in phase")
         inject = _injection(world, plan.seed, "kinds in phase", waiting)
-        series.append(_Series(world.now, *times, inject))
+        series.append(_Series(world.now, times, 2 * interval, inject))
     while True:
         one = min(series, key=lambda one: one.next_ns)  # Of several the first.
         if one.next_ns >= end:
@@ -145,13 +156,14 @@ class _Series:
 
 
 def _injection(world: World, seed: int, stream: str, names: list[str]) -> Callable[[], None]:
-    """Return what does one fault of one of these kinds."""
-    kinds = Draws(seed, stream)
+    """Return what does one fault of one of these kinds, to one of the modules if it is to one."""
+    kinds, whose = Draws(seed, stream), Draws(seed, f"modules of {stream}")
     streams = {name: Draws(seed, f"fault {name}") for name in names}
+    modules = ("", *list(world.modules)[1:])
 
     def inject() -> None:
         name = kinds.choice(names)
-        faults.inject(world, name, streams[name])
+        faults.inject(world, name, streams[name], whose.choice(modules))
 
     return inject
 
@@ -162,12 +174,14 @@ def _injection(world: World, seed: int, stream: str, names: list[str]) -> Callab
 def heal(world: World) -> None:
     """End every fault of cables, disks, clocks and processes; nobody is started."""
     world.mend_network()
-    for node in world.nodes.values():
-        node.records.failures, node.store_crashes, node.host.agent = 0, "", True
-        node.mend_disk()
-        node.disk.mend()
-        node.hands.mend()
-        for process in node.host.processes.values():
+    for server in world.servers.values():
+        server.host.agent = True
+        for node in server.modules:
+            node.records.failures, node.store_crashes = 0, ""
+            node.mend_disk()
+            node.disk.mend()
+            node.hands.mend()
+        for process in server.host.processes.values():
             process.slow_ns, process.doom = 0, -1
     witness = world.witness_node
     witness.latency, witness.loses_answers = Latency(), 0
@@ -185,25 +199,23 @@ def heal_core(world: World, core: str) -> None:
     elif WITNESS not in parts and witness.host.up:
         witness.stop()
     for name in NODES:
-        if name not in parts and world.nodes[name].up:
+        if name not in parts and world.hosts[name].up:
             world.kill(name)
     for name in [name for name in NODES if name in parts]:
         world.begin(name)
-    world.seen("", Calm(core), MODULE)
+    _tell(world, Calm(core))
     _await_core(world, [name for name in NODES if name in parts])
 
 
 def _await_core(world: World, names: list[str]) -> None:
     limit = 20_000 + 8 * world.timing.lease_ns // MILLISECOND_NS
 
-    def explained() -> bool:
-        for name in names:
-            serves = world.role(name).endswith("Ready") and "NotReady" not in world.role(name)
-            if not serves and not world.reason(name):
-                return False
-        return True
+    def explained(module: Mirrored, name: str) -> bool:
+        role = module.role(name)
+        return (role.endswith("Ready") and "NotReady" not in role) or bool(module.reason(name))
 
-    if not world.run_until(explained, limit, 100):
+    placed = [(module, name) for module in world.modules.values() for name in names]
+    if not world.run_until(lambda: all(explained(*one) for one in placed), limit, 100):
         raise unsettled(world, "a node neither serves nor says why")
 
 
@@ -217,70 +229,94 @@ def calm(world: World) -> None:
     world.run(3 * lease + 2_000)
     for name in NODES:
         world.begin(name)
-    world.seen("", Calm(), MODULE)
+    _tell(world, Calm())
     world.run(3 * lease + 2_000)
     heal(world)  # A fault may have been on its way.
-    settled = Administrator(world)
+    helpers = [Administrator(module) for module in world.modules.values()]
     limit = 20_000 + 10 * lease
     for _ in range(40):
-        if world.run_until(settled, limit // 40, 50):
+        # Each looks every time.
+        if world.run_until(lambda: all([helps() for helps in helpers]), limit // 40, 50):
             break
     else:
         raise unsettled(world, "not in service after the faults ended")
     world.run(1_000)
-    world.seen("", Settled(), MODULE)
+    _tell(world, Settled())
     if world.options.arbiter == "witness" and world.fails_over:
         one_by_one(world)
     world.watch.finish()
 
 
 def one_by_one(world: World) -> None:
-    """One fault alone, each time: the bounds of L1, L2, L3 and L6."""
+    """One fault alone, each time: the bounds of L1, L2, L3 and L6.
+
+    The secondary of the first module loses power, later its primary; of another module that may
+    be the other way round.
+    """
     prim = next(name for name in NODES if world.role(name).startswith("PRIM"))
     second = NODES[1 - NODES.index(prim)]
     lease = world.timing.lease_ns // MILLISECOND_NS
-    world.seen("", Calm("witness"), MODULE)
+    _tell(world, Calm("witness"))
     world.witness_node.stop()
     world.run(2 * lease)
     world.witness_node.start()
     world.run(lease + 1_000)
-    world.seen("", Calm("peer stops"), MODULE)
-    world.kill(second)
-    world.write()
-    _expect(world, prim, "ALONE Ready", "the primary does not go on alone")
+    _one_stays(world, second, prim)
     world.run(2 * lease)
-    world.seen("", Calm("return"), MODULE)
+    _tell(world, Calm("return"))
     world.begin(second)
-    _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised")
+    _all_follow(world, second, "the node that returned is not resynchronised")
     world.run(2 * lease)
     # A question of before may have left it behind once more.
-    _expect(world, second, "SECOND Ready", "the node that returned is not resynchronised again")
-    world.seen("", Calm("power"), MODULE)
-    world.kill(prim)
-    _expect(world, second, "ALONE Ready", "nobody takes over")
+    _all_follow(world, second, "the node that returned is not resynchronised again")
+    _one_stays(world, prim, second)
+
+
+def _one_stays(world: World, goes: str, stays: str) -> None:
+    """Have a node lose power: the other one goes on alone, or takes over."""
+    modules = list(world.modules.values())
+    goes_on = [module.role(stays).startswith("PRIM") for module in modules]
+    for module, leads in zip(modules, goes_on, strict=True):
+        module.seen("", Calm("peer stops" if leads else "power"))
+    world.kill(goes)
+    for module, leads in zip(modules, goes_on, strict=True):
+        if leads:
+            module.write()
+    for module, leads in zip(modules, goes_on, strict=True):
+        text = "the primary does not go on alone" if leads else "nobody takes over"
+        _expect(world, module, stays, "ALONE Ready", text)
+
+
+def _all_follow(world: World, name: str, text: str) -> None:
+    for module in world.modules.values():
+        _expect(world, module, name, "SECOND Ready", text)
 
 
 def unsettled(world: World, text: str) -> Violation:
     """Return the violation that the nodes are not where they should be, with all their reasons."""
-    names = [f"{name} is {world.role(name)}" for name in NODES]
-    whys = [world.reason(name) for name in NODES]
-    told = [f"{name}, because: {why or '-'}" for name, why in zip(names, whys, strict=True)]
+    told = [
+        f"{world.place(name, module.name)} is {module.role(name)}, because: "
+        f"{module.reason(name) or '-'}"
+        for module in world.modules.values()
+        for name in NODES
+    ]
     return Violation(f"L4: {text}: {' | '.join(told)}", reasons(world))
 
 
 def reasons(world: World) -> list[str]:
     """Return the chain of reasons of every node, what happened first first."""
     told = []
-    for name in NODES:
-        node = world.nodes[name]
-        if node.up and node.cores:
-            state = node.machine.state
-            reason, would_change = world.explanation(name)
-            told += [f"{name}: {text}" for _, text in list(state.facts)[-FACTS_TOLD:]]
-            told.append(f"{name} is {world.role(name)}, because: {reason or '-'}")
-            told.append(f"{name} would change: {would_change or '-'}")
-        else:
-            told.append(f"{name} is {world.role(name)}")
+    for module in world.modules.values():
+        for name, node in module.nodes.items():
+            place, role = world.place(name, module.name), module.role(name)
+            if node.up and node.cores:
+                state = node.machine.state
+                reason, would_change = module.explanation(name)
+                told += [f"{place}: {text}" for _, text in list(state.facts)[-FACTS_TOLD:]]
+                told.append(f"{place} is {role}, because: {reason or '-'}")
+                told.append(f"{place} would change: {would_change or '-'}")
+            else:
+                told.append(f"{place} is {role}")
     return told
 
 

@@ -9,10 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import (
     Arbiter,
@@ -24,14 +21,16 @@ from mirrorfarm.modules.settings import (
     Timing,
     VirtualAddress,
 )
-from mirrorfarm.sim.cluster import Call, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
+from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors.all import MIRROR, Mirror
 from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.monitors.monitor import Monitor
-from mirrorfarm.sim.monitors.seen import Accepts
+from mirrorfarm.sim.monitors.watches import together
 from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.pair import MirrorNode
+from mirrorfarm.sim.server import Server
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import WITNESS, Witness
 
@@ -41,7 +40,10 @@ NODES = ("n1", "n2")
 
 
 class World(Cluster):
-    """A mirror module on two nodes, its arbiter, and the application that writes."""
+    """Mirror modules on two nodes, mostly one, their arbiter, and applications that write.
+
+    What is not said of a certain module is the first one's.
+    """
 
     module_name = MODULE
 
@@ -56,79 +58,105 @@ class World(Cluster):
     ) -> None:
         """`options` are fields of `Options`."""
         self.options = chosen = Options(**options)
-        self.checks = Mirror(monitors)
-        super().__init__(seed, self.checks.watch, digest=digest)
+        names, kinds = module_names(chosen.modules), tuple(monitors)
+        checks = {name: Mirror(kinds, name) for name in names}
+        watches = {name: one.watch for name, one in checks.items()}
+        super().__init__(seed, together(watches), digest=digest)
         self.timing = timing
         self.network.names = NETWORKS[: chosen.networks]
-        facts = self.checks.watch.facts.module(MODULE)
-        facts.advisory, facts.directories = chosen.arbiter != "witness", chosen.directories
-        self.module = _module(timing, chosen)
-        set_bounds(self.watch, timing, self.module.start_ns)
-        self.streams = Streams(self, self.network, self.stream("streams"))
         self.witness_node = Witness(
             self, self.machine(WITNESS, apart=chosen.apart), Draws(seed, "witness")
         )
-        self.nodes = {name: self._node(name, apart=chosen.apart) for name in NODES}
-        self._next_write = 0
-        self.monitors = self.checks
         self.witness_backup: dict[str, Any] = {}  # A copy of the witness's disk.
+        self.servers = {name: Server(self.machine(name, apart=chosen.apart)) for name in NODES}
+        self.modules = {
+            name: self._mirrored(number, name, checks[name]) for number, name in enumerate(names)
+        }
 
-    def _node(self, name: str, *, apart: bool) -> MirrorNode:
+    def _mirrored(self, number: int, name: str, monitors: Mirror) -> Mirrored:
+        """Make a module; the first one is primary on the first node, the next on the other."""
+        chosen, prim = self.options, NODES[number % len(NODES)]
+        monitors.facts.advisory = chosen.arbiter != "witness"
+        monitors.facts.directories = chosen.directories
+        module = _module(number, name, self.timing, chosen)
+        set_bounds(monitors.watch, self.timing, module.start_ns)
+        streams = Streams(self, self.network, self.stream(self.concern("streams", name)))
+        nodes = {node: self._node(node, module, streams) for node in NODES}
+        return Mirrored(self, module, nodes, streams, monitors, chosen.extents, prim)
+
+    def _node(self, name: str, module: Module, streams: Streams) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]
-        host = self.machine(name, apart=apart)
-        node = MirrorNode(self, host, peer, self.module, self.streams, Draws(self.seed, name))
-        node.hands.conflicts = lambda: self._other_users(name, peer)
+        draws = Draws(self.seed, self.concern(name, module.name))
+        node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
+        node.hands.conflicts = lambda: self.other_users(module, name, peer)
         node.hands.pinged = lambda asked: asked if self.passes(name, GATEWAY) else ()
         return node
 
-    def _other_users(self, name: str, peer: str) -> tuple[str, ...]:
-        """Return who answers when a node asks whether its addresses are free."""
-        there = self.nodes[peer].hands.vip and self.network.both_ways(name, peer)
-        return (f"198.18.0.10={peer}",) if there else ()
+    def other_users(self, module: Module, name: str, peer: str) -> tuple[str, ...]:
+        """Return who answers when a node asks whether the addresses of a module are free."""
+        there = self.modules[module.name].nodes[peer].hands.vip
+        there = there and self.network.both_ways(name, peer)
+        return tuple(f"{one.addr}={peer}" for one in module.vips if there)
+
+    # --- the first module ------------------------------------------------------------------
+
+    @property
+    def first(self) -> Mirrored:
+        """The first module: whom those mean who know of no other."""
+        return self.modules[self.module_name]
+
+    @property
+    def module(self) -> Module:
+        """Its configuration."""
+        return self.first.module
+
+    @property
+    def nodes(self) -> dict[str, MirrorNode]:
+        """What it has on each node."""
+        return self.first.nodes
+
+    @property
+    def streams(self) -> Streams:
+        """The connections of its replicators."""
+        return self.first.streams
+
+    @property
+    def monitors(self) -> Mirror:
+        """Who watches it."""
+        return self.first.monitors
+
+    def placed(self, node: str, module: str = "") -> MirrorNode:
+        """Return what a module has on a node."""
+        return self.modules[module or self.module_name].nodes[node]
 
     # --- nodes -----------------------------------------------------------------------------
 
     def start(self, name: str, *, again: bool = False) -> None:
         """Start the processes of a node; `again`: its module starts by itself."""
-        self.nodes[name].start(again=again)
+        self.servers[name].start(again=again)
 
     def begin(self, name: str) -> None:
         """Start a node that is off; its module starts by itself."""
-        if not self.nodes[name].up:
+        if not self.hosts[name].up:
             self.start(name, again=True)
 
     def kill(self, name: str, *, power: bool = True) -> None:
         """Power off: everything but the disk is gone at once. Else only the processes are."""
-        self.nodes[name].stop(power=power)
-
-    def reconfigure(self, name: str, *, failover: bool, divergence: str) -> None:
-        """Give a node another configuration than its peer; it counts when its processes start."""
-        node = self.nodes[name]
-        replication = msgspec.structs.replace(self.module.replication, divergence=divergence)
-        node.module = msgspec.structs.replace(
-            self.module, failover=failover, replication=replication
-        )
+        self.servers[name].stop(power=power)
 
     @property
     def fails_over(self) -> bool:
-        """Whether either node takes over by itself."""
-        return all(node.module.failover for node in self.nodes.values())
+        """Whether either node takes over by itself, whichever module."""
+        return all(one.fails_over for one in self.modules.values())
 
-    def freeze(self, name: str, milliseconds: int, *, module_only: bool = False) -> None:
-        """Stop the processes of a node (or one of them) for a while; the guard goes on."""
-        node = self.nodes[name]
-        node.module_only = module_only
-        node.frozen_until = self.now + milliseconds * MILLISECOND_NS
-        for process in node.host.processes.values():
-            if not module_only or process.name == self.module_name:
-                process.pause()
-        self.at(node.frozen_until, self._thaw, node)
+    def freeze(self, name: str, milliseconds: int, *, only: str = "") -> None:
+        """Stop the processes of a node for a while, or only a module's; guards go on."""
+        server, until = self.servers[name], self.now + milliseconds * MILLISECOND_NS
+        server.freeze(until, only=only)
+        self.at(until, self._thaw, server)  # Whatever the clocks of the machine do meanwhile.
 
-    def _thaw(self, node: MirrorNode) -> None:
-        if self.now >= node.frozen_until:
-            for process in list(node.host.processes.values()):
-                if process.paused:
-                    process.go_on()
+    def _thaw(self, server: Server) -> None:
+        server.thaw()
 
     def kill_plane(self, name: str) -> None:
         """End the replicator's process; a new one starts and knows of no wish."""
@@ -182,22 +210,11 @@ class World(Cluster):
 
     def command(self, name: str, verb: str, *arguments: str) -> str:
         """Give an administrator's order; return its request."""
-        return self.order(name, self.module_name, verb, *arguments)
+        return self.first.command(name, verb, *arguments)
 
     def write(self) -> int:
         """Let the application, wherever it runs, modify something."""
-        return self.modify()
-
-    def modify(self) -> int:
-        """Do as `write`, which others may listen to: what an act of its own tells of."""
-        self._next_write += 1
-        number = self._next_write
-        running = [node for node in self.nodes.values() if node.application and node.up]
-        extents = self.options.extents
-        if running:
-            node = running[0] if len(running) == 1 else self.stream("clients").choice(running)
-            node.write(number, number % extents if extents else number)
-        return number
+        return self.first.write()
 
     def soon(self, name: str, actor: str, event: ev.Event) -> None:
         """Give an event to an actor of a node, as if a door had."""
@@ -206,38 +223,25 @@ class World(Cluster):
 
     def break_stream(self, name: str, reason: str = "its connection was reset") -> None:
         """Have the session that a node leads break."""
-        process = self.nodes[name].host.processes.get(f"{MODULE}.replica")
-        if process is not None and process.alive:
-
-            def give_up() -> None:
-                plane = self.nodes[name].plane
-                if plane is not None:
-                    plane.break_session(reason)
-
-            process.actors["plane"].give(Call(give_up))
+        self.first.break_stream(name, reason)
 
     def accept_loss(self, *writes: int) -> None:
         """Note that an administrator gives up these writes."""
-        self.seen("", Accepts(writes), MODULE)
+        self.first.accept_loss(*writes)
 
     # --- looking ---------------------------------------------------------------------------
 
     def role(self, name: str) -> str:
         """Return `PRIM Ready` and the like; `down` when the node is."""
-        node = self.nodes[name]
-        if not node.up or not node.cores:
-            return "down"
-        about = node.machine.state.announced
-        return f"{about.role} {about.status}" if about else "?"
+        return self.first.role(name)
 
     def reason(self, name: str) -> str:
         """Return why a node is where it is; "" when it is down."""
-        return self.explanation(name)[0]
+        return self.first.reason(name)
 
     def explanation(self, name: str) -> tuple[str, str]:
         """Return why a node is where it is, and what would change that; "" when it is down."""
-        node = self.nodes[name]
-        return explanation(node.machine.state)[:2] if node.up and node.cores else ("", "")
+        return self.first.explanation(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,19 +257,25 @@ class Options:
     apart: bool = False  # The clocks of the nodes differ.
     extents: int = 0  # How many there are; 0: one for each write.
     checked: str = ""  # The checker's action when the application ends by itself.
+    modules: int = 1  # How many there are on the same machines.
 
 
-def _module(timing: Timing, options: Options) -> Module:
-    """Return the configuration of the simulated module."""
+def module_names(count: int) -> tuple[str, ...]:
+    """Return the names of so many modules."""
+    return (MODULE, *(f"{MODULE}{number}" for number in range(2, count + 1)))
+
+
+def _module(number: int, name: str, timing: Timing, options: Options) -> Module:
+    """Return the configuration of a simulated module."""
     pulse, silent, networks = timing.heartbeat_ns, timing.detection_ns, options.networks
     return Module(
-        MODULE,
-        1,
+        name,
+        number + 1,
         NODES,
         timing=timing,
         failover=options.failover,
         heartbeats=tuple(HeartbeatNetwork(n, n, pulse, silent) for n in NETWORKS[:networks]),
-        vips=(VirtualAddress("198.18.0.10"),),
+        vips=(VirtualAddress(f"198.18.0.{10 + number}"),),
         replication=Replication(
             (Replicated("/data"),) if options.directories else (),
             divergence=options.divergence,

@@ -154,6 +154,7 @@ _PHRASES: Final[dict[str, Callable[[Any], str]]] = {
     "RegisterNews": lambda one: f"was told of term {one.register.term}, version {one.register.ver}",
     "Leave": lambda _: "heard that its peer stops",
     "SwapWanted": lambda one: f"was asked by {one.who} to exchange the roles",
+    "SwapRefused": lambda one: f"heard that its peer exchanges no roles: {one.reason}",
     "PlaneIs": lambda one: (
         f"had its data plane {one.role}, gate {one.gate}"
         if not one.failure

@@ -13,7 +13,7 @@ from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import PowerLost
 from mirrorfarm.sim.storage import Latency
-from mirrorfarm.sim.world import MODULE, World
+from mirrorfarm.sim.world import World
 from tests.mutants.worlds import NAMES, bring_up, pair, work
 
 
@@ -103,7 +103,7 @@ def rolled_back(seed: int) -> None:
             disk.memory, disk.platter, disk.kept = dict(copy[0]), dict(copy[1]), set(copy[2])
             disk.dirty.clear()
             node.records.record = copy[3]
-            world.watch.facts.module(MODULE).side("n2").record = copy[3]
+            world.monitors.facts.side("n2").record = copy[3]
             pairs = tuple(n for item in sorted(disk.memory.items()) for n in item)
             node.seen(PowerLost(pairs, node.host.boot))
         work(world, random, random.randint(2, 8))

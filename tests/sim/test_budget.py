@@ -17,15 +17,16 @@ def test_only_acts_that_there_are_may_break_anything() -> None:
 
 def test_a_suspended_machine_excuses_for_a_while_what_a_paused_one_never_does() -> None:
     world = pair()
-    monitor = world.watch.monitors["X1"]
+    watch = world.monitors.watch
+    monitor = watch.monitors["X1"]
     perform(world, Pause("n1", SECOND_NS))
     with pytest.raises(Violation):
-        world.watch.found(monitor, "X1: two")
+        watch.found(monitor, "X1: two")
     perform(world, Suspend("n1", SECOND_NS))
-    world.watch.found(monitor, "X1: two")
-    assert world.watch.excused == 1
+    watch.found(monitor, "X1: two")
+    assert watch.excused == 1
     with pytest.raises(Violation):
-        world.watch.found(world.watch.monitors["S4"], "S4: lost")
-    world.watch.at = world.now + SECOND_NS + AFTERWARDS_NS + 1
+        watch.found(watch.monitors["S4"], "S4: lost")
+    watch.at = world.now + SECOND_NS + AFTERWARDS_NS + 1
     with pytest.raises(Violation):
-        world.watch.found(monitor, "X1: two")
+        watch.found(monitor, "X1: two")

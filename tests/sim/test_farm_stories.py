@@ -10,6 +10,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
+from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.farm import Affinity
 from mirrorfarm.transport.messages import FarmBeat
 
@@ -446,6 +447,24 @@ def test_two_networks_one_of_them_cut_changes_nothing() -> None:
     picture = world.nodes["n1"].picture
     assert picture is not None
     assert dict(picture.nodes[1].networks) == {"default": "up", "second": "down"}
+
+
+def test_a_node_that_came_back_keeps_its_connections_although_an_owner_lags_behind() -> None:
+    """It may use the new view sooner than the owner of their buckets hears that it is agreed."""
+    world = farm()
+    clients = streams(world)
+    world.kill("n1", power=False)
+    assert world.run_until(lambda: world.settled("n2", "n3"), 3_000)
+    world.power("n3", 4)  # So that not all of its buckets come back to n1.
+    world.run(2_500)  # Until both have counted: neither has connections in a bucket of the other.
+    world.meddle(Meddling("ViewCommit", "n2", "n3", count=9, late_ns=200 * MILLISECOND_NS))
+    world.start("n1")
+    assert world.run_until(lambda: world.answers("n1"), 3_000)
+    theirs = [flow for flow, (_, _, name, _) in clients.flows.items() if name == "n1"]
+    assert theirs
+    assert {clients.talk(flow) for flow in theirs} == {"kept"}
+    assert not world.settled(*world.names), "n3 has not heard it yet"
+    assert world.run_until(lambda: world.settled(*world.names), 3_000)
 
 
 def test_timers_that_an_earlier_one_replaced_do_not_multiply(

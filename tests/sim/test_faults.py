@@ -56,10 +56,17 @@ def test_faults_that_wait_for_a_phase_leave_the_others_as_they_were(
     assert len(all_of_them) > len(others) > 10
 
 
+def test_several_modules_have_the_faults_that_a_single_one_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone = drawn(swarm.dense(5), monkeypatch)
+    assert drawn(swarm.dense(5, modules=3), monkeypatch) == alone
+
+
 def drawn(plan: Swarm, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """Return when a run does which kinds of faults; nobody runs there, and nothing is done."""
     world, found = sweep.build(plan), list[tuple[int, str]]()
     with monkeypatch.context() as patched:
-        patched.setattr(faults, "inject", lambda _, name, __: found.append((world.now, name)))
+        patched.setattr(faults, "inject", lambda _, name, *__: found.append((world.now, name)))
         sweep.trouble(world, plan)
     return found

@@ -10,6 +10,7 @@ from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES, Timing
+from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
@@ -163,6 +164,32 @@ def test_swap_ordered_on_the_second_works_the_same() -> None:
     world.command("n2", "swap")
     assert world.run_until(lambda: world.role("n2") == "PRIM Ready", 5_000)
     assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
+
+
+def test_the_second_passes_on_why_its_prim_refuses_a_swap() -> None:
+    world = pair()
+    world.command("n1", "restart")
+    assert world.run_until(lambda: world.role("n1") == "PRIM Transient", 1_000)
+    world.command("n2", "swap")
+    world.run(1_000)
+    [text] = [text for _, node, outcome, text in world.results if outcome == "failed"]
+    assert text.startswith("n1 refused: this node is PRIM Transient")
+
+
+@pytest.mark.parametrize(
+    ("message", "way"), [("SwapWanted", ("n2", "n1")), ("SwapRefused", ("n1", "n2"))]
+)
+def test_a_swap_of_which_a_message_is_lost_fails_within_seconds(
+    message: str, way: tuple[str, str]
+) -> None:
+    world = pair()
+    world.meddle(Meddling(message, *way, count=1))
+    if message == "SwapRefused":
+        world.command("n1", "restart")
+        assert world.run_until(lambda: world.role("n1") == "PRIM Transient", 1_000)
+    world.command("n2", "swap")
+    assert world.run_until(lambda: world.results[-1][2] == "failed", 5_000)
+    assert world.results[-1][3] == "n1 is PRIM Ready and does not swap"
 
 
 def test_swap_is_refused_while_the_peer_is_not_up_to_date() -> None:
@@ -402,7 +429,7 @@ def test_an_unanswered_growth_keeps_the_guard_armed() -> None:
     world.run(10)
     world.set_link("n1", "n2", up=False)
     world.run(350)
-    world.freeze("n1", 3_000, module_only=True)
+    world.freeze("n1", 3_000, only="app")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     assert not world.nodes["n1"].application
 

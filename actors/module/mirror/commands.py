@@ -10,10 +10,11 @@ from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
-from mirrorfarm.transport.messages import Command, Leave, SwapWanted
+from mirrorfarm.transport.messages import Command, Leave, SwapRefused, SwapWanted
 
-SWAP_TIMEOUT_NS = 900 * SECOND_NS
+SWAP_BEGUN_NS = 600 * SECOND_NS  # How long a secondary waits for its primary to leave its role.
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
+STOPS = ("stop", "stopstart", "shutdown")
 STABLE = (Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING)
 
 
@@ -95,7 +96,7 @@ def started(s: State, now: int) -> None:
 
 def stop(s: State, now: int, why: str) -> None:
     """End the module here in good order; the peer takes over if it can."""
-    if s.phase is Phase.STOPPED or s.stopping_for in {"stop", "stopstart", "shutdown"}:
+    if s.phase is Phase.STOPPED or s.stopping_for in STOPS:
         if why != "stopstart" and s.stopping_for == "stopstart":
             s.stopping_for = why
         if why == "stop":
@@ -202,6 +203,21 @@ def swap(s: State, now: int, who: str) -> str:
     return ""
 
 
+def on_swap_wanted(s: State, who: str, now: int) -> None:
+    """The secondary's administrator wants a swap: begin it, or say why not."""
+    why = swap(s, now, who)
+    if why:
+        fact(s, now, f"swap refused: {why}")
+        send_peer(s, SwapRefused(s.record.term, why))
+
+
+def on_swap_refused(s: State, why: str) -> None:
+    """Pass on why the primary does not swap to whoever ordered it here."""
+    if s.phase is Phase.FOLLOWING:
+        text = f"{s.settings.peer} refused: {why}"
+        settle(s, lambda pending: "failed" if pending.verb == "swap" else "", text)
+
+
 @procedure.continuation
 def swapped_out(s: State, now: int) -> None:
     """The register names the peer, or the hand-over failed and this node goes on."""
@@ -272,6 +288,9 @@ def poll_answers(s: State, now: int) -> None:
     if s.phase not in STABLE:
         return
     settle(s, lambda pending: _outcome(s, pending, now), _text(s))
+    if s.phase is Phase.FOLLOWING and s.pending:
+        text = f"{s.settings.peer} is {s.peer.about.role} {s.peer.about.status} and does not swap"
+        settle(s, lambda pending: "failed" if _is_ignored(s, pending, now) else "", text)
 
 
 def _outcome(s: State, pending: Pending, now: int) -> str:
@@ -280,19 +299,12 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     if verb in {"stop", "forcestop", "shutdown"}:
         return "done" if stopped else ""
     if verb == "swap":
-        if s.failed or now - pending.since_ns > SWAP_TIMEOUT_NS:
-            return "failed"
-        if s.since_ns > pending.since_ns and s.phase in (Phase.FOLLOWING, Phase.LEADING):
-            # Back in the role in which it was ordered: that was no exchange.
-            led, leads = pending.role != "SECOND", s.phase is Phase.LEADING
-            return "failed" if led == leads else "done"
-        return "failed" if stopped else ""
+        return _swap_outcome(s, pending, now)
     if stopped:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
     forced = verb in {"prim", "primforce"}
     if s.phase is Phase.WAITING:
-        settled = now - s.since_ns > 2 * s.module.timing.detection_ns + SECOND_NS
-        if not s.reason or not settled:
+        if not s.reason or not _settled(s, s.since_ns, now):
             return ""
         if forced:
             s.force = ""  # Answered: it must not count some day.
@@ -300,6 +312,30 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
     if forced and s.phase is Phase.FOLLOWING:
         return "failed"  # The peer was faster.
     return "done"
+
+
+def _swap_outcome(s: State, pending: Pending, now: int) -> str:
+    if s.failed or s.phase is Phase.STOPPED:
+        return "failed"
+    if s.phase is Phase.WAITING:
+        return "failed" if s.reason and _settled(s, s.since_ns, now) else ""
+    if s.since_ns <= pending.since_ns:
+        return ""
+    # Back in the role in which it was ordered: that was no exchange.
+    led, leads = pending.role != "SECOND", s.phase is Phase.LEADING
+    return "failed" if led == leads else "done"
+
+
+def _is_ignored(s: State, pending: Pending, now: int) -> bool:
+    """Return whether the primary never heard of a swap, leads again after one, or hangs in it."""
+    leads = s.peer.about.role == "PRIM" and s.peer.about.status == "Ready"
+    late = now - pending.since_ns > SWAP_BEGUN_NS
+    return pending.verb == "swap" and (late or (leads and _settled(s, pending.since_ns, now)))
+
+
+def _settled(s: State, since_ns: int, now: int) -> bool:
+    """Return whether what began then would have led to something else by now."""
+    return now - since_ns > 2 * s.module.timing.detection_ns + SECOND_NS
 
 
 def _text(s: State) -> str:

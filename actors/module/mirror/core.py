@@ -184,10 +184,10 @@ class Mirror:
                 s.peer.left = True
                 if leads and term <= s.record.term:
                     leading.lose(s, now, "it leaves")
-            case msg.SwapWanted(_, who) if leads:
-                why = commands.swap(s, now, who)
-                if why:
-                    fact(s, now, f"swap refused: {why}")
+            case msg.SwapWanted(term, who) if leads and term == s.record.term:
+                commands.on_swap_wanted(s, who, now)
+            case msg.SwapRefused(term, reason) if term == s.record.term:
+                commands.on_swap_refused(s, reason)
             case _:
                 pass  # For a role that this node has not, or a kind that it does not take.
 

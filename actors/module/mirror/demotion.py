@@ -9,8 +9,6 @@ from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.transport.messages import Leave
 
-ORDERED = ("stop", "stopstart", "shutdown")  # A node that leaves for one of these stops then.
-
 
 def demote(s: State, now: int, why: str) -> None:
     """Superseded or broken: end everything at once, then wait (row 18)."""
@@ -38,7 +36,7 @@ def _go_on(s: State, now: int) -> None:
     s.plane_off = ""
     s.arbiter.known = False
     become(s, Phase.WAITING, now, "")
-    if why in ORDERED:
+    if why in commands.STOPS:
         commands.stop(s, now, why)
 
 
@@ -53,10 +51,11 @@ def storage_failed(s: State, now: int, text: str) -> None:
         s.target = Target()
         procedure.end_second(s)
         become(s, Phase.WAITING, now, "")
-    elif s.phase in LEADERS:
-        give = ("handover",) if handover.may_hand_over(s) else ()
-        if s.stopping_for not in ORDERED:
+    elif s.phase in LEADERS and not s.plane_off:
+        if s.stopping_for not in commands.STOPS:
             s.stopping_for = "fail"
+        gives = s.stopping_for == "fail" or s.module.failover
+        give = ("handover",) if gives and handover.may_hand_over(s) else ()
         commands.become_leaving(s, now)
         procedure.end_scripts(s)  # What they would start would find no directories.
         # The plane first: it answers nothing any more, and who waits for it cannot be killed.

@@ -22,7 +22,7 @@ def hand_over(s: State, now: int) -> None:
     if s.arbiter.swapping:
         return
     both = tuple(sorted((s.settings.node, s.settings.peer)))
-    isr = both if s.stopping_for == "swap" else (s.settings.peer,)
+    isr = both if s.stopping_for == "swap" and not s.failed else (s.settings.peer,)
     wanted = Register(
         register.term + 1, register.ver + 1, s.settings.peer, isr, register.gen, register.instance
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
-from mirrorfarm.sim.acts.kinds import DURATION, NODE, Kind
+from mirrorfarm.sim.acts.kinds import DURATION, MODULE, NODE, Kind
 from mirrorfarm.sim.budget import excuse
 from mirrorfarm.sim.monitors.seen import Fault
 
@@ -70,6 +70,36 @@ class OnNode(Act):
     node: str = argument(NODE)
 
 
+@dataclass(frozen=True)
+class OfModule(Act):
+    """An act on one module of a mirror's nodes; a farm has only one."""
+
+    _: dataclasses.KW_ONLY
+    module: str = argument(MODULE, "left out: the first one", key="module", default="")
+
+    def here(self, world: Any) -> Any:
+        """Return what the module has on the node."""
+        return world.placed(self.about, self.module)
+
+    def whole(self, world: Any) -> Any:
+        """Return the module, of a mirror."""
+        return world.modules[self.module_name(world)]
+
+    def module_name(self, world: Any) -> str:
+        """Return the name of the module."""
+        return self.module or str(world.module_name)
+
+
+@dataclass(frozen=True)
+class OnModule(OfModule, OnNode):
+    """An act on one module of one node."""
+
+
+def meant(act: "A", module: str) -> "A":
+    """Return an act as one on a module, if it is one on any."""
+    return dataclasses.replace(act, module=module) if module and isinstance(act, OfModule) else act
+
+
 def perform(world: Any, act: Act) -> None:
     """Do an act; monitors hear of it, and so does the tape if there is one."""
     if world.tape is not None:
@@ -85,7 +115,8 @@ def carry_out(world: Any, act: Act) -> None:
 
 def tell(world: Any, act: Act) -> None:
     """Have monitors hear of an act, and of what it may break."""
-    world.seen(act.about, Fault(act.name, words(act)), world.module_name)
+    module = getattr(act, "module", "") or world.module_name
+    world.seen(act.about, Fault(act.name, words(act)), module)
     excuse(world, act)
 
 
@@ -129,7 +160,7 @@ def words(act: Act) -> str:
 def written(record: Any) -> list[tuple[str, str]]:
     """Return keys and texts of an act or record, without those that have their default."""
     found = []
-    for one in dataclasses.fields(record):
+    for one in sorted(dataclasses.fields(record), key=lambda field: bool(field.kw_only)):
         if one.metadata:
             about: Argument = one.metadata["argument"]
             value = getattr(record, one.name)

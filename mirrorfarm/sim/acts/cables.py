@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnModule, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, MACHINES, NETWORK, PAIR, SHARE, known, number
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
@@ -222,17 +222,17 @@ class Hold(Act):
 
 @named("stream_reset", MIRROR)
 @dataclass(frozen=True)
-class StreamReset(OnNode):
+class StreamReset(OnModule):
     """The connections between the replicators break, with all that is under way."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.streams.reset(self.node, world.nodes[self.node].peer)
+        self.whole(world).streams.reset(self.node, self.here(world).peer)
 
 
 @named("stream_ends", MIRROR)
 @dataclass(frozen=True)
-class StreamEnds(OnNode):
+class StreamEnds(OnModule):
     """The node that sends modifications gives its session up."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.break_stream(self.node)
+        self.whole(world).break_stream(self.node)

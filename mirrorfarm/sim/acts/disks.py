@@ -4,7 +4,7 @@ import errno
 from dataclasses import dataclass
 from typing import Any
 
-from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, OnModule, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, number, words
 from mirrorfarm.sim.engine import RATE_MILLIONTHS
 from mirrorfarm.sim.monitors.seen import RecordGone
@@ -13,25 +13,25 @@ from mirrorfarm.sim.storage import Latency
 
 @named("disk_slow", MIRROR)
 @dataclass(frozen=True)
-class DiskSlow(OnNode):
+class DiskSlow(OnModule):
     """A disk takes long, in the mean, for every writing."""
 
     by_ns: int = argument(DURATION, "the mean", key="by")
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        node = world.nodes[self.node]
+        node = self.here(world)
         node.latency = node.flushes = Latency(self.by_ns)
         self.ends(world, self.for_ns, node.mend_disk)
 
 
 @dataclass(frozen=True)
-class _Refuses(OnNode):
+class _Refuses(OnModule):
     for_ns: int = length()
 
     def refuse(self, world: Any, error: int) -> None:
         """Have the disk answer with an error."""
-        disk = world.nodes[self.node].disk
+        disk = self.here(world).disk
         disk.error = error
         self.ends(world, self.for_ns, setattr, disk, "error", 0)
 
@@ -56,82 +56,83 @@ class DiskFull(_Refuses):
 
 @named("disk_fills", MIRROR)
 @dataclass(frozen=True)
-class DiskFills(OnNode):
+class DiskFills(OnModule):
     """After so many more writes a disk is full, ENOSPC, and remains so: nothing is overwritten."""
 
     room: int = argument(number(0, 10_000), "how many still fit", key="room", default=0)
     for_ns: int = length("until there is room again; left out: there never is")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        disk = world.nodes[self.node].disk
+        disk = self.here(world).disk
         disk.room = self.room
         self.ends(world, self.for_ns, setattr, disk, "room", -1)
 
 
 @named("short_write", MIRROR)
 @dataclass(frozen=True)
-class ShortWrite(OnNode):
+class ShortWrite(OnModule):
     """The next write stops half way, ENOSPC: what it did is there, the rest is not."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].disk.short = errno.ENOSPC
+        self.here(world).disk.short = errno.ENOSPC
 
 
 @named("bit_rot", MIRROR)
 @dataclass(frozen=True)
-class BitRot(OnNode):
+class BitRot(OnModule):
     """A part of a file cannot be read any more, EIO, until it is written: its checksum is wrong."""
 
     extent: int = argument(number(0, 1_000_000), "which part", key="extent", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].disk.rotten.add(self.extent)
+        self.here(world).disk.rotten.add(self.extent)
 
 
 @named("flush_error", MIRROR)
 @dataclass(frozen=True)
-class FlushError(OnNode):
+class FlushError(OnModule):
     """One flush fails; the next one would succeed, and lie."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].disk.flush_error = errno.EIO
+        self.here(world).disk.flush_error = errno.EIO
 
 
 @named("record_fails", MIRROR, FARM)
 @dataclass(frozen=True)
-class RecordFails(OnNode):
+class RecordFails(OnModule):
     """The next writings of the durable record fail: no space."""
 
     count: int = argument(number(1, 1_000), "how many", key="count", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        records = world.nodes[self.node].records
+        records = self.here(world).records
         records.failures, records.error = self.count, errno.ENOSPC
 
 
 @named("record_crash", MIRROR)
 @dataclass(frozen=True)
-class RecordCrash(OnNode):
+class RecordCrash(OnModule):
     """Power fails at the next writing of the record. The node starts again when that is over."""
 
     when: str = argument(words("before", "after"), "it is durable", key="when", default="before")
     for_ns: int = length("counted from now on; left out: it stays off")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].store_crashes = self.when
+        self.here(world).store_crashes = self.when
         self.comes_back(world, self.for_ns, self.node)
 
 
 @named("record_rots", MIRROR)
 @dataclass(frozen=True)
-class RecordRots(OnNode):
+class RecordRots(OnModule):
     """No slot of the durable record can be read any more, until it is written again."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        records = world.nodes[self.node].records
+        records = self.here(world).records
         if records.record is not None:
             records.record, records.damaged = None, "no slot of the record is whole"
-            world.seen(self.node, RecordGone(world.module_name), world.module_name)
+            module = self.module_name(world)
+            world.seen(self.node, RecordGone(module), module)
 
 
 @named("clock_drift", MIRROR, FARM)
@@ -154,4 +155,4 @@ class ClockStep(OnNode):
     by_ns: int = argument(OFFSET, "forward, or back", key="by")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].host.clocks.step(self.by_ns)
+        world.hosts[self.node].clocks.step(self.by_ns)

@@ -141,6 +141,7 @@ def known(allowed: Callable[[], Any], what: str) -> Kind:
 
 
 NODE: Final = Kind(kinds.name(), str, "a node")
+MODULE: Final = Kind(kinds.name(), str, "a module")
 PAIR: Final = names(2, 2, "two machines, as in `n1 w1`")
 MACHINES: Final = names(1, 18, "machines, as in `n1 w1`")
 DURATION: Final = Kind(duration_ns, duration_text, "a duration")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OfModule, OnModule, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, NODE, SWITCH, number, words
 from mirrorfarm.sim.acts.processes import process_of
 from mirrorfarm.sim.monitors.seen import RegisterGone
@@ -27,7 +27,7 @@ class OnWitness(Act):
 
 @named("command", MIRROR)
 @dataclass(frozen=True)
-class Command(Act):
+class Command(OfModule):
     """An administrator gives an order; `fullsync` is `second fullsync`."""
 
     verb: str = argument(ORDER)
@@ -36,10 +36,11 @@ class Command(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         if self.verb == "primforce":
-            world.monitors.forget()  # Its administrator gives up what others may have.
-        request = world.command(self.node, *self.words())
+            self.whole(world).monitors.forget()  # Its administrator gives up what others may have.
+        module = self.module_name(world)
+        request = world.order(self.node, module, *self.words())
         if self.twice:
-            world.order(self.node, world.module_name, *self.words(), request=request)
+            world.order(self.node, module, *self.words(), request=request)
 
     def words(self) -> tuple[str, ...]:
         """Return the order as it is sent."""
@@ -48,7 +49,7 @@ class Command(Act):
 
 @named("write", MIRROR)
 @dataclass(frozen=True)
-class Write(Act):
+class Write(OfModule):
     """The application, wherever it runs, writes and flushes."""
 
     count: int = argument(number(1, WRITES_MAX))
@@ -60,48 +61,48 @@ class Write(Act):
         self._one(world, self.count)
 
     def _one(self, world: Any, left: int) -> None:
-        world.write()
+        self.whole(world).write()
         if left > 1:
             world.after(self.every_ns, self._one, world, left - 1)
 
 
 @named("application_start_fails", MIRROR, FARM)
 @dataclass(frozen=True)
-class StartFails(OnNode):
+class StartFails(OnModule):
     """The next starts of the application fail."""
 
     count: int = argument(number(1, 1_000), "how many", key="count", default=1)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].hands.app.fails = self.count
+        self.here(world).hands.app.fails = self.count
 
 
 @named("application_start_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
-class StartHangs(OnNode):
+class StartHangs(OnModule):
     """The next start never ends: it is ended at its time limit."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].hands.app.hangs = 1
+        self.here(world).hands.app.hangs = 1
 
 
 @named("application_stop_hangs", MIRROR, FARM)
 @dataclass(frozen=True)
-class StopHangs(OnNode):
+class StopHangs(OnModule):
     """The next stop never ends: it is ended at its time limit."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].hands.app.hangs_stop = 1
+        self.here(world).hands.app.hangs_stop = 1
 
 
 @named("application_exits", MIRROR, FARM)
 @dataclass(frozen=True)
-class Exits(OnNode):
+class Exits(OnModule):
     """The application ends by itself."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        node = world.nodes[self.node]
-        process = process_of(world, self.node, "module")
+        node = self.here(world)
+        process = process_of(world, self, "module")
         if process is not None and node.hands.app.runs:
             node.hands.set_running(runs=False)
             node.hands.processes_changed(process)
@@ -109,25 +110,25 @@ class Exits(OnNode):
 
 @named("application_writes_at_stop", MIRROR)
 @dataclass(frozen=True)
-class WritesAtStop(OnNode):
+class WritesAtStop(OnModule):
     """The application writes so often while its next stop script runs, which takes as long."""
 
     count: int = argument(number(1, 1_000), "how often", key="count", default=5)
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].hands.app.writes_at_stop = self.count
+        self.here(world).hands.app.writes_at_stop = self.count
 
 
 @named("checker_lies", MIRROR)
 @dataclass(frozen=True)
-class CheckerLies(OnNode):
+class CheckerLies(OnModule):
     """The checker is told once that a running application is gone, or hears of no change."""
 
     says: str = argument(words("gone", "nothing"), key="says", default="gone")
     for_ns: int = length("for how long it hears nothing")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        hands, process = world.nodes[self.node].hands, process_of(world, self.node, "module")
+        hands, process = self.here(world).hands, process_of(world, self, "module")
         if self.says == "gone" and process is not None:
             hands.tell_checker(process, 0)
         elif self.says == "nothing":
@@ -194,7 +195,8 @@ class WitnessReplaced(OnWitness):
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.witness_node.registers = {}
-        world.seen(self.node, RegisterGone(world.module_name), world.module_name)
+        for name in world.modules:
+            world.seen(self.node, RegisterGone(name), name)
         world.restart_witness()
 
 

@@ -11,10 +11,12 @@ from mirrorfarm.sim.acts.act import (
     FARM,
     MIRROR,
     Act,
-    OnNode,
+    OfModule,
+    OnModule,
     argument,
     carry_out,
     length,
+    meant,
     named,
     tell,
 )
@@ -47,8 +49,8 @@ def _after(what: str = "how long after the node entered it") -> Any:
 
 
 def wait(world: Any, act: Any, node: str, happens: Callable[[Actor], None], **more: Any) -> None:
-    """Have something happen when a node enters the phase of an act."""
-    one = Waiting(node, act.phase, happens, **more)
+    """Have something happen when the module of an act enters the act's phase on a node."""
+    one = Waiting(node, act.module_name(world), act.phase, happens, **more)
     world.phases.wait(one)
     world.after(act.within_ns, world.phases.give_up, one)
 
@@ -60,7 +62,7 @@ def later(world: Any, after_ns: int, act: Act) -> None:
 
 @named("command_in_phase", MIRROR)
 @dataclass(frozen=True)
-class CommandInPhase(Act):
+class CommandInPhase(OfModule):
     """An administrator gives an order once a node enters a phase."""
 
     order: ClassVar[type[Any]] = people.Command
@@ -74,7 +76,7 @@ class CommandInPhase(Act):
         wait(world, self, self.node, lambda actor: self._enters(world, actor))
 
     def _enters(self, world: Any, actor: Actor) -> None:
-        act = self.order(self.verb, self.node)
+        act = meant(self.order(self.verb, self.node), self.module)
         if self.after_ns or self.phase in TAKES_ROLES:
             later(world, self.after_ns, act)
             return
@@ -96,7 +98,7 @@ class FarmCommandInPhase(CommandInPhase):
 
 
 @dataclass(frozen=True)
-class _Strikes(OnNode):
+class _Strikes(OnModule):
     ways: ClassVar[Ways]
     phase: str = _phase()  # Which ones there are, and which ways, each kind says.
     how: str = argument(words())
@@ -107,7 +109,7 @@ class _Strikes(OnNode):
         wait(world, self, self.node, lambda actor: self._enters(world, actor))
 
     def _enters(self, world: Any, actor: Actor) -> None:
-        act = self.ways[self.how](self)
+        act = meant(self.ways[self.how](self), self.module)
         if isinstance(act, processes.Crash) and not self.after_ns:
             tell(world, act)
             actor.process.doom = act.effects  # Counted from the first one of this step.
@@ -193,7 +195,7 @@ class FarmFailureInPhase(_Strikes):
 
 @named("late_in_phase", MIRROR)
 @dataclass(frozen=True)
-class LateInPhase(Act):
+class LateInPhase(OfModule):
     """Messages of one kind arrive only once their receiver enters a phase."""
 
     message: str = argument(cables.MESSAGE)

@@ -5,17 +5,17 @@ from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES
-from mirrorfarm.sim.acts.act import FARM, MIRROR, OnNode, argument, length, named
+from mirrorfarm.sim.acts.act import FARM, MIRROR, OnModule, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import DURATION, SWITCH, number, words
 
 PROCESS: Final = words("module", "replica")
 EFFECTS_MAX: Final = 10_000
 
 
-def process_of(world: Any, node: str, which: str) -> Any:
-    """Return a process of a node; None if it does not run."""
-    name = world.module_name
-    return world.hosts[node].processes.get(name if which == "module" else f"{name}.{which}")
+def process_of(world: Any, act: Any, which: str) -> Any:
+    """Return a process of the module that an act is about, on its node; None: it does not run."""
+    name = act.module_name(world)
+    return world.hosts[act.node].processes.get(name if which == "module" else f"{name}.{which}")
 
 
 @named("start", MIRROR)
@@ -58,22 +58,22 @@ class KillProcesses(OnNode):
 
 @named("kill_module", MIRROR)
 @dataclass(frozen=True)
-class KillModule(OnNode):
+class KillModule(OnModule):
     """The module's process is killed; the agent starts another one."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        process = process_of(world, self.node, "module")
+        process = process_of(world, self, "module")
         if process is not None:
             process.die()
 
 
 @named("kill_replica", MIRROR)
 @dataclass(frozen=True)
-class KillReplica(OnNode):
+class KillReplica(OnModule):
     """The replicator is killed, and the mounts with it; the agent starts another one."""
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.nodes[self.node].kill_replica()
+        self.here(world).kill_replica()
 
 
 @named("kill_agent", MIRROR)
@@ -92,7 +92,7 @@ class KillAgent(OnNode):
 
 @named("crash", MIRROR, FARM)
 @dataclass(frozen=True)
-class Crash(OnNode):
+class Crash(OnModule):
     """A process crashes after so many effects, perhaps between two of one step."""
 
     process: str = argument(PROCESS, "which one", key="process", default="module")
@@ -101,7 +101,7 @@ class Crash(OnNode):
     )
 
     def do(self, world: Any) -> None:  # noqa: D102
-        process = process_of(world, self.node, self.process)
+        process = process_of(world, self, self.process)
         if process is not None and process.alive:
             process.doom = self.effects
 
@@ -120,19 +120,19 @@ class Pause(OnNode):
 
 @named("pause_module", MIRROR)
 @dataclass(frozen=True)
-class PauseModule(OnNode):
+class PauseModule(OnModule):
     """The module's process does not run for a while; the others do."""
 
     for_ns: int = argument(DURATION, "how long", key="for")
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS, module_only=True)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, only=self.module_name(world))
 
 
 @named("slow", MIRROR, FARM)
 @dataclass(frozen=True)
-class Slow(OnNode):
+class Slow(OnModule):
     """A process takes so long for every event."""
 
     by_ns: int = argument(DURATION, "how long for one event", key="by")
@@ -140,7 +140,7 @@ class Slow(OnNode):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        process = process_of(world, self.node, self.process)
+        process = process_of(world, self, self.process)
         if process is not None:
             process.slow_ns = self.by_ns
             self.ends(world, self.for_ns, setattr, process, "slow_ns", 0)
@@ -154,12 +154,13 @@ class Suspend(OnNode):
     for_ns: int = argument(DURATION, "how long", key="for")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        node = world.nodes[self.node]
-        if node.up:
+        server = world.servers[self.node]
+        if server.host.up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS)
-            node.hands.guard.late_ns = self.for_ns
-            node.host.clocks.suspended(self.for_ns)
-            world.after(self.for_ns, lambda: setattr(node.hands.guard, "late_ns", 0))
+            server.host.clocks.suspended(self.for_ns)
+            for module in server.modules:
+                module.hands.guard.late_ns = self.for_ns
+            world.after(self.for_ns, server.guards_are_in_time)
 
 
 @named("stand_still", MIRROR)
@@ -177,7 +178,7 @@ class StandStill(OnNode):
 
 @named("reconfigured", MIRROR)
 @dataclass(frozen=True)
-class Reconfigured(OnNode):
+class Reconfigured(OnModule):
     """A node's processes end, and start with another configuration: the peer has the old one."""
 
     failover: bool = argument(SWITCH, "it takes over by itself", key="failover", default=True)
@@ -189,5 +190,7 @@ class Reconfigured(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
-            world.reconfigure(self.node, failover=self.failover, divergence=self.divergence)
+            self.whole(world).reconfigure(
+                self.node, failover=self.failover, divergence=self.divergence
+            )
             self.comes_back(world, self.for_ns, self.node)

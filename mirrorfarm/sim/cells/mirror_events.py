@@ -62,6 +62,12 @@ def _wants_swap(probe: Probe, actor: Actor) -> bool:
     return True
 
 
+def _swap_refused(probe: Probe, actor: Actor) -> bool:
+    del probe
+    _from_peer(actor, msg.SwapRefused(_term(actor), "test"))
+    return True
+
+
 def _guard(probe: Probe, actor: Actor) -> bool:
     """The guard acts."""
     world: Any = probe.world
@@ -174,6 +180,7 @@ EVENTS: Final[dict[str, Give]] = {
     "SyncRefused": _refused,
     "Leave": _leaves,
     "SwapWanted": _wants_swap,
+    "SwapRefused": _swap_refused,
     **{kind: late(kind, own=False) for kind in PLANES},
     **{f"old {kind}": late(kind, own=False, oldest=True) for kind in PLANES},
     **{kind: late(kind, own=True) for kind in RESULTS},

@@ -23,6 +23,7 @@ from mirrorfarm.sim.monitors.monitor import Violation
 from mirrorfarm.transport import messages as msg
 
 DOWN = "down"  # No process runs.
+Place = tuple[str, str]  # Module and node.
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class Collector:
     fault_states: Counter[str] = field(default_factory=Counter)
     states: set[tuple[tuple[str, ...], ...]] = field(default_factory=set)
     standings: dict[str, str] = field(default_factory=dict)  # Of each node, the newest state.
-    _nodes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _nodes: dict[Place, tuple[str, ...]] = field(default_factory=dict)
 
     def count(self, machine: Machine, state: str, kind: Any) -> None:
         """Count one step. Raises Violation if a cell is hit that cannot be."""
@@ -65,11 +66,11 @@ class Collector:
                 self.sometimes.update(MOVED.get((before, after), ()))
                 self.standings[node] = after
         if effects or moved:
-            self._note(node, after, effects)
+            self._note((state.settings.module.name, node), after, effects)
 
-    def _note(self, node: str, after: str, effects: list[Any]) -> None:
+    def _note(self, place: Place, after: str, effects: list[Any]) -> None:
         """Note what the nodes look like from outside: phase, data plane, what they announce."""
-        known = self._nodes.get(node, ("", "", ""))
+        known = self._nodes.get(place, ("", "", ""))
         _, plane, about = known
         for effect in effects:
             kind = effect.__class__
@@ -84,11 +85,13 @@ class Collector:
                 about = f"{said.role} {said.status} {said.was} {said.cons} {said.lone}"
         found = (after, plane, about)
         if found != known:
-            self._joined(node, found)
+            self._joined(place, found)
 
-    def _joined(self, node: str, state: tuple[str, ...]) -> None:
-        self._nodes[node] = state
-        self.states.add(tuple((name, *self._nodes[name]) for name in sorted(self._nodes)))
+    def _joined(self, place: Place, state: tuple[str, ...]) -> None:
+        """Note what all nodes of a module are, now that one of them is something else."""
+        nodes, module = self._nodes, place[0]
+        nodes[place] = state
+        self.states.add(tuple((one[1], *nodes[one]) for one in sorted(nodes) if one[0] == module))
 
     def farm(self, core: FarmModule, before: str, event: Any) -> None:
         """Take a step of the state machine of a farm's module."""
@@ -104,11 +107,12 @@ class Collector:
         state = core.state
         after = standing(state)
         node = state.settings.node
-        if before != after or node not in self._nodes:
+        place = (state.settings.module, node)
+        if before != after or place not in self._nodes:
             self.sometimes.update(MOVED.get((f"filter {before}", after), ()))
             self.standings[node] = after
             members = len(state.view.members) if state.view is not None else 0
-            self._joined(node, (after, str(members)))
+            self._joined(place, (after, str(members)))
 
     def fault(self, kind: str, node: str, down: frozenset[str]) -> None:
         """Count a fault in the state of its node; one of no node, in those of all nodes."""

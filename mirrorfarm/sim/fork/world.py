@@ -17,6 +17,7 @@ from mirrorfarm.actors.replicator.core import (
     Replicator,
 )
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
@@ -28,8 +29,11 @@ from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, r
 from mirrorfarm.sim.fork.settings import Settings, changed, resettle
 from mirrorfarm.sim.fork.waiting import LONG_ORDERS
 from mirrorfarm.sim.host import Actor, Process
+from mirrorfarm.sim.mirrored import Mirrored
+from mirrorfarm.sim.monitors.all import Mirror
 from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.sim.replica import SimPlane
+from mirrorfarm.sim.server import Server
 from mirrorfarm.sim.storage import loaded
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import Witness
@@ -56,18 +60,22 @@ class Forked(World):
         watch = copy.deepcopy(recording.watch)
         Cluster.__init__(self, seed, watch)
         self.recording, self.settings = recording, settings
-        self.module = changed(recording.module, settings)
-        self.module_name, self.identity = self.module.name, recording.cluster
-        self.timing = self.module.timing
+        module = changed(recording.module, settings)
+        self.module_name, self.identity = module.name, recording.cluster
+        self.timing = module.timing
         self.options = Options(extents=EXTENTS)
         self.tells_story = False
         self.measure = Measure(self)
         self.environment = Environment(self, given, keep_faults=keep_faults)
-        self.network = network_of(self, tuple(one.name for one in self.module.heartbeats))
-        self.streams = Streams(self, self.network, self.stream("streams"))
-        self._forked = {name: self._forked_node(name) for name in self.module.nodes}
-        self.nodes = dict(self._forked)
-        self._next_write = 0
+        self.network = network_of(self, tuple(one.name for one in module.heartbeats))
+        streams = Streams(self, self.network, self.stream("streams"))
+        self.servers = {}
+        self._forked = {name: self._forked_node(name, module, streams) for name in module.nodes}
+        monitors = Mirror((), module.name)  # Asked by acts, of which there are none.
+        own = Mirrored(
+            self, module, dict(self._forked), streams, monitors, EXTENTS, module.nodes[0]
+        )
+        self.modules = {module.name: own}
         self.witness_backup = {}
         self._make_witness()
         self._around: dict[str, ForkedAround] = {}
@@ -79,15 +87,16 @@ class Forked(World):
 
     # --- machines --------------------------------------------------------------------------
 
-    def _forked_node(self, name: str) -> ForkedNode:
+    def _forked_node(self, name: str, module: Module, streams: Streams) -> ForkedNode:
         recording = self.recording
-        peer = next(one for one in self.module.nodes if one != name)
+        peer = next(one for one in module.nodes if one != name)
+        server = self.servers[name] = Server(host_of(self, self.recording, name))
         node = ForkedNode(
             self,
-            host_of(self, self.recording, name),
+            server,
             peer,
-            self.module,
-            self.streams,
+            module,
+            streams,
             Draws(self.seed, name),
             recording=recording,
             settings=self.settings,
@@ -96,13 +105,9 @@ class Forked(World):
         doors = recording.doors.get(name)
         for effect in doors.registers.values() if doors is not None else ():
             node.register = loaded(effect)
-        node.hands.conflicts = lambda: self._users(name, peer)
+        node.hands.conflicts = lambda: self.other_users(module, name, peer)
         node.hands.pinged = lambda asked: asked if self.passes(name, "gw") else ()
         return node
-
-    def _users(self, name: str, peer: str) -> tuple[str, ...]:
-        there = self.nodes[peer].hands.vip and self.network.both_ways(name, peer)
-        return tuple(f"{one.addr}={peer}" for one in self.module.vips if there)
 
     def _make_witness(self) -> None:
         """Make the witness as its trace has it, else as the nodes knew it."""

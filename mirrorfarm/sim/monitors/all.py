@@ -66,23 +66,24 @@ RECORDED: tuple[type[Monitor], ...] = (
 
 
 class Mirror:
-    """The monitors of a simulated mirror, and what stories ask of them."""
+    """The monitors of one simulated mirror module, and what stories ask of them."""
 
     def __init__(self, kinds: Iterable[type[Monitor]] = MIRROR, module: str = "app") -> None:
+        """`module`: the only one that is watched."""
         self.watch = Watch(kinds, simulated=True, strict=True)
-        self._facts = self.watch.facts.module(module)
+        self.facts = self.watch.facts.module(module)
 
     @property
     def acked(self) -> set[int]:
         """Every write that was told as done and not overwritten since."""
-        return set(self._facts.told.values())
+        return set(self.facts.told.values())
 
     def forget(self) -> None:
         """An administrator gives up what was told, and is free to overrule the register."""
-        self._facts.told.clear()
-        self._facts.register = None
+        self.facts.told.clear()
+        self.facts.register = None
 
     @property
     def register(self) -> Register | None:
         """The register as the witness's disk has it."""
-        return self._facts.register
+        return self.facts.register

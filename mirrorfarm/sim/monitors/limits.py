@@ -6,6 +6,7 @@ Threads, file descriptors and memory of the processes are measured by the flood 
 from typing import ClassVar, Final
 
 from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
@@ -21,7 +22,7 @@ class Limits(Monitor):
 
     id = "L8"
     statement = "Queues, timers and what cores remember are bounded."
-    events: ClassVar[tuple[type, ...]] = (fx.Later, seen.Depths)
+    events: ClassVar[tuple[type, ...]] = (ev.Started, fx.Later, seen.Depths)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -31,7 +32,10 @@ class Limits(Monitor):
         if step.event.__class__ is seen.Depths:
             self._depths(step.node, step.event)
             return
-        due = self._due.setdefault((step.node, step.process, step.actor), [])
+        actor = (step.node, step.process, step.actor)
+        if step.event.__class__ is ev.Started:
+            self._due[actor] = []  # The timers of its predecessor are gone, by whatever clock.
+        due = self._due.setdefault(actor, [])
         for effect in step.effects:
             if effect.__class__ is fx.Later:
                 due.append(effect.at_ns)

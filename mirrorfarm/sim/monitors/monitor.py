@@ -43,4 +43,4 @@ class Monitor:
 
     def fail(self, text: str) -> None:
         """Note that the invariant does not hold, at the present step."""
-        self.watch.found(self, f"{self.id}: {text}")
+        self.watch.found(self, f"{self.id}: {self.watch.about}{text}")

@@ -34,6 +34,7 @@ class Watch:
 
         `farm`: the `FarmFacts` that monitors of a farm share.
         """
+        self.about = ""  # Whom violations are about, if there are several modules: "app2: ".
         self.at = 0  # Time of the present step: global in a simulation, else its node's.
         self.step_now: Step | None = None
         self.strict = strict

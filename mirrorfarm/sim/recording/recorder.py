@@ -17,7 +17,7 @@ from mirrorfarm.sim.cluster import CLUSTER, Call, Cluster
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.recording.lane import Decisions, Lane
-from mirrorfarm.sim.recording.workload import Read, Refused, Workload
+from mirrorfarm.sim.recording.workload import EXTENTS_MAX, Read, Refused, Workload
 from mirrorfarm.sim.trap import untrapped
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.transport.trace_ring import FILE_BYTES, Origin, Ring, header_of
@@ -49,7 +49,11 @@ class Recorder:
         self._worlds: dict[str, _World] = {}  # By machine: the present one.
         self._tricks: Tricks | None = None
         self._decisions: Decisions = []
-        self._workload = Workload(cluster)
+        modules = getattr(cluster, "modules", {})
+        self._workloads = {
+            name: Workload(one.nodes, number * EXTENTS_MAX)
+            for number, (name, one) in enumerate(modules.items())
+        } or {cluster.module_name: Workload(getattr(cluster, "nodes", {}))}
         self._record, self._seen = cluster.record, cluster.seen
         cluster.record = self._on_step  # type: ignore[method-assign]
         cluster.seen = self._on_seen  # type: ignore[method-assign]
@@ -62,8 +66,9 @@ class Recorder:
     def close(self) -> None:
         """Note what the application can read at the end, and write everything."""
         with untrapped():
-            for node, read in self._workload.at_the_end():
-                self._note(node, read)
+            for workload in self._workloads.values():
+                for node, read in workload.at_the_end():
+                    self._note(node, read)
             for lane in self._lanes.values():
                 lane.close()
             for world in self._worlds.values():
@@ -84,7 +89,8 @@ class Recorder:
             if observation.__class__ is seen.Begun:
                 self._begin(self._cluster.hosts[node].processes[observation.process])
             elif observation.__class__ not in _LEFT_OUT:
-                for told in self._workload.told(node, observation):
+                workload = self._workloads.get(module) or self._workloads[self._cluster.module_name]
+                for told in workload.told(node, observation):
                     self._note(node, told)
         self._seen(node, observation, module)
 

@@ -5,11 +5,15 @@ without that a history would not tell what was lost. Reading changes nothing, so
 does it for the application.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
+
+import msgspec
 
 from mirrorfarm.sim.monitors import seen
 
 READ_AT_START: Final = 64  # Extents, of those that were written last.
+EXTENTS_MAX: Final = 1_000_000  # Of one module: as many numbers further are those of the next.
 
 
 class Read(seen.Seen, frozen=True):
@@ -27,15 +31,25 @@ class Refused(seen.Seen, frozen=True):
 
 
 class Workload:
-    """What the application did; of a farm, whose clients write nothing, as it was seen."""
+    """What one application did; of a farm, whose clients write nothing, as it was seen."""
 
-    def __init__(self, cluster: Any) -> None:
-        self._cluster = cluster
+    def __init__(self, nodes: Mapping[str, Any], first: int = 0) -> None:
+        """`nodes`: what the module has on each; `first`: the number of its first extent, told."""
+        self._nodes, self._first = nodes, first
         self._extents: dict[int, None] = {}  # Asked for by a write, the last one last.
         self._begun: dict[int, bool] = {}  # Writes without an answer: whether they are on a disk.
 
     def told(self, node: str, observation: seen.Seen) -> list[seen.Seen]:
         """Return what is to be recorded of an observation."""
+        return [self._numbered(one) for one in self._told(node, observation)]
+
+    def _numbered(self, observation: Any) -> Any:
+        """Return an observation with the extent as the history of all modules numbers it."""
+        if not self._first or not hasattr(observation, "extent"):
+            return observation
+        return msgspec.structs.replace(observation, extent=observation.extent + self._first)
+
+    def _told(self, node: str, observation: seen.Seen) -> list[seen.Seen]:
         match observation:
             case seen.Invoked(write, extent):
                 self._extents.pop(extent, None)
@@ -57,12 +71,12 @@ class Workload:
     def at_the_end(self) -> list[tuple[str, Read]]:
         """Return what is read when the run is over, and where."""
         return [
-            (name, read)
-            for name, node in getattr(self._cluster, "nodes", {}).items()
+            (name, self._numbered(read))
+            for name, node in self._nodes.items()
             if getattr(node, "application", False)
             for read in self._read(name, list(self._extents))
         ]
 
     def _read(self, node: str, extents: list[int]) -> list[Read]:
-        disk = getattr(self._cluster.nodes[node], "disk", None)
+        disk = getattr(self._nodes[node], "disk", None)
         return [Read(disk.read(extent), extent) for extent in extents] if disk is not None else []

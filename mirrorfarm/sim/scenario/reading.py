@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from mirrorfarm.modules.faults import Faults, shown, suggestion
 from mirrorfarm.sim.acts.act import Act, Argument, arguments
-from mirrorfarm.sim.acts.kinds import MACHINES, MOMENT, NETWORK, NODE, PAIR, Kind
+from mirrorfarm.sim.acts.kinds import MACHINES, MODULE, MOMENT, NETWORK, NODE, PAIR, Kind
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.network import NETWORKS
 from mirrorfarm.sim.scenario.record import (
@@ -42,6 +42,7 @@ class _Reader:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._nodes: tuple[str, ...] = ()
+        self._modules: tuple[str, ...] = ()
         self._machines: tuple[str, ...] = ()
         self._networks: tuple[str, ...] = ()
 
@@ -52,7 +53,8 @@ class _Reader:
         farm = "farm" in root.pairs
         kind: type[Any] = Farm if farm else Mirror
         cluster = self._record(kind, root, "farm" if farm else "mirror")
-        self._nodes = Scenario(cluster=cluster).nodes
+        empty = Scenario(cluster=cluster)
+        self._nodes, self._modules = empty.nodes, empty.modules
         self._machines = self._nodes if farm else (*self._nodes, *OTHER_MACHINES)
         self._networks = NETWORKS[: cluster.networks]
         made = Scenario(
@@ -122,6 +124,7 @@ class _Reader:
         """Note what is named and not there."""
         known = {
             id(NODE): self._nodes,
+            id(MODULE): self._modules,
             id(PAIR): self._machines,
             id(MACHINES): self._machines,
             id(NETWORK): self._networks,
@@ -222,6 +225,11 @@ class _Reader:
             if (one.role or one.because or one.buckets >= 0) and not one.node:
                 self._faults.add(one.line, "expect.node", "required, but absent: a node")
         if isinstance(scenario.cluster, Farm):
+            named = [(one.line, getattr(one.act, "module", "")) for one in scenario.events]
+            named += [(one.line, one.module) for one in scenario.expectations]
+            for line, module in named:
+                if module:
+                    self._faults.add(line, "module", "only of a mirror: a farm has only one")
             for key in ("network", "core"):
                 if key in root.pairs:
                     self._faults.add(root.pairs[key][0], key, "only of a mirror")

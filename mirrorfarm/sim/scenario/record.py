@@ -12,6 +12,7 @@ from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.acts.act import Act, argument
 from mirrorfarm.sim.acts.kinds import (
     DURATION,
+    MODULE,
     NODE,
     SEED,
     SHARE,
@@ -22,10 +23,12 @@ from mirrorfarm.sim.acts.kinds import (
     words,
 )
 from mirrorfarm.sim.network import NETWORKS, Quality
+from mirrorfarm.sim.world import module_names
 
 END_NS: Final = 10 * SECOND_NS
 EVENTS_MAX: Final = 5_000
 NODES_MAX: Final = 16
+MODULES_MAX: Final = 3
 BUCKETS_MAX: Final = 1_024
 CORES: Final = ("all", "n1+w1", "n2+w1", "n1+n2")
 SHAPES: Final = ("constant", "even", "exponential", "bimodal")
@@ -49,6 +52,9 @@ class Expectation:
     line: int = field(default=0, compare=False)
     node: str = argument(
         NODE, "whom `is`, `because` and `buckets` are about", key="node", default=""
+    )
+    module: str = argument(
+        MODULE, "which one of a mirror, left out: the first one", key="module", default=""
     )
     role: str = argument(
         text(), "of a mirror's node: `PRIM Ready`, `WAIT NotReady`, `down` …", key="is", default=""
@@ -104,6 +110,12 @@ class Mirror:
         "what is done when the application ends by itself",
         key="checked",
         default="none",
+    )
+    modules: int = argument(
+        number(1, MODULES_MAX),
+        "how many, on the same machines: `app`, `app2`, `app3`; the second one is primary on n2",
+        key="modules",
+        default=1,
     )
 
 
@@ -200,3 +212,8 @@ class Scenario:
         """The names of its nodes."""
         count = self.cluster.nodes if isinstance(self.cluster, Farm) else 2
         return tuple(f"n{number}" for number in range(1, count + 1))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The names of its modules; of a farm, whose only one is never named, none."""
+        return () if isinstance(self.cluster, Farm) else module_names(self.cluster.modules)

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from mirrorfarm.sim.acts.act import Vocabulary
+from mirrorfarm.sim.acts.kinds import MODULE
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror, Scenario, Wires
 
@@ -56,8 +57,10 @@ def _acts(vocabulary: Vocabulary) -> str:
     # Whatever was imported first: by their files, in these as they stand there.
     for name, act in sorted(vocabulary.acts.items(), key=lambda item: item[1].__module__):
         subject, more = "", []
-        for field in dataclasses.fields(act):
+        for field in sorted(dataclasses.fields(act), key=lambda field: bool(field.kw_only)):
             about = field.metadata["argument"]
+            if about.kind is MODULE and vocabulary is FARM:
+                continue
             if not about.key:
                 subject = about.kind.what
                 continue

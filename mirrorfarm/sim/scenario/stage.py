@@ -95,17 +95,23 @@ class MirrorStage:
         sweep.calm(self.cluster)
 
     def states(self) -> dict[str, str]:  # noqa: D102
-        return {name: self.cluster.role(name) for name in self.cluster.nodes}
+        return {
+            self.cluster.place(name, module.name): module.role(name)
+            for module in self.cluster.modules.values()
+            for name in module.nodes
+        }
 
     def missing(self, wanted: Expectation) -> str:  # noqa: D102
         world = self.cluster
-        role = world.role(wanted.node) if wanted.node else ""
+        module = world.modules[wanted.module or world.module_name]
+        place = world.place(wanted.node, module.name)
+        role = module.role(wanted.node) if wanted.node else ""
         if wanted.role and role != wanted.role:
-            return f"{wanted.node} is {role}, not {wanted.role}"
-        reason = world.reason(wanted.node) if wanted.node else ""
+            return f"{place} is {role}, not {wanted.role}"
+        reason = module.reason(wanted.node) if wanted.node else ""
         if wanted.because not in reason:
-            return f"the reason of {wanted.node} is “{reason}”, without “{wanted.because}”"
-        count = len(world.monitors.acked)
+            return f"the reason of {place} is “{reason}”, without “{wanted.because}”"
+        count = len(module.monitors.acked)
         if wanted.acknowledged not in {-1, count}:
             return f"{count} writes are acknowledged, not {wanted.acknowledged}"
         return _told(world, wanted)
@@ -115,7 +121,7 @@ def options(mirror: Mirror) -> dict[str, Any]:
     """Return the fields of `world.Options`."""
     names = (
         *("arbiter", "failover", "directories", "divergence", "ack_mode"),
-        *("networks", "apart", "extents"),
+        *("networks", "apart", "extents", "modules"),
     )
     found: dict[str, Any] = {name: getattr(mirror, name) for name in names}
     return found | {"checked": "" if mirror.checked == "none" else mirror.checked}

@@ -10,11 +10,14 @@ from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim import farm_sweep, sweep
+from mirrorfarm.sim.acts.act import Act, meant
 from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.farm_sweep import FarmSwarm
+from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, wires
 from mirrorfarm.sim.swarm import Swarm
+from mirrorfarm.sim.world import World
 
 FARM_PROFILES: Final = {"default": "brisk", "slow": "slow-start", "large": "large"}
 
@@ -27,17 +30,13 @@ def record(plan: Swarm | FarmSwarm) -> tuple[Scenario, str]:
 def _record_mirror(plan: Swarm) -> tuple[Scenario, str]:
     world = sweep.build(plan, story=False)
     tape = world.tape = []
-    honest = world.write
     times: list[int] = []  # Of the first start's end, and of the faults' end.
-
-    def write() -> int:
-        tape.append((world.now, Write(1)))
-        return honest()
+    for module in world.modules.values():
+        _listen(world, module, tape)
 
     def begun_now() -> None:
         times.append(world.now)
 
-    world.write = write  # type: ignore[method-assign]
     violation = _violation(lambda: sweep.play_out(world, plan, begun_now, begun_now))
     begun, end, *_ = [*times, world.now, world.now]
     return (
@@ -53,6 +52,18 @@ def _record_mirror(plan: Swarm) -> tuple[Scenario, str]:
         ),
         violation,
     )
+
+
+def _listen(world: World, module: Mirrored, tape: list[tuple[int, Act]]) -> None:
+    """Note the writes of a module's client."""
+    honest = module.write
+    write = meant(Write(1), "" if module is world.first else module.name)
+
+    def listened() -> int:
+        tape.append((world.now, write))
+        return honest()
+
+    module.write = listened  # type: ignore[method-assign]
 
 
 def _violation(play: Callable[[], None]) -> str:

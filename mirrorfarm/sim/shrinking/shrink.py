@@ -126,13 +126,18 @@ class Shrinking:
         ddmin(chosen, fails)
 
     def _join_writes(self) -> None:
-        """Write nothing, or in one row: hundreds of single writes are most of a tape."""
+        """Write nothing, or in one row: hundreds of single writes are most of a tape.
+
+        Without them all else is drawn otherwise, so each is tried with several seeds.
+        """
         silent = [event for event in self.best.events if not isinstance(event.act, Write)]
-        if len(silent) == len(self.best.events) or self._fails(self._with(silent)):
+        if len(silent) == len(self.best.events):
             return
-        for events in simpler.writes(self.best.events):
-            if self._fails(self._with(events)):
-                break
+        joined = [silent, *simpler.writes(self.best.events)]
+        for events in joined:
+            for seed in (self.best.seed, *simpler.SEEDS):
+                if self._fails(replace(self._with(events), seed=seed)):
+                    return
 
     def _round_acts(self) -> None:
         for index in range(len(self.best.events)):

@@ -9,13 +9,13 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import arguments
 from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, SHARE, SWITCH
 from mirrorfarm.sim.acts.people import Write
-from mirrorfarm.sim.scenario.record import Event, Farm, Scenario, Wires
+from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, Wires
 
 UNITS: Final = (
     *(10 * SECOND_NS, SECOND_NS, 500 * MILLISECOND_NS, 100 * MILLISECOND_NS),
     *(10 * MILLISECOND_NS, MILLISECOND_NS),
 )
-EVERY: Final = (100 * MILLISECOND_NS, 50 * MILLISECOND_NS, 20 * MILLISECOND_NS)
+EVERY: Final = (SECOND_NS, 100 * MILLISECOND_NS, 50 * MILLISECOND_NS, 20 * MILLISECOND_NS)
 SEEDS: Final = (1, 2, 3, 4, 5)
 
 
@@ -39,6 +39,8 @@ def clusters(scenario: Scenario) -> Iterator[Scenario]:
         yield replace(scenario, cluster=cluster)
     if isinstance(scenario.cluster, Farm):
         yield from _fewer_nodes(scenario, scenario.cluster)
+    else:
+        yield from _fewer_modules(scenario, scenario.cluster)
     if scenario.tricks:
         yield replace(scenario, tricks=False)
     if scenario.core != "all":
@@ -52,7 +54,7 @@ def clusters(scenario: Scenario) -> Iterator[Scenario]:
 
 def _defaults(record: Any) -> Iterator[Any]:
     for field in dataclasses.fields(record):
-        kept = field.name == "nodes"  # Events name them: see `_fewer_nodes`.
+        kept = field.name in ("nodes", "modules")  # Events name them: see below.
         if field.metadata and not kept and getattr(record, field.name) != field.default:
             yield replace(record, **{field.name: field.default})
 
@@ -63,6 +65,14 @@ def _fewer_nodes(scenario: Scenario, farm: Farm) -> Iterator[Scenario]:
         names = {f"n{number}" for number in range(count + 1, farm.nodes + 1)}
         left = tuple(event for event in scenario.events if not names & set(_named(event)))
         yield replace(scenario, cluster=replace(farm, nodes=count), events=left)
+
+
+def _fewer_modules(scenario: Scenario, mirror: Mirror) -> Iterator[Scenario]:
+    """Yield the mirror without its last modules, and without what is done to these."""
+    for count in range(1, mirror.modules):
+        gone = scenario.modules[count:]
+        left = [one for one in scenario.events if getattr(one.act, "module", "") not in gone]
+        yield replace(scenario, cluster=replace(mirror, modules=count), events=tuple(left))
 
 
 def _named(event: Event) -> list[str]:
@@ -101,21 +111,28 @@ def _with(event: Event, name: str, value: Any) -> Event:
 
 
 def writes(events: Sequence[Event]) -> Iterator[list[Event]]:
-    """Yield the events with all single writes in one: so many, one every so often."""
-    single = [event for event in events if isinstance(event.act, Write)]
+    """Yield the events with all single writes of a module in one: so many, one every so often."""
+    single = [(event.at_ns, event.act) for event in events if isinstance(event.act, Write)]
     if len(single) < 2:
         return
     others = [event for event in events if not isinstance(event.act, Write)]
-    first, last = single[0].at_ns, single[-1].at_ns
+    modules = dict.fromkeys(write.module for _, write in single)
+    parts = [[one for one in single if one[1].module == module] for module in modules]
+    begins = [part[0][0] for part in parts]
     for every in EVERY:
-        count = min(-(-(last - first) // every) + 1, 9_999)
-        yield ordered([*others, Event(first, Write(count, every))])
-        if first:
-            yield ordered([*others, Event(0, Write(-(-last // every) + 1, every))])
-    mean = (last - first) // (len(single) - 1)
-    if mean < MILLISECOND_NS:
-        return
-    yield ordered([*others, Event(first, Write(len(single), mean))])
+        yield ordered([*others, *map(_row, parts, begins, [every] * len(parts))])
+        if any(begins):
+            yield ordered([*others, *(_row(part, 0, every) for part in parts)])
+    means = [(part[-1][0] - part[0][0]) // max(len(part) - 1, 1) for part in parts]
+    if min(means) >= MILLISECOND_NS:
+        yield ordered([*others, *map(_row, parts, begins, means)])
+
+
+def _row(part: Sequence[tuple[int, Write]], begin: int, every: int) -> Event:
+    """Return writes from a time on, one every so often, until the last of a module's writes."""
+    last, write = part[-1]
+    count = min(-(-(last - begin) // every) + 1, 9_999)
+    return Event(begin, replace(write, count=count, every_ns=every))
 
 
 def ordered(events: Sequence[Event]) -> list[Event]:

@@ -2,12 +2,17 @@
 
 import pytest
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.depths import longest
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.limits import TIMERS_MAX, Limits
+from mirrorfarm.sim.monitors.watch import Watch
+from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.world import MODULE, World
 
 
@@ -58,3 +63,13 @@ def test_the_queues_of_a_farm_are_looked_at_too() -> None:
         process.due(process.actors["farm_filter"], ev.FarmPower(1))
     with pytest.raises(Violation, match="L8: an inbox of n1"):
         world.run(2_000)
+
+
+def test_the_timers_of_processes_that_are_gone_do_not_count() -> None:
+    """Their clock may have been ahead of that of the next one: a machine that stood still."""
+    watch = Watch([Limits], strict=True)
+    later = [fx.Later(SECOND_NS, ev.Started())]
+    for _ in range(TIMERS_MAX + 1):
+        watch.step(Step("n2", MODULE, "heartbeat", 0, ev.Started(), later))
+    with pytest.raises(Violation, match="L8: heartbeat of n2 has 65 timers"):
+        watch.step(Step("n2", MODULE, "heartbeat", 0, ev.ArbiterTick(), TIMERS_MAX * later))

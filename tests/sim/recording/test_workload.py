@@ -75,7 +75,7 @@ def test_porcupines_calls_have_one_return_each(tmp_path: Path) -> None:
 
 
 def test_a_write_that_failed_before_it_began_did_not_happen() -> None:
-    workload = Workload(None)
+    workload = Workload({})
     for write in (1, 2):
         assert workload.told("n1", seen.Invoked(write, 7)) == [seen.Invoked(write, 7)]
     workload.told("n1", seen.Wrote(7, 2, 1, 0))

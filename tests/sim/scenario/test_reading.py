@@ -45,8 +45,8 @@ f.yaml:15: network: keys with values are expected
 f.yaml:17: expect.node: n9 is not in this cluster, which has: n1, n2
 f.yaml:18: expect: earlier than the one before; order them
 f.yaml:18: expect.node: required, but absent: a node
-f.yaml:19: expect: expects nothing; known here: acknowledged, answer, because, buckets, is, node, \
-settled, told
+f.yaml:19: expect: expects nothing; known here: acknowledged, answer, because, buckets, is, \
+module, node, settled, told
 f.yaml:20: expect: needs either at or by: when to look"""
 
 
@@ -74,6 +74,11 @@ def test_a_cluster_is_a_mirror_or_a_farm() -> None:
         (b"farm: {}\nevents: [{at: 1 s, power: n1}]", "unknown event"),
         (b"events: [{at: 1 s, cut: n1 n2, network: second}]", "second is not in this cluster"),
         (b"events: [{at: 1 s, lose: Nonsense, way: n1 n2}]", "is not known"),
+        (b"events: [{at: 1 s, kill_module: n1, module: app2}]", "app2 is not in this cluster"),
+        (b"expect: [{at: 1 s, node: n1, is: down, module: web}]", "web is not in this cluster"),
+        (b"events: [{at: 1 s, power: n1, module: app}]", "events.module: unknown key"),
+        (b"farm: {}\nevents: [{at: 1 s, crash: n1, module: web}]", "module: only of a mirror"),
+        (b"mirror: {modules: 4}", "is not within 1 to 3"),
         (b"events: {at: 1 s}", "a list is expected"),
         (b"just words", "keys with values are expected"),
         (b"farm: {nodes: 99}", "is not within 2 to 16"),

@@ -3,18 +3,21 @@
 import pytest
 
 from mirrorfarm.sim import farm_sweep, swarm, sweep
+from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.scenario.writing import write
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int) -> None:
-    plan = swarm.dense(seed)
+@pytest.mark.parametrize(("seed", "modules"), [*((seed, 1) for seed in range(5)), (5, 2)])
+def test_a_mirror_goes_from_its_tape_as_it_went_from_its_seed(seed: int, modules: int) -> None:
+    plan = swarm.dense(seed, modules=modules)
     tape, violation = record(plan)
     assert not violation
     assert len(tape.events) > 20
+    faults = [event.act for event in tape.events if not isinstance(event.act, Write)]
+    assert len({getattr(act, "module", "") for act in faults}) == modules, "each has some"
     outcome = play(read(write(tape).encode(), "f"), tells=False)
     assert outcome.turns == sweep.run(plan, story=False).turns
 

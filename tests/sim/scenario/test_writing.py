@@ -10,6 +10,7 @@ from mirrorfarm.sim.acts.act import Act, arguments
 from mirrorfarm.sim.acts.kinds import (
     DURATION,
     MACHINES,
+    MODULE,
     MOMENT,
     NETWORK,
     NODE,
@@ -51,14 +52,19 @@ def some(kind: Any) -> st.SearchStrategy[Any]:
     return st.integers(1, 100)
 
 
-def act_of(kind: type[Act]) -> st.SearchStrategy[Act]:
-    return st.builds(kind, **{name: some(about.kind) for name, about in arguments(kind).items()})
+def act_of(kind: type[Act], modules: tuple[str, ...]) -> st.SearchStrategy[Act]:
+    values = {
+        name: st.sampled_from(modules) if about.kind is MODULE else some(about.kind)
+        for name, about in arguments(kind).items()
+    }
+    return st.builds(kind, **values)
 
 
-def events(acts: dict[str, type[Act]]) -> st.SearchStrategy[tuple[Event, ...]]:
-    one = st.builds(
-        Event, at_ns=st.integers(0, END_NS), act=st.one_of(*(act_of(a) for a in acts.values()))
-    )
+def events(
+    acts: dict[str, type[Act]], modules: tuple[str, ...]
+) -> st.SearchStrategy[tuple[Event, ...]]:
+    kinds = (act_of(kind, modules) for kind in acts.values())
+    one = st.builds(Event, at_ns=st.integers(0, END_NS), act=st.one_of(*kinds))
     return st.lists(one, max_size=5).map(tuple)
 
 
@@ -74,8 +80,8 @@ def test_what_is_written_is_read_as_the_same(data: st.DataObject) -> None:
         title=data.draw(TEXTS),
         seed=data.draw(st.integers(0, (1 << 64) - 1)),
         converges=data.draw(st.booleans()),
-        cluster=Farm(nodes=data.draw(st.integers(2, 16))) if farm else Mirror(apart=True),
-        events=data.draw(events(FARM.acts if farm else MIRROR.acts)),
+        cluster=Farm(nodes=data.draw(st.integers(2, 16))) if farm else Mirror(modules=2),
+        events=data.draw(events(FARM.acts, ("",)) if farm else events(MIRROR.acts, ("", "app2"))),
         expectations=(Expectation(5, by=True, node="n1", role="x", told=told),),
     )
     text = write(scenario, ("a comment\nwith an end", told))

@@ -6,12 +6,16 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.errors import Refused, UsageInvalid
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim import swarm
+from mirrorfarm.sim.acts.cables import Cut
+from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.farm_sweep import FarmSwarm
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
+from mirrorfarm.sim.scenario.record import Event, Scenario
 from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.shrinking import shrink as shrink_module
 from mirrorfarm.sim.shrinking.seeds import shrink, shrink_plan
@@ -105,3 +109,18 @@ def test_options_say_what_a_seed_plays() -> None:
 def test_options_that_make_no_sense_are_refused_with_a_cure(options: str) -> None:
     with pytest.raises(UsageInvalid, match="--options"):
         plan_of(options, 1)
+
+
+def test_writes_that_only_shift_the_chance_of_all_else_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    single = [Event(n * SECOND_NS, Write(1)) for n in range(200)]
+    tape = Scenario(seed=99, events=(*single, Event(200 * SECOND_NS, Cut(("n1", "n2")))))
+
+    def by_chance(scenario: Scenario, **_: bool) -> Outcome:
+        writes = [event for event in scenario.events if isinstance(event.act, Write)]
+        fails = scenario == tape or (scenario.seed == SEED and not writes)
+        return Outcome(scenario, "S1: lost" if fails else "", scenario.end_ns)
+
+    monkeypatch.setattr(shrink_module, "play", by_chance)
+    assert not Shrinking(tape, "S1").run().events

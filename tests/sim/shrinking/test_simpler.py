@@ -6,6 +6,7 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.cables import Cut
 from mirrorfarm.sim.acts.farm import PowerOff
 from mirrorfarm.sim.acts.people import Write
+from mirrorfarm.sim.acts.processes import KillModule
 from mirrorfarm.sim.network import Quality
 from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, Wires, wires
 from mirrorfarm.sim.shrinking import simpler
@@ -34,6 +35,24 @@ def test_a_farm_loses_nodes_together_with_what_is_done_to_them() -> None:
         (2, 1),
         (3, 1),
     ]
+
+
+def test_a_mirror_loses_modules_together_with_what_is_done_to_them() -> None:
+    events = (Event(0, KillModule("n1")), Event(1, KillModule("n1", module="app2")))
+    found = list(simpler.clusters(Scenario(seed=1, cluster=Mirror(modules=3), events=events)))
+    assert [(c.modules[1:], len(c.events)) for c in found if c.cluster != Mirror(modules=3)] == [
+        ((), 1),
+        (("app2",), 2),
+    ]
+
+
+def test_single_writes_become_a_row_for_each_module() -> None:
+    single = [Event(n * SECOND_NS, Write(1)) for n in (1, 2, 3)]
+    others = [Event(n * SECOND_NS, Write(1, module="app2")) for n in (2, 4)]
+    rows = list(simpler.writes([*single, *others]))
+    assert Event(SECOND_NS, Write(3, SECOND_NS)) in rows[-1]
+    assert Event(2 * SECOND_NS, Write(2, 2 * SECOND_NS, module="app2")) in rows[-1]
+    assert all(len(row) == 2 for row in rows)
 
 
 def test_single_writes_become_one_row() -> None:

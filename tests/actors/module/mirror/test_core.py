@@ -117,6 +117,7 @@ peer_messages = st.one_of(
     st.builds(msg.RegisterNews, registers),
     st.builds(msg.Leave, numbers),
     st.builds(msg.SwapWanted, numbers, st.just("test")),
+    st.builds(msg.SwapRefused, numbers, st.just("no")),
 )
 plane_messages = st.one_of(
     st.builds(msg.PlaneIs, st.just(0), st.just("off"), numbers, st.just("frozen"), numbers),

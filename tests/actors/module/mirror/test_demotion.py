@@ -1,10 +1,14 @@
 """What ends at once ends completely, and what was ordered meanwhile still happens."""
 
+from typing import Any
+
 import pytest
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror import demotion
-from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.actors.module.mirror.commands import become_leaving
+from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase
 from mirrorfarm.transport import messages as msg
 from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core, state
 
@@ -34,6 +38,36 @@ def test_a_failed_disk_frees_its_users_before_they_are_killed() -> None:
     effects = hand.mirror.handle(ev.Received(PLANE, failed), hand.now)
     assert hand.mirror.state.plane.wish.role == "off"
     assert not any(isinstance(getattr(e, "event", None), ev.KillApplication) for e in effects)
+
+
+class SlowDisk(Hand):
+    """Its records are not written yet when the node is given the role, nor its scripts over."""
+
+    counter = 0
+
+    def _follow(self, effect: Any) -> None:
+        leads = self.mirror.state.phase in LEADERS
+        if leads and isinstance(effect, fx.Store):
+            self.counter = self.counter or effect.record.counter
+        elif not (leads and isinstance(getattr(effect, "event", None), ev.RunSequence)):
+            super()._follow(effect)
+
+
+@pytest.mark.parametrize("verb", ["stop", "stopstart", "swap"])
+def test_a_term_that_cannot_be_written_down_opens_no_gate_while_the_node_leaves(verb: str) -> None:
+    hand = SlowDisk(core()).lead()
+    s = hand.mirror.state
+    assert s.phase is Phase.TAKING
+    if verb == "swap":
+        s.stopping_for = verb
+        become_leaving(s, hand.now)
+    else:
+        hand.give(ev.Received(ADMIN, msg.Command("r2", verb, "test")))
+    assert s.phase is Phase.LEAVING
+    hand.give(ev.StoreFailed(hand.counter, 28, "no space"))
+    assert not [wish for wish in hand.sent(msg.PlaneWish) if wish.role == "lead"]
+    assert s.phase is {"stop": Phase.STOPPED}.get(verb, Phase.WAITING)
+    assert bool(s.failed) is (verb != "stopstart")
 
 
 @pytest.mark.parametrize("verb", ["stop", "forcestop"])
