@@ -29,7 +29,7 @@ help:
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (20 minutes)"
-	@echo "make cells           every event in every state of both state machines (15 minutes)"
+	@echo "make cells           every event in every state of both state machines (20 minutes)"
 	@echo "make coverage        docs/coverage.md: which states were given which events (8 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
@@ -114,11 +114,11 @@ explore: setup
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 1 --kind crash_witness --kind lose
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
 
-# A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
 # Each case is a cluster of its own; at some steps of a phase an event is given before its effects.
 cells: setup
 	$(BIN)/python -m mirrorfarm.sim.cells
 
+# A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
 coverage: setup
 	rm -rf $(COVERAGE)
 	$(BIN)/mirrorfarm sim sweep --seeds 0..100 --options swarm -o $(COVERAGE)/swarm
