@@ -37,7 +37,7 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
     collector, counts = Collector(), Counter[str]()
     for number, case in enumerate(islice(_chosen(steps, only), first, None, every)):
         tried = attempt(case, collector, seed)
-        counts.update({"cases": 1, "given": tried.given, "failed": bool(tried.fault)})
+        counts.update({"cases": 1, "given": int(tried.given), "failed": int(bool(tried.fault))})
         if tried.fault:
             click.echo(f"{case}\n    {tried.fault}")
             click.echo(
