@@ -17,6 +17,17 @@ def test_a_start_while_a_node_goes_down_to_wait_is_answered_with_what_it_waits_f
     assert "resource intf.a is down" in hand.outcomes()[-1][1]
 
 
+def test_a_stop_while_a_node_goes_down_to_wait_ends_what_is_watched_for_that() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.give(ev.ResourceChanged("intf.a", "down", "wait", "no carrier")).order("stop")
+    for _ in range(6):
+        hand.go_on()
+    assert hand.machine.state.phase is Phase.STOPPED
+    watched = [e.event for e in hand.said if isinstance(getattr(e, "event", None), ev.WatchClasses)]
+    assert watched[-1].classes == ()
+
+
 def test_a_record_that_could_be_written_again_did_not_fail() -> None:
     hand = Hand(core()).up().give(ev.StoreFailed(1, 28, "no space"))
     assert hand.state()["degraded"]
