@@ -132,11 +132,11 @@ def ask_renew(s: State, now: int) -> None:
     tell(s, "arbiter", AskRenew(a.request, s.record.term, s.lease.lease_ns))
 
 
-def learn(s: State, register: Register | None, now: int, asked_ns: int) -> bool:
+def learn(s: State, register: Register | None, request: int) -> bool:
     """Take over what the arbiter said, unless it went back (R15); return whether it is used.
 
-    `asked_ns`: when it was asked. What it was asked before something newer was learnt may be
-    answered with what was true then.
+    `request`: what it answers. A question from before something newer was learnt may be answered
+    with what was true then.
     """
     a, record = s.arbiter, s.record
     a.known = True
@@ -154,7 +154,7 @@ def learn(s: State, register: Register | None, now: int, asked_ns: int) -> bool:
         a.distrust = "the arbiter's register is another one than before: it was created anew"
         return False
     elif register.ver < record.ver_seen:
-        if a.register is not None and asked_ns <= a.learnt_ns:
+        if a.register is not None and request <= a.learnt:
             return False
         a.distrust = (
             f"the arbiter went back from version {record.ver_seen} to {register.ver}: "
@@ -165,7 +165,7 @@ def learn(s: State, register: Register | None, now: int, asked_ns: int) -> bool:
     known = a.register
     if known is None or register.ver >= known.ver or register.instance != known.instance:
         if register != known:
-            a.learnt_ns = now
+            a.learnt = a.request
         a.register = register
     return True
 

@@ -38,9 +38,8 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
     is_read = event.request == a.reading
     if is_read:
         a.reading = 0
-    asked_ns = a.read_ns if is_read else event.sent_ns
     if event.outcome in {"ok", "conflict", "held"} and event.register is not None:
-        if not _learnt(s, event.register, now, asked_ns):
+        if not _learnt(s, event.register, now, event.request):
             return
         if not is_read and event.outcome == "ok" and s.phase in LEADERS:
             mine = event.register.holder == s.settings.node
@@ -48,14 +47,14 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
                 s.lease.granted(event.sent_ns)
         _follow_register(s, now)
     elif event.outcome == "unset":
-        _learnt(s, None, now, asked_ns)
+        _learnt(s, None, now, event.request)
 
 
 def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
     if event.outcome in {"ok", "conflict", "held"} and not _learnt(
-        s, event.register, now, event.sent_ns
+        s, event.register, now, event.request
     ):
         a.retry_ns = now + 50 * BACK_OFF_NS
         _ask_again(s, now)
@@ -80,10 +79,10 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     _follow_register(s, now)
 
 
-def _learnt(s: State, register: Register | None, now: int, asked_ns: int) -> bool:
+def _learnt(s: State, register: Register | None, now: int, request: int) -> bool:
     """Take over what the arbiter said, and tell once when it is not believed any more."""
     before = s.arbiter.distrust
-    used = learn(s, register, now, asked_ns)
+    used = learn(s, register, request)
     if s.arbiter.distrust and not before:
         fact(s, now, f"{s.arbiter.distrust}; it is not used", "C")
     return used
@@ -151,6 +150,6 @@ def on_news(s: State, register: Register, now: int) -> None:
     if register.holder == s.settings.node:
         ask_read(s, now)
     elif s.phase in FOLLOWERS and register.term == s.target.term:
-        learn(s, register, now, now)
+        learn(s, register, a.request + 1)  # As if it had been asked now.
     else:
         ask_read(s, now)
