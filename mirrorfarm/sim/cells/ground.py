@@ -1,7 +1,7 @@
 """What a walk needs of one kind of cluster: how it comes into each phase, and what it is given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mirrorfarm.sim.cells.probe import Probe
@@ -39,7 +39,6 @@ class Ground:
     end: Do  # Mend everything; raise Violation if it does not serve again.
     ways: tuple[Way, ...]
     events: dict[str, Give]
-    late: tuple[str, ...] = field(default=())  # Events of which an old one counts as well.
 
 
 def ways(*flows: tuple[str, str, tuple[str, ...], Do, Do | None]) -> tuple[Way, ...]:
