@@ -19,6 +19,7 @@ from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers, boot_clock_ns
 from mirrorfarm.actors.vip.door import VipDoor
+from mirrorfarm.oserrors import reason_of
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE
 from mirrorfarm.transport.trace import TraceWriter
@@ -42,8 +43,7 @@ class Recorder:
             try:
                 write()
             except OSError as error:
-                text = error.strerror or str(error)
-                inbox(ev.StoreFailed(counter, error.errno or 0, text))
+                inbox(ev.StoreFailed(counter, error.errno or 0, reason_of(error)))
             else:
                 inbox(stored)
 

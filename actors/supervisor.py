@@ -11,6 +11,7 @@ from typing import Any
 import pykka
 
 from mirrorfarm.actors.shell import Core, Doors, Inbox, Shell
+from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 
 BROKEN_EXIT_CODE = 70
 
@@ -21,6 +22,7 @@ class Supervisor:
     def __init__(self, log: Callable[[str, str], None]) -> None:
         self._log = log
         self._refs: dict[str, pykka.ActorRef[Any]] = {}
+        self.dropped = 0  # Messages for which there was no room.
 
     def start(self, name: str, core: Core, doors: Doors) -> Inbox:
         """Start the shell of a core; return its inbox."""
@@ -38,6 +40,21 @@ class Supervisor:
         except pykka.ActorDeadError:
             return False
         return True
+
+    def offer(self, name: str, event: Any) -> bool:
+        """Give an actor what another machine sent, unless too much waits; return whether it was.
+
+        Whoever sent it says it again: docs/protocols/messages.md.
+        """
+        ref = self._refs.get(name)
+        inbox: Any = None if ref is None else ref.actor_inbox
+        if inbox is not None and inbox.qsize() >= QUEUE_MESSAGES_MAX:
+            if not self.dropped % QUEUE_MESSAGES_MAX:
+                text = f"{name} is slower than others send: {self.dropped + 1} messages left out"
+                self._log("C", f"{text}; see what else this machine does")
+            self.dropped += 1
+            return False
+        return self.tell(name, event)
 
     def failed(self, name: str, error: BaseException) -> None:
         """A core broke: say so and end the process at once."""

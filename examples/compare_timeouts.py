@@ -19,8 +19,9 @@ from mirrorfarm.limits import SLOST_COUNT_MAX, SLOST_COUNT_MIN
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.acts.kinds import duration_ns, duration_text
 from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.settings import Settings
-from mirrorfarm.sim.fork.whatif import Summary, Variant, compare, horizon_ns, spread
+from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.transport.messages import FarmBeat, Heartbeat
 

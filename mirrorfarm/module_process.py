@@ -152,7 +152,9 @@ class ModuleProcess:
             return
         if self._begun:  # Before, a core does not know its past: the sender repeats it.
             event = ev.Received(source, message, network, frame.incarnation, frame.sequence)
-            self.supervisor.tell(actor, event)
+            own = source.node == self.keys.name
+            give = self.supervisor.tell if own else self.supervisor.offer
+            give(actor, event)
 
     def start(self) -> None:
         """Start every shell, the mirror last: it orders the others about."""

@@ -16,6 +16,7 @@ from mirrorfarm.absence import NOT_RUNNING, Absence
 from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
@@ -65,7 +66,7 @@ class Desk:
         except MirrorfarmError as error:
             return AgentResult(command.request, "refused", str(error))
         except OSError as error:
-            return AgentResult(command.request, "failed", f"{command.verb}: {error}")
+            return AgentResult(command.request, "failed", f"{command.verb}: {told(error)}")
 
 
 class Agent:
@@ -96,8 +97,9 @@ class Agent:
             try:
                 self._start_module(name)
             except (MirrorfarmError, OSError) as error:  # The other modules run all the same.
-                say(f"{name}: {error}")
-                self._unstartable[name] = str(error)
+                why = told(error) if isinstance(error, OSError) else str(error)
+                say(f"{name}: {why}")
+                self._unstartable[name] = why
 
     def _start_module(self, name: str) -> None:
         self._unstartable.pop(name, None)

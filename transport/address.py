@@ -11,6 +11,7 @@ from mirrorfarm.limits import NAME_PATTERN
 _NAME = re.compile(NAME_PATTERN)
 
 AGENT = "agent"  # The module name of actors that belong to the node, not to a module.
+WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
 MODULE_ACTOR = "module"  # The actor that is a module's state machine, whatever the module's kind.
 
 

@@ -19,6 +19,7 @@ from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.actors.shell import Visit
 from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.oserrors import told
 from mirrorfarm.transport.trace_ring import FILE_BYTES, FILES, Origin, Ring
 
 QUEUE_STEPS_MAX: Final = 8_192
@@ -57,6 +58,12 @@ class _Note:
 
 
 _Entry = _Step | _Checkpoint | _Note
+
+
+def loss_words(lost: int, reason: str) -> str:
+    """Return what is told when steps begin to be lost, or (no reason) are written again."""
+    words = f"the trace is not written: {reason}" if reason else "the trace is written again"
+    return f"{words}; {lost} steps lost"
 
 
 class TraceWriter:
@@ -206,7 +213,7 @@ class TraceWriter:
             self._ring.give_up()
             self._counts["failed"] += steps
             self._lamport = max(self._lamport, after)  # The gap shows.
-            self._tell_loss(str(error))
+            self._tell_loss(told(error) if isinstance(error, OSError) else str(error))
         else:
             self._counts["unreadable"] = self._ring.encoder.unreadable
             if entries:

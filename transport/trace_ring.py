@@ -22,6 +22,7 @@ import zstandard
 from mirrorfarm.actors.effects import Effect
 from mirrorfarm.actors.events import Event, FarmNode, ScriptStep
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.oserrors import naming
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Announcement, Message, Register
 from mirrorfarm.transport.trace_encoder import FORMAT, KINDS, Encoder
@@ -125,7 +126,8 @@ class Ring:
         try:
             new.unlink(missing_ok=True)
             new.touch(mode=0o600, exist_ok=False)
-            new.write_bytes(header)
+            with naming(path):
+                new.write_bytes(header)
             new.rename(path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -135,12 +137,8 @@ class Ring:
         self._prune()
 
     def _append(self, path: Path, data: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            if os.write(descriptor, data) != len(data):
-                raise OSError(errno.ENOSPC, "only partly written", str(path))
-        finally:
-            os.close(descriptor)
+        with naming(path):
+            _append_whole(path, data)
         self._size += len(data)
 
     def _prune(self) -> None:
@@ -154,6 +152,15 @@ class Ring:
                 room -= path.stat().st_size
                 if room < 0 or count >= FILES_MAX:
                     path.unlink()
+
+
+def _append_whole(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, "only partly written")
+    finally:
+        os.close(descriptor)
 
 
 def header_of(origin: Origin) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
 from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
+from mirrorfarm.oserrors import reason_of
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
 from mirrorfarm.transport.sockets import Bind, endpoint
-from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace import TraceWriter, loss_words
 from mirrorfarm.transport.trace_ring import Origin
 from mirrorfarm.transport.zmq import Hub, HubSettings
 
@@ -81,8 +82,7 @@ class WitnessDoors:
         try:
             self._slots.store(effect)
         except OSError as error:
-            text = error.strerror or str(error)
-            event = ev.StoreFailed(effect.counter, error.errno or 0, text)
+            event = ev.StoreFailed(effect.counter, error.errno or 0, reason_of(error))
         try:
             inbox(event)
         except pykka.ActorDeadError:
@@ -101,7 +101,7 @@ class WitnessProcess:
             registers = slots.load_all(keys.cluster)
         except OSError as error:
             raise SystemUnsuitable(
-                f"{paths.witness_lib()}: {error.strerror or error}: the disk must be writable; "
+                f"{paths.witness_lib()}: {reason_of(error)}: the disk must be writable; "
                 "mend it and start again"
             ) from error
         where = endpoint(own.addr, own.port)
@@ -148,8 +148,7 @@ class WitnessProcess:
 
 def _say_loss(lost: int, reason: str) -> None:
     """The trace cannot be written, or is again; nothing waits for it."""
-    told = f"the trace is not written: {reason}" if reason else "the trace is written again"
-    say(f"{told}; {lost} steps lost")
+    say(loss_words(lost, reason))
 
 
 def _own(paths: Paths, name: str) -> Witness:

@@ -32,7 +32,7 @@ from mirrorfarm.paths import Paths
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
-from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace import TraceWriter, loss_words
 from mirrorfarm.transport.trace_ring import Origin
 
 ACTOR = "replicator"
@@ -162,8 +162,7 @@ class ReplicaProcess:
 
     def _on_loss(self, lost: int, reason: str) -> None:
         """The trace cannot be written, or is again; nothing waits for it."""
-        told = f"the trace is not written: {reason}" if reason else "the trace is written again"
-        self._doors.log.write("C" if reason else "E", ACTOR, f"{told}; {lost} steps lost")
+        self._doors.log.write("C" if reason else "E", ACTOR, loss_words(lost, reason))
 
     def close(self) -> None:
         """Take the plane down, and end."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.paths import Paths
 
 # Command -> where its click command is. Imported when used: a start costs milliseconds.
@@ -33,6 +33,7 @@ COMMANDS = {
     **VERBS,
 }
 INTERRUPTED = 130
+UNREAD = 141  # As of a program that SIGPIPE ends.
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; end quietly when whoever reads its output (`head`) has left."""
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, SystemExit) as error:
+            # Click and rich would say 1, which is that something was found to be wrong.
+            if not isinstance(error.__context__ or error, BrokenPipeError):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it.
+            return UNREAD
+
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
@@ -74,7 +86,7 @@ def cli(context: click.Context, hosts: str) -> None:
 
     Exit codes: 0 done, 2 wrong usage, 3 configuration invalid, 5 a node cannot be reached,
     6 refused, 7 no final answer in time, 8 this machine is unsuitable, 9 keys, 10 records,
-    11 traces.
+    11 traces, 130 interrupted, 141 nobody reads the output any more.
     """
     context.obj = Scope(Paths.from_environment(), hosts)
 
@@ -102,12 +114,10 @@ def main(argv: list[str] | None = None) -> None:
         code = INTERRUPTED
     except MirrorfarmError as error:
         code = fail(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader (`head`) left. Python would complain while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        cure = "run as root" if isinstance(error, PermissionError) else "see the path named"
-        code = fail(f"{error}: {cure}", 8)
+        from mirrorfarm.oserrors import told
+
+        code = fail(told(error), SystemUnsuitable.exit_code)
     sys.exit(code)
 
 

@@ -72,7 +72,7 @@ class Progress:
             self._told = now
             self.say(f"{self.done:,} of {self._total:,}, {rate}, {failed}")
 
-    def died(self, finished: Finished) -> None:
+    def died(self, finished: Finished[SeedResult]) -> None:
         """Tell of a worker that died."""
         self.deaths += 1
         count = len(finished.batch.seeds)

@@ -1,5 +1,6 @@
 """`mirrorfarm sim scenario` plays short stories, `mirrorfarm sim shrink` makes them of seeds."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean
-from mirrorfarm.cli.sim_options import played, traced
+from mirrorfarm.cli.sim_options import Number, played, traced
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
@@ -38,6 +39,8 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
             faults += error.faults
     if faults:
         raise ConfigInvalid(tuple(faults))
+    if trace is not None:
+        _require_own_names(files)
     outcomes = []
     for one in scenarios:
         folder = trace / Path(one.file).stem if trace is not None and len(files) > 1 else trace
@@ -48,6 +51,19 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
     if json_wanted:
         click.echo(as_json([outcome.as_object() for outcome in outcomes]))
     return int(not all(outcome.as_expected for outcome in outcomes))
+
+
+def _require_own_names(files: tuple[Path, ...]) -> None:
+    """Refuse files whose traces would be in one folder."""
+    from mirrorfarm.errors import UsageInvalid
+
+    names = [file.stem for file in files]
+    same = next((name for name in names if names.count(name) > 1), "")
+    if same:
+        raise UsageInvalid(
+            f"--trace: several files are called {same}, and their traces would be mixed: name each "
+            "once, or record them one after the other, into folders of their own"
+        )
 
 
 def _tell(outcome: "Outcome", *, quiet: bool) -> None:
@@ -80,9 +96,7 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the scenario here, and a page with a diagram beside it.",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(0, 86_400), default=60.0, show_default=True, help="At most."
-)
+@click.option("--seconds", type=Number(0, 86_400), default=60.0, show_default=True, help="At most.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
 def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_wanted: bool) -> int:
     """Make a short scenario of a seed that fails: it breaks the same invariant.
@@ -90,18 +104,30 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
     breaks no invariant.
     """
+    from mirrorfarm.oserrors import write_whole
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
+    if file is not None:
+        _require_writable(file)
     shower = _Shower()
     shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
     shower.end()
     if file is not None:
-        file.write_text(shrunk.text, encoding="utf-8")
-        page = file.with_suffix(".md")
-        page.write_text(shrunk.explanation, encoding="utf-8")
+        write_whole(file, shrunk.text)
+        write_whole(file.with_suffix(".md"), shrunk.explanation)
     _tell_shrunk(shrunk, file, json_wanted=json_wanted)
     return 0
+
+
+def _require_writable(file: Path) -> None:
+    """Refuse a place where nothing can be written, before a minute of work is lost there."""
+    from mirrorfarm.errors import UsageInvalid
+
+    if not file.parent.is_dir():
+        raise UsageInvalid(f"-o {file}: there is no folder {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise UsageInvalid(f"-o {file}: nothing can be written there: name another place")
 
 
 def seed_number(text: str) -> int:

@@ -1,6 +1,5 @@
 """`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mirrorfarm.cli.show import as_json, clean, table
-from mirrorfarm.cli.sim_options import played
+from mirrorfarm.cli.sim_options import Number, played, workers_option, workers_or_all
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.sweep import Order
 
 INTERRUPTED = 130
-WORKERS_MAX = 4_096
 SEED_SECONDS = 120.0
 CLASSES_SHOWN = 20
 TEXT_CHARACTERS = 120  # Of a failure, in the table.
@@ -28,11 +26,7 @@ TEXT_CHARACTERS = 120  # Of a failure, in the table.
 @click.option(
     "--engine", default="processes", show_default=True, help="processes, dask, or an added one."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1, WORKERS_MAX),
-    help="Seeds played at the same time.  [default: processors of this machine]",
-)
+@workers_option
 @click.option("--scheduler", default="", help="Address of a running scheduler (engine dask).")
 @click.option(
     "--resume",
@@ -47,7 +41,7 @@ TEXT_CHARACTERS = 120  # Of a failure, in the table.
 )
 @click.option(
     "--seed-seconds",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=SEED_SECONDS,
     show_default=True,
     help="Give up a seed after so long (0: never); not with engine dask.",
@@ -77,9 +71,11 @@ def sweep(
     from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard
     from mirrorfarm.sim.sweeps.sweep import Order
 
+    if scheduler and engine == "processes":
+        raise click.UsageError("--scheduler needs --engine dask")
     plan_of(options, 0)
     part = parse_shard(shard)
-    wanted = Wanted(workers or len(os.sched_getaffinity(0)), scheduler)
+    wanted = Wanted(workers_or_all(workers), scheduler)
     folder = folder or (resume.parent if resume else Path("sweep"))
     name = f"results-{part.number}-of-{part.count}.jsonl" if part.count > 1 else "results.jsonl"
     file = resume or folder / name

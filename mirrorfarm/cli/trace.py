@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from mirrorfarm.cli.main import Scope
+from mirrorfarm.cli.sim_options import Number, workers_option, workers_or_all
 
 
 @click.group()
@@ -26,7 +27,8 @@ def trace() -> None:
     *("--kind", "kinds"),
     multiple=True,
     metavar="KIND",
-    help="input, recv, effect, send, timer, checkpoint, note, gap, or a type such as PeerSilent.",
+    help="input, recv, effect, send, timer, checkpoint, note, gap, or a type such as PeerSilent "
+    "or Heartbeat.",
 )
 @click.option("--text", default="", help="Only rows that contain this.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with new steps until interrupted.")
@@ -117,8 +119,9 @@ def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
 def redact(scope: Scope, paths: tuple[Path, ...], folder: Path, mode: str) -> int:
     """Copy traces without the names, addresses and texts in them, to give them away.
 
-    What remains are times, numbers and the words of the protocol. Such a copy can be shown and
-    checked, not replayed. The key of the hashes is random and forgotten.
+    What remains are times, numbers and the words of the protocol. Such a copy can be shown, and
+    with hashes checked, merged and exported, not replayed. The key of the hashes is random and
+    forgotten.
     """
     from mirrorfarm.cli.trace_redact import redact_traces
 
@@ -183,13 +186,7 @@ def why(scope: Scope, event: str, paths: tuple[Path, ...], json_wanted: bool, pl
 @click.option("--tla", is_flag=True, help="jsonl: only what a specification speaks of.")
 @click.option("--tsviz", is_flag=True, help="shiviz: with times, for TSViz.")
 @click.option("--run", default="", help="parquet: the name of this run among others.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    default=5_000,
-    show_default=True,
-    help="shiviz: events at most.",
-)
+@click.option("--limit", type=click.IntRange(1), help="shiviz: events at most.  [default: 5000]")
 @click.option("--json", "json_wanted", is_flag=True, help="Tell what was done as JSON.")
 @click.pass_obj
 def export(  # noqa: PLR0917 - one argument for each option.
@@ -200,18 +197,22 @@ def export(  # noqa: PLR0917 - one argument for each option.
     tla: bool,
     tsviz: bool,
     run: str,
-    limit: int,
+    limit: int | None,
     json_wanted: bool,
 ) -> int:
     """Write merged traces in the format of another tool."""
     from mirrorfarm.cli.trace_export import export_traces
     from mirrorfarm.trace.export import Options
+    from mirrorfarm.trace.export.shiviz import EVENTS_MAX
 
-    for option, given, of in (("tla", tla, "jsonl"), ("tsviz", tsviz, "shiviz")):
+    for option, given, of in (
+        *(("tla", tla, "jsonl"), ("tsviz", tsviz, "shiviz")),
+        *(("limit", limit, "shiviz"), ("run", run, "parquet")),
+    ):
         if given and name != of:
             raise click.UsageError(f"--{option} needs --to {of}")
     form = "tla" if tla else "tsviz" if tsviz else name
-    options = Options(form, output, run, limit)
+    options = Options(form, output, run, limit or EVENTS_MAX)
     return export_traces(paths or (scope.paths.log,), options, json_wanted=json_wanted)
 
 
@@ -242,10 +243,20 @@ def export(  # noqa: PLR0917 - one argument for each option.
     show_default=True,
     help="What came from outside later, as recorded: cuts, crashes, pauses, orders.",
 )
-@click.option("--seeds", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @click.option(
-    "--minutes", type=click.FloatRange(0, 1_440), default=0.0, help="Of each run; 0: as recorded."
+    "--seeds",
+    type=click.IntRange(1, 100_000),
+    default=20,
+    show_default=True,
+    help="Runs of each variant.",
 )
+@click.option(
+    "--minutes",
+    type=Number(0, 1_440),
+    default=0.0,
+    help="Of each run.  [default: to the end of the recording, and some silences more]",
+)
+@workers_option
 @click.option("--json", "json_wanted", is_flag=True, help="Print the result as JSON.")
 @click.option("--progress", "lines", is_flag=True, help="Tell how far it is without a terminal.")
 @click.pass_obj
@@ -267,6 +278,7 @@ def whatif(scope: Scope, /, paths: tuple[Path, ...], json_wanted: bool, **given:
         given["keep_faults"],
         given["seeds"],
         given["minutes"],
+        workers_or_all(given["workers"]),
         json_wanted,
         given["lines"],
     )

@@ -9,7 +9,8 @@ import click
 from mirrorfarm.cli.show import as_json, clean
 from mirrorfarm.cli.trace_merge import tell_holes
 from mirrorfarm.cli.trace_show import Faults
-from mirrorfarm.sim.checking import check
+from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.sim.checking import Checked, check
 from mirrorfarm.trace.words import clock_time
 
 VIOLATED = 1
@@ -20,6 +21,8 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     faults = Faults()
     result = check(paths, faults)
     code = VIOLATED if result.violations else faults.exit_code
+    if result.violations and (result.missing or faults.told):  # Perhaps it is none.
+        code = TraceInvalid.exit_code
     if json_wanted:
         click.echo(as_json(asdict(result)))
         return code
@@ -36,4 +39,14 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     else:
         click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
     tell_holes(result.gaps, 0)
+    if result.missing or faults.told:
+        click.echo(clean(f"mirrorfarm: {_lacks(result)}"), err=True)
     return code
+
+
+def _lacks(result: Checked) -> str:
+    """Return what a check without all traces is worth."""
+    what = f"no trace of {', '.join(result.missing)}" if result.missing else "traces are damaged"
+    cure = "copy var/log/mirrorfarm of these machines as well"
+    cure = cure if result.missing else "take other copies if you have them"
+    return f"{what}: what is told as a violation may be none, and others may not be seen; {cure}"

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from mirrorfarm.cli.show import as_json, clean
-from mirrorfarm.cli.trace_show import Faults, line
+from mirrorfarm.cli.trace_show import Faults, line, require_known
 from mirrorfarm.errors import Refused
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import Source, sources
@@ -33,10 +33,13 @@ def replay_trace(
 ) -> int:
     """Replay, print what was found, return the exit code."""
     gc.set_threshold(GARBAGE_EVERY)
-    faults, counts, differences = Faults(), Counter[str](), 0
+    faults, counts, differences = Faults(), Counter(Replay().counts), 0
+    actors_there: set[str] = set()
     builds: set[str] = set()
     begun, shown = time.perf_counter(), []
-    for source in sources(paths, faults):
+    found = sources(paths, faults)
+    require_known("--node", sorted(nodes), (one.node for one in found))
+    for source in found:
         if (nodes and source.node not in nodes) or not source.has_cores:
             continue
         _require_whole(source)
@@ -50,8 +53,11 @@ def replay_trace(
             if not every:
                 break
         counts.update(replay.counts)
+        actors_there |= history.actors_there
         if differences and not every:
             break
+    if not counts["steps"]:
+        require_known("--actor", sorted(actors), actors_there)
     seconds = time.perf_counter() - begun
     result = {
         "differences": differences,
@@ -80,12 +86,14 @@ class _History:
 
     def __init__(self, items: Iterator[Item], actors: frozenset[str]) -> None:
         self._items, self._actors = items, actors
+        self.actors_there: set[str] = set()
         self.last: dict[str, list[Step]] = {}
 
     def __iter__(self) -> Iterator[Item]:
         for item in self._items:
-            if isinstance(item, Step | Checkpoint) and self._actors:
-                if item.actor not in self._actors:
+            if isinstance(item, Step | Checkpoint):
+                self.actors_there.add(item.actor)
+                if self._actors and item.actor not in self._actors:
                     continue
             if isinstance(item, Step):
                 steps = self.last.setdefault(item.actor, [])

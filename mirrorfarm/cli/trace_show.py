@@ -14,9 +14,12 @@ import click
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.faults import shown as shown_word
+from mirrorfarm.modules.faults import suggestion
 from mirrorfarm.trace.files import Fault, Source, sources
+from mirrorfarm.trace.registry import EFFECTS, EVENTS, MESSAGES
 from mirrorfarm.trace.steps import Position, read_items
-from mirrorfarm.trace.text import Row, rows
+from mirrorfarm.trace.text import KINDS, Row, rows
 
 POLL_SECONDS = 0.5
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
@@ -41,7 +44,7 @@ class Wanted:
             return False
         if self.actors and row.actor not in self.actors:
             return False
-        if self.kinds and row.kind not in self.kinds and row.type not in self.kinds:
+        if self.kinds and not self.kinds & row.kinds:
             return False
         return not self.text or self.text in row.text()
 
@@ -98,16 +101,62 @@ def _ns(moment: datetime) -> int:
 def show_trace(
     paths: Iterable[Path], wanted: Wanted, *, follow: bool = False, json_wanted: bool = False
 ) -> int:
-    """Print rows; return the exit code. With `follow`, until interrupted."""
+    """Print rows; return the exit code. With `follow`, until interrupted.
+
+    Raise UsageInvalid where a word of `wanted` stands for nothing.
+    """
     paths, faults = list(paths), Faults()
+    _require_sense(paths, wanted, faults)
+    actors: set[str] = set()
+    shown = 0
     positions: dict[tuple[Path, str, str, int], Position] = {}
     while True:
         for row in merged(paths, wanted, faults, positions):
+            actors.add(row.actor)
             if wanted.fits(row):
+                shown += 1
                 click.echo(json.dumps(row.json()) if json_wanted else line(row))
         if not follow:
+            if not shown:
+                _tell_nothing(wanted, actors - {""})
             return faults.exit_code
         time.sleep(POLL_SECONDS)
+
+
+def require_known(option: str, wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UsageInvalid if an option names what is not in the traces."""
+    known = set(known)
+    for one in wanted:
+        if one not in known:
+            raise UsageInvalid(f"{option} {_not_there(one, known)}")
+
+
+def _not_there(word: str, known: set[str]) -> str:
+    return f"{shown_word(word)}: not in these traces; {suggestion(word, known)}"
+
+
+def _require_sense(paths: list[Path], wanted: Wanted, faults: Faults) -> None:
+    found = sources(paths, faults)
+    require_known("--node", sorted(wanted.nodes), (one.node for one in found))
+    types = (one.header.get("types") for one in found)
+    known = {name for names in types if isinstance(names, dict) for name in names}
+    known |= {*KINDS, *EVENTS, *EFFECTS, *MESSAGES}
+    for one in sorted(wanted.kinds - known):
+        hint = suggestion(one, known)
+        if hint.startswith("known"):
+            hint = f"known are {', '.join(KINDS)}, and types such as PeerSilent or Heartbeat"
+        raise UsageInvalid(f"--kind {shown_word(one)}: there is no such kind; {hint}")
+    if wanted.end_ns and wanted.end_ns < wanted.begin_ns:
+        raise UsageInvalid("--to is before --from: between them there is nothing")
+
+
+def _tell_nothing(wanted: Wanted, actors: set[str]) -> None:
+    """Say why there is no row."""
+    why = "nothing in these traces is as wanted"
+    missing = sorted(wanted.actors - actors)
+    if missing and actors:
+        why = f"--actor {_not_there(missing[0], actors)}"
+    click.echo(clean(f"mirrorfarm: no row: {why}"), err=True)
 
 
 def merged(

@@ -1,6 +1,6 @@
 """`mirrorfarm trace whatif`: a recorded cluster goes on otherwise, many times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,9 @@ from mirrorfarm.cli.trace_show import Faults
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork import changes, settings
 from mirrorfarm.sim.fork.recording import Recording, read
-from mirrorfarm.sim.fork.whatif import Summary, Variant, compare, horizon_ns, spread
+from mirrorfarm.sim.fork.runs import Run, Variant
+from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
+from mirrorfarm.sim.sweeps.plan import Finished
 from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.words import clock_time, day
 
@@ -26,6 +28,7 @@ FARM_HEADS: Final = (
 )
 MINUTE_NS: Final = 60 * SECOND_NS
 TOLD_MAX: Final = 20  # Of what came from outside.
+REASONS_MAX: Final = 3  # Why nobody served, for each variant.
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Wanted:
     keep_faults: bool
     seeds: int
     minutes: float  # 0: as long as makes sense.
+    workers: int
     json: bool
     progress: bool
 
@@ -53,7 +57,14 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
     with progress("playing", every=1, lines=wanted.progress) as tell:
         seeds = range(wanted.seeds)
         found = compare(
-            recording, variants, seeds, for_ns, keep_faults=wanted.keep_faults, tell=tell
+            recording,
+            variants,
+            seeds,
+            for_ns,
+            keep_faults=wanted.keep_faults,
+            workers=wanted.workers,
+            tell=tell,
+            died=_died,
         )
     if wanted.json:
         click.echo(as_json(_plain(recording, wanted, for_ns, found)))
@@ -61,6 +72,12 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
         _tell(recording, wanted, for_ns, found)
     violated = any(one.violations for one in found)
     return faults.exit_code or (VIOLATED if violated else 0)
+
+
+def _died(finished: Finished[Run]) -> None:
+    """Tell of a process that ended in the midst of its runs."""
+    runs = _runs(len(finished.batch.seeds))
+    click.echo(f"a worker died ({finished.why}); {runs} of it are played again", err=True)
 
 
 def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
@@ -115,10 +132,13 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
         click.echo(f"and {len(outside) - TOLD_MAX} more that came from outside")
     for line in recording.modelled:
         click.echo(clean(f"a model: {line}"))
-    click.echo(f"{wanted.seeds} runs of {span(for_ns)} for each variant; times in seconds")
+    click.echo(f"{_runs(wanted.seeds)} of {span(for_ns)} for each variant; times in seconds")
     heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
     violated = any(one.violations for one in found)
     table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])
+    for one in found:
+        for line in unserved(one):
+            click.echo(clean(line))
 
 
 def _row(one: Summary, violated: bool) -> list[str]:
@@ -133,6 +153,24 @@ def _row(one: Summary, violated: bool) -> list[str]:
     if violated:
         row.append(", ".join(f"{name} {count}" for name, count in one.violations.items()))
     return row
+
+
+def unserved(one: Summary) -> Iterator[str]:
+    """Tell why nobody served at the end, where that was so."""
+    groups = one.unserved
+    if groups:
+        yield f"{one.variant.name}: why nobody served at the end"
+    for said, runs in groups[:REASONS_MAX]:
+        text = "; ".join(str(each) for each in said) or "no node's module ran"
+        yield f"  in {_runs(runs)}: {text}"
+    others = groups[REASONS_MAX:]
+    if others:
+        noun = "reason" if len(others) == 1 else "reasons"
+        yield f"  … and {len(others)} other {noun}, in {_runs(sum(runs for _, runs in others))}"
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 def _times(values: list[int]) -> str:

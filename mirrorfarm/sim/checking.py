@@ -7,7 +7,6 @@ that is not enough by their clocks, as far as messages compare them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,6 @@ from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import ACTOR as FILTER
 from mirrorfarm.modules.settings import FarmTiming
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.causes import WORLD
@@ -23,15 +21,13 @@ from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.steps import recorded
 from mirrorfarm.trace.clocks import NodeClock
-from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, raise_fault, sources
 from mirrorfarm.trace.merge import Merge, Placed
-from mirrorfarm.trace.steps import read_items
+from mirrorfarm.trace.modules import first_states, missing
 from mirrorfarm.trace.words import clock_time
+from mirrorfarm.transport.address import WITNESS_PROCESS
 
 VIOLATIONS_MAX = 100  # Told; the others are counted.
-# The states with which cores begin are the first that a process records.
-ITEMS_LOOKED_AT: Final = 64
 _OTHERS: Final = {WITNESS_PROCESS, WORLD}  # Processes that are no module's.
 
 
@@ -52,6 +48,7 @@ class Checked:
     steps: int = 0
     processes: tuple[str, ...] = ()
     invariants: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # Processes of the modules that have no trace, as n2/ledger.
     gaps: int = 0  # Places where steps are missing: what happened there is not known.
     violations: int = 0
     broken: list[Broken] = field(default_factory=list)  # The first ones.
@@ -66,6 +63,7 @@ def check(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Checked:
     paths = list(paths)
     watches = _Watches(Merge(paths, on_fault), timings(paths))
     result = watches.result
+    result.missing = tuple(missing(sources(paths, lambda _: None)))
     for placed in watches.merged.steps():
         result.steps += 1
         watches.take(placed)
@@ -79,8 +77,8 @@ def timings(paths: Iterable[Path]) -> dict[str, FarmTiming]:
     for source in sources(paths, lambda _: None):
         if source.process in found:
             continue
-        for item in islice(read_items(source, lambda _: None), ITEMS_LOOKED_AT):
-            if isinstance(item, Checkpoint) and item.kind == FarmFilter.__name__:
+        for item in first_states(source):
+            if item.kind == FarmFilter.__name__:
                 try:
                     core = snapshot.restore(FarmFilter, item.state)
                 except ValueError:  # Of a build whose cores have another state.

@@ -9,7 +9,7 @@ import xxhash
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.limits import MICROSECOND_NS, SECOND_NS
+from mirrorfarm.limits import MICROSECOND_NS, QUEUE_MESSAGES_MAX, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.depths import Gauge
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
@@ -22,7 +22,7 @@ from mirrorfarm.sim.phases import Phases
 from mirrorfarm.sim.steps import Step
 from mirrorfarm.sim.tricks import Tricks
 from mirrorfarm.transport import messages as msg
-from mirrorfarm.transport.address import MODULE_ACTOR, Address
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS, Address
 
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
@@ -305,7 +305,7 @@ class Cluster(Engine):
         process = processes.get(WITNESS_PROCESS) or processes.get(to.process)
         if process is not None:
             actor = process.actors.get(to.actor)
-            if actor is not None:
+            if actor is not None and len(actor.inbox) < QUEUE_MESSAGES_MAX:
                 process.due(actor, event)
 
     def _answered(self, node: str, message: Any) -> None:
@@ -337,9 +337,6 @@ class Cluster(Engine):
 def _length(message: Any) -> int:
     """Return about how many bytes the frame of a message has."""
     return FRAME_BYTES + len(msgspec.msgpack.encode(message))
-
-
-WITNESS_PROCESS = "witness"  # On a machine of its own, it is whom everybody there means.
 
 
 class Call(msgspec.Struct, frozen=True):

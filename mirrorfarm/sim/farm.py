@@ -120,9 +120,9 @@ class FarmNode:
     def _stored(self, actor: Actor, record: NodeRecord) -> None:
         if not actor.process.alive:
             return
-        if self.records.fails():
-            failed = ev.StoreFailed(record.counter, self.records.error, "no space")
-            actor.process.due(actor, failed)
+        refusal = self.records.failure()
+        if refusal is not None:
+            actor.process.due(actor, ev.StoreFailed(record.counter, *refusal))
             return
         self.records.record = record
         actor.process.due(actor, ev.Stored(record.counter))

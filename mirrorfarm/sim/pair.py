@@ -302,9 +302,9 @@ class MirrorNode:
         process = actor.process
         if not process.alive:
             return
-        if self.records.fails():
-            failed = ev.StoreFailed(record.counter, self.records.error, "no space")
-            process.due(actor, failed)
+        refusal = self.records.failure()
+        if refusal is not None:
+            process.due(actor, ev.StoreFailed(record.counter, *refusal))
             return
         if self.store_crashes == "before":
             self.server.stop(power=True)
@@ -322,6 +322,9 @@ class MirrorNode:
 
     def _register_stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
         if not actor.process.alive:
+            return
+        if self.records.refusal is not None:
+            actor.process.due(actor, ev.StoreFailed(effect.counter, *self.records.refusal))
             return
         self.register = loaded(effect)
         self.stored_own(self, effect)

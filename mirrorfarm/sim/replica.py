@@ -290,6 +290,16 @@ class SimPlane:
             self.session.source.give_up(reason)
             self.session.take([])
 
+    def fail_storage(self, event: core.PlaneStorage) -> None:
+        """A fault: the disk refused a write, a flush, or what a session brought."""
+        target = self.target
+        if self.role == "lead":
+            self.carrier.gate.poison()
+        elif target is not None and target.session[1]:
+            target._fail(event.error, event.text)  # As if a frame could not be applied.
+            return
+        self._around.tell(event)
+
     # --- news ------------------------------------------------------------------------------
 
     def _lost(self, error: int, where: str) -> None:

@@ -7,7 +7,7 @@ first and reaches the platter by a flush, or by chance before the power fails.
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
@@ -156,6 +156,13 @@ class Latency:
         return self.minimum_ns + min(exponential(draws.word(), self.mean_ns), 20 * self.mean_ns)
 
 
+class Refusal(NamedTuple):
+    """Why a disk refuses a writing."""
+
+    error: int  # Its errno.
+    text: str
+
+
 @dataclass(slots=True)
 class Records:
     """The durable records of one machine: written one after the other, each wholly or not."""
@@ -167,18 +174,19 @@ class Records:
     free_ns: int = 0  # When the writer has done what was ordered.
     failures: int = 0  # So many of the next writings fail.
     error: int = errno.ENOSPC
+    refusal: Refusal | None = None  # What becomes of every writing, while there is one.
 
     def when(self, now: int, draws: Draws) -> int:
         """Return when a writing that is ordered now is done."""
         self.free_ns = max(self.free_ns, now) + self.latency.draw(draws)
         return self.free_ns
 
-    def fails(self) -> bool:
-        """Count one writing; return whether it fails."""
-        if self.failures:
+    def failure(self) -> Refusal | None:
+        """Count one writing; return why it fails, None: it does not."""
+        if self.refusal is None and self.failures:
             self.failures -= 1
-            return True
-        return False
+            return Refusal(self.error, "no space")
+        return self.refusal
 
 
 def loaded(effect: fx.RegisterStore) -> ev.RegisterLoaded:

@@ -6,12 +6,12 @@ from typing import Any
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.witness import WitnessCore
-from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
-from mirrorfarm.sim.storage import Latency, loaded
-from mirrorfarm.transport.address import Address
+from mirrorfarm.sim.storage import Latency, Refusal, loaded
+from mirrorfarm.transport.address import WITNESS_PROCESS, Address
 from mirrorfarm.transport.messages import RegisterAnswer
 
 WITNESS = "w1"
@@ -27,6 +27,7 @@ class Witness:
     draws: Draws
     latency: Latency = field(default_factory=Latency)
     registers: dict[str, ev.RegisterLoaded] = field(default_factory=dict)  # On its disk.
+    refusal: Refusal | None = None  # Of its disk: what becomes of every writing.
     loses_answers: int = 0  # So many of the next answers get lost, after what they tell is done.
     process: Process = field(init=False)
 
@@ -93,6 +94,9 @@ class Witness:
     def _stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
         if not actor.process.alive:
             return  # It was restarted: the writing never happened.
+        if self.refusal is not None:
+            actor.process.due(actor, ev.StoreFailed(effect.counter, *self.refusal))
+            return
         self.registers[effect.module] = loaded(effect)
         durable = RegisterDurable(effect.module, effect.register, own=False)
         self.cluster.seen(self.host.name, durable, effect.module)

@@ -171,7 +171,7 @@ class Causes:
             timers.remove(due)
             return TIMER, due[1]
         key = ANSWERS.get(name)
-        if key is None or type(event) is list:
+        if key is None or isinstance(event, list):
             return NONE, -1
         number = actor.asked.get(key(event), -1)
         return (ANSWER, number) if number >= 0 else (NONE, -1)

@@ -1,6 +1,6 @@
 """Write a trace anew, with other values."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,15 @@ from mirrorfarm.trace.redact import Redactor
 from mirrorfarm.trace.steps import Gap, Item, Step
 from mirrorfarm.transport.trace_ring import FILE_BYTES, Origin, Ring
 
+REPLICA = ".replica"  # Behind the name of a module: its data plane.
+WORLD = "world"  # What only a simulation saw.
 FILES = 1 << 30  # No bound: what is copied is bounded.
+
+
+def _process(name: str, text: Callable[[str], str]) -> str:
+    """Return a process's name without the module's; what kind of process it is stays."""
+    module, replica = name.removesuffix(REPLICA), name.endswith(REPLICA)
+    return text(module) + REPLICA * replica if module != WORLD else name
 
 
 class Copy:
@@ -22,7 +30,7 @@ class Copy:
             str(header.get("version", "")),
             text(str(header.get("cluster", ""))),
             text(source.node),
-            text(source.process),
+            _process(source.process, text),
             source.incarnation,
             text(str(header.get("os_boot", ""))),
         )

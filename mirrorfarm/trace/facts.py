@@ -30,7 +30,7 @@ class Fact(msgspec.Struct, frozen=True):
 
 def name_of(value: Any) -> str:
     """Return the name of an event, an effect or a message, whether or not this build knows it."""
-    if type(value) is list:
+    if isinstance(value, list):
         return str(value[0]) if value else ""
     if type(value) is Unreadable:
         return value.kind
@@ -39,7 +39,7 @@ def name_of(value: Any) -> str:
 
 def row_of(value: Any) -> tuple[Any, ...]:
     """Return the fields of an event, an effect or a message in their order."""
-    if type(value) is list:
+    if isinstance(value, list):
         return tuple(value[1:])
     return msgspec.structs.astuple(value) if isinstance(value, msgspec.Struct) else ()
 

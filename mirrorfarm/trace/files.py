@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import zstandard
 
 from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.oserrors import naming
 from mirrorfarm.trace.decoder import unpacker_of
 from mirrorfarm.transport.trace_encoder import FORMAT
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
@@ -107,7 +108,10 @@ def _files(paths: list[Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in paths:
         if not path.exists():
-            raise TraceInvalid(f"{path}: there is no such file or folder")
+            raise TraceInvalid(
+                f"{path}: there is no such file or folder: name a log folder of a node, a copy of "
+                "one, or files *.mft"
+            )
         within = sorted(path.rglob("*.mft")) if path.is_dir() else [path]
         files.update(dict.fromkeys(one for one in within if one.is_file()))
         if len(files) > FILES_MAX:
@@ -150,7 +154,7 @@ def frames(path: Path, on_fault: OnFault, begin: int = 0) -> Iterator[tuple[int,
     A frame that is cut off at the end of the file is returned as far as it goes: a process that
     was killed, or is just writing, leaves one. At most 10 MiB are in memory, whatever is read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         window = _Window(file)
         at = begin
         while window.has(at):

@@ -6,6 +6,7 @@ text (names of nodes and modules, addresses, paths, log lines) is replaced.
 
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 from types import CodeType, FunctionType
 from typing import Any, Final
@@ -14,6 +15,7 @@ import msgspec
 
 from mirrorfarm.actors.effects import Later, PlaneOrder, Tell
 from mirrorfarm.trace.registry import CORES
+from mirrorfarm.trace.steps import Named
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import FarmBeat
 from mirrorfarm.transport.trace_encoder import STAND_IN, plain
@@ -64,6 +66,12 @@ def _of_code(code: CodeType) -> Iterator[str]:
             yield from (word for word in one if isinstance(word, str))
 
 
+@lru_cache(maxsize=1_024)
+def _kind(name: str, fields: tuple[str, ...]) -> type[msgspec.Struct]:
+    """Return a class for values of a type that this build does not know: only those are written."""
+    return msgspec.defstruct(name, [*fields], array_like=True, tag=name)
+
+
 class Redactor:
     """Replaces texts: with `hash` by a keyed hash, so that what was equal stays so."""
 
@@ -92,6 +100,8 @@ class Redactor:
 
     def item(self, value: Any) -> Any:
         """Return an event or effect without names, of the same type."""
+        if isinstance(value, Named) and len(value) == 1 + len(value.fields):
+            return _kind(value[0], tuple(value.fields))(*(self.value(one) for one in value[1:]))
         if isinstance(value, list):  # Of a type that this build does not know.
             return [*value[:1], *(self.value(one) for one in value[1:])]
         return self.value(value)

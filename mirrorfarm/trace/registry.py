@@ -21,6 +21,7 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.actors.scripts.core import Scripts
 from mirrorfarm.actors.vip.core import Vip
+from mirrorfarm.transport.messages import ANY_MESSAGE
 
 CORES: Final[dict[str, type[Any]]] = {
     kind.__name__: kind
@@ -34,6 +35,7 @@ EVENTS: Final[dict[str, type[Event]]] = {
     for kind in Event.__subclasses__()
     if kind.__module__.startswith("mirrorfarm.actors.")
 }
+MESSAGES: Final = frozenset(kind.__name__ for kind in get_args(ANY_MESSAGE))
 EFFECTS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in get_args(ANY_EFFECT)}
 
 assert not EVENTS.keys() & EFFECTS.keys(), "a name stands for one thing"

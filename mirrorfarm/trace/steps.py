@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
@@ -17,12 +17,27 @@ MessageId = tuple[str, int, int]
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
 
 
+# Of simulations; older recordings do not name them in their headers.
+OLDER: Final = {
+    "AppRuns": ["module", "runs"],
+    "VipIs": ["module", "up"],
+    "RecordGone": ["module"],
+    "RegisterGone": ["module"],
+    "Invoked": ["write", "extent"],
+    "Told": ["write", "extent", "term"],
+    "Failed": ["write", "extent"],
+    "Wrote": ["extent", "write", "term", "sid"],
+    "Kept": ["extent", "write"],
+}
+
+
 @dataclass(slots=True)
 class Step:
     """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
 
     Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
-    is a list, its name first; one that could not be recorded is `Unreadable`.
+    is `Named`, or a list where no header tells its fields; one that could not be recorded is
+    `Unreadable`.
     """
 
     node: str
@@ -53,6 +68,24 @@ class Step:
     def sent_ids(self) -> list[MessageId | None]:
         """Which messages left with this, in the order of its Send effects; None: not known."""
         return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
+
+
+class Named(list[Any]):
+    """Plain values whose type this build does not know, its name first; `fields` name the others.
+
+    What only a simulation saw is such a value, and what a newer version recorded.
+    """
+
+    __slots__ = ("fields",)
+
+    def __init__(self, values: list[Any], fields: list[str]) -> None:
+        super().__init__(values)
+        self.fields = fields
+
+    def named(self) -> dict[str, Any]:
+        """Return the values by their names; one that the header names not has a number."""
+        rest = [str(number) for number in range(len(self.fields) + 1, len(self))]
+        return dict(zip([*self.fields, *rest], self[1:], strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +166,17 @@ def read_items(
 def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
+    types = source.header.get("types")
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
                 if step is not None:
                     yield step
-                step = _step(source, decoder, record.actor, record.object())
+                step = _step(source, decoder, record.actor, _named(record.object(), types))
                 continue
             if step is None or step.actor != record.actor:
                 raise FrameBroken("an effect that nobody asked for")
-            step.effects.append(record.object())
+            step.effects.append(_named(record.object(), types))
             if record.kind == SEND:
                 step.sent.append(record.sent)
         elif isinstance(record, Note) and record.name == "unreadable":
@@ -163,6 +197,15 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
                 yield record
     if step is not None and not decoder.rest:  # Else the step is cut off.
         yield step
+
+
+def _named(value: Any, types: Any) -> Any:
+    """Return a value with the names that the header gives its fields, if it needs them."""
+    if type(value) is not list or not value or type(types) is not dict:
+        return value
+    fields: Any = types.get(value[0]) or OLDER.get(value[0])
+    known = type(fields) is list and all(type(one) is str and one.isidentifier() for one in fields)
+    return Named(value, fields) if known else value
 
 
 def _step(source: Source, decoder: Decoder, actor: str, event: Any) -> Step:

@@ -10,11 +10,13 @@ import xxhash
 from mirrorfarm.actors.effects import Later, Send
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Note
+from mirrorfarm.trace.facts import name_of
 from mirrorfarm.trace.files import Source
-from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item, Named, Step, Unreadable
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 
+KINDS: Final = ("input", "recv", "effect", "send", "timer", "checkpoint", "note", "gap")
 ARROWS = {"input": "<-", "recv": "<-", "effect": "->", "send": "->", "timer": "->"}
 TEXT_MAX = 2_000
 _LEAVES: Final = frozenset((str, int, bool, float, type(None)))
@@ -42,6 +44,14 @@ class Row:
         if isinstance(self.value, list) and self.value:
             return str(self.value[0])
         return type(self.value).__name__
+
+    @property
+    def kinds(self) -> set[str]:
+        """Everything that `--kind` may call it: of a message, its own name as well."""
+        found = {self.kind, self.type}
+        if isinstance(self.value, Received | Send):
+            found.add(name_of(self.value.message))
+        return found
 
     def text(self) -> str:
         """Return the value as a person reads it."""
@@ -120,16 +130,18 @@ def _told(value: Any) -> str:
             for name in kind.__struct_fields__
             if (part := getattr(value, name)) != usual.get(name, usual)
         ]
-        return " ".join([kind.__name__, *parts]) if len(parts) < 2 else _grouped(kind, parts)
+        return _grouped(kind.__name__, parts)
     if isinstance(value, bytes):
         return _bytes(value)
+    if isinstance(value, Named):
+        return _grouped(value[0], [f"{name}={_told(one)}" for name, one in value.named().items()])
     if isinstance(value, tuple | list):
         return f"[{', '.join(_told(one) for one in value)}]"
     return repr(value) if isinstance(value, str) else str(value)
 
 
-def _grouped(kind: type, parts: list[str]) -> str:
-    return f"{kind.__name__}({', '.join(parts)})"
+def _grouped(name: str, parts: list[str]) -> str:
+    return " ".join([name, *parts]) if len(parts) < 2 else f"{name}({', '.join(parts)})"
 
 
 def _bytes(value: bytes) -> str:
@@ -170,6 +182,9 @@ def as_json(value: Any, keep: bool = False) -> Any:
 def _as_json(value: Any) -> Any:
     """Return what is no event, effect, or part of one."""
     match value:
+        case Named():
+            named = {name: as_json(one) for name, one in value.named().items()}
+            return {"type": value[0], **named}
         case Checkpoint():
             return {"core": value.kind, "birth": value.birth, "state": as_json(value.state)}
         case Note():

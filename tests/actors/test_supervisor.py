@@ -2,7 +2,12 @@
 
 import subprocess
 import sys
+import threading
+from typing import Any
 
+import pytest
+
+from mirrorfarm.actors.effects import ANY_EFFECT
 from mirrorfarm.actors.supervisor import BROKEN_EXIT_CODE, Supervisor
 from tests.actors.test_shell import Echo, Notebook
 
@@ -17,6 +22,36 @@ def test_events_reach_the_actor_of_that_name_and_no_other() -> None:
     assert not supervisor.tell("three", "hello")
     supervisor.close()
     assert not supervisor.tell("two", "hello")
+
+
+def test_what_other_machines_send_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.supervisor.QUEUE_MESSAGES_MAX", 3)
+    told: list[str] = []
+    supervisor = Supervisor(lambda level, text: told.append(text))
+    held, begun = threading.Event(), threading.Event()
+
+    class Slow(Echo):
+        def handle(self, event: Any, now: int) -> list[ANY_EFFECT]:
+            begun.set()
+            held.wait(10)
+            return super().handle(event, now)
+
+    doors = Notebook()
+    supervisor.start("one", Slow(), doors)
+    supervisor.tell("one", "first")
+    assert begun.wait(10)
+    assert [supervisor.offer("one", number) for number in range(5)] == [True] * 3 + [False] * 2
+    assert supervisor.tell("one", "from this machine")
+    assert supervisor.dropped == 2
+    assert told == [
+        "one is slower than others send: 1 messages left out; see what else this machine does"
+    ]
+    held.set()
+    steps = [doors.next() for _ in range(15)]
+    noted = [step[2] for step in steps if step[0] == "noted"]
+    assert noted == ["first", 0, 1, 2, "from this machine"]
+    assert not supervisor.offer("two", "nobody is there")
+    supervisor.close()
 
 
 def test_a_broken_core_ends_the_whole_process_with_its_own_exit_code() -> None:

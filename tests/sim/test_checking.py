@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,28 @@ def test_a_trace_that_is_cut_off_before_its_first_step_is_not_called_right(
     cut.write_bytes(whole.read_bytes()[: begin + 9])
     exit_code("trace", command, str(cut))
     assert "nothing was" in capsys.readouterr().out
+
+
+def test_what_is_told_without_all_traces_may_be_wrong_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A single node is right, but the register that gave it its term is the witness's."""
+    traces = Path(__file__).parents[2] / "examples/traces/takeover"
+    assert exit_code("trace", "check", str(traces / "n1"), str(traces / "n2")) == 11
+    told = capsys.readouterr()
+    assert "violations of invariants" in told.out
+    assert "no trace of w/witness: what is told as a violation may be none" in told.err
+    assert exit_code("trace", "check", "--json", str(traces)) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+def test_a_violation_in_damaged_traces_may_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "examples/traces/takeover", tmp_path / "traces")
+    (damaged,) = (tmp_path / "traces/n1/modules/ledger/trace").iterdir()
+    content = damaged.read_bytes()
+    middle = len(content) // 2
+    damaged.write_bytes(content[:middle] + b"x" * 40 + content[middle + 40 :])
+    assert exit_code("trace", "check", str(tmp_path)) == 11
+    assert "traces are damaged: what is told as a violation may be none" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from mirrorfarm.actors.replicator.core import PlaneStorage
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim.monitors import Violation, Watch, seen
-from mirrorfarm.sim.monitors.all import MIRROR
+from mirrorfarm.sim.monitors.all import MIRROR, RECORDED, TIMELESS
 from mirrorfarm.sim.monitors.farm import FARM, FarmFacts
 from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.steps import Step
@@ -252,6 +252,13 @@ def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
     assert {kind.id for kind in MIRROR} == wanted
     assert {kind.id for kind in FARM} == {f"F{n}" for n in range(1, 9)} | {"L5", "L8"}
     assert {name for name, _, _ in BROKEN} | {"L5", "X4", "S15"} == wanted
+
+
+def test_those_without_a_time_are_part_of_the_one_list_in_its_order() -> None:
+    timeless = ["S1", "S2", *(f"S{n}" for n in range(5, 13)), "R10"]
+    assert [kind.id for kind in TIMELESS] == timeless
+    assert [kind.id for kind in RECORDED] == [*timeless, "X1", "X2", "X3", "L7", "L8"]
+    assert [kind.id for kind in FARM if kind.timeless] == ["F3", "F4"]
 
 
 def test_what_the_faults_of_a_run_allow_is_counted_and_not_told() -> None:

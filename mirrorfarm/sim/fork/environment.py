@@ -5,6 +5,7 @@ from typing import Any, Final
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.fork.changes import Change
 from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.storage import Refusal
 
 # Orders that take the primary role from a node, or give it.
 MOVES: Final = frozenset(
@@ -19,7 +20,7 @@ class Environment:
         self._world, self._given, self._keeps = world, given, keep_faults
         self._lost: list[Change] = []  # Messages that are being dropped.
         self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
-        self.moved_ns = -1  # When somebody ordered the role away last.
+        self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
 
     def begin(self) -> None:
         """Put everything on the agenda."""
@@ -60,7 +61,7 @@ class Environment:
                     process.die()
             case "start":
                 if not node.host.up or not node.host.processes:
-                    world.start(name)
+                    world.start(name, again=incident.again)
             case "pause":
                 self._pause(name, incident.until_ns - incident.at_ns)
             case "command":
@@ -71,11 +72,8 @@ class Environment:
                 process = node.host.processes.get(world.module_name)
                 if process is not None and process.alive:
                     process.actors["module"].give(incident.event)
-            case "exit":
-                process = node.host.processes.get(world.module_name)
-                if process is not None:
-                    node.hands.set_running(runs=False)
-                    node.hands.processes_changed(process)
+            case "exit" | "record_fails" | "storage_fails":
+                self._fails(incident)
             case "witness_ends":
                 if world.witness_node.host.up:
                     world.witness_node.stop()
@@ -109,6 +107,31 @@ class Environment:
     def _off(self, name: str) -> None:
         if self._world.nodes[name].host.up:
             self._world.kill(name)
+
+    def _refuses(self, incident: Incident) -> None:
+        """Have a disk refuse every record, of a witness every register, for as long as it did."""
+        world, event = self._world, incident.event
+        node = world.nodes.get(incident.node)
+        disk = world.witness_node if node is None else node.records
+        disk.refusal = Refusal(event.error, event.text)
+        if incident.until_ns:
+            lasts_ns = incident.until_ns - incident.at_ns
+            world.at(world.now + lasts_ns, setattr, disk, "refusal", None)
+
+    def _fails(self, incident: Incident) -> None:
+        """An application ends by itself, or a disk refuses something: its node may have to go."""
+        world, node = self._world, self._world.nodes.get(incident.node)
+        if incident.kind == "record_fails":
+            self._refuses(incident)
+        elif incident.kind == "exit":
+            process = node.host.processes.get(world.module_name)
+            if process is not None:
+                node.hands.set_running(runs=False)
+                node.hands.processes_changed(process)
+        elif f"{world.module_name}.replica" in node.host.processes and node.plane is not None:
+            node.plane.fail_storage(incident.event)
+        if node is not None:
+            self.moved_ns = world.now
 
     def _pause(self, name: str, for_ns: int) -> None:
         world = self._world

@@ -1,29 +1,27 @@
 """A simulated farm that begins as a recorded one was at a moment: as `world`, without data."""
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.module_cores import rules_digest
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmNode, FarmWorld
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.fork import farm_clocks
 from mirrorfarm.sim.fork.changes import Change
-from mirrorfarm.sim.fork.environment import Environment
 from mirrorfarm.sim.fork.farm_measure import FarmMeasure
+from mirrorfarm.sim.fork.fork import Fork, fill
 from mirrorfarm.sim.fork.models import fit_hands, latency
 from mirrorfarm.sim.fork.recording import Recording
-from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, resume
-from mirrorfarm.sim.fork.settings import Settings, changed, resettle
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.fork.resuming import FORK_NS, host_of
+from mirrorfarm.sim.fork.settings import Settings, resettle
+from mirrorfarm.sim.host import Host
 from mirrorfarm.transport.address import MODULE_ACTOR
 
 
-class ForkedFarm(FarmWorld):
+class ForkedFarm(Fork, FarmWorld):
     """The farm; `run_to` goes on from `FORK_NS`."""
 
     def __init__(
@@ -35,36 +33,21 @@ class ForkedFarm(FarmWorld):
         *,
         keep_faults: bool = True,
     ) -> None:
-        Cluster.__init__(self, seed, copy.deepcopy(recording.watch))
-        self.recording, self.settings = recording, settings
-        self._module = changed(recording.module, settings)
+        self._module = self._begin(recording, seed, settings, given, keep_faults=keep_faults)
         farm = self._module.farm
         self.watch.farm.timing = farm.timing
-        self.module_name, self.identity = recording.module.name, recording.cluster
         self.timing, self.groups, self.machines = farm.timing, len(farm.groups), True
         self.drain_ns, self.drops, self.next_flow = farm.drain_ns, None, 0
-        self.names, self.tells_story = recording.module.nodes, False
-        self.network = network_of(self, farm.networks)
-        self.measure = FarmMeasure(self)
-        self.environment = Environment(self, given, keep_faults=keep_faults)
+        self.names, self.measure = recording.module.nodes, FarmMeasure(self)
         self.nodes = {name: self._forked_node(name) for name in self.names}
         self.now = FORK_NS
         for (node, process), running in recording.processes.items():
             found = self.nodes[node]
-            found.host.up = True
-            made = Process(
-                found.host, process, running.incarnation, found.hands.doors, self.record, _nothing
-            )
-            made.sequence = running.waiting.sequence
-            found.host.processes[process] = made
+            made = self._made(found.host, process, running, found.hands.doors)
             for actor, state in running.states.items():
                 made.add(actor, self._resettled(state.restored(), found.host))
             self._fill(found)
-        for (node, process), running in recording.processes.items():
-            resume(self.hosts[node].processes[process], running)
-        arrive(self, recording)
-        self.environment.begin()
-        self.measure.begin()
+        self._go_on()
 
     def _forked_node(self, name: str) -> FarmNode:
         host, draws = host_of(self, self.recording, name), Draws(self.seed, name)
@@ -88,9 +71,7 @@ class ForkedFarm(FarmWorld):
     def _fill(self, node: FarmNode) -> None:
         """Have filter, addresses and application be as the recorded process left them."""
         doors, process = self.recording.doors[node.name], node.host.processes[self.module_name]
-        node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
-        if doors.watch is not None:
-            node.hands.watched, node.hands.watch_number = doors.watch.entries, doors.watch.number
+        fill(node.hands, doors)
         if doors.table is not None:
             node.filter.apply(process.actors[MODULE_ACTOR], doors.table)
         assert node.core is not None, "its process runs"
@@ -111,14 +92,3 @@ class ForkedFarm(FarmWorld):
         assert core is not None, "it was just started"
         rules = rules_digest(self.recording.module)
         core.state.settings = replace(core.state.settings, rules=rules)
-
-    def seen(self, node: str, observation: Any, module: str = "") -> None:
-        """Tell nobody: recorded traces have no observations."""
-
-    def record(self, actor: Actor, now: int, event: Any, effects: list[Any]) -> None:
-        """Note one step, for whoever watches."""
-        Cluster.record(self, actor, now, event, effects)
-
-
-def _nothing(process: Process) -> None:
-    del process

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
-from mirrorfarm.sim.fork.measure import NOBODY, Result, Takeover, broken
+from mirrorfarm.sim.fork.measure import Result, Takeover, broken, end
 
 LOOK_NS: Final = 10 * MILLISECOND_NS
 
@@ -38,7 +38,7 @@ class FarmMeasure:
             self._longest(world.now - self._lost_ns)
         result.seed = world.seed
         result.without_ns //= BUCKETS * len(self._groups())
-        result.at_end = " ".join(self._who()) or NOBODY
+        end(world, result, self._who())
         result.violations = broken(world)
         return result
 

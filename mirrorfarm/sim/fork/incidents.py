@@ -18,6 +18,8 @@ _WORDS: Final = {
     "command": "{node} was ordered to {event.message.verb}",
     "exit": "the application of {node} ended by itself",
     "start_fails": "the application of {node} did not start",
+    "record_fails": "the disk of {node} refused to write its record: {event.text}",
+    "storage_fails": "the disk of {node} failed ({event.where}): {event.text}",
     "cables": "{node} noticed that {cables}",
     "witness_ends": "the witness {node} ended",
     "witness_starts": "the witness {node} started",
@@ -34,6 +36,8 @@ class Incident:
     other: str = ""
     until_ns: int = 0  # 0: it did not end by itself.
     event: Any = None  # What brought a command, or was noticed.
+    incarnation: int = 0  # Of a start, and
+    again: bool = False  # whether the module started by itself.
 
     def __str__(self) -> str:
         out = getattr(self.event, "interfaces", ())

@@ -5,18 +5,19 @@ from a later start, or because its peer heard nothing more of it. It ended after
 it that anybody received.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.fork.links import Start
 from mirrorfarm.sim.fork.reading import Name, Reading
 from mirrorfarm.sim.fork.waiting import Waiting
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.words import clock_time
+from mirrorfarm.transport.address import WITNESS_PROCESS
 
 INCIDENTS_MAX = 10_000
 _TOGETHER_NS = 1_000 * MILLISECOND_NS  # Processes of one node that a loss of power ends.
@@ -105,11 +106,22 @@ def _witness_ended(reading: Reading, name: Name) -> int:
     return last_ns if replaced or reading.arbiter_silent_ns > last_ns else 0
 
 
-def incidents(reading: Reading, module: Module, running: list[Name]) -> list[Incident]:
-    """Return everything that came from outside after the fork, in its order."""
+def incidents(
+    reading: Reading,
+    module: Module,
+    running: list[Name],
+    by_itself: Callable[[tuple[str, int]], bool],
+) -> list[Incident]:
+    """Return everything that came from outside after the fork, in its order.
+
+    `by_itself`: of a node and incarnation, whether the module started without an order then.
+    """
     found = list(reading.incidents)
     for node in module.nodes:
-        found += _of_node(reading, module, node, up=(node, module.name) in running)
+        up = (node, module.name) in running
+        for one in _of_node(reading, module, node, up=up):
+            alone = one.kind == "start" and by_itself((node, one.incarnation))
+            found.append(replace(one, again=alone))
     witness = (module.arbiter.name, WITNESS_PROCESS)
     if witness in running:
         ended_ns = _witness_ended(reading, witness)
@@ -131,7 +143,7 @@ def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[I
         if start.incarnation == present or start.begin_ns > at_ns:
             restarted = place and found and found[-1].kind == "process"
             if start.incarnation != present and not restarted:
-                found.append(Incident(start.begin_ns, "start", node))
+                found.append(Incident(start.begin_ns, "start", node, incarnation=start.incarnation))
             ended_ns = _ended(reading, name, start)
             if ended_ns:
                 later = starts[place + 1].begin_ns if place + 1 < len(starts) else 0

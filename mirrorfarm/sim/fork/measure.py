@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.sim.fork.unserved import Says, unserved
 
 WRITE_NS: Final = 100 * MILLISECOND_NS  # Between two writes of the client.
 NOBODY: Final = "nobody"
@@ -29,6 +30,13 @@ class Result:
     without_ns: int = 0  # In which nobody served.
     stall_ns: int | None = None  # The longest time in which no write ended well; None: no data.
     violations: list[str] = field(default_factory=list)
+    unserved: tuple[Says, ...] = ()  # If nobody serves at the end: what each living node says.
+
+
+def end(world: Any, result: Result, serving: tuple[str, ...]) -> None:
+    """Note who serves at the end of a run; if nobody does, why."""
+    result.at_end = " ".join(serving) or NOBODY
+    result.unserved = () if serving else unserved(world)
 
 
 def broken(world: Any) -> list[str]:
@@ -74,7 +82,7 @@ class Measure:
         if world.module.replication.directories:
             self._written(done=False)
         result.seed = world.seed
-        result.at_end = " ".join(self._serving) or NOBODY
+        end(world, result, self._serving)
         result.violations = broken(world)
         return result
 

@@ -34,8 +34,9 @@ class Moment:
 
 @dataclass(slots=True)
 class Service:
-    """Looks for the first step behind which all nodes were in service, as they said."""
+    """Looks for the first step behind which all nodes were in service, as they said of a module."""
 
+    module: str
     number: int = -1
     _roles: dict[str, str] = field(default_factory=dict)  # By node.
     _farm: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Members, as each says.
@@ -49,6 +50,8 @@ class Service:
             self.number = placed.number
             return
         step = placed.step
+        if step.process != self.module:
+            return
         self._seen.add(step.node)
         event = step.event
         if isinstance(event, Received) and isinstance(event.message, Heartbeat):
@@ -71,16 +74,18 @@ class Service:
         self._roles[node] = f"{about.role} {about.status}"
 
 
-def find(merge: Merge, wanted: str, on_step: OnStep = lambda done, total: None) -> Moment:
+def find(
+    merge: Merge, wanted: str, module: str, on_step: OnStep = lambda done, total: None
+) -> Moment:
     """Return the moment that is meant: `22:05:09.5`, `2026-11-25T22:05`, `+2.5s`, `n2 silent`.
 
-    `service` is when all nodes were in service for the first time: a primary and its secondary, or
-    all nodes of a farm that had said anything.
+    `service` is when all nodes of a module were in service for the first time: a primary and its
+    secondary, or all nodes of a farm that had said anything.
     Raise UsageInvalid if there is none, or more than one.
     """
     words = wanted.strip()
     timed = words.startswith("+") or _TIME.fullmatch(words) is not None
-    search, facts, service = Search(words), Facts(), Service()
+    search, facts, service = Search(words), Facts(), Service(module)
     times = array("q")
     for placed in merge.steps():
         if words == SERVICE:

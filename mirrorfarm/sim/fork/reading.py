@@ -6,7 +6,8 @@ from typing import Any, Final, NamedTuple
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
+from mirrorfarm.actors.replicator.core import PlaneStorage
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.incidents import PAUSE_NS_MIN, Incident
 from mirrorfarm.sim.fork.links import Links, Pause, Samples, Start
 from mirrorfarm.sim.fork.moment import Moment
@@ -15,11 +16,12 @@ from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import recorded
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Merge, Placed
 from mirrorfarm.trace.steps import MessageId, Step
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Command, Register
 
 Name = tuple[str, str]  # Node and process.
 WITNESS_ACTOR: Final = "register"
+REFUSED_BEFORE_NS: Final = SECOND_NS
 FILTER: Final = "farm_filter"  # Its timers say when a node of a farm did not run.
 
 
@@ -40,6 +42,7 @@ class Reading:
     moment: Moment
     module: str
     watch: Watch
+    app: str = "prim"  # See `Waiting`.
     waiting: dict[Name, Waiting] = field(default_factory=dict)
     open: dict[Name, Waiting] = field(default_factory=dict)  # At the fork.
     starts: dict[Name, list[Start]] = field(default_factory=dict)
@@ -60,6 +63,8 @@ class Reading:
     forked: bool = False
     _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)  # By recipient.
     _exits: dict[Name, int] = field(default_factory=dict)
+    _refusals: dict[str, Incident] = field(default_factory=dict)  # That go on, by machine.
+    _written: dict[str, int] = field(default_factory=dict)  # When a disk took a record last.
 
     def run(self, on_step: Callable[[int, int], None]) -> None:
         """Take all steps in."""
@@ -74,6 +79,8 @@ class Reading:
             on_step(total + placed.number, 2 * total)
         if not self.forked:
             self._fork()
+        for refusal in self._refusals.values():
+            self._refused(refusal, 0)
 
     def _fork(self) -> None:
         self.forked = True
@@ -92,6 +99,7 @@ class Reading:
         if type(step.event) is ev.ScriptEnded and answered is not None:
             missing = self.missing.setdefault(step.node, set())
             (missing.discard if answered.what else missing.add)(step.event.name)
+        self._disk(step, at_ns - (answered.took_ns if answered is not None else 0), at_ns)
         self._messages(step, at_ns)
         self._notices(step, at_ns)
         self._paused(step, name, at_ns)
@@ -105,7 +113,7 @@ class Reading:
         waiting, starts = self.waiting.get(name), self.starts.setdefault(name, [])
         if waiting is None or waiting.incarnation != step.incarnation:
             earlier = waiting
-            waiting = self.waiting[name] = Waiting(step.incarnation)
+            waiting = self.waiting[name] = Waiting(step.incarnation, self.app)
             if earlier is not None:
                 waiting.doors = earlier.copied().doors
             starts.append(Start(step.incarnation, at_ns, at_ns))
@@ -180,6 +188,27 @@ class Reading:
         if self.forked:
             self._note(at_ns - late_ns, "pause", step.node, until_ns=at_ns)
 
+    def _disk(self, step: Step, asked_ns: int, at_ns: int) -> None:
+        """Note from when to when a disk refused to write records: as long as none was written.
+
+        It did a little before, too: a run in which the first one is to be written sooner is alike.
+        """
+        node = step.node
+        match step.event:
+            case ev.StoreFailed():
+                begin_ns = max(asked_ns - REFUSED_BEFORE_NS, self._written.get(node, 0) + 1)
+                refusal = Incident(begin_ns, "record_fails", node, event=step.event)
+                self._refusals.setdefault(node, refusal)
+            case ev.Stored() | ev.RegisterStored():
+                self._written[node] = at_ns
+                ended = self._refusals.pop(node, None)
+                if ended is not None and asked_ns > self.moment.at_ns:
+                    self._refused(ended, asked_ns)
+
+    def _refused(self, refusal: Incident, until_ns: int) -> None:
+        more = {"until_ns": until_ns, "event": refusal.event}
+        self._note(refusal.at_ns, refusal.kind, refusal.node, **more)
+
     def _came_from_outside(self, step: Step, name: Name, at_ns: int) -> None:
         node, event = step.node, step.event
         exits = self.waiting[name].doors.exits
@@ -194,6 +223,8 @@ class Reading:
                 self._note(at_ns, "start_fails", node)
             case ev.CablesOut():
                 self._note(at_ns, "cables", node, event=event)
+            case PlaneStorage():
+                self._note(at_ns, "storage_fails", node, event=event)
 
     def _note(self, at_ns: int, kind: str, node: str, **more: Any) -> None:
         self.incidents.append(Incident(max(at_ns, self.moment.at_ns), kind, node, **more))

@@ -13,7 +13,6 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import WITNESS_PROCESS
 from mirrorfarm.sim.fork import lives
 from mirrorfarm.sim.fork.cores import (
     FARM_CORES,
@@ -34,9 +33,10 @@ from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
+from mirrorfarm.trace.modules import processes_of
 from mirrorfarm.trace.steps import read_items
 from mirrorfarm.trace.words import clock_time
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 
 MODES: Final = ("mirror", "farm")
@@ -113,8 +113,9 @@ def read(
         require_whole(source)
     settings = _module(merge.lanes, module)
     _require_nodes(merge.lanes, settings)
-    moment = find(merge, at, on_step)
-    reading = Reading(merge, moment, settings.name, watch_of(settings))
+    moment = find(merge, at, settings.name, on_step)
+    app = "prim" if settings.mode == "mirror" else "both"
+    reading = Reading(merge, moment, settings.name, watch_of(settings), app)
     reading.run(on_step)
     for lane in merge.lanes:
         name = (lane.node, lane.process)
@@ -175,6 +176,15 @@ def _first(source: Source, actor: str = "") -> Checkpoint | None:
     return None
 
 
+def _starts_by_itself(source: Source) -> bool:
+    """Return whether a module's process was begun so that its module starts without an order."""
+    first = _checkpoint(source)
+    if first is None:
+        return False
+    start: bool = State(first.kind, first.state).restored().state.settings.start
+    return start
+
+
 def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) -> None:
     """Refuse a fork before the oldest file of a process that ran already."""
     late = []
@@ -193,9 +203,7 @@ def _require_births(reading: Reading, sources: dict[tuple[str, int], Source]) ->
 
 
 def _require_nodes(lanes: list[Lane], module: Module) -> None:
-    wanted = [(node, module.name) for node in module.nodes]
-    if module.replication.directories:
-        wanted += [(node, f"{module.name}.replica") for node in module.nodes]
+    wanted = processes_of(module)
     have = {(lane.node, lane.process) for lane in lanes}
     missing = [f"{node}/{process}" for node, process in wanted if (node, process) not in have]
     if missing:
@@ -236,7 +244,9 @@ def _recording(
         register=reading.register,
         witness_off=witness in reading.open and witness not in processes,
         arrivals=reading.arrivals,
-        incidents=lives.incidents(reading, module, alive),
+        incidents=lives.incidents(
+            reading, module, alive, lambda start: _starts_by_itself(sources[start])
+        ),
         cuts=links.cuts,
         losses=links.losses,
         delays=links.delays,

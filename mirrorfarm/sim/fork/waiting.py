@@ -22,6 +22,8 @@ from mirrorfarm.transport.address import MODULE_ACTOR
 STALE_NS: Final = SECOND_NS  # What an inbox has held for longer was lost with a part of the trace.
 LONG_ORDERS: Final = ("mount_lead", "mount_follow", "unmount", "accept_session")
 
+_ENDS: Final = (fx.StartScript, fx.KillScripts)  # Processes may come and go meanwhile.
+
 Key = tuple[str, tuple[Any, ...]]
 
 
@@ -60,6 +62,7 @@ class Waiting:
     """One start of one process."""
 
     incarnation: int
+    app: str = "prim"  # start_prim starts the application, stop_prim ends it; of a farm `both`.
     sequence: int = 0  # Of the last frame that it sent.
     number: int = 0  # Of its last step,
     now_ns: int = 0  # and when that was, by its own clock.
@@ -74,6 +77,7 @@ class Waiting:
         """Return what is waited for now; later steps do not change it."""
         return Waiting(
             self.incarnation,
+            self.app,
             self.sequence,
             self.number,
             self.now_ns,
@@ -113,6 +117,8 @@ class Waiting:
             return None
         key = answer_key(event)
         order = self.orders.pop((actor, key), None) if key is not None else None
+        if order is None and isinstance(event, ev.StoreFailed):  # It was not the record.
+            order = self.orders.pop((actor, ("RegisterStored", event.counter)), None)
         self._learn(event, order)
         if order is None:
             return None
@@ -136,7 +142,7 @@ class Waiting:
                 doors.record = order.effect.record
             case ev.RegisterStored() if order is not None:
                 doors.registers = doors.registers | {order.effect.module: order.effect}
-            case ev.ScriptEnded(name="stop_prim"):
+            case ev.ScriptEnded(name=name) if name == f"stop_{self.app}":
                 doors.runs = False
             case ev.ApplicationGone():
                 doors.runs = False
@@ -146,8 +152,8 @@ class Waiting:
             case ev.GuardActed():
                 doors.runs, doors.vip, doors.guard_ns = False, False, 0
             case ev.ProcessesSeen(count=0) | ev.ProcessGone(count=0):
-                scripts = any(type(one.effect) is fx.StartScript for one in self.orders.values())
-                if doors.runs is not False and not scripts:
+                ended = any(type(one.effect) in _ENDS for one in self.orders.values())
+                if doors.runs is not False and not ended:
                     doors.runs, doors.exits = False, doors.exits + 1
 
     # --- what is ordered -------------------------------------------------------------------
@@ -168,7 +174,7 @@ class Waiting:
                 self._tell(MODULE_ACTOR, ev.ResourceChanged(resource, value), step.now_ns)
             case fx.StartScript(name=name):
                 self._drop(fx.StartScript)  # One runs at a time.
-                doors.runs = doors.runs or name == "start_prim"
+                doors.runs = doors.runs or name == f"start_{self.app}"
             case fx.AddressAdd() | fx.AddressRemove():
                 doors.vip = kind is fx.AddressAdd
             case fx.GuardOrder(deadline_ns):

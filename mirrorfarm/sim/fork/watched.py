@@ -1,17 +1,16 @@
 """Which monitors watch a cluster on both sides of a fork.
 
-Those that need nothing but what cores were given and asked for, and no common time: the recorded
-steps have the times of a recording, the simulated ones those of a simulation.
+The timeless ones: the recorded steps have the times of a recording, the simulated ones those of a
+simulation.
 """
 
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.monitors import farm
 from mirrorfarm.sim.monitors.all import TIMELESS
-from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 
 KEPT = 64  # Steps that a story may go back.
-FARM: tuple[type[Monitor], ...] = (farm.Total, farm.LittleMoves)
+FARM = tuple(kind for kind in farm.FARM if kind.timeless)
 
 
 def watch_of(module: Module) -> Watch:

@@ -1,35 +1,20 @@
 """Many runs of a forked cluster, changed and unchanged, and what came of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.fork.changes import Change
-from mirrorfarm.sim.fork.farm import ForkedFarm
-from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.measure import NOBODY, Result
 from mirrorfarm.sim.fork.recording import Recording
-from mirrorfarm.sim.fork.resuming import FORK_NS
-from mirrorfarm.sim.fork.settings import Settings, changed
-from mirrorfarm.sim.fork.world import Forked
-from mirrorfarm.sim.sweep import uncollected
-from mirrorfarm.sim.trap import trap
+from mirrorfarm.sim.fork.runs import Died, Runs, Tell, Variant, play_all
+from mirrorfarm.sim.fork.settings import changed
+from mirrorfarm.sim.fork.unserved import Says
 
 SEEDS_MAX: Final = 100_000
 AFTER_NS: Final = 10 * SECOND_NS  # What is played at least, behind the last silence.
-
-Tell = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What is otherwise than in the recording; nothing: the baseline."""
-
-    name: str = "as recorded"
-    settings: Settings = field(default_factory=Settings)
-    changes: tuple[Change, ...] = ()
 
 
 @dataclass(slots=True)
@@ -54,6 +39,12 @@ class Summary:
         """Who served at the end, in how many runs."""
         counts = Counter(one.at_end for one in self.results)
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
+    def unserved(self) -> list[tuple[tuple[Says, ...], int]]:
+        """What the living nodes said when nobody served at the end, in how many runs."""
+        counts = Counter(one.unserved for one in self.results if one.at_end == NOBODY)
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
     @property
     def failover_ns(self) -> list[int]:
@@ -85,6 +76,10 @@ class Summary:
             "took_over": self.took_over,
             "needless": self.needless,
             "at_end": self.at_end,
+            "unserved": [
+                {"runs": runs, "nodes": [one._asdict() for one in said]}
+                for said, runs in self.unserved
+            ],
             "failover_ns": spread(self.failover_ns),
             "without_primary_ns": spread(self.without_ns),
             "write_stall_ns": spread(self.stall_ns),
@@ -120,20 +115,6 @@ def _patience_ns(module: Module) -> int:
     return module.farm.timing.silent_ns + module.farm.timing.lease_ns
 
 
-def play(
-    recording: Recording, variant: Variant, seed: int, for_ns: int, *, keep_faults: bool = True
-) -> Result:
-    """Run one seed of one variant for so long behind the fork."""
-    with uncollected(), trap():
-        kind = Forked if recording.module.mode == "mirror" else ForkedFarm
-        world = kind(
-            recording, seed, variant.settings, list(variant.changes), keep_faults=keep_faults
-        )
-        world.measure.end_ns = FORK_NS + for_ns
-        world.run_to(FORK_NS + for_ns)
-        return world.measure.finish()
-
-
 def compare(
     recording: Recording,
     variants: Sequence[Variant],
@@ -141,14 +122,18 @@ def compare(
     for_ns: int,
     *,
     keep_faults: bool = True,
+    workers: int = 1,
     tell: Tell = lambda done, total: None,
+    died: Died = lambda finished: None,
 ) -> list[Summary]:
-    """Run every seed of every variant; the same seed draws the same in each of them."""
-    found = [Summary(variant) for variant in variants]
-    total = len(seeds) * len(found)
-    for place, summary in enumerate(found):
-        for number, seed in enumerate(seeds):
-            result = play(recording, summary.variant, seed, for_ns, keep_faults=keep_faults)
-            summary.results.append(result)
-            tell(place * len(seeds) + number + 1, total)
-    return found
+    """Run every seed of every variant, in several processes if that is worth it.
+
+    The same seed draws the same in each variant. The results do not depend on `workers`.
+    """
+    runs = Runs(recording, tuple(variants), tuple(seeds), for_ns, keep_faults)
+    results = play_all(runs, workers, tell, died)
+    many = len(runs.seeds)
+    return [
+        Summary(variant, results[place * many : (place + 1) * many])
+        for place, variant in enumerate(variants)
+    ]

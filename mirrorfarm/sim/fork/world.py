@@ -4,7 +4,6 @@ Before the fork only data planes run, as models: they become what the recorded r
 ordered of theirs. At the fork cores, timers, inboxes, orders and messages under way are put in.
 """
 
-import copy
 from typing import Any, Final
 
 from mirrorfarm.actors import effects as fx
@@ -18,17 +17,16 @@ from mirrorfarm.actors.replicator.core import (
 )
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import WITNESS_PROCESS, Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.fork.changes import Change
-from mirrorfarm.sim.fork.environment import Environment
+from mirrorfarm.sim.fork.fork import Fork, fill
 from mirrorfarm.sim.fork.measure import Measure
 from mirrorfarm.sim.fork.models import ForkedAround, ForkedNode, latency
 from mirrorfarm.sim.fork.recording import Recording, Running
-from mirrorfarm.sim.fork.resuming import FORK_NS, arrive, host_of, network_of, resume
-from mirrorfarm.sim.fork.settings import Settings, changed, resettle
+from mirrorfarm.sim.fork.resuming import FORK_NS, host_of
+from mirrorfarm.sim.fork.settings import Settings, resettle
 from mirrorfarm.sim.fork.waiting import LONG_ORDERS
-from mirrorfarm.sim.host import Actor, Process
+from mirrorfarm.sim.host import Actor
 from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors.all import Mirror
 from mirrorfarm.sim.pair import REPLICATOR
@@ -38,14 +36,14 @@ from mirrorfarm.sim.storage import loaded
 from mirrorfarm.sim.streams import Streams
 from mirrorfarm.sim.witness import Witness
 from mirrorfarm.sim.world import Options, World
-from mirrorfarm.transport.address import MODULE_ACTOR
+from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 
 EXTENTS: Final = 64  # That the client writes, in turn.
 _ROOTS: Final = ((1, 1),)  # Of the replicated directory, in a change map.
 
 
-class Forked(World):
+class Forked(Fork, World):
     """The mirror; `run_to` goes on from `FORK_NS`."""
 
     def __init__(
@@ -57,17 +55,10 @@ class Forked(World):
         *,
         keep_faults: bool = True,
     ) -> None:
-        watch = copy.deepcopy(recording.watch)
-        Cluster.__init__(self, seed, watch)
-        self.recording, self.settings = recording, settings
-        module = changed(recording.module, settings)
-        self.module_name, self.identity = module.name, recording.cluster
+        module = self._begin(recording, seed, settings, given, keep_faults=keep_faults)
         self.timing = module.timing
         self.options = Options(extents=EXTENTS)
-        self.tells_story = False
         self.measure = Measure(self)
-        self.environment = Environment(self, given, keep_faults=keep_faults)
-        self.network = network_of(self, tuple(one.name for one in module.heartbeats))
         streams = Streams(self, self.network, self.stream("streams"))
         self.servers = {}
         self._forked = {name: self._forked_node(name, module, streams) for name in module.nodes}
@@ -83,6 +74,7 @@ class Forked(World):
             self._put(name[0], name[1], running)
         self._make_planes()
         self.run_to(FORK_NS)
+        self._fill()
         self._go_on()
 
     # --- machines --------------------------------------------------------------------------
@@ -138,12 +130,8 @@ class Forked(World):
             own.actors["register"].core = running.states["register"].restored()
             return
         found = self.nodes[node]
-        found.host.up = True
         doors = found.hands.doors if process == self.module_name else found.replica_doors
-        record = self.record if self.records else None
-        made = Process(found.host, process, running.incarnation, doors, record, found._died)
-        made.sequence = running.waiting.sequence
-        found.host.processes[process] = made
+        made = self._made(found.host, process, running, doors, found._died)
         for actor, state in running.states.items():
             core = state.restored()
             resettle(core, self.module)
@@ -193,24 +181,15 @@ class Forked(World):
 
     # --- the fork --------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        recording = self.recording
+    def _fill(self) -> None:
+        """Have machines and planes be as the recorded ones were."""
         for name, node in self._forked.items():
             node.slow_down()
-            doors = recording.doors.get(name)
+            doors = self.recording.doors.get(name)
             if doors is not None and node.host.up:
-                node.hands.vip, node.hands.app.runs = bool(doors.vip), bool(doors.runs)
-                node.hands.app.number_run += bool(doors.runs)
-                if doors.watch is not None:
-                    node.hands.watched = doors.watch.entries
-                    node.hands.watch_number = doors.watch.number
+                fill(node.hands, doors)
         for around in self._around.values():
             self._release(around)
-        for (machine, process), running in recording.processes.items():
-            resume(self.hosts[machine].processes[process], running)
-        arrive(self, recording)
-        self.environment.begin()
-        self.measure.begin()
 
     def _release(self, around: ForkedAround) -> None:
         """Tell the core what its plane said meanwhile, where the recorded one had not."""
@@ -233,12 +212,9 @@ class Forked(World):
 
     def record(self, actor: Actor, now: int, event: Any, effects: list[Any]) -> None:
         """Note one step, for whoever watches."""
-        Cluster.record(self, actor, now, event, effects)
+        super().record(actor, now, event, effects)
         if actor.name == MODULE_ACTOR:
             self.measure.look()
-
-    def seen(self, node: str, observation: Any, module: str = "") -> None:
-        """Tell nobody: recorded traces have no observations, and these monitors want none."""
 
 
 def _loaded(world: Forked, register: Register) -> ev.RegisterLoaded:

@@ -12,6 +12,7 @@ from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.transport.messages import Register
 
+# Of several that a step breaks the first one here speaks: scenarios and mutants are known by it.
 MIRROR: tuple[type[Monitor], ...] = (
     safety.Acker,
     safety.AckerHolds,
@@ -38,21 +39,7 @@ MIRROR: tuple[type[Monitor], ...] = (
     *LIVENESS,
 )
 
-# Those that need nothing but what cores were given and asked for, and no common time. The others
-# know what a disk holds, what an application was told, and which faults there were.
-TIMELESS: tuple[type[Monitor], ...] = (
-    safety.Acker,
-    safety.AckerHolds,
-    safety.FromTheSet,
-    safety.ShrinkFirst,
-    safety.GrowLast,
-    safety.NeverStale,
-    safety.Monotony,
-    data.NotOfThePast,
-    data.RestartIsNoResumption,
-    data.Fences,
-    data.LoneByWrite,
-)
+TIMELESS = tuple(kind for kind in MIRROR if kind.timeless)
 
 # Those that compare nodes by their clocks as well.
 RECORDED: tuple[type[Monitor], ...] = (

@@ -192,6 +192,7 @@ class Total(FarmMonitor):
     """F3. Without observations nothing: traces do not say when all is calm."""
 
     id = "F3"
+    timeless = True
     statement = "When nothing fails every bucket has one owner, by one table on all nodes."
     events = (seen.Settled, ev.FarmPicture)
 
@@ -225,6 +226,7 @@ class LittleMoves(FarmMonitor):
     """F4. Complete without observations."""
 
     id = "F4"
+    timeless = True
     statement = "A new view moves no bucket between equal nodes that stay, but for rounding."
     events = (ev.FarmPicture,)
 

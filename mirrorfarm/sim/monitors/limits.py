@@ -7,13 +7,14 @@ from typing import ClassVar, Final
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
 
 TIMERS_MAX: Final = 64  # Of one core.
-INBOX_MAX: Final = 1_000  # As many messages wait for a process at most: `QUEUE_MESSAGES_MAX`.
+INBOX_MAX: Final = QUEUE_MESSAGES_MAX + 100  # With what the actors of a process tell each other.
 HELD_MAX: Final = 1_024  # In one list, mapping or set of a core.
 
 

@@ -16,6 +16,7 @@ class NotOfThePast(Monitor):
     """S10. Without observations: by the sessions and terms that the plane is ordered into."""
 
     id = "S10"
+    timeless = True
     statement = "Nothing is written for a term or a session below the durable one."
     events = (seen.Wrote, fx.PlaneOrder)
 
@@ -42,6 +43,7 @@ class RestartIsNoResumption(Monitor):
     """
 
     id = "S11"
+    timeless = True
     statement = "A process that was started again never acknowledges in its predecessor's term."
     events = (seen.Told, fx.PlaneOrder)
 
@@ -60,6 +62,7 @@ class Fences(Monitor):
     """S12. Complete without observations."""
 
     id = "S12"
+    timeless = True
     statement = "A copy that has not ended is neither promoted nor served from."
     events = (
         ev.Announce,
@@ -204,6 +207,7 @@ class LoneByWrite(Monitor):
     """R10, a rule without which S15 sees splits where nothing was written. Complete."""
 
     id = "R10"
+    timeless = True
     statement = "A generation of one node alone begins with a write, not with a promotion."
     events = (seen.Invoked, seen.Told, seen.Failed, WriteHeld, seen.RecordDurable, ev.Stored)
 

@@ -65,6 +65,7 @@ class Acker(Monitor):
     """S1. Without observations: by gates that open, not by writes that are told."""
 
     id = "S1"
+    timeless = True
     statement = "In a term only one node tells its application that writes are done."
     events = (seen.Told, fx.PlaneOrder)
 
@@ -87,6 +88,7 @@ class AckerHolds(Monitor):
     """S2. Without observations: by gates that open."""
 
     id = "S2"
+    timeless = True
     statement = "Who acknowledges in a term was made its holder by the register before."
     events = (seen.Told, fx.PlaneOrder)
 
@@ -143,6 +145,7 @@ class FromTheSet(Succession):
     """S5. Complete without observations, given the witness's steps."""
 
     id = "S5"
+    timeless = True
     statement = "A new holder was in the in-sync set, unless an administrator forced it."
 
     def follows(  # noqa: D102
@@ -157,6 +160,7 @@ class ShrinkFirst(Monitor):
     """S6. Without observations: a gate for this node alone opens only after the answer."""
 
     id = "S6"
+    timeless = True
     statement = "Before a lone acknowledgement the register, as answered, excludes the peer."
     events = (seen.Told, fx.PlaneOrder)
 
@@ -186,6 +190,7 @@ class GrowLast(Succession):
     """S7. Without observations: that the record of who enters says that its copy ended."""
 
     id = "S7"
+    timeless = True
     statement = "Who enters the in-sync set has everything, and its record says so."
 
     def follows(  # noqa: D102
@@ -215,6 +220,7 @@ class NeverStale(Monitor):
     """S8. Complete without observations."""
 
     id = "S8"
+    timeless = True
     statement = "The application never starts on data that are torn, unmounted or not in the set."
     events = (fx.StartScript,)
 
@@ -236,6 +242,7 @@ class Monotony(Monitor):
     """S9. Complete without observations."""
 
     id = "S9"
+    timeless = True
     statement = "Terms, sessions and incarnations never go back; versions go up by one."
     events = (seen.RegisterDurable, seen.RecordDurable, ev.Stored, ev.RegisterStored)
 

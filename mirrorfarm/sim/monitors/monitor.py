@@ -24,11 +24,15 @@ class Monitor:
 
     `events` are the kinds that it wants to hear of: classes of events, of messages that were
     received, of effects, and of messages that were sent.
+
+    A `timeless` one needs nothing but what cores were given and asked for, and no common time. The
+    others know what a disk holds, what an application was told, which faults there were.
     """
 
     id: ClassVar[str]
     statement: ClassVar[str]
     events: ClassVar[tuple[type, ...]] = ()
+    timeless: ClassVar[bool] = False
 
     def __init__(self, watch: "Watch") -> None:
         self.watch = watch

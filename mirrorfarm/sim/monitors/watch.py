@@ -18,6 +18,11 @@ _OF_TWO = ("S1", "X1", "X2", "F1", "F2", "F7")
 Hears = Callable[[Step], None]
 
 
+def _as_it_is(node: str, now: int) -> int:
+    del node
+    return now
+
+
 class Watch:
     """All monitors of one run, or of one set of recorded traces."""
 
@@ -41,7 +46,7 @@ class Watch:
         self.allowed: dict[str, tuple[int, str]] = {}  # Until when faults break what, and why.
         self.excused = 0
         self.stories: dict[str, list[str]] = {}  # What led to each violation, to the first ones.
-        self.moment: Moment = lambda node, now: now  # For stories: times of the whole,
+        self.moment: Moment = _as_it_is  # For stories: times of the whole,
         self.clock: Clock = seconds  # and as text.
         # Of recorded traces: by how much the times of two nodes may be wrong; None: unknown.
         self.apart_ns: int | None = 0

@@ -6,7 +6,6 @@ the cluster, is for all of them.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.effects import RegisterStore
@@ -15,8 +14,7 @@ from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.seen import Fault
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
-
-_WITNESS: Final = "witness"  # The process, which keeps the registers of several modules.
+from mirrorfarm.transport.address import WITNESS_PROCESS
 
 
 class Watches:
@@ -36,7 +34,7 @@ class Watches:
         process = step.process
         if step.event.__class__ is Fault:
             return self.all
-        name = self._asker(step) if process == _WITNESS else process.removesuffix(".replica")
+        name = self._asker(step) if process == WITNESS_PROCESS else process.removesuffix(".replica")
         return self._by_name.get(name, self.all)
 
     def _asker(self, step: Step) -> str:

@@ -8,11 +8,14 @@ on each node, `world`; cores know nothing of it.
 A recorder only looks: the run is the same, step by step, as without one.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from mirrorfarm import __version__
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.errors import SystemUnsuitable, UsageInvalid
+from mirrorfarm.oserrors import told
 from mirrorfarm.sim.cluster import CLUSTER, Call, Cluster
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors import seen
@@ -57,7 +60,7 @@ class Recorder:
         self._record, self._seen = cluster.record, cluster.seen
         cluster.record = self._on_step  # type: ignore[method-assign]
         cluster.seen = self._on_seen  # type: ignore[method-assign]
-        with untrapped():
+        with _writing():
             for host in cluster.hosts.values():
                 for process in host.processes.values():
                     process.record = self._on_step
@@ -65,7 +68,7 @@ class Recorder:
 
     def close(self) -> None:
         """Note what the application can read at the end, and write everything."""
-        with untrapped():
+        with _writing():
             for workload in self._workloads.values():
                 for node, read in workload.at_the_end():
                     self._note(node, read)
@@ -80,12 +83,12 @@ class Recorder:
         decisions, self._decisions = self._decisions, []
         lane = self._lanes.get(actor.process)
         if lane is not None and event.__class__ is not Call:
-            with untrapped():
+            with _writing():
                 lane.step(actor.name, now, event, effects, decisions)
         self._record(actor, now, event, effects)
 
     def _on_seen(self, node: str, observation: Any, module: str = "") -> None:
-        with untrapped():
+        with _writing():
             if observation.__class__ is seen.Begun:
                 self._begin(self._cluster.hosts[node].processes[observation.process])
             elif observation.__class__ not in _LEFT_OUT:
@@ -144,6 +147,16 @@ class Recorder:
         world.step(WORLD if node in hosts else CLUSTER_WIDE, now, observation)
 
 
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Let a trace be written. What the disk refuses here must not be one of the simulation's."""
+    with untrapped():
+        try:
+            yield
+        except OSError as error:
+            raise SystemUnsuitable(f"--trace: the run is not recorded: {told(error)}") from error
+
+
 class _World:
     """What the simulation saw of a machine, from the first process of a boot to the next one's."""
 
@@ -157,5 +170,11 @@ class _World:
         self.ring.encoder.step(actor, now, observation, (), ())
 
 
-_SEEN: Final[tuple[type[seen.Seen], ...]] = (*seen.Seen.__subclasses__(), Read, Refused)
-_TYPES: Final = {kind.__name__: list(kind.__struct_fields__) for kind in _SEEN}
+def _kinds(base: type[seen.Seen]) -> Iterator[type[seen.Seen]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
+assert {Read, Refused} <= set(_kinds(seen.Seen)), "they are told as well"
+_TYPES: Final = {kind.__name__: list(kind.__struct_fields__) for kind in _kinds(seen.Seen)}

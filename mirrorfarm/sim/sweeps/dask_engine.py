@@ -10,6 +10,7 @@ from mirrorfarm.errors import NodeUnreachable, SystemUnsuitable
 from mirrorfarm.sim.sweeps.engines import Wanted
 from mirrorfarm.sim.sweeps.plan import Batch, Finished
 from mirrorfarm.sim.sweeps.processes import deaf_to_interrupts
+from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.work import Work
 
 try:
@@ -65,7 +66,7 @@ class Dask:
         """Send a batch to the scheduler."""
         self._under_way[self._client.submit(self._work, batch.seeds, pure=False)] = batch
 
-    def wait(self, seconds: float) -> list[Finished]:
+    def wait(self, seconds: float) -> list[Finished[SeedResult]]:
         """Return what is finished. Raises NodeUnreachable when the scheduler is gone."""
         try:
             done, _ = distributed.wait(
@@ -76,7 +77,7 @@ class Dask:
             return []
         return [self._finished(future) for future in done]
 
-    def _finished(self, future: Any) -> Finished:
+    def _finished(self, future: Any) -> Finished[SeedResult]:
         batch = self._under_way.pop(future)
         try:
             return Finished(batch, future.result())

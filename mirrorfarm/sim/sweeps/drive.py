@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterator
 
 from mirrorfarm.sim.sweeps.engines import Engine
-from mirrorfarm.sim.sweeps.plan import Finished, Plan
-from mirrorfarm.sim.sweeps.result import SeedResult
+from mirrorfarm.sim.sweeps.plan import Finished, Plan, ResultT
 
 POLL_SECONDS = 0.2  # How late a wish to stop is seen.
 
 
 def drive(
-    engine: Engine,
-    plan: Plan,
+    engine: Engine[ResultT],
+    plan: Plan[ResultT],
     stopped: Callable[[], bool],
-    died: Callable[[Finished], None],
-) -> Iterator[tuple[SeedResult, ...]]:
+    died: Callable[[Finished[ResultT]], None],
+) -> Iterator[tuple[ResultT, ...]]:
     """Play a plan; yield the results of each batch, in the order in which they end.
 
     When `stopped` says so, nothing new begins, and what is under way is waited for. `died` is

@@ -11,7 +11,8 @@ from importlib.metadata import entry_points
 from typing import Protocol
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.sim.sweeps.plan import Batch, Finished
+from mirrorfarm.sim.sweeps.plan import Batch, Finished, ResultT
+from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.work import Work
 
 GROUP = "mirrorfarm.sweep_engines"
@@ -30,7 +31,7 @@ class Wanted:
     address: str = ""  # Of a scheduler that runs already; "": the engine starts its own workers.
 
 
-class Engine(Protocol):
+class Engine(Protocol[ResultT]):
     """Plays batches. Used by one thread; no method may wait, except `wait` and `close`."""
 
     def free(self) -> int:
@@ -42,7 +43,7 @@ class Engine(Protocol):
     def submit(self, batch: Batch) -> None:
         """Begin a batch, or put it in line."""
 
-    def wait(self, seconds: float) -> list[Finished]:
+    def wait(self, seconds: float) -> list[Finished[ResultT]]:
         """Return what is finished; wait for it, at most so long, if nothing is.
 
         Every batch comes back once: with results, or without if its worker died.
@@ -52,7 +53,7 @@ class Engine(Protocol):
         """End the workers, at once: what is under way is of no interest."""
 
 
-EngineFactory = Callable[[Work, Wanted], Engine]
+EngineFactory = Callable[[Work, Wanted], Engine[SeedResult]]
 
 
 def load_engine(name: str) -> EngineFactory:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirrorfarm.oserrors import write_whole
 from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps import report, tables
 from mirrorfarm.sim.sweeps.result import SeedResult
@@ -48,12 +49,12 @@ def write_outputs(
     else:
         notes.append(f"no {tables.NAME}: {tables.CURE}. The .jsonl file holds the same")
     paths.append(folder / "summary.json")
-    _replace(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
+    write_whole(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
     made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink)
     worst, why_not = _see_again(summary, replay)
     paths += [*made, folder / report.NAME]
     notes += [*failed, *why_not]
-    _replace(paths[-1], report.render(summary, worst, missing))
+    write_whole(paths[-1], report.render(summary, worst, missing))
     return Written(summary, tuple(paths), tuple(notes))
 
 
@@ -79,7 +80,7 @@ def write_examples(
             except Exception as error:  # The seed is a good example as well.
                 notes.append(f"seed {example.seed} could not be shrunk: {error!r}")
         paths.append(folder / f"{name}{suffix}")
-        _replace(paths[-1], text)
+        write_whole(paths[-1], text)
     if len(classes) > EXAMPLES_MAX:
         notes.append(f"{EXAMPLES_MAX} of {len(classes)} classes have a file in {folder}")
     return paths, notes
@@ -95,10 +96,3 @@ def _see_again(summary: Summary, replay: Replay) -> tuple[report.Worst | None, l
         text = f"no time line of seed {known.seed}: build {again.build} plays it differently"
         return None, [text if again.build != known.build else f"{text}: it is not deterministic"]
     return report.Worst(again, moments), []
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole, or not at all."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

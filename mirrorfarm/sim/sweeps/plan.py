@@ -5,12 +5,21 @@ these batches are suspects: each is played again with nothing beside it, in halv
 its worker again, down to the one seed that does.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
-from mirrorfarm.sim.sweeps.result import SeedResult
 
+class Timed(Protocol):
+    """What came of one seed."""
+
+    @property
+    def wall_seconds(self) -> float:
+        """How long it took."""
+
+
+ResultT = TypeVar("ResultT", bound=Timed)
 BATCH_SECONDS = 2.0
 BATCH_SEEDS_MAX = 1_000
 SMOOTHING = 0.3  # Weight of the newest batch in the estimate of the seconds per seed.
@@ -25,21 +34,23 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Generic[ResultT]):
     """A batch that an engine returns; without results its worker died, and `why` says how."""
 
     batch: Batch
-    results: tuple[SeedResult, ...] | None
+    results: tuple[ResultT, ...] | None
     why: str = ""
 
 
 @dataclass(slots=True)
-class Plan:
-    """The seeds still to be given out, and the suspects."""
+class Plan(Generic[ResultT]):
+    """The seeds still to be given out, and the suspects.
+
+    `lost` makes the result of a seed whose worker died twice, and why; or it raises.
+    """
 
     seeds: Iterator[int]
-    options: str
-    build: str
+    lost: Callable[[int, str], ResultT]
     _seconds_per_seed: float = 0.0  # 0: nothing is known yet.
     _suspects: list[Batch] = field(default_factory=list)
     _one_is_alone: bool = False
@@ -54,7 +65,7 @@ class Plan:
         seeds = tuple(islice(self.seeds, self._size()))
         return Batch(seeds) if seeds else None
 
-    def finished(self, finished: Finished) -> tuple[SeedResult, ...]:
+    def finished(self, finished: Finished[ResultT]) -> tuple[ResultT, ...]:
         """Take note of a batch; return the results to be kept."""
         batch, results = finished.batch, finished.results
         if batch.alone:
@@ -71,7 +82,7 @@ class Plan:
             return 1
         return max(1, min(BATCH_SEEDS_MAX, int(BATCH_SECONDS / self._seconds_per_seed)))
 
-    def _died(self, batch: Batch, why: str) -> tuple[SeedResult, ...]:
+    def _died(self, batch: Batch, why: str) -> tuple[ResultT, ...]:
         """Have the seeds of a dead worker played again; give up the one that killed it twice."""
         if not batch.alone:
             self._suspects.append(Batch(batch.seeds, alone=True))
@@ -79,14 +90,5 @@ class Plan:
             half = len(batch.seeds) // 2
             self._suspects += [Batch(batch.seeds[half:], True), Batch(batch.seeds[:half], True)]
         else:
-            lost = SeedResult(
-                seed=batch.seeds[0],
-                options=self.options,
-                build=self.build,
-                outcome="error",
-                invariant="WorkerDied",
-                signature=why,
-                message=f"its worker died twice, the second time with nothing beside it: {why}",
-            )
-            return (lost,)
+            return (self.lost(batch.seeds[0], why),)
         return ()

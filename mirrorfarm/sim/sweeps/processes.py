@@ -4,17 +4,16 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait as wait_for_end
+from typing import Generic
 
 from mirrorfarm.sim.sweeps.engines import Wanted
-from mirrorfarm.sim.sweeps.plan import Batch, Finished
-from mirrorfarm.sim.sweeps.result import SeedResult
-from mirrorfarm.sim.sweeps.work import Work
+from mirrorfarm.sim.sweeps.plan import Batch, Finished, ResultT
 
 # Then all processes are replaced, so that nothing that they lose or keep adds up. The pool's own
 # `max_tasks_per_child` does that too, but hangs for ever in Python 3.11 (gh-115634).
@@ -24,18 +23,21 @@ END_SECONDS = 5.0
 DIED = "killed, crashed, or out of memory"
 
 
-class Processes:
+class Processes(Generic[ResultT]):
     """A pool of spawned processes; a new pool when one of them died."""
 
     def __init__(
-        self, work: Work, wanted: Wanted, batches_per_process: int = BATCHES_PER_PROCESS
+        self,
+        work: Callable[[tuple[int, ...]], tuple[ResultT, ...]],
+        wanted: Wanted,
+        batches_per_process: int = BATCHES_PER_PROCESS,
     ) -> None:
         self._work = work
         self._workers = wanted.workers
         self._batches_max = batches_per_process * wanted.workers
         self._pool: ProcessPoolExecutor | None = None
         self._submitted = 0  # To this pool.
-        self._under_way: dict[Future[tuple[SeedResult, ...]], Batch] = {}
+        self._under_way: dict[Future[tuple[ResultT, ...]], Batch] = {}
 
     def free(self) -> int:
         """Return how many more batches it can be given; one waits so that no worker does."""
@@ -66,7 +68,7 @@ class Processes:
                 future.set_exception(error)
         self._under_way[future] = batch
 
-    def wait(self, seconds: float) -> list[Finished]:
+    def wait(self, seconds: float) -> list[Finished[ResultT]]:
         """Return what is finished; of several, first what was put in line first."""
         done, _ = wait(self._under_way, seconds, FIRST_COMPLETED)
         if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
@@ -75,7 +77,7 @@ class Processes:
             self._end_pool()
         return [self._finished(future) for future in tuple(self._under_way) if future in done]
 
-    def _finished(self, future: Future[tuple[SeedResult, ...]]) -> Finished:
+    def _finished(self, future: Future[tuple[ResultT, ...]]) -> Finished[ResultT]:
         batch = self._under_way.pop(future)
         if isinstance(future.exception(), BrokenProcessPool):
             return Finished(batch, None, DIED)

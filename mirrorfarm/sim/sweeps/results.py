@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 import msgspec
 
 from mirrorfarm.errors import RecordInvalid, Refused, SystemUnsuitable
+from mirrorfarm.oserrors import naming
 from mirrorfarm.sim.sweeps.result import SEED_END, SeedResult
 
 FORMAT: Final = 1
@@ -132,7 +133,7 @@ class Appender:
 
     def close(self) -> None:
         """Let the results survive a loss of power as well."""
-        with self._file:
+        with naming(self._path), self._file:
             os.fsync(self._file.fileno())
 
     def _write(self, data: bytes) -> None:

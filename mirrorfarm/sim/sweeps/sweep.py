@@ -56,7 +56,7 @@ class Watcher(Protocol):
     def kept(self, results: Sequence[SeedResult]) -> None:
         """These results are in the file."""
 
-    def died(self, finished: Finished) -> None:
+    def died(self, finished: Finished[SeedResult]) -> None:
         """A worker died; its seeds will be played again."""
 
 
@@ -76,8 +76,8 @@ def play(
         if not missing:
             return
         left = (seed for seed in order.own_seeds() if seed not in done)
-        plan = Plan(left, header.options, header.build)
         work = Work(run, header.options, header.build, order.seed_seconds)
+        plan = Plan(left, work.lost)
         with closing(begin_engine(work, order.wanted)) as engine:
             for results in drive(engine, plan, stopped, watcher.died):
                 _same_build(results, header)

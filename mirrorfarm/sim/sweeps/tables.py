@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mirrorfarm.oserrors import naming
 from mirrorfarm.sim.sweeps.result import SeedResult
 
 try:
@@ -56,7 +57,7 @@ def write_parquet(results: Iterable[SeedResult], path: Path) -> int:
     rows = 0
     left = iter(results)
     unfinished = path.with_suffix(".part")
-    with parquet.ParquetWriter(unfinished, schema(), compression="zstd") as writer:
+    with naming(path), parquet.ParquetWriter(unfinished, schema(), compression="zstd") as writer:
         while group := [asdict(result) for result in islice(left, GROUP_ROWS)]:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema()))
             rows += len(group)

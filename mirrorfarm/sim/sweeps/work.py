@@ -31,6 +31,18 @@ class Work:
         """Play the seeds of a batch."""
         return tuple(self._play(seed) for seed in seeds)
 
+    def lost(self, seed: int, why: str) -> SeedResult:
+        """Return the result of a seed whose worker died twice."""
+        return SeedResult(
+            seed,
+            self.options,
+            self.build,
+            "error",
+            invariant="WorkerDied",
+            signature=why,
+            message=f"its worker died twice, the second time with nothing beside it: {why}",
+        )
+
     def _play(self, seed: int) -> SeedResult:
         begin = time.perf_counter()
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
+from mirrorfarm.oserrors import naming
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.export.format import Format, Subject
 from mirrorfarm.trace.export.history import Jepsen, Porcupine
@@ -77,19 +78,27 @@ def export(
             f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
             f"{wanted}: choose another name"
         )
+    other = options.output.exists() and not (options.output.is_file() or options.output.is_dir())
+    if other or str(options.output) == "-":  # It would be replaced.
+        raise UsageInvalid(
+            f"-o {options.output}: neither a file nor a folder: write to a file, and send that on"
+        )
     merge = Merge(paths, on_fault)
     subject = Subject(merge, options.run or _run_name(merge), options.limit)
     if options.to == PARQUET:
         return _parquet(subject, options, on_step)
-    part = options.output.with_name(f"{options.output.name}.part")
-    with _opened(part) as file:
+    output = options.output.resolve()  # What a link leads to is replaced, not the link.
+    part = output.with_name(f"{output.name}.part")
+    with naming(options.output):
+        file = _opened(part)
         try:
-            format_ = FORMATS[options.to](subject, file.write)
-            report = _written(subject, format_, on_step)
+            with file:
+                format_ = FORMATS[options.to](subject, file.write)
+                report = _written(subject, format_, on_step)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-    part.replace(options.output)
+        part.replace(output)
     return report
 
 
@@ -97,6 +106,8 @@ def _opened(path: Path) -> IO[bytes]:
     try:
         return path.open("wb", buffering=1 << 20)
     except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
         raise TraceInvalid(f"{path.parent}: there is no such folder; make it first") from error
 
 
@@ -118,13 +129,14 @@ def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], N
         raise TraceInvalid(
             "parquet needs pyarrow: pip install 'mirrorfarm[analysis]', or choose another format"
         ) from error
-    format_ = Parquet(subject, options.output)
-    try:
-        report = _written(subject, format_, on_step)
-    except BaseException:
-        format_.discard()
-        raise
-    format_.publish()
+    with naming(options.output):
+        format_ = Parquet(subject, options.output)
+        try:
+            report = _written(subject, format_, on_step)
+        except BaseException:
+            format_.discard()
+            raise
+        format_.publish()
     return report
 
 

@@ -54,6 +54,22 @@ def test_a_file_that_is_not_there_is_named(
     assert "none.yaml" in capsys.readouterr().err
 
 
+def test_traces_of_files_of_one_name_are_not_mixed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("scenario", "-q", "--trace", str(tmp_path / "traces"), str(TAKEOVER), str(TAKEOVER))
+    assert run(*words) == 2
+    assert "several files are called takeover" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shrunk_seed_without_a_place_to_write_it_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("shrink", "--seed", "1", "-o", str(tmp_path / "nowhere" / "x.yaml")) == 2
+    assert "nowhere; make it first" in capsys.readouterr().err
+
+
 def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("scenario", "--json", str(TAKEOVER)) == 0
     (found,) = json.loads(capsys.readouterr().out)

@@ -231,6 +231,7 @@ def test_words_without_sense_are_refused_before_anything_begins(tmp_path: Path) 
         ("--seeds", "0..1", "--options", "mirror,stepz=1"),
         ("--seeds", "0..1", "--shard", "3/2"),
         ("--seeds", "0..1", "--engine", "ray"),
+        ("--seeds", "0..1", "--scheduler", "tcp://machine:8786"),
     ):
         _, err = run("sweep", *words, "-o", tmp_path / "s", code=2)
         assert words[-2] in err

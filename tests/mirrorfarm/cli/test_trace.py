@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import click
 import pytest
 
 from mirrorfarm.actors.heartbeat.core import Heartbeat
-from mirrorfarm.cli.main import main
+from mirrorfarm.cli.main import UNREAD, main
 from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.transport.trace import TraceWriter
@@ -86,7 +88,7 @@ def test_show_prints_a_row_for_each_event_and_effect(short: Path, run: Run) -> N
         (("--kind", "PeerSilent"), 2),
         (("--text", "started"), 1),
         (("--node", "n1"), 10),
-        (("--node", "n2"), 0),
+        (("--kind", "Probe"), 3),
         (("--from", "1s"), 4),  # Only those at 2^62 ns.
         (("--to", "1s ago"), 6),
     ],
@@ -94,6 +96,40 @@ def test_show_prints_a_row_for_each_event_and_effect(short: Path, run: Run) -> N
 def test_rows_are_filtered(short: Path, run: Run, words: tuple[str, ...], count: int) -> None:
     code, out, _ = run("trace", "show", short, *words)
     assert (code, len(out.splitlines())) == (0, count)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--node", "n2"), "--node n2: not in these traces; known here: n1"),
+        (("--kind", "Started!"), "there is no such kind; did you mean Started?"),
+        (("--kind", "42"), "no such kind; known are input, recv, effect"),
+        (("--from", "22:00", "--to", "21:00"), "--to is before --from"),
+    ],
+)
+def test_words_that_stand_for_nothing_are_an_error(
+    short: Path, run: Run, words: tuple[str, ...], why: str
+) -> None:
+    code, out, err = run("trace", "show", short, *words)
+    assert (code, out) == (2, "")
+    assert why in err
+
+
+def test_why_there_is_no_row_is_told(short: Path, run: Run) -> None:
+    code, out, err = run("trace", "show", short, "--actor", "heartbet")
+    assert (code, out) == (0, "")
+    assert err == (
+        "mirrorfarm: no row: --actor heartbet: not in these traces; did you mean heartbeat?\n"
+    )
+    _, _, err = run("trace", "show", short, "--text", "never said")
+    assert err == "mirrorfarm: no row: nothing in these traces is as wanted\n"
+
+
+def test_a_reader_that_leaves_ends_the_command_without_a_word(short: Path) -> None:
+    command = f"{sys.executable} -m mirrorfarm.cli.main trace show --json {short}"
+    program = f"set -o pipefail; {command} | true"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (UNREAD, "", "")
 
 
 def test_json_has_every_field(short: Path, run: Run) -> None:
@@ -197,6 +233,13 @@ def test_replay_of_an_honest_trace_finds_nothing(simulated: Path, run: Run) -> N
     assert "another build" not in out
 
 
+def test_replay_of_a_node_or_actor_that_is_not_there_is_refused(simulated: Path, run: Run) -> None:
+    for option, word in (("--node", "n77"), ("--actor", "nobody")):
+        code, out, err = run("trace", "replay", simulated, option, word)
+        assert (code, out) == (2, "")
+        assert f"{option} {word}: not in these traces; " in err
+
+
 def test_a_core_that_does_something_else_is_shown_with_both_effects(
     simulated: Path, run: Run
 ) -> None:
@@ -268,3 +311,14 @@ def test_a_redacted_copy_has_no_names_but_all_steps(
     assert "a redacted trace cannot be replayed" in err
     code, _, err = run("trace", "redact", simulated, "--to", tmp_path / "out")
     assert (code, "is not empty" in err) == (6, True)
+
+
+def test_a_copy_with_hashes_is_checked_like_the_original(run: Run, tmp_path: Path) -> None:
+    original = Path(__file__).parents[3] / "examples/traces/takeover"
+    run("trace", "redact", original, "--to", tmp_path / "hash")
+    code, out, _ = run("trace", "check", tmp_path / "hash")
+    assert (code, out) == (0, run("trace", "check", original)[1])
+    run("trace", "redact", original, "--to", tmp_path / "drop", "--mode", "drop")
+    code, _, err = run("trace", "check", tmp_path / "drop")
+    assert code == 11
+    assert "its names are gone (redact --mode drop)" in err

@@ -99,12 +99,16 @@ def test_export_says_what_it_wrote(recorded: Path, run: Run, tmp_path: Path) -> 
         (("--to", "jsonl", "--tsviz"), "--tsviz needs --to shiviz"),
         (("--to", "parquet", "--run", "../up"), "letters, digits, dots"),
         (("--to", "excel"), "'excel' is not one of"),
+        (("--to", "jsonl", "--limit", "5"), "--limit needs --to shiviz"),
+        (("--to", "jsonl", "--run", "x"), "--run needs --to parquet"),
+        (("--to", "jsonl", "-o", "-"), "-o -: neither a file nor a folder"),
+        (("--to", "jsonl", "-o", "/dev/null"), "-o /dev/null: neither a file nor a folder"),
     ],
 )
 def test_export_refuses_what_does_not_go_together(
     words: tuple[str, ...], says: str, recorded: Path, run: Run, tmp_path: Path
 ) -> None:
-    code, _, err = run("trace", "export", *words, "-o", tmp_path / "out", recorded)
+    code, _, err = run("trace", "export", "-o", tmp_path / "out", *words, recorded)
     assert code == 2
     assert says in err
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.cli.main import main
+from mirrorfarm.cli.trace_whatif import unserved
+from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.runs import Variant
+from mirrorfarm.sim.fork.unserved import Says
+from mirrorfarm.sim.fork.whatif import Summary
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.steps import Step
 from tests.mirrorfarm.trace.little_cluster import takeover
@@ -69,6 +74,30 @@ def test_json_has_all_of_it(folder: Path, run: Run) -> None:
     assert 2 * SECOND_NS < crashed["failover_ns"]["median"] < 4 * SECOND_NS
 
 
+def test_why_nobody_serves_at_the_end_is_told_for_each_variant(folder: Path, run: Run) -> None:
+    words = ("--at", "+14s", "--no-faults", "--crash", "n1 +1s", "--crash", "n2", "--seeds", 2)
+    code, out, _ = run(folder, *words, "--minutes", 0.1)
+    assert code == 0
+    assert out.endswith(
+        "\ncrash n1 +1 s, crash n2: why nobody served at the end\n"
+        "  in 2 runs: no node's module ran\n"
+    )
+
+
+def test_of_many_reasons_three_are_told() -> None:
+    said = [Says(f"n{number}", "WAIT", "NotReady", "", "old", "", "") for number in range(6)]
+    few = [Result(number, unserved=(one,)) for number, one in enumerate([*said, said[0], said[0]])]
+    assert list(unserved(Summary(Variant(), few))) == [
+        "as recorded: why nobody served at the end",
+        "  in 3 runs: n0 is WAIT NotReady: old",
+        "  in 1 run: n1 is WAIT NotReady: old",
+        "  in 1 run: n2 is WAIT NotReady: old",
+        "  … and 3 other reasons, in 3 runs",
+    ]
+    assert list(unserved(Summary(Variant(), few[:4])))[-1] == "  … and 1 other reason, in 1 run"
+    assert list(unserved(Summary(Variant(), [Result(0, at_end="n1")]))) == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
@@ -78,6 +107,8 @@ def test_json_has_all_of_it(folder: Path, run: Run) -> None:
         (("--drop", "Heartbeat n1->n9 5s"), 2, "n9 is not there"),
         (("--module", "other"), 2, "did you mean|known here: ledger"),
         (("--seeds", "0"), 2, "0 is not in the range"),
+        (("--workers", "0"), 2, "0 is not in the range"),
+        (("--minutes", "nan"), 2, "'nan' is not a number"),
         (("nowhere",), 11, "there is no such file or folder"),
     ],
 )

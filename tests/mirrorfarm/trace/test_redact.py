@@ -8,9 +8,10 @@ from mirrorfarm.actors.effects import Log, PlaneOrder, Send, Store, Tell
 from mirrorfarm.actors.events import Announce, PeerHeard, Received
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.trace.redact import Redactor, vocabulary
+from mirrorfarm.trace.steps import Named
 from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.messages import Announcement, FarmBeat, Heartbeat, StorageFailed
-from mirrorfarm.transport.trace_encoder import stand_in
+from mirrorfarm.transport.trace_encoder import Encoder, plain, stand_in
 
 WORDS = vocabulary()
 KEY = b"0123456789abcdef"
@@ -34,6 +35,19 @@ def test_no_name_remains(value: Any, mode: str) -> None:
     redacted = Redactor(mode, KEY, WORDS).item(value)
     assert CANARY not in repr(redacted)
     assert type(redacted) is type(value)
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_what_only_a_simulation_saw_keeps_its_fields_and_can_be_written(mode: str) -> None:
+    told = Named(["Seen", CANARY, [1, CANARY]], ["who", "held"])
+    redacted = Redactor(mode, KEY, WORDS).item(told)
+    assert CANARY not in repr(redacted)
+    assert plain(redacted)[0] == "Seen"
+    assert redacted.__struct_fields__ == ("who", "held")
+    encoder = Encoder()
+    encoder.frame(1, 1)
+    encoder.step("world", 1, redacted, (), ())
+    assert encoder.unreadable == 0
 
 
 def test_words_of_the_protocol_numbers_and_types_remain() -> None:

@@ -3,8 +3,8 @@
 from mirrorfarm.actors.effects import ApplyTable, Later, Send
 from mirrorfarm.actors.events import PeerSilent, Received, Started
 from mirrorfarm.trace.decoder import Checkpoint, Note
-from mirrorfarm.trace.steps import Gap, Unreadable
-from mirrorfarm.trace.text import TEXT_MAX, Row, told
+from mirrorfarm.trace.steps import Gap, Named, Unreadable
+from mirrorfarm.trace.text import TEXT_MAX, Row, as_json, told
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Announcement, Probe, StateAnswer
 from mirrorfarm.transport.trace_encoder import stand_in
@@ -26,6 +26,13 @@ def test_values_are_told_in_short() -> None:
     )
     assert told(Received(TO, Probe("red", 1), "", 7, 8)).startswith("n2/web/module #8: Probe")
     assert told(["OfTomorrow", 1]) == "['OfTomorrow', 1]"
+    assert told(Named(["OfTomorrow", 1], ["count"])) == "OfTomorrow count=1"
+    assert told(Named(["OfTomorrow", 1, "x"], ["count"])) == "OfTomorrow(count=1, 2='x')"
+    assert as_json(Named(["OfTomorrow", 1, [b"x"]], ["count", "more"])) == {
+        "type": "OfTomorrow",
+        "count": 1,
+        "more": [{"bytes": 1, "xxh3": "eaf06c6480b2cd11"}],
+    }
 
 
 def test_bytes_are_told_by_their_length() -> None:

@@ -10,8 +10,8 @@ from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.sim.fork.settings import Settings
-from mirrorfarm.sim.fork.whatif import Variant, play
 
 EXAMPLE = Path(__file__).parents[3] / "examples/traces/farm"
 NODES = ("n1", "n2", "n3")

@@ -26,16 +26,16 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_time_of_day_a_time_since_the_beginning_and_an_event(merge: Merge) -> None:
     begin = next(merge.steps()).at_ns
-    assert find(merge, "+10s").at_ns == begin + 10 * SECOND_NS
-    assert find(merge, "08:00:12").at_ns % (60 * SECOND_NS) == 12 * SECOND_NS
-    assert find(merge, "2027-01-15 08:00:12.5").at_ns % (60 * SECOND_NS) == 12_500_000_000
-    silent = find(merge, "n2 silent")
+    assert find(merge, "+10s", "ledger").at_ns == begin + 10 * SECOND_NS
+    assert find(merge, "08:00:12", "ledger").at_ns % (60 * SECOND_NS) == 12 * SECOND_NS
+    assert find(merge, "2027-01-15 08:00:12.5", "ledger").at_ns % (60 * SECOND_NS) == 12_500_000_000
+    silent = find(merge, "n2 silent", "ledger")
     step = next(one.step for one in merge.steps() if one.number == silent.number)
     assert (step.node, type(step.event).__name__) == ("n2", "WatchDue")
 
 
 def test_in_service_is_when_both_nodes_are(merge: Merge, takeover: Path) -> None:
-    moment = find(merge, "service")
+    moment = find(merge, "service", "ledger")
     states = read([takeover], "service").processes
     assert 0 < moment.number < merge.total
     for node, role in (("n1", "PRIM"), ("n2", "SECOND")):
@@ -59,4 +59,9 @@ def test_in_service_is_when_both_nodes_are(merge: Merge, takeover: Path) -> None
 )
 def test_what_is_no_moment_of_the_recording_is_refused(merge: Merge, wanted: str, why: str) -> None:
     with pytest.raises(UsageInvalid, match=f"--at.*({why})"):
-        find(merge, wanted)
+        find(merge, wanted, "ledger")
+
+
+def test_the_service_of_another_module_is_not_meant(merge: Merge) -> None:
+    with pytest.raises(UsageInvalid, match="the nodes were never all in service"):
+        find(merge, "service", "other")

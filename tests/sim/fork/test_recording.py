@@ -9,7 +9,7 @@ from mirrorfarm.cli.trace_redact import redact_traces
 from mirrorfarm.errors import MirrorfarmError, Refused, TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.recording import Recording, read
-from mirrorfarm.sim.fork.whatif import Variant, play
+from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.trace.files import Fault
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
 

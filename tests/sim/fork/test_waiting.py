@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
@@ -9,6 +11,7 @@ from mirrorfarm.actors.replicator.core import PlaneCopied, PlaneDone
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.sim.fork.waiting import Answered, Waiting
 from mirrorfarm.trace.steps import Step
+from mirrorfarm.transport.messages import Register
 
 STEP_NS = 100_000_000
 
@@ -16,8 +19,8 @@ STEP_NS = 100_000_000
 class Process:
     """Gives steps to a `Waiting`, one each 100 ms."""
 
-    def __init__(self) -> None:
-        self.waiting = Waiting(1)
+    def __init__(self, app: str = "prim") -> None:
+        self.waiting = Waiting(1, app)
         self.now = 0
 
     def step(self, actor: str, event: Any, *effects: Any) -> Answered | None:
@@ -88,3 +91,34 @@ def test_addresses_guard_and_sessions_are_remembered() -> None:
     assert one.step("replicator", PlaneDone(5)) == Answered("PlaneDone", 2 * STEP_NS)
     one.step("guard", ev.GuardActed(77))
     assert (doors.vip, doors.guard_ns) == (False, 0)
+
+
+@pytest.mark.parametrize("app", ["prim", "both"])
+def test_an_application_that_was_not_ended_has_ended_by_itself(app: str) -> None:
+    one = Process(app)
+    gone = ev.ProcessGone(0, 0, 1)
+    one.step("scripts", ev.Started(), fx.StartScript(1, f"start_{app}", (), 10**9))
+    one.step("checker", gone)
+    assert one.waiting.doors.exits == 0  # Its script still runs.
+    one.step("scripts", ev.ScriptEnded(1, f"start_{app}", 0), fx.KillScripts(2))
+    one.step("checker", gone)
+    assert one.waiting.doors.exits == 0  # Whatever runs is being ended.
+    one.step("scripts", ev.ApplicationGone(2), fx.StartScript(3, f"start_{app}", (), 10**9))
+    one.step("scripts", ev.ScriptEnded(3, f"start_{app}", 0))
+    one.step("checker", gone)
+    one.step("checker", gone)
+    assert one.waiting.doors.exits == 1
+    one.step("scripts", ev.Started(), fx.StartScript(4, f"start_{app}", (), 10**9))
+    one.step("scripts", ev.ScriptEnded(4, f"start_{app}", 0))
+    one.step("scripts", ev.ScriptEnded(5, f"stop_{app}", 0))
+    one.step("checker", gone)
+    assert one.waiting.doors.exits == 1
+
+
+def test_a_register_that_could_not_be_written_is_waited_for_no_more() -> None:
+    one = Process()
+    store = fx.RegisterStore("c", "m", Register(1, 1, "n1", ("n1",), "g", "i"), 7)
+    one.step("register", ev.Started(), store)
+    assert one.step("register", ev.StoreFailed(7, 28, "full")) == Answered("StoreFailed", STEP_NS)
+    assert one.waiting.orders == {}
+    assert one.waiting.doors.registers == {}

@@ -6,11 +6,12 @@ from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.fork.measure import Result, Takeover
 from mirrorfarm.sim.fork.recording import Recording
+from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.settings import Settings
+from mirrorfarm.sim.fork.unserved import Says
 from mirrorfarm.sim.fork.whatif import (
     AFTER_NS,
     Summary,
-    Variant,
     compare,
     horizon_ns,
     spread,
@@ -40,10 +41,35 @@ def test_a_summary_counts_runs_and_lists_takeovers() -> None:
         "took_over": 2,
         "needless": 1,
         "at_end": {"n1": 2, "n2": 1},
+        "unserved": [],
         "failover_ns": {"min": 10, "median": 20, "p99": 30, "max": 30},
         "without_primary_ns": {"min": 0, "median": 20, "p99": 40, "max": 40},
         "write_stall_ns": {"min": 5, "median": 5, "p99": 7, "max": 7},
         "violations": {"S1": 1},
+    }
+
+
+def test_runs_in_which_nobody_served_are_grouped_by_what_the_nodes_said() -> None:
+    old, asks = (
+        (Says("n2", "WAIT", "NotReady", "waiting", "old data", "n1 comes", "start it"),),
+        (Says("n2", "WAIT", "Transient", "asking", "", "", ""),),
+    )
+    results = [Result(number, unserved=said) for number, said in enumerate([asks, old, (), old])]
+    summary = Summary(Variant(), [*results, Result(4, at_end="n1")])
+    assert summary.unserved == [(old, 2), ((), 1), (asks, 1)]
+    assert summary.plain()["unserved"][0] == {
+        "runs": 2,
+        "nodes": [
+            {
+                "node": "n2",
+                "state": "WAIT",
+                "status": "NotReady",
+                "phase": "waiting",
+                "reason": "old data",
+                "would_change": "n1 comes",
+                "command": "start it",
+            }
+        ],
     }
 
 

@@ -11,8 +11,8 @@ from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.resuming import FORK_NS
+from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.sim.fork.settings import parse as settings
-from mirrorfarm.sim.fork.whatif import Variant, play
 from mirrorfarm.sim.fork.world import Forked
 from mirrorfarm.sim.host import Actor
 from mirrorfarm.trace.facts import Facts, name_of, said

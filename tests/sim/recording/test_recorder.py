@@ -8,11 +8,12 @@ import pytest
 from mirrorfarm.cli.main import main
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.sim import running
+from mirrorfarm.sim.monitors import seen
 from mirrorfarm.trace.export.run import FORMATS
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.replay import Replay
-from mirrorfarm.trace.steps import read_items
+from mirrorfarm.trace.steps import OLDER, read_items
 
 ROOT = Path(__file__).parents[3]
 TAKEOVER = ROOT / "examples" / "scenarios" / "takeover.yaml"
@@ -30,6 +31,38 @@ def fixture_takeover(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("takeover") / "traces"
     assert run("sim", "scenario", "--quiet", str(TAKEOVER), "--trace", str(folder)) == 0
     return folder
+
+
+def test_a_full_disk_is_told_and_is_none_of_the_simulated_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "only partly written")
+
+    monkeypatch.setattr("mirrorfarm.transport.trace_ring._append_whole", full)
+    assert run("sim", "scenario", "--quiet", str(TAKEOVER), "--trace", str(tmp_path)) == 8
+    told = capsys.readouterr().err
+    assert told.startswith(f"mirrorfarm: --trace: the run is not recorded: {tmp_path}/")
+    assert told.endswith(".mft: only partly written: make room there, or use another file system\n")
+
+
+def test_what_only_the_simulation_saw_is_told_with_the_names_of_its_fields(
+    takeover: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("trace", "show", "--json", str(takeover)) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    world = [one["value"] for one in rows if one["process"] == "world"]
+    kinds = {one["type"]: one for one in world}
+    assert {"Fault", "AppRuns", "Invoked", "Told", "PowerLost", "Read"} <= kinds.keys()
+    assert kinds["Fault"].keys() == {"type", "kind", "what"}
+    assert kinds["Told"].keys() == {"type", "write", "extent", "term"}
+    assert run("trace", "show", "--kind", "AppRuns", str(takeover)) == 0
+    assert "n1 world/world <- AppRuns(module='app', runs=True)" in capsys.readouterr().out
+
+
+def test_older_recordings_are_told_with_the_same_names() -> None:
+    for name, fields in OLDER.items():
+        assert list(getattr(seen, name).__struct_fields__) == fields
 
 
 def replayed(folder: Path) -> tuple[int, int, int]:

@@ -2,13 +2,15 @@
 
 from mirrorfarm.sim.sweeps.plan import Batch, Finished, Plan
 from mirrorfarm.sim.sweeps.result import SeedResult
+from mirrorfarm.sim.sweeps.work import Work
+from tests.sim.sweeps.stand_in import quick
 
 
-def plan_of(count: int) -> Plan:
-    return Plan(iter(range(count)), "mirror", "b1")
+def plan_of(count: int) -> Plan[SeedResult]:
+    return Plan(iter(range(count)), Work(quick, "mirror", "b1", 0).lost)
 
 
-def played(batch: Batch, seconds: float = 1.0) -> Finished:
+def played(batch: Batch, seconds: float = 1.0) -> Finished[SeedResult]:
     results = (SeedResult(seed, "", "", "ok", wall_seconds=seconds) for seed in batch.seeds)
     return Finished(batch, tuple(results))
 

@@ -58,7 +58,7 @@ def test_a_seed_that_always_kills_its_worker_is_the_only_one_lost(tmp_path: Path
 def test_processes_are_replaced_before_what_they_keep_adds_up() -> None:
     work = Work(quick, "mirror", "b", 0)
     engine = Processes(work, Wanted(1), batches_per_process=2)
-    plan = Plan(iter(range(1_500)), "mirror", "b")
+    plan = Plan(iter(range(1_500)), work.lost)
     pools = set[object]()  # Not their numbers: a pool may get that of one that is gone.
 
     def never() -> bool:

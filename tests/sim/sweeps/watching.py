@@ -17,7 +17,7 @@ class Memory:
 
     def __init__(self, stop_after: int = 1 << 64) -> None:
         self.missing = -1
-        self.deaths: list[Finished] = []
+        self.deaths: list[Finished[SeedResult]] = []
         self.kept_seeds: list[int] = []
         self._stop_after = stop_after
 
@@ -27,7 +27,7 @@ class Memory:
     def kept(self, results: Sequence[SeedResult]) -> None:
         self.kept_seeds += [result.seed for result in results]
 
-    def died(self, finished: Finished) -> None:
+    def died(self, finished: Finished[SeedResult]) -> None:
         self.deaths.append(finished)
 
     def stopped(self) -> bool:

@@ -49,10 +49,19 @@ def test_what_breaks_leaves_nothing_that_looks_whole(
 
     monkeypatch.setattr(Jsonl, "close", full)
     (tmp_path / "out").write_text("an older export")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as caught:
         export([recorded], Options("jsonl", tmp_path / "out"))
+    assert caught.value.filename == str(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out").read_text() == "an older export"
+
+
+def test_a_link_is_followed_and_stays(recorded: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("an older export")
+    (tmp_path / "link").symlink_to("file")
+    export([recorded], Options("jsonl", tmp_path / "link"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text().startswith("{")
 
 
 def test_a_folder_that_is_not_there_is_named(recorded: Path, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""An OSError is told with its file, why, and what to do; a file is written whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.oserrors import CURES, naming, told, write_whole
+
+
+def test_file_reason_and_cure_are_told_and_no_number() -> None:
+    full = OSError(errno.ENOSPC, "only partly written", "/var/log/trace-1.mft")
+    assert told(full) == (
+        "/var/log/trace-1.mft: only partly written: make room there, or use another file system"
+    )
+    both = OSError(errno.EACCES, "Permission denied", b"/a", None, "/b")
+    assert told(both) == "/a -> /b: Permission denied: run as root, or as who owns it"
+
+
+def test_what_has_no_file_or_no_number_is_told_all_the_same() -> None:
+    assert told(OSError(errno.EMFILE, "Too many open files")) == (
+        "Too many open files: allow more open files (`ulimit -n`)"
+    )
+    assert told(OSError("of a library")) == (
+        "of a library: the kernel's messages (`dmesg`) may say more"
+    )
+
+
+def test_every_cure_says_what_to_do() -> None:
+    for code, cure in CURES.items():
+        assert cure, os.strerror(code)
+        assert not cure.endswith(".")
+
+
+def test_an_error_of_writing_gets_the_file_and_one_that_has_it_keeps_it() -> None:
+    for filename, expected in ((None, "x"), ("y", "y")):
+        with pytest.raises(OSError, match="full") as caught, naming(Path("x")):
+            raise OSError(errno.ENOSPC, "full", filename)
+        assert caught.value.filename == expected
+
+
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "page"
+    write_whole(path, "ä")
+    assert path.read_text(encoding="utf-8") == "ä"
+
+    def full(self: Path, text: str, encoding: str) -> None:
+        self.write_bytes(text.encode(encoding)[:1])
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="full") as caught:
+        write_whole(path, "more")
+    assert caught.value.filename == str(path)
+    assert path.read_text(encoding="utf-8") == "ä"
+    assert list(tmp_path.iterdir()) == [path]

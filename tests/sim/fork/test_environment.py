@@ -1,0 +1,128 @@
+"""What came from outside comes again: disks that refuse, applications that end by themselves."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.fork.farm import ForkedFarm
+from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.fork.measure import Result
+from mirrorfarm.sim.fork.recording import Recording, read
+from mirrorfarm.sim.fork.resuming import FORK_NS
+from mirrorfarm.sim.fork.runs import Variant, play
+from mirrorfarm.sim.fork.settings import Settings
+from mirrorfarm.sim.fork.world import Forked
+from mirrorfarm.sim.host import Actor
+from mirrorfarm.sim.scenario.playing import play as play_scenario
+from mirrorfarm.sim.scenario.reading import read as read_scenario
+
+FARM = Path(__file__).parents[3] / "examples/traces/farm"
+Recorded = Callable[..., Recording]
+
+
+@pytest.fixture(name="recorded")
+def fixture_recorded(tmp_path: Path) -> Recorded:
+    """Record what happens to a mirror in service in two seconds; go on just before."""
+
+    def record(*events: str, at: str = "service") -> Recording:
+        lines = [f"  - {{at: {event}}}" for event in ("0 s, write: 5", *events)]
+        text = "\n".join(["mirror: {profile: fast}", "events:", *lines, "end: 3 s", ""])
+        play_scenario(read_scenario(text.encode(), "story.yaml"), tells=False, trace=tmp_path)
+        return read([tmp_path], at)
+
+    return record
+
+
+def told(recording: Recording) -> list[str]:
+    return [str(one).partition("  ")[2] for one in recording.outside]
+
+
+def run(recording: Recording) -> Result:
+    result = play(recording, Variant(), 1, 4 * SECOND_NS)
+    assert result.violations == []
+    return result
+
+
+def test_a_disk_that_fails_takes_the_role_from_its_node_and_that_is_needed(
+    recorded: Recorded,
+) -> None:
+    recording = recorded("1 s, flush_error: n1", "1.1 s, write: 1")
+    assert told(recording) == ["the disk of n1 failed (data): input/output error"]
+    result = run(recording)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
+    assert result.at_end == "n2"
+
+
+def test_the_disk_of_a_second_puts_it_out_of_the_in_sync_set(recorded: Recorded) -> None:
+    recording = recorded("1 s, disk_error: n2, for: 0.5 s", "1.1 s, write: 1")
+    assert [text.partition(":")[0] for text in told(recording)] == ["the disk of n2 failed (data)"]
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + 3 * SECOND_NS)
+    register = world.nodes["n1"].machine.state.arbiter.register
+    assert register is not None
+    assert register.isr == ("n1",)
+    assert "cannot be trusted: data: " in world.reason("n2")
+    assert run(recording).at_end == "n1"
+
+
+def test_a_record_that_cannot_be_written_cannot_be_so_again(recorded: Recorded) -> None:
+    recording = recorded("1 s, record_fails: n2, count: 5", "1.1 s, power: n1")
+    assert told(recording)[0] == "the disk of n2 refused to write its record: no space"
+    result = run(recording)
+    assert result.at_end == "nobody"
+    assert "the durable record: no space (28)" in result.unserved[0].reason
+
+
+def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> None:
+    recording = recorded("1 s, power: n2, for: 0.5 s")
+    assert [(one.kind, one.again) for one in recording.outside] == [
+        ("power", False),
+        ("start", True),
+    ]
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + 4 * SECOND_NS)
+    assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
+def test_a_disk_refuses_as_long_as_it_did(before: Recording) -> None:
+    for node in ("n1", "w"):
+        failed = ev.StoreFailed(0, 5, "input/output error")
+        late_ns, until_ns = before.at_ns + SECOND_NS, before.at_ns + 2 * SECOND_NS
+        refusal = Incident(late_ns, "record_fails", node, until_ns=until_ns, event=failed)
+        world = Forked(replace(before, incidents=[refusal], cuts=[]), 1, Settings(), [])
+        disk = world.nodes["n1"].records if node == "n1" else world.witness_node
+        for seconds, refuses in ((0.9, False), (1.1, True), (2.1, False)):
+            world.run_to(FORK_NS + round(seconds * SECOND_NS))
+            assert (disk.refusal is not None) == refuses
+
+
+def test_a_witness_that_cannot_write_says_so(before: Recording) -> None:
+    failed = ev.StoreFailed(0, 5, "input/output error")
+    refusal = Incident(before.at_ns, "record_fails", "w", event=failed)
+    power = Incident(before.at_ns, "power", "n1")
+    recording = replace(before, incidents=[refusal, power], cuts=[])
+    assert run(recording).at_end == "nobody"
+    assert run(replace(recording, incidents=[power])).at_end == "n2"
+
+
+def test_the_application_of_a_farm_ends_by_itself_and_its_checker_sees_it() -> None:
+    farm = read([FARM], "service")
+    exits = Incident(farm.at_ns + SECOND_NS, "exit", "n2")
+    world = ForkedFarm(replace(farm, incidents=[exits], cuts=[]), 1, Settings(), [])
+    hands, process = world.nodes["n2"].hands, world.nodes["n2"].process
+    assert hands.app.runs
+    assert process is not None
+    hands.watched, events = (0,), list[object]()
+
+    def record(actor: Actor, now: int, event: object, effects: object) -> None:
+        events.append(event)
+
+    process.record = record
+    world.run_to(FORK_NS + 2 * SECOND_NS)
+    assert not hands.app.runs
+    assert [event.entry for event in events if isinstance(event, ev.ProcessGone)] == [0]
+    assert world.environment.moved_ns == FORK_NS + SECOND_NS
