@@ -3,6 +3,7 @@
 from typing import Final
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.farm.core import FarmTick
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim import farm_sweep
 from mirrorfarm.sim.cells.ground import (
@@ -14,6 +15,7 @@ from mirrorfarm.sim.cells.ground import (
     late,
     news,
     refuse_addresses,
+    refuse_late,
     refuse_records,
     ways,
 )
@@ -82,6 +84,8 @@ EVENTS: Final[dict[str, Give]] = {
     **{kind: late(kind, own=True) for kind in (*RESULTS, "FarmPicture")},
     "old FarmPicture": late("FarmPicture", own=True, oldest=True),
     "StoreFailed": refuse_records,
+    "old StoreFailed": refuse_late,
+    "old FarmTick": news(FarmTick()),
     "ResourceChanged wait": _resource("down", "wait"),
     "ResourceChanged restart": _resource("down", "restart"),
     "ResourceChanged stopstart": _resource("down", "stopstart"),

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import ENOSPC
 from typing import Any
 
+from mirrorfarm.actors.events import StoreFailed
 from mirrorfarm.sim.cells.probe import Probe
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.coverage.machines import Machine
@@ -91,6 +93,14 @@ def refuse_records(probe: Probe, actor: Actor) -> bool:
     """Have what this step, or the next one, writes down refused."""
     world: Any = probe.world
     world.nodes[actor.process.host.name].records.failures = 1
+    return True
+
+
+def refuse_late(probe: Probe, actor: Actor) -> bool:
+    """Say that a record was refused: writing it took so long."""
+    del probe
+    core: Any = actor.core
+    actor.give(StoreFailed(core.state.record.counter, ENOSPC, "no space"))
     return True
 
 

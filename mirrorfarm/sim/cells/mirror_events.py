@@ -14,6 +14,7 @@ from mirrorfarm.sim.cells.ground import (
     late,
     news,
     refuse_addresses,
+    refuse_late,
     refuse_records,
 )
 from mirrorfarm.sim.cells.probe import Probe
@@ -65,6 +66,14 @@ def _wants_swap(probe: Probe, actor: Actor) -> bool:
 def _swap_refused(probe: Probe, actor: Actor) -> bool:
     del probe
     _from_peer(actor, msg.SwapRefused(_term(actor), "test"))
+    return True
+
+
+def _held(probe: Probe, actor: Actor) -> bool:
+    """A modification waited at the gate, in a term that is over."""
+    del probe
+    name = actor.process.host.name
+    actor.give(ev.Received(Address(name, MODULE, "replicator"), msg.WriteHeld(_term(actor) - 1)))
     return True
 
 
@@ -196,6 +205,9 @@ EVENTS: Final[dict[str, Give]] = {
     "ResourceChanged stopstart": _resource("stopstart"),
     "ResourceChanged stop": _resource("stop"),
     "StoreFailed": refuse_records,
+    "old StoreFailed": refuse_late,
+    "old VipProbed": news(ev.VipProbed(0)),
+    "old WriteHeld": _held,
     "StorageFailed": fault(_disk),
     "the stream breaks": fault(lambda world, name: world.break_stream(name)),
     "its replica dies": fault(_replica),
