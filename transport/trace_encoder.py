@@ -97,11 +97,12 @@ def changed(new: Any, old: Any, keep: bool = False) -> Any:
         new, old = msgspec.structs.astuple(new), msgspec.structs.astuple(old)
     if type(new) is not tuple or len(new) != len(old):
         return plain(new, keep)
-    return {
-        str(index): changed(one, before, keep)
-        for index, (one, before) in enumerate(zip(new, old, strict=True), first)
-        if one != before
-    }
+    changes = {}
+    for index in compress(range(len(new)), map(ne, new, old)):
+        one, before = new[index], old[index]
+        whole = type(one) is int and type(before) is int  # Most are.
+        changes[str(first + index)] = one - before if whole else changed(one, before, keep)
+    return changes
 
 
 class _Leaf(NamedTuple):

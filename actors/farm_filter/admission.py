@@ -5,7 +5,9 @@ hears and that hear it; a node that is in a view goes before those that are not,
 knows who owns what. Only the coordinator proposes, and only its proposals are agreed to.
 """
 
-from mirrorfarm.actors.farm_filter.hearing import ears_of, hears
+from collections.abc import Sequence
+
+from mirrorfarm.actors.farm_filter.hearing import ears_of
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.limits import POWER_MAX
 
@@ -14,9 +16,13 @@ SECOND_DEPARTURE = 2
 
 def coordinator(s: State) -> str:
     """Return the node whose proposals this node agrees to; perhaps itself."""
-    able = [name for name in s.settings.nodes if _takes_part(s, name)]
-    in_view = [name for name in able if _is_in_view(s, name)]
-    return (in_view or able or [""])[0]
+    first = ""
+    for name in s.settings.nodes:
+        if _takes_part(s, name):
+            if _is_in_view(s, name):
+                return name
+            first = first or name
+    return first
 
 
 def _takes_part(s: State, name: str) -> bool:
@@ -38,37 +44,41 @@ def _is_in_view(s: State, name: str) -> bool:
     return committed and name in s.present
 
 
-def wanted_members(s: State, now: int) -> tuple[str, ...]:
-    """Return who should be in the next view: nodes that all hear each other."""
-    before = s.present
-    doubtful = [name for name in before if name in s.peers and is_doubtful(s, s.peers[name], now)]
-    chosen = [s.settings.node]
-    names = [name for name in s.settings.nodes if name in s.peers]
-    for name in sorted(names, key=lambda name: name not in before):  # Stable: members first.
-        if not _takes_part(s, name) or (name not in before and refusal(s, s.peers[name], now)):
+def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ...]:
+    """Return who should be in the next view: nodes that all hear each other.
+
+    `before`: those of the present view that did not give up.
+    """
+    node = s.settings.node
+    chosen = 1 << s.settings.index(node)
+    by_all = ears_of(s, node)  # Who is heard by all that are chosen.
+    peers = s.peers.values()
+    members = [peer for peer in peers if peer.name in before]
+    others = [peer for peer in peers if peer.name not in before]
+    for peer in members + others:
+        member = peer.name in before
+        if not _takes_part(s, peer.name) or (not member and refusal(s, peer, now)):
             continue
-        if name in doubtful or all(hear_each_other(s, name, one) for one in chosen):
-            chosen.append(name)
-    return tuple(name for name in s.settings.nodes if name in chosen)
-
-
-def hear_each_other(s: State, one: str, other: str) -> bool:
-    """Return whether two nodes hear each other, as far as this one knows."""
-    return hears(s, one, other) and hears(s, other, one)
+        together = by_all >> peer.index & 1 and not chosen & ~peer.ears
+        if together or (member and is_doubtful(s, peer, now)):
+            chosen |= 1 << peer.index
+            by_all &= peer.ears
+    return tuple([name for index, name in enumerate(s.settings.nodes) if chosen >> index & 1])
 
 
 def note_apart(s: State, now: int) -> None:
     """Note since when members do not hear each other."""
     present = s.present
+    if not present:
+        return
     everybody = s.settings.bits(present)
-    by_all = everybody  # Who is heard by all of them.
-    for name in present:
-        by_all &= ears_of(s, name)
-    for name in present:
-        peer = s.peers.get(name)
-        if peer is not None:
-            together = by_all >> peer.index & 1 and not everybody & ~peer.ears
-            peer.apart_ns = 0 if together else peer.apart_ns or now
+    peers = [s.peers[name] for name in present if name != s.settings.node]
+    by_all = ears_of(s, s.settings.node)  # Who is heard by all of them.
+    for peer in peers:
+        by_all &= peer.ears
+    for peer in peers:
+        together = by_all >> peer.index & 1 and not everybody & ~peer.ears
+        peer.apart_ns = 0 if together else peer.apart_ns or now
 
 
 def is_doubtful(s: State, peer: Peer, now: int) -> bool:
@@ -121,29 +131,29 @@ def hold_ns(s: State, peer: Peer, now: int) -> int:
 
 def wanted_weights(s: State, members: tuple[str, ...], now: int) -> tuple[tuple[int, ...], ...]:
     """Return the weight of each member, by group: its power, less while it starts slowly."""
-    steps = [_step(s, name, now) for name in members]
+    full = s.t.slow_start_steps
+    steps = [_step(s, name, now) if s.t.slow_start_ns else full for name in members]
     if len(set(steps)) == 1:
-        steps = [s.t.slow_start_steps] * len(members)  # All alike: nobody has to be spared.
-    return tuple(
-        tuple(_power(s, name, group) * step for name, step in zip(members, steps, strict=True))
-        for group in range(s.groups)
-    )
+        steps = [full] * len(members)  # All alike: nobody has to be spared.
+    powers = [_powers(s, name) for name in members]
+    rows = zip(*powers, strict=True)  # By group.
+    return tuple([tuple([a * b for a, b in zip(row, steps, strict=True)]) for row in rows])
 
 
-def _power(s: State, name: str, group: int) -> int:
-    if name == s.settings.node:
-        return s.powers[group] if s.wish == "in" else 0
-    beat = s.peers[name].beat
-    assert beat is not None, "a member that was never heard"
-    return max(0, min(beat.powers[group], POWER_MAX)) if beat.wish == "in" else 0
+def _powers(s: State, name: str) -> Sequence[int]:
+    """Return the power of a member, by group."""
+    beat = None if name == s.settings.node else s.peers[name].beat
+    assert beat is not None or name == s.settings.node, "a member that was never heard"
+    wish, powers = (s.wish, s.powers) if beat is None else (beat.wish, beat.powers)
+    if wish != "in":
+        return [0] * s.groups
+    return [0 if power < 0 else min(power, POWER_MAX) for power in powers]
 
 
 def _step(s: State, name: str, now: int) -> int:
     """Return the step of the slow start a member is on, from 1."""
     steps = s.t.slow_start_steps
     joined_ns = s.joined_ns if name == s.settings.node else s.peers[name].joined_ns
-    if not s.t.slow_start_ns:
-        return steps
     age_ns = now - joined_ns if joined_ns else 0
     return min(steps, 1 + age_ns * (steps - 1) // s.t.slow_start_ns)
 

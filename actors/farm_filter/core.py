@@ -77,12 +77,12 @@ class FarmFilter:
         s.out = []
         # Before anything else: this node may have been asleep, and others took over.
         lapsed = self._lapse_late(now)
-        if s.wake_ns:
+        if 0 < s.wake_ns < now:
             late_ns = s.stalls.notice(s.wake_ns, now)
             if late_ns:
                 hearing.forgive(s, late_ns, now)
         quiet = self._apply(event, now) and not lapsed
-        idle = quiet and now < min(s.due_ns, s.pulse_ns) and not s.urgent
+        idle = quiet and now < s.due_ns and now < s.pulse_ns and not s.urgent
         if s.pulse_ns and not idle:
             self._poll(now, quiet=quiet)
         return s.out
@@ -213,22 +213,23 @@ class FarmFilter:
         due = [s.pulse_ns, next_step_ns(s, now), s.mute_ns]
         if now < s.alone_ns and s.hears_few:
             due.append(s.alone_ns)
+        due += [peer.heard_ns + t.silent_ns for peer in s.peers.values() if not peer.silent]
         for peer in s.peers.values():
-            if not peer.silent:
-                due.append(peer.heard_ns + t.silent_ns)
             if peer.tolerated_ns:
                 due.append(peer.tolerated_ns + t.tolerate_ns)
             if peer.apart_ns:
                 due.append(peer.apart_ns + 2 * t.pulse_ns)
-            if peer.mutual_ns:
-                due += [peer.mutual_ns + t.settle_ns, held_until_ns(s, peer, now)]
+            if peer.mutual_ns and now < peer.mutual_ns + t.settle_ns:
+                due.append(peer.mutual_ns + t.settle_ns)
+            if peer.mutual_ns and peer.departures:
+                due.append(held_until_ns(s, peer, now))
         if hearing.left_out(s, now):
             due.append(s.told_ns + t.retry_ns)
         if s.proposal is not None:
             due += [s.proposal.sent_ns + t.retry_ns, views.commit_at(s, s.proposal)]
         if s.view is not None:
             due += [views.quiet_at(s, s.view), s.lease_ns]
-        s.due_ns = min(moment for moment in due if moment > now)
+        s.due_ns = min([moment for moment in due if moment > now])
         self._wake_at(s.due_ns)
 
     def _wake_at(self, at: int) -> None:

@@ -1,8 +1,11 @@
 """What a farm says of itself: who is in, who is not and why, and what is awaited."""
 
+from collections.abc import Sequence
+
 from mirrorfarm.actors.events import FarmNode, FarmPicture
 from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import coordinator, refusal, seconds
+from mirrorfarm.actors.farm_filter.bitmaps import owned
 from mirrorfarm.actors.farm_filter.hearing import difference, hears
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.actors.farm_filter.views import quiet_at
@@ -10,40 +13,47 @@ from mirrorfarm.actors.farm_filter.views import quiet_at
 
 def picture(s: State, now: int) -> FarmPicture:
     """Return the farm as this node sees it."""
+    view = s.view
     reason, would_change = explanation(s, now)
     soft = table.drained_by_others(s)
+    left = _size(table.draining(s)) if view else 0
     return FarmPicture(
-        view=s.view.number if s.view else 0,
-        open=s.view is not None,
-        settled=s.view is not None and s.bid is None and s.opened == table.own(s, s.view),
+        view=view.number if view else 0,
+        open=view is not None,
+        settled=view is not None and s.bid is None and s.opened == table.own(s, view),
         reason=reason,
         would_change=would_change,
         bid=s.bid.number if s.bid else 0,
         coordinator=coordinator(s),
-        nodes=tuple(_node(s, name, now) for name in s.settings.nodes),
-        soft=tuple((a & b).bit_count() for a, b in zip(s.opened, soft, strict=True)),
-        draining=sum(bits.bit_count() for bits in table.draining(s)) if s.view else 0,
+        nodes=tuple([_node(s, name, left, now) for name in s.settings.nodes]),
+        soft=tuple([(a & b).bit_count() for a, b in zip(s.opened, soft, strict=True)]),
+        draining=left,
         connections=s.counted,
-        members=s.view.members if s.view else (),
-        owners=s.view.owners if s.view else (),
+        members=view.members if view else (),
+        owners=view.owners if view else (),
     )
 
 
-def _node(s: State, name: str, now: int) -> FarmNode:
+def _size(bitmaps: Sequence[int]) -> int:
+    return sum([bits.bit_count() for bits in bitmaps])
+
+
+def _node(s: State, name: str, left: int, now: int) -> FarmNode:
+    """Return what is known of one node; `left`: in how many buckets this one still drains."""
     view = s.view
     member = view is not None and name in view.members
-    weights: tuple[int, ...] = (0,) * s.groups
-    buckets: tuple[int, ...] = (0,) * s.groups
     if view is not None and member:
-        index = view.index(name)
-        weights = tuple(row[index] for row in view.weights)
-        buckets = tuple(owners.count(index) for owners in view.owners)
+        index = view.members.index(name)
+        weights = tuple([row[index] for row in view.weights])
+        buckets = tuple([owned(owners, index).bit_count() for owners in view.owners])
+    else:
+        weights = buckets = (0,) * s.groups
     if name == s.settings.node:
-        left = sum(bits.bit_count() for bits in table.draining(s)) if view else 0
         return FarmNode(name, member, s.reason, s.wish, tuple(s.powers), weights, buckets, left, ())
     peer = s.peers[name]
     beat = peer.beat
-    drains = s.drains.get(name, []) if member else []
+    drains = s.drains.get(name, ()) if member else ()
+    silent_ns = s.t.silent_ns
     return FarmNode(
         name,
         member,
@@ -52,15 +62,14 @@ def _node(s: State, name: str, now: int) -> FarmNode:
         beat.powers if beat else (),
         weights,
         buckets,
-        sum(bits.bit_count() for bits in drains),
-        tuple((network, _network(s, at, now)) for network, at in peer.networks.items()),
+        _size(drains),
+        tuple(
+            [
+                (network, "init" if not at else "up" if now - at < silent_ns else "down")
+                for network, at in peer.networks.items()
+            ]
+        ),
     )
-
-
-def _network(s: State, heard_ns: int, now: int) -> str:
-    if not heard_ns:
-        return "init"
-    return "up" if now - heard_ns < s.t.silent_ns else "down"
 
 
 def why_not(s: State, peer: Peer, now: int) -> str:

@@ -1,6 +1,7 @@
 """Who is heard, who hears this node, and what strangers make it do."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from mirrorfarm.actors.effects import Log, Send
 from mirrorfarm.actors.farm_filter import table
@@ -12,6 +13,11 @@ from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat
 
 # A node that names an absurd number cannot use up all there are.
 NUMBER_STEP_MAX = 1 << 32
+# What of a heartbeat can call for a decision.
+_GIST = attrgetter(
+    *("incarnation", "wish", "mode", "seed", "rules", "powers"),
+    *("view", "view_members", "bid", "bid_members", "floor", "draining"),
+)
 
 
 def send(s: State, name: str, message: ANY_MESSAGE) -> None:
@@ -31,8 +37,9 @@ def pulse(s: State, now: int, only: Sequence[str] = ()) -> None:
     s.sent.append((s.number, now))
     s.told_ns = now
     beat = beat_of(s)
+    to = to_all(names, s.settings.module, ACTOR)
     for network in s.settings.networks:
-        s.out.append(Send(to_all(names, s.settings.module, ACTOR), beat, network))
+        s.out.append(Send(to, beat, network))
 
 
 def plan_pulse(s: State, now: int) -> None:
@@ -76,11 +83,10 @@ def _leader(s: State) -> str:
 def beat_of(s: State) -> FarmBeat:
     """Return what this node says of itself."""
     view, bid, settings = s.view, s.bid, s.settings
-    numbers = {
-        name: peer.beat.number
-        for name, peer in s.peers.items()
-        if peer.beat is not None and not peer.silent
-    }
+    heard = [
+        0 if peer.silent or peer.beat is None else peer.beat.number for peer in s.peers.values()
+    ]
+    heard.insert(settings.index(settings.node), 0)  # The others are in the order of the farm.
     return FarmBeat(
         number=s.number,
         incarnation=settings.incarnation,
@@ -89,7 +95,7 @@ def beat_of(s: State) -> FarmBeat:
         seed=settings.seed,
         rules=settings.rules,
         powers=tuple(s.powers),
-        heard=tuple(numbers.get(name, 0) for name in settings.nodes),
+        heard=tuple(heard),
         view=view.number if view else 0,
         view_members=settings.bits(view.members) if view else 0,
         bid=bid.number if bid else 0,
@@ -116,18 +122,20 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     before, was_mutual, returned, ears = peer.beat, peer.mutual_ns, peer.silent, peer.ears
     peer.beat, peer.heard_ns, peer.silent = beat, now, False
     peer.ears = _ears(peer, beat)
+    same = before is not None and _GIST(beat) == _GIST(before) and peer.ears == ears
     if returned:
         s.out.append(Log("E", f"{peer.name} is heard"))
     if now - s.beaten_ns >= s.t.pulse_ns * 3 // 4 and _leader(s) == peer.name:
         s.pulse_ns = min(s.pulse_ns, now)
-    s.seen = max(s.seen, min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX))
+    if beat.floor > s.seen or beat.view > s.seen:
+        s.seen = min(max(beat.floor, beat.view), s.seen + NUMBER_STEP_MAX)
     if beat.view or beat.bid:
         peer.busy_ns = now
     echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
-    for number, sent_ns in s.sent:
-        if number == echoed:
-            peer.echoed_ns = max(peer.echoed_ns, sent_ns)
-    mutual = bool(echoed) and not difference(s, peer)
+    sent_ns = _sent_ns(s, echoed)
+    peer.echoed_ns = max(peer.echoed_ns, sent_ns)
+    # Of the same farm, if it was so and says the same.
+    mutual = bool(echoed) and ((same and bool(was_mutual)) or not difference(s, peer))
     peer.mutual_ns = (peer.mutual_ns or now) if mutual else 0
     if s.view is not None and beat.view == s.view.number and peer.name in s.view.members:
         drains = unpack_all(beat.draining, s.groups)
@@ -137,31 +145,26 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if s.settings.mac and (before is None or before.mac != beat.mac):
         table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
-    same = before is not None and _gist(beat) == _gist(before) and peer.ears == ears
-    same = same and not beat.bid
-    if returned or not same or not was_mutual or not mutual:
+    if returned or not same or beat.bid or not was_mutual or not mutual:
         return True
     return s.proposal is not None or bool(peer.tolerated_ns)
 
 
-def _gist(beat: FarmBeat) -> tuple[object, ...]:
-    """Return what of a heartbeat can call for a decision."""
-    return (
-        (beat.incarnation, beat.wish, beat.mode, beat.seed, beat.rules, beat.powers),
-        (beat.view, beat.view_members, beat.bid, beat.bid_members, beat.floor),
-        beat.draining,
-    )
+def _sent_ns(s: State, number: int) -> int:
+    """Return when this node sent a heartbeat; 0: it is none that it remembers."""
+    if not s.sent:
+        return 0
+    place = number - s.sent[0][0]  # They are numbered one after the other.
+    return s.sent[place][1] if 0 <= place < len(s.sent) else 0
 
 
 def _ears(peer: Peer, beat: FarmBeat) -> int:
     """Return the bitmap of the nodes that a node hears, itself one of them."""
-    ears = 1 << peer.index
-    bit = 1
-    for number in beat.heard[:FARM_NODES_MAX]:
-        if number > 0:
-            ears |= bit
-        bit <<= 1
-    return ears
+    heard = beat.heard[:FARM_NODES_MAX]
+    own = 1 << peer.index
+    if min(heard, default=0) > 0:  # Most hear everybody.
+        return own | (1 << len(heard)) - 1
+    return own | sum([1 << index for index, number in enumerate(heard) if number > 0])
 
 
 def _is_new(peer: Peer, beat: FarmBeat) -> bool:
@@ -205,18 +208,16 @@ def ears_of(s: State, name: str) -> int:
     """Return the bitmap of the nodes that one hears, itself one of them."""
     if name != s.settings.node:
         return s.peers[name].ears
-    ears = 1 << s.settings.index(name)
-    for peer in s.peers.values():
-        if not peer.silent:
-            ears |= 1 << peer.index
-    return ears
+    own = 1 << s.settings.index(name)
+    return own | sum([1 << peer.index for peer in s.peers.values() if not peer.silent])
 
 
 def silences(s: State, now: int) -> bool:
     """Declare the silences that are due; return whether there are any."""
     any_new = False
+    before_ns = now - s.t.silent_ns
     for peer in s.peers.values():
-        if not peer.silent and now - peer.heard_ns >= s.t.silent_ns:
+        if not peer.silent and peer.heard_ns <= before_ns:
             peer.silent, peer.mutual_ns, peer.tolerated_ns = True, 0, 0
             any_new = True
             text = f"{peer.name} is silent on every network of the farm"
@@ -250,21 +251,24 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
     Excluded by a member: this node goes. A stranger: the weaker view goes at once; the stronger
     one only if the stranger does not go, for then it does not hear this node.
     """
-    theirs = claim_of(beat)
-    if theirs is None or s.claim is None:
+    theirs, claim = claim_of(beat), s.claim
+    if theirs is None or claim is None:
         peer.tolerated_ns = 0
         return
     number, members = theirs
     with_us = bool(members >> s.settings.index(s.settings.node) & 1)
+    if with_us and (peer.name in claim.members or _is_shared(s, peer, number)):
+        peer.tolerated_ns = 0
+        return
     for mine in (s.view, s.bid):
         if mine is not None and peer.name in mine.members:
             if not with_us and number > mine.number:
                 table.lapse(s, now, f"{peer.name} goes on without this node")
                 return
-    if peer.name in s.claim.members or (with_us and _is_shared(s, peer, number)):
+    if peer.name in claim.members:
         peer.tolerated_ns = 0
         return
-    ours = strength(s.claim.number, s.settings.bits(s.claim.members))
+    ours = strength(claim.number, s.settings.bits(claim.members))
     # A view with this node in it that this node has left is the older one, however big.
     if not with_us and strength(number, members) > ours:
         table.lapse(s, now, f"{peer.name} answers clients in another view, which is the stronger")

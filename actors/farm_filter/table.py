@@ -63,7 +63,7 @@ def drained_by_others(s: State) -> list[int]:
 def draining(s: State) -> list[int]:
     """Return the buckets of others in which this node may have connections, by group."""
     mine = own(s, s.view)
-    return [live & ~a & ALL for live, a in zip(s.live, mine, strict=True)]
+    return [live & ~a for live, a in zip(s.live, mine, strict=True)]
 
 
 # --- counting connections ------------------------------------------------------------------
@@ -71,9 +71,9 @@ def draining(s: State) -> list[int]:
 
 def count_when_due(s: State, now: int) -> None:
     """Ask for a count from time to time, while there is something to find out."""
-    if s.view is None or not (any(draining(s)) or s.wish == "drain"):
+    if s.view is None or (s.counting_ns and now - s.counting_ns < s.t.scan_ns):
         return
-    if s.counting_ns == 0 or now - s.counting_ns >= s.t.scan_ns:
+    if s.wish == "drain" or any(draining(s)):
         s.counting_ns = now
         s.out.append(CountSockets(s.table))
 

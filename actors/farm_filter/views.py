@@ -54,7 +54,8 @@ def plan(s: State, now: int) -> None:
     if s.wish == "away" or now < s.mute_ns or coordinator(s) != s.settings.node:
         s.proposal = None
         return
-    members = wanted_members(s, now)
+    present = s.present
+    members = wanted_members(s, present, now)
     if s.view is None and (_hears_busy_stranger(s, members) or not _may_form(s, now)):
         s.proposal = None
         return
@@ -71,7 +72,7 @@ def plan(s: State, now: int) -> None:
             return  # Several nodes that change at once change one view.
     elif s.view is not None and s.bid is None:
         same = (s.view.members, s.view.weights) == (members, weights)
-        if same and not _has_strayed(s, s.view):
+        if same and present == s.view.members and not _is_bound(s, s.view):
             _repeat_commit(s, now)
             return
     _propose(s, members, weights, now)
@@ -145,12 +146,12 @@ def _is_outbid(s: State, proposal: Proposal, now: int) -> bool:
     return False
 
 
-def _has_strayed(s: State, view: View) -> bool:
-    """Return whether a member gave up, or is bound by a promise that nobody keeps any more."""
-    if s.present != view.members:
-        return True
-    beats = [s.peers[name].beat for name in view.members if name in s.peers]
-    return any(beat is not None and beat.bid > view.number for beat in beats)
+def _is_bound(s: State, view: View) -> bool:
+    """Return whether a member is bound by a promise that nobody keeps any more."""
+    for peer in s.peers.values():
+        if peer.beat is not None and peer.beat.bid > view.number and peer.name in view.members:
+            return True
+    return False
 
 
 def _propose(

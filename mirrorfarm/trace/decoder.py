@@ -1,6 +1,9 @@
-"""The records of a frame as values: the other side of `mirrorfarm.transport.trace_encoder`."""
+"""The records of a frame as values: the other side of `mirrorfarm.transport.trace_encoder`.
 
-import copy
+A slot's rows, whose places change, are lists. What is in a place is a word, a number or a tuple:
+it never changes but is replaced, so slots and typed values share it.
+"""
+
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,7 +12,7 @@ import msgpack
 import xxhash
 
 from mirrorfarm.actors.effects import Later, Tell
-from mirrorfarm.trace.registry import EFFECTS, EVENTS, typed
+from mirrorfarm.trace.registry import class_of, typed
 from mirrorfarm.transport.trace_encoder import (
     CHECKPOINT,
     DEFINE,
@@ -47,12 +50,10 @@ class Slot:
     def object(self) -> Any:
         """Return the present value, typed; as plain values if this build does not know it."""
         if self.made is None:
-            value = self.value if self.type is not None else copy.deepcopy(self.value)
+            value = self.value
             if self.nests:
-                value = [*value[:2], _settled(value[2])]
-            self.made = typed(value)
-            if self.made is self.value:
-                self.made = copy.deepcopy(self.value)
+                value = [*value[:2], _settled(value[2], class_of(value[2]))]
+            self.made = _settled(value, self.type)
         return self.made
 
     @property
@@ -62,10 +63,20 @@ class Slot:
         return number if type(number) is int else None
 
 
-def _settled(value: Any) -> Any:
-    """Return the event inside another value; what is not typed must not change any more."""
-    event = typed(value)
-    return copy.deepcopy(event) if event is value else event
+def _settled(value: Any, kind: Any) -> Any:
+    """Return a value typed; one that cannot be is copied, for it must not change any more."""
+    made = value if kind is None else typed(value, kind)
+    return _thawed(made) if made is value else made
+
+
+def _thawed(value: Any) -> Any:
+    """Return plain values as they were written: all rows are lists, and new ones."""
+    return [_thawed(one) for one in value] if type(value) in {list, tuple} else value
+
+
+def _frozen(value: Any) -> Any:
+    """Return a plain value whose rows are tuples."""
+    return tuple([_frozen(one) for one in value]) if type(value) is list else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,9 @@ class Decoder:
             if type(place) is not list or not 0 <= path[-1] < len(place):
                 raise FrameBroken("a slot names a place that it does not have")
             places.append((place, path[-1]))
-        known = EVENTS.get(value[0]) or EFFECTS.get(value[0])
+        for row, index in places:
+            row[index] = _frozen(row[index])
+        known = class_of(value)
         timed = kind in {INPUT, RECV}
         self._slots.append(
             Slot(
@@ -204,13 +217,12 @@ class Decoder:
         for index in range(at, len(record), 2):
             number, new = record[index], record[index + 1]
             row, place = places[number] if number < count else places[number - count]
-            old = row[place]
-            if type(new) is int and type(old) is int:
-                row[place] = old + new if number < count else old + new + since
+            if type(new) is int and type(row[place]) is int:
+                row[place] += new if number < count else new + since
             elif type(new) is dict:
-                _change(old, new)
+                row[place] = _changed(row[place], new)
             else:
-                row[place] = new
+                row[place] = _frozen(new)
 
     def _noted(self, record: list[Any]) -> None:
         """What is missing counts as if it were there."""
@@ -232,23 +244,25 @@ def _give(slot: Slot, teller: Slot) -> None:
         part = event
         for index in path:
             part = part[index]
-        if part != row[place]:
-            row[place] = copy.deepcopy(part) if type(part) is list else part
+        row[place] = _frozen(part)
     made = teller.object()
     slot.made = made.event if isinstance(made, Tell | Later) else None
 
 
-def _change(row: Any, changes: dict[str, Any]) -> None:
-    """Change a row in place, part by part."""
-    if type(row) is not list:
+def _changed(row: Any, changes: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row with some parts changed."""
+    if type(row) is not tuple:
         raise FrameBroken("a change of parts, in what has none")
+    parts = list(row)
     for key, new in changes.items():
         place = int(key)
-        old = row[place]
-        if type(new) is dict:
-            _change(old, new)
+        if type(new) is int and type(parts[place]) is int:
+            parts[place] += new
+        elif type(new) is dict:
+            parts[place] = _changed(parts[place], new)
         else:
-            row[place] = old + new if type(new) is int and type(old) is int else new
+            parts[place] = _frozen(new)
+    return tuple(parts)
 
 
 def unpacker_of(content: bytes) -> Any:

@@ -292,7 +292,7 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
             if record.kind == RECV and record.value[5:]:
                 _, address, _, _, incarnation, sequence = record.value[:6]
                 known = type(incarnation) is int and type(sequence) is int and sequence
-                if known and type(address) is list and address:
+                if known and isinstance(address, list | tuple) and address:
                     samples.received(boot, str(address[0]), incarnation, sequence, decoder.now)
         spans.setdefault(boot, (0, 0))
     clocks = compare(epochs, spans, samples.pairs())

@@ -41,21 +41,23 @@ EFFECTS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in get_args
 assert not EVENTS.keys() & EFFECTS.keys(), "a name stands for one thing"
 
 
-def typed(value: Any) -> Any:
-    """Return the event or effect that a plain value stands for.
+def class_of(value: Any) -> type[Any] | None:
+    """Return the class that a plain value names at its beginning; None: this build has none."""
+    if not isinstance(value, list | tuple) or not value or type(value[0]) is not str:
+        return None
+    return EVENTS.get(value[0]) or EFFECTS.get(value[0])
 
-    A value of a type that this build does not know, or that has another form here, is returned
-    as it is: a list, its name first.
+
+def typed(value: Any, kind: type[Any]) -> Any:
+    """Return the event or effect of class `kind` that a plain value stands for.
+
+    A value that has another form in this build is returned as it is: a list, its name first. The
+    event in a Tell or a Later is taken over.
     """
-    if type(value) is not list or not value or type(value[0]) is not str:
-        return value
-    kind = EVENTS.get(value[0]) or EFFECTS.get(value[0])
-    if kind is None:
-        return value
     try:
         if kind is Tell or kind is Later:
             right = type(value[1]) is (str if kind is Tell else int)
-            return kind(value[1], typed(value[2])) if right else value
+            return kind(value[1], value[2]) if right else value
         return msgspec.convert(value, kind)
     except (msgspec.ValidationError, IndexError, RecursionError):
         return value

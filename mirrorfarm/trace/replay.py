@@ -49,12 +49,12 @@ class Replay:
 
     def run(self, items: Iterable[Item]) -> Iterator[Difference]:
         """Replay what a process recorded; a core that differed rests until its next checkpoint."""
-        counts = self.counts
+        counts, cores = self.counts, self.cores
         for item in items:
             if isinstance(item, Step):
                 counts["steps"] += 1
                 counts["records"] += 1 + len(item.effects)
-                core = self.cores.get(item.actor)
+                core = cores.get(item.actor)
                 if core is None:
                     counts["skipped"] += 1
                     continue
@@ -86,7 +86,10 @@ class Replay:
             del self.cores[actor]
             return None
         try:
-            effects = self._handle(core, step)
+            if self._tricks:
+                effects = self._handle(core, step)
+            else:
+                effects = core.handle(step.event, step.now_ns)
         except Exception as error:  # As it may have done when it was recorded.
             self._broken[actor] = (step, error)
             return None
@@ -99,8 +102,6 @@ class Replay:
 
     def _handle(self, core: Any, step: Step) -> Any:
         """Give a core an event; at the sites that it asks, what was decided then is so again."""
-        if not self._tricks:
-            return core.handle(step.event, step.now_ns)
         decided, self._tricks = self._tricks, []
 
         def trick(name: str) -> bool:

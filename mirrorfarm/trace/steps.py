@@ -1,10 +1,12 @@
 """The steps of cores, in the order in which they were recorded."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
@@ -31,8 +33,7 @@ OLDER: Final = {
 }
 
 
-@dataclass(slots=True)
-class Step:
+class Step(msgspec.Struct):
     """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
 
     Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
@@ -49,7 +50,7 @@ class Step:
     incarnation: int = 0
     number: int = 0  # Of the step in its process.
     epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
-    sent: list[int | None] = field(default_factory=list)  # Of each Send: number of its frame.
+    sent: list[int | None] = []  # Of each Send: number of its frame.
 
     @property
     def real_ns(self) -> int:
@@ -166,13 +167,14 @@ def read_items(
 def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
+    made = _maker(source, decoder)
     types = source.header.get("types")
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
                 if step is not None:
                     yield step
-                step = _step(source, decoder, record.actor, _named(record.object(), types))
+                step = made(record.actor, _named(record.object(), types))
                 continue
             if step is None or step.actor != record.actor:
                 raise FrameBroken("an effect that nobody asked for")
@@ -184,7 +186,7 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
             if passed:
                 if step is not None:
                     yield step
-                step = _step(source, decoder, actor, Unreadable(kind))
+                step = made(actor, Unreadable(kind))
             elif step is not None:
                 step.effects.append(Unreadable(kind))
         else:
@@ -199,6 +201,18 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
         yield step
 
 
+def _maker(source: Source, decoder: Decoder) -> Callable[[str, Any], Step]:
+    """Return what makes a step of the record that was read last."""
+    node, process = source.node, source.process
+    incarnation, epoch_ns = source.incarnation, source.epoch_ns
+
+    def made(actor: str, event: Any) -> Step:
+        now, number = decoder.now, decoder.lamport
+        return Step(node, actor, now, event, [], process, incarnation, number, epoch_ns)
+
+    return made
+
+
 def _named(value: Any, types: Any) -> Any:
     """Return a value with the names that the header gives its fields, if it needs them."""
     if type(value) is not list or not value or type(types) is not dict:
@@ -206,17 +220,3 @@ def _named(value: Any, types: Any) -> Any:
     fields: Any = types.get(value[0]) or OLDER.get(value[0])
     known = type(fields) is list and all(type(one) is str and one.isidentifier() for one in fields)
     return Named(value, fields) if known else value
-
-
-def _step(source: Source, decoder: Decoder, actor: str, event: Any) -> Step:
-    return Step(
-        source.node,
-        actor,
-        decoder.now,
-        event,
-        [],
-        source.process,
-        source.incarnation,
-        decoder.lamport,
-        source.epoch_ns,
-    )

@@ -15,7 +15,19 @@ from mirrorfarm.trace.decoder import Decoder, Slot
 from mirrorfarm.trace.registry import EFFECTS, EVENTS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Announcement, Heartbeat, StateAnswer
-from mirrorfarm.transport.trace_encoder import DIGEST_RECORDS, Encoder, changed, plain, stand_in
+from mirrorfarm.transport.trace_encoder import (
+    DEFINE,
+    DIGEST_RECORDS,
+    INPUT,
+    TOLD,
+    Encoder,
+    changed,
+    plain,
+    stand_in,
+)
+from mirrorfarm.transport.trace_encoder import (
+    EFFECT as AN_EFFECT,
+)
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-3, 3)
 WORDS = st.sampled_from(["", "n1", "n2", "PRIM", "é"]) | st.text(
@@ -48,7 +60,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
 
 
 TYPES: list[Any] = [*EVENTS.values(), *EFFECTS.values()]
-TYPES.remove(PlaneOrder)  # Its arguments may be of any type: rows come back as lists.
+TYPES.remove(PlaneOrder)  # Its arguments may be of any type: rows come back as tuples.
 EVENT = st.one_of(*(strategy(kind) for kind in TYPES if kind.__name__ in EVENTS))
 EFFECT = st.one_of(*(strategy(kind) for kind in TYPES if kind.__name__ in EFFECTS))
 STEPS = st.lists(
@@ -210,6 +222,25 @@ def test_an_order_to_the_data_plane_is_always_written_whole() -> None:
     ]
     back = decoded(encoded(steps))
     assert [plain(effects[0]) for *_, effects in back] == [plain(e[0]) for *_, e in steps]
+
+
+def test_what_was_read_stays_as_it_is_when_later_records_change_parts_of_it() -> None:
+    """Also where this build knows the type neither of a value nor of an event inside one."""
+    head = msgpack.packb({"now": 0, "lamport": 1, "records": 0, "digest": b""})
+    records: list[list[Any]] = [
+        [DEFINE, INPUT, "a", ["Unknown", [1, [2, "x"]], [5]], [[1], [2, 0]]],
+        [DEFINE, AN_EFFECT, "a", ["Tell", "b", ["Strange", [7, 8]]], [[1], [2, 1]]],
+        [DEFINE, INPUT, "b", ["Strange", [0]], [[1]]],
+        *([0, 1], [1], [2, 1, TOLD, 1]),
+        [0, 1, 0, {"0": 3, "1": {"0": 4}}, 1, 1],
+        *([1, 1, {"1": 1}], [2, 1, 0, {"0": 2}]),
+    ]
+    assert decoded(head + b"".join(map(msgpack.packb, records))) == [
+        ("a", 1, ["Unknown", [1, [2, "x"]], [5]], [Tell("b", ["Strange", [7, 8]])]),
+        ("b", 2, ["Strange", [7, 8]], []),
+        ("a", 3, ["Unknown", [4, [6, "x"]], [6]], [Tell("b", ["Strange", [7, 9]])]),
+        ("b", 4, ["Strange", [9, 8]], []),
+    ]
 
 
 def test_a_number_that_is_too_far_from_the_last_one_is_written_anew() -> None:

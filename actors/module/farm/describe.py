@@ -13,7 +13,7 @@ from mirrorfarm.limits import BUCKETS, FARM_NODES_MAX
 
 def role_of(s: State) -> str:
     """Return STOP, WAIT or UP."""
-    if s.phase in {Phase.STOPPED, Phase.RESETTING}:
+    if s.phase is Phase.STOPPED or s.phase is Phase.RESETTING:
         return "STOP"
     return "UP" if s.phase in SERVING else "WAIT"
 
