@@ -18,7 +18,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore coverage clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore coverage cells clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -29,7 +29,8 @@ help:
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (20 minutes)"
-	@echo "make coverage        docs/coverage.md: which states were given which events (3 minutes)"
+	@echo "make cells           every event in every state of both state machines (20 minutes)"
+	@echo "make coverage        docs/coverage.md: which states were given which events (8 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
@@ -113,12 +114,18 @@ explore: setup
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 1 --writes 1 --kind crash_witness --kind lose
 	$(BIN)/python -m mirrorfarm.sim.explore --bound 5 --writes 12 --walks 500
 
+# Each case is a cluster of its own; at some steps of a phase an event is given before its effects.
+cells: setup
+	$(BIN)/python -m mirrorfarm.sim.cells
+
 # A fast random mirror comes by more of its rare moments, a swarm by more kinds of trouble.
 coverage: setup
 	rm -rf $(COVERAGE)
 	$(BIN)/mirrorfarm sim sweep --seeds 0..100 --options swarm -o $(COVERAGE)/swarm
 	$(BIN)/mirrorfarm sim sweep --seeds 0..300 --options mirror -o $(COVERAGE)/mirror
-	$(BIN)/python -m mirrorfarm.sim.coverage $(COVERAGE)/*/results.jsonl > $(COVERAGE)/page.md
+	$(BIN)/python -m mirrorfarm.sim.cells --steps 0 -o $(COVERAGE)/cells.json
+	$(BIN)/python -m mirrorfarm.sim.coverage --walk $(COVERAGE)/cells.json \
+		$(COVERAGE)/*/results.jsonl > $(COVERAGE)/page.md
 	mv $(COVERAGE)/page.md docs/coverage.md
 
 demo: setup

@@ -15,6 +15,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command, CommandResult
 
 PENDING_MAX = 32
+STOPPING_VERBS = ("stop", "forcestop", "shutdown")
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Pending:
     source: Address
     verb: str
     since_ns: int
+    role: str = ""  # Of the node when it was ordered.
 
 
 class Telling(Protocol):
@@ -74,8 +76,10 @@ def take(
     command: Command,
     now: int,
     obey: Callable[[Command], str] | None,
+    *,
+    role: str = "",
 ) -> None:
-    """Take an order; answer at once if it is refused or done already.
+    """Take an order that came in this role; answer at once if it is refused or done already.
 
     `obey` begins what is ordered and returns why not, or ""; None: this process is not ready,
     and the command is kept for when it is.
@@ -102,8 +106,16 @@ def take(
         fact(s, now, f"{command.verb} refused: {refusal}")
         _answer(s, source, command.request, "refused", refusal)
         return
-    s.pending.append(Pending(command.request, source, command.verb, now))
+    s.pending.append(Pending(command.request, source, command.verb, now, role))
     _send(s, source, command.request, "accepted", f"{command.verb} begins")
+
+
+def take_early(s: Answering, obey: Callable[[Address, Command], None]) -> bool:
+    """Take what came before this process was ready; return whether it is to stay stopped."""
+    early, s.early = s.early, []
+    for source, command in early:
+        obey(source, command)
+    return any(command.verb in STOPPING_VERBS for _, command in early)
 
 
 def settle(s: Answering, outcome_of: Callable[[Pending], str], text: str) -> None:

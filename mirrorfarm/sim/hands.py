@@ -58,6 +58,7 @@ class Hands:
     guard: Guard = field(default_factory=Guard)
     known_scripts: tuple[str, ...] = ("start_prim", "stop_prim", "start_both", "stop_both")
     vip: bool = False
+    vip_fault: str = ""  # Why the addresses cannot be configured.
     watched: tuple[int, ...] = ()
     watch_number: int = 0
     deaf: bool = False  # The checker hears of no change.
@@ -249,6 +250,7 @@ class Hands:
         app = self.app
         app.fails = app.hangs = app.hangs_stop = app.writes_at_stop = 0
         self.guard.late_ns = 0
+        self.vip_fault = ""
         self.set_deaf(deaf=False)
 
     # --- addresses -------------------------------------------------------------------------
@@ -257,8 +259,9 @@ class Hands:
         self._soon(actor, ev.VipProbed(effect.run, self.conflicts()), 2 * MILLISECOND_NS)
 
     def _address_add(self, actor: Actor, effect: fx.AddressAdd) -> None:
-        self.set_vip(up=True)
-        self._soon(actor, ev.VipIsUp(effect.run), 2 * MILLISECOND_NS)
+        failures = (self.vip_fault,) if self.vip_fault else ()
+        self.set_vip(up=not failures)
+        self._soon(actor, ev.VipIsUp(effect.run, failures), 2 * MILLISECOND_NS)
 
     def _address_remove(self, actor: Actor, effect: fx.AddressRemove) -> None:
         self.set_vip(up=False)

@@ -24,7 +24,7 @@ FEW_STEPS = 8
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
 _SOURCES = ("actors", "transport", "modules", "netfilter", "sim")
-_TOLD_ONLY = ("sweeps", "shrinking")  # A better report plays no other runs.
+_TOLD_ONLY = ("sweeps", "shrinking", "cells")  # A better report plays no other runs.
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import pytest
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.describe import state_json
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
-from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import PROFILES, Timing
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.witness import WITNESS
@@ -19,9 +19,9 @@ from mirrorfarm.transport.messages import Register
 FAST = PROFILES["fast"]
 
 
-def pair(seed: int = 1) -> World:
+def pair(seed: int = 1, timing: Timing = FAST) -> World:
     """Return a cluster in which n1 is PRIM and n2 SECOND."""
-    world = World(seed, FAST)
+    world = World(seed, timing)
     world.start("n1")
     world.start("n2")
     world.run(100)
@@ -401,11 +401,11 @@ def test_a_stop_during_a_demotion_removes_the_addresses_first() -> None:
 
 
 def test_a_force_that_has_to_wait_for_a_lease_is_written_down_once() -> None:
-    world = pair()
+    world = pair(timing=msgspec.structs.replace(FAST, lease_ns=SECOND_NS))
     world.kill("n1")
     world.kill("n2")
     world.start("n2")
-    world.run(30)  # The lease of n1 still runs.
+    world.run(400)  # It is certain that n1 is silent; its lease still runs.
     world.monitors.forget()  # An operator's override is outside of S5.
     world.command("n2", "primforce")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)

@@ -1,6 +1,6 @@
 """What administrators, scripts and checkers order of a farm module."""
 
-from mirrorfarm.actors.events import FarmPower, ResourceChanged
+from mirrorfarm.actors.events import FarmPower, ResourceChanged, WatchClasses
 from mirrorfarm.actors.module.answers import (
     Pending,
     explain,
@@ -65,7 +65,8 @@ def _start(s: State, now: int) -> str:
     if s.phase is Phase.STOPPED:
         start(s, now)
         return ""
-    if s.phase in {Phase.STOPPING, Phase.FALLING, Phase.DRAINING}:
+    stops = s.phase in {Phase.STOPPING, Phase.FALLING, Phase.DRAINING}
+    if stops and s.stopping_for != "stopwait":
         return f"this node is {role_of(s)} {status_of(s)}: wait until it has stopped"
     return ""
 
@@ -132,7 +133,9 @@ def stop(s: State, now: int, why: str, *, drain: bool = True) -> None:
         procedure.begin(s, now, "farm drain", "drain", "then fall")
     elif s.phase in SERVING:
         fall(s, now)
-    elif s.phase is not Phase.FALLING:
+    elif s.phase is Phase.FALLING:  # To wait; what it would have waited for matters no more.
+        tell(s, "checker", WatchClasses(()))
+    else:
         # Prestart may have run, and the classes `pre` are watched.
         become(s, Phase.STOPPING, now)
         procedure.begin(s, now, "watch", "farm away", "vip down", *FINISH)

@@ -11,7 +11,7 @@ from typing import Any
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
-from mirrorfarm.actors.module.answers import fact
+from mirrorfarm.actors.module.answers import fact, take_early
 from mirrorfarm.actors.module.farm import commands, procedure
 from mirrorfarm.actors.module.farm.describe import state_json
 from mirrorfarm.actors.module.farm.phases import Phase
@@ -85,7 +85,7 @@ class FarmModule:
                 s.failed = f"the durable record: {text} ({error})"
                 fact(s, now, s.failed, "C")
             case ev.Stored():
-                pass
+                s.failed = ""
             case ev.CablesOut() | ev.StrangersSeen():
                 self._on_network(event, now)
             case ev.FilterCounted(counters, connections):
@@ -157,9 +157,7 @@ def reset(s: State, now: int) -> None:
     """Nothing of a predecessor is left."""
     become(s, Phase.STOPPED, now)
     commands.explain_stop(s)
-    early, s.early = s.early, []
-    if s.settings.start and not early:
+    stays = take_early(s, lambda source, command: commands.on_command(s, source, command, now))
+    if s.settings.start and s.phase is Phase.STOPPED and not stays:
         fact(s, now, "Action start called automatically")
         commands.start(s, now)
-    for source, command in early:
-        commands.on_command(s, source, command, now)

@@ -24,7 +24,8 @@ def on_command(s: State, source: Address, command: Command, now: int) -> None:
     def obey(order: Command) -> str:
         return _obey(s, order, now)
 
-    take_command(s, source, command, now, None if s.phase is Phase.RESETTING else obey)
+    ready = s.phase is not Phase.RESETTING
+    take_command(s, source, command, now, obey if ready else None, role=role_of(s))
 
 
 def _obey(s: State, command: Command, now: int) -> str:
@@ -223,6 +224,9 @@ def swapped_out(s: State, now: int) -> None:
     s.stopping_for = ""
     register = s.arbiter.register
     if register and register.holder == s.settings.node and register.term == s.record.term:
+        if s.failed:  # Not with data that are not trusted (R11).
+            procedure.begin(s, now, "then demoted_failed")
+            return
         fact(s, now, "the swap failed: this node takes its role again", "C")
         become(s, Phase.TAKING, now, "")
         s.plane_off = ""
@@ -300,19 +304,26 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
     forced = verb in {"prim", "primforce"}
     if s.phase is Phase.WAITING:
-        return ("failed" if forced else "done") if s.reason and _settled(s, s.since_ns, now) else ""
+        if not s.reason or not _settled(s, s.since_ns, now):
+            return ""
+        if forced:
+            s.force = ""  # Answered: it must not count some day.
+        return "failed" if forced else "done"
     if forced and s.phase is Phase.FOLLOWING:
         return "failed"  # The peer was faster.
     return "done"
 
 
 def _swap_outcome(s: State, pending: Pending, now: int) -> str:
-    moved = s.since_ns > pending.since_ns
     if s.failed or s.phase is Phase.STOPPED:
         return "failed"
     if s.phase is Phase.WAITING:
         return "failed" if s.reason and _settled(s, s.since_ns, now) else ""
-    return "done" if moved else ""
+    if s.since_ns <= pending.since_ns:
+        return ""
+    # Back in the role in which it was ordered: that was no exchange.
+    led, leads = pending.role != "SECOND", s.phase is Phase.LEADING
+    return "failed" if led == leads else "done"
 
 
 def _is_ignored(s: State, pending: Pending, now: int) -> bool:

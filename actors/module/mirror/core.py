@@ -12,6 +12,7 @@ import msgspec
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors import sites
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Send
+from mirrorfarm.actors.module.answers import take_early
 from mirrorfarm.actors.module.mirror import (
     commands,
     demotion,
@@ -337,11 +338,9 @@ def reset(s: State, now: int) -> None:
     s.plane_off = ""
     n, m = s.settings.node, s.module.name
     explain(s, "stopped", "it is started", f"mirrorfarm -H {n} start -m {m}")
-    early, s.early = s.early, []
-    if s.settings.start and not early:
+    stays = take_early(s, lambda source, command: commands.on_command(s, source, command, now))
+    if s.settings.start and s.phase is Phase.STOPPED and not stays:
         failed = s.failed
         fact(s, now, "Action start called automatically")
         commands.start(s, now)
         s.failed = failed
-    for source, command in early:
-        commands.on_command(s, source, command, now)

@@ -49,6 +49,7 @@ def storage_failed(s: State, now: int, text: str) -> None:
     if s.phase in FOLLOWERS:
         send_peer(s, Leave(s.record.term))
         s.target = Target()
+        procedure.end_second(s)
         become(s, Phase.WAITING, now, "")
     elif s.phase in LEADERS and not s.plane_off:
         if s.stopping_for not in commands.STOPS:

@@ -19,7 +19,11 @@ from mirrorfarm.actors.module.mirror.orders import (
     tell,
 )
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, Phase
-from mirrorfarm.actors.module.mirror.procedure import run_side_scripts
+from mirrorfarm.actors.module.mirror.procedure import (
+    end_second,
+    run_side_scripts,
+    scripts_in_the_end,
+)
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, MILLISECOND_NS
 from mirrorfarm.transport.messages import (
@@ -77,14 +81,16 @@ def _begin(s: State, offer: SyncOffer, now: int) -> None:
         quarantine=divergence.quarantine(s, offer),
     )
     s.plane_off, s.split = "", ""
+    s.force = ""  # An order to lead that came too late is over: it must not count some day.
     if not s.has_plane:
         _write_down(s, now)
     if s.phase is not Phase.SYNCING:
         become(s, Phase.SYNCING, now, "")
         fact(s, now, f"{s.settings.peer} resynchronises this node: {offer.plan}")
-    if not s.scripts_as:
+    scripts_as = scripts_in_the_end(s)
+    if not scripts_as:
         run_side_scripts(s, "WAIT->SECOND")
-    elif s.scripts_as == "swapped":
+    elif scripts_as == "swapped":
         run_side_scripts(s, "swap-in")
     explain(s, f"data are being copied from {s.settings.peer}", "the end of the copy")
 
@@ -237,8 +243,7 @@ def _poll_syncing(s: State, now: int) -> None:
 def give_up(s: State, now: int) -> None:
     """Leave the secondary's role without a primary to follow."""
     s.target = Target()
-    if s.scripts_as == "second":
-        run_side_scripts(s, "SECOND->WAIT")
+    end_second(s)
     s.arbiter.known = False
     become(s, Phase.WAITING, now, "")
 

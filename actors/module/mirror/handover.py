@@ -35,11 +35,15 @@ def send_news(s: State, register: Register) -> None:
 
 
 def handed_over(s: State) -> bool:
-    """Return whether the question of the hand-over is settled; say so if it cannot be (L4)."""
-    if s.arbiter.swapping and s.arbiter.silent_since_ns:
+    """Return whether the question of the hand-over is settled; say so if it cannot be (L4).
+
+    Another question may be open for as long as the arbiter is silent: it is not waited for.
+    """
+    asked = s.arbiter.swapping != 0 and s.arbiter.purpose == "handover"
+    if asked and s.arbiter.silent_since_ns:
         why = f"the arbiter does not answer: it may have named {s.settings.peer} primary, or not"
         explain(s, why, "the arbiter answers again")
-    return not s.arbiter.swapping
+    return not asked
 
 
 def leaves_clean(s: State) -> bool:

@@ -132,8 +132,12 @@ def ask_renew(s: State, now: int) -> None:
     tell(s, "arbiter", AskRenew(a.request, s.record.term, s.lease.lease_ns))
 
 
-def learn(s: State, register: Register | None) -> bool:
-    """Take over what the arbiter said, unless it went back (R15); return whether it is used."""
+def learn(s: State, register: Register | None, request: int) -> bool:
+    """Take over what the arbiter said, unless it went back (R15); return whether it is used.
+
+    `request`: what it answers. A question from before something newer was learnt may be answered
+    with what was true then.
+    """
     a, record = s.arbiter, s.record
     a.known = True
     if register is None:
@@ -150,6 +154,8 @@ def learn(s: State, register: Register | None) -> bool:
         a.distrust = "the arbiter's register is another one than before: it was created anew"
         return False
     elif register.ver < record.ver_seen:
+        if a.register is not None and request <= a.learnt:
+            return False
         a.distrust = (
             f"the arbiter went back from version {record.ver_seen} to {register.ver}: "
             "it was restored from an old copy"
@@ -158,6 +164,8 @@ def learn(s: State, register: Register | None) -> bool:
     a.distrust = ""
     known = a.register
     if known is None or register.ver >= known.ver or register.instance != known.instance:
+        if register != known:
+            a.learnt = a.request
         a.register = register
     return True
 

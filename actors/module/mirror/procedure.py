@@ -83,6 +83,7 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.
+        s.side_scripts.clear()  # What waits was for the role before.
     state, next_state, action = _words(s, kind)
     tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
 
@@ -112,6 +113,14 @@ def _scripts_after(kind: str, before: str) -> str:
     return "" if next_state in {"WAIT", "STOP"} else before
 
 
+def scripts_in_the_end(s: State) -> str:
+    """Return which role's start scripts will have run when those that wait are over."""
+    role = s.scripts_as
+    for kind in s.side_scripts:
+        role = _scripts_after(kind, role)
+    return role
+
+
 def end_scripts(s: State) -> None:
     """Have whatever scripts run end, and start no more of them."""
     s.side_run = 0
@@ -122,6 +131,12 @@ def run_side_scripts(s: State, kind: str) -> None:
     """Queue scripts that only accompany a change of role, such as `transition`."""
     if s.module.has_scripts and len(s.side_scripts) < 4:
         s.side_scripts.append(kind)
+
+
+def end_second(s: State) -> None:
+    """Run the stop scripts of a secondary, if its start scripts ran or will run."""
+    if scripts_in_the_end(s) == "second":
+        run_side_scripts(s, "SECOND->WAIT")
 
 
 def poll_side_scripts(s: State) -> None:

@@ -1,7 +1,14 @@
 """The arbiter's answers, and what follows from each."""
 
 from mirrorfarm.actors.events import RegisterKnown
-from mirrorfarm.actors.module.mirror import demotion, handover, leading, split, waiting
+from mirrorfarm.actors.module.mirror import (
+    demotion,
+    handover,
+    leading,
+    procedure,
+    split,
+    waiting,
+)
 from mirrorfarm.actors.module.mirror.orders import ask_read, become, explain, fact, learn
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
@@ -32,7 +39,7 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
     if is_read:
         a.reading = 0
     if event.outcome in {"ok", "conflict", "held"} and event.register is not None:
-        if not _learnt(s, event.register, now):
+        if not _learnt(s, event.register, now, event.request):
             return
         if not is_read and event.outcome == "ok" and s.phase in LEADERS:
             mine = event.register.holder == s.settings.node
@@ -40,13 +47,15 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
                 s.lease.granted(event.sent_ns)
         _follow_register(s, now)
     elif event.outcome == "unset":
-        _learnt(s, None, now)
+        _learnt(s, None, now, event.request)
 
 
 def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
-    if event.outcome in {"ok", "conflict", "held"} and not _learnt(s, event.register, now):
+    if event.outcome in {"ok", "conflict", "held"} and not _learnt(
+        s, event.register, now, event.request
+    ):
         a.retry_ns = now + 50 * BACK_OFF_NS
         _ask_again(s, now)
         return
@@ -59,7 +68,9 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     elif event.outcome in {"refused", "unset"}:
         fact(s, now, f"the arbiter refused to {purpose}: {event.reason}", "C")
         if event.outcome == "unset":
-            _learnt(s, None, now)  # It had one: whoever asks again and again must say so (R15).
+            _learnt(
+                s, None, now, event.sent_ns
+            )  # It had one: whoever asks again and again must say so (R15).
         a.retry_ns = now + 50 * BACK_OFF_NS
         s.force = ""
     else:
@@ -68,10 +79,10 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     _follow_register(s, now)
 
 
-def _learnt(s: State, register: Register | None, now: int) -> bool:
+def _learnt(s: State, register: Register | None, now: int, request: int) -> bool:
     """Take over what the arbiter said, and tell once when it is not believed any more."""
     before = s.arbiter.distrust
-    used = learn(s, register)
+    used = learn(s, register, request)
     if s.arbiter.distrust and not before:
         fact(s, now, f"{s.arbiter.distrust}; it is not used", "C")
     return used
@@ -84,6 +95,7 @@ def _ask_again(s: State, now: int) -> None:
     if s.phase is Phase.ASKING:
         if s.failed:
             s.target = Target()  # It failed meanwhile: nobody is followed with such data.
+            procedure.end_second(s)
         follows = s.target.step == "done"
         become(s, Phase.FOLLOWING if follows else Phase.WAITING, now, "")
 
@@ -138,6 +150,6 @@ def on_news(s: State, register: Register, now: int) -> None:
     if register.holder == s.settings.node:
         ask_read(s, now)
     elif s.phase in FOLLOWERS and register.term == s.target.term:
-        learn(s, register)
+        learn(s, register, a.request + 1)  # As if it had been asked now.
     else:
         ask_read(s, now)

@@ -69,6 +69,7 @@ class Arbitration:
     """What is known of the register, and what was asked."""
 
     register: Register | None = None
+    learnt: int = 0  # The last request when it became known.
     known: bool = False  # An answer has come since the last start; `register` None: unset.
     distrust: str = ""  # Why the arbiter is not used (rule R15).
     silent_since_ns: int = 0  # 0: it answers.

@@ -104,6 +104,7 @@ def _trust_anew(s: State, now: int) -> None:
     fact(s, now, f"by primforce the arbiter is used again, although {s.arbiter.distrust}", "C")
     store(s, "", wit_instance="", ver_seen=0)
     s.arbiter.distrust, s.arbiter.register, s.arbiter.known = "", None, False
+    explain(s, "")
     ask_read(s, now)
 
 
@@ -148,8 +149,11 @@ def _first_or_forced(s: State, now: int) -> None:
 def _force(s: State, now: int) -> None:
     """An administrator decided that this node's data are the current ones (R14)."""
     a, register = s.arbiter, s.arbiter.register
+    explain(s, "")
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
+    if s.peer.silent and "init" in s.peer.networks.values():
+        return  # It may lead, and would have the order refused: it was not listened for long yet.
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
     if register is None:

@@ -48,6 +48,8 @@ _FRESH = Only(("stopped",), "a process is given it once, before anything else")
 # An order that was replaced by another one may be answered when all is over.
 _ENDING = ("resetting", "leaving", "demoting", "stopping", "stopped", "starting", "waiting")
 _AFTER = "it answers an order that only a way out of a role gives"
+_LAST = "it answers an order of a way out, which ends only when that is answered"
+_GONE = "when these states begin no order to run scripts is open"
 MIRROR: Final = Machine(
     "mirror",
     tuple(phase.value for phase in Phase),
@@ -72,13 +74,15 @@ MIRROR: Final = Machine(
     {
         "Started": _FRESH,
         "ApplicationGone": Only(_ENDING, _AFTER),
-        "VipIsDown": Only(_ENDING, _AFTER),
+        "VipIsDown": Only(("resetting", "leaving", "demoting", "stopping"), _LAST),
         "VipIsUp": Only(
             ("taking", "leaving", "demoting", "stopping"),
             "it answers an order of `taking`, which may end before the answer is there",
         ),
-        "SequenceEnded": Only(_all_but(Phase, "resetting"), _NEW),
+        "SequenceEnded": Only(_all_but(Phase, "resetting", "stopped"), _GONE),
         "VipProbed": Only(_all_but(Phase, "resetting"), _NEW),
+        "Stored": Only(_all_but(Phase, "resetting"), _NEW),
+        "StoreFailed": Only(_all_but(Phase, "resetting"), _NEW),
     },
 )
 FARM: Final = Machine(
@@ -93,21 +97,25 @@ FARM: Final = Machine(
     {
         "Started": _FRESH,
         "ApplicationGone": Only(
-            ("resetting", "falling", "stopping", "stopped"), "only these states kill an application"
+            ("resetting", "stopping", "stopped"),
+            "only the first two kill an application; an order that another one replaced may be "
+            "answered when all is over",
         ),
         "VipIsUp": Only(
-            ("rising", "falling", "stopping", "waiting", "stopped"),
-            "it answers an order of `rising`, which ends early only on the way down",
+            ("rising", "falling", "stopping"),
+            "it answers an order of `rising`, and is not told once they are removed",
         ),
         "VipIsDown": Only(
-            ("resetting", "falling", "stopping", "waiting", "stopped"),
-            "only the way down removes addresses",
+            ("resetting", "falling", "stopping"),
+            "only the way down removes addresses, and waits for it",
         ),
-        "SequenceEnded": Only(_all_but(FarmPhase, "resetting"), _NEW),
+        "SequenceEnded": Only(_all_but(FarmPhase, "resetting", "stopped", "waiting", "up"), _GONE),
         "FarmTick": Only(_all_but(FarmPhase, "resetting"), _NEW),
+        "Stored": Only(_all_but(FarmPhase, "resetting"), _NEW),
+        "StoreFailed": Only(_all_but(FarmPhase, "resetting"), _NEW),
     },
     {
-        "ResourceChanged": "simulated farms have no checkers",
+        "ResourceChanged": "simulated farms have no checkers; the walk gives it",
         "FilterCounted": "the simulated filter counts nothing; tests/live/test_farm.py does",
         "CablesOut": "simulated interfaces do not tell; tests/live/test_farm_cables.py does",
         "StrangersSeen": "nobody else claims an address; tests/live/test_shared_address.py does",

@@ -15,12 +15,13 @@ Written by `make coverage`; every `mirrorfarm sim sweep` counts the same and sho
 which it is fails with the invariant `matrix`. `–`: it could be, and never was: a gap. `×`: no run
 gives it.
 
-Most gaps are of one kind: a state that lasts for milliseconds, and something that is rare at any
-time, such as an order or the late news of a session that is over. Some faults wait for a state
-(docs/simulation.md); the others come at random times, so only many seeds hit such a pair. What a
-core does then is not left open: the properties in
-tests/actors/module/mirror/test_core.py and tests/actors/module/farm/test_core.py give both state
-machines events in any order, whatever state they are in.
+Most pairs that chance rarely hits are of one kind: a state that lasts for milliseconds, and
+something that is rare at any time, such as an order or the late news of a session that is over.
+Some faults of a sweep wait for a state (docs/simulation.md). `make cells` walks through the pairs
+on purpose: a cluster is brought into each state, is given each event at some steps of it, and must
+serve afterwards, with all monitors watching; its cases are counted here as well. Besides, the
+properties in tests/actors/module/mirror/test_core.py and tests/actors/module/farm/test_core.py give
+both state machines events in any order, whatever state they are in.
 """
 
 

@@ -38,6 +38,7 @@ RANKED = {
     "request": "request",
     "reading": "request",
     "swapping": "request",
+    "learnt": "request",
     "probes": "request",
     "counter": "counter",
     "stores": "counter",

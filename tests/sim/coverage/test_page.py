@@ -24,7 +24,7 @@ def test_cells_are_told_apart_and_gaps_are_listed() -> None:
     assert "| CablesOut | × |" in text
     assert "| Started | – | · |" in text
     assert "* `Tick` while stopped, resetting," in text
-    assert "* `SequenceEnded` never while resetting: a process that has just begun" in text
+    assert "* `VipProbed` never while resetting: a process that has just begun" in text
     assert "| cut | 2 |" in text
     assert "| 10 | 7 |" in text
 

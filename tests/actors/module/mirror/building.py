@@ -76,8 +76,9 @@ class Hand:
         return self.give(ev.Started(), ev.Received(ADMIN, msg.Command("r1", "start", "test")))
 
     def lead(self) -> "Hand":
-        """Make n1 the first primary of a new module."""
-        return self.give(ev.Started(), ev.Received(ADMIN, msg.Command("r1", "prim", "test")))
+        """Make n1 the first primary of a new module, whose peer is off."""
+        order = ev.Received(ADMIN, msg.Command("r1", "prim", "test"))
+        return self.give(ev.Started(), ev.NetworkSilent("default"), order)
 
     def told(self, kind: type) -> list[Any]:
         """Return every event of a kind that other actors were told."""

@@ -6,10 +6,11 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror import demotion
 from mirrorfarm.actors.module.mirror.commands import become_leaving
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase
 from mirrorfarm.transport import messages as msg
-from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core
+from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core, state
 
 
 def test_a_superseded_primary_kills_its_application_and_removes_its_addresses() -> None:
@@ -82,3 +83,11 @@ def test_a_stop_that_comes_during_a_demotion_is_obeyed_after_it(verb: str) -> No
         hand.give(ev.Received(PLANE, msg.PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0)))
     assert s.phase is Phase.STOPPED
     assert hand.sent(msg.CommandResult)[-1].outcome == "done"
+
+
+def test_a_secondary_whose_disk_fails_runs_its_stop_scripts() -> None:
+    s = state()
+    s.phase, s.scripts_as = Phase.FOLLOWING, "second"
+    demotion.storage_failed(s, 1, "broken")
+    assert s.phase is Phase.WAITING
+    assert list(s.side_scripts) == ["SECOND->WAIT"]

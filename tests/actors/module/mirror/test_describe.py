@@ -61,7 +61,7 @@ def test_a_primary_that_does_not_believe_its_arbiter_says_so() -> None:
     s = state(NodeRecord(wit_instance="i0", ver_seen=1))
     s.phase, s.arbiter.register = Phase.LEADING, ALONE
     assert explanation(s) == ("", "", "")
-    orders.learn(s, None)
+    orders.learn(s, None, 1)
     reason, would_change, command = explanation(s)
     assert "knows no register although one existed" in reason
     assert "forces it" in would_change

@@ -45,6 +45,14 @@ def test_a_plane_that_ended_with_a_failure_is_left_as_well() -> None:
     assert list(s.stores.values()) == ["target"]
 
 
+def test_scripts_of_a_second_run_again_when_those_that_end_them_still_wait() -> None:
+    s = waiting()
+    s.scripts_as = "second"
+    s.side_scripts.append("SECOND->WAIT")
+    following.on_offer(s, OFFER, 1)
+    assert list(s.side_scripts) == ["SECOND->WAIT", "WAIT->SECOND"]
+
+
 @pytest.mark.parametrize("role", ["off", "follow"])
 def test_the_session_before_is_left_before_the_next_one_is_written_down(role: str) -> None:
     """What was under way in it would else be applied after it was over (S10)."""

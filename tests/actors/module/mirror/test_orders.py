@@ -12,6 +12,7 @@ from tests.actors.module.mirror.building import BOTH, state
 
 KNOWN = NodeRecord(ver_seen=5, wit_instance="i0", isr_seen=("n1", "n2"))
 CURRENT = msgspec.structs.replace(BOTH, ver=5)
+ASKED_NOW = 1 << 60  # A request after all others.
 
 
 def test_a_move_that_no_table_allows_is_an_invariant_broken() -> None:
@@ -49,8 +50,20 @@ def test_generations_are_new_and_remember_where_they_came_from() -> None:
 )
 def test_an_arbiter_that_went_back_is_not_believed(register: object, believed: bool) -> None:
     s = state(KNOWN)
-    assert orders.learn(s, register) is believed  # type: ignore[arg-type]
+    assert orders.learn(s, register, ASKED_NOW) is believed  # type: ignore[arg-type]
     assert bool(s.arbiter.distrust) is not believed
+
+
+def test_an_answer_that_news_overtook_is_not_taken_for_an_arbiter_that_went_back() -> None:
+    s = state(KNOWN)
+    s.arbiter.request = 2
+    orders.learn(s, CURRENT, 3)  # The peer's news.
+    before = msgspec.structs.replace(CURRENT, ver=4)
+    assert not orders.learn(s, before, 2)
+    assert not s.arbiter.distrust
+    assert s.arbiter.register == CURRENT
+    assert not orders.learn(s, before, 3)  # It was asked afterwards.
+    assert s.arbiter.distrust
 
 
 @pytest.mark.parametrize(
@@ -69,9 +82,9 @@ def test_a_target_believes_the_register_that_its_primary_made_with_it_in_it(
     made: Register, step: str, believed: bool
 ) -> None:
     s = state(KNOWN)
-    orders.learn(s, CURRENT)
+    orders.learn(s, CURRENT, ASKED_NOW)
     s.phase, s.target = Phase.SYNCING, Target(3, 1, "full", "g1", "", (), 7, step)
-    assert orders.learn(s, made) is believed
+    assert orders.learn(s, made, ASKED_NOW) is believed
     assert (s.arbiter.register == made) is believed
     assert bool(s.arbiter.distrust) is not believed
 
@@ -79,8 +92,8 @@ def test_a_target_believes_the_register_that_its_primary_made_with_it_in_it(
 def test_a_primary_never_forgets_who_may_be_promoted() -> None:
     s = state(KNOWN)
     s.phase = Phase.LEADING
-    orders.learn(s, CURRENT)
-    assert not orders.learn(s, None)
+    orders.learn(s, CURRENT, ASKED_NOW)
+    assert not orders.learn(s, None, ASKED_NOW)
     assert s.peer_in_isr
 
 

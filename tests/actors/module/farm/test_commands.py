@@ -1,0 +1,43 @@
+"""Orders and failures of a farm's node at odd moments."""
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.farm.phases import Phase
+from tests.actors.module.farm.building import Hand, core
+
+
+def test_a_start_while_a_node_goes_down_to_wait_is_answered_with_what_it_waits_for() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.give(ev.ResourceChanged("intf.a", "down", "wait", "no carrier"))
+    assert hand.machine.state.phase is Phase.FALLING
+    hand.order("start")
+    for _ in range(4):
+        hand.go_on()
+    assert hand.outcomes()[-1][0] == "done"
+    assert "resource intf.a is down" in hand.outcomes()[-1][1]
+
+
+def test_a_stop_while_a_node_goes_down_to_wait_ends_what_is_watched_for_that() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.give(ev.ResourceChanged("intf.a", "down", "wait", "no carrier")).order("stop")
+    for _ in range(6):
+        hand.go_on()
+    assert hand.machine.state.phase is Phase.STOPPED
+    watched = [e.event for e in hand.said if isinstance(getattr(e, "event", None), ev.WatchClasses)]
+    assert watched[-1].classes == ()
+
+
+def test_a_record_that_could_be_written_again_did_not_fail() -> None:
+    hand = Hand(core()).up().give(ev.StoreFailed(1, 28, "no space"))
+    assert hand.state()["degraded"]
+    hand.order("stop", "nodrain").give(ev.Stored(2))
+    assert not hand.state()["degraded"]
+
+
+def test_what_is_refused_while_the_process_starts_does_not_keep_the_module_stopped() -> None:
+    for verb, phase in (("power", Phase.UP), ("drain", Phase.UP), ("stop", Phase.STOPPED)):
+        hand = Hand(core(start=True), obedient=False).give(ev.Started()).order(verb, "nodrain")
+        for _ in range(8):
+            hand.go_on()
+        assert hand.machine.state.phase is phase

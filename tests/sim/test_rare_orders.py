@@ -1,0 +1,187 @@
+"""Orders, and failures during them, in phases that last for milliseconds."""
+
+import pytest
+
+from mirrorfarm.actors import events as ev
+from mirrorfarm.sim.witness import WITNESS
+from mirrorfarm.sim.world import World
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import StorageFailed
+from tests.sim.acts.clusters import farm, pair
+
+
+def answers(world: World, name: str) -> list[str]:
+    """Return what the orders to a node were answered."""
+    return [outcome for _, node, outcome, _ in world.results if node == name]
+
+
+def back_with_order(*order: str) -> World:
+    """Return a pair whose second came back to a lone primary, with an order at once."""
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.write()
+    world.run(50)
+    world.start("n2", again=True)
+    world.command("n2", *order)
+    world.run(3_000)
+    return world
+
+
+@pytest.mark.parametrize("verb", ["prim", "primforce"])
+def test_who_was_just_started_does_not_take_the_role_from_a_primary_that_it_has_not_heard(
+    verb: str,
+) -> None:
+    world = back_with_order(verb)
+    assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+    assert answers(world, "n2")[-1] == "failed"
+
+
+def test_an_order_to_lead_that_came_too_late_does_not_count_some_day() -> None:
+    world = back_with_order("prim")
+    world.set_link("n1", "n2", up=False)
+    world.run(1_000)
+    number = world.write()
+    world.run(100)
+    assert number in world.monitors.acked
+    world.kill("n1")
+    world.run(3_000)
+    assert world.role("n2") == "WAIT NotReady"
+    assert "may not be up to date" in world.reason("n2")
+
+
+def test_an_order_to_lead_that_was_answered_as_failed_does_not_count_some_day() -> None:
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.write()
+    world.run(100)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(2_000)
+    world.witness_up = False
+    world.start("n1", again=True)
+    world.run(2_000)
+    world.command("n2", "prim")
+    world.run(100)
+    *_, outcome, text = world.results[-1]
+    assert outcome == "failed"
+    assert "n1 has newer data" in text
+    world.kill("n1")
+    world.witness_up = True
+    world.run(3_000)
+    assert world.role("n2") == "WAIT NotReady"
+
+
+def test_an_order_that_is_refused_does_not_replace_the_start_of_a_new_process() -> None:
+    assert back_with_order("swap").role("n2") == "SECOND Ready"
+    assert back_with_order("stop").role("n2") == "STOP NotReady"
+
+
+def test_an_order_that_is_refused_does_not_replace_the_start_of_a_farm_node() -> None:
+    world = farm(2, machines=True)
+    world.kill("n2")
+    world.run(500)
+    world.start("n2", again=True)
+    world.command("n2", "drain")
+    assert world.run_until(lambda: world.settled("n1", "n2"), 10_000)
+
+
+def leaving(world: World, verb: str) -> None:
+    """Have n1 leave its role with a script that hangs."""
+    world.nodes["n1"].hands.app.hangs_stop = 1
+    world.command("n1", verb)
+    assert world.run_until(lambda: phase(world) == "leaving", 1_000, 1)
+
+
+def phase(world: World) -> str:
+    """Return where n1 is."""
+    return str(world.nodes["n1"].machine.state.phase.value)
+
+
+def disk_fails(world: World) -> None:
+    """Have the replicator of n1 say that its disk failed."""
+    told = StorageFailed(1, "data", 5, "Input/output error")
+    world.soon("n1", "module", ev.Received(Address("n1", "app", "replicator"), told))
+    world.run(5)
+
+
+def test_a_swap_after_which_the_role_is_taken_back_failed() -> None:
+    world = pair()
+    leaving(world, "swap")
+    world.kill("n2")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.run(100)
+    assert answers(world, "n1")[-1] == "failed"
+
+
+def test_a_swap_that_succeeds_is_done_on_the_node_that_was_asked() -> None:
+    for name in ("n1", "n2"):
+        world = pair()
+        world.command(name, "swap")
+        world.run(1_000)
+        assert world.role("n2") == "PRIM Ready"
+        assert answers(world, name)[-1] == "done"
+
+
+def test_a_disk_that_fails_during_a_swap_does_not_get_the_role_back() -> None:
+    world = pair()
+    leaving(world, "swap")
+    world.kill("n2")
+    disk_fails(world)
+    serves = ("PRIM Ready", "ALONE")
+    assert not world.run_until(lambda: world.role("n1").startswith(serves), 3_000, 1)
+    assert "cannot be trusted" in world.reason("n1")
+    assert answers(world, "n1")[-1] == "failed"
+
+
+@pytest.mark.parametrize("verb", ["swap", "stop"])
+def test_a_disk_that_fails_while_scripts_stop_frees_its_users_at_once(verb: str) -> None:
+    world = pair()
+    leaving(world, verb)
+    disk_fails(world)
+    wish = world.nodes["n1"].machine.state.plane.wish
+    assert (wish.role, wish.clean) == ("off", False)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    role = "STOP NotReady" if verb == "stop" else "WAIT NotReady"
+    assert world.run_until(lambda: world.role("n1") == role, 5_000)
+
+
+def test_a_stop_does_not_wait_for_a_silent_arbiter_when_there_is_nobody_to_hand_over_to() -> None:
+    world = pair()
+    leaving(world, "stop")
+    world.set_link("n1", WITNESS, up=False)
+    world.break_stream("n1")  # n2 must be left behind, which nobody answers.
+    assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
+    assert answers(world, "n1")[-1] == "done"
+
+
+def restarts_for_long(world: World) -> None:
+    """Have the scripts of n2, the second, restart, and be ordered to do so once more."""
+    world.nodes["n2"].hands.app.hangs = 1
+    world.command("n2", "restart")
+    world.run(100)
+    world.command("n2", "restart")
+    world.run(10)
+    assert world.nodes["n2"].machine.state.side_scripts
+
+
+def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
+    world = pair()
+    restarts_for_long(world)
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    began = world.nodes["n2"].hands.app.number_run
+    world.run(3_000)
+    assert world.nodes["n2"].application
+    assert world.nodes["n2"].hands.app.number_run == began
+
+
+def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_is_stopped() -> None:
+    world = pair()
+    restarts_for_long(world)
+    world.command("n2", "stop")
+    assert world.run_until(lambda: world.role("n2") == "STOP NotReady", 5_000, 1)
+    assert not world.nodes["n2"].machine.state.side_run
+    world.run(100)
+    assert answers(world, "n2")[-1] == "done"
