@@ -181,7 +181,9 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         _explain_data(s, alone=p not in register.isr or theirs_too)
         return
     if forgetful(s):
-        _explain_memory(s, only=p not in register.isr)
+        about = s.peer.about
+        theirs_too = not s.peer.silent and (about.forgetful or not about.cons)
+        _explain_memory(s, only=p not in register.isr or theirs_too)
         return
     if s.force == "second":
         explain(s, f"started as secondary, and {p} is not primary", f"{p} becomes primary")
