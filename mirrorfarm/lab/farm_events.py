@@ -51,12 +51,20 @@ class FarmEvents:
         farm_web.await_members(self.lab, self.lab.nodes, JOIN_SECONDS)
 
     def cable(self, node: str, *, cut: bool) -> None:
-        """Pull or push the cable of a node; wait until the rest, or all, are the farm."""
+        """Pull or push the cable of a node; wait until the rest, or all, are the farm.
+
+        One that is pulled stays out until its node has noticed, which takes a second.
+        """
         if cut:
             self.lab.cut(node)
         else:
             self.lab.mend(node)
         self._await(node, gone=cut)
+        if cut:
+            farm_web.until(lambda: self._misses_cable(node), JOIN_SECONDS, f"{node} to notice")
+
+    def _misses_cable(self, node: str) -> bool:
+        return "no cable at" in self.lab.state(node).get("reason", "")
 
     def freeze(self, node: str, *, frozen: bool) -> None:
         """Stop a node's module process beyond its lease, or let it go on."""

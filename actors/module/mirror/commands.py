@@ -12,7 +12,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command, Leave, SwapRefused, SwapWanted
 
-SWAP_BEGUN_NS = 600 * SECOND_NS  # How long a secondary waits for its primary to leave its role.
+ANSWER_NS = 840 * SECOND_NS  # After that whoever ordered it is told that it is not done yet.
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
 STOPS = ("stop", "stopstart", "shutdown")
 STABLE = (Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING)
@@ -282,7 +282,10 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
 
 
 def poll_answers(s: State, now: int) -> None:
-    """Give the final answers that can be given now."""
+    """Give the final answers that can be given now, or that cannot be waited for (L7)."""
+    if s.pending and now - s.pending[0].since_ns > ANSWER_NS:
+        text = f"not done after {ANSWER_NS // SECOND_NS} s: {_text(s)}"
+        settle(s, lambda one: "failed" if now - one.since_ns > ANSWER_NS else "", text)
     if not s.pending or s.steps or s.step or s.side_run or s.side_scripts:
         return
     if s.phase not in STABLE:
@@ -327,10 +330,9 @@ def _swap_outcome(s: State, pending: Pending, now: int) -> str:
 
 
 def _is_ignored(s: State, pending: Pending, now: int) -> bool:
-    """Return whether the primary never heard of a swap, leads again after one, or hangs in it."""
+    """Return whether the primary never heard of a swap, or leads again after it."""
     leads = s.peer.about.role == "PRIM" and s.peer.about.status == "Ready"
-    late = now - pending.since_ns > SWAP_BEGUN_NS
-    return pending.verb == "swap" and (late or (leads and _settled(s, pending.since_ns, now)))
+    return pending.verb == "swap" and leads and _settled(s, pending.since_ns, now)
 
 
 def _settled(s: State, since_ns: int, now: int) -> bool:
@@ -340,6 +342,6 @@ def _settled(s: State, since_ns: int, now: int) -> bool:
 
 def _text(s: State) -> str:
     text = f"{s.settings.node} is {role_of(s)} {status_of(s)}"
-    if s.phase is Phase.WAITING and s.reason:
+    if s.phase is not Phase.STOPPED and s.reason:
         text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
     return text

@@ -66,7 +66,9 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
         # `fast` must not lose time: ask again right when the other's lease ends.
         a.retry_ns = now + max(event.lease_left_ns, MILLISECOND_NS)
     elif event.outcome in {"refused", "unset"}:
-        fact(s, now, f"the arbiter refused to {purpose}: {event.reason}", "C")
+        text = f"the arbiter refused to {purpose}: {event.reason}"
+        if not s.facts or s.facts[-1][1] != text:  # It is asked again once a second.
+            fact(s, now, text, "C")
         if event.outcome == "unset":
             _learnt(
                 s, None, now, event.sent_ns
