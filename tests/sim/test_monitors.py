@@ -188,6 +188,22 @@ def mirror(name: str) -> Watch:
     return watch
 
 
+@pytest.mark.parametrize(
+    "ends", [None, seen.Died("app"), seen.PowerLost((), 1), ev.Started()], ids=str
+)
+def test_an_order_that_is_never_answered_is_seen_at_the_end_if_its_process_lives(ends: Any) -> None:
+    watch = mirror("L7")
+    feed(watch, [acted("module", ORDER)])
+    if ends is not None:
+        feed(watch, [acted("module", ends, at=SECOND_NS)])
+    feed(watch, [acted("arbiter", ev.Started(), at=901 * SECOND_NS, node="n2")])
+    if ends is None:
+        with pytest.raises(Violation, match="L7: n1 has not ended command r1 after 901 s"):
+            watch.finish()
+    else:
+        assert not watch.finish()
+
+
 @pytest.mark.parametrize(("name", "before", "last"), BROKEN)
 def test_a_broken_invariant_is_seen_at_the_step_that_breaks_it(
     name: str, before: list[tuple[int, Step]], last: tuple[int, Step]

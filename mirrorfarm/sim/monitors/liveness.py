@@ -1,7 +1,8 @@
 """L1 to L8: what must happen, and how soon. Bounds count only while one fault at most is active.
 
 `Calm` opens such a time, naming the fault, and the next `Fault` ends it. Without observations
-L7 and L8 are complete, L5 counts moves against orders; the others need to know of faults.
+L8 is complete, L7 sees orders that are answered late, L5 counts moves against orders; the others
+need to know of faults.
 """
 
 from typing import Any, ClassVar
@@ -195,30 +196,46 @@ class NoWedge(Bounded):
 
 
 class CommandsEnd(Monitor):
-    """L7. Complete without observations; a process that ends owes nothing any more."""
+    """L7. Without observations: of the orders that are answered, for a process may have ended."""
 
     id = "L7"
     statement = "Every command gets one final result, in time; repeating it changes nothing."
-    events = (Command, CommandResult, ev.Started)
+    events = (Command, CommandResult, ev.Started, seen.Died, seen.PowerLost)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
         self._open: dict[tuple[str, str, str], int] = {}
-        self._last = 0
 
     def on(self, step: Step) -> None:  # noqa: D102
-        self._last = max(self._last, self.watch.at)
         event = step.event
-        if event.__class__ is ev.Started:
-            gone = [key for key in self._open if key[:2] == (step.node, step.process)]
-            for key in gone:
-                del self._open[key]
-            return
+        match event:
+            case ev.Started():
+                self._owes_nothing(step.node, step.process)
+                return
+            case seen.Died(process):
+                self._owes_nothing(step.node, process)
+                return
+            case seen.PowerLost():
+                self._owes_nothing(step.node)
+                return
         if event.__class__ is ev.Received and event.message.__class__ is Command:
             self._open.setdefault((step.node, step.process, event.message.request), self.watch.at)
         for effect in step.effects:
             if effect.__class__ is fx.Send and effect.message.__class__ is CommandResult:
                 self._answered(step, effect.message)
+
+    def finish(self) -> None:  # noqa: D102
+        if not self.facts.simulated:
+            return  # A process that ended without a word owes nothing either.
+        for (node, _, request), since in self._open.items():
+            late = self.watch.at - since
+            if late > COMMAND_NS:
+                self.fail(f"{node} has not ended command {request} after {late // SECOND_NS} s")
+
+    def _owes_nothing(self, node: str, process: str = "") -> None:
+        """Forget the orders of a process that is gone, or of all of a node."""
+        for key in [key for key in self._open if key[0] == node and process in ("", key[1])]:
+            del self._open[key]
 
     def _answered(self, step: Step, result: CommandResult) -> None:
         if result.outcome not in FINAL:

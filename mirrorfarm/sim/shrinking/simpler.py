@@ -142,6 +142,7 @@ def ordered(events: Sequence[Event]) -> list[Event]:
 
 def earlier(events: Sequence[Event]) -> Iterator[list[Event]]:
     """Yield the events with less time before all of them, or between two of them."""
+    events = ordered(events)  # Rounded times may have changed it.
     for index, event in enumerate(events):
         before = events[index - 1].at_ns if index else 0
         gap = event.at_ns - before

@@ -20,3 +20,14 @@ def test_few_of_many_are_found_with_few_tries() -> None:
 
     assert ddmin(range(1_000), happens) == [3, 500]
     assert len(tried) < 100
+
+
+def test_what_was_tried_is_not_tried_again_after_each_piece_that_is_left_out() -> None:
+    tried = []
+
+    def happens(kept: list[int]) -> bool:
+        tried.append(kept)
+        return set(range(0, 200, 10)) <= set(kept)
+
+    assert ddmin(range(200), happens) == list(range(0, 200, 10))
+    assert len(tried) < 400
