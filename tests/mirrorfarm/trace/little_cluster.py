@@ -212,9 +212,9 @@ def takeover(folder: Path, *machines: Machine) -> LittleCluster:
     """Record how n1 leads, n2 follows, n1 loses its power, and n2 takes over."""
     cluster = LittleCluster(folder, *machines)
     cluster.start("n1")
-    cluster.run(500)
+    cluster.run(2_500)  # Before that it waits whether it hears another primary.
     cluster.command("n1", "prim")
-    cluster.run(4_000)
+    cluster.run(2_000)
     cluster.start("n2")
     cluster.run(20_000)
     cluster.kill("n1")

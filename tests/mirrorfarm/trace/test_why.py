@@ -60,7 +60,7 @@ def test_the_diagram_tells_the_same_forwards(recorded: Path) -> None:
 
 def test_an_order_of_an_administrator_is_a_first_cause(recorded: Path) -> None:
     answer = why([recorded], "n1 ALONE")
-    assert answer.paragraph.endswith("n1 was ordered to prim by anna (08:00:01.5000).")
+    assert answer.paragraph.endswith("n1 was ordered to prim by anna (08:00:03.5000).")
 
 
 def test_a_network_that_lost_messages_is_named_as_the_cause(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def test_every_step_is_an_object_with_full_names(recorded: Path, tmp_path: Path)
         assert record["node"] == placed.step.node
         assert record["event"]["type"] == type(placed.step.event).__name__
         assert len(record["effects"]) == len(placed.step.effects)
-    beat = next(r for r in records if r["event"].get("message", {}).get("type") == "Heartbeat")
-    assert beat["event"]["source"].endswith("/ledger/heartbeat")
+    beats = [r for r in records if r["event"].get("message", {}).get("type") == "Heartbeat"]
+    beat = next(r for r in beats if r["event"]["source"] == "n1/ledger/heartbeat")
     assert beat["event"]["message"]["about"]["role"] == "ALONE"
     assert "type" not in beat["event"]["message"]["about"]
     assert records[beat["sent_by"]]["effects"]
