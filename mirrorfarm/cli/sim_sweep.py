@@ -68,6 +68,7 @@ def sweep(
     """
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.sweeps.engines import Wanted
+    from mirrorfarm.sim.sweeps.outputs import refuse_to_replace
     from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard
     from mirrorfarm.sim.sweeps.sweep import Order
 
@@ -79,6 +80,7 @@ def sweep(
     folder = folder or (resume.parent if resume else Path("sweep"))
     name = f"results-{part.number}-of-{part.count}.jsonl" if part.count > 1 else "results.jsonl"
     file = resume or folder / name
+    refuse_to_replace([file], folder)
     order = Order(parse_seeds(seeds), options, file, folder, engine, wanted, part, seed_seconds)
     if not resume:
         _must_be_new(order)
@@ -161,10 +163,11 @@ def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool)
 
     FILES are the .jsonl files. Exit code 1 if anything failed or is missing.
     """
-    from mirrorfarm.sim.sweeps.outputs import write_outputs
+    from mirrorfarm.sim.sweeps.outputs import refuse_to_replace, write_outputs
     from mirrorfarm.sim.sweeps.results import read_results
     from mirrorfarm.sim.sweeps.seeds import parse_seeds
 
+    refuse_to_replace(files, folder)
     wanted = parse_seeds(seeds) if seeds else range(0)
     results = read_results(files)
     have = results.seeds()

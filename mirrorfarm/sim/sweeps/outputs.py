@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.oserrors import write_whole
 from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps import report, tables
@@ -14,6 +15,7 @@ from mirrorfarm.sim.sweeps.results import Results
 from mirrorfarm.sim.sweeps.run import SHRINK, Shrink, command_of, replay_seed
 from mirrorfarm.sim.sweeps.summary import FailureClass, Summary, summarize
 
+SUMMARY = "summary.json"
 EXAMPLES = "failures"
 EXAMPLES_MAX = 20  # Shrinking takes minutes.
 
@@ -27,6 +29,17 @@ class Written:
     summary: Summary
     paths: tuple[Path, ...]
     notes: tuple[str, ...]
+
+
+def refuse_to_replace(files: Iterable[Path], folder: Path) -> None:
+    """Raise UsageInvalid if what is made of files of results would take the place of one."""
+    made = {(folder / name).resolve() for name in (tables.NAME, SUMMARY, report.NAME)}
+    for file in files:
+        if file.resolve() in made:
+            raise UsageInvalid(
+                f"{file} would be replaced by what is made of it: give the file of results "
+                f"another name, such as {file.with_suffix('.jsonl')}"
+            )
 
 
 def write_outputs(
@@ -48,7 +61,7 @@ def write_outputs(
         tables.write_parquet(results, paths[0])
     else:
         notes.append(f"no {tables.NAME}: {tables.CURE}. The .jsonl file holds the same")
-    paths.append(folder / "summary.json")
+    paths.append(folder / SUMMARY)
     write_whole(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
     made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink)
     worst, why_not = _see_again(summary, replay)

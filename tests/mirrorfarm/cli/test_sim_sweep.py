@@ -225,6 +225,17 @@ def test_a_sweep_that_exists_is_not_begun_again(tmp_path: Path) -> None:
     assert "options 'mirror'" in err
 
 
+def test_results_are_not_replaced_by_what_is_made_of_them(tmp_path: Path) -> None:
+    file = tmp_path / "results.parquet"
+    _, err = run("sweep", "--seeds", "0..2", *SHORT, "--resume", file, code=2)
+    assert f"another name, such as {tmp_path / 'results.jsonl'}" in err
+    assert not file.exists()
+    run("sweep", "--seeds", "0..2", *SHORT, "--resume", file, "-o", tmp_path / "out")
+    before = file.read_bytes()
+    run("report", file, "-o", tmp_path, code=2)
+    assert file.read_bytes() == before
+
+
 def test_words_without_sense_are_refused_before_anything_begins(tmp_path: Path) -> None:
     for words in (
         ("--seeds", "9..1"),
