@@ -70,9 +70,8 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
         if not s.facts or s.facts[-1][1] != text:  # It is asked again once a second.
             fact(s, now, text, "C")
         if event.outcome == "unset":
-            _learnt(
-                s, None, now, event.sent_ns
-            )  # It had one: whoever asks again and again must say so (R15).
+            # It had one: whoever asks again and again must say so (R15).
+            _learnt(s, None, now, event.request)
         a.retry_ns = now + 50 * BACK_OFF_NS
         s.force = ""
     else:
