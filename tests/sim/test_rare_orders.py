@@ -3,6 +3,7 @@
 import pytest
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.sim.cells.mirror import restarts_for_long
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from mirrorfarm.transport.address import Address
@@ -156,19 +157,10 @@ def test_a_stop_does_not_wait_for_a_silent_arbiter_when_there_is_nobody_to_hand_
     assert answers(world, "n1")[-1] == "done"
 
 
-def restarts_for_long(world: World) -> None:
-    """Have the scripts of n2, the second, restart, and be ordered to do so once more."""
-    world.nodes["n2"].hands.app.hangs = 1
-    world.command("n2", "restart")
-    world.run(100)
-    world.command("n2", "restart")
-    world.run(10)
-    assert world.nodes["n2"].machine.state.side_scripts
-
-
 def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
     world = pair()
     restarts_for_long(world)
+    assert world.nodes["n2"].machine.state.side_scripts
     world.kill("n1")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
     began = world.nodes["n2"].hands.app.number_run
@@ -180,6 +172,7 @@ def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
 def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_is_stopped() -> None:
     world = pair()
     restarts_for_long(world)
+    assert world.nodes["n2"].machine.state.side_scripts
     world.command("n2", "stop")
     assert world.run_until(lambda: world.role("n2") == "STOP NotReady", 5_000, 1)
     assert not world.nodes["n2"].machine.state.side_run

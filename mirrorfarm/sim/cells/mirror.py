@@ -36,7 +36,7 @@ def _second_gone(world: World) -> None:
         world.run(20)
 
 
-def _restarts_for_long(world: World) -> None:
+def restarts_for_long(world: World) -> None:
     """The second is ordered to run its scripts again, twice, and does not come to an end."""
     world.nodes["n2"].hands.app.hangs = 1
     world.command("n2", "restart")
@@ -59,7 +59,7 @@ WAYS: Final = ways(
     ("n2 starts", "n2", _BACK, _ordered("n2", "start"), _stopped("n2")),
     ("n2 returns", "n2", ("resetting", *_BACK), lambda w: w.begin("n2"), _second_gone),
     ("n1 dies", "n2", _TAKES, lambda w: w.kill("n1"), None),
-    ("n1 dies, n2 restarts", "n2", _TAKES, lambda w: w.kill("n1"), _restarts_for_long),
+    ("n1 dies, n2 restarts", "n2", _TAKES, lambda w: w.kill("n1"), restarts_for_long),
     ("n1 is cut off", "n2", _TAKES, lambda w: w.isolate("n1"), None),
     ("n1 is cut off", "n1", ("demoting", "waiting"), lambda w: w.isolate("n1"), None),
     ("swap", "n1", ("leaving", "waiting", "syncing", "following"), _ordered("n1", "swap"), None),
