@@ -25,8 +25,16 @@ PROGRESS_CASES: Final = 500
 @click.command()
 @click.option("--steps", default=STEPS, show_default=True, help="At which steps of each phase.")
 @click.option("--only", default="", help="Only cases whose words have this in them.")
-@click.option("--every", default=1, show_default=True, help="Only every so many of them,")
-@click.option("--first", default=0, show_default=True, help="from this one on.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Only every so many of them,",
+)
+@click.option(
+    "--first", type=click.IntRange(0), default=0, show_default=True, help="from this one on."
+)
 @click.option("--seed", default=1, show_default=True, help="Of all runs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the cells here.")
 def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Path | None) -> None:
@@ -34,8 +42,9 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
 
     Each case is a cluster of its own, with all monitors. The exit code is 1 if one of them fails.
     """
+    wanted = _numbers(steps)
     collector, counts = Collector(), Counter[str]()
-    for number, case in enumerate(islice(_chosen(steps, only), first, None, every)):
+    for number, case in enumerate(islice(_chosen(wanted, only), first, None, every)):
         tried = attempt(case, collector, seed)
         counts.update({"cases": 1, "given": int(tried.given), "failed": int(bool(tried.fault))})
         if tried.fault:
@@ -45,6 +54,8 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
             )
         if number % PROGRESS_CASES == PROGRESS_CASES - 1:
             click.echo(f"{counts['cases']:,} cases, {counts['failed']:,} failed", err=True)
+    if not counts["cases"]:
+        raise click.UsageError("no case is as --only, --first and --every want it")
     cells = collector.named_cells()
     coverage = Coverage()
     coverage.add(cells, {}, {}, {})
@@ -57,9 +68,16 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
     sys.exit(1 if counts["failed"] else 0)
 
 
-def _chosen(steps: str, only: str) -> Iterator[Case]:
+def _numbers(steps: str) -> list[int]:
+    words = steps.split(",")
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise click.BadParameter(f"{steps!r}: numbers with commas are wanted, as in {STEPS}")
+    return [int(word) for word in words]
+
+
+def _chosen(steps: list[int], only: str) -> Iterator[Case]:
     for ground in GROUNDS:
-        for case in cases(ground, [int(step) for step in steps.split(",")]):
+        for case in cases(ground, steps):
             if only in str(case):
                 yield case
 

@@ -70,3 +70,18 @@ def test_the_command_tells_each_case_that_fails(monkeypatch: pytest.MonkeyPatch)
     shown = CliRunner().invoke(walk, ["--only", "n1 leading (restart) +0: GuardActed"])
     assert shown.exit_code == 1
     assert "n1 leading (restart) +0: GuardActed\n    L4: n1 is" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--steps", "x"), "'x': numbers with commas are wanted"),
+        (("--steps", "0,,1"), "numbers with commas are wanted"),
+        (("--steps", "0", "--only", "nonsense"), "no case is as --only"),
+        (("--every", "0"), "0 is not in the range"),
+    ],
+)
+def test_a_walk_through_nothing_is_an_error(words: tuple[str, ...], told: str) -> None:
+    result = CliRunner().invoke(walk, words)
+    assert result.exit_code == 2
+    assert told in result.output
