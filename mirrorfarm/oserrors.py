@@ -1,10 +1,13 @@
 """What is told of an OSError: which file, why, and what to do about it."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+from mirrorfarm.errors import UsageInvalid
 
 _ROOT: Final = "run as root, or as who owns it"
 CURES: Final = {
@@ -54,6 +57,14 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+def require_writable(file: Path) -> None:
+    """Raise UsageInvalid where nothing can be written, before minutes of work are lost there."""
+    if not file.parent.is_dir():
+        raise UsageInvalid(f"-o {file}: there is no folder {file.parent}; make it first")
+    if not os.access(file.parent, os.W_OK):
+        raise UsageInvalid(f"-o {file}: nothing can be written there: name another place")
 
 
 def write_whole(path: Path, text: str) -> None:

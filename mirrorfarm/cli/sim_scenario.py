@@ -1,6 +1,5 @@
 """`mirrorfarm sim scenario` plays short stories, `mirrorfarm sim shrink` makes them of seeds."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,12 +103,12 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
     breaks no invariant.
     """
-    from mirrorfarm.oserrors import write_whole
+    from mirrorfarm.oserrors import require_writable, write_whole
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
 
     if file is not None:
-        _require_writable(file)
+        require_writable(file)
     shower = _Shower()
     shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
     shower.end()
@@ -118,16 +117,6 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
         write_whole(file.with_suffix(".md"), shrunk.explanation)
     _tell_shrunk(shrunk, file, json_wanted=json_wanted)
     return 0
-
-
-def _require_writable(file: Path) -> None:
-    """Refuse a place where nothing can be written, before a minute of work is lost there."""
-    from mirrorfarm.errors import UsageInvalid
-
-    if not file.parent.is_dir():
-        raise UsageInvalid(f"-o {file}: there is no folder {file.parent}; make it first")
-    if not os.access(file.parent, os.W_OK):
-        raise UsageInvalid(f"-o {file}: nothing can be written there: name another place")
 
 
 def seed_number(text: str) -> int:

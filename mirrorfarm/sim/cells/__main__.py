@@ -10,6 +10,8 @@ from typing import Final
 import click
 import msgspec
 
+from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.oserrors import require_writable, write_whole
 from mirrorfarm.sim.cells import farm, mirror
 from mirrorfarm.sim.cells.walk import Case, attempt, cases
 from mirrorfarm.sim.coverage.collector import Collector
@@ -43,6 +45,11 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
     Each case is a cluster of its own, with all monitors. The exit code is 1 if one of them fails.
     """
     wanted = _numbers(steps)
+    if output is not None:
+        try:
+            require_writable(output)
+        except UsageInvalid as error:
+            raise click.UsageError(str(error)) from None
     collector, counts = Collector(), Counter[str]()
     for number, case in enumerate(islice(_chosen(wanted, only), first, None, every)):
         tried = attempt(case, collector, seed)
@@ -64,7 +71,8 @@ def main(*, steps: str, only: str, every: int, first: int, seed: int, output: Pa
     words = ("cases", "given", "failed")
     click.echo(", ".join(f"{counts[word]:,} {word}" for word in words))
     if output is not None:
-        output.write_bytes(msgspec.json.encode(Walked(counts["cases"], counts["failed"], cells)))
+        walked = Walked(counts["cases"], counts["failed"], cells)
+        write_whole(output, msgspec.json.encode(walked).decode())
     sys.exit(1 if counts["failed"] else 0)
 
 

@@ -79,6 +79,7 @@ def test_the_command_tells_each_case_that_fails(monkeypatch: pytest.MonkeyPatch)
         (("--steps", "0,,1"), "numbers with commas are wanted"),
         (("--steps", "0", "--only", "nonsense"), "no case is as --only"),
         (("--every", "0"), "0 is not in the range"),
+        (("--steps", "0", "-o", "/nowhere/cells.json"), "there is no folder /nowhere"),
     ],
 )
 def test_a_walk_through_nothing_is_an_error(words: tuple[str, ...], told: str) -> None:
