@@ -152,8 +152,8 @@ def _force(s: State, now: int) -> None:
     explain(s, "")
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
-    if s.peer.silent and "init" in s.peer.networks.values():
-        return  # It may lead, and would have the order refused: it was not listened for long yet.
+    if s.peer.unheard:
+        return  # It may lead, and would have the order refused. `describe.explanation` says so.
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
     if register is None:
