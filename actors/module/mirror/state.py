@@ -89,6 +89,7 @@ class Arbitration:
     forced: bool = False  # It was an administrator who decided that.
     renewed_ns: int = 0
     retry_ns: int = 0  # Do not ask for promotion before.
+    forced_by: str = ""  # If it is forced: prim primforce split. `State.force` may be over by now.
 
 
 @dataclass(slots=True)
