@@ -154,12 +154,13 @@ class Engine:
 class Clocks:
     """The three clocks of one machine: each an offset and a rate, and steps of the time of day."""
 
-    __slots__ = ("_boot", "_day", "_rate", "_suspended")
+    __slots__ = ("_boot", "_day", "_rate", "_still_until", "_suspended")
 
     def __init__(self, boot: int = 0, day: int = 0, millionths: int = 0) -> None:
         """`boot`, `day`: what they show at time 0; `millionths`: by how much they are fast."""
         self._boot, self._day, self._rate = boot, day, millionths
         self._suspended = 0  # How long the machine was suspended: the monotonic clock stood still.
+        self._still_until = 0  # Until when it stands still or is suspended.
 
     def boot(self, now: int) -> int:
         """Return CLOCK_BOOTTIME."""
@@ -187,14 +188,21 @@ class Clocks:
         """Set the time of day."""
         self._day += by_ns
 
-    def stood(self, for_ns: int) -> None:
+    def stood(self, now: int, for_ns: int) -> None:
         """Note that the machine stands still with all of its clocks for a while, from now on."""
-        self._boot -= for_ns
-        self._day -= for_ns
+        longer_ns = self._longer(now, for_ns)
+        self._boot -= longer_ns
+        self._day -= longer_ns
 
-    def suspended(self, for_ns: int) -> None:
-        """Note that the machine was suspended."""
-        self._suspended += for_ns
+    def suspended(self, now: int, for_ns: int) -> None:
+        """Note that the machine is suspended for a while, from now on."""
+        self._suspended += self._longer(now, for_ns)
+
+    def _longer(self, now: int, for_ns: int) -> int:
+        """Return by how much longer it stands still than it would have: no clock goes back."""
+        until = max(self._still_until, now)
+        self._still_until = max(until, now + for_ns)
+        return self._still_until - until
 
     def drift(self, now: int, millionths: int) -> None:
         """Change the rate from now on; what the clocks show does not jump."""

@@ -41,7 +41,8 @@ class Server:
 
     def freeze(self, until: int, *, only: str = "") -> None:
         """Stop all processes until a time, or one: the module's of this name; guards go on."""
-        self.frozen_until, self.frozen_only = until, only
+        if until > self.frozen_until:  # A machine that stands still does not go on sooner.
+            self.frozen_until, self.frozen_only = until, only
         for process in self.host.processes.values():
             if only in ("", process.name):
                 process.pause()

@@ -55,12 +55,24 @@ def test_clocks_drift_and_step_and_find_moments_again() -> None:
         assert clocks.boot(moment) >= boot > clocks.boot(moment - 1)
     day, boot_ns = clocks.day(10**9), clocks.boot(10**9)
     clocks.step(-SECOND_NS)
-    clocks.suspended(SECOND_NS)
+    clocks.suspended(0, SECOND_NS)
     assert clocks.day(10**9) == day - SECOND_NS
     assert clocks.boot(10**9) == boot_ns
     assert clocks.monotonic(10**9) == boot_ns - SECOND_NS
     clocks.drift(10**9, -300)
     assert abs(clocks.boot(10**9) - boot_ns) <= 1
+
+
+def test_a_clock_that_stands_still_twice_at_a_time_does_not_go_back() -> None:
+    clocks, before = Clocks(), Clocks()
+    clocks.stood(SECOND_NS, 20 * SECOND_NS)
+    clocks.stood(3 * SECOND_NS, 20 * SECOND_NS)
+    clocks.stood(4 * SECOND_NS, 2 * SECOND_NS)
+    clocks.suspended(5 * SECOND_NS, 20 * SECOND_NS)
+    goes_on = 25 * SECOND_NS
+    assert clocks.boot(goes_on) == before.boot(3 * SECOND_NS), "two seconds it was suspended only"
+    assert clocks.monotonic(goes_on) == clocks.day(goes_on) - 2 * SECOND_NS
+    assert clocks.monotonic(goes_on) == before.monotonic(SECOND_NS)
 
 
 def test_what_looks_at_the_machine_is_caught_in_the_simulated_thread_only() -> None:

@@ -165,7 +165,9 @@ def rings(kind: type[Alarm] | type[Entries], seed: int) -> list[tuple[str, int, 
         if draws.chance(200):
             host.change_clocks(drift)
         if draws.chance(100):
-            host.change_clocks(lambda clocks: clocks.stood(draws.below(5) * MILLISECOND_NS))
+            host.change_clocks(
+                lambda clocks: clocks.stood(engine.now, draws.below(5) * MILLISECOND_NS)
+            )
         engine.run_to(engine.now + draws.below(4) * MILLISECOND_NS)
     engine.run(20)
     return happened

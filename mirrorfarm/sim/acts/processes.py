@@ -157,7 +157,7 @@ class Suspend(OnNode):
         server = world.servers[self.node]
         if server.host.up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS)
-            server.host.clocks.suspended(self.for_ns)
+            server.host.clocks.suspended(world.now, self.for_ns)
             for module in server.modules:
                 module.hands.guard.late_ns = self.for_ns
             world.after(self.for_ns, server.guards_are_in_time)
@@ -173,7 +173,7 @@ class StandStill(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS)
-            world.change_clocks(self.node, lambda clocks: clocks.stood(self.for_ns))
+            world.change_clocks(self.node, lambda clocks: clocks.stood(world.now, self.for_ns))
 
 
 @named("reconfigured", MIRROR)
