@@ -1,12 +1,14 @@
 """Faults of a farm, each with the words that `state` and `why` show."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from mirrorfarm.lab.cluster import OneMachine
-from tests.live.farm_work import answers, await_members, install, up, userconfig
+from tests.live.farm_work import answers, ask, await_members, install, up, userconfig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
 
@@ -91,6 +93,34 @@ def test_a_node_with_another_configuration_is_refused_in_words(
     assert "n3: refused: " in lab.mirrorfarm("n1", "farm", "state", "-m", "web")
     restart(lab, "n3", text(BOTH))
     await_members(lab, "n1", set(NODES), seconds=20)
+
+
+def test_of_two_nodes_one_whose_agent_hangs_leaves_all_clients_to_the_other() -> None:
+    """Packets reach it all the time; nobody is answered by both, nor reset by one of them."""
+    with OneMachine(nodes=("n1", "n2"), witness=False) as lab:
+        install(lab, userconfig())
+        up(lab, "n1", "n2")
+        (agent,) = lab.pids("n1")["agent"]
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            await_members(lab, "n2", {"n2"})
+            assert set(answers(lab, 60)) == {"n2"}
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        await_members(lab, "n1", {"n1", "n2"}, seconds=20)
+        assert set(answers(lab, 60)) == {"n1", "n2"}
+        lab.kill_node("n2")
+        await_members(lab, "n1", {"n1"})
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            with lab.as_client():
+                deadline = time.monotonic() + 10
+                while ask(seconds=0.3) == "n1":
+                    assert time.monotonic() < deadline, "who could take over is not told"
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        await_members(lab, "n1", {"n1"})
+        assert set(answers(lab, 20)) == {"n1"}
 
 
 def restart(lab: OneMachine, node: str, configuration: str) -> None:
