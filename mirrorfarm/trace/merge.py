@@ -50,7 +50,7 @@ class Placed:
     step: Step
     lane: int  # Index of its process in `Merge.lanes`.
     number: int  # From 0 on.
-    at_ns: int  # Time of day, by the clock of the reference; never before what led to it.
+    at_ns: int  # Time of day, by the clock of the reference; never before what led to it, or 1970.
     lamport: int
     sending: Sending | None  # Of the message that the step received, if its sending is known.
     vector: tuple[int, ...]  # By lane; empty unless asked for.
@@ -296,7 +296,10 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
                     samples.received(boot, str(address[0]), incarnation, sequence, decoder.now)
         spans.setdefault(boot, (0, 0))
     clocks = compare(epochs, spans, samples.pairs())
-    return clocks, total, min(clocks.at(boot, first) for boot, (first, _) in spans.items())
+    begin_ns = min(clocks.at(boot, first) for boot, (first, _) in spans.items())
+    if begin_ns < 0:  # Whoever takes the times in takes 0 for their beginning.
+        clocks.begin_later(-begin_ns)
+    return clocks, total, max(begin_ns, 0)
 
 
 def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:

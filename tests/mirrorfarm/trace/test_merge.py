@@ -69,6 +69,19 @@ def test_the_common_time_is_that_of_the_reference(recorded: Path) -> None:
     assert times == sorted(times), "no time contradicts the order"
 
 
+def test_a_cluster_whose_clocks_stood_before_1970_is_told_later(tmp_path: Path) -> None:
+    wrong_ns = -EPOCH_NS - HOUR_NS
+    takeover(tmp_path, *(Machine(name, wrong_ns=wrong_ns) for name in ("n1", "n2", "w")))
+    merge = Merge([tmp_path])
+    times = [placed.at_ns for placed in merge.steps()]
+    assert times == sorted(times)
+    assert 0 == merge.begin_ns == times[0] < times[-1] < HOUR_NS
+    assert len(set(times)) > len(times) // 2, "they are not all called 1970"
+    begins = HOUR_NS - SECOND_NS
+    assert abs(merge.clocks[0].ahead_ns + begins) < SECOND_NS
+    assert "59 min 59 s later: one stood before 1970" in str(merge.clocks[0])
+
+
 def test_vector_clocks_are_those_of_the_past(recorded: Path) -> None:
     merge = Merge([recorded], vectors=True)
     merged = list(merge.steps())
