@@ -81,7 +81,9 @@ class Workload:
     def _read(self, node: str, extents: list[int]) -> list[Read]:
         disk = getattr(self._nodes[node], "disk", None)
         found: list[Read] = []
-        for extent in extents if disk is not None else ():
+        if disk is None:
+            return found
+        for extent in extents:
             with contextlib.suppress(OSError):  # It rotted: a read that fails tells nothing.
                 found.append(Read(disk.read(extent), extent))
         return found

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.actors.events import Received
+from mirrorfarm.actors.effects import Send
+from mirrorfarm.actors.events import Received, Started
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace import merge as merging
 from mirrorfarm.trace.files import Fault
 from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Probe
+from mirrorfarm.transport.trace_ring import Origin, Ring
 from tests.mirrorfarm.trace.little_cluster import (
     EPOCH_NS,
     HOUR_NS,
@@ -157,15 +161,51 @@ def test_a_damaged_part_is_a_gap_and_the_rest_is_merged(recorded: Path, tmp_path
 def test_what_awaits_a_message_that_never_was_sent_goes_on(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging, "PATIENCE_NS", 0)  # Nobody waits.
-    hasty = Merge([recorded])
-    assert len(list(hasty.steps())) == hasty.total
-    assert hasty.joined > 300, "the clocks are good enough"
     monkeypatch.setattr(merging, "UNDER_WAY_MAX", 0)
-    monkeypatch.setattr(merging, "PATIENCE_NS", 10**9)
     forgetful = Merge([recorded])
     assert len(list(forgetful.steps())) == forgetful.total
     assert forgetful.joined == 0
+
+
+def test_messages_join_machines_whose_clocks_jump_by_more_than_anybody_would_wait(
+    tmp_path: Path,
+) -> None:
+    """As if n1 and w stood still, and their clocks with them."""
+    n2 = Machine("n2", 100 * SECOND_NS)
+    cluster = LittleCluster(tmp_path, n2)
+    cluster.start("n1")
+    cluster.start("n2")
+    for _ in range(3):
+        cluster.run(1_000)
+        n2.boot_ns += 30 * SECOND_NS
+    cluster.run(1_000)
+    cluster.close()
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert len(merged) == merge.total
+    assert (merge.unordered, merge.joined) == (0, 72)
+    assert_causal(merged)
+
+
+def test_processes_that_wait_for_each_other_go_on_at_once(tmp_path: Path) -> None:
+    for node, peer in (("n1", "n2"), ("n2", "n1"), ("n3", "")):
+        origin = Origin("0.1", "c" * 16, node, "app", 1, "boot")
+        ring = Ring(tmp_path / node, origin, 99_999, 1, {"epoch_real_ns": 0})
+        ring.ready(SECOND_NS, 1)
+        if peer:
+            sender, probe = Address(peer, "app", "x"), Probe("red", 1)
+            ring.encoder.step("x", SECOND_NS, Received(sender, probe, "red", 1, 1), (), ())
+            ring.encoder.step("x", 2 * SECOND_NS, Started(), [Send(sender, probe)], [1])
+        for second in range(3, 20):
+            ring.encoder.step("x", second * SECOND_NS, Started(), (), ())
+        ring.flush(ends=True)
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert len(merged) == merge.total == 55
+    assert (merge.unordered, merge.joined) == (1, 1)
+    times = [placed.at_ns for placed in merged]
+    assert times == sorted(times), "n3 is not ahead of the others"
+    assert [one.number for one in merge.steps()] == list(range(55)), "a second time as well"
 
 
 def test_memory_holds_no_more_than_what_is_under_way(tmp_path: Path) -> None:
