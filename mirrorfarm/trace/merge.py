@@ -134,13 +134,23 @@ class Merge:
         self._number = 0
         self._under_way: dict[MessageId, Sending] = {}
         self._waiting: dict[int, list[tuple[int, int]]] = {}  # By the lane that is awaited,
-        self._awaited: dict[int, int] = {}  # and which that is, by the lane that waits.
+        # and by the lane that waits: which that is, and whether only the clock says so.
+        self._awaited: dict[int, tuple[int, bool]] = {}
         self._impatient: set[int] = set()  # Lanes whose head waits no more.
         self._owner = {
             (lane.node, source.incarnation): index
             for index, lane in enumerate(self.lanes)
             for source in lane.starts
         }
+        self._beside = [
+            [
+                other
+                for other, two in enumerate(self.lanes)
+                if two is not one and two.node == one.node
+            ]
+            for one in self.lanes
+        ]
+        self._latest: dict[Boot, int] = {}  # Time of a machine's last step.
         self._vector = [[0] * len(self.lanes) for _ in self.lanes] if self._vectors else []
 
     def steps(self) -> Iterator[Placed]:
@@ -154,12 +164,16 @@ class Merge:
             key, index = heapq.heappop(heap)
             step = self.lanes[index].head
             assert step is not None, "an ended lane is in no heap"
-            sending, awaited = self._sending(step, key, index)
-            if awaited is not None:
-                self._waiting.setdefault(awaited, []).append((key, index))
-                self._awaited[index] = awaited
-                self._break_circle(index, heap)
-                continue
+            sending, awaited = self._sending(step, index)
+            if index in self._impatient:
+                self._impatient.discard(index)
+                self.unordered += awaited is not None
+            else:
+                by_clock = self._earlier(index, step) if awaited is None else None
+                if awaited is not None or by_clock is not None:
+                    self._wait(key, index, awaited, by_clock)
+                    self._break_circle(index, heap)
+                    continue
             yield self._place(index, key, step, sending)
             self._advance(index, rows[index], heap)
             for waiting in self._waiting.pop(index, ()):
@@ -187,7 +201,13 @@ class Merge:
             lane.key = max(lane.key, self.at(lane.node, step.incarnation, step.now_ns))
             heapq.heappush(heap, (lane.key, index))
 
-    def _sending(self, step: Step, key: int, index: int) -> tuple[Sending | None, int | None]:
+    def _wait(self, key: int, index: int, awaited: int | None, by_clock: int | None) -> None:
+        whom = by_clock if awaited is None else awaited
+        assert whom is not None, "one of them is known"
+        self._waiting.setdefault(whom, []).append((key, index))
+        self._awaited[index] = (whom, awaited is None)
+
+    def _sending(self, step: Step, index: int) -> tuple[Sending | None, int | None]:
         """Return the sending of the message that a step received; else the lane to wait for."""
         message = step.received_id
         if message is None:
@@ -197,10 +217,6 @@ class Merge:
         owner = self._owner.get((node, incarnation), index)
         if found is not None or owner == index:
             return found, None
-        if index in self._impatient:
-            self._impatient.discard(index)
-            self.unordered += 1
-            return None, None
         lane, recorded = self.lanes[owner], self._recorded.get((node, incarnation))
         gone = (
             lane.head is None
@@ -211,16 +227,30 @@ class Merge:
         )
         return None, None if gone else owner
 
+    def _earlier(self, index: int, step: Step) -> int | None:
+        """Return a lane of the same machine that has made its next step earlier, by its clock."""
+        boot = self._boots[step.node, step.incarnation]
+        for other in self._beside[index]:
+            head = self.lanes[other].head
+            if head is not None and head.now_ns < step.now_ns:
+                if self._boots[head.node, head.incarnation] == boot:
+                    return other
+        return None
+
     def _break_circle(self, index: int, heap: list[tuple[int, int]]) -> None:
-        """Have a lane wait no more if all wait for each other: a trace may be damaged, or lie."""
-        circle, lane = [index], self._awaited[index]
+        """Have a lane wait no more if all wait for each other: a trace may be damaged, or lie.
+
+        Rather one that waits by the clock only: processes look at it before they are done.
+        """
+        circle, lane = [index], self._awaited[index][0]
         while lane != index:
             if lane not in self._awaited:
                 return
             circle.append(lane)
-            lane = self._awaited[lane]
-        oldest = min((self.lanes[one].key, one) for one in circle)
-        rows = self._waiting[self._awaited.pop(oldest[1])]
+            lane = self._awaited[lane][0]
+        by_clock = [one for one in circle if self._awaited[one][1]]
+        oldest = min((self.lanes[one].key, one) for one in by_clock or circle)
+        rows = self._waiting[self._awaited.pop(oldest[1])[0]]
         rows.remove(oldest)
         self._impatient.add(oldest[1])
         heapq.heappush(heap, oldest)
@@ -228,8 +258,11 @@ class Merge:
     def _place(self, index: int, key: int, step: Step, sending: Sending | None) -> Placed:
         lane, number = self.lanes[index], self._number
         self._number = number + 1
+        boot = self._boots[step.node, step.incarnation]
+        key = max(key, self._latest.get(boot, 0))
         if sending is not None and sending.at_ns > key:  # By less than the clocks' error.
-            lane.key = key = sending.at_ns
+            key = sending.at_ns
+        lane.key = self._latest[boot] = key
         vector: tuple[int, ...] = ()
         if self._vectors:
             own = self._vector[index]

@@ -187,18 +187,55 @@ def test_messages_join_machines_whose_clocks_jump_by_more_than_anybody_would_wai
     assert_causal(merged)
 
 
+Told = tuple[float, str, int]  # By its clock, in seconds: sent or received, and which message.
+
+
+def process(folder: Path, name: str, incarnation: int, peer: str, *told: Told) -> None:
+    """Record steps of `node/process`; what it hears is from the first start of app on `peer`."""
+    node, _, process = name.partition("/")
+    origin = Origin("0.1", "c", node, process, incarnation, "b")
+    ring = Ring(folder / name, origin, 99_999, 1, {"epoch_real_ns": 0})
+    other, probe = Address(peer, "app", "x"), Probe("red", 1)
+    for number, (second, what, message) in enumerate(told, 1):
+        now = round(second * SECOND_NS)
+        ring.ready(now, number)
+        event = Received(other, probe, "red", 1, message) if what == "received" else Started()
+        sends = [Send(other, probe)] if what == "sent" else []
+        ring.encoder.step("x", now, event, sends, [message] if sends else ())
+    ring.flush(ends=True)
+
+
+def test_steps_of_one_machine_come_in_the_order_of_its_clock(tmp_path: Path) -> None:
+    """n1 and its clock stood still for 39 s, which no common line has."""
+    mine = [(1, "received", 1), (1.5, "sent", 1), (2, "received", 2), (3, "sent", 2)]
+    process(tmp_path, "n1/app", 1, "n2", *mine)
+    process(tmp_path, "n1/beside", 2, "n2", (1.2, "", 0), (2.5, "", 0))
+    theirs = [(1, "sent", 1), (1.5, "received", 1), (41, "sent", 2), (42, "received", 2)]
+    process(tmp_path, "n2/app", 1, "n1", *theirs)
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert (merge.joined, merge.unordered) == (4, 0)
+    mine_ns = [placed.step.now_ns for placed in merged if placed.step.node == "n1"]
+    assert mine_ns == [round(s * SECOND_NS) for s in (1, 1.2, 1.5, 2, 2.5, 3)]
+    times = [placed.at_ns for placed in merged]
+    assert times == sorted(times)
+
+
+def test_a_message_says_more_than_the_clock_of_a_machine(tmp_path: Path) -> None:
+    """Processes look at it before they are done."""
+    process(tmp_path, "n1/app", 1, "n2", (2, "sent", 1), (5, "", 0))
+    process(tmp_path, "n1/beside", 2, "n1", (1, "received", 1), (3, "", 0))
+    merge = Merge([tmp_path])
+    merged = [(placed.step.process, placed.step.number) for placed in merge.steps()]
+    assert merged == [("app", 1), ("beside", 1), ("beside", 2), ("app", 2)]
+    assert (merge.joined, merge.unordered) == (1, 0)
+
+
 def test_processes_that_wait_for_each_other_go_on_at_once(tmp_path: Path) -> None:
-    for node, peer in (("n1", "n2"), ("n2", "n1"), ("n3", "")):
-        origin = Origin("0.1", "c" * 16, node, "app", 1, "boot")
-        ring = Ring(tmp_path / node, origin, 99_999, 1, {"epoch_real_ns": 0})
-        ring.ready(SECOND_NS, 1)
-        if peer:
-            sender, probe = Address(peer, "app", "x"), Probe("red", 1)
-            ring.encoder.step("x", SECOND_NS, Received(sender, probe, "red", 1, 1), (), ())
-            ring.encoder.step("x", 2 * SECOND_NS, Started(), [Send(sender, probe)], [1])
-        for second in range(3, 20):
-            ring.encoder.step("x", second * SECOND_NS, Started(), (), ())
-        ring.flush(ends=True)
+    later: list[Told] = [(second, "", 0) for second in range(3, 20)]
+    for node, peer in (("n1", "n2"), ("n2", "n1")):
+        process(tmp_path, f"{node}/app", 1, peer, (1, "received", 1), (2, "sent", 1), *later)
+    process(tmp_path, "n3/app", 1, "n1", *later)
     merge = Merge([tmp_path])
     merged = list(merge.steps())
     assert len(merged) == merge.total == 55
