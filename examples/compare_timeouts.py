@@ -37,7 +37,10 @@ def gaps(folders: list[Path]) -> dict[str, list[int]]:
     for placed in Merge(folders).steps():
         event = placed.step.event
         if isinstance(event, Received) and isinstance(event.message, Heartbeat | FarmBeat):
-            way, number = f"{event.source.node} to {placed.step.node}", event.message.number
+            source, node, number = event.source.node, placed.step.node, event.message.number
+            if source == node:
+                continue  # Its own agent handed it back.
+            way = f"{source} to {node}"
             if way in last:
                 if last[way][0] == number:
                     continue  # The same one, by another network.

@@ -15,11 +15,11 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, RegisterStore, Send
-from mirrorfarm.actors.shell import Inbox, Shell
+from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.children import hold_lock, os_boot_id
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
-from mirrorfarm.limits import QUEUE_MESSAGES_MAX
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
 from mirrorfarm.oserrors import reason_of
@@ -114,14 +114,13 @@ class WitnessProcess:
         now = self.doors.now()
         for event in registers:
             core.handle(event, now)
-        trace.watch("register", core, self._tell)
-        self._shell = Shell.start("register", core, self.doors)
+        self.supervisor = Supervisor(lambda _, text: say(text))
+        trace.watch("register", core, self.supervisor.start("register", core, self.doors))
         self.name, self.where, self.modules = keys.name, where, len(registers)
-        self.dropped = 0
 
     def start(self) -> None:
         """Open the bus."""
-        self.hub.register("", "register", self._on_message)
+        self.hub.register("", "register", self.take)
         self.hub.start()
         for bind in self.hub.unbound():
             say(f"{bind.endpoint} cannot be bound yet; retrying (is the network up?)")
@@ -130,20 +129,12 @@ class WitnessProcess:
         """End: what is being written is finished, what waits is dropped and asked again."""
         self.hub.close()
         self.doors.close()
-        self._shell.stop()
+        self.supervisor.close()
 
-    def _tell(self, event: Any) -> None:
-        self._shell.tell(event)
-
-    def _on_message(self, frame: Frame, network: str) -> None:
+    def take(self, frame: Frame, network: str) -> None:
         """Take a request from the hub's thread, unless too many wait already."""
-        inbox: Any = self._shell.actor_inbox
-        if inbox.qsize() >= QUEUE_MESSAGES_MAX:
-            self.dropped += 1
-            return
-        self._tell(
-            ev.Received(frame.source, frame.message, network, frame.incarnation, frame.sequence)
-        )
+        asked = ev.Received(frame.source, frame.message, network, frame.incarnation, frame.sequence)
+        self.supervisor.offer("register", asked)
 
 
 def _say_loss(lost: int, reason: str) -> None:

@@ -21,6 +21,9 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
    `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
    makes B give way if it hears A.
    A node that begins anew announces for as long as a lease: A may be frozen and not hear it.
+   What B's agent keeps is not announced: B has its agent hand back what it says, and announces
+   anew when that comes late (`hearing.returned`). Who hears no member at all, as when its agent
+   hangs, has a lease only from what its agent hands back: the others may have taken over.
 4. Who gave way, or found its lease over, closes everything, forgets its view and has to be
    taken in again (`table.lapse`). A new process begins like that; it says nothing before its
    predecessor's lease is over, because the filter may be in the kernel still.
@@ -155,6 +158,9 @@ class FarmFilter:
 
     def _on_message(self, source: Address, message: Any, network: str, now: int) -> bool:
         s = self.state
+        if source.node == s.settings.node and isinstance(message, msg.FarmBeat):
+            hearing.returned(s, message, now)
+            return True
         peer = s.peers.get(source.node)
         if peer is None or (source.module, source.actor) != (s.settings.module, ACTOR):
             return True  # Not of this farm.

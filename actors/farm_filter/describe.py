@@ -6,7 +6,7 @@ from mirrorfarm.actors.events import FarmNode, FarmPicture
 from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import coordinator, refusal, seconds
 from mirrorfarm.actors.farm_filter.bitmaps import owned
-from mirrorfarm.actors.farm_filter.hearing import difference, hears
+from mirrorfarm.actors.farm_filter.hearing import difference, hears, is_handed_on
 from mirrorfarm.actors.farm_filter.state import Peer, State
 from mirrorfarm.actors.farm_filter.views import quiet_at
 
@@ -126,6 +126,8 @@ def explanation(s: State, now: int) -> tuple[str, str]:
             "this node lost most of its farm: it may be the one that is cut off",
             f"another node is heard, or {seconds(s.alone_ns - now)} pass",
         )
+    if not is_handed_on(s, now):
+        return "the agent of this node hands nothing on", "it does, or is started again"
     leader = coordinator(s)
     if leader != s.settings.node:
         return f"{leader} has to take this node in", f"{leader} proposes a view with it"

@@ -40,6 +40,42 @@ def pulse(s: State, now: int, only: Sequence[str] = ()) -> None:
     to = to_all(names, s.settings.module, ACTOR)
     for network in s.settings.networks:
         s.out.append(Send(to, beat, network))
+    if s.wish != "away" and (only or is_alone(s, now) or left_out(s, now)):
+        send(s, s.settings.node, beat)
+
+
+def is_alone(s: State, now: int) -> bool:
+    """Return whether no member of the view was heard since about a pulse.
+
+    Then only the own agent can tell that what this node says leaves it: it hands it back.
+    """
+    late_ns = now - s.t.pulse_ns * 5 // 4
+    for name in s.view.members if s.view else ():
+        if name in s.peers and s.peers[name].heard_ns > late_ns:
+            return False
+    return True
+
+
+def is_handed_on(s: State, now: int) -> bool:
+    """Return whether the own agent handed a heartbeat back not long ago."""
+    return not s.peers or now - s.returned_ns < s.t.silent_ns
+
+
+def returned(s: State, beat: FarmBeat, now: int) -> None:
+    """Take a heartbeat of this node that its agent handed back.
+
+    Late: the agent hung, and whoever is left out hears that only now.
+    """
+    if beat.incarnation == s.settings.incarnation:
+        s.returned_ns = max(s.returned_ns, _sent_ns(s, beat.number))
+        if now - s.returned_ns > s.t.retry_ns:
+            _tell_anew(s, now)
+
+
+def _tell_anew(s: State, now: int) -> None:
+    for peer in s.peers.values():
+        if peer.excluded_ns:
+            peer.excluded_ns = now
 
 
 def plan_pulse(s: State, now: int) -> None:
@@ -232,9 +268,8 @@ def forgive(s: State, late_ns: int, now: int) -> None:
     And nobody heard this node say whom it excludes, so that has to be said for long enough anew.
     """
     s.wished_ns = min(now, s.wished_ns + late_ns)
+    _tell_anew(s, now)
     for peer in s.peers.values():
-        if peer.excluded_ns:
-            peer.excluded_ns = now
         if not peer.silent:
             peer.heard_ns = min(now, peer.heard_ns + late_ns)
             if peer.busy_ns:

@@ -183,6 +183,7 @@ class State:
     pulse_ns: int = 0  # When the next one is due.
     beaten_ns: int = 0  # When the last one was sent that every node gets,
     told_ns: int = 0  # and the last one of all.
+    returned_ns: int = 0  # When the newest one was sent that the own agent handed back.
     lease_ns: int = 0  # What the filter was told.
     table: int = 0
     applied: tuple[bytes, ...] = ()

@@ -98,17 +98,23 @@ def lease_of(s: State, now: int) -> int:
     """Return until when this node may answer: all members that it hears have to agree.
 
     One that is silent is not asked, for it cannot answer; but who hears less than half of its
-    view is likelier cut off than all the others are, and its lease ends.
+    view is likelier cut off than all the others are, and its lease ends. Who hears no member
+    asks its own agent: if that hangs, the others hear nothing of this node and take over.
     """
     if s.view is None:
         return 0
     others = [s.peers[name] for name in s.view.members if name in s.peers]
     heard = [peer for peer in others if not peer.silent]
     asked = heard if 2 * (len(heard) + 1) >= len(others) + 1 else others
-    since = min([peer.echoed_ns for peer in asked], default=now)
+    if asked:
+        end = min([peer.echoed_ns for peer in asked]) + s.t.lease_ns
+    elif s.peers:
+        end = max(s.returned_ns + s.t.lease_ns, s.lease_ns)  # What members allowed remains.
+    else:
+        end = now + s.t.lease_ns
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
     ends = [p.tolerated_ns + s.t.tolerate_ns for p in s.peers.values() if p.tolerated_ns]
-    return min([since + s.t.lease_ns, *ends])
+    return min([end, *ends])
 
 
 def renew(s: State, now: int) -> None:

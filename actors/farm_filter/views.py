@@ -13,7 +13,7 @@ from mirrorfarm.actors.farm_filter.admission import (
     wanted_weights,
 )
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
-from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, send, strength
+from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, is_handed_on, send, strength
 from mirrorfarm.actors.farm_filter.state import Proposal, State, View
 from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
 from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
@@ -39,7 +39,8 @@ def quiet_at(s: State, view: View) -> int:
             continue  # It said itself that it is closed, and does not open without a word.
         if beat is None or beat.view or beat.bid:
             at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
-        at = max(at, peer.excluded_ns + announce_ns)
+        told_ns = s.told_ns if s.returned_ns < peer.excluded_ns else 0  # The agent keeps it.
+        at = max(at, max(peer.excluded_ns, told_ns) + announce_ns)
     return at
 
 
@@ -108,6 +109,8 @@ def _may_form(s: State, now: int) -> bool:
     settle_ns = s.t.settle_ns
     begun_ns = max(s.wished_ns, s.mute_ns)
     if now - begun_ns < settle_ns or (now < s.alone_ns and s.hears_few):
+        return False
+    if not is_handed_on(s, now):
         return False
     if now - max(begun_ns, s.lapsed_ns) >= 3 * settle_ns:
         return True

@@ -240,6 +240,7 @@ class Cluster(Engine):
             if name == host.name:
                 event = ev.Received(source, message, "", process.incarnation, sequence)
                 when = self.now + LOCAL_NS + self.jitter()
+                when = max(when, self.network.clogs.get((name, name), 0))
                 self.at(when, self._local, host, to.process, to.actor, event)
             else:
                 self.forward(process, source, to, message, name=name, network=network)

@@ -303,10 +303,9 @@ class FarmWorld(Cluster):
         node = self.nodes[name]
         node.hung_until_ns = max(node.hung_until_ns, self.now + milliseconds * MILLISECOND_NS)
         node.hung_alone = alone
-        for other in self.names:
-            if other != name:
-                self.network.clog(name, other, node.hung_until_ns)
-                self.network.clog(other, name, node.hung_until_ns)
+        for other in self.names:  # What it sends to itself waits as well.
+            self.network.clog(name, other, node.hung_until_ns)
+            self.network.clog(other, name, node.hung_until_ns)
         self.links_changed()
         self.at(node.hung_until_ns, self.links_changed)
 

@@ -54,16 +54,8 @@ def _ordered(one: FarmChance) -> Act:
 
 
 def _hung(one: FarmChance) -> Act:
-    """Clients may reach a node that hangs if it is less than half of its view.
-
-    It has to give way then, and answers alone only later.
-    """
-    world, length = one.world, one.ms(200, 450, 800, 1_500)
-    picture = world.nodes[one.node].picture
-    hanging = any(world.now < other.hung_until_ns for other in world.nodes.values())
-    minority = picture is not None and len(picture.members) > 2
-    reached = minority and not hanging and not world.network.cuts and one.draws.chance(700)
-    return acts.Hang(one.node, length, alone=not reached)
+    """Mostly clients still reach a node whose agent hangs: it has to stop answering them."""
+    return acts.Hang(one.node, one.ms(200, 450, 800, 1_500), alone=one.draws.chance(300))
 
 
 def _hold(one: FarmChance) -> Act:

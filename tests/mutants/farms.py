@@ -130,6 +130,25 @@ def stalls(seed: int) -> None:
     world.run(3_000)
 
 
+def hangs(seed: int) -> None:
+    """The agent of a node hangs while it serves, or while a node that hears nobody begins.
+
+    Clients reach it all the time, and what it said meanwhile gets out all at once.
+    """
+    random = Random(seed)
+    if random.random() < 0.5:
+        world = _farm(seed, random.choice((2, 2, 3)))
+        name = random.choice(world.names)
+    else:
+        world, name = FarmWorld(seed, 2), "n2"
+        world.start("n1")
+        world.cut_one_way("n1", name)
+        world.start(name)
+        world.run(random.randint(600, 1_100))
+    world.hang(name, random.randint(500, 1_500))
+    world.run(3_000)
+
+
 def _promised(world: FarmWorld, name: str) -> bool:
     core = world.nodes[name].core
     return core is not None and core.state.bid is not None

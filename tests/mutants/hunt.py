@@ -79,6 +79,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "overtaken": farms.overtaken,
     "triangle": farms.triangle,
     "stalls": farms.stalls,
+    "hangs": farms.hangs,
     "ring": farms.ring,
     "reborn": farms.reborn,
     "counts": farms.counts,

@@ -270,16 +270,31 @@ def test_who_lost_most_of_the_farm_closes_before_the_others_take_over() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", [350, 500, 700, 1_000, 1_500])
-@pytest.mark.parametrize("name", ["n1", "n3"])
+@pytest.mark.parametrize(("name", "count"), [("n1", 3), ("n3", 3), ("n1", 2), ("n2", 2)])
 def test_a_node_whose_agent_hangs_is_never_a_second_one_to_answer(
-    name: str, milliseconds: int
+    name: str, count: int, milliseconds: int
 ) -> None:
     """Clients still reach it, and what was said meanwhile arrives afterwards, all at once."""
-    world = farm(3)
+    world = farm(count)
     clients = Clients(world)
     world.hang(name, milliseconds)  # The monitor knows no excuse: no link is cut.
     clients.flow_for(milliseconds + 1_500)
     assert world.run_until(lambda: world.settled(*world.names), 4_000)
+
+
+def test_the_last_node_says_that_its_agent_hangs_and_serves_again_when_it_does_not() -> None:
+    """A node that starts meanwhile could not be told that this one answers everybody."""
+    world = farm(2)
+    world.kill("n2")
+    assert world.run_until(lambda: world.settled("n1"), 3_000)
+    world.run(3_000)
+    assert world.answers("n1")
+    world.hang("n1", 4_000)
+    assert world.run_until(lambda: not world.answers("n1"), 700)
+    world.start("n2")
+    assert world.run_until(lambda: world.shares() == {"n1": 0, "n2": BUCKETS}, 3_000)
+    assert reason(world, "n1") == "the agent of this node hands nothing on"
+    assert world.run_until(lambda: world.settled("n1", "n2"), 4_000)
 
 
 @pytest.mark.parametrize("deaf", ["n1", "n2"])

@@ -74,6 +74,45 @@ def test_an_order_to_lead_that_was_answered_as_failed_does_not_count_some_day() 
     assert world.role("n2") == "WAIT NotReady"
 
 
+@pytest.mark.parametrize(
+    ("verb", "lost", "granted"),
+    [("primforce", (WITNESS, "n2"), True), ("prim", ("n2", WITNESS), False)],
+)
+@pytest.mark.parametrize("orders", [("stop",), ("forcestop",), ("stop", "start")])
+def test_a_force_that_is_taken_back_is_written_down_if_the_arbiter_follows_it_nevertheless(
+    verb: str, lost: tuple[str, str], granted: bool, orders: tuple[str, ...]
+) -> None:
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(1_000)
+    assert "may not be up to date" in world.reason("n2")
+    world.monitors.forget()  # An operator's override is outside of S5.
+    world.cut_one_way(*lost)
+    world.command("n2", verb)
+    world.run(100)
+    assert holder(world) == ("n2" if granted else "n1")
+    for order in orders:
+        world.command("n2", order)
+        world.run(100)
+    world.set_link("n2", WITNESS, up=True)
+    world.run(500)
+    assert holder(world) == "n2"
+    record = world.nodes["n2"].record
+    assert record is not None
+    (audit,) = record.forced
+    assert audit.startswith(f"{verb} by an administrator on n2, term 2, taken back")
+    assert any(audit in text for _, text in world.nodes["n2"].machine.state.facts)
+
+
+def holder(world: World) -> str:
+    """Return whom the register names."""
+    (entry,) = world.witness_node.core.entries.values()
+    return entry.register.holder if entry.register else ""
+
+
 def test_an_order_that_is_refused_does_not_replace_the_start_of_a_new_process() -> None:
     assert back_with_order("swap").role("n2") == "SECOND Ready"
     assert back_with_order("stop").role("n2") == "STOP NotReady"

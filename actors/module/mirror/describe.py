@@ -8,6 +8,7 @@ from mirrorfarm.actors.arbiter.advisory import advisory
 from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Basis, State
+from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.transport.messages import Announcement
 
 ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
@@ -112,7 +113,23 @@ def explanation(s: State) -> tuple[str, str, str]:
             "the script is mended and run again",
             f"mirrorfarm -H {s.settings.node} restart -m {s.module.name}",
         )
+    if s.phase is Phase.WAITING and s.force in {"prim", "primforce"} and not s.reason:
+        return _listening(s)
     return s.reason, s.would_change, s.command
+
+
+def _listening(s: State) -> tuple[str, str, str]:
+    """Return why an order to lead waits although nothing forbids it: the peer may lead unheard."""
+    p, names = s.settings.peer, ", ".join(s.peer.unheard)
+    if not names:
+        return "", "", ""
+    longest_ns = max(h.timeout_ns for h in s.module.heartbeats if h.name in s.peer.unheard)
+    return (
+        f"{s.force} was ordered, but {p} may be primary: this process has just begun, and has not "
+        f"listened long enough for heartbeats yet (network {names})",
+        f"{p} is heard, or this process has listened for {longest_ns // MILLISECOND_NS} ms",
+        f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
+    )
 
 
 def state_json(s: State, now: int) -> bytes:

@@ -122,6 +122,8 @@ def _done(s: State, purpose: str, event: RegisterKnown, now: int) -> None:
     elif purpose == "handover":
         fact(s, now, f"the register names {register.holder} primary in term {register.term}")
         handover.send_news(s, register)
+    elif s.arbiter.forced:
+        waiting.note_late_force(s, register, now)
 
 
 def _exact(s: State) -> bool:

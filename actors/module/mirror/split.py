@@ -223,5 +223,5 @@ def _ask(s: State, now: int) -> None:
         term, a.register.ver + 1, node, (node,), s.record.gen_cur, a.register.instance
     )
     ask_swap(s, "promote", wanted, forced=True)
-    a.forced = True
+    a.forced, a.forced_by = True, s.force
     become(s, Phase.ASKING, now, "")

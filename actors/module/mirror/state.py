@@ -63,6 +63,13 @@ class Peer:
     left: bool = False  # It said that it stops.
     networks: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """The networks on which it may still be heard: they were not listened to for long yet."""
+        if not self.silent:
+            return ()
+        return tuple(name for name, value in self.networks.items() if value == "init")
+
 
 @dataclass(slots=True)
 class Arbitration:
@@ -82,6 +89,7 @@ class Arbitration:
     forced: bool = False  # It was an administrator who decided that.
     renewed_ns: int = 0
     retry_ns: int = 0  # Do not ask for promotion before.
+    forced_by: str = ""  # If it is forced: prim primforce split. `State.force` may be over by now.
 
 
 @dataclass(slots=True)

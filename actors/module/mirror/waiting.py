@@ -152,8 +152,8 @@ def _force(s: State, now: int) -> None:
     explain(s, "")
     if a.swapping or now < max(s.promise_until_ns, a.retry_ns):
         return
-    if s.peer.silent and "init" in s.peer.networks.values():
-        return  # It may lead, and would have the order refused: it was not listened for long yet.
+    if s.peer.unheard:
+        return  # It may lead, and would have the order refused. `describe.explanation` says so.
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
     if register is None:
@@ -164,7 +164,7 @@ def _force(s: State, now: int) -> None:
         gen = s.record.gen_cur or register.gen  # That of the data that count from now on.
         wanted = Register(term, register.ver + 1, node, (node,), gen, register.instance)
     ask_swap(s, purpose, wanted, forced=register is not None)
-    a.forced = True
+    a.forced, a.forced_by = True, s.force
     become(s, Phase.ASKING, now, "")
 
 
@@ -324,12 +324,27 @@ def _ask_when_free(s: State, now: int) -> None:
     become(s, Phase.ASKING, now, "")
 
 
+def _decision(s: State, force: str, register: Register) -> str:
+    """Return whose decision the arbiter follows, as it is audited."""
+    who = f"{force} by an administrator on {s.settings.node}"
+    if force == "split":
+        who = f"split: data of {s.settings.node} kept by {divergence.policy(s)}"
+    return f"{who}, term {register.term}"
+
+
+def note_late_force(s: State, register: Register, now: int) -> None:
+    """The register follows a decision that was taken back meanwhile: audit it nevertheless (R14).
+
+    The role is not taken for that; but the peer is out of the set from now on.
+    """
+    audit = f"{_decision(s, s.arbiter.forced_by, register)}, taken back before its grant was heard"
+    store(s, "", forced=divergence.audit(s, audit))
+    fact(s, now, f"{audit}: the register names {s.settings.node} nevertheless", "C")
+
+
 def note_force(s: State, register: Register, now: int) -> None:
     """The register follows an administrator's decision: audit it, on a generation of its own."""
-    who = f"{s.force} by an administrator on {s.settings.node}"
-    if s.force == "split":
-        who = f"split: data of {s.settings.node} kept by {divergence.policy(s)}"
-    audit = f"{who}, term {register.term}"
+    audit = _decision(s, s.force, register)
     changes: dict[str, object] = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
     if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
         changes["given_up"] = divergence.given_up(s)

@@ -4,15 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirrorfarm.actors.arbiter.loaded import RegisterSlots
+from mirrorfarm.actors.arbiter.process import WitnessProcess
 from mirrorfarm.actors.effects import RegisterStore
+from mirrorfarm.actors.shell import Visit
 from mirrorfarm.errors import ConfigInvalid, RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import Module
@@ -21,6 +25,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.keys import Keys, create_cluster, join_cluster
 from mirrorfarm.transport.messages import (
     ANY_MESSAGE,
+    Frame,
     Register,
     RegisterAnswer,
     RegisterCas,
@@ -149,6 +154,29 @@ def test_hundreds_of_modules_fit_into_little_memory(story: Story) -> None:
     status = Path(f"/proc/{story.process.pid}/status").read_text(encoding="ascii")
     (peak,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     assert peak < KIB_MAX, f"{peak} KiB"
+
+
+def test_what_nodes_ask_has_a_limit(
+    story: Story, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.supervisor.QUEUE_MESSAGES_MAX", 1)
+    witness = WitnessProcess(story.paths)
+    held, begun = threading.Event(), threading.Event()
+
+    def holds(core: Any) -> None:
+        del core
+        begun.set()
+        held.wait(10)
+
+    witness.supervisor.tell("register", Visit(holds))
+    assert begun.wait(10)
+    witness.supervisor.tell("register", Visit(holds))  # This one waits.
+    asks, asked = Address("a", "db", "arbiter"), Address("w", "db", "register")
+    witness.take(Frame(story.keys.cluster, asks, 1, 1, 0, asked, RegisterRead(1)), "witness")
+    held.set()
+    witness.close()
+    assert witness.supervisor.dropped == 1
+    assert "register is slower than others send: 1 messages left out" in capsys.readouterr().err
 
 
 def test_a_second_witness_on_the_same_machine_is_refused(story: Story) -> None:

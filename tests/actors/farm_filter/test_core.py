@@ -36,7 +36,11 @@ class Hand:
     def give(self, *events: Any) -> list[Any]:
         out: list[Any] = []
         for event in events:
-            out += self.farm.handle(event, self.now)
+            new = self.farm.handle(event, self.now)
+            own = [e for e in new if isinstance(e, fx.Send) and e.to.nodes == ("n2",)]
+            for effect in own:  # The agent hands them back.
+                new += self.farm.handle(ev.Received(effect.to, effect.message, ""), self.now)
+            out += new
         self.said += out
         return out
 

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror import orders
 from mirrorfarm.actors.module.mirror.describe import (
     announcement,
@@ -13,8 +14,10 @@ from mirrorfarm.actors.module.mirror.describe import (
 )
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.transport.messages import Register
-from tests.actors.module.mirror.building import BOTH, state
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import HeartbeatNetwork
+from mirrorfarm.transport.messages import Command, Register
+from tests.actors.module.mirror.building import ADMIN, BOTH, Hand, core, state
 
 ALONE = Register(1, 2, "n1", ("n1",), "g0", "i0")
 
@@ -67,6 +70,27 @@ def test_a_primary_that_does_not_believe_its_arbiter_says_so() -> None:
     assert "forces it" in would_change
     assert command.endswith("primforce -m app")
     assert status_of(s) == "Ready"
+
+
+@pytest.mark.parametrize("verb", ["prim", "primforce"])
+def test_an_order_to_lead_tells_for_how_long_it_still_listens_for_another_primary(
+    verb: str,
+) -> None:
+    networks = tuple(
+        HeartbeatNetwork(n, n, SECOND_NS, t * SECOND_NS) for n, t in (("a", 2), ("b", 30))
+    )
+    hand = Hand(core(heartbeats=networks))
+    hand.give(ev.Started(), ev.Received(ADMIN, Command("r1", verb, "test")))
+    for silent, listened in (("a", "a, b"), ("b", "b")):
+        told = msgspec.json.decode(state_json(hand.mirror.state, hand.now))
+        assert (told["state"], told["status"]) == ("WAIT", "Transient")
+        assert told["reason"].startswith(f"{verb} was ordered, but n2 may be primary")
+        assert f"(network {listened})" in told["reason"]
+        assert "30000 ms" in told["would_change"]
+        assert told["command"] == "mirrorfarm -H n1 state -v -m app"
+        hand.give(ev.NetworkSilent(silent))
+    told = msgspec.json.decode(state_json(hand.mirror.state, hand.now))
+    assert (told["state"], told["reason"]) == ("ALONE", "")
 
 
 def test_a_failed_copy_is_announced() -> None:
