@@ -53,8 +53,8 @@ def show(  # noqa: PLR0917 - one argument for each option.
     from mirrorfarm.cli.trace_show import Wanted, show_trace, time_ns
 
     wanted = Wanted(
-        begin_ns=time_ns(begin, "--from") if begin else 0,
-        end_ns=time_ns(end, "--to") if end else 0,
+        begin_ns=time_ns(begin, "--from") if begin else None,
+        end_ns=time_ns(end, "--to") if end else None,
         nodes=frozenset(nodes),
         actors=frozenset(actors),
         kinds=frozenset(kinds),

@@ -51,8 +51,8 @@ def clock_values(clock: NodeClock) -> dict[str, object]:
 
 
 def tell_clocks(clocks: list[NodeClock], *, err: bool) -> None:
-    """Say how the clocks of the nodes differ, unless there is only one."""
-    if len(clocks) > 1 or not err:
+    """Say how the clocks of the nodes differ, unless there is only one that is right."""
+    if len(clocks) > 1 or clocks[0].ahead_ns or not err:
         for clock in clocks:
             click.echo(clean(str(clock)), err=err)
 

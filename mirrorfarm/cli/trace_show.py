@@ -16,12 +16,14 @@ from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown as shown_word
 from mirrorfarm.modules.faults import suggestion
+from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.files import Fault, Source, sources
 from mirrorfarm.trace.registry import EFFECTS, EVENTS, MESSAGES
 from mirrorfarm.trace.steps import Position, read_items
 from mirrorfarm.trace.text import KINDS, Row, rows
 
 POLL_SECONDS = 0.5
+BACK_NS = SECOND_NS  # By less, steps of several threads may be out of order.
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
 AGO = re.compile(r"([0-9]+)(s|min|m|h|d)(?: ago)?")
 TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
@@ -31,8 +33,8 @@ TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
 class Wanted:
     """Which rows are shown; what is empty does not filter. Times of day in nanoseconds."""
 
-    begin_ns: int = 0
-    end_ns: int = 0
+    begin_ns: int | None = None
+    end_ns: int | None = None
     nodes: frozenset[str] = frozenset()
     actors: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
@@ -40,13 +42,45 @@ class Wanted:
 
     def fits(self, row: Row) -> bool:
         """Return whether a row is shown."""
-        if row.real_ns < self.begin_ns or (self.end_ns and row.real_ns > self.end_ns):
+        if self.begin_ns is not None and row.real_ns < self.begin_ns:
+            return False
+        if self.end_ns is not None and row.real_ns > self.end_ns:
             return False
         if self.actors and row.actor not in self.actors:
             return False
         if self.kinds and not self.kinds & row.kinds:
             return False
         return not self.text or self.text in row.text()
+
+
+@dataclass(slots=True)
+class Odd:
+    """Tells once of each node whose clocks cannot be right, on standard error."""
+
+    told: set[tuple[str, str]] = field(default_factory=set)
+
+    def look(self, source: Source, found: Iterator[Row]) -> Iterator[Row]:
+        """Return the rows; look at the clocks that they were made by."""
+        last_ns: int | None = None
+        for row in found:
+            if row.real_ns < 0:
+                what = f"the clock of {row.node} stood before 1970"
+                self._tell(source, "day", f"{what}: set it, should it still be wrong")
+            if last_ns is not None and row.boot_ns < last_ns - BACK_NS:
+                back = f"the boot clock of {row.node} goes back by {span(last_ns - row.boot_ns)}"
+                self._tell(
+                    source,
+                    "boot",
+                    f"{back} at step {row.step}: "
+                    "the machine stood still or the trace is damaged, and times are wrong there",
+                )
+            last_ns = row.boot_ns
+            yield row
+
+    def _tell(self, source: Source, kind: str, what: str) -> None:
+        if (source.node, kind) not in self.told:
+            self.told.add((source.node, kind))
+            click.echo(clean(f"mirrorfarm: {source.files[0]}: {what}"), err=True)
 
 
 @dataclass(slots=True)
@@ -108,17 +142,19 @@ def show_trace(
     paths, faults = list(paths), Faults()
     _require_sense(paths, wanted, faults)
     actors: set[str] = set()
-    shown = 0
+    read = shown = 0
+    odd = Odd()
     positions: dict[tuple[Path, str, str, int], Position] = {}
     while True:
-        for row in merged(paths, wanted, faults, positions):
+        for row in merged(paths, wanted, faults, positions, odd):
             actors.add(row.actor)
+            read += 1
             if wanted.fits(row):
                 shown += 1
                 click.echo(json.dumps(row.json()) if json_wanted else line(row))
         if not follow:
             if not shown:
-                _tell_nothing(wanted, actors - {""})
+                _tell_nothing(wanted, actors - {""}, read)
             return faults.exit_code
         time.sleep(POLL_SECONDS)
 
@@ -146,13 +182,16 @@ def _require_sense(paths: list[Path], wanted: Wanted, faults: Faults) -> None:
         if hint.startswith("known"):
             hint = f"known are {', '.join(KINDS)}, and types such as PeerSilent or Heartbeat"
         raise UsageInvalid(f"--kind {shown_word(one)}: there is no such kind; {hint}")
-    if wanted.end_ns and wanted.end_ns < wanted.begin_ns:
+    begin, end = wanted.begin_ns, wanted.end_ns
+    if begin is not None and end is not None and end < begin:
         raise UsageInvalid("--to is before --from: between them there is nothing")
 
 
-def _tell_nothing(wanted: Wanted, actors: set[str]) -> None:
+def _tell_nothing(wanted: Wanted, actors: set[str], read: int) -> None:
     """Say why there is no row."""
     why = "nothing in these traces is as wanted"
+    if not read:
+        why = "the files hold no whole step yet, or are cut off; take other copies if you have them"
     missing = sorted(wanted.actors - actors)
     if missing and actors:
         why = f"--actor {_not_there(missing[0], actors)}"
@@ -164,14 +203,16 @@ def merged(
     wanted: Wanted,
     faults: Faults,
     positions: dict[tuple[Path, str, str, int], Position],
+    odd: Odd | None = None,
 ) -> Iterator[Row]:
     """Return the rows of all processes that are not behind `positions`, by the time of day."""
+    odd = odd or Odd()
     parts = []
     for source in sources(paths, faults):
         if wanted.nodes and source.node not in wanted.nodes:
             continue
         at = positions.setdefault(_key(source), Position())
-        parts.append(rows(source, read_items(source, faults, at)))
+        parts.append(odd.look(source, rows(source, read_items(source, faults, at))))
     return heapq.merge(*parts, key=lambda row: row.real_ns)
 
 

@@ -2,7 +2,8 @@
 
 Traces lack what only a simulation can see, such as what is on a disk, so fewer invariants are
 watched than in a simulation (`RECORDED`). Nodes are compared by the order of causes, and where
-that is not enough by their clocks, as far as messages compare them.
+that is not enough by their clocks, as far as messages compare them. The recording of a simulated
+run tells of faults as well: they excuse what they excused in that run. No other trace has any.
 """
 
 from collections.abc import Iterable
@@ -14,12 +15,15 @@ from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import ACTOR as FILTER
 from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.sim.budget import excuse_told
 from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.causes import WORLD
+from mirrorfarm.sim.monitors.observed import observed
+from mirrorfarm.sim.monitors.seen import Fault
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.monitors.watches import Watches
-from mirrorfarm.sim.steps import recorded
+from mirrorfarm.sim.steps import Step, recorded
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.files import OnFault, raise_fault, sources
 from mirrorfarm.trace.merge import Merge, Placed
@@ -134,12 +138,25 @@ class _Watches:
         """Take the next step in."""
         step = recorded(placed.step)
         self._ahead[step.node] = placed.at_ns - step.now
+        if step.process == WORLD and not self.merged.lanes[placed.lane].starts[0].has_cores:
+            self._excuse(step, placed.at_ns)
+            return
         watches = (self._farm(step.process),) if step.actor == FILTER else self._modules.of(step)
         for watch in watches:
             watch.step(step, placed.at_ns)
             if len(watch.stories) > self._told.get(id(watch), 0):
                 self._told[id(watch)] = len(watch.stories)
                 self._note(watch, placed.at_ns)
+
+    def _excuse(self, step: Step, at_ns: int) -> None:
+        """Take in what a simulation saw, if it excuses anything."""
+        seen = observed(step)
+        if seen is None:
+            return
+        for watch in self._modules.of(seen):
+            watch.step(seen, at_ns)
+        if isinstance(seen.event, Fault):
+            excuse_told(self._modules.allowed, seen.event, at_ns)
 
     def finish(self) -> None:
         """The steps are over."""

@@ -52,14 +52,17 @@ class NodeClock(msgspec.Struct, frozen=True):
     boot: str
     basis: str  # reference; messages: compared by them; time of day: no message joins it.
     messages: int  # That were compared.
-    # How far its time of day is ahead of the reference's, in the middle of its trace.
+    # How far its time of day is ahead of the reference's, in the middle of its trace. Of the
+    # reference: of the times that are given, which are later if a clock stood before 1970.
     ahead_ns: int
     error_ns: int | None  # At most that wrong; None: nothing went in one of the directions.
     fast_ppm: float  # Faster than the reference, in millionths.
 
     def __str__(self) -> str:
         if self.basis == "reference":
-            return f"{self.node}: all times are given by its clock"
+            told = f"{self.node}: all times are given by its clock"
+            later = f", {span(-self.ahead_ns)} later: one stood before 1970"
+            return told + later if self.ahead_ns else told
         if self.basis == "time of day":
             return (
                 f"{self.node}: no message joins it with the nodes above, so its time of day is "
@@ -218,6 +221,12 @@ class Clocks:
         for line in self.lines[boot]:
             clock_ns = line.first(clock_ns)
         return self.epochs[boot] + clock_ns
+
+    def begin_later(self, by_ns: int) -> None:
+        """Give all times later than the reference has them."""
+        self.epochs = {boot: epoch + by_ns for boot, epoch in self.epochs.items()}
+        reference = self.report[0]
+        self.report[0] = msgspec.structs.replace(reference, ahead_ns=reference.ahead_ns - by_ns)
 
 
 def compare(

@@ -2,9 +2,9 @@
 
 Each process recorded its steps in its order, and the number of every message that it sent or
 received. So a step that received a message is put behind the one that sent it (L. Lamport, Time,
-Clocks, and the Ordering of Events, 1978); what no message orders comes by the clocks of the
-machines, once these are compared (`mirrorfarm.trace.clocks`). Memory is bounded by the number of
-processes and of messages under way.
+Clocks, and the Ordering of Events, 1978), however the clocks stand; what no message orders comes
+by the clocks of the machines, once these are compared (`mirrorfarm.trace.clocks`). Memory is
+bounded by the number of processes, of messages under way, and of places where steps are missing.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ from typing import Final
 
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.errors import TraceInvalid
-from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.clocks import Boot, Clocks, NodeClock, Samples, compare
 from mirrorfarm.trace.decoder import Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.trace.sequences import Sequences
 from mirrorfarm.trace.steps import Gap, MessageId, Step, read_items
 from mirrorfarm.transport.trace_encoder import RECV, SEND
 
@@ -27,7 +27,6 @@ UNDER_WAY_MAX: Final = 65_536  # Messages that were sent and may still be receiv
 AHEAD: Final = 64  # Steps of one process are recorded in another order than its messages leave.
 CLOCK_MAX: Final = 1 << 61  # 73 years: no clock of a machine that runs shows more.
 NOTES_MAX: Final = 1_000  # Of a process.
-PATIENCE_NS: Final = 5 * SECOND_NS  # No message is awaited longer, by the compared clocks.
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Placed:
     step: Step
     lane: int  # Index of its process in `Merge.lanes`.
     number: int  # From 0 on.
-    at_ns: int  # Time of day, by the clock of the reference; never before what led to it.
+    at_ns: int  # Time of day, by the clock of the reference; never before what led to it, or 1970.
     lamport: int
     sending: Sending | None  # Of the message that the step received, if its sending is known.
     vector: tuple[int, ...]  # By lane; empty unless asked for.
@@ -101,7 +100,10 @@ class Merge:
         self._clocks: Clocks
         self.total: int  # How many steps there are, and
         self.begin_ns: int  # when the first of them was made.
-        self._clocks, self.total, self.begin_ns = _compared(self._found, self._boots)
+        self._recorded: dict[tuple[str, int], Sequences] = {}  # By node and incarnation: sent.
+        self._clocks, self.total, self.begin_ns = _compared(
+            self._found, self._boots, self._recorded
+        )
         self._begin()
 
     @property
@@ -131,13 +133,24 @@ class Merge:
         self.joined = 0  # Receipts whose sending is known.
         self._number = 0
         self._under_way: dict[MessageId, Sending] = {}
-        self._waiting: dict[int, list[tuple[int, int]]] = {}  # By the lane that is awaited.
+        self._waiting: dict[int, list[tuple[int, int]]] = {}  # By the lane that is awaited,
+        # and by the lane that waits: which that is, and whether only the clock says so.
+        self._awaited: dict[int, tuple[int, bool]] = {}
         self._impatient: set[int] = set()  # Lanes whose head waits no more.
         self._owner = {
             (lane.node, source.incarnation): index
             for index, lane in enumerate(self.lanes)
             for source in lane.starts
         }
+        self._beside = [
+            [
+                other
+                for other, two in enumerate(self.lanes)
+                if two is not one and two.node == one.node
+            ]
+            for one in self.lanes
+        ]
+        self._latest: dict[Boot, int] = {}  # Time of a machine's last step.
         self._vector = [[0] * len(self.lanes) for _ in self.lanes] if self._vectors else []
 
     def steps(self) -> Iterator[Placed]:
@@ -147,19 +160,24 @@ class Merge:
         heap: list[tuple[int, int]] = []
         for index, row in enumerate(rows):
             self._advance(index, row, heap)
-        while heap or self._waiting:
-            if self._waiting:
-                self._give_up(heap)
+        while heap:
             key, index = heapq.heappop(heap)
             step = self.lanes[index].head
             assert step is not None, "an ended lane is in no heap"
-            sending, awaited = self._sending(step, key, index)
-            if awaited is not None:
-                self._waiting.setdefault(awaited, []).append((key, index))
-                continue
+            sending, awaited = self._sending(step, index)
+            if index in self._impatient:
+                self._impatient.discard(index)
+                self.unordered += awaited is not None
+            else:
+                by_clock = self._earlier(index, step) if awaited is None else None
+                if awaited is not None or by_clock is not None:
+                    self._wait(key, index, awaited, by_clock)
+                    self._break_circle(index, heap)
+                    continue
             yield self._place(index, key, step, sending)
             self._advance(index, rows[index], heap)
             for waiting in self._waiting.pop(index, ()):
+                del self._awaited[waiting[1]]
                 heapq.heappush(heap, waiting)  # It is looked at again.
 
     def _row(self, lane: Lane) -> Iterator[Step]:
@@ -183,7 +201,13 @@ class Merge:
             lane.key = max(lane.key, self.at(lane.node, step.incarnation, step.now_ns))
             heapq.heappush(heap, (lane.key, index))
 
-    def _sending(self, step: Step, key: int, index: int) -> tuple[Sending | None, int | None]:
+    def _wait(self, key: int, index: int, awaited: int | None, by_clock: int | None) -> None:
+        whom = by_clock if awaited is None else awaited
+        assert whom is not None, "one of them is known"
+        self._waiting.setdefault(whom, []).append((key, index))
+        self._awaited[index] = (whom, awaited is None)
+
+    def _sending(self, step: Step, index: int) -> tuple[Sending | None, int | None]:
         """Return the sending of the message that a step received; else the lane to wait for."""
         message = step.received_id
         if message is None:
@@ -193,37 +217,52 @@ class Merge:
         owner = self._owner.get((node, incarnation), index)
         if found is not None or owner == index:
             return found, None
-        if index in self._impatient:
-            self._impatient.discard(index)
-            self.unordered += 1
-            return None, None
-        lane = self.lanes[owner]
+        lane, recorded = self.lanes[owner], self._recorded.get((node, incarnation))
         gone = (
             lane.head is None
             or lane.head.incarnation > incarnation  # A process that is killed loses its last steps.
-            or lane.key > key + PATIENCE_NS
+            or recorded is None
+            or sequence not in recorded
             or (lane.incarnation == incarnation and lane.sequence > sequence + AHEAD)
         )
         return None, None if gone else owner
 
-    def _give_up(self, heap: list[tuple[int, int]]) -> None:
-        """Do not wait for ever: a trace may be damaged, or lie."""
-        oldest = min(min(row) for row in self._waiting.values())
-        if heap and heap[0][0] <= oldest[0] + PATIENCE_NS:
-            return
-        for awaited, row in list(self._waiting.items()):
-            if oldest in row:
-                row.remove(oldest)
-                if not row:
-                    del self._waiting[awaited]
+    def _earlier(self, index: int, step: Step) -> int | None:
+        """Return a lane of the same machine that has made its next step earlier, by its clock."""
+        boot = self._boots[step.node, step.incarnation]
+        for other in self._beside[index]:
+            head = self.lanes[other].head
+            if head is not None and head.now_ns < step.now_ns:
+                if self._boots[head.node, head.incarnation] == boot:
+                    return other
+        return None
+
+    def _break_circle(self, index: int, heap: list[tuple[int, int]]) -> None:
+        """Have a lane wait no more if all wait for each other: a trace may be damaged, or lie.
+
+        Rather one that waits by the clock only: processes look at it before they are done.
+        """
+        circle, lane = [index], self._awaited[index][0]
+        while lane != index:
+            if lane not in self._awaited:
+                return
+            circle.append(lane)
+            lane = self._awaited[lane][0]
+        by_clock = [one for one in circle if self._awaited[one][1]]
+        oldest = min((self.lanes[one].key, one) for one in by_clock or circle)
+        rows = self._waiting[self._awaited.pop(oldest[1])[0]]
+        rows.remove(oldest)
         self._impatient.add(oldest[1])
         heapq.heappush(heap, oldest)
 
     def _place(self, index: int, key: int, step: Step, sending: Sending | None) -> Placed:
         lane, number = self.lanes[index], self._number
         self._number = number + 1
+        boot = self._boots[step.node, step.incarnation]
+        key = max(key, self._latest.get(boot, 0))
         if sending is not None and sending.at_ns > key:  # By less than the clocks' error.
-            lane.key = key = sending.at_ns
+            key = sending.at_ns
+        lane.key = self._latest[boot] = key
         vector: tuple[int, ...] = ()
         if self._vectors:
             own = self._vector[index]
@@ -272,8 +311,15 @@ def _lanes(found: list[Source]) -> list[Lane]:
     return list(lanes.values())
 
 
-def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[Clocks, int, int]:
-    """Return the compared clocks, how many steps there are, and the time of the first one."""
+def _compared(
+    found: list[Source],
+    boots: dict[tuple[str, int], Boot],
+    recorded: dict[tuple[str, int], Sequences],
+) -> tuple[Clocks, int, int]:
+    """Return the compared clocks, how many steps there are, and the time of the first one.
+
+    `recorded` gets the numbers of all messages that are recorded as sent.
+    """
     samples = Samples()
     epochs: dict[Boot, int] = {}
     spans: dict[Boot, tuple[int, int]] = {}
@@ -281,9 +327,11 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
     for source in found:
         boot = boots[source.node, source.incarnation]
         epochs.setdefault(boot, source.epoch_ns)
+        sent = recorded.setdefault((source.node, source.incarnation), Sequences())
         for decoder, record in _records(source):
             if not record.timed:
                 if record.kind == SEND and record.sent is not None:
+                    sent.add(record.sent)
                     samples.sent(boot, source.incarnation, record.sent, decoder.now)
                 continue
             total += 1
@@ -296,7 +344,10 @@ def _compared(found: list[Source], boots: dict[tuple[str, int], Boot]) -> tuple[
                     samples.received(boot, str(address[0]), incarnation, sequence, decoder.now)
         spans.setdefault(boot, (0, 0))
     clocks = compare(epochs, spans, samples.pairs())
-    return clocks, total, min(clocks.at(boot, first) for boot, (first, _) in spans.items())
+    begin_ns = min(clocks.at(boot, first) for boot, (first, _) in spans.items())
+    if begin_ns < 0:  # Whoever takes the times in takes 0 for their beginning.
+        clocks.begin_later(-begin_ns)
+    return clocks, total, max(begin_ns, 0)
 
 
 def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:

@@ -163,8 +163,12 @@ class _World:
     def __init__(self, ring: Ring, boot: int) -> None:
         self.ring, self.boot = ring, boot
         self._number = 0
+        self._last = 0
 
     def step(self, actor: str, now: int, observation: Any) -> None:
+        # While a machine stands still its clock is as far back already as it will be afterwards,
+        # which no process sees.
+        self._last = now = max(now, self._last)
         self._number += 1
         self.ring.ready(now, self._number)
         self.ring.encoder.step(actor, now, observation, (), ())

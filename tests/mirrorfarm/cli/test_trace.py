@@ -14,11 +14,13 @@ from typing import Any
 import click
 import pytest
 
+from mirrorfarm.actors.events import Started
 from mirrorfarm.actors.heartbeat.core import Heartbeat
 from mirrorfarm.cli.main import UNREAD, main
 from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace_ring import Ring
 from mirrorfarm.transport.trace_ring import sources as build_of_sources
 from tests.mirrorfarm.trace.recorded import ORIGIN, record_simulations
 from tests.transport.bus import until
@@ -123,6 +125,51 @@ def test_why_there_is_no_row_is_told(short: Path, run: Run) -> None:
     )
     _, _, err = run("trace", "show", short, "--text", "never said")
     assert err == "mirrorfarm: no row: nothing in these traces is as wanted\n"
+    _, _, err = run("trace", "show", short, "--to", "1970-01-01")
+    assert err == "mirrorfarm: no row: nothing in these traces is as wanted\n"
+
+
+def test_a_trace_without_a_whole_step_is_told(tmp_path: Path, run: Run) -> None:
+    clock(tmp_path, 0)
+    assert run("trace", "show", tmp_path) == (
+        *(0, ""),
+        "mirrorfarm: no row: the files hold no whole step yet, or are cut off; take other copies "
+        "if you have them\n",
+    )
+
+
+def clock(folder: Path, epoch_ns: int, *seconds: int) -> Path:
+    """Record a step at each of these times; return the file."""
+    ring = Ring(folder, ORIGIN, 9_999, 1, {"epoch_real_ns": epoch_ns})
+    ring.ready(0, 1)
+    for number, second in enumerate(seconds, 1):
+        ring.ready(second * 10**9, number)
+        ring.encoder.step("module", second * 10**9, Started(), (), ())
+    ring.flush(ends=True)
+    return folder / "trace-00000001.mft"
+
+
+def test_rows_from_before_1970_are_shown_and_the_clock_is_told_of(tmp_path: Path, run: Run) -> None:
+    file = clock(tmp_path, -3_600 * 10**9, 60, 90)
+    code, out, err = run("trace", "show", "--json", tmp_path)
+    times = [json.loads(row)["real_ns"] for row in out.splitlines()]
+    assert (code, times) == (0, [-3_540 * 10**9, -3_510 * 10**9])
+    before = "the clock of n1 stood before 1970: set it, should it still be wrong"
+    assert err == f"mirrorfarm: {file}: {before}\n"
+    assert len(run("trace", "show", tmp_path)[1].splitlines()) == 2
+    assert len(run("trace", "show", tmp_path, "--from", "1969-12-30")[1].splitlines()) == 2
+    assert not run("trace", "show", tmp_path, "--from", "1970-01-03")[1]
+
+
+def test_rows_of_a_clock_that_goes_back_are_shown_in_their_order(tmp_path: Path, run: Run) -> None:
+    file = clock(tmp_path, 10**18, 60, 90, 70, 65)
+    code, out, err = run("trace", "show", "--json", tmp_path)
+    assert code == 0
+    assert [json.loads(row)["boot_ns"] // 10**9 for row in out.splitlines()] == [60, 90, 70, 65]
+    assert err == (
+        f"mirrorfarm: {file}: the boot clock of n1 goes back by 20.00 s at step 3: the machine "
+        "stood still or the trace is damaged, and times are wrong there\n"
+    )
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word(short: Path) -> None:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.actors.events import Received
+from mirrorfarm.actors.effects import Send
+from mirrorfarm.actors.events import Received, Started
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace import merge as merging
 from mirrorfarm.trace.files import Fault
 from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Probe
+from mirrorfarm.transport.trace_ring import Origin, Ring
 from tests.mirrorfarm.trace.little_cluster import (
     EPOCH_NS,
     HOUR_NS,
@@ -67,6 +71,19 @@ def test_the_common_time_is_that_of_the_reference(recorded: Path) -> None:
     assert not wrong, "messages took 0.1 to 0.9 ms"
     times = [placed.at_ns for placed in merged]
     assert times == sorted(times), "no time contradicts the order"
+
+
+def test_a_cluster_whose_clocks_stood_before_1970_is_told_later(tmp_path: Path) -> None:
+    wrong_ns = -EPOCH_NS - HOUR_NS
+    takeover(tmp_path, *(Machine(name, wrong_ns=wrong_ns) for name in ("n1", "n2", "w")))
+    merge = Merge([tmp_path])
+    times = [placed.at_ns for placed in merge.steps()]
+    assert times == sorted(times)
+    assert 0 == merge.begin_ns == times[0] < times[-1] < HOUR_NS
+    assert len(set(times)) > len(times) // 2, "they are not all called 1970"
+    begins = HOUR_NS - SECOND_NS
+    assert abs(merge.clocks[0].ahead_ns + begins) < SECOND_NS
+    assert "59 min 59 s later: one stood before 1970" in str(merge.clocks[0])
 
 
 def test_vector_clocks_are_those_of_the_past(recorded: Path) -> None:
@@ -144,15 +161,88 @@ def test_a_damaged_part_is_a_gap_and_the_rest_is_merged(recorded: Path, tmp_path
 def test_what_awaits_a_message_that_never_was_sent_goes_on(
     recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merging, "PATIENCE_NS", 0)  # Nobody waits.
-    hasty = Merge([recorded])
-    assert len(list(hasty.steps())) == hasty.total
-    assert hasty.joined > 300, "the clocks are good enough"
     monkeypatch.setattr(merging, "UNDER_WAY_MAX", 0)
-    monkeypatch.setattr(merging, "PATIENCE_NS", 10**9)
     forgetful = Merge([recorded])
     assert len(list(forgetful.steps())) == forgetful.total
     assert forgetful.joined == 0
+
+
+def test_messages_join_machines_whose_clocks_jump_by_more_than_anybody_would_wait(
+    tmp_path: Path,
+) -> None:
+    """As if n1 and w stood still, and their clocks with them."""
+    n2 = Machine("n2", 100 * SECOND_NS)
+    cluster = LittleCluster(tmp_path, n2)
+    cluster.start("n1")
+    cluster.start("n2")
+    for _ in range(3):
+        cluster.run(1_000)
+        n2.boot_ns += 30 * SECOND_NS
+    cluster.run(1_000)
+    cluster.close()
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert len(merged) == merge.total
+    assert (merge.unordered, merge.joined) == (0, 72)
+    assert_causal(merged)
+
+
+Told = tuple[float, str, int]  # By its clock, in seconds: sent or received, and which message.
+
+
+def process(folder: Path, name: str, incarnation: int, peer: str, *told: Told) -> None:
+    """Record steps of `node/process`; what it hears is from the first start of app on `peer`."""
+    node, _, process = name.partition("/")
+    origin = Origin("0.1", "c", node, process, incarnation, "b")
+    ring = Ring(folder / name, origin, 99_999, 1, {"epoch_real_ns": 0})
+    other, probe = Address(peer, "app", "x"), Probe("red", 1)
+    for number, (second, what, message) in enumerate(told, 1):
+        now = round(second * SECOND_NS)
+        ring.ready(now, number)
+        event = Received(other, probe, "red", 1, message) if what == "received" else Started()
+        sends = [Send(other, probe)] if what == "sent" else []
+        ring.encoder.step("x", now, event, sends, [message] if sends else ())
+    ring.flush(ends=True)
+
+
+def test_steps_of_one_machine_come_in_the_order_of_its_clock(tmp_path: Path) -> None:
+    """n1 and its clock stood still for 39 s, which no common line has."""
+    mine = [(1, "received", 1), (1.5, "sent", 1), (2, "received", 2), (3, "sent", 2)]
+    process(tmp_path, "n1/app", 1, "n2", *mine)
+    process(tmp_path, "n1/beside", 2, "n2", (1.2, "", 0), (2.5, "", 0))
+    theirs = [(1, "sent", 1), (1.5, "received", 1), (41, "sent", 2), (42, "received", 2)]
+    process(tmp_path, "n2/app", 1, "n1", *theirs)
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert (merge.joined, merge.unordered) == (4, 0)
+    mine_ns = [placed.step.now_ns for placed in merged if placed.step.node == "n1"]
+    assert mine_ns == [round(s * SECOND_NS) for s in (1, 1.2, 1.5, 2, 2.5, 3)]
+    times = [placed.at_ns for placed in merged]
+    assert times == sorted(times)
+
+
+def test_a_message_says_more_than_the_clock_of_a_machine(tmp_path: Path) -> None:
+    """Processes look at it before they are done."""
+    process(tmp_path, "n1/app", 1, "n2", (2, "sent", 1), (5, "", 0))
+    process(tmp_path, "n1/beside", 2, "n1", (1, "received", 1), (3, "", 0))
+    merge = Merge([tmp_path])
+    merged = [(placed.step.process, placed.step.number) for placed in merge.steps()]
+    assert merged == [("app", 1), ("beside", 1), ("beside", 2), ("app", 2)]
+    assert (merge.joined, merge.unordered) == (1, 0)
+
+
+def test_processes_that_wait_for_each_other_go_on_at_once(tmp_path: Path) -> None:
+    later: list[Told] = [(second, "", 0) for second in range(3, 20)]
+    for node, peer in (("n1", "n2"), ("n2", "n1")):
+        process(tmp_path, f"{node}/app", 1, peer, (1, "received", 1), (2, "sent", 1), *later)
+    process(tmp_path, "n3/app", 1, "n1", *later)
+    merge = Merge([tmp_path])
+    merged = list(merge.steps())
+    assert len(merged) == merge.total == 55
+    assert (merge.unordered, merge.joined) == (1, 1)
+    times = [placed.at_ns for placed in merged]
+    assert times == sorted(times), "n3 is not ahead of the others"
+    assert [one.number for one in merge.steps()] == list(range(55)), "a second time as well"
 
 
 def test_memory_holds_no_more_than_what_is_under_way(tmp_path: Path) -> None:

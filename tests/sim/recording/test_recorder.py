@@ -7,13 +7,21 @@ import pytest
 
 from mirrorfarm.cli.main import main
 from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import running
+from mirrorfarm.sim.acts.act import perform
+from mirrorfarm.sim.acts.disks import RecordRots
+from mirrorfarm.sim.acts.processes import StandStill
 from mirrorfarm.sim.monitors import seen
+from mirrorfarm.sim.recording.recorder import Recorder
+from mirrorfarm.sim.sweep import first_start
+from mirrorfarm.sim.world import World
 from mirrorfarm.trace.export.run import FORMATS
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.replay import Replay
-from mirrorfarm.trace.steps import OLDER, read_items
+from mirrorfarm.trace.steps import OLDER, Step, read_items
 
 ROOT = Path(__file__).parents[3]
 TAKEOVER = ROOT / "examples" / "scenarios" / "takeover.yaml"
@@ -147,3 +155,19 @@ def test_several_scenarios_have_a_folder_each(tmp_path: Path) -> None:
     files = (str(TAKEOVER), str(other))
     assert run("sim", "scenario", "--quiet", *files, "--trace", str(tmp_path / "t")) == 0
     assert {path.name for path in (tmp_path / "t").iterdir()} == {"takeover", "other"}
+
+
+def test_what_happens_to_a_machine_that_stands_still_is_at_the_time_that_its_clock_shows(
+    tmp_path: Path,
+) -> None:
+    world = World(1, PROFILES["fast"], monitors=())
+    recorder = Recorder(world, tmp_path)
+    first_start(world)
+    perform(world, StandStill("n1", SECOND_NS))
+    world.run(100)
+    perform(world, RecordRots("n1"))
+    recorder.close()
+    [source] = [one for one in sources([tmp_path / "n1"]) if one.process == "world"]
+    steps = [item for item in read_items(source) if isinstance(item, Step)]
+    times = {step.event[0]: step.now_ns for step in steps}
+    assert times["RecordGone"] == times["Fault"] == max(times.values())

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,8 @@ from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import running, sweep
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.recording.recorder import Recorder
-from mirrorfarm.sim.recording.workload import Refused, Workload
+from mirrorfarm.sim.recording.workload import Read, Refused, Workload
+from mirrorfarm.sim.storage import Extents
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from mirrorfarm.trace.export import Options, export
@@ -81,6 +83,18 @@ def test_a_write_that_failed_before_it_began_did_not_happen() -> None:
     workload.told("n1", seen.Wrote(7, 2, 1, 0))
     assert workload.told("n1", seen.Failed(1, 7)) == [Refused(1, 7)]
     assert workload.told("n1", seen.Failed(2, 7)) == [seen.Failed(2, 7)], "it may be there"
+
+
+def test_what_cannot_be_read_any_more_is_left_out_of_what_an_application_reads() -> None:
+    disk = Extents()
+    disk.memory |= {1: 5, 2: 6}
+    disk.rotten.add(1)
+    workload = Workload({"n1": SimpleNamespace(disk=disk, application=True)})
+    for extent in (1, 2):
+        workload.told("n1", seen.Invoked(9, extent))
+    starts = seen.AppRuns("app", True)
+    assert workload.told("n1", starts) == [starts, Read(6, 2)]
+    assert workload.at_the_end() == [("n1", Read(6, 2))]
 
 
 def test_the_checker_tells_a_register_from_what_is_none() -> None:
