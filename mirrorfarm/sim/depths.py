@@ -14,6 +14,7 @@ from mirrorfarm.sim.host import Host
 from mirrorfarm.sim.monitors.seen import Depths
 
 LOOK_NS: Final = SECOND_NS
+PLANE: Final = "plane"  # Threads and connections of a replicator: what is sent waits in sockets.
 TURNS: Final = 8  # Looks at inboxes, for one at a core.
 _GROWING: Final = (list, dict, deque, set)
 
@@ -38,7 +39,7 @@ class Gauge:
         actors = [actor for process in running for actor in process.actors.values()]
         if not actors:
             return None
-        inbox = max(len(actor.inbox) for actor in actors)
+        inbox = max(len(actor.inbox) for actor in actors if actor.name != PLANE)
         held = 0
         if not self._turn % TURNS:
             held = longest(actors[self._turn // TURNS % len(actors)].core)

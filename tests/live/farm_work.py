@@ -55,14 +55,14 @@ def await_members(
 
 def ask(address: str = ADDRESS, seconds: float = 2.0) -> str:
     """Make a connection and return who answered; the name of the error if nobody did."""
+    connection = http.client.HTTPConnection(address, PORT, timeout=seconds)
     try:
-        connection = http.client.HTTPConnection(address, PORT, timeout=seconds)
         connection.request("GET", "/tile")
-        answer = connection.getresponse().read().decode()
-        connection.close()
+        return connection.getresponse().read().decode()
     except OSError as error:
         return type(error).__name__
-    return answer
+    finally:
+        connection.close()
 
 
 def answers(

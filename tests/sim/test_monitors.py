@@ -233,6 +233,14 @@ def test_a_superseded_primary_that_goes_on_is_told_as_a_number() -> None:
         feed(watch, [world(seen.AppRuns("app", False), at=9 * SECOND)])
 
 
+def test_a_register_that_is_gone_supersedes_nobody() -> None:
+    watch = mirror("X4")
+    feed(watch, [begun(), world(seen.AppRuns("app", True)), installed(TERM2)])
+    feed(watch, [world(seen.RegisterGone("app"), at=SECOND)])
+    feed(watch, [world(seen.AppRuns("app", False), at=9 * SECOND)])
+    assert watch.monitors["X4"].longest_ns == 0  # type: ignore[attr-defined]
+
+
 def test_a_write_that_is_nowhere_any_more_is_missed_without_a_register_too() -> None:
     watch = mirror("S15")
     watch.facts.module("app").advisory = True

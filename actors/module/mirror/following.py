@@ -276,6 +276,10 @@ def lost_plane(s: State, now: int) -> None:
     s.target = Target()
     if s.phase is Phase.FOLLOWING:
         become(s, Phase.SYNCING, now, "")
+    would = (
+        f"{s.settings.peer} offers a resynchronisation, once the arbiter lets it leave this node"
+    )
+    explain(s, "the replicator died: what was under way may not be on this node's disk", would)
 
 
 def suspect(s: State, now: int) -> None:

@@ -79,12 +79,13 @@ class ClosesInTime(Monitor):
 class StaleReads(Monitor):
     """X4: a number, `longest_ns`; a violation only where it exceeds the bound.
 
-    Without observations: from the register to the scripts, on clocks that the nodes share.
+    Without observations: from the register to the scripts, on clocks that the nodes share. A
+    register that is gone names nobody: if its holder served by then, X1 sees both.
     """
 
     id = "X4"
     statement = "A superseded primary's application answers reads no longer than the guard allows."
-    events = (seen.RegisterDurable, seen.AppRuns)
+    events = (seen.RegisterDurable, seen.RegisterGone, seen.AppRuns)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -99,6 +100,9 @@ class StaleReads(Monitor):
             for name, side in facts.sides.items():
                 if side.runs and name != event.register.holder:
                     self._superseded.setdefault((event.module, name), self.watch.at)
+        elif event.__class__ is seen.RegisterGone:
+            for key in [key for key in self._superseded if key[0] == event.module]:
+                del self._superseded[key]
         elif event.__class__ is seen.AppRuns and not event.runs:
             since = self._superseded.pop((event.module, step.node), None)
             if since is not None:

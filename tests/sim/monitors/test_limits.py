@@ -7,6 +7,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
+from mirrorfarm.sim.cluster import Call
 from mirrorfarm.sim.depths import longest
 from mirrorfarm.sim.farm import FarmWorld
 from mirrorfarm.sim.monitors import Violation
@@ -30,6 +31,15 @@ def test_an_inbox_that_is_filled_faster_than_it_is_emptied_is_seen() -> None:
         process.due(process.actors["checker"], ev.ProcessesSeen(1, 1, 1))
     with pytest.raises(Violation, match=r"L8: an inbox of n2 holds 1[45]"):
         world.run(2_000)
+
+
+def test_what_waits_for_a_slow_replicator_is_the_connections_affair() -> None:
+    world = in_service()
+    process = world.nodes["n2"].host.processes[f"{MODULE}.replica"]
+    process.slow_ns = 10_000_000_000
+    for _ in range(1_500):
+        process.due(process.actors["plane"], Call(lambda: None))
+    world.run(2_000)
 
 
 def test_what_waits_for_a_process_that_stands_still_is_the_sockets_affair() -> None:
