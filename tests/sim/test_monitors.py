@@ -233,6 +233,14 @@ def test_a_superseded_primary_that_goes_on_is_told_as_a_number() -> None:
         feed(watch, [world(seen.AppRuns("app", False), at=9 * SECOND)])
 
 
+def test_what_a_plane_let_in_is_answered_until_it_says_that_it_is_off() -> None:
+    watch = mirror("S11")
+    feed(watch, [*LEADS, begun(incarnation=2), told(1), ordered("unmount", True), told(2)])
+    feed(watch, [plane("off")])
+    with pytest.raises(Violation, match="S11"):
+        feed(watch, [told(3)])
+
+
 def test_a_register_that_is_gone_supersedes_nobody() -> None:
     watch = mirror("X4")
     feed(watch, [begun(), world(seen.AppRuns("app", True)), installed(TERM2)])

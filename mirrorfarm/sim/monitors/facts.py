@@ -156,10 +156,12 @@ class Facts:
             case fx.Tell(_, ev.AskCas() as asked):
                 self.of(step).side(step.node).asked[asked.request] = asked
             case fx.PlaneOrder("unmount"):
-                side = self.of(step).side(step.node)
-                side.inherited, side.plane = False, "off"
+                self.of(step).side(step.node).plane = "off"
             case fx.Send(_, PlaneIs(role=role)):
-                self.of(step).side(step.node).plane = role
+                side = self.of(step).side(step.node)
+                side.plane = role
+                if role == "off":  # Ordered it was before; what was let in is answered until then.
+                    side.inherited = False
             case fx.PlaneOrder("gate", arguments):
                 self.of(step).side(step.node).gate = (arguments[3], arguments[1])
             case _:
