@@ -298,7 +298,7 @@ def forced(seed: int) -> None:
         record = world.nodes[name].record
         if record is None or record.term <= term:
             raise Violation(f"R14: {name} was forced in term {term}, without a new one")
-        if not any(f"term {record.term}" in text for text in record.forced):
+        if not any(f", term {record.term}" in text for text in record.forced):
             raise Violation(f"R14: the record of {name} does not say that it was forced")
         work(world, random, 5)
     sweep.calm(world)

@@ -107,6 +107,26 @@ def test_a_force_that_is_taken_back_is_written_down_if_the_arbiter_follows_it_ne
     assert any(audit in text for _, text in world.nodes["n2"].machine.state.facts)
 
 
+@pytest.mark.parametrize("verb", ["prim", "primforce"])
+def test_a_force_is_written_down_although_its_node_dies_before_it_hears_of_the_grant(
+    verb: str,
+) -> None:
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(1_000)
+    world.monitors.forget()  # An operator's override is outside of S5.
+    world.cut_one_way(WITNESS, "n2")
+    world.command("n2", verb)
+    assert world.run_until(lambda: holder(world) == "n2", 1_000, 1)
+    world.kill("n2")
+    record = world.nodes["n2"].record
+    assert record is not None
+    assert record.forced == (f"{verb} by an administrator on n2 ordered, for term 2",)
+
+
 def holder(world: World) -> str:
     """Return whom the register names."""
     (entry,) = world.witness_node.core.entries.values()

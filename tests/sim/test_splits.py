@@ -4,14 +4,17 @@ import json
 
 import pytest
 
-from mirrorfarm.actors.module.mirror import divergence, following
+from mirrorfarm.actors.module.mirror import divergence, following, orders
+from mirrorfarm.actors.module.mirror import split as split_core
 from mirrorfarm.actors.module.mirror.describe import state_json
+from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.storage import Latency
 from mirrorfarm.sim.sweep import first_start, play
 from mirrorfarm.sim.world import GATEWAY, World
+from mirrorfarm.transport.messages import Register
 
 FAST = PROFILES["fast"]
 
@@ -69,6 +72,32 @@ def test_after_a_split_the_policy_names_who_goes_on_and_the_others_writes_are_se
         record = world.nodes[name].record
         assert record is not None
         assert any(text.startswith("split: ") for text in record.forced), "it is written down"
+
+
+@pytest.mark.parametrize("both_stop", [False, True])
+def test_a_decision_is_durable_before_the_arbiter_is_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch, both_stop: bool
+) -> None:
+    world, asked, honest = pair(), list[str](), orders.ask_swap
+
+    def ask(s: State, purpose: str, register: Register, **more: bool) -> None:
+        record = world.nodes[s.settings.node].record
+        assert record is not None
+        whose = f"split: data of {s.settings.node} kept by keep-primary"
+        assert record.forced[0] == f"{whose} ordered, for term {register.term}"
+        asked.append(purpose)
+        honest(s, purpose, register, **more)
+
+    monkeypatch.setattr(split_core, "ask_swap", ask)
+    split(world)
+    for name in ("n1", "n2") if both_stop else ():
+        world.kill(name)
+        world.start(name, again=True)
+    assert settled(world, "n1")
+    assert asked[0] == ("promote" if both_stop else "settle")
+    record = world.nodes["n1"].record
+    assert record is not None
+    assert not any("ordered" in line for line in record.forced), "it is done"
 
 
 def test_who_goes_on_does_not_stop_its_application() -> None:

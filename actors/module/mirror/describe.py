@@ -119,10 +119,14 @@ def explanation(s: State) -> tuple[str, str, str]:
 
 
 def _listening(s: State) -> tuple[str, str, str]:
-    """Return why an order to lead waits although nothing forbids it: the peer may lead unheard."""
+    """Return why an order to lead waits although nothing forbids it.
+
+    The peer may lead unheard, or the order is not durable yet.
+    """
     p, names = s.settings.peer, ", ".join(s.peer.unheard)
     if not names:
-        return "", "", ""
+        text = f"{s.force} was ordered: that is written down before the arbiter is asked"
+        return (text, "this node's disk has it", "") if s.stores else ("", "", "")
     longest_ns = max(h.timeout_ns for h in s.module.heartbeats if h.name in s.peer.unheard)
     return (
         f"{s.force} was ordered, but {p} may be primary: this process has just begun, and has not "

@@ -6,6 +6,7 @@ Whoever has writes that the source of a copy lacks sets aside what the copy repl
 """
 
 from mirrorfarm.actors.module.mirror import comparison
+from mirrorfarm.actors.module.mirror.orders import store
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import FORCED_AUDIT_MAX, GENERATION_HISTORY_MAX
 from mirrorfarm.transport.messages import SyncOffer
@@ -19,6 +20,32 @@ def policy(s: State) -> str:
 def audit(s: State, text: str) -> tuple[str, ...]:
     """Return the record's list of decisions, with one more."""
     return (text, *s.record.forced)[:FORCED_AUDIT_MAX]
+
+
+def decision(s: State, force: str) -> str:
+    """Return who decided what, as it is audited; `force`: prim primforce split."""
+    if force == "split":
+        return f"split: data of {s.settings.node} kept by {policy(s)}"
+    return f"{force} by an administrator on {s.settings.node}"
+
+
+def written_down(s: State, force: str, term: int) -> bool:
+    """Return whether a decision is durable: before that the arbiter is not asked for it (R14)."""
+    ordered = _ordered(s, force, term)
+    if ordered not in s.record.forced:
+        store(s, "", forced=audit(s, ordered))
+    return not s.stores  # All of them: one that failed is made good by the next.
+
+
+def _ordered(s: State, force: str, term: int) -> str:
+    return f"{decision(s, force)} ordered, for term {term}"
+
+
+def outcome(s: State, force: str, term: int, what: str = "") -> tuple[str, ...]:
+    """Return the record's list of decisions; what came of one takes the place of its order."""
+    text = f"{decision(s, force)}, term {term}{what}"
+    before = [line for line in s.record.forced if line != _ordered(s, force, term)]
+    return (text, *before)[:FORCED_AUDIT_MAX]
 
 
 def given_up(s: State) -> tuple[str, ...]:

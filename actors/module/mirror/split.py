@@ -129,15 +129,18 @@ def _settle(s: State) -> None:
     if register is None:
         return
     term = max(register.term, s.record.term, s.peer.about.term) + 1
+    if not divergence.written_down(s, "split", term):
+        return
     node = s.settings.node
     wanted = Register(term, register.ver + 1, node, (node,), s.record.gen_cur, register.instance)
     ask_swap(s, "settle", wanted, forced=True)
+    s.arbiter.forced, s.arbiter.forced_by = True, "split"
 
 
 def settled(s: State, register: Register, now: int) -> None:
     """The arbiter named this node in the new term: durable first, then writes go on."""
-    text = f"split: data of {s.settings.node} kept by {divergence.policy(s)}, term {register.term}"
     s.split = "settled"
+    s.arbiter.forced = False
     s.leading.session, s.leading.sid, s.leading.lost = Session.NONE, 0, ""
     s.leading.since_ns = now
     store(
@@ -146,7 +149,7 @@ def settled(s: State, register: Register, now: int) -> None:
         term=register.term,
         sid=0,
         was="alone" if s.record.lone else "prim",
-        forced=divergence.audit(s, text),
+        forced=divergence.outcome(s, "split", register.term),
         given_up=divergence.given_up(s),
         **remember(s),
     )
@@ -219,6 +222,8 @@ def _ask(s: State, now: int) -> None:
         return
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term, a.register.term) + 1
+    if not divergence.written_down(s, s.force, term):
+        return
     wanted = Register(
         term, a.register.ver + 1, node, (node,), s.record.gen_cur, a.register.instance
     )

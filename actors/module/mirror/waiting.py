@@ -156,11 +156,15 @@ def _force(s: State, now: int) -> None:
         return  # It may lead, and would have the order refused. `describe.explanation` says so.
     node = s.settings.node
     term = max(s.record.term, s.peer.about.term) + 1  # Terms never go back, on either node.
+    if register is not None:
+        term = max(register.term + 1, term)
+    if not divergence.written_down(s, s.force, term):
+        return
     if register is None:
         purpose = "create"
         wanted = Register(term, 1, node, (node,), s.record.gen_cur or new_generation(s), "")
     else:
-        purpose, term = "promote", max(register.term + 1, term)
+        purpose = "promote"
         gen = s.record.gen_cur or register.gen  # That of the data that count from now on.
         wanted = Register(term, register.ver + 1, node, (node,), gen, register.instance)
     ask_swap(s, purpose, wanted, forced=register is not None)
@@ -324,33 +328,26 @@ def _ask_when_free(s: State, now: int) -> None:
     become(s, Phase.ASKING, now, "")
 
 
-def _decision(s: State, force: str, register: Register) -> str:
-    """Return whose decision the arbiter follows, as it is audited."""
-    who = f"{force} by an administrator on {s.settings.node}"
-    if force == "split":
-        who = f"split: data of {s.settings.node} kept by {divergence.policy(s)}"
-    return f"{who}, term {register.term}"
-
-
 def note_late_force(s: State, register: Register, now: int) -> None:
     """The register follows a decision that was taken back meanwhile: audit it nevertheless (R14).
 
     The role is not taken for that; but the peer is out of the set from now on.
     """
-    audit = f"{_decision(s, s.arbiter.forced_by, register)}, taken back before its grant was heard"
-    store(s, "", forced=divergence.audit(s, audit))
-    fact(s, now, f"{audit}: the register names {s.settings.node} nevertheless", "C")
+    back = ", taken back before its grant was heard"
+    store(s, "", forced=divergence.outcome(s, s.arbiter.forced_by, register.term, back))
+    s.arbiter.forced = False
+    fact(s, now, f"{s.record.forced[0]}: the register names {s.settings.node} nevertheless", "C")
 
 
 def note_force(s: State, register: Register, now: int) -> None:
     """The register follows an administrator's decision: audit it, on a generation of its own."""
-    audit = _decision(s, s.force, register)
+    audited = divergence.outcome(s, s.arbiter.forced_by, register.term)
     changes: dict[str, object] = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
     if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
         changes["given_up"] = divergence.given_up(s)
-    store(s, "", cons=True, was="prim", forced=divergence.audit(s, audit), **changes)
+    store(s, "", cons=True, was="prim", forced=audited, **changes)
     s.leading.full_wanted = s.force == "primforce"
-    fact(s, now, audit, "C")
+    fact(s, now, audited[0], "C")
 
 
 def granted(s: State, register: Register, now: int, *, exact: bool) -> None:

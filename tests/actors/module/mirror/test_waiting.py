@@ -6,6 +6,7 @@ import pytest
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror import waiting
+from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
@@ -22,6 +23,12 @@ def node(record: NodeRecord = GOOD, register: Register | None = BOTH, **changes:
     s.phase = Phase.WAITING
     s.arbiter.register, s.arbiter.known, s.arbiter.read_ns = register, True, NOW
     return s
+
+
+def described(s: State) -> dict[str, object]:
+    """Return what every record of this node says of it."""
+    names = ("cluster", "module", "node", "inc", "os_boot", "ack_mode")
+    return {name: getattr(s.record, name) for name in names}
 
 
 def asked(s: State) -> list[ev.AskCas]:
@@ -83,14 +90,25 @@ def test_a_promise_to_the_peer_is_kept() -> None:
     assert asked(s)
 
 
-def test_a_force_keeps_the_promise_as_well_and_changes_the_record_only_when_granted() -> None:
+def test_a_force_keeps_the_promise_as_well_and_is_durable_before_it_is_asked_for() -> None:
     s = node(register=Register(1, 1, "n2", ("n2",), "g0", "i0"))
     s.force, s.promise_until_ns = "primforce", NOW + 1
     waiting.poll(s, NOW)
+    assert s.record is GOOD
+    waiting.poll(s, NOW + 1)
     assert not asked(s)
+    ordered = "primforce by an administrator on n1 ordered, for term 2"
+    assert s.record == msgspec.structs.replace(
+        GOOD, **described(s), counter=GOOD.counter + 1, forced=(ordered,)
+    )
+    assert explanation(s)[0] == (
+        "primforce was ordered: that is written down before the arbiter is asked"
+    )
+    waiting.poll(s, NOW + 1)
+    assert list(s.stores) == [s.record.counter], "once"
+    s.stores.clear()
     waiting.poll(s, NOW + 1)
     assert asked(s)[0].forced
-    assert s.record is GOOD
 
 
 def test_the_last_primary_is_left_the_role_if_it_is_there() -> None:
@@ -118,5 +136,7 @@ def test_terms_never_go_back_even_if_the_arbiter_did() -> None:
     assert not asked(s)
     seeded = node(msgspec.structs.replace(late, wit_instance=""), None)
     seeded.force, seeded.peer.about = "primforce", Announcement(term=6)
+    waiting.poll(seeded, NOW)
+    seeded.stores.clear()
     waiting.poll(seeded, NOW)
     assert [a.register.term for a in asked(seeded)] == [7]
