@@ -297,12 +297,12 @@ def _lanes(found: list[Source]) -> list[Lane]:
         lane = lanes.setdefault(
             (source.node, source.process), Lane(source.node, source.process, [])
         )
+        if lane.starts and source.header.get("redact") == "drop":
+            raise TraceInvalid(
+                f"{source.files[0]}: its names are gone (redact --mode drop), so nodes cannot "
+                "be told apart: such a copy can only be shown; make one with --mode hash"
+            )
         if lane.starts and lane.starts[-1].incarnation == source.incarnation:
-            if source.header.get("redact") == "drop":
-                raise TraceInvalid(
-                    f"{source.files[0]}: its names are gone (redact --mode drop), so nodes cannot "
-                    "be told apart: such a copy can only be shown; make one with --mode hash"
-                )
             raise TraceInvalid(
                 f"{lane.starts[-1].files[0]}, {source.files[0]}: both hold start "
                 f"{source.incarnation} of {lane.name}: name only one of the folders"

@@ -1,5 +1,7 @@
 """Faults of applications, checkers and the witness do what they say."""
 
+import errno
+
 import pytest
 
 from mirrorfarm.limits import SECOND_NS
@@ -22,7 +24,7 @@ def test_an_application_writes_while_it_is_stopped_and_both_disks_stay_equal(ver
     world.command("n1", verb)
     world.run(3_000)
     assert len(told) == 7
-    assert not any(told.values())
+    assert set(told.values()) <= {0, errno.EPIPE}, "who writes last may be gone before the answer"
     assert {node.disk.data == set(told) for node in world.nodes.values()} == {True}
 
 
