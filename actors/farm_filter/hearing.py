@@ -64,11 +64,12 @@ def is_handed_on(s: State, now: int) -> bool:
 def returned(s: State, beat: FarmBeat, now: int) -> None:
     """Take a heartbeat of this node that its agent handed back.
 
-    Late: the agent hung, and whoever is left out hears that only now.
+    Late, or after a gap: the agent may have hung, and whoever is left out hears that only now.
     """
     if beat.incarnation == s.settings.incarnation:
-        s.returned_ns = max(s.returned_ns, _sent_ns(s, beat.number))
-        if now - s.returned_ns > s.t.retry_ns:
+        sent_ns, gap_ns = _sent_ns(s, beat.number), now - s.returned_ns
+        s.returned_ns = max(s.returned_ns, sent_ns)
+        if now - sent_ns > s.t.retry_ns or gap_ns > s.t.pulse_ns * 5 // 4 + s.t.retry_ns:
             _tell_anew(s, now)
 
 
