@@ -157,7 +157,8 @@ def _leave_peer_behind(s: State, now: int) -> None:
         s.leading.lost = ""
         return
     if register.holder != s.settings.node or register.term != s.record.term:
-        ask_read(s, now)
+        if now - s.arbiter.read_ns >= s.module.timing.heartbeat_ns:
+            ask_read(s, now)
         return
     alone = msgspec.structs.replace(register, isr=(s.settings.node,), gen=s.record.gen_cur)
     ask_swap(s, "shrink", alone)

@@ -3,6 +3,7 @@
 from mirrorfarm.actors.events import RegisterKnown
 from mirrorfarm.actors.module.mirror import (
     demotion,
+    divergence,
     handover,
     leading,
     procedure,
@@ -140,9 +141,20 @@ def _follow_register(s: State, now: int) -> None:
     if s.phase in LEADERS and s.phase is not Phase.LEAVING:
         if not mine and register.term > s.record.term:
             demotion.demote(s, now, f"the register names {register.holder}")
+        elif not mine and _is_named_twice(s, register):
+            demotion.demote(s, now, f"the register names {register.holder} as well")
     elif mine and register.term > s.record.term and s.record.cons:
         if s.phase is Phase.FOLLOWING and s.self_in_isr:
             waiting.granted(s, register, now, exact=True)
+
+
+def _is_named_twice(s: State, register: Register) -> bool:
+    """Return whether copies of the register that had not met named both nodes in one term.
+
+    This one served nobody yet, and must not replace what the other one has.
+    """
+    same = s.phase is Phase.TAKING and register.term == s.record.term
+    return same and bool(divergence.refusal(s))
 
 
 def on_news(s: State, register: Register, now: int) -> None:

@@ -5,13 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror import orders, questions
+from mirrorfarm.actors.module.mirror import leading, orders, questions
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.transport.messages import Register
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import Arbiter, Replicated, Replication
+from mirrorfarm.transport.messages import Announcement, Register
 from tests.actors.module.mirror.building import BOTH, state
 
 NOW = 1_000 * SECOND_NS
@@ -92,3 +94,34 @@ def test_news_of_the_peer_are_checked_at_the_arbiter() -> None:
     questions.on_news(s, NEXT, NOW)
     assert s.arbiter.reading
     assert s.arbiter.register is None
+
+
+@pytest.mark.parametrize("policy", ["manual", "keep-primary"])
+def test_who_was_named_in_one_term_with_the_peer_leaves_its_writes_to_an_administrator(
+    policy: str,
+) -> None:
+    """By copies of the register that had not met; this one served nobody yet."""
+    s = state(
+        NodeRecord(term=2, gen_cur="g1", gen_hist=("g0",), cons=True, was="prim"),
+        arbiter=Arbiter("ping"),
+        replication=Replication((Replicated("/data"),), divergence=policy),
+    )
+    s.phase, s.peer.silent = Phase.TAKING, False
+    s.peer.about = Announcement(
+        "STOP", term=2, was="alone", gen_cur="g2", gen_hist=("g0",), lone=True
+    )
+    orders.ask_read(s, NOW)
+    named = Register(2, 9, "n2", ("n2",), "g2", "i0")
+    questions.on_known(s, ev.RegisterKnown(s.arbiter.reading, "ok", named, NOW), NOW)
+    assert (s.phase is Phase.DEMOTING) == (policy == "manual")
+
+
+def test_a_primary_that_the_register_does_not_name_reads_it_once_in_a_heartbeat() -> None:
+    s = state(NodeRecord(term=2, gen_cur="g1", cons=True, was="prim"))
+    s.phase, s.leading.lost = Phase.LEADING, "it is in STOP"
+    s.arbiter.register = msgspec.structs.replace(BOTH, holder="n2")
+    for milliseconds in range(0, 200, 2):
+        leading.poll(s, NOW + milliseconds * MILLISECOND_NS)
+        s.arbiter.reading = 0  # It is answered at once.
+    asked = [e for e in s.out if isinstance(e, fx.Tell) and isinstance(e.event, ev.AskRead)]
+    assert 2 <= len(asked) <= 5
