@@ -82,14 +82,7 @@ def test_an_order_to_lead_that_was_answered_as_failed_does_not_count_some_day() 
 def test_a_force_that_is_taken_back_is_written_down_if_the_arbiter_follows_it_nevertheless(
     verb: str, lost: tuple[str, str], granted: bool, orders: tuple[str, ...]
 ) -> None:
-    world = pair()
-    world.kill("n2")
-    world.run(1_000)
-    world.kill("n1")
-    world.start("n2", again=True)
-    world.run(1_000)
-    assert "may not be up to date" in world.reason("n2")
-    world.monitors.forget()  # An operator's override is outside of S5.
+    world = left_with_old_data()
     world.cut_one_way(*lost)
     world.command("n2", verb)
     world.run(100)
@@ -111,13 +104,7 @@ def test_a_force_that_is_taken_back_is_written_down_if_the_arbiter_follows_it_ne
 def test_a_force_is_written_down_although_its_node_dies_before_it_hears_of_the_grant(
     verb: str,
 ) -> None:
-    world = pair()
-    world.kill("n2")
-    world.run(1_000)
-    world.kill("n1")
-    world.start("n2", again=True)
-    world.run(1_000)
-    world.monitors.forget()  # An operator's override is outside of S5.
+    world = left_with_old_data()
     world.cut_one_way(WITNESS, "n2")
     world.command("n2", verb)
     assert world.run_until(lambda: holder(world) == "n2", 1_000, 1)
@@ -125,6 +112,19 @@ def test_a_force_is_written_down_although_its_node_dies_before_it_hears_of_the_g
     record = world.nodes["n2"].record
     assert record is not None
     assert record.forced == (f"{verb} by an administrator on n2 ordered, for term 2",)
+
+
+def left_with_old_data() -> World:
+    """Return a mirror of which only n2 is there, whose data may not be up to date."""
+    world = pair()
+    world.kill("n2")
+    world.run(1_000)
+    world.kill("n1")
+    world.start("n2", again=True)
+    world.run(1_000)
+    assert "may not be up to date" in world.reason("n2")
+    world.monitors.forget()  # An operator's override is outside of S5.
+    return world
 
 
 def holder(world: World) -> str:
