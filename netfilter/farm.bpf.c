@@ -26,6 +26,7 @@
 #define EVERY_PEER (PEERS - 1) /* Not a peer: all of them. */
 #define HEAD_BYTES 256
 #define EXTENSIONS 8
+#define TCP_FIN 0x01
 
 #define LIKELY_HEAD (ETH_HLEN + 40 + 20) /* IPv6 and TCP without options. */
 
@@ -109,6 +110,7 @@ struct packet {
 	};
 	__be16 source_port, destination_port, identification;
 	__u8 version, protocol, flags; /* Of TCP. */
+	__u8 over; /* Of a connection that ended here: another node may have a new one. */
 	__u32 kind;
 	__u32 begin, end; /* Of the transport header and of the packet, from the frame's start. */
 };
@@ -411,8 +413,12 @@ static __always_inline int returns_cookie(struct __sk_buff *skb, const struct pa
 	return !bpf_tcp_check_syncookie(listener, ip, sizeof(ip), &tcp, sizeof(tcp));
 }
 
-/* A segment in a bucket that is not ours alone: only a connection that is here takes it. */
-static __always_inline int by_connection(struct __sk_buff *skb, const struct packet *p, int soft)
+/* A segment in a bucket that is not ours alone: only a connection that is here takes it.
+ *
+ * One that is over here (TIME_WAIT) takes nothing but a FIN, which its client may repeat: from the
+ * same port there may be a new one by now, at the bucket's owner.
+ */
+static __always_inline int by_connection(struct __sk_buff *skb, struct packet *p, int soft)
 {
 	enum verdict verdict = soft ? V_UNKNOWN : V_FOREIGN;
 	struct bpf_sock_tuple tuple = {};
@@ -433,7 +439,10 @@ static __always_inline int by_connection(struct __sk_buff *skb, const struct pac
 				    p->version == 6 ? sizeof(tuple.ipv6) : sizeof(tuple.ipv4),
 				    BPF_F_CURRENT_NETNS, 0);
 	if (socket) {
-		if (socket->state != BPF_TCP_LISTEN)
+		p->over = socket->state == BPF_TCP_TIME_WAIT;
+		if (p->over)
+			verdict = p->flags & TCP_FIN ? V_KNOWN : verdict;
+		else if (socket->state != BPF_TCP_LISTEN)
 			verdict = V_KNOWN;
 		else if (soft && returns_cookie(skb, p, socket))
 			verdict = V_COOKIE;
@@ -464,12 +473,21 @@ static __always_inline int address_to(struct __sk_buff *skb, __u32 peer)
 	       !bpf_skb_store_bytes(skb, ETH_ALEN, from->bytes, ETH_ALEN, 0);
 }
 
+static __always_inline void copy_to(struct __sk_buff *skb, __u32 peer)
+{
+	if (address_to(skb, peer))
+		bpf_clone_redirect(skb, skb->ifindex, 0);
+}
+
 static __always_inline void copy_to_all(struct __sk_buff *skb)
 {
-	for (__u32 peer = 1; peer < EVERY_PEER; peer++) {
-		if (address_to(skb, peer))
-			bpf_clone_redirect(skb, skb->ifindex, 0);
-	}
+	for (__u32 peer = 1; peer < EVERY_PEER; peer++)
+		copy_to(skb, peer);
+}
+
+static __always_inline __u32 peer_of(__u32 entry)
+{
+	return entry >> 8 & (PEERS - 1);
 }
 
 /* Send a frame on to whom its bucket names: the owner, or all while the owner has it only half.
@@ -477,7 +495,7 @@ static __always_inline void copy_to_all(struct __sk_buff *skb)
  */
 static __always_inline int relay(struct __sk_buff *skb, __u32 entry)
 {
-	__u32 peer = entry >> 8 & (PEERS - 1);
+	__u32 peer = peer_of(entry);
 
 	if (!peer || was_relayed(skb))
 		return DROP;
@@ -486,6 +504,19 @@ static __always_inline int relay(struct __sk_buff *skb, __u32 entry)
 		return COPIED;
 	}
 	return address_to(skb, peer) ? RELAY : DROP;
+}
+
+/* Send a copy of a frame that is taken here as well to whom its bucket names. */
+static __always_inline void share(struct __sk_buff *skb, __u32 entry)
+{
+	__u32 peer = peer_of(entry);
+
+	if (!peer || was_relayed(skb))
+		return;
+	if (peer == EVERY_PEER)
+		copy_to_all(skb);
+	else
+		copy_to(skb, peer);
 }
 
 static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struct address *address)
@@ -522,6 +553,8 @@ static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struc
 		action = directed ? relay(skb, *entry) : DROP;
 		return done(action, action == DROP ? verdict : V_RELAYED);
 	}
+	if (directed && p->over)
+		share(skb, *entry);
 	add_one(&accepted, index);
 	return done(ACCEPT, verdict);
 }

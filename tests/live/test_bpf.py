@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random
@@ -357,6 +357,53 @@ def test_while_a_bucket_is_soft_all_get_what_is_unknown(directed: FarmProgram) -
     assert directed.run(addressed(to())).returned == UNTOUCHED  # A new one is this node's.
     error = ipv4("198.18.0.1", VIP, 1, make.icmp(3, 4))
     assert directed.run(addressed(ethernet(error))).returned == UNTOUCHED
+
+
+def ended(virtual: str) -> tuple[socket.socket, int]:
+    """Have a server at the virtual address end a connection; return its client's end and port."""
+    family = socket.AF_INET6 if ":" in virtual else socket.AF_INET
+    client, bits = ("2001:db8:f::50", 128) if ":" in virtual else (CLIENT, 32)
+    flags = ("nodad",) if ":" in virtual else ()
+    for one in (virtual, client):
+        order("ip", "address", "replace", f"{one}/{bits}", "dev", "lo", *flags)
+    with socket.create_server((virtual, 443), family=family) as listener:
+        asking = socket.create_connection((virtual, 443), 5, (client, 0))
+        listener.accept()[0].close()
+    return asking, asking.getsockname()[1]
+
+
+def frames(wire: socket.socket) -> Iterator[tuple[bytes, int]]:
+    """Return the hardware addresses and the direction of all frames that wait."""
+    with suppress(BlockingIOError):
+        while True:
+            frame, place = wire.recvfrom(2_048)
+            yield frame[:12], place[2]
+
+
+@pytest.mark.parametrize("virtual", [VIP, VIP6])
+@pytest.mark.parametrize("state", [State.FOREIGN, State.SOFT])
+def test_a_connection_that_is_over_takes_nothing_but_its_end_repeated(
+    directed: FarmProgram, virtual: str, state: State
+) -> None:
+    """Its client may have a new one by now, from the same port, at the bucket's owner."""
+    asking, port = ended(virtual)
+    goes_on, ends = (
+        addressed(to(virtual, flags=flags, source_port=port))
+        for flags in (make.ACK, make.FIN)
+    )
+    group, number = placed(goes_on)
+    directed.change_buckets(group, [number], state, 2)
+    assert directed.run(goes_on).returned == UNTOUCHED, "it waits for its client to end"
+    asking.close()
+    assert directed.run(goes_on).returned == REDIRECT
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3)) as wire:
+        wire.bind(("lo", 0))
+        wire.setblocking(False)
+        assert directed.run(ends).returned == UNTOUCHED
+        assert directed.run(addressed(ends, PEERS[0])).returned == UNTOUCHED
+        sent = [head for head, kind in frames(wire) if kind == socket.PACKET_OUTGOING]
+    assert sent == [PEERS[1] + OWN_MAC], "a new one may end by it; what a peer sent stays here"
+    assert directed.verdicts()["known"] == 3
 
 
 def test_frames_for_other_stations_are_left_alone(directed: FarmProgram) -> None:

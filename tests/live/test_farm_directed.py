@@ -11,6 +11,7 @@ from tests.live.farm_work import (
     ADDRESS6,
     Stream,
     answers,
+    ask,
     await_members,
     install,
     up,
@@ -75,3 +76,16 @@ def test_the_death_of_any_node_is_survived_the_receiving_one_too(
     lab.order(node, "start")
     await_members(lab, min(rest), set(NODES), seconds=20)
     assert set(answers(lab, 90)) == set(NODES)
+
+
+def test_clients_use_their_ports_again_after_a_node_has_joined(lab: OneMachine) -> None:
+    """A node that had their connections before takes nothing of the new ones, which moved."""
+    ports = range(21_000, 21_090)
+    lab.order("n2", "stop")
+    await_members(lab, "n1", {"n1", "n3"}, seconds=10)
+    with lab.as_client():
+        assert {ask(port=port) for port in ports} == {"n1", "n3"}
+    lab.order("n2", "start")
+    await_members(lab, "n1", set(NODES), seconds=20)
+    with lab.as_client():
+        assert {ask(port=port) for port in ports} == set(NODES)
