@@ -53,13 +53,9 @@ def await_members(
     farm_web.until(lambda: farm_web.sees(lab, node, members), seconds, what)
 
 
-def ask(address: str = ADDRESS, seconds: float = 2.0, port: int = 0) -> str:
-    """Make a connection and return who answered; the name of the error if nobody did.
-
-    `port`: the client's own; 0: any. It is free again at once, for the server ends first.
-    """
-    own = ("", port) if port else None
-    connection = http.client.HTTPConnection(address, PORT, timeout=seconds, source_address=own)
+def ask(address: str = ADDRESS, seconds: float = 2.0) -> str:
+    """Make a connection and return who answered; the name of the error if nobody did."""
+    connection = http.client.HTTPConnection(address, PORT, timeout=seconds)
     try:
         connection.request("GET", "/tile")
         return connection.getresponse().read().decode()

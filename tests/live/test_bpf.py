@@ -388,8 +388,7 @@ def test_a_connection_that_is_over_takes_nothing_but_its_end_repeated(
     """Its client may have a new one by now, from the same port, at the bucket's owner."""
     asking, port = ended(virtual)
     goes_on, ends = (
-        addressed(to(virtual, flags=flags, source_port=port))
-        for flags in (make.ACK, make.FIN)
+        addressed(to(virtual, flags=flags, source_port=port)) for flags in (make.ACK, make.FIN)
     )
     group, number = placed(goes_on)
     directed.change_buckets(group, [number], state, 2)
