@@ -1,66 +1,14 @@
 """Clocks are compared by the messages that went between the machines, whatever they show."""
 
-from random import Random
-
 import pytest
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare, fit, span
+from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare, span
+from tests.mirrorfarm.trace.clock_messages import messages
 
 A: Boot = ("n1", "b")
 B: Boot = ("n2", "b")
 C: Boot = ("n3", "b")
-
-
-def messages(
-    ahead_ns: int, millionths: int, count: int = 200, seconds: int = 100, seed: int = 1
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Return messages there and back between two clocks; each takes 0.1 to 3 ms."""
-    random, there, back = Random(seed), [], []
-    for _ in range(count):
-        sent = random.randrange(seconds * SECOND_NS)
-        came = sent + random.randint(100_000, 3_000_000)
-        there.append((sent, ahead_ns + came + came * millionths // 1_000_000))
-        sent = random.randrange(seconds * SECOND_NS)
-        came = sent + random.randint(100_000, 3_000_000)
-        back.append((ahead_ns + sent + sent * millionths // 1_000_000, came))
-    return there, back
-
-
-@pytest.mark.parametrize("ahead_ns", [0, 7 * 3_600 * SECOND_NS, -11 * 3_600 * SECOND_NS])
-@pytest.mark.parametrize("millionths", [0, 90, -400])
-def test_the_true_offset_lies_within_the_error(ahead_ns: int, millionths: int) -> None:
-    there, back = messages(ahead_ns, millionths)
-    found = fit(there, back)
-    assert found.messages == 400
-    assert found.error_ns is not None
-    assert found.error_ns < 2 * MILLISECOND_NS
-    for at in range(0, 100 * SECOND_NS, SECOND_NS):
-        true = ahead_ns + at * millionths // 1_000_000
-        assert abs(found.line.ahead(at) - true) < 2 * MILLISECOND_NS
-        assert abs(found.line.first(at + true) - at) < 2 * MILLISECOND_NS
-
-
-def test_the_truth_is_amid_the_bounds() -> None:
-    there = [(at * SECOND_NS, at * SECOND_NS + 7_000_000 + 1_000_000) for at in range(9)]
-    back = [(at * SECOND_NS + 7_000_000, at * SECOND_NS + 1_000_000) for at in range(9)]
-    assert fit(there, back).line.ahead(0) == 7_000_000
-    assert fit(there, back).error_ns == 1_000_000
-
-
-def test_a_rate_that_may_be_chance_is_not_told() -> None:
-    for seed in range(20):
-        there, back = messages(0, 0, count=60, seconds=12, seed=seed)
-        assert fit(there, back).line.rate == 0.0
-
-
-def test_one_direction_alone_gives_a_bound_without_an_error() -> None:
-    there, _ = messages(5 * SECOND_NS, 0)
-    found = fit(there, [])
-    assert found.error_ns is None
-    assert 0 < found.line.ahead(0) - 5 * SECOND_NS < MILLISECOND_NS
-    _, back = messages(5 * SECOND_NS, 0)
-    assert -MILLISECOND_NS < fit([], back).line.ahead(0) - 5 * SECOND_NS < 0
 
 
 def test_clocks_are_compared_through_a_third_one() -> None:
