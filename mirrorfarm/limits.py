@@ -30,6 +30,7 @@ CLOCK_RATE_ERROR_DIVISOR: Final = 1_000
 # Protocol history and audit.
 GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
+WISHES_MAX: Final = 1 << 32  # To a data plane, of one process of its module.
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 
 LAST_WORDS_CHARACTERS_MAX: Final = 400  # Of a process that failed: one line of a table.

@@ -184,7 +184,10 @@ class SwapRefused(Message, frozen=True):
 
 
 class PlaneWish(Message, frozen=True):
-    """What the data plane shall be from now on. Idempotent; the highest number wins."""
+    """What the data plane shall be from now on. Idempotent; the highest number wins.
+
+    Numbers of one process of the module begin with its incarnation times WISHES_MAX.
+    """
 
     number: int
     role: str  # off lead follow
@@ -197,6 +200,8 @@ class PlaneWish(Message, frozen=True):
     map_base: str = ""  # lead only: generation the change map is relative to ("" : none kept).
     map_new: bool = False  # lead only: no lone write was made since `map_base`: a map may begin.
     quarantine: str = ""  # follow only: name of what the session replaces; "": it is not kept.
+    # The record of who wishes was lost before its process began: the arbiter may count anew.
+    forgets: bool = False
 
 
 class PlaneIs(Message, frozen=True):

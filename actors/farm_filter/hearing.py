@@ -34,7 +34,8 @@ def pulse(s: State, now: int, only: Sequence[str] = ()) -> None:
     if now < s.mute_ns or not names:
         return
     s.number += 1
-    s.sent.append((s.number, now))
+    last_ns = s.sent[-1][2] if s.sent else 0
+    s.sent.append((s.number, now, last_ns if only else now))
     s.told_ns = now
     beat = beat_of(s)
     to = to_all(names, s.settings.module, ACTOR)
@@ -67,8 +68,10 @@ def returned(s: State, beat: FarmBeat, now: int) -> None:
     Late, or after a gap: the agent may have hung, and whoever is left out hears that only now.
     """
     if beat.incarnation == s.settings.incarnation:
-        sent_ns, gap_ns = _sent_ns(s, beat.number), now - s.returned_ns
+        _, sent_ns, spread_ns = _sent(s, beat.number)
+        gap_ns = now - s.returned_ns
         s.returned_ns = max(s.returned_ns, sent_ns)
+        s.spread_ns = max(s.spread_ns, spread_ns)  # It hands on in order.
         if now - sent_ns > s.t.retry_ns or gap_ns > s.t.pulse_ns * 5 // 4 + s.t.retry_ns:
             _tell_anew(s, now)
 
@@ -169,7 +172,7 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if beat.view or beat.bid:
         peer.busy_ns = now
     echoed = beat.heard[s.settings.index(s.settings.node)] if _is_whole(s, beat) else 0
-    sent_ns = _sent_ns(s, echoed)
+    _, sent_ns, _ = _sent(s, echoed)
     peer.echoed_ns = max(peer.echoed_ns, sent_ns)
     # Of the same farm, if it was so and says the same.
     mutual = bool(echoed) and ((same and bool(was_mutual)) or not difference(s, peer))
@@ -187,12 +190,10 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     return s.proposal is not None or bool(peer.tolerated_ns)
 
 
-def _sent_ns(s: State, number: int) -> int:
-    """Return when this node sent a heartbeat; 0: it is none that it remembers."""
-    if not s.sent:
-        return 0
-    place = number - s.sent[0][0]  # They are numbered one after the other.
-    return s.sent[place][1] if 0 <= place < len(s.sent) else 0
+def _sent(s: State, number: int) -> tuple[int, int, int]:
+    """Return what is known of a heartbeat of this node; zeros: it is none that it remembers."""
+    place = number - s.sent[0][0] if s.sent else -1  # They are numbered one after the other.
+    return s.sent[place] if 0 <= place < len(s.sent) else (0, 0, 0)
 
 
 def _ears(peer: Peer, beat: FarmBeat) -> int:

@@ -179,11 +179,15 @@ class State:
     counting_ns: int = 0  # When they were asked for.
     mute_ns: int = 0  # Nothing is said before: a predecessor's filter may still be open.
     number: int = 0  # Of the last heartbeat.
-    sent: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=BEATS_REMEMBERED))
+    # Each one's number, when it was sent, and when the newest until then was that went to all.
+    sent: deque[tuple[int, int, int]] = field(
+        default_factory=lambda: deque(maxlen=BEATS_REMEMBERED)
+    )
     pulse_ns: int = 0  # When the next one is due.
     beaten_ns: int = 0  # When the last one was sent that every node gets,
     told_ns: int = 0  # and the last one of all.
-    returned_ns: int = 0  # When the newest one was sent that the own agent handed back.
+    returned_ns: int = 0  # When the newest one was sent that the own agent handed back,
+    spread_ns: int = 0  # and when the newest until then was that went to all.
     lease_ns: int = 0  # What the filter was told.
     table: int = 0
     applied: tuple[bytes, ...] = ()

@@ -99,7 +99,8 @@ def lease_of(s: State, now: int) -> int:
 
     One that is silent is not asked, for it cannot answer; but who hears less than half of its
     view is likelier cut off than all the others are, and its lease ends. Who hears no member
-    asks its own agent: if that hangs, the others hear nothing of this node and take over.
+    asks its own agent: if that hangs, the others hear nothing of this node and take over. What
+    it handed on to some only, as to those left out, tells the members nothing.
     """
     if s.view is None:
         return 0
@@ -109,7 +110,7 @@ def lease_of(s: State, now: int) -> int:
     if asked:
         end = min([peer.echoed_ns for peer in asked]) + s.t.lease_ns
     elif s.peers:
-        end = max(s.returned_ns + s.t.lease_ns, s.lease_ns)  # What members allowed remains.
+        end = max(s.spread_ns + s.t.lease_ns, s.lease_ns)  # What members allowed remains.
     else:
         end = now + s.t.lease_ns
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.

@@ -39,7 +39,7 @@ def quiet_at(s: State, view: View) -> int:
             continue  # It said itself that it is closed, and does not open without a word.
         if beat is None or beat.view or beat.bid:
             at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
-        told_ns = s.told_ns if s.returned_ns < peer.excluded_ns else 0  # The agent keeps it.
+        told_ns = s.told_ns if s.spread_ns < peer.excluded_ns else 0  # The agent keeps it.
         at = max(at, max(peer.excluded_ns, told_ns) + announce_ns)
     return at
 

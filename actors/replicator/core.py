@@ -5,7 +5,8 @@ orders the next step between them. Long orders (mounts) run one at a time; order
 and to sessions go out at once, in the order *freeze, close, open, gate*, so that a modification
 that a broken session did not carry is in the change map before the gate may open to `self`.
 Invariant: a session (term, sid) below one that was ever wished is never ordered again (S10),
-and a session that broke stays broken: only a new sid replaces it.
+unless the module's record was lost since, and a session that broke stays broken: only a new sid
+replaces it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, PlaneOrder, Send
 from mirrorfarm.actors.events import Event, Received, Started
-from mirrorfarm.limits import Nanoseconds
+from mirrorfarm.limits import WISHES_MAX, Nanoseconds
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import (
     CopyComplete,
@@ -175,6 +176,8 @@ class Replicator:
     def _wished(self, wish: PlaneWish) -> list[ANY_EFFECT]:
         if wish.number < self.number or self.ending:
             return []
+        if wish.forgets and wish.number // WISHES_MAX > self.number // WISHES_MAX:
+            self.floor = (0, 0)  # Nobody else knows of those sessions any more.
         if wish.role != "off" and self._is_past(wish):
             failure = f"session {wish.term}.{wish.sid} is over: {self.floor} was wished before"
             return [self._tell(self._present(wish.number, failure)), Log("C", failure)]

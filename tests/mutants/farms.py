@@ -149,6 +149,18 @@ def hangs(seed: int) -> None:
     world.run(3_000)
 
 
+def hangs_in_turn(seed: int) -> None:
+    """The agent of a node hangs when one returns that stays left out, and is told so by itself."""
+    random = Random(seed)
+    world = _farm(seed, 3)
+    first, second, third = random.sample(world.names, 3)
+    world.hang(first, 800)
+    world.cut_one_way(third, first)
+    world.run(800 + random.randint(0, 150))
+    world.hang(second, random.randint(700, 1_500))
+    world.run(3_000)
+
+
 def _promised(world: FarmWorld, name: str) -> bool:
     core = world.nodes[name].core
     return core is not None and core.state.bid is not None

@@ -80,6 +80,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "triangle": farms.triangle,
     "stalls": farms.stalls,
     "hangs": farms.hangs,
+    "hangs_in_turn": farms.hangs_in_turn,
     "ring": farms.ring,
     "reborn": farms.reborn,
     "counts": farms.counts,

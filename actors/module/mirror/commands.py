@@ -290,6 +290,10 @@ def poll_answers(s: State, now: int) -> None:
         return
     if s.phase not in STABLE:
         return
+    same = f"the roles were not exchanged: {_text(s)}"
+    if not s.reason:
+        same += f". Next: mirrorfarm -H '*' log -m {s.module.name}"
+    settle(s, lambda pending: "failed" if _is_back(s, pending) else "", same)
     settle(s, lambda pending: _outcome(s, pending, now), _text(s))
     if s.phase is Phase.FOLLOWING and s.pending:
         text = f"{s.settings.peer} is {s.peer.about.role} {s.peer.about.status} and does not swap"
@@ -322,11 +326,14 @@ def _swap_outcome(s: State, pending: Pending, now: int) -> str:
         return "failed"
     if s.phase is Phase.WAITING:
         return "failed" if s.reason and _settled(s, s.since_ns, now) else ""
-    if s.since_ns <= pending.since_ns:
-        return ""
-    # Back in the role in which it was ordered: that was no exchange.
-    led, leads = pending.role != "SECOND", s.phase is Phase.LEADING
-    return "failed" if led == leads else "done"
+    return "done" if s.since_ns > pending.since_ns else ""
+
+
+def _is_back(s: State, pending: Pending) -> bool:
+    """Return whether this node is again in the role in which a swap was ordered."""
+    if pending.verb != "swap" or s.failed or s.since_ns <= pending.since_ns:
+        return False
+    return s.phase is (Phase.FOLLOWING if pending.role == "SECOND" else Phase.LEADING)
 
 
 def _is_ignored(s: State, pending: Pending, now: int) -> bool:

@@ -30,6 +30,7 @@ from mirrorfarm.actors.module.mirror.orders import become, explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Plane, Settings, State
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.limits import WISHES_MAX
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
@@ -56,9 +57,10 @@ class Mirror:
         if fault:
             aside = f"{settings.module.name}-unknown-{settings.incarnation}"
             found = msgspec.structs.replace(found, quarantine=aside)
-        first = settings.incarnation << 32  # Wishes of this process outrank its predecessor's.
+        # Wishes of this process outrank its predecessor's.
+        first = msg.PlaneWish(settings.incarnation * WISHES_MAX, "off", forgets=record is None)
         lease = Lease(settings.module.timing.lease_ns)
-        state = State(settings, found, lease, Plane(msg.PlaneWish(first, "off")))
+        state = State(settings, found, lease, Plane(first))
         unclean = found.was != "idle" and bool(found.os_boot)
         state.os_crashed = unclean and found.os_boot != settings.os_boot
         state.record_fault = fault

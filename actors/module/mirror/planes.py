@@ -35,6 +35,7 @@ def wanted(s: State) -> msg.PlaneWish:
             sid=s.target.sid,
             peer=s.settings.peer,
             quarantine=s.target.quarantine,
+            forgets=s.plane.wish.forgets,
         )
     if follows and s.target.step == "beginning":
         return s.plane.wish
@@ -42,7 +43,7 @@ def wanted(s: State) -> msg.PlaneWish:
     off = s.plane.wish
     if off.role == "off" and not (abort and off.clean and not s.plane.answered):
         return off  # Off is off: how it got there does not change any more.
-    return msg.PlaneWish(number, "off", clean=not abort)
+    return msg.PlaneWish(number, "off", clean=not abort, forgets=off.forgets)
 
 
 def _lead(s: State) -> msg.PlaneWish:
@@ -59,6 +60,7 @@ def _lead(s: State) -> msg.PlaneWish:
         peer=s.settings.peer,
         map_base=base,
         map_new=bool(base) and s.record.was != "alone" and s.leading.traced,
+        forgets=s.plane.wish.forgets,
     )
 
 

@@ -48,7 +48,11 @@ def _rejuvenate(s: State, pulse_ns: int, now: int) -> None:
 
     s.wished_ns, s.beaten_ns = younger(s.wished_ns), younger(s.beaten_ns)
     s.told_ns = younger(s.told_ns)
-    s.sent = deque(((number, younger(at_ns)) for number, at_ns in s.sent), s.sent.maxlen)
+    s.returned_ns, s.spread_ns = younger(s.returned_ns), younger(s.spread_ns)
+    s.sent = deque(
+        ((number, younger(at_ns), younger(all_ns)) for number, at_ns, all_ns in s.sent),
+        s.sent.maxlen,
+    )
     for peer in s.peers.values():
         peer.heard_ns, peer.echoed_ns = younger(peer.heard_ns), younger(peer.echoed_ns)
         peer.busy_ns, peer.apart_ns = younger(peer.busy_ns), younger(peer.apart_ns)

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrorfarm.actors.farm_filter.hearing import beat_of, hear
+from mirrorfarm.actors.farm_filter.hearing import beat_of, hear, pulse, returned
 from mirrorfarm.actors.farm_filter.state import Settings, State, new_state
-from mirrorfarm.limits import BEATS_REMEMBERED, FARM_NODES_MAX, SECOND_NS
+from mirrorfarm.limits import BEATS_REMEMBERED, FARM_NODES_MAX, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport.messages import FarmBeat
 
 NODES = ("n1", "n2", "n3")
@@ -36,7 +36,7 @@ def test_who_has_a_number_is_heard_and_an_echo_is_from_when_that_heartbeat_was_s
     s = state("n1")
     for number in range(1, beats + 1):
         s.number = number
-        s.sent.append((number, NOW - SECOND_NS + number))
+        s.sent.append((number, NOW - SECOND_NS + number, 0))
     peer = s.peers["n2"]
     hear(s, peer, beat(1, heard=heard), "lan", NOW)
     known = {index for index, number in enumerate(heard[:FARM_NODES_MAX]) if number > 0}
@@ -47,11 +47,24 @@ def test_who_has_a_number_is_heard_and_an_echo_is_from_when_that_heartbeat_was_s
     assert bool(peer.mutual_ns) == (echo != 0)
 
 
+def test_a_heartbeat_that_went_to_some_tells_nothing_to_the_others() -> None:
+    s = state("n1")
+    s.wish = "in"
+    pulse(s, NOW)
+    later = NOW + 50 * MILLISECOND_NS
+    pulse(s, later, ("n2",))
+    returned(s, beat_of(s), later)
+    assert (s.returned_ns, s.spread_ns) == (later, NOW)
+    pulse(s, later)
+    returned(s, beat_of(s), later)
+    assert s.spread_ns == later
+
+
 def test_a_node_of_another_configuration_is_never_one_of_the_farm_however_often_it_says_so() -> (
     None
 ):
     s = state("n1")
-    s.sent.append((1, NOW))
+    s.sent.append((1, NOW, NOW))
     for number, mode in enumerate(["bpf", "bpf", "nft", "nft", "nft", "bpf"], 1):
         hear(s, s.peers["n2"], beat(number, mode), "lan", NOW)
         assert bool(s.peers["n2"].mutual_ns) == (mode == "bpf"), number

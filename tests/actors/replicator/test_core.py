@@ -7,6 +7,7 @@ import pytest
 from mirrorfarm.actors.effects import ANY_EFFECT, PlaneOrder, Send
 from mirrorfarm.actors.events import Received, Started
 from mirrorfarm.actors.replicator import core
+from mirrorfarm.limits import WISHES_MAX
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import (
     CopyComplete,
@@ -118,6 +119,18 @@ def test_lower_numbers_are_ignored_and_the_same_one_is_answered_again() -> None:
     story.tell(Received(MIRROR, wish))
     assert len(story.orders) == count
     assert [m.number for m in story.messages if isinstance(m, PlaneIs)] == [1, 1]
+
+
+def test_sessions_begin_anew_for_a_module_whose_record_was_lost() -> None:
+    story = leading()
+    story.number = WISHES_MAX
+    story.wish("follow", term=1, sid=2, peer="two")
+    assert story.answer.failure == "session 1.2 is over: (3, 1) was wished before"
+    story.number = 2 * WISHES_MAX
+    story.wish("follow", term=1, sid=2, peer="two", forgets=True)
+    assert (story.answer.role, story.answer.failure) == ("follow", "")
+    story.wish("follow", term=1, sid=1, peer="two", forgets=True)
+    assert story.answer.failure == "session 1.1 is over: (1, 2) was wished before"
 
 
 def test_a_freeze_precedes_the_end_of_a_session_and_a_thaw_follows_it() -> None:
