@@ -25,7 +25,7 @@ def fixture_core() -> FarmFilter:
     s = core.state
     s.view = View(1, "n1", 1, NODES, ((1, 1, 1),), (bytes(1024),))
     s.wish, s.pulse_ns, s.beaten_ns = "in", NOW + 40 * MS, NOW - 60 * MS
-    s.sent.append((9, NOW - 60 * MS))
+    s.sent.append((9, NOW - 60 * MS, NOW - 60 * MS))
     s.wake_ns = s.due_ns = NOW + 40 * MS
     for peer in s.peers.values():
         peer.silent, peer.heard_ns, peer.echoed_ns = False, NOW - 60 * MS, NOW - 60 * MS
@@ -65,7 +65,7 @@ def test_with_a_faster_pulse_nobody_is_silent_before_it_could_beat(core: FarmFil
     resettle(core, FASTER, NOW)
     s = core.state
     assert {peer.heard_ns for peer in s.peers.values()} == {NOW - 12 * MS}
-    assert list(s.sent) == [(9, NOW - 12 * MS)]
+    assert list(s.sent) == [(9, NOW - 12 * MS, NOW - 12 * MS)]
     assert s.pulse_ns == NOW + 8 * MS
     assert s.stalls.pulse_ns == 20 * MS
     assert s.lease_ns == NOW - 12 * MS + FASTER.lease_ns
