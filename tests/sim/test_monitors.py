@@ -270,6 +270,11 @@ def test_a_record_that_rots_while_the_arbiter_counts_its_node_in_was_whole() -> 
     feed(mirror("S7"), [*LEADS, recorded("n2", was="second"), gone, installed(GROWN)])
     with pytest.raises(Violation, match="S7"):
         feed(mirror("S7"), [*LEADS, recorded("n2", cons=False), gone, installed(GROWN)])
+    whole, empty = recorded("n2", was="second"), recorded("n2", cons=False, term=0, was="idle")
+    feed(mirror("S7"), [*LEADS, whole, gone, empty, installed(GROWN)])
+    copied = recorded("n2", cons=False, was="second")
+    with pytest.raises(Violation, match="S7"):
+        feed(mirror("S7"), [*LEADS, whole, gone, empty, copied, installed(GROWN)])
 
 
 def test_an_application_that_starts_on_mounted_directories_is_right() -> None:

@@ -22,6 +22,7 @@ class Side:
 
     record: NodeRecord | None = None  # The durable one.
     before: NodeRecord | None = None  # The one that it took the place of, or that rotted.
+    rotted: NodeRecord | None = None  # That one, until another one knows of a session.
     about: Announcement = field(default_factory=Announcement)  # What it says of itself.
     incarnation: int = 0
     inherited: bool = False  # Its plane is as an earlier process of the module left it.
@@ -195,6 +196,8 @@ class Facts:
         if granted and record.was in {"prim", "alone"}:
             facts.grants[record.term] = (node, record.inc)
         side.before, side.record = side.record, record
+        if record.term:
+            side.rotted = None
 
     def _on_seen(self, step: Step, event: seen.Seen) -> None:
         node = step.node
@@ -205,6 +208,7 @@ class Facts:
                 self._recorded(node, self.module(module), record)
             case seen.RecordGone(module):
                 side = self.module(module).side(node)
+                side.rotted = side.record or side.rotted
                 side.before, side.record = side.record, None
             case seen.RegisterGone(module):
                 facts = self.module(module)

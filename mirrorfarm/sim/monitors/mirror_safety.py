@@ -200,7 +200,7 @@ class GrowLast(Succession):
             side = facts.sides.get(member)
             if member in before.isr or side is None or side.forgetful:
                 continue
-            record = side.record or side.before  # It may have rotted while the arbiter wrote.
+            record = side.rotted or side.record  # It may have rotted since the arbiter was asked.
             if record is None or not record.cons:
                 self.fail(f"{member} is in the set, but its record says its copy is torn")
             lost = lacking(facts, side) if facts.directories and self.facts.simulated else []
