@@ -26,7 +26,7 @@
 #define EVERY_PEER (PEERS - 1) /* Not a peer: all of them. */
 #define HEAD_BYTES 256
 #define EXTENSIONS 8
-#define TCP_FIN 0x01
+#define REOPENED 4096
 
 #define LIKELY_HEAD (ETH_HLEN + 40 + 20) /* IPv6 and TCP without options. */
 
@@ -79,6 +79,11 @@ struct map peers SEC("maps") = { BPF_MAP_TYPE_ARRAY, 4, sizeof(struct hardware),
 /* Key: the hardware address of a peer and two zero bytes: what it sends was relayed already. */
 struct map relays SEC("maps") = { BPF_MAP_TYPE_HASH, 8, 4, PEERS };
 
+/* Key: client and server of a connection that is over here, and of which the client has opened the
+ * next one, at another node. */
+struct map reopened SEC("maps") = { BPF_MAP_TYPE_LRU_HASH, sizeof(struct bpf_sock_tuple), 4,
+				    REOPENED };
+
 enum state { FOREIGN, HARD, SOFT };
 enum filter { ON_ADDR, ON_PORT, ON_IPID };
 enum kind { MALFORMED, OTHER, SYN, STREAM, DATAGRAM, ECHO, ERROR, FRAGMENT, NEIGHBOUR };
@@ -110,7 +115,6 @@ struct packet {
 	};
 	__be16 source_port, destination_port, identification;
 	__u8 version, protocol, flags; /* Of TCP. */
-	__u8 over; /* Of a connection that ended here: another node may have a new one. */
 	__u32 kind;
 	__u32 begin, end; /* Of the transport header and of the packet, from the frame's start. */
 };
@@ -413,42 +417,65 @@ static __always_inline int returns_cookie(struct __sk_buff *skb, const struct pa
 	return !bpf_tcp_check_syncookie(listener, ip, sizeof(ip), &tcp, sizeof(tcp));
 }
 
-/* A segment in a bucket that is not ours alone: only a connection that is here takes it.
- *
- * One that is over here (TIME_WAIT) takes nothing but a FIN, which its client may repeat: from the
- * same port there may be a new one by now, at the bucket's owner.
- */
-static __always_inline int by_connection(struct __sk_buff *skb, struct packet *p, int soft)
+static __always_inline void tuple_of(const struct packet *p, struct bpf_sock_tuple *tuple)
 {
-	enum verdict verdict = soft ? V_UNKNOWN : V_FOREIGN;
+	if (p->version == 6) {
+		__builtin_memcpy(tuple->ipv6.saddr, p->source, 16);
+		__builtin_memcpy(tuple->ipv6.daddr, p->destination, 16);
+		tuple->ipv6.sport = p->source_port;
+		tuple->ipv6.dport = p->destination_port;
+	} else {
+		tuple->ipv4.saddr = p->source[0];
+		tuple->ipv4.daddr = p->destination[3];
+		tuple->ipv4.sport = p->source_port;
+		tuple->ipv4.dport = p->destination_port;
+	}
+}
+
+static __always_inline struct bpf_sock *find_socket(struct __sk_buff *skb, const struct packet *p,
+						    struct bpf_sock_tuple *tuple)
+{
+	__u32 bytes = p->version == 6 ? sizeof(tuple->ipv6) : sizeof(tuple->ipv4);
+
+	return bpf_skc_lookup_tcp(skb, tuple, bytes, BPF_F_CURRENT_NETNS, 0);
+}
+
+/* A segment in a bucket that is not ours alone: only a connection that is here takes it. */
+static __always_inline int by_connection(struct __sk_buff *skb, const struct packet *p, int soft)
+{
+	enum verdict none = soft ? V_UNKNOWN : V_FOREIGN, verdict = none;
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
 
-	if (p->version == 6) {
-		__builtin_memcpy(tuple.ipv6.saddr, p->source, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, p->destination, 16);
-		tuple.ipv6.sport = p->source_port;
-		tuple.ipv6.dport = p->destination_port;
-	} else {
-		tuple.ipv4.saddr = p->source[0];
-		tuple.ipv4.daddr = p->destination[3];
-		tuple.ipv4.sport = p->source_port;
-		tuple.ipv4.dport = p->destination_port;
-	}
-	socket = bpf_skc_lookup_tcp(skb, &tuple,
-				    p->version == 6 ? sizeof(tuple.ipv6) : sizeof(tuple.ipv4),
-				    BPF_F_CURRENT_NETNS, 0);
-	if (socket) {
-		p->over = socket->state == BPF_TCP_TIME_WAIT;
-		if (p->over)
-			verdict = p->flags & TCP_FIN ? V_KNOWN : verdict;
-		else if (socket->state != BPF_TCP_LISTEN)
-			verdict = V_KNOWN;
-		else if (soft && returns_cookie(skb, p, socket))
-			verdict = V_COOKIE;
-		bpf_sk_release(socket);
-	}
+	tuple_of(p, &tuple);
+	socket = find_socket(skb, p, &tuple);
+	if (!socket)
+		return none;
+	if (socket->state == BPF_TCP_TIME_WAIT)
+		verdict = bpf_map_lookup_elem(&reopened, &tuple) ? none : V_KNOWN;
+	else if (socket->state != BPF_TCP_LISTEN)
+		verdict = V_KNOWN;
+	else if (soft && returns_cookie(skb, p, socket))
+		verdict = V_COOKIE;
+	bpf_sk_release(socket);
 	return verdict;
+}
+
+/* Another node's SYN: what is over here, and still waits for stray segments, shall not take those
+ * of the new connection. They are relayed, so the other node would never have them. */
+static __always_inline void note_reopened(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+	__u32 one = 1;
+
+	tuple_of(p, &tuple);
+	socket = find_socket(skb, p, &tuple);
+	if (!socket)
+		return;
+	if (socket->state == BPF_TCP_TIME_WAIT)
+		bpf_map_update_elem(&reopened, &tuple, &one, BPF_ANY);
+	bpf_sk_release(socket);
 }
 
 /* Whether a frame was relayed to this node by a peer. */
@@ -473,21 +500,12 @@ static __always_inline int address_to(struct __sk_buff *skb, __u32 peer)
 	       !bpf_skb_store_bytes(skb, ETH_ALEN, from->bytes, ETH_ALEN, 0);
 }
 
-static __always_inline void copy_to(struct __sk_buff *skb, __u32 peer)
-{
-	if (address_to(skb, peer))
-		bpf_clone_redirect(skb, skb->ifindex, 0);
-}
-
 static __always_inline void copy_to_all(struct __sk_buff *skb)
 {
-	for (__u32 peer = 1; peer < EVERY_PEER; peer++)
-		copy_to(skb, peer);
-}
-
-static __always_inline __u32 peer_of(__u32 entry)
-{
-	return entry >> 8 & (PEERS - 1);
+	for (__u32 peer = 1; peer < EVERY_PEER; peer++) {
+		if (address_to(skb, peer))
+			bpf_clone_redirect(skb, skb->ifindex, 0);
+	}
 }
 
 /* Send a frame on to whom its bucket names: the owner, or all while the owner has it only half.
@@ -495,7 +513,7 @@ static __always_inline __u32 peer_of(__u32 entry)
  */
 static __always_inline int relay(struct __sk_buff *skb, __u32 entry)
 {
-	__u32 peer = peer_of(entry);
+	__u32 peer = entry >> 8 & (PEERS - 1);
 
 	if (!peer || was_relayed(skb))
 		return DROP;
@@ -504,19 +522,6 @@ static __always_inline int relay(struct __sk_buff *skb, __u32 entry)
 		return COPIED;
 	}
 	return address_to(skb, peer) ? RELAY : DROP;
-}
-
-/* Send a copy of a frame that is taken here as well to whom its bucket names. */
-static __always_inline void share(struct __sk_buff *skb, __u32 entry)
-{
-	__u32 peer = peer_of(entry);
-
-	if (!peer || was_relayed(skb))
-		return;
-	if (peer == EVERY_PEER)
-		copy_to_all(skb);
-	else
-		copy_to(skb, peer);
 }
 
 static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struct address *address)
@@ -549,12 +554,12 @@ static __always_inline int decide(struct __sk_buff *skb, struct packet *p, struc
 		verdict = by_connection(skb, p, state == SOFT);
 	else
 		verdict = V_FOREIGN;
+	if (directed && verdict == V_FOREIGN && p->kind == SYN)
+		note_reopened(skb, p);
 	if (verdict < V_EVERYONE) {
 		action = directed ? relay(skb, *entry) : DROP;
 		return done(action, action == DROP ? verdict : V_RELAYED);
 	}
-	if (directed && p->over)
-		share(skb, *entry);
 	add_one(&accepted, index);
 	return done(ACCEPT, verdict);
 }

@@ -44,8 +44,7 @@ class Known(Enum):
     LISTENER = "listener"  # Only that somebody listens at its port.
     COOKIE = "cookie"  # A listener, and the segment returns a valid SYN cookie.
     CONNECTION = "connection"
-    OVER = "over"  # One that has ended (TIME_WAIT): its client may use its port again.
-    ENDS = "ends"  # Likewise, and the segment may repeat its end: it has a FIN.
+    REOPENED = "reopened"  # One that is over, and its client's next one is at another node.
 
 
 class Verdict(Enum):
@@ -158,13 +157,12 @@ def accepts(packet: Packet, state: State, known: Known) -> bool:
 
     In a bucket that is owned alone the kernel decides about unknown connections, by a reset.
     Elsewhere a segment may belong to another node: without a connection here it is ignored.
-    A node that relays passes on a segment that `ENDS` as well: it may end a new connection.
     """
     if packet.kind is not Kind.STREAM or state is State.HARD:
         return state is not State.FOREIGN
     if state is State.SOFT and known is Known.COOKIE:
         return True
-    return known in (Known.CONNECTION, Known.ENDS)
+    return known is Known.CONNECTION
 
 
 def _first(packet: Packet, rules: Rules) -> Rule | None:
