@@ -8,7 +8,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.replicator.core import PlaneStorage
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import SECOND_NS, WISHES_MAX
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim.monitors import Violation, Watch, seen
 from mirrorfarm.sim.monitors.all import MIRROR, RECORDED, TIMELESS
@@ -239,6 +239,19 @@ def test_what_a_plane_let_in_is_answered_until_it_says_that_it_is_off() -> None:
     feed(watch, [plane("off")])
     with pytest.raises(Violation, match="S11"):
         feed(watch, [told(3)])
+
+
+def test_a_plane_becomes_what_it_was_wished_to_be_until_it_hears_of_a_new_wish() -> None:
+    def wished(incarnation: int) -> tuple[int, Step]:
+        wish = msg.PlaneWish(incarnation * WISHES_MAX + 1, "lead", 1)
+        event = ev.Received(Address("n1", "app", "module"), wish)
+        return 0, Step("n1", "app.replica", "replicator", 0, event, ())
+
+    opens = ordered("gate", 1, 1, 0, "self", "", False)
+    watch = mirror("S11")
+    feed(watch, [*LEADS, wished(1), begun(incarnation=2), opens, wished(2)])
+    with pytest.raises(Violation, match="S11"):
+        feed(watch, [opens])
 
 
 def test_a_register_that_is_gone_supersedes_nobody() -> None:

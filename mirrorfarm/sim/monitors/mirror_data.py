@@ -4,12 +4,13 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.replicator.core import PlaneStorage
+from mirrorfarm.limits import WISHES_MAX
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.monitors.mirror_safety import LEADS, acknowledged, installed
 from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import Step
-from mirrorfarm.transport.messages import CopyComplete, SyncOffer, WriteHeld
+from mirrorfarm.transport.messages import CopyComplete, PlaneWish, SyncOffer, WriteHeld
 
 
 class NotOfThePast(Monitor):
@@ -39,18 +40,27 @@ class NotOfThePast(Monitor):
 class RestartIsNoResumption(Monitor):
     """S11. Without observations: by gates that open.
 
-    What a plane was ordered by the earlier process it does until the new one ends it.
+    What a plane was ordered by the earlier process it does until the new one ends it, and what it
+    was wished to be it becomes until it hears of a new wish.
     """
 
     id = "S11"
     timeless = True
     statement = "A process that was started again never acknowledges in its predecessor's term."
-    events = (seen.Told, fx.PlaneOrder)
+    events = (seen.Told, fx.PlaneOrder, PlaneWish)
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch)
+        self._wished: dict[tuple[str, str], int] = {}  # By whom, on a node: which incarnation.
 
     def on(self, step: Step) -> None:  # noqa: D102
         facts = self.facts.of(step)
         side = facts.side(step.node)
-        inherited = side.inherited and step.event.__class__ is seen.Told
+        event, key = step.event, (step.node, step.process)
+        if event.__class__ is ev.Received and event.message.__class__ is PlaneWish:
+            self._wished[key] = event.message.number // WISHES_MAX
+        late = self._wished.get(key, side.incarnation) < side.incarnation
+        inherited = side.inherited and (event.__class__ is seen.Told or late)
         for term in () if facts.advisory or inherited else acknowledged(step):
             by = facts.grants.get(term)
             now = (step.node, side.incarnation or (by or ("", 0))[1])
