@@ -120,6 +120,21 @@ def known(rows: list[Row]) -> None:
     rows.append(row)
 
 
+def relayed(rows: list[Row]) -> None:
+    """Measure what the one node that receives pays to pass an opening on to its owner."""
+    row = Typical("opening, relayed to its owner (vmac_directed), ns", math.inf, "ns")
+    sent = bytes(6) + frame(VIRTUAL, SYN)[6:]  # To the loopback's own address, as in a test run.
+    with closing(loaded()) as program:
+        program.set_address(ip_address(VIRTUAL).packed, RULES, SEED, directed=True)
+        program.set_peers(b"\x02\0\0\0\0\x01", [b"\x02\0\0\0\0\x02"])
+        program.set_buckets(0, (State.FOREIGN,) * BUCKETS, (1,) * BUCKETS)
+        row.values = [program.run(sent, REPEAT).nanoseconds for _ in range(ROUNDS)]
+        if program.verdicts()["relayed"] != ROUNDS * REPEAT:
+            row.values = []
+            row.note = "it was not relayed"
+    rows.append(row)
+
+
 def loaded() -> FarmProgram:
     """Return the program with its addresses and a lease."""
     program = FarmProgram.load()
@@ -231,7 +246,13 @@ def by_chance(nodes: int, clients: int, trials: int = TRIALS) -> list[float]:
     return found
 
 
-PARTS: dict[str, Part] = {"cost": cost, "known": known, "update": update, "evenness": evenness}
+PARTS: dict[str, Part] = {
+    "cost": cost,
+    "known": known,
+    "relayed": relayed,
+    "update": update,
+    "evenness": evenness,
+}
 
 
 def main() -> int:
