@@ -12,6 +12,7 @@ import msgpack
 import xxhash
 
 from mirrorfarm.actors.effects import Later, Tell
+from mirrorfarm.trace.named import Named, fields_of
 from mirrorfarm.trace.registry import class_of, typed
 from mirrorfarm.transport.trace_encoder import (
     CHECKPOINT,
@@ -26,6 +27,14 @@ from mirrorfarm.transport.trace_encoder import (
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
 
 VALUES_MAX: Final = 65_536  # In one array of a record.
+# In all values that a frame makes anew: a record of four bytes makes all those of its slot.
+MADE_MAX: Final = 16_000_000
+DEPTH_MAX: Final = 32  # Rows within rows.
+# What a value that is none of a trace makes of those who take it for one.
+MALFORMED: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError),
+    *(RecursionError, ArithmeticError),
+)
 
 
 class FrameBroken(ValueError):
@@ -45,7 +54,15 @@ class Slot:
     timed: bool
     type: Any  # The class of its values; None: this build knows none.
     nests: bool  # It has an event inside, whose class is not known beforehand.
+    fields: list[str] | None  # Their names, of a type that this build does not know.
+    size: int = 0  # At most so many values are in `value`.
+    recount: int = 0  # At this size they are counted again.
     made: Any = None  # The typed value, if nothing has changed since.
+
+    def measure(self) -> None:
+        """Count the values: what they were replaced by was only added."""
+        self.size = size_of(self.value, 2 * DEPTH_MAX)
+        self.recount = 2 * self.size + 100
 
     def object(self) -> Any:
         """Return the present value, typed; as plain values if this build does not know it."""
@@ -53,8 +70,12 @@ class Slot:
             value = self.value
             if self.nests:
                 value = [*value[:2], _settled(value[2], class_of(value[2]))]
-            self.made = _settled(value, self.type)
+            self.made = self.named(_settled(value, self.type))
         return self.made
+
+    def named(self, made: Any) -> Any:
+        """Return a typed value with the names of its fields, if it is one of no known type."""
+        return Named(made, self.fields) if type(made) is list and self.fields else made
 
     @property
     def sent(self) -> int | None:
@@ -77,6 +98,31 @@ def _thawed(value: Any) -> Any:
 def _frozen(value: Any) -> Any:
     """Return a plain value whose rows are tuples."""
     return tuple([_frozen(one) for one in value]) if type(value) is list else value
+
+
+def size_of(value: Any, depth: int = DEPTH_MAX) -> int:
+    """Return how many values are in a plain one; raise FrameBroken if they are too deep within."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) not in {list, tuple}:
+        return 1
+    if not depth:
+        raise FrameBroken(f"more than {DEPTH_MAX} rows within each other")
+    return 1 + sum([size_of(one, depth - 1) for one in value])
+
+
+def _whole(number: Any) -> int:
+    """Return a number of a record; raise FrameBroken if it is no whole one."""
+    if type(number) is not int:
+        raise FrameBroken("a number of its records is no whole number")
+    return number
+
+
+def _word(name: Any) -> str:
+    """Return a name in a record; raise FrameBroken if it is no text."""
+    if type(name) is not str:
+        raise FrameBroken("a name in its records is no text")
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +153,14 @@ class Decoder:
     """Decodes one frame."""
 
     content: bytes
+    types: Any = None  # What the header says of fields: see `mirrorfarm.trace.named`.
     now: int = 0
     lamport: int = 0
     records: int = 0
     verified: int = 0  # Digests that fitted.
     digest: bytes = b""
     rest: int = 0  # Bytes behind the last whole record.
+    made: int = 0  # Values that were made anew.
     _slots: list[Slot] = field(default_factory=list)
     _unpacker: Any = None
 
@@ -123,9 +171,11 @@ class Decoder:
             head = next(self._unpacker, None)
             if head is None:
                 return False
-            self.now, self.lamport = int(head["now"]), int(head["lamport"]) - 1
-            self.records, self.digest = int(head["records"]), bytes(head["digest"])
-        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            self.now, self.lamport = _whole(head["now"]), _whole(head["lamport"]) - 1
+            self.records, self.digest = _whole(head["records"]), head["digest"]
+            if type(self.digest) is not bytes:
+                raise FrameBroken("its digest is none")
+        except MALFORMED as error:
             raise FrameBroken(f"it does not begin with the head of a frame: {error}") from error
         return True
 
@@ -135,7 +185,7 @@ class Decoder:
             yield from self._records()
         except FrameBroken:
             raise
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        except MALFORMED as error:
             raise FrameBroken(f"no record of a trace: {error or type(error).__name__}") from error
 
     def _records(self) -> Iterator[Record]:
@@ -150,7 +200,8 @@ class Decoder:
                 self._define(record)
             elif head == CHECKPOINT:
                 _, actor, kind, state, birth = record
-                yield Checkpoint(actor, kind, state, bool(birth), self.now)
+                size_of(state)
+                yield Checkpoint(_word(actor), _word(kind), state, bool(birth), self.now)
             elif head == DIGEST:
                 mark = end - len(msgpack.packb(record))
                 hasher.update(self.content[begin:mark])
@@ -161,7 +212,7 @@ class Decoder:
                 self.verified += 1
             elif head == NOTE:
                 self._noted(record)
-                yield Note(record[1], tuple(record[2:]), self.now)
+                yield Note(_word(record[1]), tuple(record[2:]), self.now)
         self.rest = len(self.content) - end
 
     def _define(self, record: list[Any]) -> None:
@@ -170,8 +221,11 @@ class Decoder:
             raise FrameBroken("too many slots")
         if type(value) is not list or type(value[0]) is not str or type(actor) is not str:
             raise FrameBroken("a slot is not that of an actor's values")
+        size_of(value)
         places = []
         for path in paths:
+            if path == [0]:
+                raise FrameBroken("a slot whose type would change")
             place = value
             for index in path[:-1]:
                 place = place[index]
@@ -182,28 +236,21 @@ class Decoder:
             row[index] = _frozen(row[index])
         known = class_of(value)
         timed = kind in {INPUT, RECV}
-        self._slots.append(
-            Slot(
-                kind,
-                actor,
-                value,
-                places,
-                paths,
-                self.now,
-                timed,
-                known,
-                known is Tell or known is Later,
-            )
-        )
+        nests, fields = known is Tell or known is Later, fields_of(value[0], self.types)
+        slot = Slot(kind, actor, value, places, paths, self.now, timed, known, nests, fields)
+        slot.measure()
+        self._count(slot.size)
+        self._slots.append(slot)
 
     def _apply(self, slot: Slot, record: list[Any]) -> Slot:
         at = 1
         if slot.timed:
-            self.now += record[1]
+            self.now += _whole(record[1])
             self.lamport += 1
             at = 2
         if len(record) > at:
             slot.made = None
+            self._count(slot.size)
             if record[at] == TOLD:
                 _give(slot, self._slots[record[at + 1]])
             else:
@@ -211,6 +258,12 @@ class Decoder:
         slot.now = self.now
         self.records += 1
         return slot
+
+    def _count(self, size: int) -> None:
+        """Raise FrameBroken if the frame makes values without end."""
+        self.made += size
+        if self.made > MADE_MAX:
+            raise FrameBroken(f"its records make more than {MADE_MAX:,} values")
 
     def _change(self, slot: Slot, record: list[Any], at: int) -> None:
         places, count, since = slot.places, len(slot.places), self.now - slot.now
@@ -220,18 +273,27 @@ class Decoder:
             if type(new) is int and type(row[place]) is int:
                 row[place] += new if number < count else new + since
             elif type(new) is dict:
+                slot.size += size_of(new)
                 row[place] = _changed(row[place], new)
-            else:
+            elif type(new) is list:
+                slot.size += size_of(new)
                 row[place] = _frozen(new)
+            else:
+                row[place] = new
+        if slot.size > slot.recount:
+            slot.measure()
 
     def _noted(self, record: list[Any]) -> None:
         """What is missing counts as if it were there."""
+        size_of(record)
         if record[1] == "lost":
-            self.lamport += record[2]
+            self.lamport += _whole(record[2])
         elif record[1] == "unreadable":
             self.records += 1
-            if len(record) > 4:
-                self.now += record[4]
+            _, _, actor, kind, *passed = record
+            _word(actor), _word(kind)
+            if passed:
+                self.now += _whole(passed[0])
                 self.lamport += 1
 
 
@@ -245,8 +307,9 @@ def _give(slot: Slot, teller: Slot) -> None:
         for index in path:
             part = part[index]
         row[place] = _frozen(part)
+    slot.size = max(slot.size, teller.size)
     made = teller.object()
-    slot.made = made.event if isinstance(made, Tell | Later) else None
+    slot.made = slot.named(made.event) if isinstance(made, Tell | Later) else None
 
 
 def _changed(row: Any, changes: dict[str, Any]) -> tuple[Any, ...]:

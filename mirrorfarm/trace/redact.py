@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from mirrorfarm.actors.effects import Later, PlaneOrder, Tell
+from mirrorfarm.trace.named import Named
 from mirrorfarm.trace.registry import CORES
-from mirrorfarm.trace.steps import Named
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import FarmBeat
 from mirrorfarm.transport.trace_encoder import STAND_IN, plain

@@ -4,12 +4,12 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from mirrorfarm.actors.events import Received
-from mirrorfarm.trace.decoder import Checkpoint, Decoder, FrameBroken, Note, Slot
+from mirrorfarm.trace.decoder import MALFORMED, Checkpoint, Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
 from mirrorfarm.transport.trace_encoder import SEND
 
@@ -17,20 +17,6 @@ from mirrorfarm.transport.trace_encoder import SEND
 MessageId = tuple[str, int, int]
 
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
-
-
-# Of simulations; older recordings do not name them in their headers.
-OLDER: Final = {
-    "AppRuns": ["module", "runs"],
-    "VipIs": ["module", "up"],
-    "RecordGone": ["module"],
-    "RegisterGone": ["module"],
-    "Invoked": ["write", "extent"],
-    "Told": ["write", "extent", "term"],
-    "Failed": ["write", "extent"],
-    "Wrote": ["extent", "write", "term", "sid"],
-    "Kept": ["extent", "write"],
-}
 
 
 class Step(msgspec.Struct):
@@ -69,24 +55,6 @@ class Step(msgspec.Struct):
     def sent_ids(self) -> list[MessageId | None]:
         """Which messages left with this, in the order of its Send effects; None: not known."""
         return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
-
-
-class Named(list[Any]):
-    """Plain values whose type this build does not know, its name first; `fields` name the others.
-
-    What only a simulation saw is such a value, and what a newer version recorded.
-    """
-
-    __slots__ = ("fields",)
-
-    def __init__(self, values: list[Any], fields: list[str]) -> None:
-        super().__init__(values)
-        self.fields = fields
-
-    def named(self) -> dict[str, Any]:
-        """Return the values by their names; one that the header names not has a number."""
-        rest = [str(number) for number in range(len(self.fields) + 1, len(self))]
-        return dict(zip([*self.fields, *rest], self[1:], strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +112,7 @@ def read_items(
             at.path, at.offset = path, offset
             if offset == 0:
                 continue  # The header.
-            decoder = Decoder(content)
+            decoder = Decoder(content, source.header.get("types"))
             try:
                 if not decoder.open():
                     continue
@@ -157,7 +125,7 @@ def read_items(
                         yield item
                 if decoder.rest:  # The last step is cut off, perhaps only for now.
                     decoder.lamport = max(seen, decoder.lamport - 1)
-            except FrameBroken as error:
+            except MALFORMED as error:  # FrameBroken, or what a slot holds is no value at all.
                 on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
                 yield Gap(0, decoder.now)
                 known = False
@@ -168,17 +136,16 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
     made = _maker(source, decoder)
-    types = source.header.get("types")
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
                 if step is not None:
                     yield step
-                step = made(record.actor, _named(record.object(), types))
+                step = made(record.actor, record.object())
                 continue
             if step is None or step.actor != record.actor:
                 raise FrameBroken("an effect that nobody asked for")
-            step.effects.append(_named(record.object(), types))
+            step.effects.append(record.object())
             if record.kind == SEND:
                 step.sent.append(record.sent)
         elif isinstance(record, Note) and record.name == "unreadable":
@@ -211,12 +178,3 @@ def _maker(source: Source, decoder: Decoder) -> Callable[[str, Any], Step]:
         return Step(node, actor, now, event, [], process, incarnation, number, epoch_ns)
 
     return made
-
-
-def _named(value: Any, types: Any) -> Any:
-    """Return a value with the names that the header gives its fields, if it needs them."""
-    if type(value) is not list or not value or type(types) is not dict:
-        return value
-    fields: Any = types.get(value[0]) or OLDER.get(value[0])
-    known = type(fields) is list and all(type(one) is str and one.isidentifier() for one in fields)
-    return Named(value, fields) if known else value

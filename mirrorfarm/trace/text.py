@@ -12,7 +12,8 @@ from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.facts import name_of
 from mirrorfarm.trace.files import Source
-from mirrorfarm.trace.steps import Gap, Item, Named, Step, Unreadable
+from mirrorfarm.trace.named import Named
+from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 

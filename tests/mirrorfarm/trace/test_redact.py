@@ -7,8 +7,8 @@ import pytest
 from mirrorfarm.actors.effects import Log, PlaneOrder, Send, Store, Tell
 from mirrorfarm.actors.events import Announce, PeerHeard, Received
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.trace.named import Named
 from mirrorfarm.trace.redact import Redactor, vocabulary
-from mirrorfarm.trace.steps import Named
 from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.messages import Announcement, FarmBeat, Heartbeat, StorageFailed
 from mirrorfarm.transport.trace_encoder import Encoder, plain, stand_in

@@ -20,8 +20,9 @@ from mirrorfarm.sim.world import World
 from mirrorfarm.trace.export.run import FORMATS
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.named import OLDER
 from mirrorfarm.trace.replay import Replay
-from mirrorfarm.trace.steps import OLDER, Step, read_items
+from mirrorfarm.trace.steps import Step, read_items
 
 ROOT = Path(__file__).parents[3]
 TAKEOVER = ROOT / "examples" / "scenarios" / "takeover.yaml"
