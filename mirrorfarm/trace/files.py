@@ -89,7 +89,7 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
     """
     named = list(paths)
     found: dict[tuple[Path, str, str, int], list[tuple[Path, dict[str, Any]]]] = {}
-    for path in _files(named):
+    for path in files_in(named):
         header = read_header(path, on_fault)
         if header is not None:
             key = (path.parent, header["node"], header["process"], header["inc"])
@@ -104,7 +104,8 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
     return [Source(files[0][1], tuple(path for path, _ in files)) for _, files in ordered]
 
 
-def _files(paths: list[Path]) -> list[Path]:
+def files_in(paths: list[Path]) -> list[Path]:
+    """Return the files that are named, and the traces in folders; raise TraceInvalid."""
     files: dict[Path, None] = {}
     for path in paths:
         if not path.exists():

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.trace.export.format import Subject, encode
+from mirrorfarm.trace.export.unfinished import unfinished
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Placed
 from mirrorfarm.trace.steps import MessageId
@@ -81,7 +82,8 @@ class Table:
         place = folder / name / f"run={run}"
         place.mkdir(parents=True, exist_ok=True)
         self.path = place / "part-0.parquet"
-        self.part = place / "part-0.parquet.part"
+        self.part, file = unfinished(self.path)
+        file.close()
         self._schema = TABLES[name]
         self._writer = pq.ParquetWriter(self.part, self._schema, compression="zstd")
         self._columns: list[list[Any]] = [[] for _ in self._schema.names]

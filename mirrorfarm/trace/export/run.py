@@ -16,11 +16,13 @@ from mirrorfarm.trace.export.mermaid import Mermaid
 from mirrorfarm.trace.export.pcapng import Pcapng
 from mirrorfarm.trace.export.perfetto import Perfetto
 from mirrorfarm.trace.export.shiviz import EVENTS_MAX, Shiviz
+from mirrorfarm.trace.export.unfinished import unfinished
 from mirrorfarm.trace.facts import Facts
-from mirrorfarm.trace.files import OnFault, raise_fault
+from mirrorfarm.trace.files import OnFault, files_in, raise_fault
 from mirrorfarm.trace.merge import Merge
 
 _RUN: Final = re.compile(r"\w[\w.-]{0,99}")
+_ANOTHER: Final = "choose another name"
 PARQUET: Final = "parquet"  # The only one that is a folder, and needs a library of its own.
 
 # What is written to a file, by the name of the format.
@@ -67,30 +69,21 @@ def export(
 ) -> Report:
     """Write merged traces in another format; the output appears when it is whole.
 
-    `on_step` is told how many steps are done, and how many there are. Raise TraceInvalid if there
-    is nothing to write or a library is missing, OSError if the output cannot be written.
+    `on_step` is told how many steps are done, and how many there are. Raise UsageInvalid if the
+    output is a trace or otherwise no name for one, TraceInvalid if there is nothing to write or a
+    library is missing, OSError if the output cannot be written.
     """
-    if options.run and not _RUN.fullmatch(options.run):
-        raise UsageInvalid(f"--run {options.run}: letters, digits, dots, dashes and _ alone")
-    if options.output.exists() and options.output.is_dir() != (options.to == PARQUET):
-        kind, wanted = ("folder", "file") if options.to != PARQUET else ("file", "folder")
-        raise UsageInvalid(
-            f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
-            f"{wanted}: choose another name"
-        )
-    other = options.output.exists() and not (options.output.is_file() or options.output.is_dir())
-    if other or str(options.output) == "-":  # It would be replaced.
-        raise UsageInvalid(
-            f"-o {options.output}: neither a file nor a folder: write to a file, and send that on"
-        )
-    merge = Merge(paths, on_fault)
+    read = list(paths)
+    _require_output(options)
+    if options.to != PARQUET:
+        _require_replaceable(options.output, read)
+    merge = Merge(read, on_fault)
     subject = Subject(merge, options.run or _run_name(merge), options.limit)
     if options.to == PARQUET:
         return _parquet(subject, options, on_step)
     output = options.output.resolve()  # What a link leads to is replaced, not the link.
-    part = output.with_name(f"{output.name}.part")
     with naming(options.output):
-        file = _opened(part)
+        part, file = _begun(output)
         try:
             with file:
                 format_ = FORMATS[options.to](subject, file.write)
@@ -102,13 +95,41 @@ def export(
     return report
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _require_output(options: Options) -> None:
+    """Raise UsageInvalid unless this is what an output, and a run, can be named."""
+    if options.run and not _RUN.fullmatch(options.run):
+        raise UsageInvalid(f"--run {options.run}: letters, digits, dots, dashes and _ alone")
+    if options.output.exists() and options.output.is_dir() != (options.to == PARQUET):
+        kind, wanted = ("folder", "file") if options.to != PARQUET else ("file", "folder")
+        raise UsageInvalid(
+            f"-o {options.output}: there is a {kind} of this name, and {options.to} writes a "
+            f"{wanted}: {_ANOTHER}"
+        )
+    other = options.output.exists() and not (options.output.is_file() or options.output.is_dir())
+    if other or str(options.output) == "-":  # It would be replaced.
+        raise UsageInvalid(
+            f"-o {options.output}: neither a file nor a folder: write to a file, and send that on"
+        )
+
+
+def _require_replaceable(output: Path, read: list[Path]) -> None:
+    """Raise UsageInvalid if the output would take the place of a trace: that is evidence."""
+    if not output.exists():
+        return
+    place = output.resolve()
+    if ".mft" in {output.suffix, place.suffix}:
+        raise UsageInvalid(f"-o {output}: that is a trace, and would be replaced: {_ANOTHER}")
+    if place in {path.resolve() for path in files_in(read)}:
+        raise UsageInvalid(f"-o {output}: that is to be read, and would be replaced: {_ANOTHER}")
+
+
+def _begun(output: Path) -> tuple[Path, IO[bytes]]:
     try:
-        return path.open("wb", buffering=1 << 20)
+        return unfinished(output)
     except FileNotFoundError as error:
-        if path.parent.is_dir():
+        if output.parent.is_dir():
             raise
-        raise TraceInvalid(f"{path.parent}: there is no such folder; make it first") from error
+        raise TraceInvalid(f"{output.parent}: there is no such folder; make it first") from error
 
 
 def _written(subject: Subject, format_: Format, on_step: Callable[[int, int], None]) -> Report:

@@ -109,6 +109,17 @@ def test_a_broken_export_leaves_no_table(
     assert not list(tmp_path.rglob("*.parquet*"))
 
 
+def test_unfinished_tables_take_no_name_that_is_taken(recorded: Path, tmp_path: Path) -> None:
+    place = tmp_path / "roles" / "run=one"
+    place.mkdir(parents=True)
+    (place / "part-0.parquet.part").write_text("precious")
+    (place / "part-0.parquet.1.part").write_text("precious")
+    export([recorded], Options("parquet", tmp_path, run="one"))
+    assert (place / "part-0.parquet.part").read_text() == "precious"
+    assert (place / "part-0.parquet.1.part").read_text() == "precious"
+    assert len(list(place.iterdir())) == 3
+
+
 def test_without_pyarrow_it_says_what_to_install(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

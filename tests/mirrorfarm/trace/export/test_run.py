@@ -1,5 +1,6 @@
 """An export appears when it is whole, and says what it could not do."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,53 @@ def test_an_output_of_the_wrong_kind_is_refused(name: str, recorded: Path, tmp_p
     with pytest.raises(UsageInvalid, match="choose another name"):
         export([recorded], Options(name, output))
     assert output.is_dir() or output.read_text() == "precious"
+
+
+@pytest.mark.parametrize("output", ["trace.mft", "link.json", "other.mft", "link.mft"])
+def test_a_trace_is_not_replaced(output: str, recorded: Path, tmp_path: Path) -> None:
+    [trace] = (recorded / "n1").rglob("*.mft")
+    read, other = tmp_path / "trace.mft", tmp_path / "other.mft"
+    shutil.copy(trace, read)
+    other.write_bytes(b"of another day")
+    (tmp_path / "link.json").symlink_to(read)
+    (tmp_path / "link.mft").symlink_to(other)
+    with pytest.raises(UsageInvalid, match="a trace, and would be replaced: choose another name"):
+        export([read], Options("jsonl", tmp_path / output))
+    assert read.read_bytes() == trace.read_bytes()
+    assert other.read_bytes() == b"of another day"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("output", ["copy", "link"])
+def test_what_is_read_is_not_replaced_whatever_its_name(
+    output: str, recorded: Path, tmp_path: Path
+) -> None:
+    [trace] = (recorded / "n1").rglob("*.mft")
+    shutil.copy(trace, tmp_path / "copy")
+    (tmp_path / "link").symlink_to("copy")
+    (tmp_path / "link.mft").symlink_to("copy")
+    for read in ("copy", "link", "link.mft"):
+        with pytest.raises(UsageInvalid, match="is to be read, and would be replaced: choose"):
+            export([tmp_path / read], Options("jsonl", tmp_path / output))
+    assert (tmp_path / "copy").read_bytes() == trace.read_bytes()
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_unfinished_output_takes_no_name_that_is_taken(
+    breaks: bool, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    names = ("out.part", "out.1.part", "out.2.part")
+    for name in names:
+        (tmp_path / name).write_text("precious")
+    if breaks:
+        monkeypatch.setattr(Jsonl, "close", broken)
+        with pytest.raises(OSError, match="No space left"):
+            export([recorded], Options("jsonl", tmp_path / "out"))
+    else:
+        export([recorded], Options("jsonl", tmp_path / "out"))
+    assert [(tmp_path / name).read_text() for name in names] == ["precious"] * 3
+    assert (tmp_path / "out").exists() is not breaks
+    assert len(list(tmp_path.iterdir())) == 3 + (not breaks)
