@@ -27,6 +27,8 @@ USER0: Final = 147  # LINKTYPE_USER0
 LOCAL: Final = "local"  # Between processes of one node.
 
 COMMENT, NAME, TIME_UNIT = 1, 2, 9  # Options.
+OPTION_BYTES_MAX: Final = 65_535  # The length of an option has 16 bits,
+TIME_MAX: Final = (1 << 64) - 1  # and the time of a packet 64.
 
 
 def _block(kind: int, body: bytes) -> bytes:
@@ -43,6 +45,11 @@ def _options(*options: tuple[int, bytes]) -> bytes:
     return b"".join(rows) + struct.pack("<HH", 0, 0)
 
 
+def _text(value: str) -> bytes:
+    """Return a text as an option holds it: as much of it as there is room for, in UTF-8."""
+    return value.encode()[:OPTION_BYTES_MAX].decode(errors="ignore").encode()
+
+
 @dataclass(slots=True)
 class Pcapng:
     """Writes one packet for each message that came."""
@@ -51,6 +58,7 @@ class Pcapng:
     write: Write
     packets: int = 0
     left_out: int = 0  # Messages that no node can have sent.
+    untimed: int = 0  # That came, by the clock of a machine, at a time the format has no room for.
     _interfaces: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,6 +70,9 @@ class Pcapng:
         del facts
         step, event = placed.step, placed.step.event
         if not isinstance(event, Received):
+            return
+        if placed.at_ns > TIME_MAX:  # The header of the trace is damaged or forged.
+            self.untimed += 1
             return
         to = Address(step.node, event.source.module, step.actor)
         frame = Frame(
@@ -75,7 +86,7 @@ class Pcapng:
         )
         try:
             data = encode(frame)
-        except OverflowError:  # It was forged.
+        except (OverflowError, AssertionError):  # It was forged: no number or frame is so large.
             self.left_out += 1
             return
         network = event.network or LOCAL
@@ -87,18 +98,22 @@ class Pcapng:
     def close(self) -> str:
         """Nothing is left."""
         told = f"{self.packets} packets of the link type DLT_USER0"
-        return f"{told}; {self.left_out} are no messages" if self.left_out else told
+        if self.left_out:
+            told += f"; {self.left_out} are no messages"
+        if self.untimed:
+            told += f"; {self.untimed} came at no time that pcapng can tell"
+        return told
 
     def _interface(self, network: str) -> int:
         number = self._interfaces.get(network)
         if number is None:
             number = self._interfaces[network] = len(self._interfaces)
-            options = _options((NAME, network.encode()), (TIME_UNIT, b"\x09"))
+            options = _options((NAME, _text(network)), (TIME_UNIT, b"\x09"))
             self.write(_block(INTERFACE, struct.pack("<HHI", USER0, 0, 0) + options))
         return number
 
     def _packet(self, interface: int, at_ns: int, data: bytes, comment: str) -> None:
         high, low = at_ns >> 32, at_ns & 0xFFFFFFFF
         head = struct.pack("<IIIII", interface, high, low, len(data), len(data))
-        self.write(_block(PACKET, head + _padded(data) + _options((COMMENT, comment.encode()))))
+        self.write(_block(PACKET, head + _padded(data) + _options((COMMENT, _text(comment)))))
         self.packets += 1
