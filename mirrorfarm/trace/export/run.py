@@ -162,5 +162,9 @@ def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], N
 
 
 def _run_name(merge: Merge) -> str:
-    """Return what tells this run from others: the cluster, and when its traces begin."""
-    return f"{merge.cluster[:8] or 'run'}-{merge.begin_ns // 10**9}"
+    """Return what tells this run from others: the cluster, and when its traces begin.
+
+    It becomes a folder's name, so of what a header calls its cluster only what `--run` allows.
+    """
+    cluster = re.sub(r"[^\w.-]", "", merge.cluster).lstrip(".-")
+    return f"{cluster[:8] or 'run'}-{merge.begin_ns // 10**9}"

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from mirrorfarm.actors.events import Started
 from mirrorfarm.errors import TraceInvalid
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.export import Options, export
 from mirrorfarm.trace.merge import Merge
+from mirrorfarm.transport import trace_ring
 
 pq = pytest.importorskip("pyarrow.parquet")
+TABLES = ("events", "messages", "roles", "writes", "facts")
 DOCS = Path(__file__).parents[4] / "docs" / "operate" / "trace-export.md"
 
 
@@ -81,6 +85,33 @@ def test_two_runs_share_a_folder(recorded: Path, tmp_path: Path) -> None:
     ).fetchall()
     assert {run for run, _ in counts} == {"one", "two"}
     assert len({count for _, count in counts}) == 1
+
+
+@pytest.mark.parametrize(
+    ("cluster", "name"),
+    [
+        ("0123456789abcdef", "01234567"),
+        ("a\0b", "ab"),
+        ("../../zz", "zz"),
+        (".-x" * 40, "x.-x.-x."),
+        ("/\0", "run"),
+        ("", "run"),
+    ],
+)
+def test_a_run_without_a_name_is_one_folder_whatever_its_cluster_is_called(
+    cluster: str, name: str, tmp_path: Path
+) -> None:
+    origin = trace_ring.Origin("1", cluster, "n1", "web", 1, "boot")
+    with pytest.MonkeyPatch.context() as patch:
+        header = {**trace_ring.header_of(origin), "epoch_real_ns": 5 * SECOND_NS}
+        patch.setattr(trace_ring, "header_of", lambda _: header)
+        ring = trace_ring.Ring(tmp_path / "traces", origin, 1 << 20, 8)
+        ring.ready(SECOND_NS, 1)
+        ring.encoder.step("module", SECOND_NS, Started(), [], [])
+        ring.flush(ends=True)
+    export([tmp_path / "traces"], Options("parquet", tmp_path / "out"))
+    found = {path.relative_to(tmp_path / "out") for path in tmp_path.rglob("*.parquet")}
+    assert found == {Path(table, f"run={name}-6", "part-0.parquet") for table in TABLES}
 
 
 def test_the_query_of_the_manual_tells_the_takeover(
