@@ -7,7 +7,7 @@ can be exported into one: `events/run=NAME/part-0.parquet`, and so on. Needs pya
 events    one row for each event and each effect
 messages  the sending of a message joined with its receipt; not received: it was lost, or its
           receiver's trace is not among those exported
-roles     how long a node was what, by module
+roles     how long a node was what, by module; at most until the last step of its process
 writes    the workload of writes, if there is one: from the invocation to the answer
 facts     what steps mean: `mirrorfarm.trace.facts`
 """
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.trace.export.format import Subject, encode
+from mirrorfarm.trace.export.lives import Lives
 from mirrorfarm.trace.export.unfinished import unfinished
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Placed
@@ -123,6 +124,8 @@ def _array(column: list[Any], kind: Any) -> Any:
 
 @dataclass(slots=True)
 class _Role:
+    node: str
+    module: str
     values: dict[str, Any]
     since_ns: int
 
@@ -135,9 +138,9 @@ class Parquet:
     folder: Path
     tables: dict[str, Table] = field(init=False)
     _seed: int | None = None
-    _last_ns: int = 0
+    _lives: Lives = field(default_factory=Lives)
     _sent: dict[MessageId, tuple[Placed, Send, int]] = field(default_factory=dict)
-    _roles: dict[tuple[str, str], _Role] = field(default_factory=dict)
+    _roles: dict[int, _Role] = field(default_factory=dict)  # By lane.
     _writes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -146,7 +149,9 @@ class Parquet:
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
         """Add the rows of one step."""
-        self._last_ns = max(self._last_ns, placed.at_ns)
+        ended_ns = self._lives.add(placed)
+        if ended_ns is not None:
+            self._role_ends(placed.lane, ended_ns)
         self._events(placed)
         self._messages(placed)
         for fact in facts:
@@ -156,8 +161,8 @@ class Parquet:
         """Write what has no end yet."""
         for placed, effect, copies in self._sent.values():
             self._lost(placed, effect, copies)
-        for (node, module), role in self._roles.items():
-            self._role(node, module, role, None)
+        for lane in list(self._roles):
+            self._role_ends(lane, self._lives.end_ns(lane))
         for (node, write), (extent, at_ns) in self._writes.items():
             self.tables["writes"].add(self._seed, node, write, extent, at_ns, None, "open", None)
         for table in self.tables.values():
@@ -229,18 +234,19 @@ class Parquet:
             *(placed.at_ns, encode(fact.values).decode()),
         )
         if fact.kind in {"role", "status"}:
-            before = self._roles.pop((step.node, module), None)
-            if before is not None:
-                self._role(step.node, module, before, placed.at_ns)
-            self._roles[step.node, module] = _Role(fact.values, placed.at_ns)
+            self._role_ends(placed.lane, placed.at_ns)
+            self._roles[placed.lane] = _Role(step.node, module, fact.values, placed.at_ns)
         elif fact.kind == "write":
             self._write(placed, fact.values)
 
-    def _role(self, node: str, module: str, role: _Role, end_ns: int | None) -> None:
+    def _role_ends(self, lane: int, end_ns: int) -> None:
+        role = self._roles.pop(lane, None)
+        if role is None:
+            return
         values = role.values
         self.tables["roles"].add(
-            *(self._seed, node, module, values["role"], values["status"], values["term"]),
-            *(role.since_ns, end_ns),
+            *(self._seed, role.node, role.module, values["role"], values["status"]),
+            *(values["term"], role.since_ns, end_ns),
         )
 
     def _write(self, placed: Placed, values: dict[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
 A process is a node, a track an actor; slices are the steps of actors and, on a track of its own,
 the roles of a module; arrows are messages that came. A step has no duration in a trace: it is
-drawn one microsecond long, or as long as there is until the next one. Times are microseconds
-since the first step. The format: Trace Event Format, https://docs.google.com/document/d/
-1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
+drawn one microsecond long, or as long as there is until the next one. A role ends with the last
+step of its process at the latest. Times are microseconds since the first step. The format: Trace
+Event Format, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.export.format import Subject, Write, encode
+from mirrorfarm.trace.export.lives import Lives
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.finding import step_id
 from mirrorfarm.trace.merge import Placed
@@ -34,7 +35,8 @@ class Perfetto:
     _tracks: dict[Track, tuple[int, int]] = field(default_factory=dict)
     _nodes: dict[str, int] = field(default_factory=dict)
     _open: dict[Track, tuple[int, dict[str, Any]]] = field(default_factory=dict)  # Last steps.
-    _states: set[Track] = field(default_factory=set)  # Tracks with a slice that has not ended.
+    _lives: Lives = field(default_factory=Lives)
+    _states: dict[int, Track] = field(default_factory=dict)  # By lane: a slice that has not ended.
     _first: bool = True
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
@@ -42,6 +44,9 @@ class Perfetto:
         if self._begin_ns < 0:
             self._begin_ns = placed.at_ns
         self._last_ns = placed.at_ns
+        ended_ns = self._lives.add(placed)
+        if ended_ns is not None:
+            self._state_ends(placed.lane, ended_ns)
         step = placed.step
         track = (step.node, step.process, step.actor)
         self._end(track, placed.at_ns)
@@ -67,8 +72,8 @@ class Perfetto:
         """End what is open, and the file."""
         for track in list(self._open):
             self._end(track, self._last_ns + STEP_NS)
-        for track in sorted(self._states):
-            self._event({"ph": "E", **self._at(track, self._last_ns)})
+        for lane in list(self._states):
+            self._state_ends(lane, self._lives.end_ns(lane))
         begin = iso_time(max(self._begin_ns, 0))
         if self._first:
             self.write(b'{"traceEvents":[')
@@ -94,13 +99,17 @@ class Perfetto:
     def _state(self, placed: Placed, fact: Fact) -> None:
         step = placed.step
         track = (step.node, step.process, f"{module_of(step)} is")
-        if track in self._states:
-            self._event({"ph": "E", **self._at(track, placed.at_ns)})
+        self._state_ends(placed.lane, placed.at_ns)
         values = fact.values
         name = f"view {values['view']}" if fact.kind == "view" else _role(values)
-        self._states.add(track)
+        self._states[placed.lane] = track
         begin = {"name": name, "cat": "state", "ph": "B", **self._at(track, placed.at_ns)}
         self._event({**begin, "args": values})
+
+    def _state_ends(self, lane: int, end_ns: int) -> None:
+        track = self._states.pop(lane, None)
+        if track is not None:
+            self._event({"ph": "E", **self._at(track, end_ns)})
 
     def _at(self, track: Track, at_ns: int) -> dict[str, Any]:
         """Return where and when an event is; name the track if it is the first one there."""

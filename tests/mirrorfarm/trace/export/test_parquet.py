@@ -1,7 +1,7 @@
 """Parquet tables, read by pyarrow and asked by DuckDB."""
 
 import re
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,37 @@ def test_messages_are_joined_or_lost(recorded: Path, folder: Path) -> None:
     }
 
 
-def test_roles_are_spans_without_holes(folder: Path) -> None:
-    found = rows(folder, "roles")
+def test_roles_are_spans_without_holes(recorded: Path, folder: Path) -> None:
+    found, last = rows(folder, "roles"), {}
+    ends = {placed.step.node: placed.at_ns for placed in Merge([recorded]).steps()}
     for node in ("n1", "n2"):
         spans = [row for row in found if row["node"] == node]
         for one, after in pairwise(spans):
             assert one["t_to"] == after["t_from"]
-        assert spans[-1]["t_to"] is None
-    assert [(row["role"], row["term"]) for row in found if row["t_to"] is None] == [
-        ("PRIM", 1),
-        ("ALONE", 2),
-    ]
+        last[node] = spans[-1]
+        assert spans[-1]["t_to"] == ends[node], "nobody knows what it was after its last step"
+    assert [(row["role"], row["term"]) for row in last.values()] == [("PRIM", 1), ("ALONE", 2)]
+    assert last["n1"]["t_to"] < last["n2"]["t_to"] - 9 * SECOND_NS
+
+
+def test_a_role_ends_with_its_process(
+    restarted: Path, lives: dict[str, list[tuple[int, int]]], tmp_path: Path
+) -> None:
+    export([restarted], Options("parquet", tmp_path, run="one"))
+    found = rows(tmp_path, "roles")
+    for node, spans in lives.items():
+        of_node = [row for row in found if row["node"] == node]
+        for begin_ns, end_ns in spans:
+            of_life = [row for row in of_node if begin_ns <= row["t_from"] <= end_ns]
+            assert of_life[-1]["t_to"] == end_ns
+            assert all(one["t_to"] == two["t_from"] for one, two in pairwise(of_life))
+    serving = sorted(
+        (row["t_from"], row["t_to"], row["node"])
+        for row in found
+        if row["role"] in {"PRIM", "ALONE"}
+    )
+    assert [node for node, _ in groupby(node for *_, node in serving)] == ["n1", "n2", "n1"]
+    assert all(one[1] <= two[0] for one, two in pairwise(serving)), "never both"
 
 
 def test_two_runs_share_a_folder(recorded: Path, tmp_path: Path) -> None:

@@ -81,3 +81,19 @@ def test_roles_are_slices_that_end(events: list[dict[str, Any]]) -> None:
     assert set(depth.values()) == {0}
     names = [event["name"] for event in events if event["ph"] == "B"]
     assert names[-3:] == ["PRIM Transient", "ALONE Transient", "ALONE Ready"]
+
+
+def test_a_role_ends_with_its_process(
+    restarted: Path, lives: dict[str, list[tuple[int, int]]], tmp_path: Path
+) -> None:
+    export([restarted], Options("perfetto", tmp_path / "out"))
+    events = json.loads((tmp_path / "out").read_text())["traceEvents"]
+    nodes = {e["args"]["name"]: e["pid"] for e in events if e.get("name") == "process_name"}
+    begin_ns = next(Merge([restarted]).steps()).at_ns
+    for node, spans in lives.items():
+        states = [e for e in events if e["ph"] in {"B", "E"} and e["pid"] == nodes[node]]
+        assert [e["ph"] for e in states] == ["B", "E"] * (len(states) // 2)
+        changes = zip(states[1:-1:2], states[2::2], strict=True)
+        holes = [one for one, two in changes if one["ts"] != two["ts"]]
+        ends = [(end_ns - begin_ns) / 1_000 for _, end_ns in spans]
+        assert [e["ts"] for e in (*holes, states[-1])] == ends
