@@ -144,7 +144,13 @@ class Parquet:
     _writes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.tables = {name: Table(name, self.folder, self.subject.run) for name in TABLES}
+        self.tables = {}
+        try:
+            for name in TABLES:
+                self.tables[name] = Table(name, self.folder, self.subject.run)
+        except BaseException:
+            self.discard()
+            raise
         self._seed = self.subject.merge.seed
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:

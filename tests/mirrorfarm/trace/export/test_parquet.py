@@ -171,6 +171,13 @@ def test_unfinished_tables_take_no_name_that_is_taken(recorded: Path, tmp_path: 
     assert len(list(place.iterdir())) == 3
 
 
+def test_tables_that_cannot_all_be_begun_leave_nothing(recorded: Path, tmp_path: Path) -> None:
+    (tmp_path / "writes").write_text("precious")
+    with pytest.raises(OSError, match="writes"):
+        export([recorded], Options("parquet", tmp_path))
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["writes"]
+
+
 def test_without_pyarrow_it_says_what_to_install(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
