@@ -95,8 +95,8 @@ class SlotStore(Generic[RecordT]):
     """One durable record. Not thread-safe: one owner.
 
     A record that belongs to someone else (cluster, module, node) is the caller's to refuse.
-    After any OSError of `write` nothing is known of the disk: the store refuses every further
-    writing (EIO), because an fsync repeated after a failure may lie.
+    After an OSError of `write` nobody knows what is in that slot, and an fsync repeated on its
+    file may lie: the next writing replaces it by a new file.
     """
 
     def __init__(self, folder: Path, name: str, record_type: type[RecordT]) -> None:
@@ -138,12 +138,10 @@ class SlotStore(Generic[RecordT]):
         """Make `record` durable in the older slot; `counter` exceeds every earlier one.
 
         Raises OSError (EFBIG: the record exceeds a slot); then the record may or may not be
-        found by the next reader, and this store writes nothing more.
+        found by the next reader.
         """
         if not self._known:
             self.read()
-        if self._failed:
-            raise OSError(errno.EIO, "an earlier writing failed", str(self._paths[0]))
         assert counter > self.counter, (counter, self.counter)
         data = _encode(counter, msgspec.msgpack.encode(record))
         try:
@@ -151,6 +149,7 @@ class SlotStore(Generic[RecordT]):
         except OSError:
             self._failed = True
             raise
+        self._failed = False
         self.counter = counter
 
     def set_aside(self) -> tuple[Path, ...]:
@@ -175,18 +174,22 @@ class SlotStore(Generic[RecordT]):
             self._newest = 0
             return
         older = 1 - self._newest
-        try:
-            descriptor = os.open(self._paths[older], os.O_WRONLY | _SAFE)
-        except FileNotFoundError:  # Lost by hand; the newest one still stands.
+        lost = not os.path.lexists(self._paths[older])  # By hand; the newest one still stands.
+        if self._failed or lost:
             _create(self._paths[older], data)
             flush_folder(self._folder)
         else:
-            try:
-                _write_whole(descriptor, data)
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+            self._overwrite(self._paths[older], data)
         self._newest = older
+
+    def _overwrite(self, path: Path, data: bytes) -> None:
+        """Write a slot in its place."""
+        descriptor = os.open(path, os.O_WRONLY | _SAFE)
+        try:
+            _write_whole(descriptor, data)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _load(self, path: Path) -> _Slot:
         """Read one slot file."""

@@ -202,12 +202,14 @@ class PlaneWish(Message, frozen=True):
     quarantine: str = ""  # follow only: name of what the session replaces; "": it is not kept.
     # The record of who wishes was lost before its process began: the arbiter may count anew.
     forgets: bool = False
+    start: int = 0  # Which start of the replicator is meant: any other answers number 0.
 
 
 class PlaneIs(Message, frozen=True):
     """The data plane has become what wish `number` says, or failed to.
 
-    Number 0, role off: this process has just started and knows of no wish.
+    Number 0: this process was not told what to be since its start. A number that was answered
+    before: it still works on the wish. What the plane tells once as news is repeated here.
     """
 
     number: int
@@ -220,6 +222,11 @@ class PlaneIs(Message, frozen=True):
     behind: bool = False  # off only: something was written here that the peer may not have.
     changes: int = -1  # lead only: how many things the change map names; -1: there is none.
     users: str = ""  # off only: who still used the directories when they were unmounted.
+    start: int = 0  # Which start of the replicator says this.
+    held: bool = False  # lead only: something waits at the frozen gate.
+    broken: str = ""  # lead only: why the session that is wished for broke.
+    copied: bool = False  # follow only: the session's copy is here, durable.
+    fault: str = ""  # What the local disk refused since the directories were mounted.
 
 
 class SessionUp(Message, frozen=True):

@@ -29,6 +29,7 @@ from mirrorfarm.transport.messages import (
 
 RETRY_NS_MAX = 250 * MILLISECOND_NS
 SILENCE_NS_MIN = SECOND_NS
+STORE_AGAIN_NS = SECOND_NS
 
 
 @dataclass(slots=True)
@@ -59,7 +60,8 @@ class PingArbiter:
     storing: Register | None = None
     ack_to: Address | None = None  # Who hears when `storing` is durable.
     begun: bool = False  # Before, the own copy is not known: the peer asks again.
-    failure: str = ""
+    failure: str = ""  # Why `storing` could not be stored; it is tried again.
+    failed_ns: int = 0  # When it was tried last.
     question: _Question | None = None  # Read or swap.
     renewal: _Question | None = None
     lease_until_ns: int = 0
@@ -93,7 +95,7 @@ class PingArbiter:
             case ev.RegisterStored(counter) if counter == self.counter:
                 self._stored(now)
             case ev.StoreFailed(counter, _, text) if counter == self.counter:
-                self._store_failed(text)
+                self._store_failed(text, now)
             case _:
                 pass
         self._settle(now)
@@ -149,6 +151,9 @@ class PingArbiter:
                 question.last_ns = now
                 self._ask_peer(question)
         silence_ns = max(self.module.timing.lease_ns // 2, SILENCE_NS_MIN)
+        if self.failure and self.storing and now - self.failed_ns >= STORE_AGAIN_NS:
+            self.failed_ns = now
+            self._store(self.storing, self.ack_to)
         waits = self.question or self.renewal
         if waits or now - self.evidence_ns >= silence_ns // 2:
             self._probe(now)
@@ -177,7 +182,7 @@ class PingArbiter:
 
     def _heard(self, now: int) -> None:
         self.heard_ns = now
-        if self.silent:
+        if self.silent and not self.failure:
             self.silent = False
             self.out.append(Tell(MODULE_ACTOR, ev.ArbiterHeard()))
 
@@ -185,7 +190,7 @@ class PingArbiter:
 
     def _received(self, source: Address, message: Any, now: int) -> None:
         self._heard(now)
-        if self.storing or self.failure:
+        if self.storing:
             return  # It will ask again.
         match message:
             case RegisterRead(request):
@@ -255,6 +260,10 @@ class PingArbiter:
         if self.storing is None:
             return
         before, self.register, self.storing = self.register, self.storing, None
+        if self.failure:
+            self.failure = ""
+            self.out.append(Log("E", "the register is stored"))
+            self._heard(now)
         if self.register.holder != self.node:
             self.lease_until_ns = 0
         elif before is None or before.term != self.register.term:
@@ -263,12 +272,14 @@ class PingArbiter:
             self.out.append(Send(self.ack_to, RegisterAnswer(0, "ok", self.register)))
             self.ack_to = None
 
-    def _store_failed(self, text: str) -> None:
-        """Nobody knows whether the change is on the disk: its question stays unanswered (R3)."""
-        self.storing = self.ack_to = None
-        self.failure = f"the register cannot be stored: {text}"
-        self.out.append(Log("C", self.failure))
-        self.question = None
+    def _store_failed(self, text: str, now: int) -> None:
+        """Nobody knows whether the change is on the disk: as if silent (R3), until it surely is."""
+        if not self.failure:
+            self.out.append(Log("C", f"the register cannot be stored: {text}; it is tried again"))
+        self.failure, self.failed_ns = f"the register cannot be stored: {text}", now
+        if not self.silent:
+            self.silent = True
+            self.out.append(Tell(MODULE_ACTOR, ev.ArbiterSilent(self.heard_ns, self.failure)))
 
     def _lease_end(self, now: int) -> int:
         lease_ns = self.module.timing.lease_ns
@@ -278,13 +289,12 @@ class PingArbiter:
 
     def _settle(self, now: int) -> None:
         """Answer what can be answered now."""
-        if self.storing:
-            return
         question, renewal = self.question, self.renewal
-        if question and self.failure:
-            self.question = None
-            self._tell(question, "refused", self.failure)
-        elif question and question.cas:
+        if self.storing:
+            if renewal and self.failure:
+                self._settle_renewal(renewal, now)
+            return
+        if question and question.cas:
             self._settle_swap(question, question.cas, now)
         elif question and (question.replied or self._patience_over(question, now)):
             self.question = None

@@ -112,9 +112,11 @@ class Replicator:
 
     node: str
     module: str
+    start: int = 0  # Which start of the process it is.
     wish: PlaneWish | None = None
     number: int = -1
     answered: bool = True
+    last: int = -1  # Number of the wish that was answered last.
     failure: str = ""
     role: str = "off"
     term: int = 0
@@ -127,6 +129,10 @@ class Replicator:
     users: str = ""  # Who used it then.
     floor: tuple[int, int] = (0, 0)
     broken: tuple[int, int] = (0, 0)
+    why_broken: str = ""
+    held: bool = False  # Something waits at the frozen gate.
+    copied: bool = False  # The session's copy is here.
+    fault: str = ""  # What the local disk refused since the directories were mounted.
     run: int = 0
     busy: str = ""  # Verb of the long order under way.
     busy_term: int = 0
@@ -139,9 +145,11 @@ class Replicator:
         """Apply one event; return orders to the plane and messages to the mirror."""
         del now
         effects: list[ANY_EFFECT] = []
+        repeated = False
         match event:
             case Received(source=source, message=PlaneWish() as wish):
                 if source == self._mirror:
+                    repeated = not self.answered and wish == self.wish
                     effects += self._wished(wish)
             case PlaneDone(run=run, behind=behind, users=users):
                 if run == self.run and self.busy:
@@ -162,7 +170,10 @@ class Replicator:
                 pass
             case _:
                 effects += self._news(event)
-        return effects + self._converge()
+        effects += self._converge()
+        if repeated and not self.answered:  # Or it would be taken for one that hangs.
+            effects.append(self._tell(self._present(self.last, "")))
+        return effects
 
     # --- what comes in ---------------------------------------------------------------------
 
@@ -174,6 +185,8 @@ class Replicator:
         return Send(self._mirror, message)
 
     def _wished(self, wish: PlaneWish) -> list[ANY_EFFECT]:
+        if wish.start != self.start:  # To an earlier process, or by one that knows of none.
+            return [self._tell(self._present(0, ""))]
         if wish.number < self.number or self.ending:
             return []
         if wish.forgets and wish.number // WISHES_MAX > self.number // WISHES_MAX:
@@ -197,7 +210,7 @@ class Replicator:
         verb, self.busy = self.busy, ""
         self.aborted = False
         if verb == "accept_session":
-            self.term, self.sid = self.busy_term, self.busy_sid
+            self.term, self.sid, self.copied = self.busy_term, self.busy_sid, False
             return
         self.role = {"mount_lead": "lead", "mount_follow": "follow"}.get(verb, "off")
         self.term = self.busy_term
@@ -216,24 +229,31 @@ class Replicator:
         """A plane just mounted or unmounted: no session, gate frozen, nothing promised."""
         self.gate, self.gate_base, self.gating = "frozen", ("", False), 0
         self.sid, self.map_base, self.changes = 0, "", -1
+        self.held = self.copied = False
+        self.fault = ""
 
     def _news(self, event: Any) -> list[ANY_EFFECT]:
         match event:
             case PlaneHeld():
+                self.held = self.gate == "frozen"  # Else it came just before the gate opened.
                 return [self._tell(WriteHeld(self.term))] if self.role == "lead" else []
             case PlaneSessionUp(term=term, sid=sid):
                 return [self._tell(SessionUp(term, sid))] if self._current(term, sid) else []
             case PlaneSessionBroken(term=term, sid=sid, reason=reason):
                 if not self._current(term, sid):
                     return []
-                self.broken, self.sid = (term, sid), 0
+                self.broken, self.sid, self.why_broken = (term, sid), 0, reason
                 return [
                     Log("E", f"session {term}.{sid} broke: {reason}"),
                     self._tell(SessionBroken(term, sid, reason)),
                 ]
             case PlaneCopied(term=term, sid=sid):
-                return [self._tell(CopyComplete(term, sid))] if self._current(term, sid) else []
+                if not self._current(term, sid):
+                    return []
+                self.copied = True
+                return [self._tell(CopyComplete(term, sid))]
             case PlaneStorage(where=where, error=error, text=text):
+                self.fault = self.fault or f"{where}: {text} ({error})"
                 return [
                     Log("C", f"storage failed: {where}: {text}"),
                     self._tell(StorageFailed(self.term, where, error, text)),
@@ -241,20 +261,7 @@ class Replicator:
             case PlaneProgress(term=term, sid=sid):
                 if not self._current(term, sid):
                     return []
-                return [
-                    self._tell(
-                        SyncProgress(
-                            term,
-                            sid,
-                            event.files_done,
-                            event.files_total,
-                            event.bytes_done,
-                            event.bytes_total,
-                            event.rate,
-                            event.eta_ns,
-                        )
-                    )
-                ]
+                return [self._tell(_progress(event))]
             case _:
                 return []
 
@@ -331,7 +338,7 @@ class Replicator:
 
     def _gate(self, wish: PlaneWish, sid: int) -> ANY_EFFECT:
         self.run += 1
-        self.gating = self.run
+        self.gating, self.held = self.run, False
         self.gate, self.gate_base = wish.gate, (wish.map_base, wish.map_new)
         return PlaneOrder("gate", (self.run, wish.term, sid, wish.gate, *self.gate_base))
 
@@ -342,7 +349,8 @@ class Replicator:
         return [self._long("accept_session", wish.term, wish.sid, order)]
 
     def _present(self, number: int, failure: str) -> PlaneIs:
-        off = self.role == "off"
+        off, wish = self.role == "off", self.wish
+        broke = self.role == "lead" and wish is not None and (wish.term, wish.sid) == self.broken
         return PlaneIs(
             number,
             self.role,
@@ -354,6 +362,11 @@ class Replicator:
             off and self.behind,
             self.changes,
             self.users if off else "",
+            self.start,
+            self.held and self.role == "lead",
+            self.why_broken if broke else "",
+            self.copied and self.role == "follow",
+            "" if off else self.fault,
         )
 
     def _answer(self) -> list[ANY_EFFECT]:
@@ -361,5 +374,19 @@ class Replicator:
             return [PlaneOrder("exit")]
         if self.answered:
             return []
-        self.answered = True
+        self.answered, self.last = True, self.number
         return [self._tell(self._present(self.number, self.failure))]
+
+
+def _progress(event: PlaneProgress) -> SyncProgress:
+    """Return the message that tells how far the copy is."""
+    return SyncProgress(
+        event.term,
+        event.sid,
+        event.files_done,
+        event.files_total,
+        event.bytes_done,
+        event.bytes_total,
+        event.rate,
+        event.eta_ns,
+    )

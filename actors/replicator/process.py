@@ -144,7 +144,7 @@ class ReplicaProcess:
             settings, self.tell, lambda text: log.write("E", ACTOR, text), self.ends.set
         )
         self._doors.plane = self._plane
-        core = Replicator(keys.name, name)
+        core = Replicator(keys.name, name, incarnation)
         self._doors.trace.watch(ACTOR, core, self.tell)
         self._shell = Shell.start(ACTOR, core, self._doors)
         self.tell(ev.Started())

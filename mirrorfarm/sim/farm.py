@@ -6,6 +6,7 @@ of its node are frozen or gone. Faults are methods; monitors watch.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -114,8 +115,11 @@ class FarmNode:
             self.world.story.add(self.world.now, self.name, ">", text)
 
     def _store(self, actor: Actor, effect: fx.Store) -> None:
-        when = self.records.when(self.world.now, self.draws)
-        self.world.at(when, self._stored, actor, effect.record)
+        write = partial(self._stored, actor, effect.record)
+        self.world.at(self.records.order(self.world.now, self.draws, write), self._written)
+
+    def _written(self) -> None:
+        self.records.done()
 
     def _stored(self, actor: Actor, record: NodeRecord) -> None:
         if not actor.process.alive:

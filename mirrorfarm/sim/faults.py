@@ -240,6 +240,7 @@ PEOPLE: Final[dict[str, Draw]] = {
         by_ns=one.ms(50, 300, 2_000), for_ns=one.while_()
     ),
     "witness_replaced": lambda one: people.WitnessReplaced(),
+    "witness_fails": lambda one: people.WitnessFails(count=one.draws.between(1, 2)),
     "witness_answers_lost": lambda one: people.WitnessAnswersLost(count=one.draws.between(1, 6)),
     "application_start_fails": lambda one: people.StartFails(one.node, one.draws.between(1, 2)),
     "application_start_hangs": lambda one: people.StartHangs(one.node),

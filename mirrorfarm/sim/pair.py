@@ -213,7 +213,7 @@ class MirrorNode:
         if not module.replication.directories:
             return
         process = self._process(f"{module.name}.replica", self.replica_doors)
-        process.add(REPLICATOR, Replicator(self.name, module.name))
+        process.add(REPLICATOR, Replicator(self.name, module.name, process.incarnation))
         self.plane = SimPlane(Around(self, process))
         self.seen(Begun(process.name, process.incarnation, self.host.boot_id))
         process.actors[REPLICATOR].give(ev.Started())
@@ -295,8 +295,13 @@ class MirrorNode:
             self.cluster.story.add(self.cluster.now, place, ">", text)
 
     def _store(self, actor: Actor, effect: fx.Store) -> None:
-        when = self.records.when(self.cluster.now, self.draws)
-        self.cluster.at(when, self._stored, actor, effect.record)
+        self._write(partial(self._stored, actor, effect.record))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        self.cluster.at(self.records.order(self.cluster.now, self.draws, write), self._written)
+
+    def _written(self) -> None:
+        self.records.done()
 
     def _stored(self, actor: Actor, record: NodeRecord) -> None:
         process = actor.process
@@ -317,14 +322,14 @@ class MirrorNode:
         process.due(actor, ev.Stored(record.counter))
 
     def _store_register(self, actor: Actor, effect: fx.RegisterStore) -> None:
-        when = self.records.when(self.cluster.now, self.draws)
-        self.cluster.at(when, self._register_stored, actor, effect)
+        self._write(partial(self._register_stored, actor, effect))
 
     def _register_stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
         if not actor.process.alive:
             return
-        if self.records.refusal is not None:
-            actor.process.due(actor, ev.StoreFailed(effect.counter, *self.records.refusal))
+        refusal = self.records.failure()
+        if refusal is not None:
+            actor.process.due(actor, ev.StoreFailed(effect.counter, *refusal))
             return
         self.register = loaded(effect)
         self.stored_own(self, effect)

@@ -5,9 +5,10 @@ first and reaches the platter by a flush, or by chance before the power fails.
 """
 
 import errno
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
@@ -163,6 +164,9 @@ class Refusal(NamedTuple):
     text: str
 
 
+NO_SPACE: Final = Refusal(errno.ENOSPC, "no space")
+
+
 @dataclass(slots=True)
 class Records:
     """The durable records of one machine: written one after the other, each wholly or not."""
@@ -175,11 +179,17 @@ class Records:
     failures: int = 0  # So many of the next writings fail.
     error: int = errno.ENOSPC
     refusal: Refusal | None = None  # What becomes of every writing, while there is one.
+    orders: deque[Callable[[], None]] = field(default_factory=deque)
 
-    def when(self, now: int, draws: Draws) -> int:
-        """Return when a writing that is ordered now is done."""
+    def order(self, now: int, draws: Draws, write: Callable[[], None]) -> int:
+        """Take an order to write; return when it is to be `done`."""
+        self.orders.append(write)
         self.free_ns = max(self.free_ns, now) + self.latency.draw(draws)
         return self.free_ns
+
+    def done(self) -> None:
+        """Carry out the oldest order: a clock that changes may have moved the moment of another."""
+        self.orders.popleft()()
 
     def failure(self) -> Refusal | None:
         """Count one writing; return why it fails, None: it does not."""

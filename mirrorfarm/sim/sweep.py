@@ -184,7 +184,9 @@ def heal(world: World) -> None:
         for process in server.host.processes.values():
             process.slow_ns, process.doom = 0, -1
     witness = world.witness_node
-    witness.latency, witness.loses_answers = Latency(), 0
+    witness.latency, witness.loses_answers, witness.failures = Latency(), 0, 0
+    if witness.up and witness.refuses:
+        witness.restart()
 
 
 def heal_core(world: World, core: str) -> None:

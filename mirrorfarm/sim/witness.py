@@ -10,7 +10,7 @@ from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.host import Actor, Host, Process
 from mirrorfarm.sim.monitors.seen import Begun, RegisterDurable
-from mirrorfarm.sim.storage import Latency, Refusal, loaded
+from mirrorfarm.sim.storage import NO_SPACE, Latency, Refusal, loaded
 from mirrorfarm.transport.address import WITNESS_PROCESS, Address
 from mirrorfarm.transport.messages import RegisterAnswer
 
@@ -28,6 +28,7 @@ class Witness:
     latency: Latency = field(default_factory=Latency)
     registers: dict[str, ev.RegisterLoaded] = field(default_factory=dict)  # On its disk.
     refusal: Refusal | None = None  # Of its disk: what becomes of every writing.
+    failures: int = 0  # So many of the next writings fail.
     loses_answers: int = 0  # So many of the next answers get lost, after what they tell is done.
     process: Process = field(init=False)
 
@@ -40,6 +41,11 @@ class Witness:
         core: Any = self.process.actors[ACTOR].core
         assert isinstance(core, WitnessCore)
         return core
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it could not write something: it answers no more until it is started anew."""
+        return any(entry.failure for entry in self.core.entries.values())
 
     @property
     def up(self) -> bool:
@@ -94,8 +100,12 @@ class Witness:
     def _stored(self, actor: Actor, effect: fx.RegisterStore) -> None:
         if not actor.process.alive:
             return  # It was restarted: the writing never happened.
-        if self.refusal is not None:
-            actor.process.due(actor, ev.StoreFailed(effect.counter, *self.refusal))
+        refusal = self.refusal
+        if refusal is None and self.failures:
+            self.failures -= 1
+            refusal = NO_SPACE
+        if refusal is not None:
+            actor.process.due(actor, ev.StoreFailed(effect.counter, *refusal))
             return
         self.registers[effect.module] = loaded(effect)
         durable = RegisterDurable(effect.module, effect.register, own=False)

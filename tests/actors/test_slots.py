@@ -181,10 +181,11 @@ def test_a_steady_writing_costs_one_flush_and_no_growth(
     assert calls == ["fdatasync"]
 
 
-def test_after_a_failed_flush_nothing_more_is_written(
+def test_after_a_failed_flush_the_next_writing_takes_a_new_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = written(tmp_path, 2)
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
 
     def fail(_fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -193,8 +194,17 @@ def test_after_a_failed_flush_nothing_more_is_written(
         broken.setattr(os, "fdatasync", fail)
         with pytest.raises(OSError, match="Input/output"):
             store.write(Note("three"), 3)
-    with pytest.raises(OSError, match="earlier writing failed"):
-        store.write(Note("three"), 4)
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            store.write(Note("three"), 4)
+    store.write(Note("three"), 5)
+    after = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    assert [name for name in before if before[name] != after[name]] == ["note.0"]
+    calls: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: calls.append("in its place"))
+    store.write(Note("four"), 6)
+    assert calls == ["in its place"]
+    assert opened(tmp_path).read() == Note("four")
 
 
 @pytest.fixture

@@ -93,6 +93,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "decided": mirrors.decided,
     "returned": mirrors.returned,
     "dead_planes": mirrors.dead_planes,
+    "promisers": mirrors.promisers,
     "cut_off": mirrors.cut_off,
     "early_swaps": mirrors.early_swaps,
     "power_cuts": mirrors.power_cuts,

@@ -5,14 +5,17 @@ Each takes a seed and raises Violation; most leave that to the monitors.
 
 from random import Random
 
+import msgspec
+
 from mirrorfarm.actors.module.mirror.phases import Session
-from mirrorfarm.limits import MILLISECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import PowerLost
 from mirrorfarm.sim.storage import Latency
+from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
 from tests.mutants.worlds import NAMES, bring_up, pair, work
 
@@ -278,6 +281,20 @@ def dead_planes(seed: int) -> None:
         await_role(world, "n2", "SECOND Ready")
         await_role(world, "n1", "PRIM Ready")
     sweep.calm(world)
+
+
+def promisers(seed: int) -> None:
+    """A primary leads by what its secondary promised alone, whose process then starts anew (X2)."""
+    random = Random(seed)
+    world = World(seed, msgspec.structs.replace(PROFILES["fast"], lease_ns=SECOND_NS))
+    bring_up(world)
+    world.set_link("n1", WITNESS, up=False)
+    world.run(random.randint(1_200, 1_600))
+    world.kill("n2", power=False)
+    world.set_link("n1", "n2", up=False)
+    world.run(random.randint(5, 100))
+    world.start("n2", again=True)
+    world.run(2_000)
 
 
 def cut_off(seed: int) -> None:

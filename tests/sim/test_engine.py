@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim import swarm, sweep
 from mirrorfarm.sim.engine import Clocks, Draws, Engine, exponential
+from mirrorfarm.sim.storage import Latency, Records
 from mirrorfarm.sim.trap import Trapped, trap
 
 ROOT = Path(__file__).parents[2]
@@ -130,3 +132,14 @@ def test_the_same_seed_takes_the_same_steps_whatever_the_hash_seed() -> None:
 def test_another_seed_takes_other_steps() -> None:
     digests = {str(sweep.run(swarm.dense(seed), digest=True).digest) for seed in (5, 6)}
     assert len(digests) == 2
+
+
+def test_writings_are_done_in_the_order_of_their_orders() -> None:
+    """Whatever a machine that stands still makes of the moments at which they are to be done."""
+    records = Records(Latency(MILLISECOND_NS))
+    done: list[int] = []
+    times = [records.order(0, Draws(1, "disk"), partial(done.append, number)) for number in range(3)]
+    assert times == sorted(times)
+    for _ in times:
+        records.done()
+    assert done == [0, 1, 2]

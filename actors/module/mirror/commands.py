@@ -230,7 +230,7 @@ def swapped_out(s: State, now: int) -> None:
         fact(s, now, "the swap failed: this node takes its role again", "C")
         become(s, Phase.TAKING, now, "")
         s.plane_off = ""
-        s.leading = Leading(since_ns=now)
+        s.leading = Leading(since_ns=now, sid=s.leading.sid)  # Those of its term are over (S10).
         store(s, "granted", was="prim")  # `idle` was stored on the way out.
         return
     s.leading = Leading()

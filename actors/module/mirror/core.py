@@ -96,7 +96,8 @@ class Mirror:
                 s.peer.networks[network] = "up"
             case ev.RegisterKnown():
                 questions.on_known(s, event, now)
-            case ev.ArbiterSilent(since_ns, _):
+            case ev.ArbiterSilent(since_ns, reason):
+                s.arbiter.silence = reason
                 if not s.arbiter.silent_since_ns:
                     fact(s, now, "the arbiter does not answer", "C")
                 s.arbiter.silent_since_ns = since_ns or now
@@ -265,6 +266,8 @@ class Mirror:
             fact(s, now, f"what a copy replaces here is set aside in quarantine {aside}", "C")
         s.peer.silent = True
         s.started_ns = now
+        # What an earlier process promised the peer is not known any more.
+        s.promise_until_ns = promise_end(now, s.lease.lease_ns)
         s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")
         become(s, Phase.RESETTING, now, "this process has just started")
         procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")

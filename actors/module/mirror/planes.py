@@ -13,6 +13,7 @@ from mirrorfarm.transport import messages as msg
 WISH_AGAIN_NS = 500 * MILLISECOND_NS
 ALIVE_NS = 2 * SECOND_NS
 UNANSWERED_MAX = 5
+UNDONE_MAX = UNANSWERED_MAX * ALIVE_NS // WISH_AGAIN_NS  # Of a wish that is not fulfilled yet.
 
 
 def wanted(s: State) -> msg.PlaneWish:
@@ -76,10 +77,9 @@ def poll(s: State, now: int) -> None:
         if wish.role != "lead":
             plane.held = False
     if not plane.answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
-        plane.sent_ns = now
-        send_plane(s, plane.wish)
+        _ask(s, now, UNDONE_MAX if plane.start else 0)
     elif plane.settled and s.phase in IN_ROLE and now - plane.sent_ns >= ALIVE_NS:
-        _ask_whether_alive(s, now)
+        _ask(s, now, UNANSWERED_MAX)
     if plane.leaves:
         _write_down_what_waits(s)
 
@@ -93,17 +93,18 @@ def _write_down_what_waits(s: State) -> None:
     plane.leaves, plane.records = False, ()
 
 
-def _ask_whether_alive(s: State, now: int) -> None:
-    """Repeat the wish of a settled plane: one that hangs blocks the application for ever.
+def _ask(s: State, now: int, unanswered_max: int) -> None:
+    """Tell the plane the wish, perhaps again: one that hangs blocks the application for ever.
 
     Counted in questions, not in time: after a pause of this process nothing is concluded.
+    `unanswered_max` 0: it may not run yet.
     """
     plane = s.plane
-    plane.sent_ns = now
-    send_plane(s, plane.wish)
-    plane.unanswered += 1
-    if plane.unanswered > UNANSWERED_MAX:
-        plane.unanswered = 0
+    again, plane.sent_ns = plane.sent_ns != 0, now
+    send_plane(s, msgspec.structs.replace(plane.wish, start=plane.start))
+    plane.unanswered += again
+    if unanswered_max and plane.unanswered > unanswered_max:
+        plane.unanswered = plane.start = 0
         seconds = UNANSWERED_MAX * ALIVE_NS // SECOND_NS
         fact(s, now, f"the replicator has not answered for {seconds} s: its process is ended", "C")
         s.out.append(EndReplica())
@@ -136,14 +137,17 @@ def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
 def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
     plane = s.plane
     if answer.number == 0:
+        if answer.start and answer.start == plane.start:
+            return  # That is known.
         plane.sent_ns = 0  # A new replicator: it must be told again.
+        plane.start = answer.start
         if plane.answer is not None and plane.answer.role == "lead" and s.phase in LEADERS:
             demotion.demote(s, now, "the replicator died, and the mounted directories with it")
         elif plane.answer is not None and plane.answer.role == "follow" and s.phase in FOLLOWERS:
             following.lost_plane(s, now)
         plane.answer = None
         return
-    if answer.number != plane.wish.number:
+    if answer.number != plane.wish.number or answer.start != plane.start:
         return
     first = plane.answer is None or plane.answer.number != answer.number
     plane.answer, plane.sent_ns = answer, now
@@ -153,3 +157,18 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
         store(s, "", from_memory=False)  # It flushed what it had taken in before.
     if answer.failure:
         demotion.storage_failed(s, now, answer.failure)
+    else:
+        _hear_again(s, answer, now)
+
+
+def _hear_again(s: State, answer: msg.PlaneIs, now: int) -> None:
+    """What the plane told once may have been lost on its way."""
+    if answer.fault:
+        demotion.storage_failed(s, now, answer.fault)
+    elif answer.role == "lead" and s.phase in LEADERS:
+        s.plane.held = s.plane.held or answer.held
+        if answer.broken:
+            broken = msg.SessionBroken(answer.term, s.plane.wish.sid, answer.broken)
+            leading.on_broken(s, broken, now)
+    elif answer.copied:
+        following.on_copy_complete(s, msg.CopyComplete(answer.term, answer.sid))

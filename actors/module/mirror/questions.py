@@ -33,6 +33,7 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
     """The arbiter answered one of our questions."""
     a = s.arbiter
     on_heard(s, now)
+    _note_refusal(s, event.reason if event.outcome == "refused" else "")
     if event.request == a.swapping and a.swapping:
         _on_swapped(s, event, now)
         return
@@ -49,6 +50,14 @@ def on_known(s: State, event: RegisterKnown, now: int) -> None:
         _follow_register(s, now)
     elif event.outcome == "unset":
         _learnt(s, None, now, event.request)
+
+
+def _note_refusal(s: State, refused: str) -> None:
+    """Remember why the arbiter refuses; what was explained by that is over when it does not."""
+    before, s.arbiter.refused = s.arbiter.refused, refused
+    waits = s.phase is Phase.WAITING or (s.phase in LEADERS and s.leading.lost)
+    if before and before != refused and waits:
+        explain(s, "")
 
 
 def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:

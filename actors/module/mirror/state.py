@@ -79,6 +79,8 @@ class Arbitration:
     learnt: int = 0  # The last request when it became known.
     known: bool = False  # An answer has come since the last start; `register` None: unset.
     distrust: str = ""  # Why the arbiter is not used (rule R15).
+    refused: str = ""  # Why it refused the last question; "": it did not.
+    silence: str = ""  # Why it does not answer.
     silent_since_ns: int = 0  # 0: it answers.
     request: int = 0
     reading: int = 0  # Request under way; 0: none.
@@ -100,7 +102,8 @@ class Plane:
     answer: PlaneIs | None = None
     sent_ns: int = 0
     held: bool = False  # A modification waits at the frozen gate.
-    unanswered: int = 0  # How often a settled plane was asked, since it last said anything.
+    unanswered: int = 0  # How often it was asked again, since it last said anything.
+    start: int = 0  # Of the replicator that is talked to; 0: not known.
     leaves: bool = False  # Before this node leads it leaves the session that it follows in;
     records: tuple[NodeRecord, ...] = ()  # until then these are not written down (S10).
 

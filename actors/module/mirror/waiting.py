@@ -33,21 +33,16 @@ PROBE_AGAIN_NS = 5 * SECOND_NS
 
 def poll(s: State, now: int) -> None:
     """Look at what is known; wait with a reason, or ask."""
-    if s.phase in LEADERS and s.leading.lost and s.arbiter.silent_since_ns and not s.reason:
-        lost = f"{s.settings.peer} must be left behind ({s.leading.lost})"
-        explain(
-            s,
-            f"{lost}, and the arbiter does not answer: writes are held",
-            "the arbiter answers again",
-        )
+    if s.phase in LEADERS and s.leading.lost and not s.reason:
+        _explain_what_is_held(s)
     if s.steps or s.step:
         return
     if s.phase is Phase.WAITING:
         _consider(s, now)
-        if s.phase is Phase.WAITING and s.arbiter.silent_since_ns and not s.reason:
-            _explain_silence(s)  # What it said before the silence decides nothing any more.
-    elif s.phase is Phase.ASKING and s.arbiter.silent_since_ns:
-        _explain_silence(s)
+        if s.phase is Phase.WAITING and not s.reason:
+            _explain_arbiter(s)  # What it said before decides nothing any more.
+    elif s.phase is Phase.ASKING:
+        _explain_arbiter(s)
     elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
         if s.arbiter.distrust:
             give_up(s, now)  # As one that waits, it asks again once a second, and says why.
@@ -78,8 +73,7 @@ def _consider(s: State, now: int) -> None:
     if not a.known or (now - a.read_ns > READ_AGAIN_NS and not a.reading):
         ask_read(s, now)
     if not a.known:
-        if a.silent_since_ns:
-            _explain_silence(s)
+        _explain_arbiter(s)
         return
     if a.distrust:
         explain(
@@ -108,15 +102,37 @@ def _trust_anew(s: State, now: int) -> None:
     ask_read(s, now)
 
 
-def _explain_silence(s: State) -> None:
-    """Say that nobody can be promoted: the arbiter does not answer."""
-    kind = s.module.arbiter
-    explain(
-        s,
-        f"the arbiter ({kind.kind} {kind.name}) does not answer: nobody may be promoted",
-        "the arbiter answers again, or the peer is primary and returns",
-        f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
-    )
+def _explain_arbiter(s: State) -> None:
+    """Say that nobody can be promoted, if the arbiter does not answer, or refuses to."""
+    a, kind = s.arbiter, s.module.arbiter
+    named = kind.kind == "witness"  # Of the others the reason is what says where to look.
+    who = f"the arbiter ({kind.kind} {kind.name})" if named else f"the arbiter ({kind.kind})"
+    command = f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}"
+    if a.silent_since_ns:
+        explain(
+            s,
+            f"{who} does not answer{'' if named else f' ({a.silence})'}: nobody may be promoted",
+            "the arbiter answers again, or the peer is primary and returns",
+            command,
+        )
+    elif a.refused:
+        explain(
+            s,
+            f"{who} refuses: {a.refused}: nobody may be promoted",
+            "what it says is mended there and it is started again, or the peer is primary",
+            command,
+        )
+
+
+def _explain_what_is_held(s: State) -> None:
+    """Say why a primary's writes wait for the arbiter."""
+    lost = f"{s.settings.peer} must be left behind ({s.leading.lost})"
+    if s.arbiter.silent_since_ns:
+        why = f"{lost}, and the arbiter does not answer: writes are held"
+        explain(s, why, "the arbiter answers again")
+    elif s.arbiter.refused:
+        why = f"{lost}, and the arbiter refuses that: {s.arbiter.refused}; writes are held"
+        explain(s, why, "what it says is mended there, and it is started again")
 
 
 def _wait_for_offer(s: State) -> None:

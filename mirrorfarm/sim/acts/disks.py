@@ -100,7 +100,7 @@ class FlushError(OnModule):
 @named("record_fails", MIRROR, FARM)
 @dataclass(frozen=True)
 class RecordFails(OnModule):
-    """The next writings of the durable record fail: no space."""
+    """The next writings of the durable record, or of a register kept there, fail: no space."""
 
     count: int = argument(number(1, 1_000), "how many", key="count", default=1)
 

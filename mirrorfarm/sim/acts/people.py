@@ -177,6 +177,17 @@ class WitnessSlow(OnWitness):
         self.ends(world, self.for_ns, setattr, witness, "latency", Latency())
 
 
+@named("witness_fails", MIRROR)
+@dataclass(frozen=True)
+class WitnessFails(OnWitness):
+    """The next writings of the witness fail: no space. Until it is started anew it refuses."""
+
+    count: int = argument(number(1, 1_000), "how many", key="count", default=1)
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        world.witness_node.failures = self.count
+
+
 @named("witness_answers_lost", MIRROR)
 @dataclass(frozen=True)
 class WitnessAnswersLost(OnWitness):

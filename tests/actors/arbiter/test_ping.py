@@ -337,11 +337,35 @@ def test_without_addresses_everything_is_granted_but_the_peers_part() -> None:
     assert not any(isinstance(event, ev.ArbiterSilent) for event in story.told["a"])
 
 
-def test_a_disk_that_fails_leaves_its_question_open_and_refuses_the_next() -> None:
+def test_a_disk_that_fails_leaves_its_question_open_until_it_takes_the_register() -> None:
     story = paired()
     story.broken_disk = "a"
-    assert story.change("a", isr=("a",)) == ""
-    assert story.read("a") == "refused"
+    request = story.start_change("a", isr=("a",))
+    story.run(3 * SECOND_NS)
+    assert story.outcome("a", request) == ""
+    silent = [event for event in story.told["a"] if isinstance(event, ev.ArbiterSilent)]
+    assert [event.reason for event in silent] == [
+        "the register cannot be stored: Input/output error"
+    ]
+    assert not any(isinstance(event, ev.ArbiterHeard) for event in story.told["a"])
+    assert story.renew("a", 1) == "ok"  # That needs no writing.
+    story.broken_disk = ""
+    story.run(2 * SECOND_NS)
+    assert story.outcome("a", request) == "ok"
+    assert isinstance(story.told["a"][-2], ev.ArbiterHeard)
+    assert story.disk["a"][0] == story.nodes["a"].register
+
+
+def test_a_copy_that_could_not_be_stored_is_acknowledged_when_it_is() -> None:
+    story = paired()
+    story.broken_disk = "b"
+    request = story.start_change("a", term=2, holder="b")
+    story.run(3 * SECOND_NS)
+    assert story.outcome("a", request) == ""  # It needs the copy of the peer.
+    story.broken_disk = ""
+    story.run(3 * SECOND_NS)
+    assert story.outcome("a", request) == "ok"
+    assert story.nodes["a"].register == story.nodes["b"].register
 
 
 def test_an_administrator_forces_a_node_when_the_other_is_gone() -> None:

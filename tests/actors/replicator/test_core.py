@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mirrorfarm.actors.effects import ANY_EFFECT, PlaneOrder, Send
@@ -254,3 +255,60 @@ def test_the_process_ends_only_when_all_is_unmounted() -> None:
     assert story.orders[-1][1][1] is False, "a leader that is ended is not cleanly off"
     story.tell(core.PlaneDone(story.orders[-1][1][0]))
     assert story.verbs[-1] == "exit"
+
+
+def repeat(story: Story, **fields: Any) -> None:
+    """Say the last wish again."""
+    assert story.core.wish is not None
+    story.tell(Received(MIRROR, msgspec.structs.replace(story.core.wish, **fields)))
+
+
+def test_every_answer_tells_again_what_was_told_once() -> None:
+    story = leading("frozen")
+    story.tell(core.PlaneHeld())
+    story.tell(core.PlaneSessionBroken(3, 1, "it is silent"))
+    story.tell(core.PlaneStorage("map", 5, "Input/output error"))
+    repeat(story)
+    answer = story.answer
+    assert (answer.held, answer.broken) == (True, "it is silent")
+    assert answer.fault == "map: Input/output error (5)"
+    story.wish("lead", term=3, gate="self")
+    assert (story.answer.held, story.answer.broken) == (False, "")
+    story.tell(core.PlaneHeld())  # It came just before the gate opened.
+    repeat(story)
+    assert not story.answer.held
+    story.wish("off", clean=False)
+    assert story.answer.fault == ""
+
+
+def test_a_copy_that_is_here_is_told_with_every_answer_in_its_session() -> None:
+    story = Story()
+    story.wish("follow", term=3, sid=4)
+    assert not story.answer.copied
+    story.tell(core.PlaneCopied(3, 4))
+    repeat(story)
+    assert story.answer.copied
+    story.wish("follow", term=3, sid=5)
+    assert not story.answer.copied
+
+
+def test_a_wish_that_takes_long_is_answered_with_the_number_before() -> None:
+    story = leading()
+    story.obeys = False
+    story.wish("off")
+    assert story.messages[-1].number == 1
+    repeat(story)
+    assert (story.messages[-1].number, story.messages[-1].role) == (1, "lead")
+    story.tell(core.PlaneDone(story.core.run))
+    assert story.answer.role == "off"
+
+
+def test_a_wish_to_another_start_of_the_process_is_not_taken_over() -> None:
+    story = Story()
+    story.core.start = 7
+    story.wish("lead", term=3, gate="both", start=6)
+    story.wish("lead", term=3, gate="both")
+    assert story.orders == []
+    assert story.messages == 2 * [PlaneIs(0, "off", 0, "frozen", 0, start=7)]
+    story.wish("lead", term=3, gate="self", start=7)
+    assert story.answer.role == "lead"

@@ -99,3 +99,51 @@ def test_a_pause_of_this_node_is_not_held_against_its_replicator() -> None:
     planes.on_message(s, PlaneIs(s.plane.wish.number, "lead", 2, "both", 3), 601 * SECOND_NS)
     planes.poll(s, 602 * SECOND_NS)
     assert fx.EndReplica() not in s.out
+
+
+def settled() -> State:
+    """Return a leader whose replicator, in its start 7, does what it shall."""
+    s = leader()
+    planes.poll(s, SECOND_NS)
+    planes.on_message(s, PlaneIs(0, "off", 0, "frozen", 0, start=7), SECOND_NS)
+    planes.poll(s, SECOND_NS)
+    assert wishes(s)[-1].start == 7
+    number = s.plane.wish.number
+    planes.on_message(s, PlaneIs(number, "lead", 2, "both", 3, start=7), SECOND_NS)
+    assert s.plane.settled
+    return s
+
+
+def test_what_an_answer_tells_again_counts_as_if_it_had_been_heard_first() -> None:
+    s = settled()
+    number = s.plane.wish.number
+    again = PlaneIs(number, "lead", 2, "both", 0, start=7, held=True, broken="it is silent")
+    planes.on_message(s, again, 2 * SECOND_NS)
+    assert s.plane.held
+    assert s.leading.lost == "it is silent"
+    failed = PlaneIs(number, "lead", 2, "both", 0, start=7, fault="map: no space")
+    planes.on_message(s, failed, 3 * SECOND_NS)
+    assert "no space" in s.failed
+
+
+def test_a_replicator_that_is_known_already_may_say_so_again() -> None:
+    s = settled()
+    planes.on_message(s, PlaneIs(0, "off", 0, "frozen", 0, start=7), SECOND_NS)
+    assert s.phase is Phase.LEADING
+    planes.on_message(s, PlaneIs(0, "off", 0, "frozen", 0, start=8), SECOND_NS)
+    assert s.phase is Phase.DEMOTING
+
+
+def test_a_replicator_that_hangs_while_it_shall_change_is_ended() -> None:
+    s = settled()
+    s.leading.session, s.leading.sid = Session.NONE, 4
+    for tenth in range(150):
+        planes.poll(s, 2 * SECOND_NS + tenth * SECOND_NS // 10)
+    assert sum(isinstance(effect, fx.EndReplica) for effect in s.out) == 1
+    s = settled()
+    s.leading.session, s.leading.sid = Session.NONE, 4
+    for tenth in range(150):
+        planes.poll(s, 2 * SECOND_NS + tenth * SECOND_NS // 10)
+        busy = PlaneIs(s.plane.wish.number - 1, "lead", 2, "both", 3, start=7)
+        planes.on_message(s, busy, 2 * SECOND_NS)
+    assert not any(isinstance(effect, fx.EndReplica) for effect in s.out)
