@@ -138,7 +138,9 @@ def test_writings_are_done_in_the_order_of_their_orders() -> None:
     """Whatever a machine that stands still makes of the moments at which they are to be done."""
     records = Records(Latency(MILLISECOND_NS))
     done: list[int] = []
-    times = [records.order(0, Draws(1, "disk"), partial(done.append, number)) for number in range(3)]
+    times = [
+        records.order(0, Draws(1, "disk"), partial(done.append, number)) for number in range(3)
+    ]
     assert times == sorted(times)
     for _ in times:
         records.done()
