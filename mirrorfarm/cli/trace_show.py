@@ -25,13 +25,16 @@ from mirrorfarm.trace.text import KINDS, Row, rows
 POLL_SECONDS = 0.5
 BACK_NS = SECOND_NS  # By less, steps of several threads may be out of order.
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
-AGO = re.compile(r"([0-9]+)(s|min|m|h|d)(?: ago)?")
+AGO = re.compile(r"([0-9]{1,9})(s|min|m|h|d)(?: ago)?")
 TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows are shown; what is empty does not filter. Times of day in nanoseconds."""
+    """Which rows are shown; what is empty does not filter. Times of day in nanoseconds.
+
+    The whole microsecond of `end_ns` belongs to them: rows are told by microseconds.
+    """
 
     begin_ns: int | None = None
     end_ns: int | None = None
@@ -44,7 +47,7 @@ class Wanted:
         """Return whether a row is shown."""
         if self.begin_ns is not None and row.real_ns < self.begin_ns:
             return False
-        if self.end_ns is not None and row.real_ns > self.end_ns:
+        if self.end_ns is not None and row.real_ns // 1_000 > self.end_ns // 1_000:
             return False
         if self.actors and row.actor not in self.actors:
             return False
@@ -124,7 +127,8 @@ def time_ns(text: str, option: str, now: float | None = None) -> int:
         return _ns(datetime.fromisoformat(text))
     except ValueError:
         raise UsageInvalid(
-            f"{option} {text}: not a time; write 22:05, 22:05:09.5, 2026-11-25T22:05:09 or 10min"
+            f"{option} {shown_word(text)}: not a time; write 22:05, 22:05:09.5, "
+            "2026-11-25T22:05:09 or 10min"
         ) from None
 
 

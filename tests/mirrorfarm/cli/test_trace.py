@@ -93,6 +93,7 @@ def test_show_prints_a_row_for_each_event_and_effect(short: Path, run: Run) -> N
         (("--kind", "Probe"), 3),
         (("--from", "1s"), 4),  # Only those at 2^62 ns.
         (("--to", "1s ago"), 6),
+        (("--from", f"{'9' * 9}d"), 10),
     ],
 )
 def test_rows_are_filtered(short: Path, run: Run, words: tuple[str, ...], count: int) -> None:
@@ -107,6 +108,8 @@ def test_rows_are_filtered(short: Path, run: Run, words: tuple[str, ...], count:
         (("--kind", "Started!"), "there is no such kind; did you mean Started?"),
         (("--kind", "42"), "no such kind; known are input, recv, effect"),
         (("--from", "22:00", "--to", "21:00"), "--to is before --from"),
+        (("--from", f"{'9' * 400}d"), "9…: not a time; write 22:05"),
+        (("--to", f"{'9' * 5_000}d ago"), "9…: not a time; write 22:05"),
     ],
 )
 def test_words_that_stand_for_nothing_are_an_error(
@@ -170,6 +173,17 @@ def test_rows_of_a_clock_that_goes_back_are_shown_in_their_order(tmp_path: Path,
         f"mirrorfarm: {file}: the boot clock of n1 goes back by 20.00 s at step 3: the machine "
         "stood still or the trace is damaged, and times are wrong there\n"
     )
+
+
+def test_the_time_that_is_printed_belongs_to_the_range(tmp_path: Path, run: Run) -> None:
+    clock(tmp_path, 10**18 + 123_456_789, 60)
+    row = run("trace", "show", tmp_path)[1]
+    printed = "T".join(row.split()[:2])
+    assert printed.endswith(".123456")
+    for words in (("--to", printed), ("--from", printed, "--to", printed)):
+        assert run("trace", "show", tmp_path, *words) == (0, row, "")
+    before = printed.replace(".123456", ".123455")
+    assert run("trace", "show", tmp_path, "--to", before)[1] == ""
 
 
 def test_a_reader_that_leaves_ends_the_command_without_a_word(short: Path) -> None:
