@@ -8,6 +8,9 @@ import click
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.sim_options import Number, workers_option, workers_or_all
 
+# What cannot be read is told where it is read: with its cure, and the rest is read nevertheless.
+paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))
+
 
 @click.group()
 def trace() -> None:
@@ -18,7 +21,7 @@ def trace() -> None:
 
 
 @trace.command("show")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--from", "begin", default="", metavar="TIME", help="Not before this time.")
 @click.option("--to", "end", default="", metavar="TIME", help="Not after this time.")
 @click.option("--node", "nodes", multiple=True, help="Of this node; may be repeated.")
@@ -64,7 +67,7 @@ def show(  # noqa: PLR0917 - one argument for each option.
 
 
 @trace.command("replay")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--node", "nodes", multiple=True, help="Only this node; may be repeated.")
 @click.option("--actor", "actors", multiple=True, help="Only this actor; may be repeated.")
 @click.option("--all", "every", is_flag=True, help="Go on after a difference, and count them.")
@@ -91,14 +94,15 @@ def replay(  # noqa: PLR0917 - one argument for each option.
 
 
 @trace.command("check")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--json", "json_wanted", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
     """Check what happened against every invariant, with the monitors of the simulation.
 
     Name the traces of all nodes: what one of them did may be wrong only beside another. Each
-    violation is told with the steps that led to it. Exit code 1 if there is any.
+    violation is told with the steps that led to it. Exit code 1 if there is any; 11 if traces
+    are missing or cannot be read, whatever was found in the others.
     """
     from mirrorfarm.cli.trace_check import check_traces
 
@@ -106,7 +110,7 @@ def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
 
 
 @trace.command("redact")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--to", "folder", required=True, type=click.Path(path_type=Path), help="New folder.")
 @click.option(
     "--mode",
@@ -129,7 +133,7 @@ def redact(scope: Scope, paths: tuple[Path, ...], folder: Path, mode: str) -> in
 
 
 @trace.command("merge")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--clocks", "clocks_only", is_flag=True, help="Only tell how the clocks differ.")
 @click.option("--vectors", is_flag=True, help="Vector clocks as well; with --json.")
 @click.option("--json", "json_wanted", is_flag=True, help="One JSON object for each step.")
@@ -152,7 +156,7 @@ def merge(
 
 @trace.command("why")
 @click.argument("event")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option("--json", "json_wanted", is_flag=True, help="Print the chain of causes as JSON.")
 @click.option("--no-diagram", "plain", is_flag=True, help="Only the paragraph.")
 @click.pass_obj
@@ -168,7 +172,7 @@ def why(scope: Scope, event: str, paths: tuple[Path, ...], json_wanted: bool, pl
 
 
 @trace.command("export")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option(
     *("--to", "name"),
     required=True,
@@ -217,7 +221,7 @@ def export(  # noqa: PLR0917 - one argument for each option.
 
 
 @trace.command("whatif")
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@paths_argument
 @click.option(
     "--at",
     default="service",

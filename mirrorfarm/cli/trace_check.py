@@ -20,11 +20,9 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     """Print what the monitors found; return the exit code."""
     faults = Faults()
     result = check(paths, faults)
-    code = VIOLATED if result.violations else faults.exit_code
-    if result.violations and (result.missing or faults.told):  # Perhaps it is none.
-        code = TraceInvalid.exit_code
+    code = _exit_code(result, faults)
     if json_wanted:
-        click.echo(as_json(asdict(result)))
+        click.echo(as_json(asdict(result) | {"unreadable_places": faults.count}))
         return code
     for one in result.broken:
         click.secho(clean(f"{clock_time(one.at_ns)}  {one.text}"), fg="red")
@@ -39,14 +37,26 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
     else:
         click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
     tell_holes(result.gaps, 0)
-    if result.missing or faults.told:
-        click.echo(clean(f"mirrorfarm: {_lacks(result)}"), err=True)
+    if result.missing or faults.count:
+        click.echo(clean(f"mirrorfarm: {_lacks(result, faults)}"), err=True)
     return code
 
 
-def _lacks(result: Checked) -> str:
+def _exit_code(result: Checked, faults: Faults) -> int:
+    """Return what the check came to; what it could not see decides nothing, either way."""
+    if result.missing or faults.count or not result.steps:
+        return TraceInvalid.exit_code
+    return VIOLATED if result.violations else 0
+
+
+def _lacks(result: Checked, faults: Faults) -> str:
     """Return what a check without all traces is worth."""
-    what = f"no trace of {', '.join(result.missing)}" if result.missing else "traces are damaged"
-    cure = "copy var/log/mirrorfarm of these machines as well"
-    cure = cure if result.missing else "take other copies if you have them"
-    return f"{what}: what is told as a violation may be none, and others may not be seen; {cure}"
+    lacks, cures = [], []
+    if result.missing:
+        lacks.append(f"no trace of {', '.join(result.missing)}")
+        cures.append("copy var/log/mirrorfarm of these machines as well")
+    if faults.count:
+        lacks.append("a part cannot be read" if faults.unread else "traces are damaged")
+        cures.append("what to do about each place is said above")
+    worth = "what is told as a violation may be none, and others may not be seen"
+    return f"{', '.join(lacks)}: {worth}; {'; '.join(cures)}"

@@ -66,7 +66,7 @@ def replay_trace(
         "records_per_second": int(counts["records"] / max(seconds, 1e-9)),
         "build": build_of_sources()[0],
         "recorded_by": sorted(builds),
-        "unreadable_places": len(faults.told),
+        "unreadable_places": faults.count,
         "first": shown[:1] if not every else shown,
     }
     click.echo(as_json(result) if json_wanted else _report(result))

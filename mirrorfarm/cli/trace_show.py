@@ -99,6 +99,16 @@ class Faults:
             click.echo(f"mirrorfarm: {clean(str(fault))}", err=True)
 
     @property
+    def count(self) -> int:
+        """How many places there are."""
+        return len(self.told)
+
+    @property
+    def unread(self) -> bool:
+        """Whether there is a file or folder of which nothing can be read."""
+        return any(fault.offset is None for fault in self.told)
+
+    @property
     def exit_code(self) -> int:
         """0, or that of a trace that cannot be read wholly."""
         return TraceInvalid.exit_code if self.told else 0

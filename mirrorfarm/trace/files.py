@@ -4,6 +4,8 @@ A trace is evidence: it is read as far as it goes. What is damaged, cut off, for
 is left out, and each such place is told once, with the file, the byte, and what to do.
 """
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, BinaryIO, Final
 import zstandard
 
 from mirrorfarm.errors import TraceInvalid
-from mirrorfarm.oserrors import naming
+from mirrorfarm.oserrors import CURES, naming, reason_of
 from mirrorfarm.trace.decoder import unpacker_of
 from mirrorfarm.transport.trace_encoder import FORMAT
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX
@@ -30,15 +32,24 @@ _LEFT_OUT: Final = "what it holds is left out; take another copy of the file if 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One place of one file that cannot be read."""
+    """One place of one file that cannot be read; or a file or folder of which nothing can."""
 
     path: Path
-    offset: int
+    offset: int | None  # None: nothing of it can be read.
     reason: str
     cure: str
 
     def __str__(self) -> str:
-        return f"{self.path}: at byte {self.offset}: {self.reason}: {self.cure}"
+        place = "" if self.offset is None else f"at byte {self.offset}: "
+        return f"{self.path}: {place}{self.reason}: {self.cure}"
+
+
+def _unread(path: Path, error: OSError) -> Fault:
+    """Return that nothing of a file or folder can be read."""
+    cure = CURES.get(error.errno or 0, "take another copy if you have one")
+    if isinstance(error, PermissionError):
+        cure = "run as root, or copy it"
+    return Fault(path, None, f"cannot be read ({reason_of(error)})", cure)
 
 
 OnFault = Callable[[Fault], None]
@@ -88,36 +99,79 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
     Raise TraceInvalid if there is none.
     """
     named = list(paths)
+    unread: list[Fault] = []
+
+    def tell(fault: Fault) -> None:
+        if fault.offset is None:
+            unread.append(fault)
+        on_fault(fault)
+
     found: dict[tuple[Path, str, str, int], list[tuple[Path, dict[str, Any]]]] = {}
-    for path in files_in(named):
-        header = read_header(path, on_fault)
+    for path in files_in(named, tell):
+        header = read_header(path, tell)
         if header is not None:
             key = (path.parent, header["node"], header["process"], header["inc"])
             found.setdefault(key, []).append((path, header))
     if not found:
-        names = " ".join(str(path) for path in named)
-        raise TraceInvalid(
-            f"{names}: no trace can be read there; name files *.mft, or a folder that holds some "
-            "(a module's are below var/log/mirrorfarm/modules/NAME/trace)"
-        )
+        raise TraceInvalid(_nothing(named, unread))
     ordered = sorted(found.items(), key=lambda item: (item[0][1:], item[0][0]))
     return [Source(files[0][1], tuple(path for path, _ in files)) for _, files in ordered]
 
 
-def files_in(paths: list[Path]) -> list[Path]:
+def _nothing(named: list[Path], unread: list[Fault]) -> str:
+    """Return why there is no trace: that there is none is not known if a part cannot be read."""
+    names = " ".join(str(path) for path in named)
+    if unread:
+        return f"{names}: no trace can be read there: {unread[0]}"
+    return (
+        f"{names}: no trace can be read there; name files *.mft, or a folder that holds some "
+        "(a module's are below var/log/mirrorfarm/modules/NAME/trace)"
+    )
+
+
+def files_in(paths: list[Path], on_fault: OnFault = raise_fault) -> list[Path]:
     """Return the files that are named, and the traces in folders; raise TraceInvalid."""
     files: dict[Path, None] = {}
     for path in paths:
-        if not path.exists():
-            raise TraceInvalid(
-                f"{path}: there is no such file or folder: name a log folder of a node, a copy of "
-                "one, or files *.mft"
-            )
-        within = sorted(path.rglob("*.mft")) if path.is_dir() else [path]
-        files.update(dict.fromkeys(one for one in within if one.is_file()))
+        within = sorted(_within(path, on_fault))
+        files.update(dict.fromkeys(one for one in within if _is_file(one, on_fault)))
         if len(files) > FILES_MAX:
             raise TraceInvalid(f"{path}: more than {FILES_MAX} files: name fewer folders")
     return list(files)
+
+
+def _within(path: Path, on_fault: OnFault) -> Iterator[Path]:
+    """Return a file, or what is called *.mft in a folder; tell of folders that cannot be read."""
+
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # It was removed meanwhile.
+            on_fault(_unread(Path(error.filename or path), error))
+
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TraceInvalid(
+            f"{path}: there is no such file or folder: name a log folder of a node, a copy of "
+            "one, or files *.mft"
+        ) from error
+    except OSError as error:
+        on_fault(_unread(path, error))
+        return
+    if not is_folder:
+        yield path
+        return
+    for folder, _, names in os.walk(path, onerror=tell):
+        yield from (Path(folder, name) for name in names if name.endswith(".mft"))
+
+
+def _is_file(path: Path, on_fault: OnFault) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:  # It was removed meanwhile, or is a link to nothing.
+        return False
+    except OSError as error:
+        on_fault(_unread(path, error))
+        return False
 
 
 def read_header(path: Path, on_fault: OnFault = raise_fault) -> dict[str, Any] | None:
@@ -126,7 +180,7 @@ def read_header(path: Path, on_fault: OnFault = raise_fault) -> dict[str, Any] |
     try:
         content = next((frame for _, frame in frames(path, faults.append)), b"")
     except OSError as error:
-        on_fault(Fault(path, 0, f"cannot be read ({error.strerror})", "run as root, or copy it"))
+        on_fault(_unread(path, error))
         return None
     try:
         header = next(unpacker_of(content), None)

@@ -1,6 +1,7 @@
 """`mirrorfarm trace` as a user calls it: show, replay, redact."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -383,3 +384,44 @@ def test_a_copy_with_hashes_is_checked_like_the_original(run: Run, tmp_path: Pat
     code, _, err = run("trace", "check", tmp_path / "drop")
     assert code == 11
     assert "its names are gone (redact --mode drop)" in err
+
+
+# --- check ---------------------------------------------------------------------------------
+
+TAKEOVER = Path(__file__).parents[3] / "examples/traces/takeover"
+# A root whose reading and searching is bound by the modes of files, as that of any other user.
+BOUND = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+
+
+def bound(*words: object) -> tuple[int, str, str]:
+    """Run a command as one who may read only what modes allow."""
+    command = [sys.executable, "-m", "mirrorfarm.cli.main", *(str(word) for word in words)]
+    if os.geteuid() == 0:
+        command = [*BOUND, *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_check_that_could_not_see_all_traces_decides_nothing(run: Run) -> None:
+    code, out, err = run("trace", "check", TAKEOVER / "n1", TAKEOVER / "w")
+    assert "every invariant that can be seen in traces held" in out
+    assert (code, "no trace of n2/ledger, n2/ledger.replica: what is told" in err) == (11, True)
+    assert run("trace", "check", TAKEOVER)[0] == 0
+
+
+@pytest.mark.parametrize("closed", ["n2", "n2/modules/ledger/trace/trace-00000001.mft"])
+def test_what_may_not_be_read_is_told_with_exit_code_11(tmp_path: Path, closed: str) -> None:
+    shutil.copytree(TAKEOVER, tmp_path / "log")
+    path = tmp_path / "log" / closed
+    mode = path.stat().st_mode
+    path.chmod(0)
+    try:
+        checked = bound("trace", "check", tmp_path / "log")
+        shown = bound("trace", "show", path)
+    finally:
+        path.chmod(mode)
+    told = f"{path}: cannot be read (Permission denied): run as root, or copy it\n"
+    assert (checked[0], f"mirrorfarm: {told}" in checked[2]) == (11, True)
+    assert re.search("no trace of n2/ledger.*, a part cannot be read: what is told", checked[2])
+    assert shown[:2] == (11, "")
+    assert shown[2].endswith(f"no trace can be read there: {told}")

@@ -1,5 +1,8 @@
 """Traces that are cut off, damaged, foreign, newer or hostile: read as far as they go."""
 
+import errno
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +223,36 @@ def test_a_path_without_traces_says_what_to_name(tmp_path: Path) -> None:
         sources([tmp_path])
     with pytest.raises(TraceInvalid, match="no such file or folder"):
         sources([tmp_path / "nothing"])
+
+
+def close(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have a folder refuse to be listed: the tests may be run by one whom nothing is refused."""
+    honest = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return honest(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_does_not_count_as_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "n1")
+    write(tmp_path / "n2/trace", origin=Origin("b", "c", "n2", "web", 1, "boot"))
+    close(monkeypatch, tmp_path / "n2/trace")
+    faults: list[Fault] = []
+    assert [one.node for one in sources([tmp_path], faults.append)] == ["n1"]
+    denied = (f"{tmp_path}/n2/trace: cannot be read (Permission denied): run as root, or copy it",)
+    assert tuple(map(str, faults)) == denied
+    with pytest.raises(TraceInvalid, match=re.escape(f"{tmp_path}/n2: no trace can be read there")):
+        sources([tmp_path / "n2"], faults.append)
+    with pytest.raises(TraceInvalid, match=re.escape(denied[0])):
+        sources([tmp_path / "n2"], lambda _: None)
+    with pytest.raises(TraceInvalid, match=re.escape(denied[0])):
+        sources([tmp_path])
 
 
 def test_a_file_of_gigabytes_is_read_in_pieces(
