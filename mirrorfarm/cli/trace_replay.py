@@ -13,7 +13,7 @@ from mirrorfarm.cli.show import as_json, clean
 from mirrorfarm.cli.trace_show import Faults, line, require_known
 from mirrorfarm.errors import Refused
 from mirrorfarm.trace.decoder import Checkpoint
-from mirrorfarm.trace.files import Source, sources
+from mirrorfarm.trace.files import Source, require_single, sources
 from mirrorfarm.trace.replay import Difference, Replay
 from mirrorfarm.trace.steps import Item, Step, read_items
 from mirrorfarm.trace.text import Row, told
@@ -31,18 +31,16 @@ def replay_trace(
     every: bool,
     json_wanted: bool,
 ) -> int:
-    """Replay, print what was found, return the exit code."""
+    """Replay, print what was found, return the exit code.
+
+    Raise UsageInvalid, Refused or TraceInvalid where these traces cannot be replayed.
+    """
     gc.set_threshold(GARBAGE_EVERY)
     faults, counts, differences = Faults(), Counter(Replay().counts), 0
     actors_there: set[str] = set()
     builds: set[str] = set()
     begun, shown = time.perf_counter(), []
-    found = sources(paths, faults)
-    require_known("--node", sorted(nodes), (one.node for one in found))
-    for source in found:
-        if (nodes and source.node not in nodes) or not source.has_cores:
-            continue
-        _require_whole(source)
+    for source in _chosen(sources(paths, faults), nodes):
         builds.add(source.header["build"])
         replay = Replay()
         history = _History(read_items(source, faults), actors)
@@ -71,6 +69,16 @@ def replay_trace(
     }
     click.echo(as_json(result) if json_wanted else _report(result))
     return DIFFERS if differences else faults.exit_code
+
+
+def _chosen(found: list[Source], nodes: frozenset[str]) -> list[Source]:
+    """Return the traces that are to be replayed."""
+    require_known("--node", sorted(nodes), (one.node for one in found))
+    chosen = [one for one in found if one.has_cores and (not nodes or one.node in nodes)]
+    for source in chosen:
+        _require_whole(source)
+    require_single(chosen)
+    return chosen
 
 
 def _require_whole(source: Source) -> None:

@@ -94,7 +94,7 @@ def raise_fault(fault: Fault) -> None:
 
 
 def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Source]:
-    """Return the traces in files and folders, by node, process and start.
+    """Return the traces in files and folders, by node, process and start; each file once.
 
     Raise TraceInvalid if there is none.
     """
@@ -115,7 +115,12 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
     if not found:
         raise TraceInvalid(_nothing(named, unread))
     ordered = sorted(found.items(), key=lambda item: (item[0][1:], item[0][0]))
-    return [Source(files[0][1], tuple(path for path, _ in files)) for _, files in ordered]
+    return [_source(files) for _, files in ordered]
+
+
+def _source(files: list[tuple[Path, dict[str, Any]]]) -> Source:
+    files = sorted(files, key=lambda one: one[0])  # They may be named in any order.
+    return Source(files[0][1], tuple(path for path, _ in files))
 
 
 def _nothing(named: list[Path], unread: list[Fault]) -> str:
@@ -129,15 +134,30 @@ def _nothing(named: list[Path], unread: list[Fault]) -> str:
     )
 
 
+def require_single(found: Iterable[Source]) -> None:
+    """Raise TraceInvalid if one start of a process is there twice: all in it would count twice."""
+    seen: dict[tuple[str, str, int], Source] = {}
+    for source in found:
+        other = seen.setdefault((source.node, source.process, source.incarnation), source)
+        if other is not source:
+            raise TraceInvalid(
+                f"{other.files[0]}, {source.files[0]}: both hold start {source.incarnation} of "
+                f"{source.node}/{source.process}: name only one of the folders"
+            )
+
+
 def files_in(paths: list[Path], on_fault: OnFault = raise_fault) -> list[Path]:
-    """Return the files that are named, and the traces in folders; raise TraceInvalid."""
-    files: dict[Path, None] = {}
+    """Return each file once, and each folder by one of its spellings, whatever paths lead there."""
+    files: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     for path in paths:
-        within = sorted(_within(path, on_fault))
-        files.update(dict.fromkeys(one for one in within if _is_file(one, on_fault)))
+        for one in sorted(_within(path, on_fault)):
+            if _is_file(one, on_fault):
+                folder = folders.setdefault(one.parent.resolve(), one.parent)
+                files.setdefault(one.resolve(), folder / one.name)
         if len(files) > FILES_MAX:
             raise TraceInvalid(f"{path}: more than {FILES_MAX} files: name fewer folders")
-    return list(files)
+    return list(files.values())
 
 
 def _within(path: Path, on_fault: OnFault) -> Iterator[Path]:

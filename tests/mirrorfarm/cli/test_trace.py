@@ -318,6 +318,19 @@ def test_a_core_that_does_something_else_is_shown_with_both_effects(
     assert recorded[2] != replayed[2]
 
 
+def test_a_copy_beside_the_original_is_refused_by_replay_and_check(
+    simulated: Path, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(simulated, tmp_path / "copy")
+    for command in ("replay", "check"):
+        code, out, err = run("trace", command, simulated, tmp_path / "copy")
+        assert (code, out) == (11, "")
+        assert "both hold start 7 of n1/web: name only one of the folders" in err
+    alone = run("trace", "replay", "--json", simulated)[1]
+    twice = run("trace", "replay", "--json", simulated, simulated / "../" / simulated.name)[1]
+    assert json.loads(twice)["steps"] == json.loads(alone)["steps"]
+
+
 def test_all_differences_are_counted_and_json_tells_them(simulated: Path, run: Run) -> None:
     with broken_heartbeat():
         _, one, _ = run("trace", "replay", simulated, "--json")

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mirrorfarm.actors.effects import Log
 from mirrorfarm.actors.events import PeerSilent, Started
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.trace import files
-from mirrorfarm.trace.files import Fault, frames, read_header, sources
+from mirrorfarm.trace.files import Fault, frames, read_header, require_single, sources
 from mirrorfarm.trace.steps import Gap, Position, Step, read_items, read_steps
 from mirrorfarm.transport.trace import TraceWriter
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX, Origin
@@ -253,6 +254,27 @@ def test_a_folder_that_may_not_be_read_is_told_and_does_not_count_as_empty(
         sources([tmp_path / "n2"], lambda _: None)
     with pytest.raises(TraceInvalid, match=re.escape(denied[0])):
         sources([tmp_path])
+
+
+def test_a_file_counts_once_whatever_leads_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "n1")
+    later = shutil.copy(path, path.with_name("trace-00000002.mft"))
+    (tmp_path / "link").symlink_to("n1")
+    monkeypatch.chdir(tmp_path)
+    names = ("link", "n1", "n1/../n1", str(tmp_path), later, f"link/{path.name}")
+    for paths in (names, names[1:], reversed(names), (later, "link"), (later, path)):
+        (source,) = sources([Path(one) for one in paths])
+        assert [one.resolve() for one in source.files] == [path, later]
+
+
+def test_two_folders_with_the_same_start_are_refused(tmp_path: Path) -> None:
+    shutil.copytree(write(tmp_path / "n1").parent, tmp_path / "copy")
+    found = sources([tmp_path])
+    require_single(found[:1])
+    with pytest.raises(TraceInvalid, match="both hold start 7 of n1/web: name only one"):
+        require_single(found)
 
 
 def test_a_file_of_gigabytes_is_read_in_pieces(
