@@ -23,6 +23,7 @@ from mirrorfarm.trace.steps import Position, read_items
 from mirrorfarm.trace.text import KINDS, Row, rows
 
 POLL_SECONDS = 0.5
+PLACES_MAX = 100  # Of a file, that are told; the others are counted.
 BACK_NS = SECOND_NS  # By less, steps of several threads may be out of order.
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3_600, "d": 86_400}
 AGO = re.compile(r"([0-9]{1,9})(s|min|m|h|d)(?: ago)?")
@@ -87,31 +88,59 @@ class Odd:
 
 
 @dataclass(slots=True)
-class Faults:
-    """Tells each place that cannot be read once, on standard error."""
+class _Places:
+    """The places of one file that cannot be read. Each pass over it names them in their order."""
 
     told: set[Fault] = field(default_factory=set)
+    last: int = -1  # The place that was told or counted last.
+    more: int = 0  # How many are only counted.
+
+
+@dataclass(slots=True)
+class Faults:
+    """Tells each place that cannot be read once, on standard error; of a file, the first ones.
+
+    How many more a file has is told when the command ends, however it does.
+    """
+
+    _files: dict[Path, _Places] = field(default_factory=dict)
 
     def __call__(self, fault: Fault) -> None:
         """Tell of one."""
-        if fault not in self.told:
-            self.told.add(fault)
+        places, offset = self._files.setdefault(fault.path, _Places()), fault.offset or 0
+        if fault in places.told:
+            return
+        if len(places.told) < PLACES_MAX:
+            places.told.add(fault)
+            places.last = max(places.last, offset)
             click.echo(f"mirrorfarm: {clean(str(fault))}", err=True)
+        elif offset > places.last:
+            places.last = offset
+            places.more += 1
+            context = click.get_current_context(silent=True)
+            if places.more == 1 and context is not None:
+                context.call_on_close(lambda: _tell_more(fault.path, places.more))
 
     @property
     def count(self) -> int:
         """How many places there are."""
-        return len(self.told)
+        return sum(len(places.told) + places.more for places in self._files.values())
 
     @property
     def unread(self) -> bool:
         """Whether there is a file or folder of which nothing can be read."""
-        return any(fault.offset is None for fault in self.told)
+        told = (fault for places in self._files.values() for fault in places.told)
+        return any(fault.offset is None for fault in told)
 
     @property
     def exit_code(self) -> int:
         """0, or that of a trace that cannot be read wholly."""
-        return TraceInvalid.exit_code if self.told else 0
+        return TraceInvalid.exit_code if self._files else 0
+
+
+def _tell_more(path: Path, count: int) -> None:
+    more = f"and {count} more place{'s' if count > 1 else ''} that cannot be read"
+    click.echo(f"mirrorfarm: {clean(str(path))}: {more}", err=True)
 
 
 def time_ns(text: str, option: str, now: float | None = None) -> int:

@@ -7,7 +7,7 @@ is left out, and each such place is told once, with the file, the byte, and what
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -38,10 +38,17 @@ class Fault:
     offset: int | None  # None: nothing of it can be read.
     reason: str
     cure: str
+    # The last byte of the place, if that is known. The same place may grow with its file.
+    end: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        place = "" if self.offset is None else f"at byte {self.offset}: "
-        return f"{self.path}: {place}{self.reason}: {self.cure}"
+        return f"{self.path}: {self._place()}{self.reason}: {self.cure}"
+
+    def _place(self) -> str:
+        if self.offset is None:
+            return ""
+        to = "" if self.end is None else f" to {self.end}"
+        return f"at byte {self.offset}{to}: "
 
 
 def _unread(path: Path, error: OSError) -> Fault:
@@ -226,21 +233,28 @@ def read_header(path: Path, on_fault: OnFault = raise_fault) -> dict[str, Any] |
 def frames(path: Path, on_fault: OnFault, begin: int = 0) -> Iterator[tuple[int, bytes]]:
     """Return the place and the contents of each frame from byte `begin` on.
 
-    A frame that is cut off at the end of the file is returned as far as it goes: a process that
-    was killed, or is just writing, leaves one. At most 10 MiB are in memory, whatever is read.
+    What is damaged between two of them is one fault, however often it looks like a frame. A frame
+    that is cut off at the end of the file is returned as far as it goes: a process that was
+    killed, or is just writing, leaves one. At most 10 MiB are in memory, whatever is read.
     """
     with naming(path), path.open("rb") as file:
         window = _Window(file)
         at = begin
+        fault: Fault | None = None
         while window.has(at):
             try:
                 end, content = _frame(window, at)
             except _Damaged as damage:
-                on_fault(Fault(path, at, str(damage), _LEFT_OUT))
+                fault = fault or Fault(path, at, str(damage), _LEFT_OUT)
                 at = window.find(MAGIC, at + 1)
                 continue
+            if fault is not None:
+                on_fault(replace(fault, end=at - 1))
+                fault = None
             yield at, content
             at = end
+        if fault is not None:
+            on_fault(replace(fault, end=at - 1))
 
 
 class _Damaged(ValueError):

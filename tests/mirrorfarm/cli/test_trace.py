@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import zstandard
 
 from mirrorfarm.actors.events import Started
 from mirrorfarm.actors.heartbeat.core import Heartbeat
@@ -224,6 +225,24 @@ def test_a_damaged_trace_is_shown_as_far_as_it_goes_with_exit_code_11(
     assert (code, len(out.splitlines())) == (11, 10)
     assert err.count(str(path)) == 1
     assert "not a trace" in err
+
+
+def test_of_many_damaged_places_the_first_are_told_and_the_others_counted(
+    tmp_path: Path, run: Run
+) -> None:
+    file = clock(tmp_path, 10**18, 1)
+    frame = zstandard.compress(b"\x80")
+    for places in (200, 400):  # Each frame is one as well: a map that is no head.
+        with file.open("ab") as end:
+            end.write((b"nonsense" + frame) * 100)
+        code, _, err = run("trace", "check", tmp_path)
+        told = [line for line in err.splitlines() if str(file) in line]
+        assert (code, len(told)) == (11, 101)
+        assert told[0].startswith(f"mirrorfarm: {file}: at byte ")
+        more = f"mirrorfarm: {file}: and {places - 100} more places that cannot be read"
+        assert told[-1] == more
+        result = json.loads(run("trace", "replay", "--json", tmp_path)[1])
+        assert result["unreadable_places"] == places
 
 
 def test_a_folder_without_traces_is_refused(tmp_path: Path, run: Run) -> None:

@@ -77,7 +77,7 @@ def test_a_damaged_frame_is_left_out_and_told_once(tmp_path: Path) -> None:
     assert fault.path == path
     assert fault.offset == places[2]
     assert "the frame is damaged" in str(fault)
-    assert f"{path}: at byte {places[2]}:" in str(fault)
+    assert f"{path}: at byte {places[2]} to {places[3] - 1}: the frame" in str(fault)
     assert "take another copy" in str(fault)
     assert 1_000 < len(times) < COUNT
     assert times[-1] == COUNT - 1
@@ -109,6 +109,31 @@ def test_what_is_between_frames_is_skipped(tmp_path: Path) -> None:
     times, (fault,) = read(path)
     assert times == list(range(COUNT))
     assert "no frame begins here" in fault.reason
+
+
+def test_what_only_looks_like_many_frames_is_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "x.mft"
+    good = packed(HEADER) + packed(HEAD, STARTED, [0, 1])
+    path.write_bytes(good + files.MAGIC * 5_000 + packed(HEAD, STARTED, [0, 1]) + b"\0" * 9)
+    times, told = read(path)
+    assert times == [6, 6]
+    assert [str(fault).split(": ")[1] for fault in told] == [
+        f"at byte {len(good)} to {len(good) + 19_999}",
+        f"at byte {path.stat().st_size - 9} to {path.stat().st_size - 1}",
+    ]
+    faults: list[Fault] = []
+    path.write_bytes(files.MAGIC * 5_000)
+    assert read_header(path, faults.append) is None
+    assert len(faults) == 1
+
+
+def test_a_fault_that_grows_with_its_file_is_the_same_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.mft"
+    told: set[Fault] = set()
+    for length in (20, 30):
+        path.write_bytes(packed(HEADER) + b"\0" * length)
+        list(frames(path, told.add))
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize(
