@@ -84,7 +84,8 @@ def replay(  # noqa: PLR0917 - one argument for each option.
     """Give the recorded events to fresh cores: they must do the same again, bit for bit.
 
     Exit code 3 if one does something else: the first such step is shown. A trace of another
-    version may be replayed: it shows whether this one would have done the same.
+    version may be replayed: it shows whether this one would have done the same. Exit code 11 if
+    nothing can be replayed, or a part cannot be read.
     """
     from mirrorfarm.cli.trace_replay import replay_trace
 

@@ -11,7 +11,7 @@ import click
 
 from mirrorfarm.cli.show import as_json, clean
 from mirrorfarm.cli.trace_show import Faults, line, require_known
-from mirrorfarm.errors import Refused
+from mirrorfarm.errors import Refused, TraceInvalid
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import Source, require_single, sources
 from mirrorfarm.trace.replay import Difference, Replay
@@ -60,15 +60,20 @@ def replay_trace(
     result = {
         "differences": differences,
         **counts,
+        "replayed": counts["steps"] - counts["skipped"],
         "seconds": round(seconds, 3),
-        "records_per_second": int(counts["records"] / max(seconds, 1e-9)),
+        "records_per_second": int(
+            (counts["records"] - counts["skipped_records"]) / max(seconds, 1e-9)
+        ),
         "build": build_of_sources()[0],
         "recorded_by": sorted(builds),
         "unreadable_places": faults.count,
         "first": shown[:1] if not every else shown,
     }
     click.echo(as_json(result) if json_wanted else _report(result))
-    return DIFFERS if differences else faults.exit_code
+    if differences:
+        return DIFFERS
+    return faults.exit_code if result["replayed"] else TraceInvalid.exit_code
 
 
 def _chosen(found: list[Source], nodes: frozenset[str]) -> list[Source]:
@@ -160,10 +165,10 @@ def _report(result: dict[str, Any]) -> str:
         f"{result['steps']} steps, {result['records']} records in {result['seconds']:.2f} s "
         f"({result['records_per_second']} records/s): {_verdict(result)}"
     )
-    if result["skipped"]:
+    if result["skipped"] and result["replayed"]:
         lines.append(
             f"{result['skipped']} steps were not replayed: the state of their core before them is "
-            f"not in the trace ({result['gaps']} gaps)"
+            f"not in the trace, or this build does not know it ({result['gaps']} gaps)"
         )
     if result["broke"]:
         lines.append(f"{result['broke']} cores broke when it was recorded, and broke again")
@@ -180,7 +185,17 @@ _WHAT = {
 def _verdict(result: dict[str, Any]) -> str:
     count = result["differences"]
     if not result["steps"]:
-        return "nothing was replayed: the files hold no whole step yet, or are cut off"
+        return (
+            "nothing was replayed: the files hold no whole step yet, or are cut off; take other "
+            "copies if you have them"
+        )
+    if not result["replayed"]:
+        return (
+            "nothing was replayed: no step in these traces comes behind a state of its core that "
+            "this build knows: replay them with the version that recorded them, or name whole "
+            "files: each begins with the states of its cores"
+        )
     if not count:
-        return "every effect came again, the same"
+        some = f"of {result['replayed']} steps replayed " if result["skipped"] else ""
+        return f"{some}every effect came again, the same"
     return f"{count} difference{'s' if count > 1 else ''}"

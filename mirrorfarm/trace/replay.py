@@ -40,7 +40,11 @@ class Replay:
     differences: int = 0
     counts: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(
-            ("steps", "records", "skipped", "checkpoints", "gaps", "broke"), 0
+            (
+                *("steps", "records", "skipped", "skipped_records"),
+                *("checkpoints", "gaps", "broke"),
+            ),
+            0,
         )
     )
     _broken: dict[str, tuple[Step, Exception]] = field(default_factory=dict)
@@ -56,7 +60,7 @@ class Replay:
                 counts["records"] += 1 + len(item.effects)
                 core = cores.get(item.actor)
                 if core is None:
-                    counts["skipped"] += 1
+                    self._skip(item)
                     continue
                 found = self._step(core, item)
             elif isinstance(item, Checkpoint):
@@ -76,13 +80,17 @@ class Replay:
             self.differences += 1
             yield _broke(step, error)
 
+    def _skip(self, step: Step) -> None:
+        self.counts["skipped"] += 1
+        self.counts["skipped_records"] += 1 + len(step.effects)
+
     def _step(self, core: Any, step: Step) -> Difference | None:
         actor = step.actor
         if actor in self._broken:
             return _broke(*self._broken.pop(actor))
         self._last[actor] = step
         if not isinstance(step.event, Event):  # Too large to be recorded, or of another build.
-            self.counts["skipped"] += 1
+            self._skip(step)
             del self.cores[actor]
             return None
         try:

@@ -21,8 +21,10 @@ from mirrorfarm.actors.heartbeat.core import Heartbeat
 from mirrorfarm.cli.main import UNREAD, main
 from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
 from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.trace.files import sources
+from mirrorfarm.trace.steps import Step, read_items
 from mirrorfarm.transport.trace import TraceWriter
-from mirrorfarm.transport.trace_ring import Ring
+from mirrorfarm.transport.trace_ring import Origin, Ring
 from mirrorfarm.transport.trace_ring import sources as build_of_sources
 from tests.mirrorfarm.trace.recorded import ORIGIN, record_simulations
 from tests.transport.bus import until
@@ -335,6 +337,45 @@ def test_a_core_that_does_something_else_is_shown_with_both_effects(
     assert replayed is not None
     assert recorded[1] == replayed[1]
     assert recorded[2] != replayed[2]
+
+
+def without_states(simulated: Path, to: Path, node: str = "n1") -> Path:
+    """Copy traces as steps alone, as of this node."""
+    (source,) = sources([simulated])
+    header = {**source.header, "node": node}
+    names = (header[name] for name in ("version", "cluster", "node", "process", "inc", "os_boot"))
+    copy = Ring(to, Origin(*names), 1 << 30, 1, header=header)
+    for item in read_items(source):
+        if isinstance(item, Step):
+            copy.ready(item.now_ns, item.number)
+            copy.encoder.step(item.actor, item.now_ns, item.event, item.effects, item.sent)
+    copy.flush(ends=True)
+    return to
+
+
+def test_what_was_not_replayed_is_not_called_the_same(
+    simulated: Path, run: Run, tmp_path: Path
+) -> None:
+    bare = without_states(simulated, tmp_path / "bare", "n2")
+    code, out, _ = run("trace", "replay", bare)
+    assert code == 11
+    assert (
+        "(0 records/s): nothing was replayed: no step in these traces comes behind a state" in out
+    )
+    assert "replay them with the version that recorded them" in out
+    assert "the same" not in out
+    result = json.loads(run("trace", "replay", "--json", bare)[1])
+    assert (result["replayed"], result["records_per_second"]) == (0, 0)
+    assert result["skipped"] == result["steps"] > 1_000
+    code, out, _ = run("trace", "replay", bare, simulated)
+    assert code == 0
+    told = re.search(r"(\d+) steps, .* of (\d+) steps replayed every effect came again", out)
+    assert told is not None
+    assert int(told[1]) == 2 * int(told[2]) == 2 * result["steps"]
+    assert f"{result['steps']} steps were not replayed: the state of their core" in out
+    both = json.loads(run("trace", "replay", "--json", bare, simulated)[1])
+    assert both["replayed"] == both["skipped"] == result["steps"]
+    assert both["records"] == 2 * both["skipped_records"]
 
 
 def test_a_copy_beside_the_original_is_refused_by_replay_and_check(
