@@ -119,7 +119,7 @@ def _require_replaceable(output: Path, read: list[Path]) -> None:
     place = output.resolve()
     if ".mft" in {output.suffix, place.suffix}:
         raise UsageInvalid(f"-o {output}: that is a trace, and would be replaced: {_ANOTHER}")
-    if place in {path.resolve() for path in files_in(read)}:
+    if place in {path.resolve() for path in files_in(read, lambda _: None)}:
         raise UsageInvalid(f"-o {output}: that is to be read, and would be replaced: {_ANOTHER}")
 
 
