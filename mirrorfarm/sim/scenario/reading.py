@@ -38,6 +38,13 @@ def read(text: bytes, file: str) -> Scenario:
     return scenario
 
 
+def _named(pairs: Pairs, acts: dict[str, type[Act]]) -> list[str]:
+    """Return what happens: not `wish` of `start: n1, wish: drain`, which is an event elsewhere."""
+    named = [key for key in pairs.pairs if key in acts]
+    keys = {name: {about.key for about in arguments(acts[name]).values()} for name in named}
+    return [name for name in named if not any(name in keys[one] for one in named if one != name)]
+
+
 class _Reader:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
@@ -165,7 +172,7 @@ class _Reader:
     def _events(self, root: Pairs, acts: dict[str, type[Act]]) -> list[Event]:
         events = []
         for pairs in self._list(root, "events"):
-            named = [key for key in pairs.pairs if key in acts]
+            named = _named(pairs, acts)
             at_ns = 0
             if "at" in pairs.pairs:
                 at_ns = self._moment(pairs, "events", "at")

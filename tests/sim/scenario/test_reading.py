@@ -4,6 +4,7 @@ import pytest
 
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.sim.acts.cables import Cut
+from mirrorfarm.sim.acts.farm import Start, Wish
 from mirrorfarm.sim.scenario.reading import read
 
 FAULTY = b"""title: a test
@@ -96,3 +97,14 @@ def test_a_file_is_as_good_as_what_it_leaves_out() -> None:
     assert found.events[0].at_ns == 1_000_000_000
     assert found.nodes == ("n1", "n2")
     assert found.begin == "in service"
+
+
+def test_the_key_of_an_event_may_be_called_as_another_event() -> None:
+    text = b"""farm: {}
+events:
+  - {at: 0 s, start: n1, wish: drain}
+  - {wish: away, at: 0 s, start: n2}
+  - {at: 0 s, wish: n1, to: in}
+"""
+    acts = [event.act for event in read(text, "f").events]
+    assert acts == [Start("n1", "drain"), Start("n2", "away"), Wish("n1", "in")]
