@@ -11,6 +11,7 @@ from mirrorfarm.cli.sim_options import Number, played, traced
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome
+    from mirrorfarm.sim.scenario.record import Scenario
     from mirrorfarm.sim.shrinking.seeds import Shrunk
     from mirrorfarm.sim.shrinking.shrink import Progress
 
@@ -24,20 +25,11 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
     """Play scenario files, tell what happens, and whether it is as they say.
 
     With --trace and several files, each has a folder of its own name there. Exit code 1 if
-    anything is not as expected, 3 if a file is faulty.
+    anything is not as expected, 3 if a file is faulty, else 8 if one cannot be read.
     """
-    from mirrorfarm.errors import ConfigInvalid
     from mirrorfarm.sim.scenario.playing import play
-    from mirrorfarm.sim.scenario.reading import read
 
-    scenarios, faults = [], list[str]()
-    for file in files:
-        try:
-            scenarios.append(read(file.read_bytes(), str(file)))
-        except ConfigInvalid as error:
-            faults += error.faults
-    if faults:
-        raise ConfigInvalid(tuple(faults))
+    scenarios = _read(files)
     if trace is not None:
         _require_own_names(files)
     outcomes = []
@@ -50,6 +42,31 @@ def scenario(files: tuple[Path, ...], *, quiet: bool, json_wanted: bool, trace: 
     if json_wanted:
         click.echo(as_json([outcome.as_object() for outcome in outcomes]))
     return int(not all(outcome.as_expected for outcome in outcomes))
+
+
+def _read(files: tuple[Path, ...]) -> "list[Scenario]":
+    """Return the scenarios; raises ConfigInvalid or SystemUnsuitable, of all files at once."""
+    from mirrorfarm.errors import ConfigInvalid, SystemUnsuitable
+    from mirrorfarm.oserrors import naming, told
+    from mirrorfarm.sim.scenario.reading import read
+    from mirrorfarm.sim.scenario.tree import YAML_BYTES_MAX
+
+    scenarios, wrong, faulty = [], list[str](), False
+    for file in files:
+        try:
+            with naming(file), file.open("rb") as opened:
+                text = opened.read(YAML_BYTES_MAX + 1)  # What is longer is refused: no more of it.
+            scenarios.append(read(text, str(file)))
+        except ConfigInvalid as error:
+            wrong += error.faults
+            faulty = True
+        except OSError as error:
+            wrong.append(told(error))
+    if faulty:
+        raise ConfigInvalid(tuple(wrong))
+    if wrong:
+        raise SystemUnsuitable("\n".join(wrong))
+    return scenarios
 
 
 def _require_own_names(files: tuple[Path, ...]) -> None:

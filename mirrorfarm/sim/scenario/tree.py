@@ -5,6 +5,7 @@ becomes a truth value or a date by itself; bounded size, depth and count. PyYAML
 events have the line of each key and value, which is all that is needed of a library here.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,6 +17,7 @@ from mirrorfarm.modules.faults import Faults, shown
 YAML_BYTES_MAX: Final = 262_144
 DEPTH_MAX: Final = 6
 VALUES_MAX: Final = 50_000
+_LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # As PyYAML counts lines.
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,44 @@ class _Refused(Exception):
 def parse(text: bytes, faults: Faults) -> Node | None:
     """Return what a file holds, or None after adding what is wrong to `faults`."""
     if len(text) > YAML_BYTES_MAX:
-        faults.add(0, "YAML", f"larger than {YAML_BYTES_MAX} bytes")
+        faults.add(0, "YAML", f"larger than {YAML_BYTES_MAX} bytes: leave something out")
         return None
     try:
-        return _Reader(_events(text), faults).document()
+        loader = yaml.SafeLoader(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        reason = f"byte {text[error.start]:#04x} is not UTF-8: save the file in that encoding"
+        faults.add(_line_after(text[: error.start].decode("utf-8")), "YAML", reason)
+    except yaml.reader.ReaderError as error:
+        reason = f"character U+{error.character:04X} is not allowed: remove it"
+        faults.add(_line_after(text.decode("utf-8")[: error.position]), "YAML", reason)
+    else:
+        return _document(loader, faults)
+    return None
+
+
+def _line_after(before: str) -> int:
+    """Return the line of what comes after the beginning of a file."""
+    return len(_LINE_END.findall(before)) + 1
+
+
+def _document(loader: yaml.SafeLoader, faults: Faults) -> Node | None:
+    try:
+        return _Reader(_events(loader), faults).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = f"not well-formed: {shown(error.problem or error.context or '?')}"
         faults.add(mark.line + 1 if mark else 1, "YAML", reason)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        faults.add(1, "YAML", f"not well-formed: {shown(str(error).partition(chr(10))[0])}")
+    except (ValueError, OverflowError):  # PyYAML minds no limits of Python's int and chr.
+        cure = "write the character itself, and leave out %YAML"
+        faults.add(loader.line + 1, "YAML", f"a number after \\U or %YAML is too large: {cure}")
     except _Refused:
         pass
     return None
 
 
-def _events(text: bytes) -> Iterator[Any]:
-    return iter(yaml.parse(text.decode("utf-8"), Loader=yaml.SafeLoader))
+def _events(loader: Any) -> Iterator[Any]:
+    while loader.check_event():
+        yield loader.get_event()
 
 
 class _Reader:

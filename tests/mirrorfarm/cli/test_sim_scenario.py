@@ -54,6 +54,30 @@ def test_a_file_that_is_not_there_is_named(
     assert "none.yaml" in capsys.readouterr().err
 
 
+def test_a_file_that_is_not_there_hides_no_faults_of_the_others(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "faulty").write_text("evnts: []\n")
+    assert run("scenario", str(tmp_path / "none"), str(tmp_path / "faulty")) == 3
+    errors = capsys.readouterr().err
+    assert f"{tmp_path / 'none'}: No such file or directory: check how it is spelt" in errors
+    assert f"{tmp_path / 'faulty'}:1: evnts: unknown key; did you mean events?" in errors
+    assert run("scenario", str(tmp_path / "none"), str(TAKEOVER), str(tmp_path / "nor")) == 8
+    errors = capsys.readouterr().err
+    assert f"{tmp_path / 'none'}: No such file" in errors
+    assert f"{tmp_path / 'nor'}: No such file" in errors
+
+
+def test_no_more_of_a_file_is_read_than_a_scenario_may_have(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    endless = tmp_path / "endless"
+    with endless.open("wb") as file:
+        file.truncate(1 << 40)
+    assert run("scenario", str(endless)) == 3
+    assert f"{endless}: YAML: larger than 262144 bytes" in capsys.readouterr().err
+
+
 def test_traces_of_files_of_one_name_are_not_mixed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -27,8 +27,13 @@ def faults_of(text: bytes) -> list[str]:
         (b"[" * 100_000, "nested deeper"),
         (b"{a: " * 1_000, "nested deeper"),
         (b"a: [1, 2\nb: 3\n", "not well-formed"),
-        (b"a: \xff\n", "not well-formed"),
-        (b"a: \x00\n", "not well-formed"),
+        (b"a: \xff\n", "f.yaml:1: YAML: byte 0xff is not UTF-8: save the file in that encoding"),
+        (b"a: 1\r\nb: 2\n# \xc3\xa9\nd: \xe9\n", "f.yaml:4: YAML: byte 0xe9 is not UTF-8"),
+        (b"a: 1\nb: \xc3\xa9\x00\n", r"f.yaml:2: YAML: character U\+0000 is not allowed: remove"),
+        (b"\xef\xbb\xbfa: 1\nb: \xf0\x9f\n", "f.yaml:2: YAML: byte 0xf0 is not UTF-8"),
+        (b'a: 1\nb: "\\UFFFFFFFF"\n', r"f.yaml:2: YAML: a number after \\U or %YAML is too large"),
+        (b'a: 1\n\nb: "\\U00110000"\n', "f.yaml:3: YAML: a number .* is too large"),
+        (b"%YAML " + b"9" * 5_000 + b".1\n---\na: 1\n", "f.yaml:1: YAML: a number .* too large"),
         (b"", "empty"),
         (b"# nothing\n", "empty"),
         (b"? [a]\n: 1\n", "a key must be a word"),
@@ -56,7 +61,7 @@ def test_words_stay_words_and_everything_has_its_line() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=300) | st.text(alphabet="{}[]:,-&*!|>'\"\n ab#%", max_size=80))
+@given(st.binary(max_size=300) | st.text(alphabet="{}[]:,-&*!|>'\"\n ab#%\\UFf9", max_size=80))
 def test_any_bytes_are_read_or_refused(text: bytes | str) -> None:
     faults = Faults("f")
     found: Node | None = parse(text.encode() if isinstance(text, str) else text, faults)
