@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.record import Scenario
     from mirrorfarm.sim.shrinking.seeds import Shrunk
     from mirrorfarm.sim.shrinking.shrink import Progress
+
+PAGE_BYTES_MAX: Final = 1 << 20
+PAGE_MARKS: Final = (
+    b"\n```mermaid\nsequenceDiagram\n",
+    b"\nWhat led to it, one line for each step:\n",
+)
 
 
 @click.command("scenario")
@@ -110,7 +116,7 @@ def _tell(outcome: "Outcome", *, quiet: bool) -> None:
 @click.option(
     *("-o", "--output", "file"),
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the scenario here, and a page with a diagram beside it.",
+    help="Write the scenario here, and a page with a diagram beside it, which ends in .md.",
 )
 @click.option("--seconds", type=Number(0, 86_400), default=60.0, show_default=True, help="At most.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print one JSON object.")
@@ -126,14 +132,46 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
 
     if file is not None:
         require_writable(file)
+        _require_page(file)
     shower = _Shower()
     shrunk = shrink_plan(plan_of(options, seed_number(seed)), seconds, shower)
     shower.end()
     if file is not None:
         write_whole(file, shrunk.text)
-        write_whole(file.with_suffix(".md"), shrunk.explanation)
+        write_whole(_page_of(file), shrunk.explanation)
     _tell_shrunk(shrunk, file, json_wanted=json_wanted)
     return 0
+
+
+def _page_of(file: Path) -> Path:
+    """Return where the page with the diagram is written."""
+    return file.with_suffix(".md")
+
+
+def _require_page(file: Path) -> None:
+    """Refuse, before the work, a page that would take the place of another file."""
+    from mirrorfarm.errors import UsageInvalid
+
+    page = _page_of(file)
+    if page == file:
+        raise UsageInvalid(
+            f"-o {file}: the page with the diagram is called so; name the scenario "
+            f"{file.with_suffix('.yaml')}, and the page is written beside it"
+        )
+    if (page.exists() or page.is_symlink()) and not _is_page(page):
+        raise UsageInvalid(
+            f"-o {file}: {page} is there already, and no page of this command: it would be lost "
+            "to the page with the diagram; move it away, or name the scenario otherwise"
+        )
+
+
+def _is_page(page: Path) -> bool:
+    """Return whether this is a page of an earlier run, which may be replaced as its scenario is."""
+    if not page.is_file():
+        return False
+    with page.open("rb") as opened:
+        text = opened.read(PAGE_BYTES_MAX)
+    return text.startswith(b"# ") and all(mark in text for mark in PAGE_MARKS)
 
 
 def seed_number(text: str) -> int:
@@ -184,7 +222,7 @@ def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> N
     if file is None:
         click.echo(clean(shrunk.text, lines=True), nl=False)
     else:
-        click.echo(f"{clean(str(file))}, {clean(str(file.with_suffix('.md')))}")
+        click.echo(f"{clean(str(file))}, {clean(str(_page_of(file)))}")
     state = (
         "nothing more can be left out" if shrunk.whole else "perhaps not the shortest: more time"
     )

@@ -94,6 +94,23 @@ def test_a_shrunk_seed_without_a_place_to_write_it_is_refused_at_once(
     assert "nowhere; make it first" in capsys.readouterr().err
 
 
+def test_no_file_is_lost_to_the_page_of_a_shrunk_seed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run("shrink", "--seed", "1", "-o", str(tmp_path / "found.md")) == 2
+    assert f"name the scenario {tmp_path / 'found.yaml'}" in capsys.readouterr().err
+    page, folder, link = (tmp_path / f"{name}.md" for name in ("notes", "folder", "link"))
+    page.write_text("# Notes\n\n```mermaid\nsequenceDiagram\n```\n")
+    folder.mkdir()
+    link.symlink_to(tmp_path / "nowhere")
+    for path in (page, folder, link):
+        assert run("shrink", "--seed", "1", "-o", str(path.with_suffix(".yaml"))) == 2
+        told = capsys.readouterr().err
+        assert f"{path} is there already" in told
+        assert "move it away" in told
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.md", "folder.md", "link.md"}
+
+
 def test_json_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("scenario", "--json", str(TAKEOVER)) == 0
     (found,) = json.loads(capsys.readouterr().out)
@@ -118,6 +135,9 @@ def test_a_seed_is_shrunk_into_files(
     assert run("scenario", str(file)) == 1
     told = capsys.readouterr().out
     assert "instead of: every invariant holds" in told
+    file.with_suffix(".md").write_text(found["diagram"] + "an earlier run\n")
+    assert run(*words, "--seconds", "0", "-o", str(file)) == 0
+    assert "an earlier run" not in file.with_suffix(".md").read_text()
     assert run(*words, "--seconds", "0") == 0
     assert "perhaps not the shortest: more time" in capsys.readouterr().err
 
