@@ -1,15 +1,19 @@
 """A scenario file to a frozen record, or all that is wrong with it."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Final
 
 from mirrorfarm.modules.faults import Faults, shown, suggestion
 from mirrorfarm.sim.acts.act import Act, Argument, arguments
+from mirrorfarm.sim.acts.farm import SIDES
 from mirrorfarm.sim.acts.kinds import MACHINES, MODULE, MOMENT, NETWORK, NODE, PAIR, Kind
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.network import NETWORKS
+from mirrorfarm.sim.scenario.effect import WHEN, empty, idle, misplaced, unheeded
 from mirrorfarm.sim.scenario.record import (
     EVENTS_MAX,
+    NODES,
     Event,
     Expectation,
     Farm,
@@ -45,9 +49,19 @@ def _named(pairs: Pairs, acts: dict[str, type[Act]]) -> list[str]:
     return [name for name in named if not any(name in keys[one] for one in named if one != name)]
 
 
+def _names(value: Any) -> Iterator[str]:
+    """Yield the names in a value: one, a list of them, or a list of sides."""
+    if isinstance(value, str):
+        yield value
+        return
+    for one in value:
+        yield from _names(one)
+
+
 class _Reader:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
+        self._cluster: Mirror | Farm = Mirror()
         self._nodes: tuple[str, ...] = ()
         self._modules: tuple[str, ...] = ()
         self._machines: tuple[str, ...] = ()
@@ -59,7 +73,7 @@ class _Reader:
             self._faults.add(root.pairs["farm"][0], "farm", "either mirror or farm, not both")
         farm = "farm" in root.pairs
         kind: type[Any] = Farm if farm else Mirror
-        cluster = self._record(kind, root, "farm" if farm else "mirror")
+        cluster = self._cluster = self._record(kind, root, "farm" if farm else "mirror")
         empty = Scenario(cluster=cluster)
         self._nodes, self._modules = empty.nodes, empty.modules
         self._machines = self._nodes if farm else (*self._nodes, *OTHER_MACHINES)
@@ -131,14 +145,18 @@ class _Reader:
         """Note what is named and not there."""
         known = {
             id(NODE): self._nodes,
+            id(NODES): self._nodes,
+            id(SIDES): self._nodes,
             id(MODULE): self._modules,
             id(PAIR): self._machines,
             id(MACHINES): self._machines,
             id(NETWORK): self._networks,
         }
         there = known.get(id(kind), ())
-        for name in (value,) if isinstance(value, str) else value if there else ():
-            if there and name not in there:
+        if not there:
+            return
+        for name in _names(value):
+            if name not in there:
                 reason = f"{shown(name)} is not in this cluster, which has: {', '.join(there)}"
                 self._faults.add(line, path, reason)
 
@@ -186,7 +204,15 @@ class _Reader:
             values = self._values(kind, pairs, "events.", ("at",))
             if len(self._faults) == before:
                 events.append(Event(at_ns, kind(**values), pairs.line))
+                self._has_effect(pairs, named[0], events[-1].act)
         return events
+
+    def _has_effect(self, pairs: Pairs, name: str, act: Act) -> None:
+        """Note an event that does nothing, or not what it says."""
+        found = unheeded(act, self._cluster)
+        reason = idle(act, self._cluster)
+        for key, why in (found | {name: reason} if reason else found).items():
+            self._faults.add(pairs.pairs[key][0], f"events.{key}", why)
 
     def _not_one(self, pairs: Pairs, named: list[str], acts: dict[str, type[Act]]) -> None:
         if named:
@@ -203,18 +229,24 @@ class _Reader:
     def _expectations(self, root: Pairs) -> list[Expectation]:
         found = []
         for pairs in self._list(root, "expect"):
-            when = [key for key in ("at", "by") if key in pairs.pairs]
-            values = self._values(Expectation, pairs, "expect.", ("at", "by"))
+            when = [key for key in WHEN if key in pairs.pairs]
+            values = self._values(Expectation, pairs, "expect.", WHEN)
+            self._is_looked_at(pairs, values)
             if len(when) != 1:
                 self._faults.add(pairs.line, "expect", "needs either at or by: when to look")
                 continue
             moment = self._moment(pairs, "expect", when[0])
             found.append(Expectation(moment, when[0] == "by", pairs.line, **values))
-            if not set(values) - {"node"}:
-                keys = [about.key for about in arguments(Expectation).values()]
-                reason = f"expects nothing; {suggestion('', keys)}"
-                self._faults.add(pairs.line, "expect", reason)
         return found
+
+    def _is_looked_at(self, pairs: Pairs, values: dict[str, Any]) -> None:
+        """Note what of an expectation holds whatever happens."""
+        for key in empty(values):
+            reason = "empty, which holds whatever happens: write what is expected, or leave it out"
+            self._faults.add(pairs.pairs[key][0], f"expect.{key}", reason)
+        for key, reason in misplaced(pairs.pairs, self._cluster):
+            line = pairs.pairs[key][0] if key else pairs.line
+            self._faults.add(line, f"expect.{key}" if key else "expect", reason)
 
     # --- what must agree -------------------------------------------------------------------
 
@@ -231,12 +263,13 @@ class _Reader:
             last = one.at_ns
             if (one.role or one.because or one.buckets >= 0) and not one.node:
                 self._faults.add(one.line, "expect.node", "required, but absent: a node")
+        if scenario.core != "all" and not scenario.converges:
+            reason = "nothing is mended without `converges: yes`: write that, or leave it out"
+            self._faults.add(root.pairs["core"][0], "core", reason)
         if isinstance(scenario.cluster, Farm):
-            named = [(one.line, getattr(one.act, "module", "")) for one in scenario.events]
-            named += [(one.line, one.module) for one in scenario.expectations]
-            for line, module in named:
-                if module:
-                    self._faults.add(line, "module", "only of a mirror: a farm has only one")
+            for event in scenario.events:
+                if getattr(event.act, "module", ""):
+                    self._faults.add(event.line, "module", "only of a mirror: a farm has only one")
             for key in ("network", "core"):
                 if key in root.pairs:
                     self._faults.add(root.pairs[key][0], key, "only of a mirror")

@@ -31,6 +31,7 @@ NODES_MAX: Final = 16
 MODULES_MAX: Final = 3
 BUCKETS_MAX: Final = 1_024
 CORES: Final = ("all", "n1+w1", "n2+w1", "n1+n2")
+NODES: Final = names(1, NODES_MAX, "names of nodes")
 SHAPES: Final = ("constant", "even", "exponential", "bimodal")
 
 
@@ -63,7 +64,7 @@ class Expectation:
     told: str = argument(text(), "words of a line of the story so far", key="told", default="")
     acknowledged: int = argument(
         number(0, 100_000),
-        "of how many writes the application was told",
+        "of a mirror: of how many writes the application was told",
         key="acknowledged",
         default=-1,
     )
@@ -74,7 +75,7 @@ class Expectation:
         number(0, BUCKETS_MAX), "of a farm's node: how many are open", key="buckets", default=-1
     )
     settled: tuple[str, ...] = argument(
-        names(1, NODES_MAX, "names of nodes"),
+        NODES,
         "these nodes of a farm, and no others, are in one view",
         key="settled",
         default=(),

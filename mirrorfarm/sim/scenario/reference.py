@@ -9,6 +9,7 @@ from typing import Any
 
 from mirrorfarm.sim.acts.act import Vocabulary
 from mirrorfarm.sim.acts.kinds import MODULE
+from mirrorfarm.sim.acts.processes import PROCESS
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror, Scenario, Wires
 
@@ -59,8 +60,8 @@ def _acts(vocabulary: Vocabulary) -> str:
         subject, more = "", []
         for field in sorted(dataclasses.fields(act), key=lambda field: bool(field.kw_only)):
             about = field.metadata["argument"]
-            if about.kind is MODULE and vocabulary is FARM:
-                continue
+            if about.kind in (MODULE, PROCESS) and vocabulary is FARM:
+                continue  # There is only one of each.
             if not about.key:
                 subject = about.kind.what
                 continue

@@ -1,10 +1,15 @@
-"""A scenario to the text of its file: one line for each event, nothing that is a default."""
+"""A scenario to the text of its file: one line for each event, nothing that is a default.
+
+Nor any event that does nothing in its cluster, as one of a farm's module may after shrinking has
+left only the filters: reading refuses these.
+"""
 
 import re
 from typing import Final
 
 from mirrorfarm.sim.acts.act import written
 from mirrorfarm.sim.acts.kinds import duration_text
+from mirrorfarm.sim.scenario.effect import idle
 from mirrorfarm.sim.scenario.record import Expectation, Farm, Scenario
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_./%+-]+(?:[ |]+[A-Za-z0-9_./%+-]+)*", re.ASCII)
@@ -21,9 +26,10 @@ def write(scenario: Scenario, comments: tuple[str, ...] = ()) -> str:
     lines.append(f"{cluster}: {_flow(written(scenario.cluster))}")
     if written(scenario.wires):
         lines.append(f"network: {_flow(written(scenario.wires))}")
-    if scenario.events:
+    events = [event for event in scenario.events if not idle(event.act, scenario.cluster)]
+    if events:
         lines.append("events:")
-    for event in scenario.events:
+    for event in events:
         lines.append(f"  - {_flow([('at', duration_text(event.at_ns)), *written(event.act)])}")
     lines += [f"{key}: {quoted(parts[key])}" for key in after]
     if scenario.expectations:

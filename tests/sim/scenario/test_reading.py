@@ -5,6 +5,9 @@ import pytest
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.sim.acts.cables import Cut
 from mirrorfarm.sim.acts.farm import Start, Wish
+from mirrorfarm.sim.acts.vocabulary import FARM
+from mirrorfarm.sim.farm_faults import OF_THE_MODULE
+from mirrorfarm.sim.scenario.effect import OF_WHOLE_NODES
 from mirrorfarm.sim.scenario.reading import read
 
 FAULTY = b"""title: a test
@@ -46,8 +49,7 @@ f.yaml:15: network: keys with values are expected
 f.yaml:17: expect.node: n9 is not in this cluster, which has: n1, n2
 f.yaml:18: expect: earlier than the one before; order them
 f.yaml:18: expect.node: required, but absent: a node
-f.yaml:19: expect: expects nothing; known here: acknowledged, answer, because, buckets, is, \
-module, node, settled, told
+f.yaml:19: expect: expects nothing; known here: acknowledged, answer, because, is, told
 f.yaml:20: expect: needs either at or by: when to look"""
 
 
@@ -89,6 +91,104 @@ def test_a_cluster_is_a_mirror_or_a_farm() -> None:
 )
 def test_a_fault_says_what_is_wrong(text: bytes, fault: str) -> None:
     assert fault in "\n".join(faults_of(text))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "wanted", "faults"),
+    [
+        (
+            "farm",
+            "node: n1, is: PRIM Ready",
+            ["expect.is: only of a mirror: of a farm, expect how"],
+        ),
+        ("farm", "acknowledged: 77", ["expect.acknowledged: only of a mirror: a farm's clients"]),
+        ("farm", "settled: n1 n9", ["expect.settled: n9 is not in this cluster, which has: n1"]),
+        ("farm", "node: n1, told: x", ["expect.node: is nothing without one of `because`, `buc"]),
+        ("farm", "node: n1", ["expect: expects nothing; known here: answer, because, buckets, s"]),
+        (
+            "farm",
+            "node: n1, buckets: 512, module: web",
+            ["expect.module: only of a mirror: a farm has only one"],
+        ),
+        ("mirror", "node: n1, buckets: 5", ["expect.buckets: only of a farm: of a mirror, expect"]),
+        (
+            "mirror",
+            "settled: n1 n9",
+            ["expect.settled: n9 is not in", "expect.settled: only of a farm: of a mirror, expect"],
+        ),
+        ("mirror", "node: n1, module: app", ["expect: expects nothing; known here: acknowledged,"]),
+        ("mirror", "module: app, told: x", ["expect.module: is nothing without one of `is`, `bec"]),
+        ("mirror", 'told: ""', ["expect.told: empty, which holds whatever happens: write what"]),
+        ("mirror", "node: n1, is: ", ["expect.is: empty, which holds whatever happens: write"]),
+        ("mirror", "node: n1, is: x, because: ' '", ["expect.because: empty, which holds"]),
+        ("mirror", "answer: []", ["expect.answer: empty, which holds whatever happens"]),
+    ],
+)
+def test_what_would_hold_whatever_happens_is_no_expectation(
+    cluster: str, wanted: str, faults: list[str]
+) -> None:
+    found = faults_of(f"{cluster}: {{}}\nexpect:\n  - {{at: 1 s, {wanted}}}\n".encode())
+    assert len(found) == len(faults)
+    for text, fault in zip(found, faults, strict=True):
+        assert text.startswith(f"f.yaml:3: {fault}")
+
+
+ALONE = "does nothing in a farm of filters alone: write `farm: {whole: yes}`, or leave it out"
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        ("command: stop, node: n1", ALONE),
+        ("command_in_phase: stop, node: n1, phase: up", ALONE),
+        ("failure_in_phase: n1, phase: member, what: record", ALONE),
+        ("application_exits: n1", ALONE),
+        ("application_start_fails: n1", ALONE),
+        ("application_start_hangs: n1", ALONE),
+        ("application_stop_hangs: n1", ALONE),
+        ("record_fails: n1", ALONE),
+        ("crash_in_phase: n1, phase: up, how: pause", "filters alone are never up, a phase of the"),
+        ("crash: n1, process: replica", "a farm has no replicator; leave out `process`"),
+        ("partition: n1 n2 | n9", "n9 is not in this cluster, which has: n1, n2, n3"),
+    ],
+)
+def test_an_event_that_does_nothing_is_a_fault(event: str, reason: str) -> None:
+    name = event.partition(":")[0]
+    keys = event.replace(", ", "\n    ")
+    (fault,) = faults_of(f"farm: {{}}\nevents:\n  - at: 1 s\n    {keys}\n".encode())
+    assert fault.startswith(f"f.yaml:4: events.{name}: {reason}")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "command: stop, node: n1",
+        "command_in_phase: stop, node: n1, phase: up",
+        "failure_in_phase: n1, phase: up, what: record",
+        "application_exits: n1",
+        "crash_in_phase: n1, phase: up, how: pause",
+        "start: n1",
+    ],
+)
+def test_nodes_that_are_whole_have_a_module(event: str) -> None:
+    text = f"farm: {{whole: yes}}\nevents: [{{at: 1 s, {event}}}]\n"
+    assert len(read(text.encode(), "f").events) == 1
+
+
+def test_a_whole_node_is_wished_away_by_a_command() -> None:
+    text = b"farm: {whole: yes}\nevents: [{at: 1 s, start: n1, wish: drain}]\n"
+    reason = "with `whole` a node starts to take part: leave it out, and write `command`"
+    assert faults_of(text) == (f"f.yaml:2: events.wish: {reason}",)
+
+
+def test_a_core_is_of_what_is_mended() -> None:
+    reason = "nothing is mended without `converges: yes`: write that, or leave it out"
+    assert faults_of(b"mirror: {}\ncore: n1+w1\n") == (f"f.yaml:2: core: {reason}",)
+    assert read(b"core: n1+w1\nconverges: yes\n", "f").core == "n1+w1"
+
+
+def test_sweeps_of_filters_alone_leave_out_what_does_nothing_there() -> None:
+    assert set(OF_THE_MODULE) <= set(OF_WHOLE_NODES) <= set(FARM.acts)
 
 
 def test_a_file_is_as_good_as_what_it_leaves_out() -> None:

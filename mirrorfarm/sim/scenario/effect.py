@@ -1,0 +1,92 @@
+"""What nothing would come of in a cluster: events that do nothing, expectations nobody looks at.
+
+Each is a fault of its file: who wrote it believes that it counts, and reads "as expected".
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+from mirrorfarm.modules.faults import suggestion
+from mirrorfarm.sim.acts.act import Act, arguments
+from mirrorfarm.sim.acts.farm import Start
+from mirrorfarm.sim.acts.phases import FarmCrashInPhase
+from mirrorfarm.sim.coverage.machines import FILTER
+from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror
+
+# Acts on a farm's module, its application and its record: filters alone have none of these.
+OF_WHOLE_NODES: Final = (
+    *("command", "command_in_phase", "failure_in_phase", "record_fails"),
+    *("application_start_fails", "application_start_hangs"),
+    *("application_stop_hangs", "application_exits"),
+)
+_WHOLE: Final = "write `farm: {whole: yes}`"
+# Keys of expectations: what they are of, and what to write of the other sort of cluster.
+OF_A_MIRROR: Final = {
+    "module": "a farm has only one",
+    "is": "of a farm, expect how many `buckets` a node has, or which nodes are `settled`",
+    "acknowledged": "a farm's clients write nothing; leave it out",
+}
+OF_A_FARM: Final = {
+    "buckets": "of a mirror, expect what a node `is`",
+    "settled": "of a mirror, expect what each node `is`",
+}
+WHEN: Final = ("at", "by")
+# What is no expectation itself: it says whom others are about.
+ABOUT: Final = {
+    "node": ("is", "because", "buckets"),
+    "module": ("is", "because", "acknowledged"),
+}
+
+
+def idle(act: Act, cluster: Mirror | Farm) -> str:
+    """Return why an act does nothing in a cluster, and the cure; "": it may do something."""
+    if not isinstance(cluster, Farm):
+        return ""
+    if getattr(act, "process", "") == "replica":
+        return "a farm has no replicator; leave out `process`"
+    if cluster.whole:
+        return ""
+    if act.name in OF_WHOLE_NODES:
+        return f"does nothing in a farm of filters alone: {_WHOLE}, or leave it out"
+    if isinstance(act, FarmCrashInPhase) and act.phase not in FILTER.states:
+        phases = ", ".join(FILTER.states)
+        return (
+            f"filters alone are never {act.phase}, a phase of the module: {_WHOLE}, "
+            f"or choose one of {phases}"
+        )
+    return ""
+
+
+def unheeded(act: Act, cluster: Mirror | Farm) -> dict[str, str]:
+    """Return the keys of an act which change nothing of it in a cluster, and why."""
+    if isinstance(act, Start) and isinstance(cluster, Farm) and cluster.whole and act.wish != "in":
+        return {
+            "wish": "with `whole` a node starts to take part: leave it out, and write `command`"
+        }
+    return {}
+
+
+def misplaced(keys: Collection[str], cluster: Mirror | Farm) -> Iterator[tuple[str, str]]:
+    """Yield which of an expectation's keys nobody looks at, and why; "": it expects nothing."""
+    of_a_farm = isinstance(cluster, Farm)
+    others, kind = (OF_A_MIRROR, "mirror") if of_a_farm else (OF_A_FARM, "farm")
+    for key in keys:
+        if key in others:
+            yield key, f"only of a {kind}: {others[key]}"
+    expected = [key for key in keys if key not in (*WHEN, *ABOUT)]
+    if not expected:
+        known = {about.key for about in arguments(Expectation).values()}
+        yield "", f"expects nothing; {suggestion('', known - {*others, *ABOUT})}"
+        return
+    for key, needed in ABOUT.items():
+        if key in keys and key not in others and not set(needed) & set(expected):
+            there = ", ".join(f"`{one}`" for one in needed if one not in others)
+            yield key, f"is nothing without one of {there}: write what is expected, or leave it out"
+
+
+def empty(values: dict[str, Any]) -> Iterator[str]:
+    """Yield the keys of an expectation whose texts are empty: they would hold in any case."""
+    for name, about in arguments(Expectation).items():
+        value = values.get(name)
+        if isinstance(value, str) and not value.strip():
+            yield about.key
