@@ -27,6 +27,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS, Address
 CLUSTER = "c" * 16
 LOCAL_NS = 60 * MICROSECOND_NS  # Through the agent, from one process of a node to another.
 FRAME_BYTES = 60  # Around a message.
+DOWN = "down"  # What a node is whose process is gone.
 _DIGEST_BYTES = 8_192  # Hashed at once.
 
 

@@ -19,7 +19,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.filter import Choice
-from mirrorfarm.sim.cluster import Cluster
+from mirrorfarm.sim.cluster import DOWN, Cluster
 from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter
 from mirrorfarm.sim.hands import Hands
@@ -218,7 +218,7 @@ class FarmWorld(Cluster):
         incarnation = host.next_incarnation()
         record = self.record if self.records else None
         own = self.module_name
-        process = Process(host, own, incarnation, node.hands.doors, record, _nothing)
+        process = Process(host, own, incarnation, node.hands.doors, record, self._died)
         host.processes[own] = process
         module = self.module(node)
         here = Here(
@@ -246,6 +246,11 @@ class FarmWorld(Cluster):
                 node.give(ev.FarmPower(power, name))
         if wish != "away" and not self.machines:
             node.give(ev.FarmWish(wish))
+
+    def _died(self, process: Process) -> None:
+        """Note that a process is gone: it cannot log that itself."""
+        if self.tells_story:
+            self.story.add(self.now, process.host.name, ">", DOWN)
 
     def begin(self, name: str) -> None:
         """Start a node whose process does not run; its module starts by itself."""
@@ -392,7 +397,3 @@ class FarmWorld(Cluster):
                 return False
             views.add(picture.view)
         return len(views) == 1
-
-
-def _nothing(process: Process) -> None:
-    del process

@@ -11,10 +11,10 @@ import msgspec
 import xxhash
 
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.sim.cluster import Cluster, Story
+from mirrorfarm.sim.cluster import DOWN, Cluster, Story
 from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
-from mirrorfarm.sim.monitors.seen import Fault
+from mirrorfarm.sim.monitors.seen import Died, Fault, PowerLost
 from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import Plan, plan_of, prepare
 from mirrorfarm.sim.recording.recorder import Recorder
@@ -57,6 +57,9 @@ class Played:
             self.coverage.fault(observation.kind, node, self._down())
             text = f"{observation.kind} {observation.what}".strip()
             self.moments.append(Moment(self.world.now, node, "fault", text))
+        elif _ends(observation, module):  # What is gone can log nothing.
+            place = self.world.place(node, module)
+            self.moments.append(Moment(self.world.now, place, "state", DOWN))
         self.tell(node, observation, module)
 
     def _down(self) -> frozenset[str]:
@@ -65,6 +68,13 @@ class Played:
         hosts = self.world.hosts.values()
         running = [h.name for h in hosts if (p := h.processes.get(name)) is not None and p.alive]
         return frozenset(self.world.hosts).difference(running)
+
+
+def _ends(observation: Any, module: str) -> bool:
+    """Return whether the process of a module's state machine is gone after this."""
+    if observation.__class__ is Died:
+        return bool(observation.process == module)  # Not only its replicator's.
+    return observation.__class__ is PowerLost
 
 
 class _States(Story):
@@ -84,6 +94,8 @@ class _States(Story):
         elif what.startswith(VIEW):
             state = f"with {what.removeprefix(VIEW).partition(' (')[0]}"
             self._moments.append(Moment(now, node, "state", state))
+        elif what == DOWN:
+            self._moments.append(Moment(now, node, "state", DOWN))
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -59,19 +59,23 @@ def replay_seed(options: str, seed: int) -> tuple[SeedResult, list[Moment]]:
 
 
 def failovers(timeline: list[Moment]) -> tuple[int, ...]:
-    """Return how long nobody led, each time that another node than the last one led next."""
+    """Return how long nobody led, each time that another node than the last one led next.
+
+    Each module has a leader of its own; those of all modules are told in the order of their ends.
+    """
     found = []
-    leader, ended_ns = "", -1
+    last: dict[str, tuple[str, int]] = {}  # Module -> who led last, and until when (-1: it does).
     for moment in timeline:
         if moment.kind != "state":
             continue
-        leads = moment.text == "leading"
-        if leads and ended_ns >= 0 and moment.node != leader:
-            found.append(moment.time_ns - ended_ns)
-        if leads:
-            leader, ended_ns = moment.node, -1
+        module = moment.node.partition("/")[2]
+        leader, ended_ns = last.get(module, ("", -1))
+        if moment.text == "leading":
+            if ended_ns >= 0 and moment.node != leader:
+                found.append(moment.time_ns - ended_ns)
+            last[module] = moment.node, -1
         elif moment.node == leader and ended_ns < 0:
-            ended_ns = moment.time_ns
+            last[module] = leader, moment.time_ns
     return tuple(found)
 
 

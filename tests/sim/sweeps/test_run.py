@@ -41,3 +41,40 @@ def test_a_failover_is_from_the_end_of_one_leader_to_another_one() -> None:
         Moment(90, "n2", "state", "leading"),
     ]
     assert failovers(moments) == (30,)
+
+
+def test_each_module_has_a_leader_of_its_own() -> None:
+    moments = [
+        Moment(10, "n1", "state", "leading"),
+        Moment(20, "n2/app2", "state", "leading"),
+        Moment(30, "n1", "state", "down"),
+        Moment(35, "n1/app2", "state", "down"),
+        Moment(40, "n2/app2", "state", "stopping"),
+        Moment(60, "n2/app2", "state", "leading"),
+        Moment(90, "n2", "state", "leading"),
+    ]
+    assert failovers(moments) == (60,)
+
+
+def test_a_primary_that_loses_power_is_down_until_another_one_leads() -> None:
+    result, moments = replay_seed("mirror", 0)
+    states = [moment for moment in moments if moment.kind == "state"]
+    last = [moment for moment in states if moment.text in ("down", "leading")][-2:]
+    assert [(moment.node, moment.text) for moment in last] == [("n1", "down"), ("n2", "leading")]
+    assert result.failover_ns[-1] == last[1].time_ns - last[0].time_ns
+    assert "n1 down" in result.signature
+
+
+def test_every_module_of_a_node_without_power_is_down() -> None:
+    _, moments = replay_seed("mirror,modules=2", 0)
+    down = {(m.time_ns, m.node) for m in moments if m.text == "down"}
+    at_once = {time for time, node in down if node == "n1"} & {
+        time for time, node in down if node == "n1/app2"
+    }
+    assert at_once
+
+
+def test_a_farm_node_without_a_process_is_down() -> None:
+    result, moments = replay_seed("farm", 4)
+    assert "down" in {moment.text for moment in moments if moment.kind == "state"}
+    assert "down" not in result.signature  # All are up at the end.
