@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,10 @@ from mirrorfarm.sim.recording.recorder import Recorder
 FEW_STEPS = 8
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
-_SOURCES = ("actors", "transport", "modules", "netfilter", "sim")
-_TOLD_ONLY = ("sweeps", "shrinking", "cells")  # A better report plays no other runs.
+_FOLDERS = ("actors", "transport", "modules", "netfilter", "sim", "trace")
+_FILES = ("errors.py", "limits.py", "module_cores.py", "oserrors.py")
+# A better report plays no other runs.
+_TOLD_ONLY = ("sim/sweeps/", "sim/shrinking/", "sim/cells/", "trace/export/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +127,21 @@ def command_of(options: str, seed: int) -> str:
     return f"mirrorfarm sim run --seed {seed:#x} --options {options}"
 
 
+def sources() -> Iterator[Path]:
+    """Yield everything that decides about a run, in an order of its own."""
+    for folder in _FOLDERS:
+        for path in sorted((_ROOT / folder).rglob("*.py")):
+            if not path.relative_to(_ROOT).as_posix().startswith(_TOLD_ONLY):
+                yield path
+    yield from (_ROOT / name for name in _FILES)
+
+
 def build_id() -> str:
     """Return a hash of everything that decides about a run."""
     digest = xxhash.xxh3_64()
-    for folder in _SOURCES:
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            name = path.relative_to(_ROOT / folder)
-            if name.parts[0] not in _TOLD_ONLY:
-                digest.update(name.as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sources():
+        name = path.relative_to(_ROOT).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes())
     return f"{digest.intdigest():016x}"
 
 
