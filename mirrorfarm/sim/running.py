@@ -1,6 +1,7 @@
 """One run of a seed, told: its options, what came out, and the digest of all its steps."""
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from mirrorfarm.sim.recording.recorder import Recorder
 
 # Nearly every run holds: it keeps few steps, which stay in the processor's cache.
 FEW_STEPS = 8
+FRAMES_TOLD = 8  # Of the calls that led to an assertion.
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
 _FOLDERS = ("actors", "transport", "modules", "netfilter", "sim", "trace")
@@ -148,6 +150,8 @@ def build_id() -> str:
 def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Played:
     """Play a plan to its end, or to the first violation; record it in the folder `trace`.
 
+    An assertion of a core is a violation of the invariant `assert`.
+
     `keeps`: of so many of its last steps the story of a violation is made.
     """
     began = time.process_time()
@@ -162,12 +166,27 @@ def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Pl
             play_out()
     except Violation as violation:
         played.violation = violation
-        played.moments.append(Moment(world.now, "", "violation", str(violation)))
+    except AssertionError as error:  # A core's own: it is wrong.
+        played.violation = _asserted(error)
     finally:
         if recorder is not None:
             recorder.close()
+    if played.violation is not None:
+        played.moments.append(Moment(world.now, "", "violation", str(played.violation)))
     played.cpu_s = time.process_time() - began
     return played
+
+
+def _asserted(error: AssertionError) -> Violation:
+    """Return an assertion that does not hold as a violation; its story is where it stands."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_TOLD:]
+    story = [f"{place_in_code(frame)}: {frame.line}" for frame in frames]
+    return Violation(f"assert: {str(error) or place_in_code(frames[-1])}", story)
+
+
+def place_in_code(frame: traceback.FrameSummary) -> str:
+    """Return where something was raised, alike on every machine."""
+    return f"{frame.filename.rpartition('mirrorfarm/')[2]}:{frame.lineno} {frame.name}"
 
 
 def run(seed: int, options: str = "swarm", trace: Path | None = None) -> Outcome:

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.sim import running
 from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import plan_of
+from mirrorfarm.sim.shrinking.seeds import shrink_plan
+from mirrorfarm.sim.sweeps.run import replay_seed
 
 SEEDS = 60
 PLAYS = """
@@ -60,3 +63,38 @@ def test_a_violated_seed_is_played_again_for_its_whole_story(
     outcome = running.run(seed, "mirror")
     assert outcome.outcome != "ok"
     assert outcome.story == whole
+
+
+def test_an_assertion_of_a_core_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = leading.gate_of
+
+    def wrong(s: State) -> str:
+        if s.leading.lost:
+            raise AssertionError("a gate for a lost peer")
+        return honest(s)
+
+    monkeypatch.setattr(leading, "gate_of", wrong)
+    for seed in range(SEEDS):
+        outcome = running.run(seed, "mirror")
+        if outcome.outcome != "ok":
+            break
+    assert outcome.outcome == "assert: a gate for a lost peer"
+    assert "wrong: raise AssertionError" in outcome.story[-1]
+    assert outcome.story[-2].startswith("actors/module/mirror/")
+    assert (len(outcome.digest), outcome.steps > 0) == (16, True)
+    result, moments = replay_seed("mirror", seed)
+    assert (result.outcome, result.invariant) == ("violation", "assert")
+    assert result.signature.startswith("n1 ")
+    assert moments[-1].text == outcome.outcome
+    shrunk = shrink_plan(plan_of("mirror", seed), 0.5)
+    assert shrunk.outcome.invariant == "assert"
+
+
+def test_an_assertion_without_words_tells_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(s: State) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(leading, "gate_of", wrong)
+    outcome = running.run(0, "mirror").outcome
+    assert outcome.startswith("assert: ")
+    assert outcome.endswith(" wrong")

@@ -19,14 +19,14 @@ class SeedResult:
     """One run: (options, seed, build) determine everything but `wall_seconds`.
 
     `outcome`: ok; violation of an invariant; no-convergence: after the faults ended, not
-    everything came up in time; error: the run itself failed, for example by an assertion.
+    everything came up in time; error: the run itself failed, for example took too long.
     """
 
     seed: Count
     options: str
     build: str
     outcome: Outcome
-    invariant: str = ""  # S3, L4; of an error, the name of the exception.
+    invariant: str = ""  # S3, L4; assert: a core's own; of an error, the name of the exception.
     signature: str = ""  # Of the abstract state at the end: failures that share it are alike.
     simulated_ns: Count = 0
     steps: Count = 0  # Events that were played.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from mirrorfarm.sim.running import place_in_code
 from mirrorfarm.sim.sweeps.result import MESSAGE_CHARACTERS_MAX, SeedResult
 
 RunSeed = Callable[[str, int], SeedResult]
@@ -57,8 +58,7 @@ def failed_run(
     options: str, build: str, seed: int, error: Exception, wall_seconds: float
 ) -> SeedResult:
     """Return the result of a run that raised; where it did is its signature."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{place.filename.rpartition('mirrorfarm/')[2]}:{place.lineno} {place.name}"
+    where = place_in_code(traceback.extract_tb(error.__traceback__)[-1])
     if isinstance(error, TookTooLong):  # Where it was just then is chance.
         where = "took too long"
     return SeedResult(
