@@ -36,7 +36,7 @@ class Progress:
         self._task = self._bar.add_task("", total=None, rate="", failed="")
         self.deaths = 0
         self._begin = self._told = time.monotonic()
-        self.done = self._total = self._failed = 0
+        self.done = self.total = self._failed = 0
         self._classes: set[tuple[str, str, str]] = set()
 
     def __enter__(self) -> Self:
@@ -55,7 +55,7 @@ class Progress:
             self.say(f"cut {appender.torn_bytes} bytes of an unfinished line off the file's end")
         if damaged := appender.results.damaged:
             self.say(f"{len(damaged)} damaged lines, their seeds are played again: {damaged[0]} …")
-        self._total = missing
+        self.total = missing
         self._bar.update(self._task, total=missing)
 
     def kept(self, results: Sequence[SeedResult]) -> None:
@@ -70,7 +70,7 @@ class Progress:
         self._bar.update(self._task, completed=self.done, rate=rate, failed=failed)
         if self._bar.disable and now - self._told >= LINE_SECONDS:
             self._told = now
-            self.say(f"{self.done:,} of {self._total:,}, {rate}, {failed}")
+            self.say(f"{self.done:,} of {self.total:,}, {rate}, {failed}")
 
     def died(self, finished: Finished[SeedResult]) -> None:
         """Tell of a worker that died."""

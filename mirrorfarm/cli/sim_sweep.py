@@ -99,10 +99,7 @@ def _must_be_new(order: "Order") -> None:
 
 def _run(order: "Order", json_wanted: bool) -> int:
     from mirrorfarm.cli.sim_progress import Progress
-    from mirrorfarm.sim.sweeps.interrupts import until_interrupted
-    from mirrorfarm.sim.sweeps.outputs import Written, write_outputs
-    from mirrorfarm.sim.sweeps.results import read_results
-    from mirrorfarm.sim.sweeps.summary import summarize
+    from mirrorfarm.sim.sweeps.interrupts import Interrupted, interruptible, until_interrupted
     from mirrorfarm.sim.sweeps.sweep import play
 
     with Progress() as progress, until_interrupted(progress.stopping) as stopped:
@@ -112,15 +109,41 @@ def _run(order: "Order", json_wanted: bool) -> int:
             if progress.done:
                 progress.say(f"what was played is kept. The rest:\n  {order.command_to_resume()}")
             raise
+    try:
+        with interruptible():
+            return _conclude(order, progress.deaths, json_wanted)
+    except Interrupted:
+        whole = progress.done == progress.total and order.shard.count == 1
+        _tell_interrupted(order.command_to_report() if whole else order.command_to_resume())
+        return INTERRUPTED
+
+
+def _tell_interrupted(command: str) -> None:
+    """Say what is left to do when the user did not wait for the report."""
+    _show(f"interrupted: the results are kept, the report is not made. To make it:\n  {command}")
+
+
+def _show(text: str) -> None:
+    """Say how it goes on, beside the output."""
+    click.echo(clean(text, lines=True), err=True)
+
+
+def _conclude(order: "Order", deaths: int, json_wanted: bool) -> int:
+    """Report on what was played; return the exit code."""
+    from mirrorfarm.sim.sweeps.outputs import Written, write_outputs
+    from mirrorfarm.sim.sweeps.results import read_results
+    from mirrorfarm.sim.sweeps.seeds import count_missing
+    from mirrorfarm.sim.sweeps.summary import summarize
+
     results = read_results([order.file])
-    missing = sum(seed not in results.seeds() for seed in order.own_seeds())
+    missing = count_missing(order.own_seeds(), results.seeds())
     if missing or order.shard.count > 1:  # The report is made when everything is there.
         header = results.header
         summary = summarize(results, len(results), header.options, header.build)
         written = Written(summary, (order.file,), (_what_next(order, missing),))
     else:
-        written = write_outputs(results, order.folder)
-    extra = {"missing": missing, "interrupted": bool(missing), "workers_died": progress.deaths}
+        written = write_outputs(results, order.folder, tell=_show)
+    extra = {"missing": missing, "interrupted": bool(missing), "workers_died": deaths}
     _tell(written, json_wanted, extra)
     if missing:
         return INTERRUPTED
@@ -163,23 +186,40 @@ def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool)
 
     FILES are the .jsonl files. Exit code 1 if anything failed or is missing.
     """
-    from mirrorfarm.sim.sweeps.outputs import refuse_to_replace, write_outputs
-    from mirrorfarm.sim.sweeps.results import read_results
+    from mirrorfarm.sim.sweeps.interrupts import Interrupted, interruptible
+    from mirrorfarm.sim.sweeps.outputs import refuse_to_replace, require_folder
     from mirrorfarm.sim.sweeps.seeds import parse_seeds
+    from mirrorfarm.sim.sweeps.sweep import command_to_report
 
     refuse_to_replace(files, folder)
     wanted = parse_seeds(seeds) if seeds else range(0)
+    require_folder(folder)
+    try:
+        with interruptible():
+            return _report(files, folder, wanted, json_wanted)
+    except Interrupted:
+        _tell_interrupted(command_to_report(files, folder, seeds))
+        return INTERRUPTED
+
+
+def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: bool) -> int:
+    """Join results and report on them; return the exit code."""
+    from mirrorfarm.sim.sweeps.outputs import write_outputs
+    from mirrorfarm.sim.sweeps.results import read_results
+    from mirrorfarm.sim.sweeps.seeds import count_missing
+
     results = read_results(files)
     have = results.seeds()
-    missing = [seed for seed in wanted if seed not in have]
-    written = write_outputs(results, folder, missing=len(missing))
+    missing = count_missing(wanted, have)
+    written = write_outputs(results, folder, missing=missing, tell=_show)
     notes = list(written.notes)
     if results.damaged:
         notes.append(f"damaged lines, left out: {', '.join(results.damaged[:5])}")
     if missing:
-        notes.append(f"{len(missing):,} seeds are missing, {missing[0]} is the first of them")
+        first = next(seed for seed in wanted if seed not in have)
+        notes.append(f"{missing:,} seeds are missing, {first} is the first of them")
     written = type(written)(written.summary, written.paths, tuple(notes))
-    _tell(written, json_wanted, {"missing": len(missing)})
+    _tell(written, json_wanted, {"missing": missing})
     return 1 if written.summary.failed or missing or _missed(written.summary) else 0
 
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.oserrors import write_whole
+from mirrorfarm.oserrors import naming, write_whole
 from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps import report, tables
 from mirrorfarm.sim.sweeps.result import SeedResult
@@ -20,6 +21,11 @@ EXAMPLES = "failures"
 EXAMPLES_MAX = 20  # Shrinking takes minutes.
 
 Replay = Callable[[str, int], tuple[SeedResult, list[Moment]]]
+Tell = Callable[[str], None]
+
+
+def _untold(text: str) -> None:
+    del text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,13 @@ def refuse_to_replace(files: Iterable[Path], folder: Path) -> None:
             )
 
 
+def require_folder(folder: Path) -> None:
+    """Make the folder, before hours of work have no place. Raises OSError, with its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with naming(folder), tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 def write_outputs(
     results: Results,
     folder: Path,
@@ -49,8 +62,9 @@ def write_outputs(
     missing: int = 0,
     shrink: Shrink | None = SHRINK,
     replay: Replay = replay_seed,
+    tell: Tell = _untold,
 ) -> Written:
-    """Write table, summary, examples and report of results into a folder."""
+    """Write table, summary, examples and report of results into a folder; tell what takes long."""
     folder.mkdir(parents=True, exist_ok=True)
     header = results.header
     summary = summarize(results, len(results), header.options, header.build)
@@ -63,7 +77,7 @@ def write_outputs(
         notes.append(f"no {tables.NAME}: {tables.CURE}. The .jsonl file holds the same")
     paths.append(folder / SUMMARY)
     write_whole(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
-    made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink)
+    made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink, tell)
     worst, why_not = _see_again(summary, replay)
     paths += [*made, folder / report.NAME]
     notes += [*failed, *why_not]
@@ -72,7 +86,7 @@ def write_outputs(
 
 
 def write_examples(
-    classes: Sequence[FailureClass], folder: Path, shrink: Shrink | None
+    classes: Sequence[FailureClass], folder: Path, shrink: Shrink | None, tell: Tell = _untold
 ) -> tuple[list[Path], list[str]]:
     """Write one example of each class: a scenario, or the command that plays its seed.
 
@@ -82,12 +96,16 @@ def write_examples(
     notes: list[str] = []
     for old in folder.glob("[0-9][0-9]-*"):  # Of fewer results; its number may be another's now.
         old.unlink()
-    for number, one in enumerate(classes[:EXAMPLES_MAX], 1):
+    shown = classes[:EXAMPLES_MAX]
+    for number, one in enumerate(shown, 1):
         folder.mkdir(exist_ok=True)
         example = one.example
         name = f"{number:02}-{re.sub(r'[^A-Za-z0-9-]', '_', one.name)[:40]}"
         text, suffix = f"{command_of(example.options, example.seed)}\n", ".txt"
         if shrink is not None and example.outcome != "error":
+            tell(
+                f"shrinking class {number} of {len(shown)}: {one.name}, for about a minute at most"
+            )
             try:
                 text, suffix = shrink(example.options, example.seed), ".yaml"
             except Exception as error:  # The seed is a good example as well.

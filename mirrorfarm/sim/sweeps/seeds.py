@@ -1,5 +1,6 @@
 """Which seeds a sweep plays: `0..10000`, and the part of it that is shard 3 of 64."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from mirrorfarm.errors import UsageInvalid
@@ -43,6 +44,12 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
+
+
+def count_missing(seeds: range, done: Set[int]) -> int:
+    """Return how many seeds are not done, in no more time than there are results."""
+    number = -(-(seeds.stop - seeds.start) // seeds.step)  # `len` ends at 63 bits.
+    return max(0, number) - sum(seed in seeds for seed in done)
 
 
 def parse_shard(text: str) -> Shard:

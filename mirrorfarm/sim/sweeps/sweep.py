@@ -10,11 +10,12 @@ from typing import Protocol
 from mirrorfarm.errors import Refused
 from mirrorfarm.sim.sweeps.drive import drive
 from mirrorfarm.sim.sweeps.engines import Wanted, load_engine
+from mirrorfarm.sim.sweeps.outputs import require_folder
 from mirrorfarm.sim.sweeps.plan import Finished, Plan
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Appender, Header
 from mirrorfarm.sim.sweeps.run import build_id, run_seed
-from mirrorfarm.sim.sweeps.seeds import Shard
+from mirrorfarm.sim.sweeps.seeds import Shard, count_missing
 from mirrorfarm.sim.sweeps.work import RunSeed, Work
 
 
@@ -46,6 +47,17 @@ class Order:
             words += ["--shard", str(self.shard)]
         return shlex.join([*words, "--resume", str(self.file), "-o", str(self.folder)])
 
+    def command_to_report(self) -> str:
+        """Return the command that makes the report of what was played."""
+        return command_to_report([self.file], self.folder)
+
+
+def command_to_report(files: Sequence[Path], folder: Path, seeds: str = "") -> str:
+    """Return the command that joins results in a report; `seeds`: which were wanted."""
+    wanted = ["--seeds", seeds] if seeds else []
+    words = [*wanted, *map(str, files), "-o", str(folder)]
+    return shlex.join(["mirrorfarm", "sim", "report", *words])
+
 
 class Watcher(Protocol):
     """Whoever wants to see how a sweep goes on."""
@@ -65,13 +77,15 @@ def play(
 ) -> None:
     """Play the seeds that have no result yet, and append their results to the order's file.
 
-    Raises UsageInvalid for an unknown engine, Refused if the file is another sweep's.
+    Raises UsageInvalid for an unknown engine, Refused if the file is another sweep's, OSError if
+    the report will have no place.
     """
     begin_engine = load_engine(order.engine)
+    require_folder(order.folder)
     header = Header(options=order.options, build=build_id())
     with closing(Appender(order.file, header)) as appender:
         done = appender.results.seeds()
-        missing = sum(seed not in done for seed in order.own_seeds())
+        missing = count_missing(order.own_seeds(), done)
         watcher.began(appender, missing)
         if not missing:
             return

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from mirrorfarm.cli.sim_sweep import report
-from mirrorfarm.sim.sweeps.results import Appender, Header
+from mirrorfarm.cli.sim_sweep import report, sweep
+from mirrorfarm.sim.sweeps import outputs
+from mirrorfarm.sim.sweeps.results import Appender, Header, Results
 from mirrorfarm.sim.sweeps.run import build_id
 from tests.sim.sweeps.stand_in import quick
 
@@ -200,6 +202,64 @@ def test_a_sweep_that_never_came_by_what_must_happen_fails_when_it_had_seeds_eno
     assert shown.return_value == 1
     assert "never happened: R4 a compare-and-swap conflicted" in shown.output
     assert "never happened: a restart kept the role" not in shown.output
+
+
+def results_of(file: Path, count: int) -> None:
+    with closing(Appender(file, Header(options="mirror", build=build_id()))) as appender:
+        appender.append(quick("mirror", seed) for seed in range(count))
+
+
+def test_ctrl_c_while_classes_are_shrunk_ends_all_of_it_and_says_how_to_make_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "the results.jsonl"
+    results_of(file, 30)
+    tried = []
+
+    def shrink(options: str, seed: int) -> str:
+        tried.append(seed)
+        with suppress(KeyboardInterrupt):  # As shrinking does, to give its best.
+            signal.raise_signal(signal.SIGINT)
+        return "shrunk"
+
+    honest = partial(outputs.write_outputs, shrink=shrink)
+    monkeypatch.setattr(outputs, "write_outputs", honest)
+    words = ["--seeds", "0..30", "-o", str(tmp_path), str(file)]
+    shown = CliRunner().invoke(report, words, standalone_mode=False)
+    assert (shown.return_value, len(tried)) == (130, 1)
+    assert "shrinking class 1 of 2" in shown.output
+    assert f"  mirrorfarm sim report --seeds 0..30 '{file}' -o {tmp_path}\n" in shown.output
+    tried.clear()
+    words = ["--seeds", "0..30", "--options", "mirror", "--resume", str(file)]
+    shown = CliRunner().invoke(sweep, words, standalone_mode=False)
+    assert (shown.return_value, len(tried)) == (130, 1)
+    assert f"  mirrorfarm sim report '{file}' -o {tmp_path}\n" in shown.output
+
+
+def test_the_end_of_a_sweep_looks_at_the_results_once_not_once_for_each_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.jsonl"
+    results_of(file, 3)
+    honest, asked = Results.seeds, []
+
+    def seeds(results: Results) -> set[int]:
+        asked.append(results)
+        return honest(results)
+
+    monkeypatch.setattr(Results, "seeds", seeds)
+    words = ["--seeds", "0..3", "--options", "mirror", "--resume", str(file)]
+    assert CliRunner().invoke(sweep, words, standalone_mode=False).return_value == 0
+    assert len(asked) == 2  # At the beginning and at the end.
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_played(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    (tmp_path / "taken").touch()
+    words = ("--seeds", "0..2", *SHORT, "--resume", file, "-o", tmp_path / "taken" / "out")
+    _, err = run("sweep", *words, code=8)
+    assert f"{tmp_path / 'taken' / 'out'}: Not a directory" in err
+    assert not file.exists()
 
 
 def test_the_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:

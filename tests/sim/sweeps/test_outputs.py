@@ -46,6 +46,21 @@ def test_without_a_shrinker_the_command_is_the_example(tmp_path: Path) -> None:
     assert text == "mirrorfarm sim run --seed 0x53 --options mirror\n"
 
 
+def test_shrinking_says_how_far_it_is(tmp_path: Path) -> None:
+    told: list[str] = []
+    write_outputs(
+        results_of(tmp_path, 100),
+        tmp_path,
+        shrink=lambda options, seed: "",
+        replay=replay,
+        tell=told.append,
+    )
+    assert [line.partition(",")[0] for line in told] == [
+        "shrinking class 1 of 2: L4",
+        "shrinking class 2 of 2: S3",
+    ]
+
+
 def test_a_shrinker_that_fails_is_told_and_hides_nothing(tmp_path: Path) -> None:
     def shrink(options: str, seed: int) -> str:
         raise ValueError("the seed passes")

@@ -3,7 +3,7 @@
 import pytest
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.sim.sweeps.seeds import Shard, parse_seeds, parse_shard
+from mirrorfarm.sim.sweeps.seeds import Shard, count_missing, parse_seeds, parse_shard
 
 
 def test_a_range_leaves_its_end_out() -> None:
@@ -33,3 +33,10 @@ def test_shards_divide_the_seeds_without_gap_or_overlap() -> None:
 def test_what_is_no_shard_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageInvalid, match="from 1/64 to 64/64"):
         parse_shard(text)
+
+
+def test_what_is_missing_is_counted_without_a_look_at_every_seed() -> None:
+    assert count_missing(range(10), {3, 4, 99}) == 8
+    assert count_missing(Shard(2, 3).of(range(10)), {0, 1, 4}) == 1
+    assert count_missing(range(2**64), {5}) == 2**64 - 1
+    assert count_missing(range(0), {5}) == 0
