@@ -13,7 +13,7 @@ from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps import report, tables
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Results
-from mirrorfarm.sim.sweeps.run import SHRINK, Shrink, command_of, replay_seed
+from mirrorfarm.sim.sweeps.run import SHRINK, Shrink, build_id, command_of, replay_seed
 from mirrorfarm.sim.sweeps.summary import FailureClass, Summary, summarize
 
 SUMMARY = "summary.json"
@@ -64,7 +64,10 @@ def write_outputs(
     replay: Replay = replay_seed,
     tell: Tell = _untold,
 ) -> Written:
-    """Write table, summary, examples and report of results into a folder; tell what takes long."""
+    """Write table, summary, examples and report of results into a folder; tell what takes long.
+
+    Only what this build played is played again: another build's seeds are other runs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     header = results.header
     summary = summarize(results, len(results), header.options, header.build)
@@ -77,8 +80,16 @@ def write_outputs(
         notes.append(f"no {tables.NAME}: {tables.CURE}. The .jsonl file holds the same")
     paths.append(folder / SUMMARY)
     write_whole(paths[-1], json.dumps(summary.as_object(), indent=2) + "\n")
-    made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, shrink, tell)
-    worst, why_not = _see_again(summary, replay)
+    foreign = header.build != build_id()
+    if foreign:
+        notes.append(
+            f"these are results of build {header.build}, this is build {build_id()}, which plays "
+            "other runs: nothing was shrunk, no run is shown. To have both, make the report with "
+            "that build"
+        )
+    own_shrink = None if foreign else shrink
+    made, failed = write_examples(summary.sorted_classes(), folder / EXAMPLES, own_shrink, tell)
+    worst, why_not = (None, []) if foreign else _see_again(summary, replay)
     paths += [*made, folder / report.NAME]
     notes += [*failed, *why_not]
     write_whole(paths[-1], report.render(summary, worst, missing))
@@ -118,12 +129,15 @@ def write_examples(
 
 
 def _see_again(summary: Summary, replay: Replay) -> tuple[report.Worst | None, list[str]]:
-    """Play the worst seed again; the build must be the one that the results are of."""
+    """Play the worst seed again; return why that is not possible, if it is not."""
     if summary.worst is None:
         return None, []
     known = summary.worst
-    again, moments = replay(known.options, known.seed)
-    if (again.build, again.digest) != (known.build, known.digest):
-        text = f"no time line of seed {known.seed}: build {again.build} plays it differently"
-        return None, [text if again.build != known.build else f"{text}: it is not deterministic"]
+    text = f"no time line of seed {known.seed}"
+    try:
+        again, moments = replay(known.options, known.seed)
+    except Exception as error:  # The report tells all else.
+        return None, [f"{text}: it could not be played again: {error}"]
+    if again.digest != known.digest:
+        return None, [f"{text}: it is played differently now: it is not deterministic"]
     return report.Worst(again, moments), []

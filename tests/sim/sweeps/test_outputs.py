@@ -1,6 +1,7 @@
 """What a sweep leaves in its folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ from mirrorfarm.sim.sweeps import tables
 from mirrorfarm.sim.sweeps.outputs import write_outputs
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Appender, Header, Results, read_results
+from mirrorfarm.sim.sweeps.run import build_id
 from tests.sim.sweeps.stand_in import quick
 
 
-def results_of(folder: Path, count: int) -> Results:
+def results_of(folder: Path, count: int, build: str = "", options: str = "mirror") -> Results:
     path = folder / "r.jsonl"
-    appender = Appender(path, Header(options="mirror", build=quick("mirror", 0).build))
-    appender.append(quick("mirror", seed) for seed in range(count))
+    build = build or build_id()
+    appender = Appender(path, Header(options=options, build=build))
+    appender.append(replace(quick(options, seed), build=build) for seed in range(count))
     appender.close()
     return read_results([path])
 
@@ -83,6 +86,30 @@ def test_a_run_that_is_played_differently_has_no_time_line_and_says_so(tmp_path:
     )
     assert "no time line of seed 3" in written.notes[-1]
     assert "not deterministic" in written.notes[-1]
+
+
+def test_results_of_another_build_are_reported_without_a_run_of_this_one(tmp_path: Path) -> None:
+    def play(options: str, seed: int) -> tuple[SeedResult, list[Moment]]:
+        raise AssertionError("another build's seed is another run")
+
+    def shrink(options: str, seed: int) -> str:
+        raise AssertionError("another build's seed is another run")
+
+    results = results_of(tmp_path, 100, build="0123456789abcdef")
+    written = write_outputs(results, tmp_path, shrink=shrink, replay=play)
+    assert [note.partition(",")[0] for note in written.notes] == [
+        "these are results of build 0123456789abcdef"
+    ]
+    assert build_id() in written.notes[0]
+    names = [path.name for path in sorted((tmp_path / "failures").iterdir())]
+    assert names == ["01-L4.txt", "02-S3.txt"]
+    assert (tmp_path / "report.html").exists()
+
+
+def test_options_that_nobody_knows_prevent_no_report(tmp_path: Path) -> None:
+    written = write_outputs(results_of(tmp_path, 4, options="no such thing"), tmp_path)
+    assert (tmp_path / "report.html").exists()
+    assert "no time line of seed 3: it could not be played again: --options" in written.notes[-1]
 
 
 def test_without_pyarrow_the_rest_is_there_and_the_cure_is_told(
