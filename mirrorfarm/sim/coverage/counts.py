@@ -47,7 +47,9 @@ class Coverage:
     def events(self, machine: Machine) -> list[str]:
         """Return the rows of a machine's table: what it can be given, and what else it was."""
         given = {
-            " ".join(words[2:]) for words in map(str.split, self.cells) if words[0] == machine.name
+            " ".join(words[2:])
+            for words in map(str.split, self.cells)
+            if len(words) > 2 and words[0] == machine.name
         }
         return [*machine.events, *sorted(given.difference(machine.events))]
 

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mirrorfarm.errors import UsageInvalid
@@ -138,6 +138,7 @@ def _see_again(summary: Summary, replay: Replay) -> tuple[report.Worst | None, l
         again, moments = replay(known.options, known.seed)
     except Exception as error:  # The report tells all else.
         return None, [f"{text}: it could not be played again: {error}"]
-    if again.digest != known.digest:
-        return None, [f"{text}: it is played differently now: it is not deterministic"]
+    if replace(again, wall_seconds=known.wall_seconds) != known:
+        why = "it is not deterministic, or its line in the file was changed"
+        return None, [f"{text}: it is played differently now: {why}"]
     return report.Worst(again, moments), []

@@ -11,7 +11,11 @@ MESSAGE_CHARACTERS_MAX: Final = 2_000
 SIGNATURE_CHARACTERS_MAX: Final = 300
 
 Outcome = Literal["ok", "violation", "no-convergence", "error"]
-Count = Annotated[int, Meta(ge=0)]
+# What a file may hold: what the columns of a table (`tables.schema`) and the report can.
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Hash = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Counts = Mapping[Annotated[str, Meta(min_length=1)], Count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class SeedResult:
     everything came up in time; error: the run itself failed, for example took too long.
     """
 
-    seed: Count
+    seed: Annotated[int, Meta(ge=0)]  # Below `SEED_END`.
     options: str
     build: str
     outcome: Outcome
@@ -31,14 +35,14 @@ class SeedResult:
     simulated_ns: Count = 0
     steps: Count = 0  # Events that were played.
     digest: str = ""  # Of the whole story: the same on every machine.
-    faults: Mapping[str, int] = field(default_factory=dict)  # Kind -> how many were injected.
-    failover_ns: tuple[int, ...] = ()  # From the end of one leader to the next, another node.
-    states: tuple[int, ...] = ()  # Hashes of the distinct abstract states that it visited.
-    cells: Mapping[str, int] = field(default_factory=dict)  # `mirror leading Tick` -> how often.
-    fault_states: Mapping[str, int] = field(default_factory=dict)  # `crash leading` -> how often.
-    sometimes: Mapping[str, int] = field(default_factory=dict)  # See coverage.properties.
-    tricks: Mapping[str, int] = field(default_factory=dict)  # Site (actors.sites) -> how often.
-    wall_seconds: float = 0.0
+    faults: Counts = field(default_factory=dict)  # Kind -> how many were injected.
+    failover_ns: tuple[Count, ...] = ()  # From the end of one leader to the next, another node.
+    states: tuple[Hash, ...] = ()  # Hashes of the distinct abstract states that it visited.
+    cells: Counts = field(default_factory=dict)  # `mirror leading Tick` -> how often.
+    fault_states: Counts = field(default_factory=dict)  # `crash leading` -> how often.
+    sometimes: Counts = field(default_factory=dict)  # See coverage.properties.
+    tricks: Counts = field(default_factory=dict)  # Site (actors.sites) -> how often.
+    wall_seconds: Seconds = 0.0
     message: str = ""
 
     @property

@@ -1,10 +1,13 @@
 """The file of results: appended, torn, damaged, foreign, in use, joined."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirrorfarm.errors import RecordInvalid, Refused
+from mirrorfarm.sim.sweeps.outputs import write_outputs
 from mirrorfarm.sim.sweeps.results import LINE_BYTES_MAX, Appender, Header, read_results
 from tests.sim.sweeps.stand_in import quick
 
@@ -75,6 +78,62 @@ def test_a_damaged_line_is_reported_and_the_others_count(tmp_path: Path, line: b
     results = read_results([path])
     assert results.seeds() == {1, 2}
     assert results.damaged[0] == f"{path}:3"
+
+
+CHANGED: list[tuple[str, Any]] = [
+    ("seed", 2**64),
+    ("outcome", "fine"),
+    ("simulated_ns", 2**63),
+    ("steps", 99_999_999_999_999_999_999),
+    ("failover_ns", [-5]),
+    ("failover_ns", [2**63]),
+    ("states", [99_999_999_999]),
+    ("states", [-1]),
+    ("wall_seconds", -1.0),
+    ("wall_seconds", 1e308),
+    *((name, {"": 1}) for name in ("faults", "cells", "fault_states", "sometimes", "tricks")),
+    *((name, {"a b c": -1}) for name in ("faults", "cells", "fault_states")),
+    *((name, {"a b c": 2**63}) for name in ("sometimes", "tricks", "cells")),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGED)
+def test_a_value_that_cannot_be_is_a_damaged_line(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "r.jsonl"
+    write(path, 1, 2)
+    lines = path.read_text().splitlines()
+    changed = {**json.loads(lines[2]), name: value}
+    path.write_text("\n".join([*lines[:2], json.dumps(changed), ""]))
+    results = read_results([path])
+    assert (results.seeds(), results.damaged) == ({1}, [f"{path}:3"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("cells", {" ": 1, "mirror": 1, "mirror x": 1, "mirror x y z": 2**63 - 1}),
+        ("fault_states", {" ": 1, "crash": 2**63 - 1}),
+        ("faults", {" ": 0, "x": 2**63 - 1}),
+        ("failover_ns", [0, 2**63 - 1]),
+        ("simulated_ns", 2**63 - 1),
+        ("states", [2**32 - 1]),
+        ("outcome", "violation"),
+        ("outcome", "error"),
+        ("message", "\0\x1b\U0010ffff"),
+    ],
+)
+def test_a_value_that_can_be_is_reported(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "r.jsonl"
+    write(path, 1, 2)
+    lines = path.read_text().splitlines()
+    changed = {**json.loads(lines[2]), name: value}
+    path.write_text("\n".join([*lines[:2], json.dumps(changed), ""]))
+    results = read_results([path])
+    assert results.seeds() == {1, 2}
+    written = write_outputs(
+        results, tmp_path / "out", shrink=None, replay=lambda options, seed: (quick("", seed), [])
+    )
+    assert (tmp_path / "out" / "report.html") in written.paths
 
 
 @pytest.mark.parametrize(
