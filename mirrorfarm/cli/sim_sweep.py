@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 SEED_SECONDS = 120.0
+SEED_SECONDS_MAX = 86_400.0
 CLASSES_SHOWN = 20
 TEXT_CHARACTERS = 120  # Of a failure, in the table.
 
@@ -41,10 +42,10 @@ TEXT_CHARACTERS = 120  # Of a failure, in the table.
 )
 @click.option(
     "--seed-seconds",
-    type=Number(0),
+    type=Number(0, SEED_SECONDS_MAX),
     default=SEED_SECONDS,
     show_default=True,
-    help="Give up a seed after so long (0: never); not with engine dask.",
+    help="Give up a seed after so long, up to a day (0: never); not with engine dask.",
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print the summary as JSON.")
 def sweep(
@@ -69,19 +70,23 @@ def sweep(
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.sweeps.engines import Wanted
     from mirrorfarm.sim.sweeps.outputs import refuse_to_replace
-    from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard
+    from mirrorfarm.sim.sweeps.seeds import parse_seeds, parse_shard, require_playable
     from mirrorfarm.sim.sweeps.sweep import Order
 
+    if 0 < seed_seconds < 1:
+        raise click.UsageError(f"--seed-seconds {seed_seconds:g}: 0 (never), or 1 to 86400")
     if scheduler and engine == "processes":
         raise click.UsageError("--scheduler needs --engine dask")
     plan_of(options, 0)
     part = parse_shard(shard)
+    asked = parse_seeds(seeds)
+    require_playable(asked, part)
     wanted = Wanted(workers_or_all(workers), scheduler)
     folder = folder or (resume.parent if resume else Path("sweep"))
     name = f"results-{part.number}-of-{part.count}.jsonl" if part.count > 1 else "results.jsonl"
     file = resume or folder / name
     refuse_to_replace([file], folder)
-    order = Order(parse_seeds(seeds), options, file, folder, engine, wanted, part, seed_seconds)
+    order = Order(asked, options, file, folder, engine, wanted, part, seed_seconds)
     if not resume:
         _must_be_new(order)
     return _run(order, json_wanted)

@@ -1,5 +1,6 @@
 """What a seed plays, told by options, and how it is played."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from mirrorfarm.sim.scenario.record import Mirror
 from mirrorfarm.sim.swarm import Swarm
 
 MINUTES, FARM_MINUTES = 30, 2  # Simulated, of a swarm.
+MINUTES_MAX: Final = 600
 _SWARMS: Final = ("mirror-swarm", "mirror-swarm", "farm-swarm")
 Plan = Swarm | FarmSwarm
 
@@ -48,7 +50,11 @@ def plan_of(options: str, seed: int) -> Plan:
         case "modules-swarm":
             return swarm.draw_several(seed, _minutes(given, MINUTES))
         case "farm":
-            _minutes(given, 0)
+            for key in given:
+                raise UsageInvalid(
+                    f"--options farm,{shown(key)}: nothing can be set here; leave it out, or play "
+                    "farm-swarm, which takes minutes"
+                )
             return farm_sweep.dense(seed, lossy=bool(seed % 2))
         case "farm-swarm":
             return farm_sweep.draw(seed, _minutes(given, FARM_MINUTES))
@@ -61,9 +67,12 @@ def _minutes(given: Mapping[str, str], usual: int) -> int:
         if key != "minutes":
             raise UsageInvalid(f"--options {shown(key)}: not known here; known here: minutes")
     text = given.get("minutes", str(usual))
-    if not text.isascii() or not text.isdigit() or not 0 <= int(text[:6]) <= 600:
-        raise UsageInvalid(f"--options minutes={shown(text)}: a number up to 600 is expected")
-    return int(text) or usual
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MINUTES_MAX:
+        raise UsageInvalid(
+            f"--options minutes={shown(text)}: a swarm takes from 1 to {MINUTES_MAX} minutes; "
+            f"without this it takes {usual}"
+        )
+    return int(text)
 
 
 def _world(given: Mapping[str, str]) -> dict[str, Any]:

@@ -168,6 +168,9 @@ def test_parts_are_played_alone_and_reported_together(tmp_path: Path) -> None:
     assert [part.name for part in parts] == ["results-1-of-2.jsonl", "results-2-of-2.jsonl"]
     told = summary("report", "--seeds", "0..9", "-o", tmp_path / "all", *parts, code=1)
     assert (told["seeds"], told["missing"]) == (7, 2)
+    told = summary("report", "--seeds", "3..1000000000000", "-o", tmp_path / "all", *parts, code=1)
+    assert told["missing"] == 10**12 - 7
+    assert "7 is the first of them" in told["notes"][-1]
     told = summary("report", "--seeds", "0..7", "-o", tmp_path / "all", *parts)
     assert (told["seeds"], told["failed"], told["missing"]) == (7, 0, 0)
 
@@ -302,6 +305,10 @@ def test_words_without_sense_are_refused_before_anything_begins(tmp_path: Path) 
         ("--seeds", "0..1", "--options", "mirror,stepz=1"),
         ("--seeds", "0..1", "--shard", "3/2"),
         ("--seeds", "0..1", "--engine", "ray"),
+        ("--seeds", f"0..{2**64}"),
+        ("--seeds", "0..1", "--seed-seconds", "inf"),
+        ("--seeds", "0..1", "--seed-seconds", "0.5"),
+        ("--seeds", "0..1", "--seed-seconds", "1e12"),
         ("--seeds", "0..1", "--scheduler", "tcp://machine:8786"),
     ):
         _, err = run("sweep", *words, "-o", tmp_path / "s", code=2)

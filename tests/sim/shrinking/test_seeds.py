@@ -104,7 +104,21 @@ def test_options_say_what_a_seed_plays() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["miror", "mirror,netwoks=2", "mirror,networks=9", "farm,minutes=x", "farm,x=1"]
+    "options",
+    [
+        "miror",
+        "mirror,netwoks=2",
+        "mirror,networks=9",
+        "farm,minutes=x",
+        "farm,x=1",
+        "farm,minutes=5",
+        "swarm,minutes=0",
+        "mirror-swarm,minutes=",
+        "farm-swarm,minutes=601",
+        "swarm,minutes=000000999999999999",
+        "swarm,minutes=\u0665",
+        "swarm,x=1",
+    ],
 )
 def test_options_that_make_no_sense_are_refused_with_a_cure(options: str) -> None:
     with pytest.raises(UsageInvalid, match="--options"):

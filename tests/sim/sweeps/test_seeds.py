@@ -3,7 +3,13 @@
 import pytest
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.sim.sweeps.seeds import Shard, count_missing, parse_seeds, parse_shard
+from mirrorfarm.sim.sweeps.seeds import (
+    Shard,
+    count_missing,
+    parse_seeds,
+    parse_shard,
+    require_playable,
+)
 
 
 def test_a_range_leaves_its_end_out() -> None:
@@ -14,7 +20,8 @@ def test_a_range_leaves_its_end_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "..", "5..5", "9..3", "-1..3", "a..b", "0..1..2", f"0..{2**64 + 1}", "0,1"]
+    "text",
+    ["", "..", "5..5", "9..3", "-1..3", "a..b", "0..1..2", "9" * 5_000, f"0..{2**64 + 1}", "0,1"],
 )
 def test_what_is_no_range_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageInvalid, match="--seeds"):
@@ -29,7 +36,9 @@ def test_shards_divide_the_seeds_without_gap_or_overlap() -> None:
     assert str(Shard(3, 64)) == "3/64"
 
 
-@pytest.mark.parametrize("text", ["", "0/4", "5/4", "3", "3/", "/4", "1/0", "-1/4", "1/1000000"])
+@pytest.mark.parametrize(
+    "text", ["", "0/4", "5/4", "3", "3/", "/4", "1/0", "-1/4", "1/1000000", "1/" + "9" * 5_000]
+)
 def test_what_is_no_shard_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageInvalid, match="from 1/64 to 64/64"):
         parse_shard(text)
@@ -40,3 +49,12 @@ def test_what_is_missing_is_counted_without_a_look_at_every_seed() -> None:
     assert count_missing(Shard(2, 3).of(range(10)), {0, 1, 4}) == 1
     assert count_missing(range(2**64), {5}) == 2**64 - 1
     assert count_missing(range(0), {5}) == 0
+
+
+def test_a_part_of_more_seeds_than_a_sweep_takes_is_refused_with_the_parts_to_play() -> None:
+    require_playable(range(10**8), Shard())
+    require_playable(range(10**12), Shard(1, 10_000))
+    with pytest.raises(UsageInvalid, match=r"from --shard 1/2 to --shard 2/2$"):
+        require_playable(range(10**8 + 1), Shard())
+    with pytest.raises(UsageInvalid, match=r"name a smaller range: 100,000 parts \(--shard\)"):
+        require_playable(range(2**64), Shard(1, 100_000))
