@@ -75,8 +75,14 @@ class Progress:
     def died(self, finished: Finished[SeedResult]) -> None:
         """Tell of a worker that died."""
         self.deaths += 1
-        count = len(finished.batch.seeds)
-        self.say(f"a worker died ({finished.why}); {count} seeds of it are played again")
+        seeds, why = finished.batch.seeds, finished.why
+        if finished.batch.alone and len(seeds) == 1:
+            self.say(
+                f"a worker died again ({why}), with seed {seeds[0]} alone: it counts as failed"
+            )
+            return
+        again = "1 seed of it is" if len(seeds) == 1 else f"{len(seeds):,} seeds of it are"
+        self.say(f"a worker died ({why}); {again} played again")
 
     def stopping(self) -> None:
         """Say what happens after Ctrl-C."""

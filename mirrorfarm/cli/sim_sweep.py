@@ -1,5 +1,6 @@
 """`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,9 +166,10 @@ def _what_next(order: "Order", missing: int) -> str:
         text = f"interrupted: {missing:,} seeds are missing. To play them:"
         return f"{text}\n  {order.command_to_resume()}"
     whole = f"--seeds {order.seeds.start}..{order.seeds.stop}"
+    folder, parts = shlex.quote(str(order.folder)), shlex.quote(str(order.file.parent))
     return (
         f"part {order.shard} is complete. When all are:\n"
-        f"  mirrorfarm sim report {whole} -o {order.folder} {order.file.parent}/*.jsonl"
+        f"  mirrorfarm sim report {whole} -o {folder} {parts}/*.jsonl"
     )
 
 
@@ -208,13 +210,20 @@ def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool)
 
 
 def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: bool) -> int:
-    """Join results and report on them; return the exit code."""
+    """Join results and report on them; return the exit code. Raises Refused if there are none."""
+    from mirrorfarm.errors import Refused
     from mirrorfarm.sim.sweeps.outputs import write_outputs
     from mirrorfarm.sim.sweeps.results import read_results
     from mirrorfarm.sim.sweeps.seeds import count_missing
 
     results = read_results(files)
     have = results.seeds()
+    if not have:
+        raise Refused(
+            f"{', '.join(map(str, files[:5]))}: no result of any seed is there"
+            f"{', only damaged lines' if results.damaged else ''}: there is nothing to report. "
+            "Play seeds with `mirrorfarm sim sweep --resume FILE`, or name other files"
+        )
     missing = count_missing(wanted, have)
     written = write_outputs(results, folder, missing=missing, tell=_show)
     notes = list(written.notes)
@@ -251,7 +260,7 @@ def _tell_tables(summary: "Summary") -> None:
         example = one.example
         click.secho(f"{one.count:>6,} × {clean(one.name)}", fg="red", bold=True, nl=False)
         click.echo(f"  {clean(example.message)[:TEXT_CHARACTERS]}")
-        click.echo(f"         {clean(example.signature)[:TEXT_CHARACTERS]}")
+        click.echo(f"         {clean(one.signature)[:TEXT_CHARACTERS]}")
         click.echo(f"         {clean(command_of(example.options, example.seed))}")
     if len(classes) > CLASSES_SHOWN:
         click.echo(f"  … and {len(classes) - CLASSES_SHOWN:,} more classes")
@@ -273,4 +282,6 @@ def _tell_tables(summary: "Summary") -> None:
     for name in summary.coverage.missed():
         click.secho(f"never happened: {clean(name)}", fg="red" if summary.missed else None)
     failed = f"{summary.failed:,} failed in {len(classes):,} classes" if classes else "none failed"
-    click.secho(f"{summary.seeds:,} seeds, {failed}", fg="red" if classes else "green", bold=True)
+    good = summary.seeds and not classes
+    told = f"{summary.seeds:,} seeds, {failed}" if summary.seeds else "no seed was played"
+    click.secho(told, fg="green" if good else "red", bold=True)

@@ -1,5 +1,6 @@
 """One run of a seed, told: its options, what came out, and the digest of all its steps."""
 
+import shlex
 import time
 import traceback
 from collections import Counter
@@ -126,7 +127,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 def command_of(options: str, seed: int) -> str:
     """Return the command that plays a seed again."""
-    return f"mirrorfarm sim run --seed {seed:#x} --options {options}"
+    return f"mirrorfarm sim run --seed {seed:#x} --options {shlex.quote(options)}"
 
 
 def sources() -> Iterator[Path]:

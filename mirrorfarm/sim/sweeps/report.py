@@ -101,7 +101,7 @@ def _classes(summary: Summary) -> list[Element]:
         [
             one.name,
             f"{one.count:,}",
-            one.example.signature,
+            one.signature,
             one.example.message,
             command_of(one.example.options, one.example.seed),
         ]

@@ -94,6 +94,7 @@ def read_results(paths: Iterable[Path]) -> Results:
 
 def read_header(path: Path) -> Header:
     """Return whose results a file holds. Raises RecordInvalid if it is none of ours."""
+    _require_ordinary(path)
     with path.open("rb") as file:
         line = file.readline(LINE_BYTES_MAX)
     try:
@@ -108,18 +109,32 @@ def read_header(path: Path) -> Header:
     return header
 
 
+def _require_ordinary(path: Path) -> None:
+    """Raise RecordInvalid for a device or a pipe: what is there cannot be read again."""
+    if path.exists() and not path.is_file():
+        raise RecordInvalid(
+            f"{path} is a device, a pipe or a folder: results are read several times, which needs "
+            "an ordinary file. Name another file"
+        )
+
+
 class Appender:
     """A file of results that this process alone appends to."""
 
     def __init__(self, path: Path, header: Header) -> None:
-        """Begin a file, or continue one. Raises Refused if it is another sweep's or in use."""
+        """Begin a file, or continue one. Raises Refused if it is another sweep's or in use.
+
+        Raises RecordInvalid if it can be no file of results at all.
+        """
+        _require_ordinary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.torn_bytes = 0  # Cut off from its end.
         self._path = path
         self._file = path.open("ab", buffering=0)  # What is not written must not be tried again.
         try:
-            self._lock(path)
-            self.results = self._continue(path, header)
+            with naming(path):
+                self._lock(path)
+                self.results = self._continue(path, header)
         except BaseException:
             self._file.close()
             raise

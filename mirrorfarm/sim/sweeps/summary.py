@@ -20,13 +20,17 @@ CLASSES_MAX = 1_000
 SEEDS_TOLD = 5  # Of each class.
 GROWTH_POINTS = 200
 PERCENTILES = (50, 90, 99, 100)
-MORE = "(more classes than are told apart)"
+MORE = ("various", "(more classes than are told apart)", "")
 
 
 @dataclass(slots=True)
 class FailureClass:
-    """Failures that share outcome, invariant and abstract state: probably one fault."""
+    """Failures that share outcome, invariant and abstract state: probably one fault.
 
+    The class `MORE` has all that came when there were too many classes: they share nothing.
+    """
+
+    key: tuple[str, str, str]  # Outcome, invariant, signature.
     example: SeedResult  # The one with the fewest steps.
     count: int = 0
     seeds: list[int] = field(default_factory=list)  # The first few.
@@ -42,7 +46,13 @@ class FailureClass:
     @property
     def name(self) -> str:
         """Return what a person calls it."""
-        return self.example.invariant or self.example.outcome
+        outcome, invariant, _ = self.key
+        return invariant or outcome
+
+    @property
+    def signature(self) -> str:
+        """Return the abstract state at the end of all of them."""
+        return self.key[2]
 
 
 @dataclass(slots=True)
@@ -98,10 +108,10 @@ class Summary:
         self.worst = _worse(self.worst, result)
 
     def _fail(self, result: SeedResult) -> None:
-        key = (result.outcome, result.invariant, result.signature)
+        key: tuple[str, str, str] = (result.outcome, result.invariant, result.signature)
         if key not in self.classes and len(self.classes) >= CLASSES_MAX:
-            key = ("error", MORE, "")
-        self.classes.setdefault(key, FailureClass(result)).add(result)
+            key = MORE
+        self.classes.setdefault(key, FailureClass(key, result)).add(result)
 
     def as_object(self) -> dict[str, Any]:
         """Return it as plain values, for `--json`."""
@@ -113,9 +123,9 @@ class Summary:
             "outcomes": dict(sorted(self.outcomes.items())),
             "classes": [
                 {
-                    "outcome": one.example.outcome,
-                    "invariant": one.example.invariant,
-                    "signature": one.example.signature,
+                    "outcome": one.key[0],
+                    "invariant": one.key[1],
+                    "signature": one.signature,
                     "count": one.count,
                     "seeds": one.seeds,
                     "example_seed": one.example.seed,

@@ -45,6 +45,7 @@ class Order:
             words += ["--scheduler", self.wanted.address]
         if self.shard.count > 1:
             words += ["--shard", str(self.shard)]
+        words += ["--seed-seconds", f"{self.seed_seconds:.10g}"]
         return shlex.join([*words, "--resume", str(self.file), "-o", str(self.folder)])
 
     def command_to_report(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,11 +16,16 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from mirrorfarm.cli.sim_sweep import report, sweep
+from mirrorfarm.cli.sim_progress import Progress
+from mirrorfarm.cli.sim_sweep import _what_next, report, sweep
 from mirrorfarm.sim.sweeps import outputs
+from mirrorfarm.sim.sweeps.engines import Wanted
+from mirrorfarm.sim.sweeps.plan import Batch, Finished
 from mirrorfarm.sim.sweeps.results import Appender, Header, Results
-from mirrorfarm.sim.sweeps.run import build_id
+from mirrorfarm.sim.sweeps.run import build_id, command_of
+from mirrorfarm.sim.sweeps.seeds import Shard
 from tests.sim.sweeps.stand_in import quick
+from tests.sim.sweeps.watching import order_of
 
 SHORT = ("--options", "mirror", "--workers", "2")
 LONG = ("--seeds", "0..100000", *SHORT)
@@ -254,6 +260,43 @@ def test_the_end_of_a_sweep_looks_at_the_results_once_not_once_for_each_seed(
     words = ["--seeds", "0..3", "--options", "mirror", "--resume", str(file)]
     assert CliRunner().invoke(sweep, words, standalone_mode=False).return_value == 0
     assert len(asked) == 2  # At the beginning and at the end.
+
+
+def test_commands_that_are_told_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    wanted = {"wanted": Wanted(2), "seed_seconds": 600.0, "shard": Shard(1, 2)}
+    order = order_of(folder, 10, **wanted)
+    words = shlex.split(order.command_to_resume())
+    assert words[words.index("--seed-seconds") + 1] == "600"
+    assert words[words.index("--resume") + 1] == str(folder / "r.jsonl")
+    told = _what_next(order, 0)
+    assert f"-o '{folder}' '{folder}'/*.jsonl" in told
+    assert command_of("mirror; reboot", 7).endswith(" --options 'mirror; reboot'")
+
+
+def test_files_without_a_result_are_no_success(tmp_path: Path) -> None:
+    file = tmp_path / "r.jsonl"
+    results_of(file, 0)
+    _, err = run("report", file, "-o", tmp_path, code=6)
+    assert f"{file}: no result of any seed is there: there is nothing to report" in err
+    with file.open("ab") as damaged:
+        damaged.write(b"{}\n")
+    _, err = run("report", file, "-o", tmp_path, code=6)
+    assert "only damaged lines" in err
+
+
+def test_a_seed_that_is_given_up_is_not_said_to_be_played_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = Progress()
+    for batch in (Batch((3, 4)), Batch((3,)), Batch((3, 4), alone=True), Batch((3,), alone=True)):
+        progress.died(Finished(batch, None, "killed"))
+    assert capsys.readouterr().err.splitlines() == [
+        "a worker died (killed); 2 seeds of it are played again",
+        "a worker died (killed); 1 seed of it is played again",
+        "a worker died (killed); 2 seeds of it are played again",
+        "a worker died again (killed), with seed 3 alone: it counts as failed",
+    ]
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_played(tmp_path: Path) -> None:

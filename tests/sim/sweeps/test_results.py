@@ -1,6 +1,7 @@
 """The file of results: appended, torn, damaged, foreign, in use, joined."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,16 @@ def test_results_of_another_build_are_neither_continued_nor_joined(tmp_path: Pat
     Appender(tmp_path / "b.jsonl", other).close()
     with pytest.raises(Refused, match="cannot be joined"):
         read_results([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+
+
+def test_what_cannot_be_read_again_is_refused_with_its_name(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/null")):
+        with pytest.raises(RecordInvalid, match=f"^{path} is a device"):
+            Appender(path, HEADER)
+        with pytest.raises(RecordInvalid, match=f"^{path} is a device"):
+            read_results([path])
 
 
 def test_two_sweeps_cannot_append_to_one_file(tmp_path: Path) -> None:

@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from mirrorfarm.sim.coverage.counts import SEEDS_ENOUGH
-from mirrorfarm.sim.sweeps.summary import CLASSES_MAX, Summary, histogram, percentiles, summarize
+from mirrorfarm.sim.sweeps.summary import (
+    CLASSES_MAX,
+    MORE,
+    Summary,
+    histogram,
+    percentiles,
+    summarize,
+)
 from tests.sim.sweeps.stand_in import quick
 
 
@@ -62,7 +69,11 @@ def test_endless_classes_take_bounded_room() -> None:
     results = (replace(failed, signature=f"state {number}") for number in range(count))
     summary = summarize(results, count, "mirror", "b")
     assert len(summary.classes) == CLASSES_MAX + 1
-    assert summary.sorted_classes()[0].count == 50
+    rest = summary.sorted_classes()[0]
+    assert (rest.count, rest.name, rest.signature) == (50, MORE[1], "")
+    told = summary.as_object()["classes"]
+    assert [one["count"] for one in told if one["invariant"] == "S3"] == [1] * CLASSES_MAX
+    assert (told[0]["outcome"], told[0]["count"]) == ("various", 50)
 
 
 def test_an_empty_sweep_comes_to_nothing() -> None:
