@@ -27,6 +27,7 @@ FLUSH_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 5.0  # A disk that hangs must not keep a process from its end,
 BROKE_SECONDS: Final = 0.5  # even less one whose core broke.
 
+TOO_SLOW: Final = "the disk takes steps more slowly than they come"
 # Steps lost so far, and why no more can be written; an empty reason: it goes on.
 OnLoss = Callable[[int, str], None]
 
@@ -90,6 +91,7 @@ class TraceWriter:
         self._counts = dict.fromkeys(("steps", "dropped", "unreadable", "failed"), 0)
         self._lost = 0  # Steps missing before the next one in the queue.
         self._failing = ""  # Why nothing is written now.
+        self._too_slow = False  # Steps were dropped since the last writing.
         self._begun = False  # The first file.
         self._closing = False
         self._busy = False  # The writer knows that there is something to write.
@@ -113,8 +115,8 @@ class TraceWriter:
         for effect in effects:
             if type(effect) is Send:
                 step.sends += 1
-        self._open[actor] = step
         with self._changed:
+            self._open[actor] = step
             self._take(step)
 
     def sent(self, actor: str, number: int) -> None:
@@ -145,6 +147,10 @@ class TraceWriter:
         if self._closing or len(self._queue) >= QUEUE_STEPS_MAX:
             self._counts["dropped"] += 1
             self._lost += 1
+            if not (self._too_slow or self._closing):
+                self._too_slow = True  # Told by a thread that does not wait for the disk.
+                told = threading.Thread(target=self._tell_loss, args=(TOO_SLOW,), daemon=True)
+                told.start()
             return
         if self._lost:
             self._queue.append(_Note(entry.now, "lost", (self._lost,)))
@@ -166,6 +172,14 @@ class TraceWriter:
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # `top -H` shows what it costs.
             Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("trace")
+        try:
+            self._write_all()
+        except Exception as error:  # A fault of its own: nobody else may suffer from it.
+            with self._changed:
+                self._closing = True
+            self._tell_loss(f"its recorder broke: {error!r}")
+
+    def _write_all(self) -> None:
         while True:
             with self._changed:
                 # No timeout: an idle process is never woken for its trace.
@@ -216,7 +230,9 @@ class TraceWriter:
             self._tell_loss(told(error) if isinstance(error, OSError) else str(error))
         else:
             self._counts["unreadable"] = self._ring.encoder.unreadable
-            if entries:
+            with self._changed:
+                keeps_up, self._too_slow = not self._too_slow, False
+            if entries and keeps_up:
                 self._tell_loss("")
 
     def _encode(self, entry: _Entry) -> None:
@@ -245,9 +261,10 @@ class TraceWriter:
 
     def _tell_loss(self, reason: str) -> None:
         """Say when steps begin to be lost, and when they are written again."""
-        if bool(reason) == bool(self._failing):
-            return
-        self._failing = reason
+        with self._changed:
+            if bool(reason) == bool(self._failing):
+                return
+            self._failing = reason
         if self._on_loss is not None:
             with contextlib.suppress(Exception):  # The listener's fault.
                 self._on_loss(self._counts["failed"] + self._counts["dropped"], reason)

@@ -18,7 +18,14 @@ from mirrorfarm.actors.effects import Send
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.trace.clocks import Boot, Clocks, NodeClock, Samples, compare
 from mirrorfarm.trace.decoder import Decoder, FrameBroken, Note, Slot
-from mirrorfarm.trace.files import OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.trace.files import (
+    OnFault,
+    Source,
+    frames,
+    raise_fault,
+    require_single,
+    sources,
+)
 from mirrorfarm.trace.sequences import Sequences
 from mirrorfarm.trace.steps import Gap, MessageId, Step, read_items
 from mirrorfarm.transport.trace_encoder import RECV, SEND
@@ -291,7 +298,7 @@ def _sends(step: Step) -> list[Send]:
 
 
 def _lanes(found: list[Source]) -> list[Lane]:
-    """Return the processes; one start of a process that is there twice raises TraceInvalid."""
+    """Return the processes, each once and of one cluster; else raise TraceInvalid."""
     lanes: dict[tuple[str, str], Lane] = {}
     for source in found:
         lane = lanes.setdefault(
@@ -302,13 +309,19 @@ def _lanes(found: list[Source]) -> list[Lane]:
                 f"{source.files[0]}: its names are gone (redact --mode drop), so nodes cannot "
                 "be told apart: such a copy can only be shown; make one with --mode hash"
             )
-        if lane.starts and lane.starts[-1].incarnation == source.incarnation:
-            raise TraceInvalid(
-                f"{lane.starts[-1].files[0]}, {source.files[0]}: both hold start "
-                f"{source.incarnation} of {lane.name}: name only one of the folders"
-            )
         lane.starts.append(source)
+    require_single(found)
+    _require_one_cluster(found)
     return list(lanes.values())
+
+
+def _require_one_cluster(found: list[Source]) -> None:
+    clusters: dict[str, Path] = {}
+    for source in found:
+        clusters.setdefault(str(source.header.get("cluster", "")), source.files[0])
+    if len(clusters) > 1:
+        told = ", ".join(f"{file} of {name or 'none'}" for name, file in sorted(clusters.items()))
+        raise TraceInvalid(f"{told}: traces of different clusters: name those of one")
 
 
 def _compared(

@@ -20,7 +20,7 @@ from mirrorfarm.trace.files import read_header, sources
 from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable, read_items
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import AgentCommand, Probe, StateAnswer
-from mirrorfarm.transport.trace import QUEUE_STEPS_MAX, TraceWriter, _Step
+from mirrorfarm.transport.trace import QUEUE_STEPS_MAX, TOO_SLOW, TraceWriter, _Step
 from mirrorfarm.transport.trace_encoder import FRAME_BYTES, stand_in
 from mirrorfarm.transport.trace_ring import Origin
 from tests.transport.bus import until
@@ -364,3 +364,46 @@ def test_an_idle_trace_costs_nothing(tmp_path: Path) -> None:
     assert switches() == before
     writer.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    goes_on = threading.Event()
+    writer = TraceWriter(tmp_path, ORIGIN, on_loss=lambda *what: told.append(what))
+    append = writer._ring._append  # A disk that hangs in the middle of a writing.
+
+    def hang(path: Path, data: bytes) -> None:
+        goes_on.wait(10)
+        append(path, data)
+
+    writer._ring._append = hang  # type: ignore[method-assign]
+    try:
+        for number in range(2 * QUEUE_STEPS_MAX + 10):
+            writer.step("module", number, Started(), [])
+        until(lambda: told)
+        assert told[0][1] == TOO_SLOW
+        goes_on.set()
+        for number in range(3):
+            writer.step("module", 50_000 + number, Started(), [])
+            until(lambda: not writer._queue)
+        until(lambda: len(told) == 2)
+    finally:
+        goes_on.set()
+        writer.close()
+    assert told[1] == (writer.counters()["dropped"], "")
+    (gap,) = (one for one in items(tmp_path) if isinstance(one, Gap))
+    assert gap.steps == told[1][0] > 0
+
+
+def test_a_recorder_that_breaks_is_told_and_takes_nobody_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, str]] = []
+    monkeypatch.setattr(TraceWriter, "_whole", lambda *_: 1 // 0)
+    writer = TraceWriter(tmp_path, ORIGIN, on_loss=lambda *what: told.append(what))
+    writer.step("module", 1, Started(), [])
+    until(lambda: told)
+    assert "its recorder broke: ZeroDivisionError" in told[0][1]
+    writer.step("module", 2, Started(), [])
+    assert writer.counters()["dropped"] == 1
+    writer.close()

@@ -211,10 +211,6 @@ def _require_nodes(lanes: list[Lane], module: Module) -> None:
             f"no trace of {', '.join(missing)}: a cluster goes on only if all its processes are "
             f"known; copy var/log/mirrorfarm/modules/{module.name} of that node as well"
         )
-    clusters = {str(s.header.get("cluster", "")): s.files[0] for x in lanes for s in x.starts}
-    if len(clusters) > 1:
-        told = ", ".join(f"{file} of {name}" for name, file in sorted(clusters.items()))
-        raise TraceInvalid(f"{told}: traces of different clusters: name those of one")
 
 
 def _recording(

@@ -23,6 +23,8 @@ from tests.mirrorfarm.trace.little_cluster import (
     takeover,
 )
 
+EXAMPLES = Path(__file__).parents[3] / "examples" / "traces"
+
 
 def assert_causal(merged: list[Placed]) -> None:
     """Every receipt is behind its sending, and each process's steps keep their order."""
@@ -135,6 +137,11 @@ def test_starts_of_a_process_follow_one_another(tmp_path: Path) -> None:
     starts = [one.step.incarnation for one in merged if one.step.node == "n2"]
     assert starts == sorted(starts)
     assert set(starts) == {1, 2}
+
+
+def test_traces_of_two_clusters_are_not_merged_as_one() -> None:
+    with pytest.raises(TraceInvalid, match=r"traces of different clusters: name those of one"):
+        Merge([EXAMPLES])
 
 
 def test_the_same_trace_twice_is_refused(recorded: Path, tmp_path: Path) -> None:
