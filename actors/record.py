@@ -30,3 +30,4 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     quarantine: str = ""  # Where a copy that has not ended yet sets aside what it replaces.
     from_memory: bool = False  # What it confirmed (ack_mode received) may not be on its disk yet.
     partial: str = ""  # Generation whose end this copy may lack: its source went on in it.
+    promises: bool = True  # The peer may lead by what this node promised; new: False.

@@ -22,19 +22,12 @@ from mirrorfarm.actors import (
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.modules.settings import PROFILES, Arbiter, HeartbeatNetwork, Module
+from mirrorfarm.modules.settings import Arbiter, HeartbeatNetwork, Module
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
 LAN = (HeartbeatNetwork("lan", "lan", pulse_ns=50_000_000, timeout_ns=300_000_000),)
-APP = Module(
-    "app",
-    1,
-    ("n1", "n2"),
-    heartbeats=LAN,
-    arbiter=Arbiter("witness", "w"),
-    timing=PROFILES["fast"],
-)
+APP = Module("app", 1, ("n1", "n2"), heartbeats=LAN, arbiter=Arbiter("witness", "w"))
 DONE: Any = {ev.KillApplication: ev.ApplicationGone, ev.RunSequence: ev.SequenceEnded}
 
 

@@ -5,7 +5,7 @@ in a term (S1), and no acknowledged write is lost (S4): tests/sim monitors both,
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,12 +20,13 @@ from mirrorfarm.actors.module.mirror import (
     leading,
     planes,
     procedure,
+    promises,
     questions,
     split,
     waiting,
 )
 from mirrorfarm.actors.module.mirror.describe import announcement, announcement_basis, state_json
-from mirrorfarm.actors.module.mirror.lease import Lease, promise_end
+from mirrorfarm.actors.module.mirror.lease import Lease
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, tell
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Plane, Settings, State
@@ -33,6 +34,13 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import WISHES_MAX
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
+
+# What follows when a record is durable, whatever the phase.
+STORED: Final = {
+    "promise": promises.on_stored,
+    "target": following.on_target_stored,
+    "copied": following.on_copy_stored,
+}
 
 
 class Tick(ev.Event, frozen=True):
@@ -53,7 +61,7 @@ class Mirror:
         and waits for a primary that copies all of them. There may be writes among them that only
         this node has: what the copy replaces is set aside.
         """
-        found = record or NodeRecord()
+        found = record or NodeRecord(promises=bool(fault))
         if fault:
             aside = f"{settings.module.name}-unknown-{settings.incarnation}"
             found = msgspec.structs.replace(found, quarantine=aside)
@@ -64,6 +72,7 @@ class Mirror:
         unclean = found.was != "idle" and bool(found.os_boot)
         state.os_crashed = unclean and found.os_boot != settings.os_boot
         state.record_fault = fault
+        state.promises = found.promises
         # Numbered apart from its predecessor's, whose requests may still be answered.
         state.arbiter.request = settings.incarnation << 24
         return cls(state)
@@ -212,8 +221,7 @@ class Mirror:
             if s.phase in LEADERS and ours:
                 s.lease.granted(beat.promised_ns)
         elif about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
-            s.promise_until_ns = promise_end(now, s.lease.lease_ns)
-            tell(s, "heartbeat", ev.Promise(event.network, beat.sent_ns, s.record.term))
+            promises.give(s, event.network, beat.sent_ns, now)
         if split.met(s, about):
             split.begin(s, now)
         elif s.phase in LEADERS:
@@ -248,10 +256,8 @@ class Mirror:
         elif then == "lone":
             if s.phase in LEADERS and not s.peer_in_isr:
                 s.lone, s.plane.held = True, False
-        elif then == "target":
-            following.on_target_stored(s)
-        elif then == "copied":
-            following.on_copy_stored(s)
+        elif then in STORED:
+            STORED[then](s)
         elif then == "step":
             procedure.complete(s, now, "idle", counter)
 
@@ -266,8 +272,7 @@ class Mirror:
             fact(s, now, f"what a copy replaces here is set aside in quarantine {aside}", "C")
         s.peer.silent = True
         s.started_ns = now
-        # What an earlier process promised the peer is not known any more.
-        s.promise_until_ns = promise_end(now, s.lease.lease_ns)
+        promises.begin(s, now)
         s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")
         become(s, Phase.RESETTING, now, "this process has just started")
         procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")

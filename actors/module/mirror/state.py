@@ -172,6 +172,7 @@ class State:
     leading: Leading = field(default_factory=Leading)
     target: Target = field(default_factory=Target)
     promise_until_ns: int = 0
+    promises: bool = True  # Its record says that it may: a later process then keeps them.
     started_ns: int = 0
     os_crashed: bool = False
     record_fault: str = ""  # Why the record found at the start could not be used.

@@ -384,10 +384,12 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.plane.leaves = s.has_plane and s.plane.wish.role == "follow" and s.plane.wish.sid != 0
     s.force, s.split = "", ""
     s.stopping_for = ""
+    s.promises = False
     become(s, Phase.TAKING, now, "")
     fact(s, now, f"the arbiter named {s.settings.node} primary in term {register.term}")
-    was = "alone" if alone else "prim"
-    store(s, "granted", term=register.term, sid=0, was=was, **_ancestor(s, register), **remember(s))
+    changes: dict[str, object] = {"was": "alone" if alone else "prim", "promises": False}
+    changes |= {**_ancestor(s, register), **remember(s)}
+    store(s, "granted", term=register.term, sid=0, **changes)
 
 
 def _ancestor(s: State, register: Register) -> dict[str, object]:

@@ -78,9 +78,7 @@ class Hand:
     def lead(self) -> "Hand":
         """Make n1 the first primary of a new module, whose peer is off."""
         order = ev.Received(ADMIN, msg.Command("r1", "prim", "test"))
-        self.give(ev.Started(), ev.NetworkSilent("default"))
-        self.now = self.mirror.state.promise_until_ns  # Of an earlier process, as far as it knows.
-        return self.give(order)
+        return self.give(ev.Started(), ev.NetworkSilent("default"), order)
 
     def told(self, kind: type) -> list[Any]:
         """Return every event of a kind that other actors were told."""

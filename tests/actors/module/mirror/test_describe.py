@@ -88,7 +88,6 @@ def test_an_order_to_lead_tells_for_how_long_it_still_listens_for_another_primar
         assert f"(network {listened})" in told["reason"]
         assert "30000 ms" in told["would_change"]
         assert told["command"] == "mirrorfarm -H n1 state -v -m app"
-        hand.now = max(hand.now, hand.mirror.state.promise_until_ns)
         hand.give(ev.NetworkSilent(silent))
     told = msgspec.json.decode(state_json(hand.mirror.state, hand.now))
     assert (told["state"], told["reason"]) == ("ALONE", "")
