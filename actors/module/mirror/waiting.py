@@ -70,7 +70,8 @@ def _consider(s: State, now: int) -> None:
         _wait_for_offer(s)
         return
     a = s.arbiter
-    if not a.known or (now - a.read_ns > READ_AGAIN_NS and not a.reading):
+    due = now - a.read_ns > READ_AGAIN_NS
+    if (not a.known and (due or not a.refused)) or (due and not a.reading):
         ask_read(s, now)
     if not a.known:
         _explain_arbiter(s)

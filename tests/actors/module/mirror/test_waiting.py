@@ -5,7 +5,7 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror import waiting
+from mirrorfarm.actors.module.mirror import questions, waiting
 from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
@@ -140,3 +140,35 @@ def test_terms_never_go_back_even_if_the_arbiter_did() -> None:
     seeded.stores.clear()
     waiting.poll(seeded, NOW)
     assert [a.register.term for a in asked(seeded)] == [7]
+
+
+def test_who_is_refused_says_so_and_asks_again_once_a_second() -> None:
+    s = node(register=None)
+    s.arbiter.known = False
+    times = []
+    for now in range(NOW, NOW + 3 * SECOND_NS, SECOND_NS // 100):
+        if s.arbiter.reading:
+            refused = ev.RegisterKnown(
+                s.arbiter.reading, "refused", None, now, reason="its disk is full"
+            )
+            questions.on_known(s, refused, now)
+        before = s.arbiter.request
+        waiting.poll(s, now)
+        times += [now] if s.arbiter.request > before else []
+    assert len(times) == 3
+    assert s.reason == "the arbiter (witness w1) refuses: its disk is full: nobody may be promoted"
+    known = ev.RegisterKnown(s.arbiter.request, "ok", BOTH, NOW)
+    s.arbiter.reading = s.arbiter.request
+    questions.on_known(s, known, NOW + 4 * SECOND_NS)
+    assert (s.reason, s.arbiter.refused) == ("", "")
+
+
+def test_a_primary_whose_arbiter_refuses_to_leave_its_peer_behind_says_so() -> None:
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="prim"))
+    s.phase, s.arbiter.register = Phase.LEADING, BOTH
+    s.leading.lost, s.arbiter.refused = "it is silent", "its disk is full"
+    waiting.poll(s, NOW)
+    assert s.reason == (
+        "n2 must be left behind (it is silent), and the arbiter refuses that: its disk is full; "
+        "writes are held"
+    )
