@@ -7,6 +7,7 @@ promised. The record says whether one did: durable before the first promise, unt
 from mirrorfarm.actors.events import Promise
 from mirrorfarm.actors.module.mirror.lease import promise_end
 from mirrorfarm.actors.module.mirror.orders import store, tell
+from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 
 
@@ -21,7 +22,7 @@ def give(s: State, network: str, sent_ns: int, now: int) -> None:
     if s.promises:
         s.promise_until_ns = promise_end(now, s.lease.lease_ns)
         tell(s, "heartbeat", Promise(network, sent_ns, s.record.term))
-    elif "promise" not in s.stores.values() and not s.failed:
+    elif "promise" not in s.stores.values() and not s.failed and s.phase is not Phase.RESETTING:
         store(s, "promise", promises=True)
 
 
