@@ -30,6 +30,7 @@ CLOCK_RATE_ERROR_DIVISOR: Final = 1_000
 # Protocol history and audit.
 GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
+UNDER_WAY: Final = -1  # Number of an answer that is none yet: the plane still works on its wish.
 WISHES_MAX: Final = 1 << 32  # To a data plane, of one process of its module.
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 

@@ -208,8 +208,8 @@ class PlaneWish(Message, frozen=True):
 class PlaneIs(Message, frozen=True):
     """The data plane has become what wish `number` says, or failed to.
 
-    Number 0: this process was not told what to be since its start. A number that was answered
-    before: it still works on the wish. What the plane tells once as news is repeated here.
+    Number 0: this process was not told what to be since its start. -1: it still works on the
+    wish. What the plane tells once as news is repeated here.
     """
 
     number: int

@@ -61,7 +61,7 @@ class PingArbiter:
     ack_to: Address | None = None  # Who hears when `storing` is durable.
     begun: bool = False  # Before, the own copy is not known: the peer asks again.
     failure: str = ""  # Why `storing` could not be stored; it is tried again.
-    failed_ns: int = 0  # When it was tried last.
+    failed_ns: int = 0  # When that was; 0: it is being tried again.
     question: _Question | None = None  # Read or swap.
     renewal: _Question | None = None
     lease_until_ns: int = 0
@@ -69,6 +69,7 @@ class PingArbiter:
     probe_ns: int = 0  # When the probe under way was sent; 0: none is.
     evidence_ns: int = 0  # Sending of the last probe that enough addresses answered.
     heard_ns: int = 0
+    peer_ns: int = 0  # When its peer said something last.
     silent: bool = False
     out: list[ANY_EFFECT] = field(default_factory=list)
 
@@ -105,6 +106,11 @@ class PingArbiter:
     def retry_ns(self) -> int:
         """After how long the peer is asked again; half of the patience with it."""
         return min(self.module.timing.heartbeat_ns, RETRY_NS_MAX)
+
+    @property
+    def silence_ns(self) -> int:
+        """After how long without a word somebody is taken to be away."""
+        return max(self.module.timing.lease_ns // 2, SILENCE_NS_MIN)
 
     # --- the mirror asks -------------------------------------------------------------------
 
@@ -150,9 +156,9 @@ class PingArbiter:
             if question and now - question.last_ns >= self.retry_ns:
                 question.last_ns = now
                 self._ask_peer(question)
-        silence_ns = max(self.module.timing.lease_ns // 2, SILENCE_NS_MIN)
-        if self.failure and self.storing and now - self.failed_ns >= STORE_AGAIN_NS:
-            self.failed_ns = now
+        silence_ns = self.silence_ns
+        if self.failed_ns and self.storing and now - self.failed_ns >= STORE_AGAIN_NS:
+            self.failed_ns = 0  # Until it is known what became of it.
             self._store(self.storing, self.ack_to)
         waits = self.question or self.renewal
         if waits or now - self.evidence_ns >= silence_ns // 2:
@@ -190,6 +196,7 @@ class PingArbiter:
 
     def _received(self, source: Address, message: Any, now: int) -> None:
         self._heard(now)
+        self.peer_ns = now
         if self.storing:
             return  # It will ask again.
         match message:
@@ -318,6 +325,16 @@ class PingArbiter:
         elif question.outcome:
             self.question = None
             self._tell(question, question.outcome, question.reason, question.left_ns)
+        elif self._peer_is_gone(question, now):
+            # It may have stored the change: the present register is put above that, in conflict.
+            register = self.register or verdict.register
+            self._store(msgspec.structs.replace(register, ver=verdict.register.ver + 1), None)
+
+    def _peer_is_gone(self, question: _Question, now: int) -> bool:
+        """Return whether what relies on the peer is waited for in vain."""
+        alone = now - max(self.peer_ns, question.first_ns) >= self.silence_ns
+        fresh = now - self.evidence_ns <= self.module.timing.lease_ns
+        return alone and fresh and self.register is not None
 
     def _settle_renewal(self, renewal: _Question, now: int) -> None:
         register = self.register

@@ -14,7 +14,7 @@ from typing import Any
 
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, PlaneOrder, Send
 from mirrorfarm.actors.events import Event, Received, Started
-from mirrorfarm.limits import WISHES_MAX, Nanoseconds
+from mirrorfarm.limits import UNDER_WAY, WISHES_MAX, Nanoseconds
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import (
     CopyComplete,
@@ -116,7 +116,6 @@ class Replicator:
     wish: PlaneWish | None = None
     number: int = -1
     answered: bool = True
-    last: int = -1  # Number of the wish that was answered last.
     failure: str = ""
     role: str = "off"
     term: int = 0
@@ -172,7 +171,7 @@ class Replicator:
                 effects += self._news(event)
         effects += self._converge()
         if repeated and not self.answered:  # Or it would be taken for one that hangs.
-            effects.append(self._tell(self._present(self.last, "")))
+            effects.append(self._tell(self._present(UNDER_WAY, "")))
         return effects
 
     # --- what comes in ---------------------------------------------------------------------
@@ -374,7 +373,7 @@ class Replicator:
             return [PlaneOrder("exit")]
         if self.answered:
             return []
-        self.answered, self.last = True, self.number
+        self.answered = True
         return [self._tell(self._present(self.number, self.failure))]
 
 

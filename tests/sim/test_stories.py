@@ -543,7 +543,7 @@ def test_a_primary_whose_start_script_failed_says_so_until_one_succeeds() -> Non
     world = pair()
     core = world.nodes["n1"].cores["module"]
     for failed in (("start_prim: exit 255",), ()):
-        core.state.step, core.state.token = "scripts restart", 77
+        core.state.step, core.state.token = "scripts restart-in", 77
         core.handle(ev.SequenceEnded(77, failed), world.now)
         state = json.loads(state_json(core.state, world.now))
         assert state["state"] == "PRIM"

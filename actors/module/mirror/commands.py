@@ -133,7 +133,7 @@ def become_leaving(s: State, now: int) -> None:
 @procedure.continuation
 def stopping(s: State, now: int) -> None:
     """The primary role is given away, or nobody could take it."""
-    s.leading = Leading(full_wanted=s.leading.full_wanted)
+    s.leading = Leading(full_given=s.leading.full_given)
     become(s, Phase.STOPPING, now, "")
 
 
@@ -171,7 +171,10 @@ def restart(s: State, now: int) -> None:
         procedure.run_side_scripts(s, "restart SECOND")
         return
     become(s, Phase.RESTARTING, now, "")
-    procedure.begin(s, now, "watch", "scripts restart", "watch prim both", "then restarted")
+    procedure.begin(
+        s, now, "watch", "scripts restart-out", "plane asked", "scripts restart-in",
+        "watch prim both", "then restarted",
+    )  # fmt: skip
 
 
 @procedure.continuation
@@ -240,7 +243,7 @@ def swapped_out(s: State, now: int) -> None:
 def take(s: State, now: int) -> None:
     """Open the gate, set the addresses, start the application."""
     procedure.begin(
-        s, now, "gate", "vip up", "scripts take", "watch prim both", "then led"
+        s, now, "gate", "vip up", "plane asked", "scripts take", "watch prim both", "then led"
     )  # fmt: skip
 
 
@@ -286,6 +289,8 @@ def poll_answers(s: State, now: int) -> None:
     if s.pending and now - s.pending[0].since_ns > ANSWER_NS:
         text = f"not done after {ANSWER_NS // SECOND_NS} s: {_text(s)}"
         settle(s, lambda one: "failed" if now - one.since_ns > ANSWER_NS else "", text)
+        if s.force in {"prim", "primforce"} and s.force not in {one.verb for one in s.pending}:
+            s.force = ""  # Answered: it must not count some day.
     if not s.pending or s.steps or s.step or s.side_run or s.side_scripts:
         return
     if s.phase not in STABLE:
@@ -307,6 +312,9 @@ def _outcome(s: State, pending: Pending, now: int) -> str:
         return "done" if stopped else ""
     if verb == "swap":
         return _swap_outcome(s, pending, now)
+    if verb == "restart":
+        goes_on = s.phase is (Phase.FOLLOWING if pending.role == "SECOND" else Phase.LEADING)
+        return "done" if goes_on else "failed"
     if stopped:
         return "" if s.pending and verb == "stopstart" and not s.since_ns else "failed"
     forced = verb in {"prim", "primforce"}

@@ -130,7 +130,7 @@ class Mirror:
             case ev.SequenceEnded(run, failed):
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
-                if run == s.token and s.step in {"scripts take", "scripts restart"}:
+                if run == s.token and s.step in {"scripts take", "scripts restart-in"}:
                     s.unstarted = ", ".join(failed)
                 if run == s.side_run:
                     s.side_run = 0

@@ -15,7 +15,7 @@ def demote(s: State, now: int, why: str) -> None:
     if s.phase is Phase.DEMOTING or s.phase not in LEADERS:
         return
     fact(s, now, f"this node gives up the primary role: {why}", "C")
-    s.leading = Leading(full_wanted=s.leading.full_wanted)
+    s.leading = Leading(full_given=s.leading.full_given)
     s.plane.held = False
     become(s, Phase.DEMOTING, now, why)
     procedure.begin(

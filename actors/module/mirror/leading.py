@@ -288,7 +288,7 @@ def _plan(s: State) -> str:
     if not s.has_plane:
         return "none"
     about = s.peer.about
-    full = s.leading.full_wanted or about.full_wanted
+    full = s.leading.full_given or about.full_wanted
     if s.leading.resuming and not full:
         return "map"  # Of what was under way when the session broke.
     return comparison.plan_for(s.record, about, base, exact=s.leading.exact, full=full)
@@ -339,7 +339,7 @@ def grown(s: State, now: int) -> None:
 def _joined(s: State, now: int) -> None:
     s.leading.session, s.leading.progress = Session.JOINED, None
     s.leading.joined, s.leading.resuming = True, False
-    s.leading.full_wanted = s.leading.exact = False
+    s.leading.full_given = s.leading.exact = False
     s.leading.traced = True
     s.lone = False
     register = s.arbiter.register

@@ -2,13 +2,14 @@
 
 import msgspec
 
-from mirrorfarm.actors.effects import EndReplica, Log, Store
+from mirrorfarm.actors.effects import EndReplica, Log, Send, Store
 from mirrorfarm.actors.module.mirror import demotion, following, leading
 from mirrorfarm.actors.module.mirror.orders import fact, send_plane, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, IN_ROLE, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport import messages as msg
+from mirrorfarm.transport.address import MODULE_ACTOR, Address
 
 WISH_AGAIN_NS = 500 * MILLISECOND_NS
 ALIVE_NS = 2 * SECOND_NS
@@ -102,7 +103,11 @@ def _ask(s: State, now: int, unanswered_max: int) -> None:
     plane = s.plane
     again, plane.sent_ns = plane.sent_ns != 0, now
     send_plane(s, msgspec.structs.replace(plane.wish, start=plane.start))
-    plane.unanswered += again
+    if plane.unanswered:  # Is it the agent between us that is away? This comes back by it.
+        own = Address(s.settings.node, s.module.name, MODULE_ACTOR)
+        s.out.append(Send(own, msg.Probe("", 0)))
+    plane.unanswered += again and plane.passes
+    plane.passes = not plane.unanswered
     if unanswered_max and plane.unanswered > unanswered_max:
         plane.unanswered = plane.start = 0
         seconds = UNANSWERED_MAX * ALIVE_NS // SECOND_NS
@@ -111,7 +116,10 @@ def _ask(s: State, now: int, unanswered_max: int) -> None:
 
 
 def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
-    """The replicator of this node said something."""
+    """The replicator of this node said something, or its agent brought our own word back."""
+    s.plane.passes = True
+    if isinstance(message, msg.Probe):
+        return
     s.plane.unanswered = 0
     match message:
         case msg.PlaneIs():
@@ -150,7 +158,7 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
     if answer.number != plane.wish.number or answer.start != plane.start:
         return
     first = plane.answer is None or plane.answer.number != answer.number
-    plane.answer, plane.sent_ns = answer, now
+    plane.answer, plane.sent_ns, plane.proven = answer, now, True
     if answer.users and first:
         fact(s, now, answer.users, "C")
     if answer.role == "lead" and s.phase in LEADERS and s.record.from_memory:

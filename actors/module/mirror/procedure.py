@@ -1,7 +1,7 @@
 """The steps of which procedures of a mirror are made.
 
 They are `scripts KIND`, `vip up`, `vip down`, `watch CLASS…`, `kill`, `plane clean`,
-`plane abort`, `gate`, `idle`, `handover`, `then NAME`.
+`plane abort`, `plane asked` (does it still lead?), `gate`, `idle`, `handover`, `then NAME`.
 """
 
 from mirrorfarm.actors.events import (
@@ -19,7 +19,7 @@ from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import sequence
 
 # Steps that bring the application or its addresses up: never without the right to act.
-NEEDS_GATE = ("vip up", "scripts take", "scripts restart")
+NEEDS_GATE = ("vip up", "scripts take", "scripts restart-out", "scripts restart-in")
 
 
 def _start(s: State, now: int, word: str, rest: str) -> None:
@@ -35,6 +35,8 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
         case "kill":
             s.side_run = 0  # Nobody tells of its end any more.
             tell(s, "scripts", KillApplication(s.token))
+        case "plane" if rest == "asked":
+            s.plane.proven, s.plane.sent_ns = False, 0
         case "plane":
             s.plane_off = rest
         case "idle":
@@ -57,6 +59,8 @@ def _holds(s: State, now: int) -> str:
 def _is_over(s: State, now: int) -> bool:
     if s.step == "gate":
         return leading.gate_usable(s, now)
+    if s.step == "plane asked":
+        return not s.has_plane or (s.plane.proven and s.plane.settled)
     if s.step.startswith("plane "):
         # A plane that failed to end in good order has ended nevertheless.
         return not s.has_plane or (s.plane.wish.role == "off" and s.plane.answered)
@@ -66,20 +70,22 @@ def _is_over(s: State, now: int) -> bool:
 
 
 def _run_scripts(s: State, kind: str, run: int) -> None:
-    """Order the scripts of `kind`; `take`, `stop` and `restart` depend on the present role."""
-    role = role_of(s)
+    """Order the scripts of `kind`; `take`, `stop` and restarts depend on the present role.
+
+    `-out` and `-in` are the stop scripts and the start scripts of a kind.
+    """
+    role, part = role_of(s), kind.rpartition("-")[2]
     if kind == "take":
         kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}->{role}"
     elif kind == "stop":
         # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
         kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
-    elif kind == "restart":
+    elif kind in {"restart-out", "restart-in"}:
         kind = f"restart {role}"
     steps = sequence("PRIM->SECOND" if kind in {"swap-out", "swap-in"} else kind)
-    if kind == "swap-out":
-        steps = tuple(step for step in steps if step.name.startswith("stop"))
-    elif kind == "swap-in":
-        steps = tuple(step for step in steps if not step.name.startswith("stop"))
+    if part in {"out", "in"}:
+        stops = part == "out"
+        steps = tuple(step for step in steps if step.name.startswith("stop") == stops)
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.

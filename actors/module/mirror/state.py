@@ -104,6 +104,8 @@ class Plane:
     held: bool = False  # A modification waits at the frozen gate.
     unanswered: int = 0  # How often it was asked again, since it last said anything.
     start: int = 0  # Of the replicator that is talked to; 0: not known.
+    passes: bool = True  # Something came by the own agent since it was asked last.
+    proven: bool = False  # It has answered the present wish since it was asked last.
     leaves: bool = False  # Before this node leads it leaves the session that it follows in;
     records: tuple[NodeRecord, ...] = ()  # until then these are not written down (S10).
 
@@ -115,7 +117,9 @@ class Plane:
     @property
     def settled(self) -> bool:
         """Whether the plane has become what it shall be."""
-        return self.answer is not None and self.answered and not self.answer.failure
+        answer = self.answer
+        done = answer is not None and self.answered and not answer.failure
+        return done and answer is not None and answer.role == self.wish.role
 
 
 @dataclass(slots=True)
@@ -131,7 +135,8 @@ class Leading:
     exact: bool = False  # See comparison.plan_for.
     traced: bool = False  # The peer or a change map has every write of this generation.
     behind: bool = False  # The session broke while the data plane was ended.
-    full_wanted: bool = False
+    full_given: bool = False  # By force these are the data: the peer gets all of them.
+    full_wanted: bool = False  # An administrator gives up this node's data: all are copied.
     joined: bool = False  # The peer had everything when session `sid` ended.
     resuming: bool = False  # The session only brings what was under way then.
     lease_closed: bool = False

@@ -363,7 +363,7 @@ def note_force(s: State, register: Register, now: int) -> None:
     if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
         changes["given_up"] = divergence.given_up(s)
     store(s, "", cons=True, was="prim", forced=audited, **changes)
-    s.leading.full_wanted = s.force == "primforce"
+    s.leading.full_given = s.force == "primforce"
     fact(s, now, audited[0], "C")
 
 
@@ -372,7 +372,7 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
     s.leading = Leading(
         exact=exact,
         traced=exact,
-        full_wanted=s.leading.full_wanted,
+        full_given=s.leading.full_given,
         since_ns=now,
         session=Session.NONE,
     )

@@ -219,7 +219,7 @@ def test_the_peer_is_taken_in_only_when_its_copy_says_so() -> None:
     assert story.change("a") == "ok"
     story.stop("b")
     request = story.start_change("a", isr=("a", "b"))
-    story.run(3 * SECOND_NS)
+    story.run()
     assert story.outcome("a", request) == ""
     story.start("b")
     story.run()
@@ -231,7 +231,7 @@ def test_the_role_is_handed_over_only_to_a_peer_that_knows() -> None:
     story = paired()
     story.link = False
     request = story.start_change("a", term=2, holder="b")
-    story.run(3 * SECOND_NS)
+    story.run()
     assert story.outcome("a", request) == ""
     story.link = True
     story.run()
@@ -330,7 +330,7 @@ def test_without_addresses_everything_is_granted_but_the_peers_part() -> None:
     story.stop("b")
     assert story.renew("a", 1) == "ok"
     request = story.start_change("a", term=2, holder="b")
-    story.run(SECOND_NS)
+    story.run()
     assert story.outcome("a", request) == ""
     story.feed("a", ev.AskCancel())
     assert story.change("a", isr=("a",)) == "ok"
@@ -356,16 +356,45 @@ def test_a_disk_that_fails_leaves_its_question_open_until_it_takes_the_register(
     assert story.disk["a"][0] == story.nodes["a"].register
 
 
-def test_a_copy_that_could_not_be_stored_is_acknowledged_when_it_is() -> None:
+def test_a_copy_that_is_stored_too_late_is_replaced_by_what_the_peer_went_on_with() -> None:
     story = paired()
     story.broken_disk = "b"
-    request = story.start_change("a", term=2, holder="b")
+    request = story.start_change("a", isr=("a",))
     story.run(3 * SECOND_NS)
-    assert story.outcome("a", request) == ""  # It needs the copy of the peer.
+    assert story.outcome("a", request) == "ok"  # Alone, by evidence.
     story.broken_disk = ""
     story.run(3 * SECOND_NS)
-    assert story.outcome("a", request) == "ok"
+    assert story.read("b") == "ok"
     assert story.nodes["a"].register == story.nodes["b"].register
+
+
+def test_what_relies_on_a_peer_that_is_gone_is_given_up_above_what_it_may_have_stored() -> None:
+    story = paired()
+    story.stop("b")
+    before = story.nodes["a"].register
+    assert before is not None
+    request = story.start_change("a", term=2, holder="b")
+    story.run()
+    assert story.outcome("a", request) == ""  # It may still come.
+    story.run(2 * SECOND_NS)
+    assert story.outcome("a", request) == "conflict"
+    assert story.nodes["a"].register == msgspec.structs.replace(before, ver=before.ver + 2)
+
+
+def test_a_register_is_stored_again_only_when_it_is_known_what_became_of_it() -> None:
+    story = paired()
+    story.broken_disk = "a"
+    story.start_change("a", isr=("a",))
+    story.run(SECOND_NS // 2)
+    arbiter = story.nodes["a"]
+    before = arbiter.counter
+    stores = 0
+    for tenth in range(50):  # Nothing comes back of the next one.
+        now = story.now + SECOND_NS + tenth * SECOND_NS // 10
+        stores += sum(
+            isinstance(effect, RegisterStore) for effect in arbiter.handle(ev.ArbiterTick(), now)
+        )
+    assert (stores, arbiter.counter) == (1, before + 1)
 
 
 def test_an_administrator_forces_a_node_when_the_other_is_gone() -> None:

@@ -8,7 +8,7 @@ import pytest
 from mirrorfarm.actors.effects import ANY_EFFECT, PlaneOrder, Send
 from mirrorfarm.actors.events import Received, Started
 from mirrorfarm.actors.replicator import core
-from mirrorfarm.limits import WISHES_MAX
+from mirrorfarm.limits import UNDER_WAY, WISHES_MAX
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import (
     CopyComplete,
@@ -292,13 +292,13 @@ def test_a_copy_that_is_here_is_told_with_every_answer_in_its_session() -> None:
     assert not story.answer.copied
 
 
-def test_a_wish_that_takes_long_is_answered_with_the_number_before() -> None:
+def test_a_wish_that_is_worked_on_is_answered_with_no_number_of_a_wish() -> None:
     story = leading()
     story.obeys = False
     story.wish("off")
     assert story.messages[-1].number == 1
     repeat(story)
-    assert (story.messages[-1].number, story.messages[-1].role) == (1, "lead")
+    assert (story.messages[-1].number, story.messages[-1].role) == (UNDER_WAY, "lead")
     story.tell(core.PlaneDone(story.core.run))
     assert story.answer.role == "off"
 

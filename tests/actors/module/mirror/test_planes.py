@@ -5,8 +5,8 @@ from mirrorfarm.actors.module.mirror import planes
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.transport.messages import PlaneIs, PlaneWish
+from mirrorfarm.limits import SECOND_NS, UNDER_WAY
+from mirrorfarm.transport.messages import PlaneIs, PlaneWish, Probe
 from tests.actors.module.mirror.building import BOTH, state
 
 
@@ -84,9 +84,11 @@ def test_a_replicator_that_hangs_is_ended_after_five_questions_without_an_answer
     s.out.clear()
     for now in range(2 * SECOND_NS, 11 * SECOND_NS, SECOND_NS // 2):
         planes.poll(s, now)
+        s.plane.passes = True
     assert fx.EndReplica() not in s.out
     for now in range(11 * SECOND_NS, 16 * SECOND_NS, SECOND_NS // 2):
         planes.poll(s, now)
+        s.plane.passes = True  # What is sent by the own agent comes back.
     assert s.out.count(fx.EndReplica()) == 1
     assert "has not answered" in s.facts[-1][1]
 
@@ -138,12 +140,31 @@ def test_a_replicator_that_hangs_while_it_shall_change_is_ended() -> None:
     s = settled()
     s.leading.session, s.leading.sid = Session.NONE, 4
     for tenth in range(150):
+        s.plane.passes = True  # What is sent by the own agent comes back.
         planes.poll(s, 2 * SECOND_NS + tenth * SECOND_NS // 10)
     assert sum(isinstance(effect, fx.EndReplica) for effect in s.out) == 1
     s = settled()
     s.leading.session, s.leading.sid = Session.NONE, 4
     for tenth in range(150):
         planes.poll(s, 2 * SECOND_NS + tenth * SECOND_NS // 10)
-        busy = PlaneIs(s.plane.wish.number - 1, "lead", 2, "both", 3, start=7)
+        busy = PlaneIs(UNDER_WAY, "lead", 2, "both", 3, start=7)
         planes.on_message(s, busy, 2 * SECOND_NS)
     assert not any(isinstance(effect, fx.EndReplica) for effect in s.out)
+
+
+def test_nothing_is_concluded_while_the_agent_between_is_away() -> None:
+    s = settled()
+    for second in range(2, 60):
+        planes.poll(s, second * SECOND_NS)
+    assert not any(isinstance(effect, fx.EndReplica) for effect in s.out)
+    for second in range(60, 90):
+        planes.on_message(s, Probe("", 0), second * SECOND_NS)
+        planes.poll(s, second * SECOND_NS)
+    assert any(isinstance(effect, fx.EndReplica) for effect in s.out)
+
+
+def test_a_plane_that_is_not_what_it_shall_be_is_not_settled() -> None:
+    s = settled()
+    number = s.plane.wish.number
+    planes.on_message(s, PlaneIs(number, "off", 0, "frozen", 0, start=7), 2 * SECOND_NS)
+    assert not s.plane.settled
