@@ -174,7 +174,7 @@ def _hear_again(s: State, answer: msg.PlaneIs, now: int) -> None:
     if answer.fault:
         demotion.storage_failed(s, now, answer.fault)
     elif answer.role == "lead" and s.phase in LEADERS:
-        s.plane.held = s.plane.held or answer.held
+        s.plane.held = answer.held  # Also that nothing waits any more: its gate was open.
         if answer.broken:
             broken = msg.SessionBroken(answer.term, s.plane.wish.sid, answer.broken)
             leading.on_broken(s, broken, now)

@@ -123,6 +123,8 @@ def test_what_an_answer_tells_again_counts_as_if_it_had_been_heard_first() -> No
     planes.on_message(s, again, 2 * SECOND_NS)
     assert s.plane.held
     assert s.leading.lost == "it is silent"
+    planes.on_message(s, PlaneIs(number, "lead", 2, "both", 0, start=7), 2 * SECOND_NS)
+    assert not s.plane.held  # The gate was open since.
     failed = PlaneIs(number, "lead", 2, "both", 0, start=7, fault="map: no space")
     planes.on_message(s, failed, 3 * SECOND_NS)
     assert "no space" in s.failed
