@@ -15,11 +15,10 @@ from mirrorfarm.actors.guard.client import GuardClient
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.scripts.runner import ScriptRunner
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.actors.slots import SlotStore
+from mirrorfarm.actors.slots import SlotStore, store_failed
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers, boot_clock_ns
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.oserrors import reason_of
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE
 from mirrorfarm.transport.trace import TraceWriter
@@ -42,8 +41,8 @@ class Recorder:
         def work() -> None:
             try:
                 write()
-            except OSError as error:
-                inbox(ev.StoreFailed(counter, error.errno or 0, reason_of(error)))
+            except Exception as error:  # Nothing would be stored any more without this thread.
+                inbox(store_failed(counter, error))
             else:
                 inbox(stored)
 

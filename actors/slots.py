@@ -16,7 +16,9 @@ from typing import Generic, TypeVar
 import msgspec
 import xxhash
 
+from mirrorfarm.actors.events import StoreFailed
 from mirrorfarm.errors import RecordInvalid
+from mirrorfarm.oserrors import reason_of
 
 SLOT_BYTES = 4_096
 _MAGIC = b"MFslot1\n"
@@ -201,6 +203,16 @@ class SlotStore(Generic[RecordT]):
             return _decode(os.pread(descriptor, SLOT_BYTES + 1, 0))
         finally:
             os.close(descriptor)
+
+
+def store_failed(counter: int, error: Exception) -> StoreFailed:
+    """Return what a core is told of a writing that failed, whatever became of it.
+
+    A core that hears nothing waits for ever: a broken invariant is told like a broken disk.
+    """
+    if isinstance(error, OSError):
+        return StoreFailed(counter, error.errno or 0, reason_of(error))
+    return StoreFailed(counter, 0, str(error) if isinstance(error, RecordInvalid) else repr(error))
 
 
 def make_folder(folder: Path) -> None:

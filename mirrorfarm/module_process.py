@@ -32,13 +32,14 @@ from mirrorfarm.children import (
     prefer_this_process,
     telling,
 )
-from mirrorfarm.errors import RecordInvalid, SystemUnsuitable
+from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modulelog import ModuleLog, read_log
 from mirrorfarm.modules.install import load_module
 from mirrorfarm.netfilter.choice import choose
 from mirrorfarm.netfilter.delivery import Delivery
+from mirrorfarm.own_record import Owner, read_own
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
@@ -183,19 +184,8 @@ class ModuleProcess:
         self._begun = True
 
     def _read_record(self) -> tuple[NodeRecord | None, str]:
-        """Return the durable record, or why it cannot be used: then no data here are trusted."""
-        try:
-            record = self._doors.records.read()
-        except RecordInvalid as error:
-            aside = self._doors.records.set_aside()
-            names = ", ".join(path.name for path in aside)
-            return None, f"the durable record is damaged ({error}); it was set aside as {names}"
-        except OSError as error:
-            return None, f"the durable record cannot be read: {error}"
-        owner = (self.keys.cluster, self.module.name, self.keys.name)
-        if record is not None and (record.cluster, record.module, record.node) != owner:
-            return None, f"the durable record belongs to {record.node}/{record.module}, not to us"
-        return record, ""
+        owner = Owner(self.keys.cluster, self.module.name, self.keys.name)
+        return read_own(self._doors.records, owner)
 
     def shut_down(self) -> bool:
         """Have the module stop in good order, its role handed over; return whether it did."""

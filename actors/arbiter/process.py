@@ -16,6 +16,7 @@ from mirrorfarm.actors.arbiter.loaded import RegisterSlots
 from mirrorfarm.actors.arbiter.witness import WitnessCore
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, RegisterStore, Send
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.slots import store_failed
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.children import hold_lock, os_boot_id
@@ -81,8 +82,8 @@ class WitnessDoors:
         event: ev.Event = ev.RegisterStored(effect.counter)
         try:
             self._slots.store(effect)
-        except OSError as error:
-            event = ev.StoreFailed(effect.counter, error.errno or 0, reason_of(error))
+        except Exception as error:  # The register would stay pending, and nobody would know.
+            event = store_failed(effect.counter, error)
         try:
             inbox(event)
         except pykka.ActorDeadError:

@@ -179,6 +179,31 @@ def test_what_nodes_ask_has_a_limit(
     assert "register is slower than others send: 1 messages left out" in capsys.readouterr().err
 
 
+def test_a_register_that_cannot_be_stored_for_whatever_reason_is_refused(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("counter")
+
+    monkeypatch.setattr(RegisterSlots, "store", fail)
+    witness, failures = WitnessProcess(story.paths), list[str]()
+    asked = Address("w", "db", "register")
+    cas = RegisterCas(1, 0, first("a"), False, SECOND_NS)
+    source = Address("a", "db", "arbiter")
+    witness.take(Frame(story.keys.cluster, source, 1, 1, 0, asked, cas), "witness")
+
+    def look(core: Any) -> None:
+        failures.extend(entry.failure for entry in core.entries.values() if entry.failure)
+
+    def refused() -> bool:
+        witness.supervisor.tell("register", Visit(look))
+        return bool(failures)
+
+    until(refused)
+    witness.close()
+    assert "AssertionError('counter')" in failures[0]
+
+
 def test_a_second_witness_on_the_same_machine_is_refused(story: Story) -> None:
     story.start()
     second = story.spawn()
