@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 
 PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
@@ -94,13 +95,20 @@ def end_holder(path: Path) -> None:
             os.close(descriptor)
 
 
+def say(text: str) -> None:
+    """Write a line for the journal; where nobody reads it (a broken pipe), nothing is ended."""
+    with suppress(OSError):
+        sys.stderr.write(f"mirrorfarm: {text}\n")
+        sys.stderr.flush()
+
+
 def telling(lock: Path, who: str, body: Callable[[], int]) -> int:
     """Run a process's work; leave beside its lock why it ended, if it failed. Its exit code."""
     try:
         return body()
     except MirrorfarmError as error:
-        sys.stderr.write(f"mirrorfarm: {who}: {error}\n")
         _leave_words(lock, str(error))
+        say(f"{who}: {error}")
         return error.exit_code
     except Exception as error:
         _leave_words(lock, f"{type(error).__name__}: {error}")
@@ -131,8 +139,11 @@ class Trouble:
     words: str  # Its own, or empty.
     since_ns: int  # Monotonic clock.
     delay_ns: int  # Until the next attempt, from the last end on.
+    begun: bool  # Whether the last attempt brought a process into being.
 
     def __str__(self) -> str:
+        if not self.begun:
+            return f"its process cannot be started, after {self.failures} failures: {self.words}"
         if self.code is not None and self.code < 0:
             how = f"was killed by signal {-self.code}"
         else:
@@ -159,7 +170,19 @@ class Child:
     failures: int = 0  # Ends in a row, each soon after the start.
     failing_since_ns: int = 0
     code: int | None = None  # Of the last end.
-    said: str = ""  # Its own last words.
+    said: str = ""  # Its own last words, or why it could not be started.
+    begun: bool = True  # Whether the last attempt to start it succeeded.
+
+    def count_failure(self, said: str, *, begun: bool) -> None:
+        """It has ended, or could not be started: begin anew after a delay that grows."""
+        now = time.monotonic_ns()
+        if not self.failures:
+            self.failing_since_ns = now
+        self.failures += 1
+        self.said, self.begun = said, begun
+        if self.wanted:
+            self.due_ns = now + self.delay_ns
+            self.delay_ns = min(RESTART_MAX_NS, self.delay_ns * 2)
 
 
 @dataclass(slots=True)
@@ -219,8 +242,14 @@ class Children:
                 return None
             if child.pid and time.monotonic_ns() - child.started_ns > HEALTHY_NS:
                 return None
-            since_ns, delay_ns = child.failing_since_ns, child.delay_ns
-            return Trouble(child.failures, child.code, child.said, since_ns, delay_ns)
+            return Trouble(
+                child.failures,
+                child.code,
+                child.said,
+                child.failing_since_ns,
+                child.delay_ns,
+                child.begun,
+            )
 
     def close(self) -> None:
         """End every child, then the thread."""
@@ -235,57 +264,82 @@ class Children:
         os.write(self._pipe[1], b".")
 
     def _run(self) -> None:
-        poller = select.poll()
         while not self._ends:
-            with self._lock:
-                self._start_due()
-                by_fd = {c.pidfd: c for c in self.children.values() if c.pidfd >= 0}
-                due = [c.due_ns for c in self.children.values() if c.due_ns]
-            poller = select.poll()
-            poller.register(self._pipe[0], select.POLLIN)
-            for descriptor in by_fd:
-                poller.register(descriptor, select.POLLIN)
-            wait = max(0, min(due) - time.monotonic_ns()) if due else None
-            ready = poller.poll(None if wait is None else wait // MILLISECOND_NS + 1)
-            for descriptor, _ in ready:
-                if descriptor == self._pipe[0]:
-                    os.read(self._pipe[0], 4096)
-                else:
-                    with self._lock:
-                        self._ended(by_fd[descriptor])
+            try:
+                self._turn()
+            except Exception as error:  # No child would be started again without this thread.
+                self._tell(f"the children are watched on after a failure: {error!r}")
+                time.sleep(RESTART_NS / SECOND_NS)
+
+    def _turn(self) -> None:
+        """Start what is due; wait until something is, or a child has ended."""
+        with self._lock:
+            self._start_due()
+            by_fd = {c.pidfd: c for c in self.children.values() if c.pidfd >= 0}
+            due = [c.due_ns for c in self.children.values() if c.due_ns]
+        poller = select.poll()
+        poller.register(self._pipe[0], select.POLLIN)
+        for descriptor in by_fd:
+            poller.register(descriptor, select.POLLIN)
+        wait = max(0, min(due) - time.monotonic_ns()) if due else None
+        ready = poller.poll(None if wait is None else wait // MILLISECOND_NS + 1)
+        for descriptor, _ in ready:
+            if descriptor == self._pipe[0]:
+                os.read(self._pipe[0], 4096)
+            else:
+                with self._lock:
+                    self._ended(by_fd[descriptor])
+
+    def _tell(self, text: str) -> None:
+        with suppress(Exception):  # Whoever cannot be told must not keep children from starting.
+            self.log(text)
 
     def _start_due(self) -> None:
         now = time.monotonic_ns()
         for child in self.children.values():
             if child.wanted and child.due_ns and child.due_ns <= now:
                 child.due_ns = 0
-                pid = lock_holder(child.lock)
-                if pid and self._adopt(child, pid):
-                    self.log(f"{child.name}: runs already as process {pid}")
-                else:
-                    self._spawn(child)
+                try:
+                    self._start(child)
+                except Exception as error:  # No process, memory or descriptor to be had: later.
+                    why = told(error) if isinstance(error, OSError) else repr(error)
+                    child.count_failure(why, begun=False)
+                    self._tell(f"{child.name}: cannot be started: {why}")
+
+    def _start(self, child: Child) -> None:
+        pid = lock_holder(child.lock)
+        if pid and self._adopt(child, pid):
+            self._tell(f"{child.name}: runs already as process {pid}")
+        else:
+            self._spawn(child)
 
     def _adopt(self, child: Child, pid: int) -> bool:
         try:
             child.pidfd = os.pidfd_open(pid)
         except OSError:
             return False
-        child.pid, child.started_ns = pid, time.monotonic_ns()
+        child.pid, child.started_ns, child.begun = pid, time.monotonic_ns(), True
         return True
 
     def _spawn(self, child: Child) -> None:
         child.starts += 1
         child.lock.with_suffix(".end").unlink(missing_ok=True)
-        child.process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", *child.words],
             stdin=subprocess.DEVNULL,
             close_fds=True,
             start_new_session=True,
             cwd="/",
         )
-        child.pid, child.started_ns = child.process.pid, time.monotonic_ns()
-        child.pidfd = os.pidfd_open(child.pid)
-        self.log(f"{child.name}: started as process {child.pid}")
+        try:
+            child.pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()  # Its end would not be noticed.
+            process.wait()
+            raise
+        child.process, child.pid = process, process.pid
+        child.started_ns, child.begun = time.monotonic_ns(), True
+        self._tell(f"{child.name}: started as process {child.pid}")
 
     def _ended(self, child: Child) -> None:
         code: int | None = None
@@ -293,14 +347,8 @@ class Children:
             code = child.process.wait()
         os.close(child.pidfd)
         lived_ns = time.monotonic_ns() - child.started_ns
-        self.log(f"{child.name}: process {child.pid} ended ({code})")
+        self._tell(f"{child.name}: process {child.pid} ended ({code})")
         child.pid, child.pidfd, child.process, child.code = 0, -1, None, code
         if lived_ns > HEALTHY_NS:
             child.delay_ns, child.failures = RESTART_NS, 0
-        if not child.failures:
-            child.failing_since_ns = time.monotonic_ns()
-        child.failures += 1
-        child.said = last_words(child.lock)
-        if child.wanted:
-            child.due_ns = time.monotonic_ns() + child.delay_ns
-            child.delay_ns = min(RESTART_MAX_NS, child.delay_ns * 2)
+        child.count_failure(last_words(child.lock), begun=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mirrorfarm.absence import NOT_RUNNING, Absence
-from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process
+from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process, say
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.oserrors import told
@@ -265,12 +265,6 @@ class Agent:
         if self._farm_checks is not None:
             self._farm_checks.close()
         self.hub.close()
-
-
-def say(text: str) -> None:
-    """Write a line for the journal."""
-    sys.stderr.write(f"mirrorfarm: {text}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

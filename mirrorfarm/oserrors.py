@@ -26,6 +26,7 @@ CURES: Final = {
     errno.ELOOP: "name the file itself, not a link",
     errno.EMFILE: "allow more open files (`ulimit -n`)",
     errno.ENFILE: "allow the machine more open files (sysctl fs.file-max)",
+    errno.EAGAIN: "allow more processes (`ulimit -u`, TasksMax= of the systemd unit)",
     errno.ENOMEM: "end other programs, or use a machine with more memory",
 }
 _UNKNOWN: Final = "the kernel's messages (`dmesg`) may say more"

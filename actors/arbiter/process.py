@@ -19,7 +19,7 @@ from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.slots import store_failed
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock, os_boot_id
+from mirrorfarm.children import hold_lock, os_boot_id, say
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
@@ -159,12 +159,6 @@ def _own(paths: Paths, name: str) -> Witness:
     raise ConfigInvalid(
         (f"{path}: witness: {name} is not a witness of this cluster; a node runs an agent",)
     )
-
-
-def say(text: str) -> None:
-    """Write a line for the journal."""
-    sys.stderr.write(f"mirrorfarm: {text}\n")
-    sys.stderr.flush()
 
 
 def main() -> int:

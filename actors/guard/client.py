@@ -4,6 +4,7 @@ The module's process and its guard share a socket pair and nothing else. A guard
 replaced at once and given the same deadline; should that have passed, the new one acts at once.
 """
 
+import itertools
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from mirrorfarm.actors.effects import GuardOrder
 from mirrorfarm.actors.events import GuardActed
 from mirrorfarm.actors.guard import process
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 
 PROGRAM: Final = str(Path(process.__file__).resolve())
@@ -73,6 +75,7 @@ class GuardClient:
         """
         forerunner = self._forerunner()
         self._spawn()
+        self._note_number()
         if forerunner >= 0:
             self._relieve(forerunner)
         self._thread.start()
@@ -98,9 +101,13 @@ class GuardClient:
         self._pid_file.unlink(missing_ok=True)
 
     def _spawn(self) -> None:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        directory = self._cgroup.open_directory()
-        try:
+        """Start a guard and tell it all; OSError: there is none."""
+        with ExitStack() as failed, ExitStack() as passed:
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failed.callback(ours.close)
+            passed.callback(its.close)
+            directory = self._cgroup.open_directory()
+            passed.callback(os.close, directory)
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-E", "-I", PROGRAM, str(its.fileno()), str(directory)],
                 stdin=subprocess.DEVNULL,
@@ -110,12 +117,13 @@ class GuardClient:
                 env={},
                 start_new_session=True,
             )
-        finally:
-            its.close()
-            os.close(directory)
+            failed.pop_all()
         self._channel = ours
         self._send(f"addresses {' '.join(self._addresses)}")
         self._send_deadline()
+
+    def _note_number(self) -> None:
+        """Leave the guard's number to the process that comes after this one."""
         self._pid_file.parent.mkdir(parents=True, exist_ok=True)
         self._pid_file.write_text(f"{self._process.pid}\n")
 
@@ -152,14 +160,33 @@ class GuardClient:
     def _replace(self) -> bool:
         """Clean up after a guard that ended; start its successor unless we asked for the end."""
         code = self._process.wait()
-        with self._lock:
-            self._channel.close()
-            if self._closing:
-                return False
-            self._spawn()
+        for attempt in itertools.count():
+            with self._lock:
+                self._channel.close()
+                if self._closing:
+                    return False
+                fault = self._try_spawn()
+            if not fault:
+                break
+            if not attempt:
+                text = f"The guard ended with {code} and cannot be replaced: {fault}: tried again"
+                self._log("C", f"{text}; until then nothing fences this node, should it hang")
+            time.sleep(RESTART_SECONDS)
         self._log("C", f"The guard ended with {code}: another one took over")
+        try:
+            self._note_number()
+        except OSError as error:
+            self._log("C", f"The next process will not find this guard: {told(error)}")
         time.sleep(RESTART_SECONDS)  # Should they all end at once, let it cost little.
         return True
+
+    def _try_spawn(self) -> str:
+        """Start a guard; return why there is none, or nothing."""
+        try:
+            self._spawn()
+        except OSError as error:  # No process, memory or descriptor to be had.
+            return told(error)
+        return ""
 
     def _forerunner(self) -> int:
         """Return a descriptor of the guard that an earlier process left; -1: there is none."""

@@ -1,15 +1,26 @@
 """Children live on: started again when they end, found again by the next agent."""
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mirrorfarm.children import Children, hold_lock, last_words, lock_holder, lock_path, telling
+from mirrorfarm.children import (
+    Children,
+    hold_lock,
+    last_words,
+    lock_holder,
+    lock_path,
+    say,
+    telling,
+)
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
 from mirrorfarm.paths import Paths
@@ -130,3 +141,96 @@ def test_last_words_are_one_line_and_bounded(tmp_path: Path) -> None:
     assert last_words(lock).startswith("ValueError: first second xxx")
     assert len(last_words(lock)) == LAST_WORDS_CHARACTERS_MAX
     assert telling(lock, "a", lambda: 0) == 0
+
+
+def scarce(real: Callable[..., Any], number: int, times: int) -> tuple[Any, list[int]]:
+    """Return a function that fails so many times first, and its failures to come."""
+    left = [number] * times
+
+    def call(*words: Any, **more: Any) -> Any:
+        if left:
+            error = left.pop()
+            raise OSError(error, os.strerror(error))
+        return real(*words, **more)
+
+    return call, left
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ((subprocess, "Popen"), errno.EAGAIN),
+        ((os, "pidfd_open"), errno.EMFILE),
+        ((Path, "unlink"), errno.EROFS),
+    ],
+    ids=["no process", "no descriptor", "no disk"],
+)
+def test_a_child_that_cannot_be_started_now_is_started_later(
+    children: Children,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: tuple[Any, str],
+    number: int,
+) -> None:
+    lock = wanted(children, folder)
+    first = lock_holder(lock)
+    refusing, left = scarce(getattr(*what), number, times=2)
+    monkeypatch.setattr(*what, refusing)
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(lambda: not left)
+    assert wait_for(lambda: "cannot be started" in str(children.trouble("sleeper")))
+    assert os.strerror(number) in str(children.trouble("sleeper"))
+    assert wait_for(lambda: lock_holder(lock) not in {0, first})
+    assert children.pids() == {"sleeper": lock_holder(lock)}
+
+
+def test_a_failed_start_delays_no_other_child(
+    children: Children, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", scarce(subprocess.Popen, errno.ENOMEM, times=1)[0])
+    locks = [folder / "one.lock", folder / "two.lock"]
+    for lock in locks:
+        children.want(lock.stem, ("sleeper_of_test", str(lock)), lock)
+    assert wait_for(lambda: all(lock_holder(lock) for lock in locks))
+
+
+def test_children_are_watched_also_when_nothing_can_be_told(folder: Path) -> None:
+    def broken(_: str) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    children = Children(broken)
+    children.start()
+    try:
+        lock = wanted(children, folder)
+        first = lock_holder(lock)
+        os.kill(first, signal.SIGKILL)
+        assert wait_for(lambda: lock_holder(lock) not in {0, first})
+    finally:
+        children.close()
+
+
+def test_children_are_watched_on_after_any_failure(
+    children: Children, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Children, "_ended", scarce(Children._ended, errno.EBADF, times=1)[0])
+    lock = wanted(children, folder)
+    first = lock_holder(lock)
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(lambda: lock_holder(lock) not in {0, first})
+
+
+def test_a_journal_that_is_gone_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", closefd=False) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        say("nobody reads this")
+
+        def body() -> int:
+            raise ConfigInvalid(("u.xml:3: no such thing",))
+
+        assert telling(tmp_path / "a.lock", "a", body) == ConfigInvalid.exit_code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # What it holds still can be written.
+    assert "no such thing" in last_words(tmp_path / "a.lock")

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import queue
@@ -184,6 +185,44 @@ def test_guard_that_dies_is_replaced_and_the_new_one_knows_the_deadline(
     assert guard.pid != first
     assert application.wait() == -signal.SIGKILL
     assert any("another one took over" in line for line in bench.logged)
+
+
+def test_guard_that_cannot_be_replaced_now_is_replaced_later(
+    bench: Bench, guard: GuardClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, real, refused = bench.application(), subprocess.Popen, list[Any]()
+
+    def scarce(*words: Any, **more: Any) -> Any:
+        if len(refused) < 3:
+            refused.append(words)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return real(*words, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", scarce)
+    first, deadline = guard.pid, now() + SECOND_NS
+    guard.order(GuardOrder(deadline))
+    os.kill(first, signal.SIGKILL)
+    assert bench.inbox.get(timeout=20) == GuardActed(deadline)
+    assert application.wait() == -signal.SIGKILL
+    assert guard.pid != first
+    (told,) = [line for line in bench.logged if "cannot be replaced" in line]
+    assert "Resource temporarily unavailable" in told
+
+
+def test_client_whose_guard_cannot_be_replaced_can_be_closed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    client = bench.client()
+    client.start()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(subprocess, "Popen", refuse)
+        os.kill(client.pid, signal.SIGKILL)
+        assert eventually(lambda: any("cannot be replaced" in line for line in bench.logged))
+        client.close()
+    assert ended(client.pid)
 
 
 def test_closed_guard_ends_and_spares_the_application(bench: Bench) -> None:
