@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mirrorfarm.descriptors import SCARCE
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 
@@ -133,12 +134,17 @@ class Cgroup:
         os.write(self._procs, str(pid).encode())
 
     def processes(self) -> list[int]:
-        """Return the processes of the group and of those below it, sorted."""
+        """Return the processes of the group and of those below it, sorted.
+
+        OSError where nothing can be asked: that does not mean that there are none.
+        """
         found: set[int] = set()
-        for directory, _, _ in os.walk(self._path):
-            with suppress(OSError):
+        for directory, _, _ in os.walk(self._path, onerror=_unless_gone):
+            try:
                 words = Path(directory, "cgroup.procs").read_text().split()
                 found.update(int(word) for word in words)
+            except OSError as error:
+                _unless_gone(error)
         # 0 stands for a process of a foreign pid namespace; to kill(2) it means "my group".
         return sorted(found - {0})
 
@@ -190,6 +196,12 @@ class Cgroup:
                 (self._path / "cgroup.freeze").write_text(second)
             else:
                 (self._path / "freezer.state").write_text(first)
+
+
+def _unless_gone(error: OSError) -> None:
+    """Raise what says nothing of a group; else it was removed just now."""
+    if error.errno in SCARCE:
+        raise error
 
 
 def _make(path: Path) -> None:

@@ -32,6 +32,7 @@ from mirrorfarm.children import (
     prefer_this_process,
     telling,
 )
+from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.module_cores import Here, cores
@@ -89,6 +90,9 @@ class ModuleProcess:
         def plain(level: str, text: str) -> None:
             self._log.write(level, "scripts", text)
 
+        def watcher(level: str, text: str) -> None:
+            self._log.write(level, "checker", text)
+
         lib = paths.module_lib(name)
         origin = Origin(
             __version__, self.keys.cluster, self.keys.name, name, self.incarnation, os_boot_id()
@@ -104,7 +108,7 @@ class ModuleProcess:
             TraceWriter(paths.module_log(name) / "trace", origin, on_loss=self._on_loss),
             ScriptRunner(module, self.keys.name, paths, self._cgroup, plain),
             self._address_door(),
-            ProcessWatcher(module, self._cgroup, self._inbox("checker")),
+            ProcessWatcher(module, self._cgroup, self._inbox("checker"), watcher),
             self._guard(plain) if module.mode == "mirror" else None,
             PingDoor(),
             lambda: end_holder(paths.run / f"{name}.replica.lock"),
@@ -228,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(paths: Paths, name: str) -> int:
     prefer_this_process()
+    raise_descriptor_limit()
     ends = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ends.set())

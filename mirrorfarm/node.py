@@ -14,6 +14,7 @@ import msgspec
 
 from mirrorfarm.absence import NOT_RUNNING, Absence
 from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process, say
+from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.oserrors import told
@@ -284,6 +285,7 @@ def main() -> int:
                 ) from error
             time.sleep(0.05)
     prefer_this_process()
+    raise_descriptor_limit()
     ends = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ends.set())

@@ -8,8 +8,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,12 +17,16 @@ from mirrorfarm.actors.checker.matching import Matcher
 from mirrorfarm.actors.effects import Watch
 from mirrorfarm.actors.events import ProcessesSeen, ProcessGone
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.descriptors import SCARCE, descriptor_limit
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
+from mirrorfarm.oserrors import told
 
 POLL_NS_MAX: Final = 10 * SECOND_NS
 POLL_MISSING_NS: Final = 500 * MILLISECOND_NS
-PIDFDS_MAX: Final = 4_096  # Further processes are counted, their end seen by the next look.
+# Further processes are counted, their end seen by the next look: as those beyond half of the
+# files that this process may open, for it needs others as well.
+PIDFDS_MAX: Final = 4_096
 LINE_BYTES_MAX: Final = 4_096
 
 
@@ -41,16 +44,27 @@ class _Entry:
 class ProcessWatcher:
     """Performs Watch for one module; ProcessesSeen and ProcessGone go to the inbox."""
 
-    def __init__(self, settings: Module, cgroup: Cgroup, inbox: Inbox) -> None:
-        """Look into `cgroup` first: the application is usually there."""
+    def __init__(
+        self,
+        settings: Module,
+        cgroup: Cgroup,
+        inbox: Inbox,
+        log: Callable[[str, str], None] = lambda level, text: None,
+    ) -> None:
+        """Look into `cgroup` first: the application is usually there. `log`: level and text."""
         self._matchers = [Matcher(process) for process in settings.processes]
         self._poll_ns = min(settings.errd_poll_ns, POLL_NS_MAX)
         self._cgroup = cgroup
         self._inbox = inbox
+        self._log = log
         self._order: Watch | None = None  # The next one; set by the shell, taken by the thread.
         self._number = 0
         self._entries: dict[int, _Entry] = {}
+        self._gone: set[int] = set()  # Entries of processes that ended, not told yet.
         self._pidfds: dict[int, int] = {}  # By process.
+        self._pidfds_max = min(PIDFDS_MAX, descriptor_limit() // 2)
+        self._due: int | None = None  # When to look for newcomers; None: nobody is watched.
+        self._failing = False
         self._closing = False
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -74,23 +88,37 @@ class ProcessWatcher:
         os.close(self._wake)
 
     def _run(self) -> None:
-        due: int | None = None  # When to look for newcomers; None: nobody is watched.
         while not self._closing:
-            wait = None if due is None else max(0, due - time.monotonic_ns()) / SECOND_NS
-            ready = {descriptor for descriptor, _ in self._epoll.poll(wait)}
-            dead = {pid for pid, pidfd in self._pidfds.items() if pidfd in ready}
-            if self._wake in ready:
-                os.eventfd_read(self._wake)
-            order, self._order = self._order, None
-            if order is not None:
-                self._adopt(order)
-            elif dead:
-                self._bury(dead)
-            elif due is None or time.monotonic_ns() < due:
-                continue
-            else:
-                self._look()
-            due = time.monotonic_ns() + self._period() if self._entries else None
+            try:
+                self._turn()
+            except OSError as error:  # Nobody would see the application end without this thread.
+                self._due = time.monotonic_ns() + POLL_MISSING_NS
+                self._told_failing(told(error))
+
+    def _told_failing(self, why: str) -> None:
+        if not self._failing:
+            self._log("C", f"Processes cannot be looked for: {why}; it is tried again and again")
+        self._failing = True
+
+    def _turn(self) -> None:
+        """Wait for an order, an end, or the time to look for newcomers; do what it asks for."""
+        due = self._due
+        wait = None if due is None else max(0, due - time.monotonic_ns()) / SECOND_NS
+        ready = {descriptor for descriptor, _ in self._epoll.poll(wait)}
+        dead = {pid for pid, pidfd in self._pidfds.items() if pidfd in ready}
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        order, self._order = self._order, None
+        if order is not None:
+            self._adopt(order)
+        elif dead:
+            self._bury(dead)
+        elif due is None or time.monotonic_ns() < due:
+            return
+        else:
+            self._look()
+        self._due = time.monotonic_ns() + self._period() if self._entries else None
+        self._failing = False
 
     def _period(self) -> int:
         missing = any(entry.missing for entry in self._entries.values())
@@ -98,6 +126,7 @@ class ProcessWatcher:
 
     def _adopt(self, order: Watch) -> None:
         self._number = order.number
+        self._gone.clear()
         self._entries = {index: _Entry(self._matchers[index]) for index in order.entries}
         for pid in list(self._pidfds):
             self._release(pid)
@@ -106,7 +135,8 @@ class ProcessWatcher:
 
     def _bury(self, dead: set[int]) -> None:
         """Count the entries of processes that ended again, and tell."""
-        hit = [index for index, entry in self._entries.items() if entry.pids & dead]
+        hit = {index for index, entry in self._entries.items() if entry.pids & dead}
+        self._gone |= hit
         for pid in dead:
             self._release(pid)
         for entry in self._entries.values():
@@ -115,10 +145,6 @@ class ProcessWatcher:
         self._find(self._cgroup.processes(), only_add=True)
         if any(self._entries[index].missing for index in hit):
             self._find(_all_processes())
-        for index in hit:
-            entry = self._entries[index]
-            entry.told = len(entry.pids)
-            self._inbox(ProcessGone(index, entry.told, self._number))
         self._tell_changes()
 
     def _look(self) -> None:
@@ -126,6 +152,11 @@ class ProcessWatcher:
         self._tell_changes()
 
     def _tell_changes(self) -> None:
+        for index in sorted(self._gone):
+            entry = self._entries[index]
+            entry.told = len(entry.pids)
+            self._inbox(ProcessGone(index, entry.told, self._number))
+        self._gone.clear()
         for index, entry in self._entries.items():
             if len(entry.pids) != entry.told:
                 entry.told = len(entry.pids)
@@ -169,7 +200,7 @@ class ProcessWatcher:
 
     def _hold(self, pid: int) -> bool:
         """Have the end of a process told; False when it has ended already."""
-        if pid in self._pidfds or len(self._pidfds) >= PIDFDS_MAX:
+        if pid in self._pidfds or len(self._pidfds) >= self._pidfds_max:
             return True
         try:
             pidfd = os.pidfd_open(pid)
@@ -177,8 +208,12 @@ class ProcessWatcher:
             return False
         except OSError:  # No descriptor to be had: the next look will see its end.
             return True
+        try:
+            self._epoll.register(pidfd, select.EPOLLIN)
+        except OSError:
+            os.close(pidfd)
+            return True
         self._pidfds[pid] = pidfd
-        self._epoll.register(pidfd, select.EPOLLIN)
         return True
 
     def _release(self, pid: int) -> None:
@@ -198,13 +233,20 @@ def _own(pid: int, parent: int) -> bool:
 
 
 def _read(pid: int, name: str, size: int) -> str:
-    with suppress(OSError):  # It may end at any moment.
+    """Return what the kernel says of a process; empty: it has ended, as it may at any moment.
+
+    OSError where nothing can be asked: that is not the end of a process.
+    """
+    try:
         file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.read(file, size).decode(errors="replace")
         finally:
             os.close(file)
-    return ""
+    except OSError as error:
+        if error.errno in SCARCE:
+            raise
+        return ""
 
 
 def _line(pid: int) -> str:

@@ -92,6 +92,6 @@ def open_log(folder: Path, name: str, words: tuple[str, ...]) -> tuple[Path, int
 
 def prune(folder: Path, keep: int = FILES_MAX) -> None:
     """Remove the oldest files beyond `keep`; names begin with the date."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # The next run tries again.
         for path in sorted(folder.glob("*.ulog"))[:-keep]:
             path.unlink(missing_ok=True)

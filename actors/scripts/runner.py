@@ -6,6 +6,7 @@ thread waits for all ends, time limits and outputs; it sleeps as long as none of
 """
 
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from mirrorfarm.actors.cgroup import Cgroup
@@ -22,8 +24,10 @@ from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
 from mirrorfarm.actors.scripts.output import Output, open_log, prune
 from mirrorfarm.actors.scripts.program import environment, unfit
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.descriptors import former_limits
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 
 Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
@@ -32,6 +36,7 @@ TERM_NS: Final = SECOND_NS  # Between SIGTERM and SIGKILL.
 KILL_NS: Final = 5 * SECOND_NS  # After SIGKILL, until a script counts as ended regardless.
 REST_NS: Final = 10 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
 OUTPUTS_MAX: Final = 64
+KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
 
 
 @dataclass(slots=True)
@@ -57,6 +62,7 @@ class ScriptRunner:
         self._bin = paths.module_etc(settings.name) / "bin"
         self._logs = paths.module_log(settings.name) / "scripts"
         self._environment = environment(settings, node, paths)
+        self._limits = former_limits()
         self._cgroup = cgroup
         self._log = log
         self._lock = threading.Lock()
@@ -77,24 +83,51 @@ class ScriptRunner:
         if fault := unfit(script):
             inbox(ScriptEnded(order.run, order.name, 0, failure=fault))
             return
-        output = self._open_output(order)
         try:
-            process = self._spawn([str(script), *order.arguments], output.writer)
+            self._begin(script, order, inbox)
         except (OSError, subprocess.SubprocessError) as error:
-            output.close_writer()
-            output.close()
             inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {_why(script, error)}"))
             return
-        output.close_writer()
+        prune(self._logs)
+
+    def _begin(self, script: Path, order: StartScript, inbox: Inbox) -> None:
+        """Start a script that is waited for from now on; OSError: nothing of it is left."""
+        output = self._open_output(order)
+        try:
+            self._await_output(output)
+            process = self._spawn([str(script), *order.arguments], output.writer)
+        finally:
+            output.close_writer()  # The waiter closes the rest when nobody can write any more.
+        try:
+            self._await_end(order, process, inbox)
+        except OSError:
+            _end_group(process)
+            raise
+        self._rouse()
+
+    def _await_output(self, output: Output) -> None:
+        with self._lock:
+            self._outputs[output.reader] = output
+            try:
+                self._epoll.register(output.reader, select.EPOLLIN)
+            except OSError:
+                del self._outputs[output.reader]
+                output.close()
+                raise
+
+    def _await_end(
+        self, order: StartScript, process: subprocess.Popen[bytes], inbox: Inbox
+    ) -> None:
         due = _now() + order.timeout_ns
         pidfd = os.pidfd_open(process.pid)
         with self._lock:
             self._running[pidfd] = _Running(order.run, order.name, process, pidfd, due, inbox)
-            self._outputs[output.reader] = output
-            self._epoll.register(pidfd, select.EPOLLIN)
-            self._epoll.register(output.reader, select.EPOLLIN)
-        self._rouse()
-        prune(self._logs)
+            try:
+                self._epoll.register(pidfd, select.EPOLLIN)
+            except OSError:
+                del self._running[pidfd]
+                os.close(pidfd)
+                raise
 
     def end(self, order: EndScript) -> None:
         """Have the script's process group ended now; ScriptEnded follows."""
@@ -133,7 +166,12 @@ class ScriptRunner:
             except OSError as error:
                 note += f" (no log: {error.filename or self._logs}: {error.strerror})"
         self._log("S", note)
-        return Output(file, self._settings.script_log_bytes_max)
+        try:
+            return Output(file, self._settings.script_log_bytes_max)
+        except OSError:
+            if file >= 0:
+                os.close(file)
+            raise
 
     def _spawn(self, words: list[str], writer: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -151,6 +189,8 @@ class ScriptRunner:
     def _enter(self) -> None:
         """Become an ordinary process of the group; runs in the child, before exec."""
         self._cgroup.add_self()
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, 0, 0)
@@ -161,9 +201,18 @@ class ScriptRunner:
 
     def _kill(self, run: int, inbox: Inbox) -> None:
         with self._kill_lock:
-            while left := self._cgroup.kill():
-                self._log("C", f"Processes {left} do not end although killed: still waiting")
+            while fault := self._try_to_kill():
+                self._log("C", fault)
             inbox(ApplicationGone(run))
+
+    def _try_to_kill(self) -> str:
+        """End the processes of the group; return why some may be left, after some time."""
+        try:
+            left = self._cgroup.kill()
+        except OSError as error:  # Whether one is left is not known: that is not the end of all.
+            time.sleep(KILL_AGAIN_S)
+            return f"Processes cannot be killed: {told(error)}; it is tried again and again"
+        return f"Processes {left} do not end although killed: still waiting" if left else ""
 
     def _rouse(self) -> None:
         os.eventfd_write(self._wake, 1)
@@ -243,6 +292,13 @@ class ScriptRunner:
 
 def _now() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a script whose end could not be waited for, and what it started in its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _why(script: os.PathLike[str], error: Exception) -> str:

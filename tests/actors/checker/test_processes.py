@@ -1,3 +1,4 @@
+import errno
 import os
 import queue
 import shutil
@@ -29,6 +30,7 @@ class Bench:
     name: str = field(default_factory=lambda: f"app{uuid.uuid4().hex[:10]}")
     inbox: "queue.Queue[Any]" = field(default_factory=queue.Queue)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    logged: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.program = self.folder / self.name
@@ -39,7 +41,9 @@ class Bench:
             Process(nameregex="^python"),
         )
         settings = Module(name="db", id=1, nodes=("node1", "node2"), processes=entries)
-        self.watcher = ProcessWatcher(settings, self.cgroup, self.inbox.put)
+        self.watcher = ProcessWatcher(
+            settings, self.cgroup, self.inbox.put, lambda _, text: self.logged.append(text)
+        )
 
     def application(self, seconds: int = 60) -> subprocess.Popen[bytes]:
         application = subprocess.Popen([str(self.program), str(seconds)])
@@ -148,3 +152,66 @@ def test_program_that_restarts_itself_by_exec_is_not_lost(bench: Bench) -> None:
     if counts[0].count == 0:
         counts.append(bench.news())
     assert counts[-1] == ProcessesSeen(0, 1, 1)
+
+
+def test_half_of_the_descriptors_at_most_are_for_processes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.checker.processes.descriptor_limit", lambda: 4)
+    monkeypatch.setattr("mirrorfarm.actors.checker.processes.POLL_MISSING_NS", SECOND_NS // 50)
+    few = Bench(bench.cgroup, bench.folder, bench.name, started=bench.started)
+    try:
+        applications = [few.application(61) for _ in range(4)]
+        few.watcher.watch(Watch((1,), 1))
+        assert few.news() == ProcessesSeen(1, 4, 1)
+        assert len(few.watcher._pidfds) == 2
+        for application in applications:  # Those that are not held are seen by the next look.
+            application.kill()
+            application.wait()
+        assert few.watcher._pidfds
+        last = few.news()
+        while last.count:
+            last = few.news()
+    finally:
+        few.watcher.close()
+
+
+def starve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be opened below /proc and the control groups."""
+    real = os.open
+
+    def refuse(path: Any, *words: Any, **more: Any) -> int:
+        if str(path).startswith(("/proc/", "/sys/")):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def test_without_descriptors_nobody_is_taken_for_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.checker.processes.POLL_MISSING_NS", SECOND_NS // 50)
+    application, other = bench.application(61), bench.application(61)
+    with monkeypatch.context() as scarce:
+        starve(scarce)
+        bench.watcher.watch(Watch((1,), 1))
+        deadline = time.monotonic() + 10
+        while not bench.logged:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.2)  # It fails some more times.
+        assert bench.inbox.empty()
+    assert bench.news() == ProcessesSeen(1, 2, 1)
+    (line,) = bench.logged
+    assert "Too many open files" in line
+    with monkeypatch.context() as scarce:
+        starve(scarce)
+        application.kill()
+        while len(bench.logged) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert bench.inbox.empty()
+    assert bench.news() == ProcessGone(1, 1, 1)
+    other.kill()
+    assert bench.news() == ProcessGone(1, 0, 1)

@@ -1,3 +1,4 @@
+import errno
 import os
 import queue
 import time
@@ -14,6 +15,7 @@ from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
 from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.actors.scripts.runner import ScriptRunner
+from mirrorfarm.descriptors import FORMER
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.paths import Paths
@@ -213,3 +215,57 @@ def test_script_runs_at_normal_priority_without_foreign_descriptors(bench: Bench
     assert eventually(lambda: log.read_text().splitlines()[-1] == "0")
     # 10 is where a shell keeps the script that it reads.
     assert log.read_text().splitlines()[1:] == ["0, 1, 10, 2", "0", "0"]
+
+
+@pytest.mark.parametrize("name", ["pipe2", "pidfd_open"])
+def test_script_for_which_no_descriptor_is_left_is_a_failure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bench.write("#!/bin/sh\nsleep 60\n")
+    with monkeypatch.context() as scarce:
+        scarce.setattr(os, name, refuse)
+        bench.start()
+    news = bench.news()
+    assert (news.run, news.name) == (1, "start_prim")
+    assert "Too many open files" in news.failure
+    assert eventually(lambda: not bench.runner._outputs)
+    assert eventually(lambda: bench.cgroup.processes() == []), "what cannot be awaited is ended"
+    bench.write("#!/bin/sh\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+
+
+def test_application_is_not_taken_for_gone_where_nothing_can_be_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirrorfarm.actors.scripts.runner.KILL_AGAIN_S", 0.02)
+    bench.write("#!/bin/sh\nsetsid sleep 60 &\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(Path, "read_text", refuse)
+        scarce.setattr(Path, "write_text", refuse)
+        bench.runner.kill(KillScripts(7), bench.inbox.put)
+        assert eventually(lambda: any("cannot be killed" in text for _, text in bench.logged))
+        assert bench.inbox.empty()
+    assert bench.news() == ApplicationGone(7)
+    assert bench.cgroup.processes() == []
+
+
+def test_script_may_open_as_many_files_as_before_the_limit_was_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bench: Bench
+) -> None:
+    monkeypatch.setenv(FORMER, "123")
+    other = Bench(Paths(tmp_path / "other"), bench.cgroup)
+    other.write("#!/bin/sh\nulimit -Sn > limit\n")
+    other.start()
+    assert other.news() == ScriptEnded(1, "start_prim", 0)
+    assert (other.bin / "limit").read_text() == "123\n"
+    other.runner.close()
