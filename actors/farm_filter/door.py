@@ -2,7 +2,8 @@
 
 A lock keeps filter and addresses from being used by two threads at once. A new table and a new
 lease are waited for: what a node says to the others after it must be true. Raising and removing
-the addresses is not: a thread does it.
+the addresses is not: a thread does it. An address that cannot be removed keeps its filter, which
+then drops everything: without it this node would answer for all.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from mirrorfarm.actors.events import (
     CablesOut,
     FilterCounted,
     FilterFailed,
+    ResourceChanged,
     SocketsCounted,
     StrangersSeen,
     VipIsDown,
@@ -41,6 +43,8 @@ from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, S
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
+REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
+_RETRY_S = 0.1
 _LOOK_S = 0.25  # Between two looks at the cables.
 _COUNT_EVERY = 4
 _STRANGERS_EVERY = 120  # Looks between two questions who else has the addresses: 30 s.
@@ -54,8 +58,8 @@ class FarmDoor:
     def __init__(self, module: Module, kind: str, ledger: Path, tell: Inbox) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
-        `tell` is given FilterCounted once a second while the filter is open, CablesOut, and
-        StrangersSeen when that changes.
+        `tell` is given FilterCounted once a second while the filter is open, CablesOut,
+        StrangersSeen and the resource REMOVAL when that changes.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
@@ -74,6 +78,8 @@ class FarmDoor:
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
+        self._stays = ""  # Why an address is on this node still that was to be removed.
+        self._orders = 0  # To raise or remove the addresses: each makes the one before void.
         self._interfaces: tuple[str, ...] = ()  # While the filter is open.
         self._answered: Settings | None = None  # While all nodes answer with one virtual MAC.
         self._strangers: tuple[str, ...] = ()
@@ -85,16 +91,29 @@ class FarmDoor:
 
     def add(self, run: int, inbox: Inbox) -> None:
         """Open the filter, then take the addresses and announce them; VipIsUp follows."""
+        self._orders += 1
         self._submit(lambda: inbox(VipIsUp(run, self._open())))
 
     def remove(self, run: int, inbox: Inbox) -> None:
-        """Give the addresses up, then close the filter; VipIsDown follows."""
+        """Give the addresses up, then close the filter; VipIsDown follows once none is left."""
+        self._orders += 1
+        self._submit(self._remove, run, self._orders, inbox)
 
-        def work() -> None:
-            self._close()
+    def _remove(self, run: int, order: int, inbox: Inbox) -> None:
+        """Try until nothing is left, or a newer order makes this one void."""
+        if order != self._orders:
+            return
+        if self._close():
             inbox(VipIsDown(run))
+            return
+        # Whoever hears that it is down takes this node for silent: better say nothing.
+        again = threading.Timer(_RETRY_S, self._submit_if_open, (self._remove, run, order, inbox))
+        again.daemon = True
+        again.start()
 
-        self._submit(work)
+    def _submit_if_open(self, work: Callable[..., Any], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # It has ended.
+            self._submit(work, *arguments)
 
     def announce(self) -> None:
         """Announce the addresses once more."""
@@ -108,23 +127,22 @@ class FarmDoor:
             return work(*arguments)
 
     def _open(self) -> tuple[str, ...]:
+        if self._stays and not self._close():  # Whatever is left is not known: begin anew.
+            return (self._stays,)
         if self._filter is not None or not self._addresses:
             return ()
-        opened: PacketFilter | None = None
         try:
             settings = self._settings()
-            opened = make(self._kind, self._ledger)
-            opened.open(settings)
-            opened.apply(self._table)
-            if isinstance(opened, BpfFilter) and self.mac:
-                opened.relay(self._relay)
-            shared = SharedAddress(settings, self._ledger)
-            shared.up(self._table)
+            self._filter = make(self._kind, self._ledger)
+            self._filter.open(settings)
+            self._filter.apply(self._table)
+            if isinstance(self._filter, BpfFilter) and self.mac:
+                self._filter.relay(self._relay)
+            self._shared = SharedAddress(settings, self._ledger)
+            self._shared.up(self._table)
         except _FAULTS as error:
-            if opened is not None:
-                opened.close()
-            return (f"filter {self._kind}: {error}",)
-        self._filter, self._shared = opened, shared
+            self._close()
+            return (f"filter {self._kind}: {error}", *((self._stays,) if self._stays else ()))
         self._interfaces = settings.interfaces if settings.delivery is not Delivery.NONE else ()
         if settings.delivery in (Delivery.INVISIBLE, Delivery.MULTICAST):
             self._answered = settings
@@ -163,16 +181,34 @@ class FarmDoor:
             raise SystemUnsuitable("; ".join(faults))
         return tuple(dict.fromkeys(target.link.name for target in targets))
 
-    def _close(self) -> None:
-        """Leave nothing in the kernel; the addresses go first, or every node would answer."""
-        shared, self._shared, self._answered = self._shared, None, None
-        if shared is not None:
+    def _close(self) -> bool:
+        """Leave nothing in the kernel; the addresses go first, or every node would answer.
+
+        Return whether they are gone. If not, the filter stays, and drops everything.
+        """
+        self._answered, self._interfaces = None, ()
+        if self._shared is not None:
             if self._module.tcpreset:
                 _quietly(lambda: reset(self._addresses))
-            _quietly(shared.down)
-        closed, self._filter, self._interfaces = self._filter, None, ()
+            try:
+                self._shared.down()
+            except _FAULTS as error:
+                _quietly(self._end_lease)  # If that fails as well, it is over in a moment.
+                self._note_stay(str(error))
+                return False
+            self._shared = None
+        closed, self._filter = self._filter, None
         if closed is not None:
             _quietly(closed.close)
+        self._note_stay("")
+        return True
+
+    def _note_stay(self, why: str) -> None:
+        before, self._stays = self._stays, why
+        if why and not before:
+            self._tell(ResourceChanged(REMOVAL, "down", reason=f"({why})"))
+        elif before and not why:
+            self._tell(ResourceChanged(REMOVAL, "up"))
 
     # --- the filter ------------------------------------------------------------------------
 
@@ -209,7 +245,7 @@ class FarmDoor:
             self._alone(self._renew, order.deadline_ns, inbox)
 
     def _renew(self, deadline_ns: int, inbox: Inbox) -> None:
-        if self._filter is None:
+        if self._filter is None or self._stays:
             return
         try:
             works = self._filter.renew(deadline_ns)

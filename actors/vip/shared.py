@@ -6,6 +6,7 @@ What neighbours learn comes from the responder. The filter must be open before `
 stay until after `down`: without it every node would answer.
 """
 
+import contextlib
 from pathlib import Path
 
 from mirrorfarm.actors.vip.addresses import Addresses
@@ -39,7 +40,8 @@ class SharedAddress:
     def up(self, table: BucketTable) -> None:
         """Take the addresses and announce them; raise SystemUnsuitable if that cannot be.
 
-        What a killed predecessor left behind is taken over.
+        What a killed predecessor left behind is taken over. After an error nothing is left, or
+        `down` raises.
         """
         if self._settings.delivery is Delivery.NONE:
             return
@@ -57,7 +59,8 @@ class SharedAddress:
             self._responder.adopt(table)
             self._responder.open()
         except BaseException:
-            self.down()
+            with contextlib.suppress(SystemUnsuitable):  # Told is why it cannot be up.
+                self.down()
             raise
 
     def adopt(self, table: BucketTable) -> None:
@@ -79,7 +82,10 @@ class SharedAddress:
         return strangers(self._settings, members)
 
     def down(self) -> None:
-        """Leave nothing on this node; raise SystemUnsuitable if an address stays."""
+        """Leave nothing on this node; raise SystemUnsuitable if an address stays: try again.
+
+        The kernel stays silent about it until then.
+        """
         if self._responder is not None:
             self._responder.close()
             self._responder = None
@@ -89,6 +95,7 @@ class SharedAddress:
             raise SystemUnsuitable(f"a virtual address stays on this node: {error}") from error
         finally:
             self._addresses.close()
+        with contextlib.suppress(OSError):  # A ledger that cannot be written: the next one does.
             self._sysctls.release()
 
     def _add(self) -> None:

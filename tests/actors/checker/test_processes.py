@@ -158,7 +158,7 @@ def test_half_of_the_descriptors_at_most_are_for_processes(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirrorfarm.actors.checker.processes.descriptor_limit", lambda: 4)
-    monkeypatch.setattr("mirrorfarm.actors.checker.processes.POLL_MISSING_NS", SECOND_NS // 50)
+    monkeypatch.setattr("mirrorfarm.actors.checker.processes.POLL_NS_MAX", SECOND_NS // 20)
     few = Bench(bench.cgroup, bench.folder, bench.name, started=bench.started)
     try:
         applications = [few.application(61) for _ in range(4)]
