@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -244,16 +245,25 @@ class Agent:
         request = secrets.token_hex(8)
         question = Address(self.keys.name, name, MODULE_ACTOR)
         self.hub.send(question, "agent", StateQuery(request))
-        try:
-            answer = self._states.get(timeout=STATE_SECONDS)
-        except queue.Empty:
+        answer = self._await_state(request)
+        if answer is None:
             return  # It does not even answer: then its process may be replaced.
         state = msgspec.json.decode(answer.json).get("state", "")
-        if answer.request == request and state not in {"STOP", NOT_RUNNING}:
+        if state not in {"STOP", NOT_RUNNING}:
             raise Refused(
                 f"{name} is {state} on {self.keys.name}: stop it first with "
                 f"`mirrorfarm -H {self.keys.name} stop -m {name}`"
             )
+
+    def _await_state(self, request: str) -> StateAnswer | None:
+        """Return the answer to this question; one to an earlier question may come before it."""
+        deadline = time.monotonic() + STATE_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                answer = self._states.get(timeout=left)
+                if answer.request == request:
+                    return answer
+        return None
 
     def _stats(self, command: AgentCommand) -> AgentResult:
         stats = {"bus": self.hub.counters(), "processes": self.children.pids(), "pid": os.getpid()}
