@@ -35,8 +35,9 @@ from mirrorfarm.children import (
 from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.log_desk import LogDesk
 from mirrorfarm.module_cores import Here, cores
-from mirrorfarm.modulelog import ModuleLog, read_log
+from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_module
 from mirrorfarm.netfilter.choice import choose
 from mirrorfarm.netfilter.delivery import Delivery
@@ -72,6 +73,8 @@ class ModuleProcess:
         self.supervisor = Supervisor(lambda level, text: self._log.write(level, "agent", text))
         self._cgroup = Cgroup(scope_of(paths.root, self.keys.name, name))
         self._cgroup.create()
+        # Made first: the attachment's thread may bring a question at once.
+        self._logs = LogDesk(paths.module_log(name), self._answer_log)
         self._attachment = Attachment(
             AttachmentSettings(
                 paths.bus_socket, self.keys.cluster, self.keys.name, name, self.incarnation
@@ -151,15 +154,16 @@ class ModuleProcess:
                 self._stopped.set()
             return
         if isinstance(message, LogQuery):
-            folder = self.paths.module_log(self.module.name)
-            lines, last = read_log(folder, message.after, message.count)
-            self._attachment.send(source, actor, LogAnswer(message.request, tuple(lines), last))
+            self._logs.ask(source, actor, message)
             return
         if self._begun:  # Before, a core does not know its past: the sender repeats it.
             event = ev.Received(source, message, network, frame.incarnation, frame.sequence)
             own = source.node == self.keys.name
             give = self.supervisor.tell if own else self.supervisor.offer
             give(actor, event)
+
+    def _answer_log(self, to: Address, actor: str, answer: LogAnswer) -> None:
+        self._attachment.send(to, actor, answer)
 
     def start(self) -> None:
         """Start every shell, the mirror last: it orders the others about."""
@@ -212,6 +216,7 @@ class ModuleProcess:
         doors.vip.close()
         doors.trace.close()
         self._attachment.close()
+        self._logs.close()
         self._log.close()
 
 

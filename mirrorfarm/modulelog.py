@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mirrorfarm.limits import FRAME_BYTES_MAX
+
 BYTES_MAX = 4 * 1_048_576  # Then the file becomes log.jsonl.1 and a new one begins.
 LINES_ANSWERED_MAX = 500
+BYTES_ANSWERED_MAX = FRAME_BYTES_MAX // 2  # They are one frame.
 TEXT_CHARACTERS_MAX = 2_000
 
 
@@ -77,11 +80,21 @@ def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:
         for record, line in _records(path)
     ]
     if after < 0:
-        chosen = lines[max(after, -LINES_ANSWERED_MAX) :]
+        chosen = _fitting(lines[max(after, -LINES_ANSWERED_MAX) :][::-1])[::-1]
     else:
-        chosen = [entry for entry in lines if entry[0] > after][:count]
+        chosen = _fitting([entry for entry in lines if entry[0] > after][:count])
     last = chosen[-1][0] if chosen else max(after, lines[-1][0] if lines and after < 0 else 0)
     return [line for _, line in chosen], last
+
+
+def _fitting(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Return as many of the first lines as one answer can carry."""
+    size = 0
+    for index, (_, line) in enumerate(lines):
+        size += len(line.encode())
+        if size > BYTES_ANSWERED_MAX:
+            return lines[:index]
+    return lines
 
 
 def _older(path: Path) -> Path:

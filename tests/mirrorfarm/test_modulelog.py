@@ -4,7 +4,13 @@ import json
 from contextlib import closing
 from pathlib import Path
 
-from mirrorfarm.modulelog import ModuleLog, read_log
+from mirrorfarm.modulelog import (
+    BYTES_ANSWERED_MAX,
+    LINES_ANSWERED_MAX,
+    TEXT_CHARACTERS_MAX,
+    ModuleLog,
+    read_log,
+)
 
 
 def test_two_writers_share_the_numbers(tmp_path: Path) -> None:
@@ -39,3 +45,20 @@ def test_numbers_go_on_after_a_restart_and_a_torn_line(tmp_path: Path) -> None:
         log.write("E", "module", "third")
     lines, _ = read_log(tmp_path, 0, 100)
     assert [json.loads(line)["text"] for line in lines][-1] == "third"
+
+
+def test_an_answer_is_not_longer_than_a_frame(tmp_path: Path) -> None:
+    long = "\N{SNOWMAN}" * TEXT_CHARACTERS_MAX
+    with closing(ModuleLog(tmp_path)) as log:
+        for _ in range(100):
+            log.write("E", "module", long)
+    newest, last = read_log(tmp_path, -100, LINES_ANSWERED_MAX)
+    assert last == 100
+    assert 1 < len(newest) < 100
+    assert sum(len(line.encode()) for line in newest) <= BYTES_ANSWERED_MAX
+    numbers: list[int] = []
+    lines, after = read_log(tmp_path, 0, LINES_ANSWERED_MAX)
+    while lines:
+        numbers += [json.loads(line)["n"] for line in lines]
+        lines, after = read_log(tmp_path, after, LINES_ANSWERED_MAX)
+    assert numbers == list(range(1, 101)), "who continues is told all"
