@@ -9,6 +9,7 @@ from mirrorfarm.actors.events import VipProbe
 from mirrorfarm.actors.module.mirror import comparison, divergence, split
 from mirrorfarm.actors.module.mirror.describe import forgetful
 from mirrorfarm.actors.module.mirror.following import give_up
+from mirrorfarm.actors.module.mirror.missing import explain_arbiter, explain_what_is_held
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
     ask_swap,
@@ -34,15 +35,15 @@ PROBE_AGAIN_NS = 5 * SECOND_NS
 def poll(s: State, now: int) -> None:
     """Look at what is known; wait with a reason, or ask."""
     if s.phase in LEADERS and s.leading.lost and not s.reason:
-        _explain_what_is_held(s)
+        explain_what_is_held(s)
     if s.steps or s.step:
         return
     if s.phase is Phase.WAITING:
         _consider(s, now)
         if s.phase is Phase.WAITING and not s.reason:
-            _explain_arbiter(s)  # What it said before decides nothing any more.
+            explain_arbiter(s)  # What it said before decides nothing any more.
     elif s.phase is Phase.ASKING:
-        _explain_arbiter(s)
+        explain_arbiter(s)
     elif s.phase is Phase.FOLLOWING and (s.peer.silent or s.peer.left or _peer_gave_up(s)):
         if s.arbiter.distrust:
             give_up(s, now)  # As one that waits, it asks again once a second, and says why.
@@ -74,7 +75,7 @@ def _consider(s: State, now: int) -> None:
     if (not a.known and (due or not a.refused)) or (due and not a.reading):
         ask_read(s, now)
     if not a.known:
-        _explain_arbiter(s)
+        explain_arbiter(s)
         return
     if a.distrust:
         explain(
@@ -101,39 +102,6 @@ def _trust_anew(s: State, now: int) -> None:
     s.arbiter.distrust, s.arbiter.register, s.arbiter.known = "", None, False
     explain(s, "")
     ask_read(s, now)
-
-
-def _explain_arbiter(s: State) -> None:
-    """Say that nobody can be promoted, if the arbiter does not answer, or refuses to."""
-    a, kind = s.arbiter, s.module.arbiter
-    named = kind.kind == "witness"  # Of the others the reason is what says where to look.
-    who = f"the arbiter ({kind.kind} {kind.name})" if named else f"the arbiter ({kind.kind})"
-    command = f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}"
-    if a.silent_since_ns:
-        explain(
-            s,
-            f"{who} does not answer{'' if named else f' ({a.silence})'}: nobody may be promoted",
-            "the arbiter answers again, or the peer is primary and returns",
-            command,
-        )
-    elif a.refused:
-        explain(
-            s,
-            f"{who} refuses: {a.refused}: nobody may be promoted",
-            "what it says is mended there and it is started again, or the peer is primary",
-            command,
-        )
-
-
-def _explain_what_is_held(s: State) -> None:
-    """Say why a primary's writes wait for the arbiter."""
-    lost = f"{s.settings.peer} must be left behind ({s.leading.lost})"
-    if s.arbiter.silent_since_ns:
-        why = f"{lost}, and the arbiter does not answer: writes are held"
-        explain(s, why, "the arbiter answers again")
-    elif s.arbiter.refused:
-        why = f"{lost}, and the arbiter refuses that: {s.arbiter.refused}; writes are held"
-        explain(s, why, "what it says is mended there, and it is started again")
 
 
 def _wait_for_offer(s: State) -> None:
