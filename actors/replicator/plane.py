@@ -2,28 +2,33 @@
 
 Long orders run one after the other on a thread of their own; the gate, sessions and the abort
 act at once, on the caller's thread.
+
+Whatever fails, what the plane says is true: a fault is told when the gate is ended and nothing is
+mounted any more. Where that cannot be known, the thread ends, and by that the process.
 """
 
+import contextlib
 import errno
 import os
 import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
-from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile, users
+from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
@@ -33,13 +38,12 @@ from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Replication
 
-_BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
-_USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
 _USERS_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
 _FROZEN_S: Final = 2.0
 _LISTEN_S: Final = 5.0  # A predecessor's socket may take a moment to go.
+_FAULTS: Final = (OSError, MirrorfarmError, zmq.ZMQError)  # All others are our own.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,12 @@ class Plane:
             held=lambda: inbox(core.PlaneHeld()),
             lost=self._lost,
         )
-        self._systems: list[FileSystem] = []
+        self._mounts = self._new_mounts()
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
         self._follower: Follower | None = None
         self._role = "off"
-        self._aborted = False
-        self._users: list[str] = []  # Who used what was ended last.
         self._behind = False  # What was ended last had modifications that the peer may lack.
         self._exclusions = [
             Exclusions(one.notreplicated, one.notreplicated_regexes)
@@ -109,7 +111,7 @@ class Plane:
             case "close_session":
                 self._close_session()
             case "abort":
-                self._abort()
+                self.abort()
             case "exit":
                 self._exit()
             case _:
@@ -133,19 +135,34 @@ class Plane:
     ) -> None:
         try:
             work(*arguments)
-        except (OSError, MirrorfarmError, zmq.ZMQError) as fault:
-            number = getattr(fault, "errno", 0) or errno.EIO
-            self._report(f"{verb}: {fault}")
+        except _FAULTS as fault:
             if verb.startswith("mount"):
-                self._end_all(clean=False)
-            self._inbox(core.PlaneFault(run, number, str(fault)))
+                self._end_what_failed()
+            self._tell_fault(run, verb, str(fault), getattr(fault, "errno", 0) or errno.EIO)
+        except Exception as fault:
+            self.abort()  # What is mounted now nobody knows.
+            self._tell_fault(run, verb, repr(fault), errno.EIO)
+            raise
         else:
-            self._inbox(
-                core.PlaneDone(run, self._behind, "; ".join(self._users)[:_USERS_CHARACTERS_MAX])
-            )
+            users = "; ".join(self._mounts.users)[:_USERS_CHARACTERS_MAX]
+            self._inbox(core.PlaneDone(run, self._behind, users))
+
+    def _tell_fault(self, run: int, verb: str, text: str, number: int) -> None:
+        self._report(f"{verb}: {text}")
+        self._inbox(core.PlaneFault(run, number, text))
+
+    def _end_what_failed(self) -> None:
+        try:
+            self._end_all(clean=False)
+        except _FAULTS as fault:  # It is ended all the same.
+            self._report(f"end of what could not be mounted: {fault}")
+
+    def _new_mounts(self) -> Mounts:
+        return Mounts(self._settings.scope, self._report)
 
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
+        self._mounts = self._new_mounts()
         for index, one in enumerate(replication.directories):
             system = FileSystem(
                 one.dir,
@@ -158,33 +175,30 @@ class Plane:
                 exclusions=self._exclusions[index],
                 report=self._report,
             )
-            self._systems.append(system)
+            self._mounts.systems.append(system)
             system.mount()
 
     def _mount_lead(self, term: int, map_base: str) -> None:
         del term
-        self._aborted = False
         self.carrier.gate.set(gate.OFF)  # Ends what an earlier failure of the disk left.
         self.carrier.gate.set(gate.FROZEN)
         self._role = "lead"
         self._mount(self.carrier, read_only=False)
-        disks = tuple(_identity(system) for system in self._systems)
+        disks = self._mounts.identities()
         if self._settings.replication.ack_mode == "received":
             # A predecessor may have taken in, and confirmed, what is in memory only.
-            for system in self._systems:
-                inventory.flush_disk(system.backing_fd)
+            for root in self._mounts.roots:
+                inventory.flush_disk(root)
         changes = mapfile.take(self._settings.map_file, map_base, disks)
         self.carrier.reset(changes, map_base if changes is not None else "")
 
     def _mount_follow(self, term: int) -> None:
         del term
-        self._aborted = False
         self._role = "follow"
         # What an earlier term of leading changed is not to be known here any more.
         mapfile.take(self._settings.map_file, "", ())
         self._mount(LocalJournal(), read_only=True)
-        roots = [system.backing_fd for system in self._systems]
-        self._applier = Applier(roots, exclusions=self._exclusions)
+        self._applier = Applier(self._mounts.roots, exclusions=self._exclusions)
         follower = Follower(self._applier, self._copied, self._refused)
         self._follower = follower
         suffices = self._settings.replication.ack_mode == "received"
@@ -221,74 +235,69 @@ class Plane:
         self._end_all(clean=clean)
 
     def _end_all(self, *, clean: bool) -> None:
-        leading = self._role == "lead"
-        self._behind, self._users = False, []
-        if self.target is not None:
-            self.target.close()
-            self.target = None
-        if leading and not clean:
-            self._abort()
+        """End what is mounted and all that serves it; only then tell what of that failed."""
+        mounts, leading = self._mounts, self._role == "lead"
+        self._behind = leading  # Unless all goes well.
+        try:
+            self._close_target()
+            if leading and not clean:
+                self._abort(mounts)
+            disks = self._end_mounts(mounts, clean=clean)
+            if leading:
+                self._end_leading(disks)
+            elif clean and self._applier is not None:
+                self._applier.sync_all()
+        except BaseException:
+            self._abort(mounts)  # First of all nothing is acknowledged any more.
+            raise
+        finally:
+            self._clear(mounts)
+
+    def _end_mounts(self, mounts: Mounts, *, clean: bool) -> tuple[Identity, ...]:
+        """Unmount; return the disks below if the kernel has written back all that it held."""
         # Behind a frozen gate the kernel cannot write back: what was never acknowledged is lost.
-        frozen = leading and self.carrier.gate.mode == gate.FROZEN
-        watchdog = threading.Timer(_FROZEN_S if frozen else _WATCHDOG_S, self._abort)
+        frozen = self._role == "lead" and self.carrier.gate.mode == gate.FROZEN
+        with self._watched(mounts, _FROZEN_S if frozen else _WATCHDOG_S):
+            disks = mounts.flush() if clean and not mounts.aborted else ()
+            mounts.unmount(patient=clean)
+        return () if mounts.aborted else disks
+
+    @contextlib.contextmanager
+    def _watched(self, mounts: Mounts, seconds: float) -> Iterator[None]:
+        """Abort what is ended if that takes too long, and never what is mounted afterwards."""
+        watchdog = threading.Timer(seconds, self._abort, (mounts,))
         watchdog.daemon = True
         watchdog.start()
-        disks: tuple[tuple[int, int], ...] = ()
-        if clean and not self._aborted:
-            disks = tuple(self._flush(system) for system in self._systems if system.mounted)
-        for system in self._systems:
-            self._unmount_one(system, patient=clean and not self._aborted)
-        watchdog.cancel()
-        if leading:
-            self._end_leading(disks if clean and not self._aborted else ())
-        if self._applier is not None:
-            if clean:
-                self._applier.sync_all()
-            self._applier.close()
-            self._end_quarantine()
-            self._applier = self._follower = None
-        self._systems = []
-        self._role = "off"
-
-    def _flush(self, system: FileSystem) -> tuple[int, int]:
-        """Have the kernel write back what it holds; return the identity of the disk below."""
-        fd = inventory.open_directory(system.path)
         try:
-            libc.syncfs(fd)
+            yield
         finally:
-            os.close(fd)
-        return _identity(system)
+            watchdog.cancel()
+            watchdog.join()  # It may have begun: it ends the gate, which others need next.
 
-    def _unmount_one(self, system: FileSystem, *, patient: bool) -> None:
-        began = time.monotonic()
-        named = not patient
-        while True:
-            waited = time.monotonic() - began
-            try:
-                system.unmount(lazy=not patient or waited >= _BUSY_S)
-            except OSError as fault:
-                if not patient or waited >= _BUSY_S:
-                    self._report(f"{os.fsdecode(system.path)}: {fault}")
-                    return
-                if not named and waited >= _USERS_S:
-                    named = True
-                    self._end_users(system)
-                time.sleep(0.05)
-            else:
-                return
+    def _clear(self, mounts: Mounts) -> None:
+        """Leave nothing of a role, whatever could not be ended as it should."""
+        self._role = "off"
+        with contextlib.ExitStack() as steps:  # All of them, the last one first.
+            steps.callback(self._close_applier)
+            steps.callback(self._close_session)
+            steps.callback(mounts.unmount, patient=False)
+        mounts.systems = []
 
-    def _end_users(self, system: FileSystem) -> None:
-        """Name who keeps a directory from being unmounted; end what the stop scripts left over."""
-        scope, path = self._settings.scope, os.fsdecode(system.path)
-        for user in users.users(system.path, scope):
-            if user.own:
-                users.end(user, scope)
-            what = "survived the stop scripts and is ended" if user.own else "loses it in a moment"
-            text = f"{path} is still in use by process {user}, which {what}"
-            self._report(text)
-            self._users.append(text)
+    def _close_target(self) -> None:
+        target, self.target = self.target, None
+        if target is not None:
+            target.close()
 
-    def _end_leading(self, disks: tuple[tuple[int, int], ...]) -> None:
+    def _close_applier(self) -> None:
+        applier, self._applier = self._applier, None
+        try:
+            self._end_quarantine()
+        finally:
+            self._follower = None
+            if applier is not None:
+                applier.close()
+
+    def _end_leading(self, disks: tuple[Identity, ...]) -> None:
         """Drain the session, and save the map if it is whole and all went cleanly."""
         session = self.session
         if session is None or not disks:
@@ -312,15 +321,14 @@ class Plane:
 
     # --- at once ---------------------------------------------------------------------------
 
-    def _abort(self) -> None:
-        """Fail everything that waits or comes, now."""
-        self._aborted = True
+    def abort(self) -> None:
+        """Fail everything that waits or comes, now; from any thread."""
+        self._abort(self._mounts)
+
+    def _abort(self, mounts: Mounts) -> None:
+        mounts.aborted = True  # First: what fails by this is no failure of a disk.
         self.carrier.gate.end()
-        for system in self._systems:
-            try:
-                system.abort()
-            except OSError as fault:
-                self._report(f"{os.fsdecode(system.path)}: abort: {fault}")
+        mounts.abort()
 
     def _set_gate(self, run: int, mode: str, trusted: str) -> None:
         """Report the gate; `both` only when the target has all that was ever answered without it.
@@ -353,8 +361,7 @@ class Plane:
             self._report("what is replicated has changed: everything is compared once")
             plan = "full"
         self.session = Session(self.carrier, link, stream, self._inbox, self._keep_scope)
-        roots = [system.backing_fd for system in self._systems]
-        self.session.start(plan, roots, self._exclusions)
+        self.session.start(plan, self._mounts.roots, self._exclusions)
 
     def _close_session(self) -> None:
         session, self.session = self.session, None
@@ -382,8 +389,3 @@ class Plane:
             self._scope.keep()
         except OSError as fault:  # The next session then compares once more.
             self._report(f"{self._scope.path}: {fault}")
-
-
-def _identity(system: FileSystem) -> tuple[int, int]:
-    status = os.stat(f"/proc/self/fd/{system.backing_fd}")
-    return status.st_dev, status.st_ino

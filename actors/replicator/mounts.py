@@ -1,0 +1,107 @@
+"""What is mounted in one role, from the mount to the end; made anew for each.
+
+Whoever watches over an end holds what is ended: it can do nothing to what is mounted later.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mirrorfarm.actors.replicator import inventory, libc, users
+from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+
+_BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
+_USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
+
+Identity = tuple[int, int]  # Device and inode of a directory.
+
+
+class Mounts:
+    """The file systems of the replicated directories; all but `abort` is for one thread."""
+
+    def __init__(self, scope: str, report: Callable[[str], None]) -> None:
+        """`scope`: the application's control group."""
+        self._scope = scope
+        self._report = report
+        self.systems: list[FileSystem] = []
+        self.aborted = False
+        self.users: list[str] = []  # Who used what was ended, in words.
+
+    @property
+    def roots(self) -> list[int]:
+        """Descriptors of the directories below; only while mounted."""
+        return [system.backing_fd for system in self.systems]
+
+    def identities(self) -> tuple[Identity, ...]:
+        """What tells the disks below from others; only while mounted."""
+        return tuple(_identity(system) for system in self.systems)
+
+    def flush(self) -> tuple[Identity, ...]:
+        """Have the kernel write back what it holds; return the identities of the disks below.
+
+        Nothing if it was aborted: then the kernel had to give up what it held, and no disk failed.
+        """
+        try:
+            return tuple(_flush(system) for system in self.systems if system.mounted)
+        except OSError:
+            if not self.aborted:
+                raise
+            return ()
+
+    def unmount(self, *, patient: bool) -> None:
+        """Unmount everything; `patient`: who uses it gets some time, unless it is aborted."""
+        for system in self.systems:
+            self._unmount(system, patient=patient and not self.aborted)
+
+    def abort(self) -> None:
+        """Fail every request, those that wait and those to come; from any thread."""
+        self.aborted = True
+        for system in self.systems:
+            try:
+                system.abort()
+            except OSError as fault:
+                self._report(f"{os.fsdecode(system.path)}: abort: {fault}")
+
+    def _unmount(self, system: FileSystem, *, patient: bool) -> None:
+        began = time.monotonic()
+        named = not patient
+        while True:
+            waited = time.monotonic() - began
+            try:
+                system.unmount(lazy=not patient or waited >= _BUSY_S)
+            except OSError as fault:
+                if not patient or waited >= _BUSY_S:
+                    self._report(f"{os.fsdecode(system.path)}: {fault}")
+                    return
+                if not named and waited >= _USERS_S:
+                    named = True
+                    self._end_users(system)
+                time.sleep(0.05)
+            else:
+                return
+
+    def _end_users(self, system: FileSystem) -> None:
+        """Name who keeps a directory from being unmounted; end what the stop scripts left over."""
+        path = os.fsdecode(system.path)
+        for user in users.users(system.path, self._scope):
+            if user.own:
+                users.end(user, self._scope)
+            what = "survived the stop scripts and is ended" if user.own else "loses it in a moment"
+            text = f"{path} is still in use by process {user}, which {what}"
+            self._report(text)
+            self.users.append(text)
+
+
+def _flush(system: FileSystem) -> Identity:
+    fd = inventory.open_directory(system.path)
+    try:
+        libc.syncfs(fd)
+    finally:
+        os.close(fd)
+    return _identity(system)
+
+
+def _identity(system: FileSystem) -> Identity:
+    status = os.stat(f"/proc/self/fd/{system.backing_fd}")
+    return status.st_dev, status.st_ino

@@ -1,0 +1,236 @@
+"""The plane when something refuses; only the mounts themselves are a stand-in."""
+
+import contextlib
+import errno
+import os
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.replicator import libc, mapfile, plane
+from mirrorfarm.actors.replicator.core import PlaneDone, PlaneFault
+from mirrorfarm.actors.replicator.gate import ENDED
+from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
+from mirrorfarm.actors.replicator.wire import StreamKeys
+from mirrorfarm.modules.settings import Replicated, Replication
+
+
+class FileSystem:
+    """Stands for a mounted directory; one may be mounted at a place."""
+
+    live: dict[bytes, "FileSystem"] = {}
+
+    def __init__(self, path: str, directory: int, journal: Any, **_: Any) -> None:
+        self.path = os.fsencode(path)
+        self.backing_fd = -1
+        self.aborted = False
+
+    @property
+    def mounted(self) -> bool:
+        return self.backing_fd >= 0
+
+    def mount(self) -> None:
+        if self.path in self.live:
+            raise OSError(errno.EBUSY, "already mounted")
+        self.backing_fd = os.open(self.path, os.O_PATH)
+        self.live[self.path] = self
+
+    def unmount(self, *, lazy: bool) -> None:
+        if self.mounted:
+            del self.live[self.path]
+            os.close(self.backing_fd)
+            self.backing_fd = -1
+
+    def abort(self) -> None:
+        self.aborted = self.mounted
+
+
+class Case:
+    """A plane, and what it says to its core."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "data").mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            here = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        self.said: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.reports: list[str] = []
+        self.ended = threading.Event()
+        self.plane = Plane(
+            PlaneSettings(
+                Replication((Replicated(str(folder / "data")),)),
+                1_000_000_000,
+                here,
+                "tcp://127.0.0.1:9",
+                StreamKeys(),
+                folder / "changes",
+                folder / "quarantine",
+            ),
+            self.said.put,
+            self.reports.append,
+            self.ended.set,
+        )
+        self.run = 0
+
+    def order(self, verb: str, *arguments: Any) -> Any:
+        """Give an order and return what is said of it."""
+        self.run += 1
+        self.plane.order(verb, (self.run, *arguments))
+        return self.said.get(timeout=5)
+
+    def lead(self, term: int = 1) -> None:
+        assert isinstance(self.order("mount_lead", term, ""), PlaneDone)
+        self.order("gate", term, 0, "self", "", False)
+
+    def close(self) -> None:
+        self.plane.order("unmount", (0, False))
+        self.plane.close()
+
+
+@pytest.fixture
+def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
+    monkeypatch.setattr(FileSystem, "live", {})
+    monkeypatch.setattr(plane, "FileSystem", FileSystem)
+    with contextlib.closing(Case(tmp_path)) as one:
+        yield one
+
+
+def refuse(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def refuse_map(*_: Any) -> None:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def assert_off(case: Case) -> None:
+    """Nothing is mounted, and nothing is acknowledged any more."""
+    assert FileSystem.live == {}
+    answers: list[int] = []
+    case.plane.carrier.gate.when_safe(0, answers.append)
+    assert answers == [errno.EIO]
+    with pytest.raises(OSError, match="does not lead"):
+        case.plane.carrier.gate.try_enter()
+    watchdogs = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+    assert watchdogs == [], "nothing watches what is mounted next"
+
+
+def test_a_failed_flush_at_a_clean_end_is_told_when_everything_is_ended(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+    monkeypatch.setattr(libc, "syncfs", refuse)
+    assert case.order("unmount", True) == PlaneFault(
+        case.run, errno.ENOSPC, "[Errno 28] No space left on device"
+    )
+    assert_off(case)
+
+
+def test_after_a_failed_end_a_node_leads_and_follows_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+    with monkeypatch.context() as patch:
+        patch.setattr(libc, "syncfs", refuse)
+        assert isinstance(case.order("unmount", True), PlaneFault)
+    case.lead(term=2)
+    assert len(FileSystem.live) == 1
+    assert case.plane.carrier.gate.try_enter()
+    case.plane.carrier.leave()
+    assert isinstance(case.order("unmount", True), PlaneDone)
+    assert isinstance(case.order("mount_follow", 3), PlaneDone)
+    assert isinstance(case.order("accept_session", 3, 1, ""), PlaneDone)
+
+
+def test_a_copy_that_cannot_be_made_durable_ends_the_following_all_the_same(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(case.order("mount_follow", 1), PlaneDone)
+    with monkeypatch.context() as patch:
+        patch.setattr(libc, "syncfs", refuse)
+        assert isinstance(case.order("unmount", True), PlaneFault)
+    assert_off(case)
+    case.lead(term=2)
+    assert isinstance(case.order("unmount", True), PlaneDone)
+    assert isinstance(case.order("mount_follow", 3), PlaneDone)
+
+
+def test_a_map_that_cannot_be_saved_leaves_nothing_mounted(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(case.order("mount_lead", 1, ""), PlaneDone)
+    case.order("gate", 1, 0, "self", "g1", True)
+
+    def save(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(mapfile, "save", save)
+    assert isinstance(case.order("unmount", True), PlaneFault)
+    assert_off(case)
+
+
+def test_a_flush_that_an_abort_breaks_off_is_no_failure_of_the_disk(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+
+    def abort(_: int) -> None:
+        case.plane.order("abort", ())
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(libc, "syncfs", abort)
+        assert case.order("unmount", True) == PlaneDone(case.run, behind=True)
+    assert_off(case)
+
+
+def test_an_end_that_takes_too_long_is_aborted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.lead()
+    monkeypatch.setattr(plane, "_WATCHDOG_S", 0.05)
+
+    gates: list[str] = []
+    waiting = threading.Event()
+
+    def hang(_: int) -> None:
+        while case.plane.carrier.gate.mode != ENDED:
+            waiting.wait(0.01)
+        gates.append(case.plane.carrier.gate.mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(libc, "syncfs", hang)
+        assert case.order("unmount", True) == PlaneDone(case.run, behind=True)
+    assert gates == [ENDED]
+    assert_off(case)
+
+
+def test_a_fault_of_our_own_is_told_and_ends_the_thread(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda hook: ended.put(hook.exc_value))
+    case.lead()
+    system = next(iter(FileSystem.live.values()))
+
+    def break_rules(_: int) -> None:
+        raise AssertionError("never")
+
+    monkeypatch.setattr(libc, "syncfs", break_rules)
+    assert case.order("unmount", True) == PlaneFault(case.run, errno.EIO, "AssertionError('never')")
+    assert isinstance(ended.get(timeout=5), AssertionError)
+    assert case.reports == ["unmount: AssertionError('never')"]
+    assert system.aborted
+    assert_off(case)
+
+
+def test_what_is_not_mounted_in_whole_is_not_mounted(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libc, "syncfs", refuse)
+    monkeypatch.setattr(mapfile, "take", refuse_map)
+    assert isinstance(case.order("mount_lead", 1, ""), PlaneFault)
+    assert_off(case)
