@@ -81,9 +81,7 @@ class Applier:
 
     def apply(self, operation: ANY_OPERATION, payload: bytes | memoryview = b"") -> None:
         """Apply one operation; OSError if the disk refuses or the tree is not as expected."""
-        if operation.directory >= len(self._backings):
-            raise OSError(errno.ESTALE, f"no directory {operation.directory}")
-        backing = self._backings[operation.directory]
+        backing = self.backing(operation.directory)
         match operation:
             case Write():
                 self._write(backing, operation, payload)
@@ -151,7 +149,7 @@ class Applier:
 
     def flusher(self, operation: Fsync) -> Callable[[], None]:
         """Give the flush as a function that any thread may call, once; OSError if it fails."""
-        backing = self._backings[operation.directory]
+        backing = self.backing(operation.directory)
         inode = backing.get(operation.node)
         if inode.absent:
             return lambda: None
@@ -180,7 +178,9 @@ class Applier:
             backing.close()
 
     def backing(self, directory: int) -> Backing:
-        """Give the table of one directory."""
+        """Give the table of one directory; OSError if there is none: the peer has others."""
+        if not 0 <= directory < len(self._backings):
+            raise OSError(errno.ESTALE, f"no directory {directory}")
         return self._backings[directory]
 
     # --- names -----------------------------------------------------------------------------

@@ -1,10 +1,15 @@
-"""The secondary's side of a session: applies operations, answers the questions of the copy."""
+"""The secondary's side of a session: applies operations, answers the questions of the copy.
 
+A fault of our own in that is told as one of the disk: what is here cannot be trusted either.
+"""
+
+import errno
 import os
 import stat
 import threading
 from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -15,6 +20,27 @@ from mirrorfarm.actors.replicator.target import Answer, Flush
 from mirrorfarm.errors import FrameInvalid
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_T = TypeVar("_T")
+
+
+class OwnFault(OSError):
+    """Something that should not have happened; its text says what."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__(errno.EIO, repr(fault))
+
+    def __str__(self) -> str:
+        return self.strerror or ""
+
+
+def _carried_out(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Give what `work` returns; whatever it raises is an OSError, or the peer's FrameInvalid."""
+    try:
+        return work(*arguments)
+    except (OSError, FrameInvalid):
+        raise
+    except Exception as fault:
+        raise OwnFault(fault) from fault
 
 
 class Follower:
@@ -43,14 +69,20 @@ class Follower:
 
     def apply(self, record: bytes, payload: bytes) -> Flush | None:
         """Carry out one operation; of an Fsync return what flushes."""
+        return _carried_out(self._apply, record, payload)
+
+    def _apply(self, record: bytes, payload: bytes) -> Flush | None:
         operation = operations.decode(record, len(payload))
         if isinstance(operation, operations.Fsync):
-            return self._applier.flusher(operation)
+            return partial(_carried_out, self._applier.flusher(operation))
         self._applier.apply(operation, payload)
         return None
 
     def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
         """Answer a question of the copy."""
+        return _carried_out(self._copy, record, payload)
+
+    def _copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
         if payload:
             raise FrameInvalid("a question has no payload")
         question = questions.decode(record)
@@ -84,7 +116,7 @@ class Follower:
 
     def _flusher(self, number: int) -> Callable[[], Answer]:
         def flush() -> Answer:
-            self._applier.sync_all()
+            _carried_out(self._applier.sync_all)
             return number, b"", b""
 
         return flush

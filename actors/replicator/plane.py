@@ -377,7 +377,8 @@ class Plane:
         self._inbox(core.PlaneStorage(where, error, os.strerror(error)))
 
     def _refused(self, error: int, text: str) -> None:
-        told = os.strerror(error) if error else text  # An OSError's own text repeats the number.
+        # An OSError's own text repeats the number, and tells names of files.
+        told = os.strerror(error) if text.startswith("[Errno ") else text
         self._inbox(core.PlaneStorage("data", error, told))
 
     def _copied(self, term: int, sid: int) -> None:

@@ -104,6 +104,10 @@ class Session:
                 self.source.give_up(f"the copy failed: {fault}")
             except FrameInvalid as fault:
                 self.source.give_up(f"the copy got a senseless answer: {fault}")
+            except SessionLost:
+                raise
+            except Exception as fault:  # Of our own. Nobody would hear of a thread that ended.
+                self.source.give_up(f"the copy failed: {fault!r}")
 
     def _copy(self) -> None:
         copy = Copy(self._carrier, self._asker, self._roots, self._changes, self._exclusions)
@@ -155,5 +159,5 @@ class Session:
         self._carrier.close(self.source)
         self._asker.end()
         self.source.close()
-        if self._started and self._thread is not threading.current_thread():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(5)

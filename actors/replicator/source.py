@@ -170,8 +170,11 @@ class Source:
     # --- the stream's thread ---------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self.over:
-            self.take(self._wire.receive(_BATCH, self.look()))
+        try:
+            while not self.over:
+                self.take(self._wire.receive(_BATCH, self.look()))
+        except Exception as fault:  # Of our own. Without its thread a stream is over.
+            self._break(f"the stream failed: {fault!r}")
         self._wire.close()
         if self.broken and not self._ended:
             self._listener.session_broken(self.broken)

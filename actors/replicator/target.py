@@ -24,6 +24,7 @@ _FLUSHERS = 4
 _FLUSHED_KEPT = 1_000  # Of the flushes that were done: a source may ask again.
 Flush = Callable[[], None]
 Answer = tuple[int, bytes, bytes]  # Number of the question, record, payload.
+Stream = tuple[int, int, int]  # term, sid, nonce
 
 
 class TargetWorker(Protocol):
@@ -129,8 +130,9 @@ class Target:
         before = (self.session, self.applied)
         for identity, *parts in messages:
             self._hear(identity, parts)
-        if (self.session, self.applied) != before and self.applied:
-            self._say(frames.ACK, self.applied)
+        with self._lock:
+            if (self.session, self.applied) != before and self.applied:
+                self._say(frames.ACK, self.applied)
 
     def _hear(self, identity: bytes, parts: list[bytes]) -> None:
         try:
@@ -210,20 +212,24 @@ class Target:
         if isinstance(answer, tuple):
             self._say(frames.ANSWER, *answer)
         elif answer is not None:
-            self._flushers.submit(self._answer_later, self.session, self._nonce, answer)
+            self._submit(self._answer_later, self._stream, answer)
 
-    def _answer_later(
-        self, session: tuple[int, int], nonce: int, slow: Callable[[], Answer]
-    ) -> None:
+    def _answer_later(self, stream: Stream, slow: Callable[[], Answer]) -> None:
         try:
             answer = slow()
         except OSError as fault:
-            self._flush_failed(session, nonce, fault)
+            self._flush_failed(stream, fault)
             return
         with self._lock:
-            if (self.session, self._nonce) == (session, nonce) and not self._failed:
+            if self._stream == stream and not self._failed:
                 self._worker.copied(answer)
                 self._say(frames.ANSWER, *answer)
+
+    def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._flushers.submit(function, *arguments)
+        except RuntimeError as fault:  # No thread can be started: as if the disk did not flush.
+            raise OSError(errno.EAGAIN, str(fault)) from fault
 
     def _flush_later(self, seq: int, flush: Flush | None) -> None:
         self._flushed[seq] = False
@@ -234,28 +240,34 @@ class Target:
         early = self._received_suffices and self._owed.acquire(blocking=False)
         if early:
             self._flush_done(seq)
-        self._flushers.submit(self._flush, (*self.session, self._nonce), seq, flush, early)
+        self._submit(self._flush, self._stream, self._flushed, seq, flush, early)
 
-    def _flush(self, stream: tuple[int, int, int], seq: int, flush: Flush, early: bool) -> None:
+    def _flush(
+        self, stream: Stream, flushed: dict[int, bool], seq: int, flush: Flush, early: bool
+    ) -> None:
         try:
             flush()
         except OSError as fault:
-            self._flush_failed(stream[:2], stream[2], fault)
+            self._flush_failed(stream, fault)
             return
         finally:
             if early:
                 self._owed.release()
-        # Without the lock: whoever applies a frame must not hold up an acknowledgement.
-        if (*self.session, self._nonce) == stream and not early:
-            self._flush_done(seq)
+        # Without the lock: whoever applies a frame must not hold up an acknowledgement. What is
+        # said is of this stream, also when another is accepted at this very moment.
+        identity = self._identity
+        if self._stream == stream and not early:
+            flushed[seq] = True
+            header = frames.pack(frames.DURABLE, stream, 0)
+            self._wire.send([identity, header, frames.pack_numbers([seq])])
 
     def _flush_done(self, seq: int) -> None:
         self._flushed[seq] = True
         self._say(frames.DURABLE, 0, frames.pack_numbers([seq]))
 
-    def _flush_failed(self, session: tuple[int, int], nonce: int, fault: OSError) -> None:
+    def _flush_failed(self, stream: Stream, fault: OSError) -> None:
         with self._lock:
-            if (self.session, self._nonce) == (session, nonce):
+            if self._stream == stream:
                 self._fail(fault.errno or errno.EIO, str(fault))
 
     def _fail(self, error: int, text: str) -> None:
@@ -268,9 +280,13 @@ class Target:
 
     # --- answering -------------------------------------------------------------------------
 
+    @property
+    def _stream(self) -> Stream:
+        return (*self.session, self._nonce)
+
     def _say(self, kind: int, seq: int, record: bytes = b"", payload: bytes = b"") -> None:
-        header = frames.pack(kind, (*self.session, self._nonce), seq)
-        parts = [self._identity, header, record]
+        """Say something in the accepted session, which the lock keeps."""
+        parts = [self._identity, frames.pack(kind, self._stream, seq), record]
         self._wire.send([*parts, payload] if payload else parts)
 
     def _refuse(self, identity: bytes, header: frames.Header, text: str) -> None:

@@ -1,5 +1,6 @@
 """The secondary's disk does what it is told, beneath its root, and notices surprises."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -217,3 +218,15 @@ def test_a_flush_may_run_in_another_thread_after_the_file_is_forgotten(target: T
     target.apply(Forget(0, 5))
     flush()
     target.applier.sync_all()
+
+
+def test_a_directory_that_only_the_peer_has_is_refused(target: Target) -> None:
+    for ask in (
+        lambda: target.applier.backing(1),
+        lambda: target.applier.backing(-1),
+        lambda: target.applier.flusher(Fsync(1, ROOT, True)),
+        lambda: target.apply(Fsync(1, ROOT, True)),
+    ):
+        with pytest.raises(OSError, match="no directory") as refused:
+            ask()
+        assert refused.value.errno == errno.ESTALE

@@ -313,6 +313,84 @@ def test_questions_are_answered(case: Case) -> None:
     assert listener.answers == [b"answer to question"]
 
 
+class Paper:
+    """A wire that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[bytes]] = []
+
+    def send(self, parts: list[bytes]) -> None:
+        self.sent.append(parts)
+
+    def receive(self, count_max: int, wait_ns: int) -> list[list[bytes]]:
+        return []
+
+    def ring(self) -> None:
+        """Nobody waits."""
+
+    close = ring
+
+
+class Later:
+    """Flushers that work when they are told to."""
+
+    def __init__(self) -> None:
+        self.works: list[Callable[[], None]] = []
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> None:
+        self.works.append(lambda: function(*arguments))
+
+    def shutdown(self, wait: bool) -> None:
+        """Take no more."""
+
+
+def test_what_is_flushed_late_is_said_in_the_name_of_its_own_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paper, later = Paper(), Later()
+    link = Link(None, "", StreamKeys(), TIMEOUT_NS)  # type: ignore[arg-type]
+    target = Target(link, Worker(), wire=paper, flushers=later)
+    pack_numbers = frames.pack_numbers
+
+    def begin(identity: bytes, *stream: int) -> None:
+        target.accept(*stream[:2])
+        hello = frames.pack(frames.HELLO, stream, 0)  # type: ignore[arg-type]
+        target.take([[identity, hello, pack_numbers([1, 0])]])
+
+    def send(identity: bytes, *stream: int) -> None:
+        op = frames.pack(frames.OP, stream, 1, frames.WITH_ANSWER)  # type: ignore[arg-type]
+        target.take([[identity, op, b"flush"]])
+
+    def overtaken(numbers: list[int]) -> bytes:
+        monkeypatch.undo()
+        begin(b"new", 2, 1, 9)
+        send(b"new", 2, 1, 9)
+        return pack_numbers(numbers)
+
+    begin(b"old", 1, 1, 5)
+    send(b"old", 1, 1, 5)
+    monkeypatch.setattr(frames, "pack_numbers", overtaken)  # Between the look and the word.
+    later.works[0]()
+    said = [(parts[0], frames.unpack(parts[1:])[0]) for parts in paper.sent]
+    durable = [(to, header[2:5]) for to, header in said if header.kind == frames.DURABLE]
+    assert durable == [(b"old", (1, 1, 5))]
+    assert (b"new", (2, 1, 9)) in [(to, header[2:5]) for to, header in said]
+    send(b"new", 2, 1, 9)  # It asks again: nothing of its own is flushed.
+    assert len([one for one in paper.sent if frames.unpack(one[1:])[0].kind == frames.DURABLE]) == 1
+
+
+def test_without_a_thread_to_flush_the_session_ends(case: Case, monkeypatch: Any) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    case.target.accept(1, 1)
+    source, listener = case.source(1, 1)
+    monkeypatch.setattr(case.target._flushers, "submit", refuse)
+    source.send(frames.OP, b"flush", flags=frames.WITH_ANSWER)
+    until(lambda: listener.broken)
+    assert "can't start new thread" in listener.broken[0]
+
+
 @given(st.lists(st.binary(max_size=80), max_size=5))
 def test_garbage_is_invalid_and_nothing_else(parts: list[bytes]) -> None:
     with contextlib.suppress(FrameInvalid):

@@ -1,0 +1,130 @@
+"""The secondary's worker behind a real target: whatever goes wrong there is told."""
+
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from mirrorfarm.actors.replicator import frames, questions
+from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.follower import Follower
+from mirrorfarm.actors.replicator.operations import ROOT, Fsync, encode
+from mirrorfarm.actors.replicator.source import Source
+from mirrorfarm.actors.replicator.target import Target
+from mirrorfarm.actors.replicator.wire import Link, StreamKeys
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.broken: list[str] = []
+        self.answers: list[bytes] = []
+
+    def session_up(self) -> None:
+        """Polled for."""
+
+    acknowledged = session_up
+
+    def session_broken(self, reason: str) -> None:
+        self.broken.append(reason)
+
+    def answered(self, question: int, record: bytes, payload: bytes) -> None:
+        self.answers.append(record)
+
+
+class Case:
+    """A target of one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.context: zmq.Context[Any] = zmq.Context()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+        self.link = Link(self.context, endpoint, StreamKeys(), 1_000_000_000)
+        self.failures: list[tuple[int, str]] = []
+        self.applier = Applier([bytes(root)])
+        follower = Follower(self.applier, lambda *_: None, lambda *what: self.failures.append(what))
+        self.target = Target(self.link, follower)
+        self.sources: list[Source] = []
+
+    def session(self, sid: int) -> tuple[Source, Listener]:
+        self.target.accept(1, sid)
+        listener = Listener()
+        source = Source(self.link, (1, sid, 100 + sid), listener)
+        source.start()
+        self.sources.append(source)
+        until(lambda: source.up)
+        return source, listener
+
+    def close(self) -> None:
+        for source in self.sources:
+            source.close()
+        self.target.close()
+        self.applier.close()
+        self.context.destroy(0)
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    with contextlib.closing(Case(tmp_path)) as one:
+        yield one
+
+
+def ask(source: Source, question: Any) -> None:
+    source.send(frames.COPY, msgspec.msgpack.encode(question))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        questions.List(1, 1, ROOT),
+        questions.Hashes(1, 1, []),
+        questions.Attributes(1, 1, ROOT),
+    ],
+)
+def test_a_question_of_a_directory_that_is_not_replicated_here_ends_the_session(
+    case: Case, question: Any
+) -> None:
+    source, listener = case.session(1)
+    ask(source, question)
+    until(lambda: listener.broken)
+    assert "no directory 1 (ESTALE)" in listener.broken[0]
+    until(lambda: [error for error, _ in case.failures] == [errno.ESTALE])
+    source, listener = case.session(2)
+    ask(source, questions.List(1, 0, ROOT))
+    until(lambda: listener.answers)
+
+
+@pytest.mark.parametrize("place", ["flusher", "backing", "sync_all"])
+def test_a_fault_of_our_own_is_told_with_its_text(
+    case: Case, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_rules(*_: Any) -> None:
+        raise KeyError("never")
+
+    source, listener = case.session(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(case.applier, place, break_rules)
+        if place == "flusher":
+            source.send(frames.OP, encode(Fsync(0, ROOT, True)), flags=frames.WITH_ANSWER)
+        else:
+            ask(source, questions.List(1, 0, ROOT) if place == "backing" else questions.Flush(1))
+        until(lambda: listener.broken)
+        assert "KeyError('never') (EIO)" in listener.broken[0]
+        until(lambda: case.failures == [(errno.EIO, "KeyError('never')")])
+    source, listener = case.session(2)
+    ask(source, questions.Flush(1))
+    until(lambda: listener.answers)
