@@ -93,12 +93,17 @@ class Mounts:
             self.users.append(text)
 
 
-def _flush(system: FileSystem) -> Identity:
-    fd = inventory.open_directory(system.path)
+def flush(directory: str | bytes) -> None:
+    """Have the file system that is seen at a path write back what it holds."""
+    fd = inventory.open_directory(directory)
     try:
         libc.syncfs(fd)
     finally:
         os.close(fd)
+
+
+def _flush(system: FileSystem) -> Identity:
+    flush(system.path)
     return _identity(system)
 
 

@@ -21,14 +21,14 @@ from typing import Any, Final
 
 import zmq
 
-from mirrorfarm.actors.replicator import core, gate, inventory, libc, mapfile
+from mirrorfarm.actors.replicator import core, gate, inventory, mapfile
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
-from mirrorfarm.actors.replicator.mounts import Identity, Mounts
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts, flush
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
@@ -309,11 +309,7 @@ class Plane:
                 self._behind = not session.flush(_DRAIN_NS / SECOND_NS)
         self._close_session()
         for one in self._settings.replication.directories if disks else ():
-            fd = inventory.open_directory(one.dir)
-            try:
-                libc.syncfs(fd)
-            finally:
-                os.close(fd)
+            flush(one.dir)
         self.carrier.gate.set(gate.OFF)
         base = self.carrier.marks.trusted
         if disks and base:
@@ -350,7 +346,10 @@ class Plane:
                     return  # The mirror hears of it, and wishes for something else.
             self._inbox(core.PlaneGated(run, trusted))
 
-        threading.Thread(target=report, name="gate", daemon=True).start()
+        try:
+            threading.Thread(target=report, name="gate", daemon=True).start()
+        except RuntimeError as fault:
+            session.source.give_up(f"nothing can wait for it: {fault}")
 
     def _open_session(self, term: int, sid: int, plan: str, peer: str) -> None:
         del peer
@@ -360,8 +359,13 @@ class Plane:
         if plan != "full" and not self._scope.is_kept():
             self._report("what is replicated has changed: everything is compared once")
             plan = "full"
-        self.session = Session(self.carrier, link, stream, self._inbox, self._keep_scope)
-        self.session.start(plan, self._mounts.roots, self._exclusions)
+        try:
+            self.session = Session(self.carrier, link, stream, self._inbox, self._keep_scope)
+            self.session.start(plan, self._mounts.roots, self._exclusions)
+        except (*_FAULTS, RuntimeError) as fault:  # No descriptor is left, or no thread.
+            self._close_session()
+            reason = f"it could not be opened: {fault}"
+            self._inbox(core.PlaneSessionBroken(term, sid, reason))
 
     def _close_session(self) -> None:
         session, self.session = self.session, None

@@ -1,7 +1,8 @@
 """The process `replica NAME`: the data plane of one module. It survives the module's process.
 
 If it is killed itself, the mounts die with it (ENOTCONN) and the mirror demotes the node; the
-next process detaches them.
+next process detaches them. So it ends when its core or one of its threads breaks: nothing is
+acknowledged from that moment on.
 """
 
 import os
@@ -21,6 +22,7 @@ from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
+from mirrorfarm.actors.supervisor import BROKEN_EXIT_CODE
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.children import hold_lock, telling
 from mirrorfarm.errors import SystemUnsuitable
@@ -32,7 +34,7 @@ from mirrorfarm.paths import Paths
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
-from mirrorfarm.transport.trace import TraceWriter, loss_words
+from mirrorfarm.transport.trace import BROKE_SECONDS, TraceWriter, loss_words
 from mirrorfarm.transport.trace_ring import Origin
 
 ACTOR = "replicator"
@@ -47,7 +49,6 @@ class ReplicaDoors:
     trace: TraceWriter
     log: ModuleLog
     plane: Plane | None = None
-    broken: threading.Event | None = None
 
     def now(self) -> int:
         """Return the boot clock."""
@@ -59,10 +60,29 @@ class ReplicaDoors:
 
     def failed(self, actor: str, error: BaseException) -> None:
         """The core broke: end the process, and with it the mounts."""
-        self.trace.broke(actor, error)
-        self.log.write("C", actor, f"the core failed: {error!r}")
-        if self.broken is not None:
-            self.broken.set()
+        try:
+            self._abort()
+            self.log.write("C", actor, f"the core failed: {error!r}")
+            self.trace.broke(actor, error)
+        finally:
+            os._exit(BROKEN_EXIT_CODE)
+
+    def thread_failed(self, hook: threading.ExceptHookArgs) -> None:
+        """A thread broke: nobody would do its work any more. As if the core had broken."""
+        if hook.exc_type is SystemExit:
+            return
+        try:
+            self._abort()
+            name = hook.thread.name if hook.thread is not None else "?"
+            self.log.write("C", ACTOR, f"the thread {name} failed: {hook.exc_value!r}")
+            self.trace.close(BROKE_SECONDS)
+        finally:
+            os._exit(BROKEN_EXIT_CODE)
+
+    def _abort(self) -> None:
+        """Acknowledge nothing more; who waits gets an error."""
+        if self.plane is not None:
+            self.plane.abort()
 
     def perform(self, actor: str, effect: fx.ANY_EFFECT, inbox: Inbox) -> None:
         """Give the effect to its door."""
@@ -117,7 +137,7 @@ class ReplicaProcess:
     """Everything that runs in the process."""
 
     def __init__(self, paths: Paths, name: str, ends: threading.Event) -> None:
-        """`ends` is set when the process must end: by us, too, when what it does is broken."""
+        """`ends` is set when the process must end: by us, too, when the plane is taken down."""
         module, keys = load_module(paths, name), load_keys(paths)
         settings = plane_settings(paths, load_cluster(paths), module, keys)
         for one in module.replication.directories:
@@ -138,8 +158,8 @@ class ReplicaProcess:
             self._attachment,
             TraceWriter(folder, origin, on_loss=self._on_loss),
             log,
-            broken=self.ends,
         )
+        threading.excepthook = self._doors.thread_failed
         self._plane = Plane(
             settings, self.tell, lambda text: log.write("E", ACTOR, text), self.ends.set
         )
@@ -169,6 +189,7 @@ class ReplicaProcess:
         self.ends.clear()
         self.tell(PlaneEnd())
         self.ends.wait(_EXIT_S)
+        threading.excepthook = threading.__excepthook__  # Threads may lose what they use, now.
         self._shell.stop()
         self._plane.close()
         self._doors.trace.close()

@@ -39,7 +39,11 @@ class SourceListener(Protocol):
 
 def _connected(link: Link) -> Wire:
     wire = Wire(link, zmq.DEALER)
-    wire.connect()
+    try:
+        wire.connect()
+    except zmq.ZMQError:
+        wire.close()
+        raise
     return wire
 
 
@@ -92,6 +96,7 @@ class Source:
         self._heard_ns = self._progress_ns = self._tick_ns = clock()
         self._ended = False
         self._hello_ns = self._judge_ns = 0  # When the next greeting and the next look are due.
+        self._owner = wire is None
         self._wire = wire if wire is not None else _connected(link)
         self._thread = threading.Thread(
             target=self._run, name=f"source {self.term}.{self.sid}", daemon=True
@@ -341,3 +346,5 @@ class Source:
         self._wire.ring()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(2)
+        elif self._owner and self._thread.ident is None:
+            self._wire.close()  # It was never started.

@@ -58,7 +58,11 @@ class Flushers(Protocol):
 
 def _bound(link: Link) -> Wire:
     wire = Wire(link, zmq.ROUTER)
-    wire.bind()
+    try:
+        wire.bind()
+    except zmq.ZMQError:
+        wire.close()
+        raise
     return wire
 
 

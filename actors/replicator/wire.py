@@ -63,7 +63,11 @@ class Wire:
         self._link = link
         self._socket: zmq.Socket[Any] = link.context.socket(kind)
         self._lock = threading.Lock()
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            self._socket.close(0)
+            raise
         self._closed = False
         beat_ms = max(link.timeout_ns // (4 * MILLISECOND_NS), 20)
         for option, value in (

@@ -6,14 +6,15 @@ import os
 import queue
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mirrorfarm.actors.replicator import libc, mapfile, plane
-from mirrorfarm.actors.replicator.core import PlaneDone, PlaneFault
+from mirrorfarm.actors.replicator.core import PlaneDone, PlaneFault, PlaneSessionBroken
 from mirrorfarm.actors.replicator.gate import ENDED
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
@@ -104,6 +105,17 @@ def refuse(_: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def no_thread(_: Any) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def refuse_map(*_: Any) -> None:
     raise OSError(errno.EIO, "Input/output error")
 
@@ -187,6 +199,50 @@ def test_a_flush_that_an_abort_breaks_off_is_no_failure_of_the_disk(
         patch.setattr(libc, "syncfs", abort)
         assert case.order("unmount", True) == PlaneDone(case.run, behind=True)
     assert_off(case)
+
+
+def test_a_session_that_cannot_be_opened_is_broken_for_that_reason(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+
+    def none_left(*_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "eventfd", none_left)
+        case.plane.order("open_session", (1, 1, "full", "two"))
+    reason = "it could not be opened: [Errno 24] Too many open files"
+    assert case.said.get(timeout=5) == PlaneSessionBroken(1, 1, reason)
+    assert case.plane.session is None
+    case.plane.order("open_session", (1, 2, "full", "two"))
+    assert case.plane.session is not None
+
+
+def test_without_a_thread_for_its_stream_a_session_is_broken(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        case.plane.order("open_session", (1, 1, "full", "two"))
+    reason = "it could not be opened: can't start new thread"
+    assert case.said.get(timeout=5) == PlaneSessionBroken(1, 1, reason)
+    assert case.plane.carrier.source is None
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def test_without_a_thread_that_waits_for_it_a_session_is_broken(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.lead()
+    case.plane.order("open_session", (1, 1, "full", "two"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        case.plane.order("gate", (9, 1, 1, "both", "", False))
+    reason = "nothing can wait for it: can't start new thread"
+    assert case.said.get(timeout=5) == PlaneSessionBroken(1, 1, reason)
 
 
 def test_an_end_that_takes_too_long_is_aborted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
