@@ -244,10 +244,12 @@ def _drain(s: State, now: int, *, on: bool) -> str:
     if s.phase is not Phase.UP:
         able = "drained" if on else "resumed"
         return f"this node is {role_of(s)} {status_of(s)}: it can be {able} when it is UP Ready"
+    if not on and s.unstarted:
+        return f"the application may not run: script {s.unstarted} failed. First restart it"
     if s.drain_ordered != on:
         s.drain_ordered = on
         fact(s, now, "drains by order: no new clients" if on else "takes new clients again")
-        procedure.set_wish(s, "drain" if on else "in", by_script=True)
+        procedure.tell_wish(s)
     return ""
 
 

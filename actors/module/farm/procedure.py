@@ -77,9 +77,7 @@ def set_wish(s: State, wish: str, *, by_script: bool = False) -> None:
     """
     if wish == "in" and s.module.farm.script_control and not by_script:
         return
-    if wish == "in" and s.drain_ordered:
-        wish = "drain"
-    if wish == "drain" and s.intent == "away" and not s.drain_ordered:
+    if wish == "drain" and s.intent == "away":
         return  # There is nothing that could be kept.
     s.intent = wish
     tell_wish(s)
@@ -88,10 +86,15 @@ def set_wish(s: State, wish: str, *, by_script: bool = False) -> None:
 def tell_wish(s: State) -> None:
     """Tell the filter, if it has not been told.
 
+    An order to drain closes what is open, and when it is taken back only that opens again: not
+    what the scripts have closed, nor an application that did not start.
+
     Where no client can come because a cable is out, the node is away: were it to open alone, it
     would answer beside the others at the moment the cable is put back, and reset their clients.
     """
     wish = "away" if s.cables_out else s.intent
+    if wish == "in" and s.drain_ordered:
+        wish = "drain"
     if wish != s.wish:
         s.wish = wish
         tell(s, "farm_filter", FarmWish(wish))

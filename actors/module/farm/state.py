@@ -57,7 +57,8 @@ class State:
     unstarted: str = ""  # What failed when the application was started last.
     failed: str = ""  # The record could not be written.
     intent: str = "away"  # How this node is to take part: away in drain.
-    wish: str = "away"  # What the filter was told last: that, or away while a cable is out.
+    # What the filter was told last: that, but away while a cable is out, and drain by order.
+    wish: str = "away"
     strangers: tuple[str, ...] = ()  # address=mac of who else answers for an address.
     cables_out: tuple[str, ...] = ()  # Interfaces at which no client can come.
     drain_ordered: bool = False  # By an administrator: it stays up without new clients.

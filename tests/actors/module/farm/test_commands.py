@@ -2,6 +2,7 @@
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.farm.phases import Phase
+from mirrorfarm.modules.settings import Farm
 from tests.actors.module.farm.building import Hand, core
 
 
@@ -41,3 +42,31 @@ def test_what_is_refused_while_the_process_starts_does_not_keep_the_module_stopp
         for _ in range(8):
             hand.go_on()
         assert hand.machine.state.phase is phase
+
+
+def test_resume_does_not_open_an_application_that_did_not_start() -> None:
+    hand = Hand(core()).up().order("drain")
+    hand.failing = ("start_both",)
+    hand.order("restart").order("resume")
+    outcome, text = hand.outcomes()[-1]
+    assert outcome == "refused"
+    assert "script start_both failed. First restart it" in text
+    assert hand.acts()[-1] != "<in>"
+    hand.failing = ()
+    hand.order("restart")
+    assert hand.acts()[-1] != "<in>"
+    hand.order("resume")
+    assert hand.acts()[-1] == "<in>"
+
+
+def test_resume_opens_what_the_scripts_opened_and_nothing_else() -> None:
+    hand = Hand(core(farm=Farm(script_control=True))).up().order("drain").order("resume")
+    assert "<in>" not in hand.acts()
+    hand.order("traffic", "open").order("drain").order("resume")
+    assert hand.acts()[-2:] == ["<drain>", "<in>"]
+    hand.order("drain").order("traffic", "close").forget().order("resume")
+    assert "<in>" not in hand.acts()
+    hand.order("drain").order("traffic", "open")
+    assert "<in>" not in hand.acts()
+    hand.order("resume")
+    assert hand.acts()[-1] == "<in>"
