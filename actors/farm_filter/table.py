@@ -8,7 +8,7 @@ from mirrorfarm.actors.effects import ApplyTable, CountSockets, Log, RenewLease
 from mirrorfarm.actors.events import SocketsCounted
 from mirrorfarm.actors.farm_filter import relay
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, owned, states, unpack_all
-from mirrorfarm.actors.farm_filter.state import State, View
+from mirrorfarm.actors.farm_filter.state import Peer, State, View
 
 
 def own(s: State, view: View | None) -> list[int]:
@@ -101,12 +101,18 @@ def lease_of(s: State, now: int) -> int:
     view is likelier cut off than all the others are, and its lease ends. Who hears no member
     asks its own agent: if that hangs, the others hear nothing of this node and take over. What
     it handed on to some only, as to those left out, tells the members nothing.
+
+    One that says that it closed everything is not asked either, while others are: it opens only
+    after a new promise, which it tells for as long as a lease. What it echoes may be old, for
+    it may just have been asleep.
     """
     if s.view is None:
         return 0
     others = [s.peers[name] for name in s.view.members if name in s.peers]
     heard = [peer for peer in others if not peer.silent]
-    asked = heard if 2 * (len(heard) + 1) >= len(others) + 1 else others
+    asked = others
+    if 2 * (len(heard) + 1) >= len(others) + 1:
+        asked = [peer for peer in heard if not _is_closed(peer, s.view)] or heard
     if asked:
         end = min([peer.echoed_ns for peer in asked]) + s.t.lease_ns
     elif s.peers:
@@ -116,6 +122,12 @@ def lease_of(s: State, now: int) -> int:
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
     ends = [p.tolerated_ns + s.t.tolerate_ns for p in s.peers.values() if p.tolerated_ns]
     return min([end, *ends])
+
+
+def _is_closed(peer: Peer, view: View) -> bool:
+    """Return whether a member of `view` left it, and said that it is in no other one."""
+    busy = peer.beat is not None and (peer.beat.view or peer.beat.bid)
+    return not busy and peer.gave_up(view)
 
 
 def renew(s: State, now: int) -> None:
