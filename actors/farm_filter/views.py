@@ -54,6 +54,8 @@ def plan(s: State, now: int) -> None:
     """
     if s.wish == "away" or now < s.mute_ns or coordinator(s) != s.settings.node:
         s.proposal = None
+        if s.bid is None:
+            _repeat_commit(s, now)  # Only who made the view can, also if another one leads now.
         return
     present = s.present
     members = wanted_members(s, present, now)
