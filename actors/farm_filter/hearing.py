@@ -286,34 +286,57 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
     """Compare what a node says it is in with what this node is in; one of them may have to go.
 
     Excluded by a member: this node goes. A stranger: the weaker view goes at once; the stronger
-    one only if the stranger does not go, for then it does not hear this node.
+    one only if the stranger does not go, for then it does not hear this node. A member of which
+    this node is rid as well is a stranger.
     """
     theirs, claim = claim_of(beat), s.claim
     if theirs is None or claim is None:
-        peer.tolerated_ns = 0
+        _tolerate_no_more(s, peer, now)
         return
     number, members = theirs
     with_us = bool(members >> s.settings.index(s.settings.node) & 1)
     if with_us and (peer.name in claim.members or _is_shared(s, peer, number)):
         peer.tolerated_ns = 0
         return
+    ours = strength(claim.number, s.settings.bits(claim.members))
+    weaker = not with_us and strength(number, members) < ours
+    parting = weaker and s.view is not None and peer.parts(s.view, s.bid)
     for mine in (s.view, s.bid):
-        if mine is not None and peer.name in mine.members:
+        if mine is not None and peer.name in mine.members and not parting:
             if not with_us and number > mine.number:
                 table.lapse(s, now, f"{peer.name} goes on without this node")
                 return
     if peer.name in claim.members:
         peer.tolerated_ns = 0
         return
-    ours = strength(claim.number, s.settings.bits(claim.members))
     # A view with this node in it that this node has left is the older one, however big.
-    if not with_us and strength(number, members) > ours:
+    if not with_us and not weaker:
         table.lapse(s, now, f"{peer.name} answers clients in another view, which is the stronger")
     elif not peer.tolerated_ns:
         s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))
         peer.tolerated_ns = now
+        if parting and not _hears_few(s, peer):
+            # Only as long as what it echoed allows: then it may use what it promised.
+            peer.tolerated_ns = min(now, peer.echoed_ns + s.t.lease_ns - s.t.tolerate_ns)
         table.renew(s, now)
         pulse(s, now, (peer.name,))
+
+
+def _tolerate_no_more(s: State, peer: Peer, now: int) -> None:
+    """Note that one of the two is closed: a lease may run on that ended with the patience."""
+    if peer.tolerated_ns:
+        peer.tolerated_ns = 0
+        if s.view is not None:
+            table.renew(s, now)
+
+
+def _hears_few(s: State, peer: Peer) -> bool:
+    """Return whether a node hears less than half of this node's view.
+
+    It asks this node for its lease as well then, so it closes before it could use what it promised.
+    """
+    members = s.settings.bits(s.view.members) if s.view is not None else 0
+    return 2 * (peer.ears & members).bit_count() < members.bit_count()
 
 
 def _is_shared(s: State, peer: Peer, number: int) -> bool:

@@ -139,6 +139,16 @@ class Peer:
         # A heartbeat from before its promise, or before its commit, means nothing.
         return beat.floor >= view.number and not beat.view and beat.bid != view.number
 
+    def parts(self, view: View, bid: View | None) -> bool:
+        """Return whether both are in `view` still, and have promised to go on without the other.
+
+        So it is after a short cut. Until one of them uses what it promised each has open what the
+        other one has not; and if the stronger one closed as well, nobody would be left.
+        """
+        if bid is None or self.name in bid.members or self.name not in view.members:
+            return False
+        return self.beat is not None and self.beat.view == view.number and bool(self.beat.bid)
+
 
 @dataclass(slots=True)
 class Proposal:

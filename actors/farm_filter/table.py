@@ -104,7 +104,8 @@ def lease_of(s: State, now: int) -> int:
 
     One that says that it closed everything is not asked either, while others are: it opens only
     after a new promise, which it tells for as long as a lease. What it echoes may be old, for
-    it may just have been asleep.
+    it may just have been asleep. The same holds for one that is about to go on without this
+    node, and this node without it: it is tolerated for a moment, as a stranger.
     """
     if s.view is None:
         return 0
@@ -112,7 +113,7 @@ def lease_of(s: State, now: int) -> int:
     heard = [peer for peer in others if not peer.silent]
     asked = others
     if 2 * (len(heard) + 1) >= len(others) + 1:
-        asked = [peer for peer in heard if not _is_closed(peer, s.view)] or heard
+        asked = [peer for peer in heard if not _needs_no_asking(s, s.view, peer)] or heard
     if asked:
         end = min([peer.echoed_ns for peer in asked]) + s.t.lease_ns
     elif s.peers:
@@ -124,10 +125,12 @@ def lease_of(s: State, now: int) -> int:
     return min([end, *ends])
 
 
-def _is_closed(peer: Peer, view: View) -> bool:
-    """Return whether a member of `view` left it, and said that it is in no other one."""
+def _needs_no_asking(s: State, view: View, peer: Peer) -> bool:
+    """Return whether a member of `view` closed everything and said so, or is a stranger by now."""
     busy = peer.beat is not None and (peer.beat.view or peer.beat.bid)
-    return not busy and peer.gave_up(view)
+    if busy:
+        return bool(peer.tolerated_ns) and peer.parts(view, s.bid)
+    return peer.gave_up(view)
 
 
 def renew(s: State, now: int) -> None:
