@@ -50,7 +50,9 @@ def quiet_at(s: State, view: View) -> int:
 def plan(s: State, now: int) -> None:
     """Propose a view if this node is the coordinator and the present one is not what it should be.
 
-    A node that is in no view does not while it hears a stranger answer clients.
+    A node that is in no view does not while it hears a stranger answer clients. One that hears
+    nobody does not if its own agent explains that: others would hear of it only when the agent
+    goes on, and give way to what is long past.
     """
     if s.wish == "away" or now < s.mute_ns or coordinator(s) != s.settings.node:
         s.proposal = None
@@ -60,6 +62,9 @@ def plan(s: State, now: int) -> None:
     present = s.present
     members = wanted_members(s, present, now)
     if s.view is None and (_hears_busy_stranger(s, members) or not _may_form(s, now)):
+        s.proposal = None
+        return
+    if all(peer.silent for peer in s.peers.values()) and not is_handed_on(s, now):
         s.proposal = None
         return
     weights = wanted_weights(s, members, now)
