@@ -39,6 +39,7 @@ from mirrorfarm.log_desk import LogDesk
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_module
+from mirrorfarm.modules.settings import Module
 from mirrorfarm.netfilter.choice import choose
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.own_record import Owner, read_own
@@ -57,6 +58,20 @@ from mirrorfarm.transport.trace import TraceWriter
 from mirrorfarm.transport.trace_ring import Origin
 
 SHUTDOWN_SECONDS = 80.0  # Less than systemd waits before it kills (TimeoutStopSec=90s).
+
+
+def shutdown_limits(module: Module) -> tuple[float, float]:
+    """Return for how many seconds a shutdown waits for connections, and then for the stop.
+
+    The stop scripts get their time also where connections never end, but half of the whole at
+    most is kept for them: few need as long as they may.
+    """
+    stop_s = min((module.nice_stop_ns + module.force_stop_ns) / SECOND_NS, SHUTDOWN_SECONDS)
+    if module.mode != "farm":
+        return 0.0, stop_s
+    kept_s = min(stop_s, SHUTDOWN_SECONDS / 2)
+    drain_s = min(module.farm.drain_ns / SECOND_NS, SHUTDOWN_SECONDS - kept_s)
+    return drain_s, min(stop_s, SHUTDOWN_SECONDS - drain_s)
 
 
 class ModuleProcess:
@@ -197,11 +212,18 @@ class ModuleProcess:
 
     def shut_down(self) -> bool:
         """Have the module stop in good order, its role handed over; return whether it did."""
+        drain_s, stop_s = shutdown_limits(self.module)
+        self._order("shutdown")
+        if drain_s:
+            if self._stopped.wait(drain_s):
+                return True
+            self._order("shutdown", "nodrain")
+        return self._stopped.wait(stop_s)
+
+    def _order(self, verb: str, *words: str) -> None:
         own = Address(self.keys.name, self.module.name, "process")
-        order = Command(secrets.token_hex(8), "shutdown", "SYSTEM")
+        order = Command(secrets.token_hex(8), verb, "SYSTEM", words)
         self.supervisor.tell(MODULE_ACTOR, ev.Received(own, order))
-        longest = self.module.nice_stop_ns + self.module.force_stop_ns
-        return self._stopped.wait(min(longest / SECOND_NS, SHUTDOWN_SECONDS))
 
     def close(self) -> None:
         """End without a decision: what runs is left to the guard and to the next process."""

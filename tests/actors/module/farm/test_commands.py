@@ -3,7 +3,7 @@
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.farm.phases import Phase
 from mirrorfarm.modules.settings import Farm
-from tests.actors.module.farm.building import Hand, core
+from tests.actors.module.farm.building import Hand, core, node, picture
 
 
 def test_a_start_while_a_node_goes_down_to_wait_is_answered_with_what_it_waits_for() -> None:
@@ -70,3 +70,13 @@ def test_resume_opens_what_the_scripts_opened_and_nothing_else() -> None:
     assert "<in>" not in hand.acts()
     hand.order("resume")
     assert hand.acts()[-1] == "<in>"
+
+
+def test_a_shutdown_that_waits_for_connections_goes_on_when_it_is_told_not_to() -> None:
+    hand = Hand(core()).up()
+    others = (node("n1", wish="drain", buckets=(0,)), node("n2"))
+    hand.give(picture(*others, draining=9, connections=4)).order("shutdown")
+    assert hand.machine.state.phase is Phase.DRAINING
+    hand.order("shutdown", "nodrain")
+    assert hand.machine.state.phase is Phase.STOPPED
+    assert hand.machine.state.record.wanted, "it starts again with the machine"

@@ -1,0 +1,64 @@
+"""How long the process of a module waits for the module's end when the machine goes down."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mirrorfarm import module_process
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.module_process import SHUTDOWN_SECONDS, ModuleProcess, shutdown_limits
+from mirrorfarm.modules.settings import Farm, Module
+
+
+def module(mode: str, drain_s: int, nice_s: int, force_s: int) -> Module:
+    """Return a module with these limits, in seconds."""
+    return Module(
+        *("web", 1, ("n1", "n2"), mode),
+        farm=Farm(drain_ns=drain_s * SECOND_NS),
+        nice_stop_ns=nice_s * SECOND_NS,
+        force_stop_ns=force_s * SECOND_NS,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "drain_s", "nice_s", "force_s", "limits"),
+    [
+        ("farm", 60, 10, 10, (60, 20)),
+        ("farm", 60, 300, 300, (40, 40)),  # As it is if nothing is configured.
+        ("farm", 60, 20, 10, (50, 30)),
+        ("farm", 5, 300, 300, (5, 75)),
+        ("farm", 0, 300, 300, (0, 80)),
+        ("mirror", 60, 10, 10, (0, 20)),
+        ("light", 60, 300, 300, (0, 80)),
+    ],
+)
+def test_the_drain_leaves_the_stop_scripts_their_time(
+    mode: str, drain_s: int, nice_s: int, force_s: int, limits: tuple[float, float]
+) -> None:
+    found = shutdown_limits(module(mode, drain_s, nice_s, force_s))
+    assert found == limits
+    assert sum(found) <= SHUTDOWN_SECONDS
+
+
+def test_a_shutdown_ends_a_drain_that_takes_too_long_and_waits_for_the_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module_process, "SHUTDOWN_SECONDS", 20.0)
+    stopped, orders = threading.Event(), []
+
+    def tell(_: str, event: Any) -> None:
+        orders.append((event.message.verb, event.message.arguments))
+        if event.message.arguments:
+            stopped.set()
+
+    process = SimpleNamespace(
+        module=Module("web", 1, ("n1", "n2"), "farm", farm=Farm(drain_ns=20 * MILLISECOND_NS)),
+        keys=SimpleNamespace(name="n1"),
+        supervisor=SimpleNamespace(tell=tell),
+        _stopped=stopped,
+    )
+    process._order = lambda *words: ModuleProcess._order(cast("Any", process), *words)
+    assert ModuleProcess.shut_down(cast("Any", process))
+    assert orders == [("shutdown", ()), ("shutdown", ("nodrain",))]
