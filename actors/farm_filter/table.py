@@ -117,12 +117,22 @@ def lease_of(s: State, now: int) -> int:
     if asked:
         end = min([peer.echoed_ns for peer in asked]) + s.t.lease_ns
     elif s.peers:
-        end = max(s.spread_ns + s.t.lease_ns, s.lease_ns)  # What members allowed remains.
+        end = max(_alone_until(s, others), s.lease_ns)  # What members allowed remains.
     else:
         end = now + s.t.lease_ns
     # Beside a stranger only as long as it is tolerated, also if this process is frozen then.
     ends = [p.tolerated_ns + s.t.tolerate_ns for p in s.peers.values() if p.tolerated_ns]
     return min([end, *ends])
+
+
+def _alone_until(s: State, members: list[Peer]) -> int:
+    """Return until when the own agent allows to go on without a word of any member.
+
+    What it handed on before their last word does not count: it may have got lost, and have been
+    the last thing before the agent hung.
+    """
+    last_ns = max([peer.heard_ns for peer in members], default=0)
+    return s.spread_ns + s.t.lease_ns if s.spread_ns > last_ns else 0
 
 
 def _needs_no_asking(s: State, view: View, peer: Peer) -> bool:
