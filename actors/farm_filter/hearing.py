@@ -315,7 +315,7 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
     elif not peer.tolerated_ns:
         s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))
         peer.tolerated_ns = now
-        if parting and not _hears_few(s, peer):
+        if parting:
             # Only as long as what it echoed allows: then it may use what it promised.
             peer.tolerated_ns = min(now, peer.echoed_ns + s.t.lease_ns - s.t.tolerate_ns)
         table.renew(s, now)
@@ -328,15 +328,6 @@ def _tolerate_no_more(s: State, peer: Peer, now: int) -> None:
         peer.tolerated_ns = 0
         if s.view is not None:
             table.renew(s, now)
-
-
-def _hears_few(s: State, peer: Peer) -> bool:
-    """Return whether a node hears less than half of this node's view.
-
-    It asks this node for its lease as well then, so it closes before it could use what it promised.
-    """
-    members = s.settings.bits(s.view.members) if s.view is not None else 0
-    return 2 * (peer.ears & members).bit_count() < members.bit_count()
 
 
 def _is_shared(s: State, peer: Peer, number: int) -> bool:
