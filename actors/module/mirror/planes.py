@@ -105,7 +105,7 @@ def _ask(s: State, now: int, unanswered_max: int) -> None:
     send_plane(s, msgspec.structs.replace(plane.wish, start=plane.start))
     if plane.unanswered:  # Is it the agent between us that is away? This comes back by it.
         own = Address(s.settings.node, s.module.name, MODULE_ACTOR)
-        s.out.append(Send(own, msg.Probe("", 0)))
+        s.out.append(Send(own, msg.Probe("own", 0)))
     plane.unanswered += again and plane.passes
     plane.passes = not plane.unanswered
     if unanswered_max and plane.unanswered > unanswered_max:

@@ -6,7 +6,8 @@ from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import SECOND_NS, UNDER_WAY
-from mirrorfarm.transport.messages import PlaneIs, PlaneWish, Probe
+from mirrorfarm.transport.codec import decode, encode
+from mirrorfarm.transport.messages import Frame, PlaneIs, PlaneWish, Probe
 from tests.actors.module.mirror.building import BOTH, state
 
 
@@ -163,6 +164,15 @@ def test_nothing_is_concluded_while_the_agent_between_is_away() -> None:
         planes.on_message(s, Probe("", 0), second * SECOND_NS)
         planes.poll(s, second * SECOND_NS)
     assert any(isinstance(effect, fx.EndReplica) for effect in s.out)
+
+
+def test_what_the_agent_shall_bring_back_is_a_message_that_it_takes() -> None:
+    s = settled()
+    for second in range(2, 12, 2):
+        planes.poll(s, second * SECOND_NS)
+    (send, *_) = [e for e in s.out if isinstance(e, fx.Send) and isinstance(e.message, Probe)]
+    frame = Frame("c" * 16, send.to, 1, 1, 1, send.to, send.message)
+    assert decode(encode(frame)) == frame
 
 
 def test_a_plane_that_is_not_what_it_shall_be_is_not_settled() -> None:
