@@ -20,6 +20,7 @@ from mirrorfarm.actors.replicator.fuse.protocol import Reply, Request
 from mirrorfarm.actors.replicator.fuse.server import Server
 from mirrorfarm.actors.replicator.fuse.volume import Volume
 from mirrorfarm.actors.replicator.journal import Journal
+from mirrorfarm.descriptors import descriptor_limit, raise_descriptor_limit
 from mirrorfarm.errors import SystemUnsuitable
 
 _WANTED: Final = (
@@ -111,7 +112,7 @@ class FileSystem:
         with self._lock:
             assert self._server is None, "mounted once"
             mount.clear_leftover(self.path)
-            limit = mount.raise_descriptor_limit()
+            raise_descriptor_limit()
             flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             root_fd = os.open(self.path, flags)
             volume = Volume(
@@ -122,7 +123,7 @@ class FileSystem:
                 writeback=self._writeback,
                 each=self._each,
                 about_to_wait=self._about_to_wait,
-                descriptors_max=min(self._descriptors_max, limit // 4),
+                descriptors_max=min(self._descriptors_max, descriptor_limit() // 4),
                 devices_allowed=self._devices_allowed,
                 exclusions=self._exclusions,
             )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -38,14 +37,6 @@ def topmost(path: bytes) -> Mounted | None:
     """Whatever is mounted right at `path`; None: nothing."""
     at_path = [mounted for mounted in mounts() if mounted.point == path]
     return at_path[-1] if at_path else None
-
-
-def raise_descriptor_limit() -> int:
-    """Let this process open as many files as it may; give that number."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def clear_leftover(path: bytes) -> None:
