@@ -391,8 +391,8 @@ def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: 
         goes_on.set()
         writer.close()
     assert told[1] == (writer.counters()["dropped"], "")
-    (gap,) = (one for one in items(tmp_path) if isinstance(one, Gap))
-    assert gap.steps == told[1][0] > 0
+    gaps = [one.steps for one in items(tmp_path) if isinstance(one, Gap)]
+    assert sum(gaps) == told[1][0] > 0
 
 
 def test_a_recorder_that_breaks_is_told_and_takes_nobody_with_it(
