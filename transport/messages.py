@@ -203,6 +203,9 @@ class PlaneWish(Message, frozen=True):
     # The record of who wishes was lost before its process began: the arbiter may count anew.
     forgets: bool = False
     start: int = 0  # Which start of the replicator is meant: any other answers number 0.
+    # off only: the application has ended, the directories may be bared. Until then an unclean end
+    # leaves dead mounts, or it would write past what is replicated.
+    bare: bool = False
 
 
 class PlaneIs(Message, frozen=True):

@@ -12,6 +12,8 @@ replaces it.
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, PlaneOrder, Send
 from mirrorfarm.actors.events import Event, Received, Started
 from mirrorfarm.limits import UNDER_WAY, WISHES_MAX, Nanoseconds
@@ -139,6 +141,10 @@ class Replicator:
     gating: int = 0  # Run of the gate order not yet reported; 0: none.
     aborted: bool = False
     ending: bool = False
+    # Dead mounts are left, of a killed predecessor or of an unclean end: they fail whatever is
+    # done with them, until the mirror knows that the application has ended.
+    leftover: bool = True
+    stays: bool = False  # What the long order under way unmounts is left so.
 
     def handle(self, event: Any, now: Nanoseconds) -> list[ANY_EFFECT]:
         """Apply one event; return orders to the plane and messages to the mirror."""
@@ -211,6 +217,7 @@ class Replicator:
         if verb == "accept_session":
             self.term, self.sid, self.copied = self.busy_term, self.busy_sid, False
             return
+        self.leftover = self.stays
         self.role = {"mount_lead": "lead", "mount_follow": "follow"}.get(verb, "off")
         self.term = self.busy_term
         self._reset()
@@ -219,6 +226,7 @@ class Replicator:
         verb, self.busy = self.busy, ""
         self.aborted = False
         self.failure = text
+        self.leftover = self.leftover or self.stays
         if verb != "accept_session":
             self.role, self.term = "off", 0
             self._reset()
@@ -260,7 +268,7 @@ class Replicator:
             case PlaneProgress(term=term, sid=sid):
                 if not self._current(term, sid):
                     return []
-                return [self._tell(_progress(event))]
+                return [self._tell(SyncProgress(*msgspec.structs.astuple(event)))]
             case _:
                 return []
 
@@ -278,7 +286,7 @@ class Replicator:
         if self.failure:
             return self._answer()
         effects: list[ANY_EFFECT] = []
-        if self.role != wish.role:
+        if self.role != wish.role or self._keeps_leftover(wish):
             effects = self._change_role(wish)
         elif wish.role == "lead":
             effects = self._lead(wish)
@@ -287,6 +295,9 @@ class Replicator:
         if not self.busy and not self.gating:
             effects += self._answer()
         return effects
+
+    def _keeps_leftover(self, wish: PlaneWish) -> bool:
+        return wish.role == "off" and wish.bare and self.leftover and not self.ending
 
     def _goal(self) -> PlaneWish | None:
         if not self.ending:
@@ -303,16 +314,19 @@ class Replicator:
         return [PlaneOrder("abort")]
 
     def _change_role(self, wish: PlaneWish) -> list[ANY_EFFECT]:
-        if self.role != "off":
+        if self.role != "off" or wish.role == "off":
             self.aborted = not wish.clean
-            return [self._long("unmount", 0, 0, (wish.clean,))]
+            stays = wish.role == "off" and not (wish.clean or wish.bare)
+            order = self._long("unmount", 0, 0, (wish.clean, stays))
+            self.stays = stays
+            return [order]
         if wish.role == "lead":
             return [self._long("mount_lead", wish.term, 0, (wish.term, wish.map_base))]
         return [self._long("mount_follow", wish.term, 0, (wish.term,))]
 
     def _long(self, verb: str, term: int, sid: int, arguments: tuple[Any, ...]) -> ANY_EFFECT:
         self.run += 1
-        self.busy, self.busy_term, self.busy_sid = verb, term, sid
+        self.busy, self.busy_term, self.busy_sid, self.stays = verb, term, sid, False
         return PlaneOrder(verb, (self.run, *arguments))
 
     def _lead(self, wish: PlaneWish) -> list[ANY_EFFECT]:
@@ -375,17 +389,3 @@ class Replicator:
             return []
         self.answered = True
         return [self._tell(self._present(self.number, self.failure))]
-
-
-def _progress(event: PlaneProgress) -> SyncProgress:
-    """Return the message that tells how far the copy is."""
-    return SyncProgress(
-        event.term,
-        event.sid,
-        event.files_done,
-        event.files_total,
-        event.bytes_done,
-        event.bytes_total,
-        event.rate,
-        event.eta_ns,
-    )

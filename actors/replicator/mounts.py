@@ -5,11 +5,12 @@ Whoever watches over an end holds what is ended: it can do nothing to what is mo
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from mirrorfarm.actors.replicator import inventory, libc, users
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+from mirrorfarm.actors.replicator.fuse.mount import clear_leftover
 
 _BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
 _USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
@@ -49,10 +50,16 @@ class Mounts:
                 raise
             return ()
 
-    def unmount(self, *, patient: bool) -> None:
-        """Unmount everything; `patient`: who uses it gets some time, unless it is aborted."""
+    def unmount(self, *, patient: bool, stays: bool = False) -> None:
+        """Unmount everything; `patient`: who uses it gets some time, unless it is aborted.
+
+        `stays`: end it, and leave dead mounts.
+        """
         for system in self.systems:
-            self._unmount(system, patient=patient and not self.aborted)
+            if stays:
+                system.end()
+            else:
+                self._unmount(system, patient=patient and not self.aborted)
 
     def abort(self) -> None:
         """Fail every request, those that wait and those to come; from any thread."""
@@ -91,6 +98,12 @@ class Mounts:
             text = f"{path} is still in use by process {user}, which {what}"
             self._report(text)
             self.users.append(text)
+
+
+def clear_leftovers(directories: Iterable[str]) -> None:
+    """Unmount what is dead there. OSError EBUSY: something live is mounted."""
+    for directory in directories:
+        clear_leftover(os.path.realpath(os.fsencode(directory)))
 
 
 def flush(directory: str | bytes) -> None:

@@ -28,7 +28,7 @@ from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
-from mirrorfarm.actors.replicator.mounts import Identity, Mounts, flush
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers, flush
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
@@ -231,18 +231,21 @@ class Plane:
             self._follower.aside.close()
             self._follower.aside = None
 
-    def _unmount(self, clean: bool) -> None:
-        self._end_all(clean=clean)
+    def _unmount(self, clean: bool, stays: bool) -> None:
+        if self._mounts.systems:
+            self._end_all(clean=clean, stays=stays)
+        else:
+            clear_leftovers(one.dir for one in self._settings.replication.directories)
 
-    def _end_all(self, *, clean: bool) -> None:
-        """End what is mounted and all that serves it; only then tell what of that failed."""
+    def _end_all(self, *, clean: bool, stays: bool = False) -> None:
+        """End what is mounted (`stays`: dead mounts are left); only then tell what of it failed."""
         mounts, leading = self._mounts, self._role == "lead"
         self._behind = leading  # Unless all goes well.
         try:
             self._close_target()
             if leading and not clean:
                 self._abort(mounts)
-            disks = self._end_mounts(mounts, clean=clean)
+            disks = self._end_mounts(mounts, clean=clean, stays=stays)
             if leading:
                 self._end_leading(disks)
             elif clean and self._applier is not None:
@@ -251,15 +254,15 @@ class Plane:
             self._abort(mounts)  # First of all nothing is acknowledged any more.
             raise
         finally:
-            self._clear(mounts)
+            self._clear(mounts, stays=stays)
 
-    def _end_mounts(self, mounts: Mounts, *, clean: bool) -> tuple[Identity, ...]:
+    def _end_mounts(self, mounts: Mounts, *, clean: bool, stays: bool) -> tuple[Identity, ...]:
         """Unmount; return the disks below if the kernel has written back all that it held."""
         # Behind a frozen gate the kernel cannot write back: what was never acknowledged is lost.
         frozen = self._role == "lead" and self.carrier.gate.mode == gate.FROZEN
         with self._watched(mounts, _FROZEN_S if frozen else _WATCHDOG_S):
             disks = mounts.flush() if clean and not mounts.aborted else ()
-            mounts.unmount(patient=clean)
+            mounts.unmount(patient=clean, stays=stays)
         return () if mounts.aborted else disks
 
     @contextlib.contextmanager
@@ -274,13 +277,13 @@ class Plane:
             watchdog.cancel()
             watchdog.join()  # It may have begun: it ends the gate, which others need next.
 
-    def _clear(self, mounts: Mounts) -> None:
+    def _clear(self, mounts: Mounts, *, stays: bool) -> None:
         """Leave nothing of a role, whatever could not be ended as it should."""
         self._role = "off"
         with contextlib.ExitStack() as steps:  # All of them, the last one first.
             steps.callback(self._close_applier)
             steps.callback(self._close_session)
-            steps.callback(mounts.unmount, patient=False)
+            steps.callback(mounts.unmount, patient=False, stays=stays)
         mounts.systems = []
 
     def _close_target(self) -> None:

@@ -1,7 +1,8 @@
 """The process `replica NAME`: the data plane of one module. It survives the module's process.
 
-If it is killed itself, the mounts die with it (ENOTCONN) and the mirror demotes the node; the
-next process detaches them. So it ends when its core or one of its threads breaks: nothing is
+If it is killed itself, the mounts die with it (ENOTCONN) and the mirror demotes the node. The next
+process leaves them there until the mirror knows that the application has ended: it would write
+past what is replicated. So it ends when its core or one of its threads breaks: nothing is
 acknowledged from that moment on.
 """
 
@@ -18,7 +19,6 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.cgroup import scope_of
 from mirrorfarm.actors.replicator.core import PlaneEnd, Replicator
-from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
@@ -140,8 +140,6 @@ class ReplicaProcess:
         """`ends` is set when the process must end: by us, too, when the plane is taken down."""
         module, keys = load_module(paths, name), load_keys(paths)
         settings = plane_settings(paths, load_cluster(paths), module, keys)
-        for one in module.replication.directories:
-            mount.clear_leftover(os.path.realpath(os.fsencode(one.dir)))
         incarnation = next_incarnation(paths)
         self.ends = ends
         log = ModuleLog(paths.module_log(name) / "replica")

@@ -150,7 +150,8 @@ class SimPlane:
         self.target.accept(term, sid)
         self._done(run)
 
-    def _unmount(self, run: int, clean: bool) -> None:
+    def _unmount(self, run: int, clean: bool, stays: bool) -> None:
+        del stays  # What is left dead answers nobody, just as what is not mounted.
         leading = self.role == "lead"
         self._behind = False
         if self.target is not None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.actors.replicator.fuse import mount
-from tests.live.test_replicator import Replica, lead_alone, pair
+from tests.live.replicas import lead_alone, replicas
 
 pytestmark = pytest.mark.live
-__all__ = ["pair"]
 
 
 @pytest.fixture
@@ -26,19 +25,21 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_what_cannot_be_written_back_at_a_clean_end_is_told_and_nothing_stays_mounted(
-    small: Path, pair: tuple[Replica, Replica]
+    small: Path, tmp_path: Path
 ) -> None:
-    one, _ = pair
-    lead_alone(one)
-    with contextlib.suppress(OSError):  # The application's last write is told of it when it ends.
-        (small / "file").write_bytes(bytes(8 << 20))
-    answer = one.wish("off", clean=True)
-    assert "No space left on device" in answer["failure"]
-    point = mount.topmost(os.path.realpath(os.fsencode(small)))
-    assert point is not None
-    assert point.kind == b"tmpfs"
-    (small / "file").unlink()
-    assert not lead_alone(one, term=2)["failure"]
-    (small / "later").write_bytes(b"later")
-    assert not one.wish("off", clean=True)["failure"]
-    assert (small / "later").read_bytes() == b"later"
+    with replicas(tmp_path) as (one, _):
+        lead_alone(one)
+        with contextlib.suppress(
+            OSError
+        ):  # The application's last write is told of it when it ends.
+            (small / "file").write_bytes(bytes(8 << 20))
+        answer = one.wish("off", clean=True)
+        assert "No space left on device" in answer["failure"]
+        point = mount.topmost(os.path.realpath(os.fsencode(small)))
+        assert point is not None
+        assert point.kind == b"tmpfs"
+        (small / "file").unlink()
+        assert not lead_alone(one, term=2)["failure"]
+        (small / "later").write_bytes(b"later")
+        assert not one.wish("off", clean=True)["failure"]
+        assert (small / "later").read_bytes() == b"later"

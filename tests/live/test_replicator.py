@@ -2,163 +2,29 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import queue
 import shutil
 import signal
-import socket
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 
-from mirrorfarm.actors.replicator.fuse import mount
+from tests.live.replicas import TIMEOUT_NS, Replica, lead_alone, replicas, until
 
 pytestmark = pytest.mark.live
-
-WORK = Path(__file__).with_name("replica_work.py")
-TIMEOUT_NS = 1_000_000_000
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "condition") -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.01)
-    return result
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-class Replica:
-    """One node's replica, in a process of its own."""
-
-    def __init__(self, root: Path, name: str, settings: dict[str, Any]) -> None:
-        self.name = name
-        self.settings = settings
-        self.root = root
-        self.said: list[dict[str, Any]] = []
-        self.number = 0
-        self.start()
-
-    @property
-    def directory(self) -> Path:
-        return self.root / "data"
-
-    def start(self) -> None:
-        (self.root / "data").mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, str(WORK), json.dumps(self.settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.listener = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
-        self.listener.start()
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):
-                self.said.append(json.loads(line))
-
-    def wish(self, role: str, answered: bool = True, **fields: Any) -> dict[str, Any]:
-        self.number += 1
-        number = self.number
-        assert self.process.stdin is not None
-        text = json.dumps({"number": number, "role": role, **fields})
-        self.process.stdin.write(text + "\n")
-        self.process.stdin.flush()
-        if not answered:
-            return {}
-        return self.heard("PlaneIs", number=number)
-
-    def heard(self, kind: str, seconds: float = 30.0, **fields: Any) -> dict[str, Any]:
-        def find() -> dict[str, Any] | None:
-            for message in list(self.said):
-                if message["kind"] == kind and all(message[k] == v for k, v in fields.items()):
-                    return message
-            return None
-
-        what = f"{self.name}: {kind} {fields}; said {self.said[-8:]}"
-        found: dict[str, Any] = until(find, seconds, what)
-        return found
-
-    def has_said(self, kind: str, **fields: Any) -> bool:
-        return any(
-            m["kind"] == kind and all(m[k] == v for k, v in fields.items()) for m in self.said
-        )
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
-        self._close()
-        mount.clear_leftover(os.path.realpath(os.fsencode(self.directory)))
-
-    def _close(self) -> None:
-        self.listener.join(5)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(OSError):
-                self.process.send_signal(signal.SIGCONT)
-            assert self.process.stdin is not None
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
-            try:
-                self.process.wait(25)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(5)
-        self._close()
-        mount.clear_leftover(os.path.realpath(os.fsencode(self.directory)))
 
 
 @pytest.fixture
 def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Replica, Replica]]:
-    options = getattr(request, "param", {})
-    keys = [zmq.curve_keypair() for _ in range(2)]
-    ports = [free_port(), free_port()]
-    replicas: list[Replica] = []
-    try:
-        for here, there, name in ((0, 1, "one"), (1, 0, "two")):
-            root = tmp_path / name
-            settings = {
-                "node": name,
-                "directories": [str(root / "data")],
-                "timeout_ns": TIMEOUT_NS,
-                "listen": f"tcp://127.0.0.1:{ports[here]}",
-                "peer": f"tcp://127.0.0.1:{ports[there]}",
-                "public": keys[here][0].decode(),
-                "secret": keys[here][1].decode(),
-                "peer_public": keys[there][0].decode(),
-                "map_file": str(root / "lib/changes"),
-                **options,
-            }
-            replicas.append(Replica(root, name, settings))
-        yield replicas[0], replicas[1]
-    finally:
-        for replica in replicas:
-            replica.end()
-            for message in replica.said[-30:]:
-                sys.stderr.write(f"{replica.name}: {message}\n")
+    with replicas(tmp_path, **getattr(request, "param", {})) as both:
+        yield both
 
 
 def tree(root: Path) -> dict[str, tuple[Any, ...]]:
@@ -185,11 +51,6 @@ def tree(root: Path) -> dict[str, tuple[Any, ...]]:
                 attributes,
             )
     return found
-
-
-def lead_alone(replica: Replica, term: int = 1, **fields: Any) -> dict[str, Any]:
-    replica.wish("lead", term=term)
-    return replica.wish("lead", term=term, gate="self", **fields)
 
 
 def join(one: Replica, two: Replica, term: int, sid: int, plan: str, **fields: Any) -> None:

@@ -98,7 +98,16 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
     ("S8", [recorded(cons=False)], acted("scripts", ev.Started(), START)),
     ("S8", [recorded(), installed(TERM2)], acted("scripts", ev.Started(), START)),
     ("S8", [recorded(), plane("off")], acted("scripts", ev.Started(), START)),
-    ("S8", [recorded(), plane("lead"), ordered("unmount", 1, True)], acted("x", ORDER, START)),
+    (
+        "S8",
+        [recorded(), plane("lead"), ordered("unmount", 1, True, False)],
+        acted("x", ORDER, START),
+    ),
+    (
+        "S8",
+        [*LEADS, plane("lead"), world(seen.AppRuns("app", True))],
+        ordered("unmount", 1, False, False),
+    ),
     ("S9", [recorded(term=2, sid=3)], recorded(term=2, sid=2)),
     ("S9", [recorded(inc=2)], recorded(inc=1)),
     ("S9", [installed(FIRST)], installed(Register(1, 3, "n1", BOTH, "g", "i"))),
@@ -235,10 +244,36 @@ def test_a_superseded_primary_that_goes_on_is_told_as_a_number() -> None:
 
 def test_what_a_plane_let_in_is_answered_until_it_says_that_it_is_off() -> None:
     watch = mirror("S11")
-    feed(watch, [*LEADS, begun(incarnation=2), told(1), ordered("unmount", True), told(2)])
+    feed(
+        watch, [*LEADS, begun(incarnation=2), told(1), ordered("unmount", 1, True, False), told(2)]
+    )
     feed(watch, [plane("off")])
     with pytest.raises(Violation, match="S11"):
         feed(watch, [told(3)])
+
+
+def replica_begins(boot: str = "boot-1") -> tuple[int, Step]:
+    return 0, Step("n1", "app.replica", "world", 0, seen.Begun("app.replica", 1, boot), ())
+
+
+RUNS = world(seen.AppRuns("app", True))
+STARTS = acted("scripts", ev.Started(), START)
+
+
+def test_what_is_dead_is_not_bared_until_it_is_unmounted_or_the_machine_boots() -> None:
+    begins = [*LEADS, replica_begins(), plane("lead"), RUNS]
+    watch = mirror("S8")
+    feed(watch, [*begins, ordered("unmount", 1, False, True), plane("off"), STARTS])
+    with pytest.raises(Violation, match="bares the directories"):
+        feed(watch, [ordered("unmount", 2, False, False)])
+    killed = mirror("S8")
+    feed(killed, [*begins, replica_begins(), plane("off"), STARTS, replica_begins(), STARTS])
+    with pytest.raises(Violation, match="bares the directories"):
+        feed(killed, [ordered("mount_follow", 1, 1)])
+    booted = mirror("S8")
+    feed(booted, [*begins, replica_begins("boot-2"), plane("off")])
+    with pytest.raises(Violation, match="before its directories are mounted"):
+        feed(booted, [STARTS])
 
 
 def test_a_plane_becomes_what_it_was_wished_to_be_until_it_hears_of_a_new_wish() -> None:

@@ -160,7 +160,7 @@ def force_stop(s: State, now: int) -> None:
     if s.phase is not Phase.STOPPING:
         become(s, Phase.STOPPING, now, "")
     procedure.begin(
-        s, now, "watch", "kill", "vip down", "plane abort", "scripts WAIT->STOP", "kill",
+        s, now, "watch", "kill", "vip down", "plane bare", "scripts WAIT->STOP", "kill",
         "then ended",
     )  # fmt: skip
 

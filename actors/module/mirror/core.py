@@ -275,7 +275,7 @@ class Mirror:
         promises.begin(s, now)
         s.peer.networks = dict.fromkeys((h.name for h in s.module.heartbeats), "init")
         become(s, Phase.RESETTING, now, "this process has just started")
-        procedure.begin(s, now, "kill", "vip down", "plane abort", "then reset")
+        procedure.begin(s, now, "kill", "vip down", "plane bare", "then reset")
 
     def _poll(self, now: int) -> None:
         """Do what is due; again if something was, because that can make more due."""

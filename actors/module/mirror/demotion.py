@@ -19,7 +19,7 @@ def demote(s: State, now: int, why: str) -> None:
     s.plane.held = False
     become(s, Phase.DEMOTING, now, why)
     procedure.begin(
-        s, now, "watch", "kill", "vip down", "plane abort", "scripts stop", "kill", "then demoted"
+        s, now, "watch", "kill", "vip down", "plane bare", "scripts stop", "kill", "then demoted"
     )  # fmt: skip
 
 
@@ -60,7 +60,15 @@ def storage_failed(s: State, now: int, text: str) -> None:
         procedure.end_scripts(s)  # What they would start would find no directories.
         # The plane first: it answers nothing any more, and who waits for it cannot be killed.
         procedure.begin(
-            s, now, "watch", "plane abort", "kill", "vip down", *give, "then demoted_failed"
+            s,
+            now,
+            "watch",
+            "plane abort",
+            "kill",
+            "vip down",
+            "plane bare",
+            *give,
+            "then demoted_failed",
         )
 
 

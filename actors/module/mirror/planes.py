@@ -41,11 +41,25 @@ def wanted(s: State) -> msg.PlaneWish:
         )
     if follows and s.target.step == "beginning":
         return s.plane.wish
-    abort = s.plane_off == "abort" or s.phase in (Phase.RESETTING, Phase.DEMOTING)
-    off = s.plane.wish
-    if off.role == "off" and not (abort and off.clean and not s.plane.answered):
-        return off  # Off is off: how it got there does not change any more.
-    return msg.PlaneWish(number, "off", clean=not abort, forgets=off.forgets)
+    return _off(s)
+
+
+def _off(s: State) -> msg.PlaneWish:
+    """Return the wish to end: at once where that cannot wait, but nothing is bared too early."""
+    old, bare = s.plane.wish, not _may_run(s)
+    clean = bare and s.plane_off != "bare" and s.phase not in (Phase.RESETTING, Phase.DEMOTING)
+    if old.role == "off" and (clean or not old.clean or s.plane.answered):
+        # Off is off: how it got there does not change any more.
+        return old if old.bare or not bare else msgspec.structs.replace(old, bare=True)
+    return msg.PlaneWish(old.number, "off", clean=clean, forgets=old.forgets, bare=bare)
+
+
+def _may_run(s: State) -> bool:
+    """Return whether the application may still run, where the data plane shall be off."""
+    if s.plane_off:
+        return s.plane_off == "abort"
+    ended = s.plane.wish.role == "follow" or s.plane.wish.bare  # Before this phase.
+    return s.phase in (Phase.RESETTING, Phase.DEMOTING) or (s.phase is Phase.STOPPING and not ended)
 
 
 def _lead(s: State) -> msg.PlaneWish:

@@ -1,7 +1,9 @@
 """The steps of which procedures of a mirror are made.
 
 They are `scripts KIND`, `vip up`, `vip down`, `watch CLASS…`, `kill`, `plane clean`,
-`plane abort`, `plane asked` (does it still lead?), `gate`, `idle`, `handover`, `then NAME`.
+`plane abort` (it answers nothing any more), `plane bare` (and the application has ended: its
+directories may be unmounted), `plane asked` (does it still lead?), `gate`, `idle`, `handover`,
+`then NAME`.
 """
 
 from mirrorfarm.actors.events import (
@@ -63,7 +65,8 @@ def _is_over(s: State, now: int) -> bool:
         return not s.has_plane or (s.plane.proven and s.plane.settled)
     if s.step.startswith("plane "):
         # A plane that failed to end in good order has ended nevertheless.
-        return not s.has_plane or (s.plane.wish.role == "off" and s.plane.answered)
+        wish, bare = s.plane.wish, s.step != "plane abort"
+        return not s.has_plane or (wish.role == "off" and wish.bare >= bare and s.plane.answered)
     if s.step == "handover":
         return handover.handed_over(s)
     return False

@@ -209,7 +209,7 @@ class State:
     probing: int = 0  # Run of the probe under way.
     conflicts: tuple[str, ...] = ()
     probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.
-    plane_off: str = ""  # clean abort: a procedure has ended the data plane.
+    plane_off: str = ""  # clean abort bare: a procedure has ended the data plane.
     lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
     unstarted: str = ""  # What failed when the application was started last.
     scripts_as: str = ""  # Which start scripts ran: "" prim second.

@@ -157,11 +157,18 @@ class FileSystem:
             if self._server is not None:
                 self._end(lazy=lazy)
 
-    def _end(self, *, lazy: bool) -> None:
+    def end(self) -> None:
+        """End the threads and leave a dead mount: whoever uses it gets ENOTCONN from now on."""
+        with self._lock:
+            if self._server is not None:
+                self._end(lazy=True, stays=True)
+
+    def _end(self, *, lazy: bool, stays: bool = False) -> None:
         server, volume = self._server, self._volume
         assert server is not None, "only while mounted"
         assert volume is not None, "only while mounted"
-        mount.detach(self.path, lazy)
+        if not stays:
+            mount.detach(self.path, lazy)
         if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
             mount.abort(self.path, self._connection)
         if not server.stop(_END_SECONDS):

@@ -33,7 +33,8 @@ class Side:
     vip: bool = False
     guard_ns: int = 0  # Deadline of its guard, by its own boot clock; 0: none.
     gate: tuple[str, int] = ("frozen", 0)  # Last ordered: mode and term.
-    plane: str = ""  # What it last said that it is: off lead follow; "": nothing yet.
+    plane: str = ""  # What it last said that it is: off lead follow, or dead; "": nothing yet.
+    plane_boot: str = ""  # In which boot of the system its process began.
     memory: dict[int, int] = field(default_factory=dict)  # Extent: write.
     kept: dict[int, int] = field(default_factory=dict)  # Set aside: extent, newest write.
 
@@ -156,11 +157,14 @@ class Facts:
                 self.of(step).side(step.node).about = about
             case fx.Tell(_, ev.AskCas() as asked):
                 self.of(step).side(step.node).asked[asked.request] = asked
-            case fx.PlaneOrder("unmount"):
+            case fx.PlaneOrder("unmount", (_, _, True)):
+                self.of(step).side(step.node).plane = "dead"
+            case fx.PlaneOrder("unmount" | "mount_lead" | "mount_follow"):
                 self.of(step).side(step.node).plane = "off"
             case fx.Send(_, PlaneIs(role=role)):
                 side = self.of(step).side(step.node)
-                side.plane = role
+                if side.plane != "dead":
+                    side.plane = role
                 if role == "off":  # Ordered it was before; what was let in is answered until then.
                     side.inherited = False
             case fx.PlaneOrder("gate", arguments):
@@ -224,6 +228,7 @@ class Facts:
                     side = facts.side(node)
                     side.memory = dict(zip(holds[::2], holds[1::2], strict=True))
                     side.guard_ns, side.boot_id = 0, f"boot-{boot}"
+                    side.plane = side.plane and "off"
                     side.asked.clear()
             case seen.Begun():
                 self._begun(step, event)
@@ -235,7 +240,12 @@ class Facts:
             return
         side = self.of(step).side(step.node)
         side.inherited = not event.process.endswith(".replica")
-        if side.inherited:
+        if not side.inherited:
+            # What a killed one mounted stays, and fails whatever is done with it, until the next
+            # one is ordered something; after a boot nothing is mounted.
+            same = event.boot_id == side.plane_boot and side.plane in {"lead", "follow", "dead"}
+            side.plane, side.plane_boot = "dead" if same else "", event.boot_id
+        else:
             side.incarnation, side.boot_id = event.incarnation, event.boot_id
             side.asked.clear()
             side.about, side.guard_ns = Announcement(), 0

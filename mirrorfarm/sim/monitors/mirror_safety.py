@@ -216,21 +216,35 @@ def _starts_mirror(effect: object) -> bool:
     return False
 
 
+def _bares(effect: object, side: Side) -> bool:
+    """Return whether the directories are not covered for a moment at least."""
+    match effect:
+        case fx.PlaneOrder("unmount" | "mount_lead" | "mount_follow"):
+            return side.plane == "off"
+    return False
+
+
 class NeverStale(Monitor):
-    """S8. Complete without observations."""
+    """S8. Without observations only the starts of the application are known."""
 
     id = "S8"
     timeless = True
-    statement = "The application never starts on data that are torn, unmounted or not in the set."
-    events = (fx.StartScript,)
+    statement = "The application runs on no torn or bare data, nor out of the set."
+    events = (fx.StartScript, fx.PlaneOrder)
 
     def on(self, step: Step) -> None:  # noqa: D102
-        if not any(_starts_mirror(effect) for effect in step.effects):
-            return
-        facts = self.facts.of(step)
-        side, register = facts.side(step.node), facts.register
-        record = side.record
-        if side.plane not in {"", "lead"}:  # It would write past what is replicated.
+        for effect in step.effects:
+            if _starts_mirror(effect):
+                facts = self.facts.of(step)
+                self._on_start(step, facts, facts.side(step.node))
+            elif effect.__class__ is fx.PlaneOrder:
+                side = self.facts.of(step).side(step.node)
+                if side.runs and _bares(effect, side):  # As below.
+                    self.fail(f"{step.node} bares the directories while the application runs")
+
+    def _on_start(self, step: Step, facts: ModuleFacts, side: Side) -> None:
+        register, record = facts.register, side.record
+        if side.plane not in {"", "lead", "dead"}:  # It would write past what is replicated.
             self.fail(f"{step.node} starts the application before its directories are mounted")
         if record is not None and not record.cons:
             self.fail(f"{step.node} starts the application on inconsistent data")

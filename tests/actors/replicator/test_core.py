@@ -312,3 +312,45 @@ def test_a_wish_to_another_start_of_the_process_is_not_taken_over() -> None:
     assert story.messages == 2 * [PlaneIs(0, "off", 0, "frozen", 0, start=7)]
     story.wish("lead", term=3, gate="self", start=7)
     assert story.answer.role == "lead"
+
+
+def test_a_new_process_leaves_dead_mounts_until_the_application_has_ended() -> None:
+    story = Story()
+    story.wish("off", clean=False)
+    assert story.answer.role == "off"
+    assert story.orders == []
+    story.wish("off", clean=False, bare=True)
+    assert story.orders == [("unmount", (1, False, False))]
+    assert story.answer.role == "off"
+    story.wish("off", bare=True)
+    assert story.verbs == ["unmount"], "once"
+
+
+def test_an_unclean_end_leaves_dead_mounts_until_the_application_has_ended() -> None:
+    story = leading()
+    story.orders.clear()
+    story.wish("off", clean=False)
+    assert [arguments[1:] for _, arguments in story.orders] == [(False, True)]
+    story.wish("off", clean=False, bare=True)
+    assert [arguments[1:] for _, arguments in story.orders] == [(False, True), (False, False)]
+
+
+@pytest.mark.parametrize(("clean", "bare"), [(True, False), (False, True)])
+def test_an_end_after_that_of_the_application_leaves_nothing(*, clean: bool, bare: bool) -> None:
+    story = leading()
+    story.orders.clear()
+    story.wish("off", clean=clean, bare=bare)
+    story.wish("off", clean=clean, bare=True)
+    assert story.verbs == ["unmount"]
+    assert story.orders[0][1][2] is False
+
+
+def test_an_unclean_end_that_fails_has_the_mounts_removed_all_the_same() -> None:
+    story = leading()
+    story.obeys = False
+    story.wish("off", clean=False)
+    story.tell(core.PlaneFault(story.orders[-1][1][0], 5, "it broke"))
+    assert story.answer.failure == "it broke"
+    story.wish("off", clean=False, bare=True)
+    assert story.orders[-1][0] == "unmount"
+    assert story.orders[-1][1][2] is False

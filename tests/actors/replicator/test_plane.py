@@ -89,7 +89,7 @@ class Case:
         self.order("gate", term, 0, "self", "", False)
 
     def close(self) -> None:
-        self.plane.order("unmount", (0, False))
+        self.plane.order("unmount", (0, False, False))
         self.plane.close()
 
 
@@ -137,7 +137,7 @@ def test_a_failed_flush_at_a_clean_end_is_told_when_everything_is_ended(
 ) -> None:
     case.lead()
     monkeypatch.setattr(libc, "syncfs", refuse)
-    assert case.order("unmount", True) == PlaneFault(
+    assert case.order("unmount", True, False) == PlaneFault(
         case.run, errno.ENOSPC, "[Errno 28] No space left on device"
     )
     assert_off(case)
@@ -149,12 +149,12 @@ def test_after_a_failed_end_a_node_leads_and_follows_again(
     case.lead()
     with monkeypatch.context() as patch:
         patch.setattr(libc, "syncfs", refuse)
-        assert isinstance(case.order("unmount", True), PlaneFault)
+        assert isinstance(case.order("unmount", True, False), PlaneFault)
     case.lead(term=2)
     assert len(FileSystem.live) == 1
     assert case.plane.carrier.gate.try_enter()
     case.plane.carrier.leave()
-    assert isinstance(case.order("unmount", True), PlaneDone)
+    assert isinstance(case.order("unmount", True, False), PlaneDone)
     assert isinstance(case.order("mount_follow", 3), PlaneDone)
     assert isinstance(case.order("accept_session", 3, 1, ""), PlaneDone)
 
@@ -165,10 +165,10 @@ def test_a_copy_that_cannot_be_made_durable_ends_the_following_all_the_same(
     assert isinstance(case.order("mount_follow", 1), PlaneDone)
     with monkeypatch.context() as patch:
         patch.setattr(libc, "syncfs", refuse)
-        assert isinstance(case.order("unmount", True), PlaneFault)
+        assert isinstance(case.order("unmount", True, False), PlaneFault)
     assert_off(case)
     case.lead(term=2)
-    assert isinstance(case.order("unmount", True), PlaneDone)
+    assert isinstance(case.order("unmount", True, False), PlaneDone)
     assert isinstance(case.order("mount_follow", 3), PlaneDone)
 
 
@@ -182,7 +182,7 @@ def test_a_map_that_cannot_be_saved_leaves_nothing_mounted(
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(mapfile, "save", save)
-    assert isinstance(case.order("unmount", True), PlaneFault)
+    assert isinstance(case.order("unmount", True, False), PlaneFault)
     assert_off(case)
 
 
@@ -197,7 +197,7 @@ def test_a_flush_that_an_abort_breaks_off_is_no_failure_of_the_disk(
 
     with monkeypatch.context() as patch:
         patch.setattr(libc, "syncfs", abort)
-        assert case.order("unmount", True) == PlaneDone(case.run, behind=True)
+        assert case.order("unmount", True, False) == PlaneDone(case.run, behind=True)
     assert_off(case)
 
 
@@ -259,7 +259,7 @@ def test_an_end_that_takes_too_long_is_aborted(case: Case, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(libc, "syncfs", hang)
-        assert case.order("unmount", True) == PlaneDone(case.run, behind=True)
+        assert case.order("unmount", True, False) == PlaneDone(case.run, behind=True)
     assert gates == [ENDED]
     assert_off(case)
 
@@ -276,7 +276,9 @@ def test_a_fault_of_our_own_is_told_and_ends_the_thread(
         raise AssertionError("never")
 
     monkeypatch.setattr(libc, "syncfs", break_rules)
-    assert case.order("unmount", True) == PlaneFault(case.run, errno.EIO, "AssertionError('never')")
+    assert case.order("unmount", True, False) == PlaneFault(
+        case.run, errno.EIO, "AssertionError('never')"
+    )
     assert isinstance(ended.get(timeout=5), AssertionError)
     assert case.reports == ["unmount: AssertionError('never')"]
     assert system.aborted

@@ -211,7 +211,8 @@ def heard(world: Forked, seconds: float) -> list[tuple[int, str, object]]:
         found.append((world.now - FORK_NS, f"{actor.process.host.name} {actor.name}", event))
 
     for name in NODES:
-        world.hosts[name].processes["ledger"].record = record
+        if running := world.hosts[name].processes.get("ledger"):
+            running.record = record
     world.run_to(FORK_NS + round(seconds * SECOND_NS))
     return found
 

@@ -1,7 +1,7 @@
 """What the data plane shall be follows from the state; what it says is believed by number."""
 
 from mirrorfarm.actors import effects as fx
-from mirrorfarm.actors.module.mirror import planes
+from mirrorfarm.actors.module.mirror import commands, demotion, planes, procedure
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State, Target
 from mirrorfarm.actors.record import NodeRecord
@@ -180,3 +180,52 @@ def test_a_plane_that_is_not_what_it_shall_be_is_not_settled() -> None:
     number = s.plane.wish.number
     planes.on_message(s, PlaneIs(number, "off", 0, "frozen", 0, start=7), 2 * SECOND_NS)
     assert not s.plane.settled
+
+
+def test_a_demoted_node_bares_its_directories_when_its_application_has_ended() -> None:
+    s = settled()
+    demotion.demote(s, 3 * SECOND_NS, "superseded")
+    planes.poll(s, 3 * SECOND_NS)
+    assert (s.plane.wish.role, s.plane.wish.clean, s.plane.wish.bare) == ("off", False, False)
+    while s.step in {"watch", "kill", "vip down"}:
+        procedure.complete(s, 4 * SECOND_NS, s.step, s.token)
+    planes.on_message(
+        s, PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0, start=7), 4 * SECOND_NS
+    )
+    assert s.step == "plane bare", "it waits until they are unmounted"
+    planes.poll(s, 4 * SECOND_NS)
+    assert (s.plane.wish.clean, s.plane.wish.bare) == (False, True)
+    planes.on_message(
+        s, PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0, start=7), 5 * SECOND_NS
+    )
+    procedure.advance(s, 5 * SECOND_NS)
+    assert s.step != "plane bare"
+
+
+def test_what_fails_under_the_application_is_aborted_first_and_bared_last() -> None:
+    s = settled()
+    demotion.storage_failed(s, 3 * SECOND_NS, "data: no space")
+    planes.poll(s, 3 * SECOND_NS)
+    assert s.step == "plane abort"
+    assert (s.plane.wish.clean, s.plane.wish.bare) == (False, False)
+    assert [*s.steps].index("kill") < [*s.steps].index("plane bare")
+
+
+def test_a_forced_stop_bares_nothing_before_the_application_has_ended() -> None:
+    s = settled()
+    commands.force_stop(s, 3 * SECOND_NS)
+    planes.poll(s, 3 * SECOND_NS)
+    assert s.phase is Phase.STOPPING
+    assert not s.plane.wish.bare
+    planes.on_message(
+        s, PlaneIs(s.plane.wish.number, "off", 0, "frozen", 0, start=7), 4 * SECOND_NS
+    )
+    planes.poll(s, 4 * SECOND_NS)
+    assert not s.plane.wish.bare
+
+
+def test_a_secondary_has_nothing_to_bare() -> None:
+    s = state()
+    s.phase = Phase.STOPPING
+    s.plane.wish = PlaneWish(5, "follow", term=2, sid=3)
+    assert planes.wanted(s) == PlaneWish(5, "off", bare=True)

@@ -23,7 +23,7 @@ def test_the_application_is_never_started_without_a_lease_while_the_peer_may_lea
 
 def test_a_plane_that_failed_to_end_does_not_hold_up_the_end() -> None:
     s = state()
-    s.plane.wish = PlaneWish(5, "off")
+    s.plane.wish = PlaneWish(5, "off", bare=True)
     procedure.begin(s, 1, "plane clean", "kill")
     assert s.step == "plane clean"
     s.plane.answer = PlaneIs(5, "off", 0, "frozen", 0, failure="it is busy")
