@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mirrorfarm.actors import snapshot
+from mirrorfarm.actors.events import Started
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import ACTOR as FILTER
 from mirrorfarm.modules.settings import FarmTiming
@@ -20,7 +21,7 @@ from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.causes import WORLD
 from mirrorfarm.sim.monitors.observed import observed
-from mirrorfarm.sim.monitors.seen import Fault
+from mirrorfarm.sim.monitors.seen import Begun, Fault
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.steps import Step, recorded
@@ -28,6 +29,7 @@ from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.files import OnFault, raise_fault, sources
 from mirrorfarm.trace.merge import Merge, Placed
 from mirrorfarm.trace.modules import first_states, missing
+from mirrorfarm.trace.steps import Step as RecordedStep
 from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import WITNESS_PROCESS
 
@@ -116,6 +118,11 @@ class _Watches:
         modules = sorted({*names} - _OTHERS) or [""]
         self._modules = Watches({name: self._hung(Watch(RECORDED)) for name in modules})
         self._farms: dict[str, Watch] = {}
+        self._boots = {  # In which boot of its system each process began.
+            (source.node, source.process, source.incarnation): str(source.header.get("os_boot", ""))
+            for lane in merged.lanes
+            for source in lane.starts
+        }
         self._told: dict[int, int] = {}  # By watch: how many of its violations are known.
 
     def _hung(self, watch: Watch) -> Watch:
@@ -141,12 +148,21 @@ class _Watches:
         if step.process == WORLD and not self.merged.lanes[placed.lane].starts[0].has_cores:
             self._excuse(step, placed.at_ns)
             return
+        if step.event.__class__ is Started and step.process.endswith(".replica"):
+            self._begins(placed.step, step, placed.at_ns)
         watches = (self._farm(step.process),) if step.actor == FILTER else self._modules.of(step)
         for watch in watches:
             watch.step(step, placed.at_ns)
             if len(watch.stories) > self._told.get(id(watch), 0):
                 self._told[id(watch)] = len(watch.stories)
                 self._note(watch, placed.at_ns)
+
+    def _begins(self, placed: RecordedStep, step: Step, at_ns: int) -> None:
+        """Tell of a new replicator: what an earlier one mounted in this boot is dead, not gone."""
+        boot = self._boots.get((placed.node, placed.process, placed.incarnation), "")
+        begun = Begun(step.process, placed.incarnation, boot)
+        for watch in self._modules.of(step):
+            watch.step(Step(step.node, step.process, WORLD, step.now, begun), at_ns)
 
     def _excuse(self, step: Step, at_ns: int) -> None:
         """Take in what a simulation saw, if it excuses anything."""

@@ -102,3 +102,9 @@ def test_a_violation_in_damaged_traces_may_be_none(
     damaged.write_bytes(content[:middle] + b"x" * 40 + content[middle + 40 :])
     assert exit_code("trace", "check", str(tmp_path)) == 11
     assert "traces are damaged: what is told as a violation may be none" in capsys.readouterr().err
+
+
+def test_what_a_killed_replicator_mounted_counts_as_dead_not_as_bared(tmp_path: Path) -> None:
+    scenario = Path(__file__).parent / "scenarios/stale_start_finds_nothing.yaml"
+    assert exit_code("sim", "scenario", str(scenario), "--trace", str(tmp_path)) == 0
+    assert exit_code("trace", "check", str(tmp_path)) == 0
