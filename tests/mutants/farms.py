@@ -222,3 +222,56 @@ def counts(seed: int) -> None:
     for _ in range(12):
         world.power(random.choice(world.names), random.randint(0, 3))
         clients.flow_for(random.randint(50, 500), every=4)
+
+
+def outnumbered(seed: int) -> None:
+    """Less than half of a farm is cut off: it closes, and only a second later it begins anew.
+
+    Each of those cut off hears another one, so that its lease does not end for its agent's sake.
+    """
+    random = Random(seed)
+    world = _farm(seed, random.choice((5, 6, 7)))
+    few = tuple(random.sample(world.names, random.randint(2, (len(world.names) - 1) // 2)))
+    world.partition(few, tuple(name for name in world.names if name not in few))
+    world.run(world.timing.lease_ns // MILLISECOND_NS + 10)
+    for _ in range(90):
+        for name in few:
+            if world.answers(name):
+                raise Violation(f"F7: {name} is cut off from most of its farm, and answers clients")
+        world.run(10)
+
+
+def led_by_another(seed: int) -> None:
+    """Who made a view loses the lead by it, and its commit is lost: it is repeated all the same."""
+    random = Random(seed)
+    count = random.choice((3, 4, 5))
+    world = FarmWorld(seed, count)
+    maker = random.choice(world.names[1:-1])
+    world.start(maker)
+    if not world.run_until(lambda: world.settled(maker), 6_000):
+        raise Violation("L: one node of a farm does not serve alone")
+    late = world.names[-1]
+    world.meddle(Meddling("ViewCommit", maker, late, random.randint(1, 3)))
+    for name in world.names:
+        if name != maker:
+            world.start(name)
+    if not world.run_until(lambda: world.settled(*world.names), 4_000):
+        raise Violation(f"L: {late} waits for ever for the commit of the view of {maker}")
+
+
+def parting(seed: int) -> None:
+    """A node is cut off until it has promised itself a view of its own: the others go on.
+
+    They promised to go on without it as well, and none of these promises is used yet.
+    """
+    random = Random(seed)
+    world = _farm(seed, random.choice((3, 4, 5)))
+    name = random.choice(world.names)
+    others = tuple(other for other in world.names if other != name)
+    world.partition((name,), others)
+    world.run(random.randint(440, 480))
+    world.heal()
+    for _ in range(60):
+        world.run(10)
+        if not any(world.answers(other) for other in others):
+            raise Violation(f"F7: {name} was cut off shortly, and all others close for it")
