@@ -20,6 +20,7 @@ from mirrorfarm.transport.messages import Command
 
 IMMEDIATE = ("power", "drain", "resume", "traffic")  # Scripts order them, too, and wait for it.
 FINISH = ("scripts WAIT->STOP before", "kill", "then ended")
+_GRAVITY = ("restart", "wait", "stopstart", "stop")  # What checkers order.
 LEAVE = ("scripts UP->WAIT before", "farm away", "scripts UP->WAIT after", "vip down")
 
 
@@ -76,6 +77,7 @@ def start(s: State, now: int) -> None:
     become(s, Phase.STARTING, now)
     s.stopping_for, s.drain_ordered = "", False
     s.blocked.clear()
+    s.found.clear()
     store(s, wanted=True)
     procedure.begin(s, now, "scripts STOP->WAIT before", "watch pre", "then started")
 
@@ -111,8 +113,7 @@ def risen(s: State, now: int) -> None:
     """The application runs here."""
     become(s, Phase.UP, now)
     fact(s, now, "Local state UP Ready")
-    if s.blocked:
-        stop_wait(s, now)
+    act_on_found(s, now)
 
 
 def stop(s: State, now: int, why: str, *, drain: bool = True) -> None:
@@ -285,30 +286,44 @@ def _traffic(s: State, now: int, words: tuple[str, ...]) -> str:
 
 
 def on_resource(s: State, event: ResourceChanged, now: int) -> None:
-    """A checker found something: act on it, within the loop limit."""
+    """A checker found something: act on it, now or when the application runs."""
     s.resources[event.resource] = event.value
     level = "C" if event.value == "down" else "I"
     fact(s, now, f"Resource {event.resource} set to {event.value} {event.reason}".rstrip(), level)
     if event.value != "down":
         s.blocked.pop(event.resource, None)
+        s.found.pop(event.resource, None)
+        return
+    if event.action == "noaction":
         return
     if event.action == "wait":
         s.blocked[event.resource] = event.reason
-    if event.action == "noaction" or s.phase is not Phase.UP:
+    s.found[event.resource] = event.action
+    if s.phase is Phase.UP:
+        act_on_found(s, now)
+
+
+def act_on_found(s: State, now: int) -> None:
+    """Act on what is down, once, within the loop limit: the gravest action does for all.
+
+    What a checker found while the application started or stopped was kept until now: it says
+    only once what is down.
+    """
+    action = max(s.found.values(), key=_GRAVITY.index, default="")
+    s.found.clear()
+    if not action:
         return
-    if event.action != "stop" and loops_too_often(
-        s, now, s.module.loop_interval_ns, s.module.maxloop
-    ):
+    if action != "stop" and loops_too_often(s, now, s.module.loop_interval_ns, s.module.maxloop):
         fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
         stop(s, now, "stop", drain=False)
         return
-    fact(s, now, f"Action {event.action} called by errd")
-    match event.action:
+    fact(s, now, f"Action {action} called by errd")
+    match action:
         case "wait":
             stop_wait(s, now)
         case "restart":
             restart(s, now)
-        case action:
+        case _:
             # What serves the connections is broken: they are not waited for.
             stop(s, now, action, drain=False)
 

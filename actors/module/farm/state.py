@@ -54,6 +54,7 @@ class State:
     facts: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=FACTS_MAX))
     resources: dict[str, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)  # Resources that say wait, and why.
+    found: dict[str, str] = field(default_factory=dict)  # Resources down, action not yet taken.
     unstarted: str = ""  # What failed when the application was started last.
     failed: str = ""  # The record could not be written.
     intent: str = "away"  # How this node is to take part: away in drain.

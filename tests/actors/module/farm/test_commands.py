@@ -80,3 +80,55 @@ def test_a_shutdown_that_waits_for_connections_goes_on_when_it_is_told_not_to() 
     hand.order("shutdown", "nodrain")
     assert hand.machine.state.phase is Phase.STOPPED
     assert hand.machine.state.record.wanted, "it starts again with the machine"
+
+
+def test_what_went_down_while_the_application_started_is_acted_on_when_it_runs() -> None:
+    for action, phase in (("stop", Phase.STOPPED), ("stopstart", Phase.UP), ("restart", Phase.UP)):
+        hand = Hand(core(), obedient=False).give(ev.Started()).order("start")
+        _go_on_to(hand, Phase.RISING)
+        hand.give(ev.ResourceChanged("proc.x", "down", action, "gone"))
+        hand.obedient = True
+        hand.go_on()
+        assert hand.machine.state.phase is phase
+        assert "stop_both" in hand.acts(), action
+        stops = hand.acts().count("stop_both")
+        hand.order("restart")
+        assert hand.acts().count("stop_both") <= stops + 1, "it is acted on once"
+
+
+def test_what_is_up_again_when_the_application_runs_changes_nothing() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.order("restart").give(ev.ResourceChanged("proc.x", "down", "stop", "gone"))
+    hand.give(ev.ResourceChanged("proc.x", "up"))
+    hand.obedient = True
+    hand.go_on()
+    assert hand.machine.state.phase is Phase.UP
+
+
+def test_of_all_that_went_down_meanwhile_the_gravest_is_acted_on() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.order("restart")
+    for resource, action in (("proc.x", "stop"), ("proc.y", "restart"), ("proc.z", "noaction")):
+        hand.give(ev.ResourceChanged(resource, "down", action, "gone"))
+    hand.obedient = True
+    hand.go_on()
+    assert hand.machine.state.phase is Phase.STOPPED
+
+
+def test_what_never_comes_up_before_the_start_is_not_tried_for_ever() -> None:
+    hand = Hand(core(maxloop=2), obedient=False).give(ev.Started()).order("start")
+    for _ in range(3):
+        _go_on_to(hand, Phase.RISING)
+        hand.give(ev.ResourceChanged("proc.x", "down", "stopstart", "gone"))
+        _go_on_to(hand, Phase.FALLING)
+    _go_on_to(hand, Phase.STOPPED)
+    assert any("maxloop" in fact["text"] for fact in hand.state()["facts"])
+
+
+def _go_on_to(hand: Hand, phase: Phase) -> None:
+    for _ in range(20):
+        if hand.machine.state.phase is not phase:
+            hand.go_on()
+    assert hand.machine.state.phase is phase
