@@ -27,6 +27,7 @@
 #define HEAD_BYTES 256
 #define EXTENSIONS 8
 #define REOPENED 4096
+#define VLAN_ID 0xfff /* Zero: a priority alone; the frame is the interface's own (IEEE 802.1Q). */
 
 #define LIKELY_HEAD (ETH_HLEN + 40 + 20) /* IPv6 and TCP without options. */
 
@@ -601,7 +602,7 @@ int farm(struct __sk_buff *skb)
 	struct address *address;
 	int action, ours;
 
-	if (skb->vlan_present)
+	if (skb->vlan_present && skb->vlan_tci & VLAN_ID)
 		return TC_ACT_UNSPEC; /* It belongs to the interface of its VLAN. */
 	ours = begin(skb, &p);
 	if (ours <= 0)
@@ -639,7 +640,7 @@ int farm_out(struct __sk_buff *skb)
 	struct rule *rule;
 	__u32 index, *entry;
 
-	if (skb->vlan_present || begin(skb, &p) <= 0)
+	if ((skb->vlan_present && skb->vlan_tci & VLAN_ID) || begin(skb, &p) <= 0)
 		return TC_ACT_UNSPEC;
 	/* As if it were the client's: hashed by where it goes. */
 	if (p.version == 4) {

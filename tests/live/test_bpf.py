@@ -17,9 +17,11 @@ from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.network import batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.bpf_program import OBJECT, FarmProgram
 from mirrorfarm.netfilter.bpf_system import TCX_IN, TCX_OUT, Program, attached
-from mirrorfarm.netfilter.packet import TCP, Kind, parse_frame
+from mirrorfarm.netfilter.neighbours import checksum
+from mirrorfarm.netfilter.packet import TCP, UDP, Kind, parse_frame
 from mirrorfarm.netfilter.rules import (
     Known,
     Placement,
@@ -502,3 +504,32 @@ def attachments(old: bool) -> list[str]:
                 names.append(program.identity()[1])
     assert found_names[TCX_IN] == found_names[TCX_OUT]
     return sorted(found_names[TCX_IN])
+
+
+def test_what_a_switch_marks_with_a_priority_alone_is_filtered_as_well(
+    filter_: FarmProgram, namespace: str
+) -> None:
+    """The kernel takes frames of VLAN 0 as those of the interface itself (IEEE 802.1Q)."""
+    assert namespace
+    batch([f"addr add {VIP}/32 dev lo", "link set v0 up", "link set v1 up"], namespace)
+    batch([f"route add {CLIENT}/32 dev v0"], namespace)
+    filter_.attach("v0")
+    packet = ipv4(CLIENT, VIP, UDP, udp(1, 53))
+    packet = packet[:10] + checksum(packet[:20]).to_bytes(2, "big") + packet[12:]
+    bare = ethernet(packet)
+    with (
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server,
+        closing(socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as wire,
+    ):
+        server.bind((VIP, 53))
+        server.settimeout(0.5)
+        wire.bind(("v1", 0))
+        frame = hardware_address("v0") + bare[6:12] + b"\x81\0\x60\0" + bare[12:]
+        wire.send(frame)
+        with pytest.raises(TimeoutError):
+            server.recv(64)
+        assert filter_.verdicts()["foreign"] == 1
+        own(filter_, bare, State.HARD)
+        wire.send(frame)
+        server.recv(64)
+    assert filter_.verdicts()["owned"] == 1
