@@ -8,6 +8,7 @@ then drops everything: without it this node would answer for all.
 
 import contextlib
 import ipaddress
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from mirrorfarm.actors.events import (
     VipIsUp,
 )
 from mirrorfarm.actors.farm_filter.sockets import count
+from mirrorfarm.actors.module.farm.core import VIP
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
@@ -46,6 +48,7 @@ from mirrorfarm.netfilter.rules import xxhash_bucket
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
 _RETRY_S = 0.1
 _LOOK_S = 0.25  # Between two looks at the cables.
+_ANEW_LOOKS = 5  # So long may an interface that was made anew lack its addresses.
 _COUNT_EVERY = 4
 _STRANGERS_EVERY = 120  # Looks between two questions who else has the addresses: 30 s.
 _LIVE_EVERY = 5  # Connections are listed this often more seldom: that takes longer.
@@ -59,7 +62,8 @@ class FarmDoor:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
         `tell` is given FilterCounted once a second while the filter is open, CablesOut,
-        StrangersSeen and the resource REMOVAL when that changes.
+        StrangersSeen and the resource REMOVAL when that changes; and VIP, with the action
+        `wait`, when filter or addresses are lost with an interface.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
@@ -81,6 +85,9 @@ class FarmDoor:
         self._stays = ""  # Why an address is on this node still that was to be removed.
         self._orders = 0  # To raise or remove the addresses: each makes the one before void.
         self._interfaces: tuple[str, ...] = ()  # While the filter is open.
+        self._places: dict[str, int] = {}  # Interfaces at which it is, by their numbers.
+        self._anew = 0  # How often it is tried yet to raise again what went with an interface.
+        self._is_lost = False  # It was not raised, and the module knows.
         self._answered: Settings | None = None  # While all nodes answer with one virtual MAC.
         self._strangers: tuple[str, ...] = ()
         self._ends = threading.Event()
@@ -103,6 +110,7 @@ class FarmDoor:
         """Try until nothing is left, or a newer order makes this one void."""
         if order != self._orders:
             return
+        self._anew = 0
         if self._close():
             inbox(VipIsDown(run))
             return
@@ -127,6 +135,7 @@ class FarmDoor:
             return work(*arguments)
 
     def _open(self) -> tuple[str, ...]:
+        self._anew = 0
         if self._stays and not self._close():  # Whatever is left is not known: begin anew.
             return (self._stays,)
         if self._filter is not None or not self._addresses:
@@ -143,6 +152,10 @@ class FarmDoor:
         except _FAULTS as error:
             self._close()
             return (f"filter {self._kind}: {error}", *((self._stays,) if self._stays else ()))
+        self._places = {name: _number_of(name) for name in settings.interfaces}
+        if self._is_lost:
+            self._is_lost = False
+            self._tell(ResourceChanged(VIP, "up"))
         self._interfaces = settings.interfaces if settings.delivery is not Delivery.NONE else ()
         if settings.delivery in (Delivery.INVISIBLE, Delivery.MULTICAST):
             self._answered = settings
@@ -181,14 +194,14 @@ class FarmDoor:
             raise SystemUnsuitable("; ".join(faults))
         return tuple(dict.fromkeys(target.link.name for target in targets))
 
-    def _close(self) -> bool:
+    def _close(self, *, for_good: bool = True) -> bool:
         """Leave nothing in the kernel; the addresses go first, or every node would answer.
 
         Return whether they are gone. If not, the filter stays, and drops everything.
         """
-        self._answered, self._interfaces = None, ()
+        self._answered, self._interfaces, self._places = None, (), {}
         if self._shared is not None:
-            if self._module.tcpreset:
+            if self._module.tcpreset and for_good:
                 _quietly(lambda: reset(self._addresses))
             try:
                 self._shared.down()
@@ -209,6 +222,31 @@ class FarmDoor:
             self._tell(ResourceChanged(REMOVAL, "down", reason=f"({why})"))
         elif before and not why:
             self._tell(ResourceChanged(REMOVAL, "up"))
+
+    def _has_new_interface(self) -> bool:
+        """Return whether an interface was removed and made anew, and receives again."""
+        places = self._places
+        anew = [name for name in places if _number_of(name) not in (0, places[name])]
+        return bool(set(anew).difference(without_cable(tuple(anew))))
+
+    def _raise_anew(self) -> None:
+        """Raise filter and addresses again: at a new interface there is no filter at all.
+
+        It may get its own addresses only in a moment. If not, the module waits for that.
+        """
+        if self._has_new_interface():
+            self._close(for_good=False)
+            tries = _ANEW_LOOKS
+        else:
+            tries = self._anew
+        if not tries:
+            return
+        failures = self._open()
+        if failures:
+            self._anew = tries - 1
+            if not self._anew:
+                self._is_lost = True
+                self._tell(ResourceChanged(VIP, "down", "wait", "; ".join(failures)))
 
     # --- the filter ------------------------------------------------------------------------
 
@@ -280,6 +318,9 @@ class FarmDoor:
             if answered % _STRANGERS_EVERY == 1:
                 with contextlib.suppress(RuntimeError):  # It has ended.
                     self._counter.submit(self._look_for_strangers)
+            if self._anew or self._has_new_interface():
+                with contextlib.suppress(RuntimeError):  # It has ended.
+                    self._submit(self._raise_anew).result()
             looks += 1
             if looks % _COUNT_EVERY:
                 continue
@@ -322,6 +363,14 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
+
+
+def _number_of(interface: str) -> int:
+    """Return the kernel's number of an interface: another one if it was made anew; 0: none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
 
 
 def _quietly(work: Callable[[], object]) -> None:

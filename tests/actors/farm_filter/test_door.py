@@ -155,6 +155,48 @@ def test_a_newer_order_begins_anew(bench: Bench) -> None:
     assert bench.kernel.renewed[-1] == 77
 
 
+def test_what_went_with_an_interface_is_raised_at_the_new_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.door.add(1, bench.inbox.put)
+    assert bench.inbox.get(timeout=10) == VipIsUp(1)
+    monkeypatch.setattr(door, "_number_of", lambda _: 77)
+    until(lambda: bench.kernel.calls[2:] == ["down", "close", "open", "up"])
+    bench.door.renew(RenewLease(77), bench.inbox.put)
+    assert bench.kernel.renewed[-1] == 77
+    time.sleep(0.6)
+    assert len(bench.kernel.calls) == 6, "once"
+    assert bench.resources() == []
+
+
+def test_a_new_interface_without_addresses_has_the_module_wait(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.door.add(1, bench.inbox.put)
+    assert bench.inbox.get(timeout=10) == VipIsUp(1)
+    bench.kernel.no_up = True
+    monkeypatch.setattr(door, "_LOOK_S", 0.01)
+    monkeypatch.setattr(door, "_number_of", lambda _: 77)
+    told: list[ResourceChanged] = []
+
+    def is_told() -> bool:
+        while not bench.told.empty():
+            event = bench.told.get()
+            told.extend([event] if isinstance(event, ResourceChanged) else [])
+        return bool(told)
+
+    until(is_told)
+    words = "filter bpf: it cannot be announced"
+    assert told == [ResourceChanged("farm.address", "down", "wait", words)]
+    assert bench.kernel.calls[-1] == "close", "nothing is left without a filter"
+    bench.kernel.no_up = False
+    time.sleep(0.2)
+    assert bench.kernel.calls[-1] == "close", "the module says when it is tried again"
+    bench.door.add(2, bench.inbox.put)
+    assert bench.inbox.get(timeout=10) == VipIsUp(2)
+    assert bench.resources() == [("up", "")]
+
+
 def test_the_kernel_stays_silent_about_an_address_that_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

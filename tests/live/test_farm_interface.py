@@ -1,0 +1,82 @@
+"""A farm's interface is removed and made anew, as when the network of a node is restarted."""
+
+import queue
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirrorfarm.actors.effects import ApplyTable, RenewLease
+from mirrorfarm.actors.events import ResourceChanged, VipIsUp
+from mirrorfarm.actors.farm_filter.door import FarmDoor
+from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.lab.network import batch, inside, order, unique_prefix
+from mirrorfarm.limits import BUCKETS, SECOND_NS
+from mirrorfarm.modules.settings import Farm, FarmAddress, Module
+from mirrorfarm.netfilter.bpf_system import attached
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
+ADDRESS = "198.18.0.100"
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"{unique_prefix()}-a"
+    try:
+        batch([f"netns add {name}"])
+        batch(["link set lo up"], name)
+        make_interface(name)
+        with inside(name):
+            yield name
+    finally:
+        order("ip", "netns", "del", name)
+
+
+def make_interface(namespace: str) -> None:
+    lines = ["link add v0 type veth peer name v1", "link set v1 up", "link set v0 up"]
+    batch([*lines, "addr add 198.18.0.11/24 dev v0"], namespace)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["bpf", "nft"])
+def test_filter_and_addresses_are_raised_at_an_interface_that_was_made_anew(
+    namespace: str, kind: str, tmp_path: Path
+) -> None:
+    module = Module("web", 1, ("n1", "n2"), "farm", farm=Farm(addresses=(FarmAddress(ADDRESS),)))
+    told, inbox = queue.SimpleQueue[Any](), queue.SimpleQueue[Any]()
+    door = FarmDoor(module, kind, tmp_path / "ledger", told.put)
+    try:
+        door.add(1, inbox.put)
+        assert inbox.get(timeout=10) == VipIsUp(1)
+        door.apply(ApplyTable(1, (bytes((1,)) * BUCKETS,)), inbox.put)
+        assert is_there(kind)
+        batch(["link del v0"], namespace)
+        make_interface(namespace)
+        until(lambda: is_there(kind))
+        door.renew(RenewLease(boot_clock_ns() + SECOND_NS), inbox.put)
+        assert inbox.empty(), "it takes its lease"
+        while not told.empty():
+            assert not isinstance(told.get(), ResourceChanged)
+    finally:
+        door.remove(2, inbox.put)
+        until(lambda: not inbox.empty())
+        door.close()
+
+
+def is_there(kind: str) -> bool:
+    """Return whether the filter is at the interface."""
+    if kind == "nft":
+        return '"v0"' in order("nft", "list", "table", "netdev", "mirrorfarm_web")
+    programs = attached(socket.if_nametoindex("v0"))
+    for program in programs:
+        program.close()
+    return len(programs) == 1
