@@ -385,6 +385,12 @@ class SocketsCounted(Event, frozen=True):
     connections: int = 0
 
 
+class HardwareIs(Event, frozen=True):
+    """To which hardware address others relay what is this node's: not what it was told before."""
+
+    mac: bytes
+
+
 # --- results of effects that every core may use --------------------------------------------
 
 

@@ -19,7 +19,7 @@ import msgspec
 import xxhash
 
 from mirrorfarm.actors.effects import ApplyTable, Later, PlaneOrder, Send, Tell
-from mirrorfarm.actors.events import Event, FarmPicture, Received, SocketsCounted
+from mirrorfarm.actors.events import Event, FarmPicture, HardwareIs, Received, SocketsCounted
 from mirrorfarm.transport.messages import FarmBeat, Message, ViewAck, ViewCommit, ViewProposal
 
 FORMAT: Final = 2
@@ -45,7 +45,10 @@ DIGEST_RECORDS: Final = 1_000
 # Bytes are contents of files, packages, pictures of state, unless they are the protocol's own
 # small tables: the core of a farm decides by them.
 PROTOCOL_BYTES: Final = frozenset(
-    (FarmBeat, ViewProposal, ViewAck, ViewCommit, ApplyTable, SocketsCounted, FarmPicture)
+    (
+        *(FarmBeat, ViewProposal, ViewAck, ViewCommit, ApplyTable),
+        *(SocketsCounted, FarmPicture, HardwareIs),
+    )
 )
 # In the place of contents: their length and their xxh3-64, both big-endian, after this.
 STAND_IN: Final = b"\0mft"

@@ -41,6 +41,7 @@ from mirrorfarm.actors.events import (
     FarmPower,
     FarmWish,
     FilterFailed,
+    HardwareIs,
     Received,
     SocketsCounted,
     Started,
@@ -120,6 +121,9 @@ class FarmFilter:
                 self._on_power(power, group)
             case SocketsCounted():
                 table.counted(s, event)
+            case HardwareIs(mac):
+                s.mac, s.urgent = mac, True
+                table.apply(s)
             case FilterFailed(reason):
                 table.lapse(s, now, reason)
             case Started():

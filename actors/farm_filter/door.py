@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mirrorfarm.actors.events import (
     CablesOut,
     FilterCounted,
     FilterFailed,
+    HardwareIs,
     ResourceChanged,
     SocketsCounted,
     StrangersSeen,
@@ -80,6 +82,7 @@ class FarmDoor:
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
+        self._told_mac = self.mac  # The network may be late, or its interface made anew.
         self._filter: PacketFilter | None = None
         self._shared: SharedAddress | None = None
         self._stays = ""  # Why an address is on this node still that was to be removed.
@@ -142,10 +145,13 @@ class FarmDoor:
             return ()
         try:
             settings = self._settings()
+            if settings.delivery is Delivery.DIRECTED:
+                self.mac = hardware_address(settings.interfaces[0])
             self._filter = make(self._kind, self._ledger)
             self._filter.open(settings)
             self._filter.apply(self._table)
-            if isinstance(self._filter, BpfFilter) and self.mac:
+            if isinstance(self._filter, BpfFilter) and self._relay.own:
+                self._relay = replace(self._relay, own=self.mac)
                 self._filter.relay(self._relay)
             self._shared = SharedAddress(settings, self._ledger)
             self._shared.up(self._table)
@@ -285,6 +291,9 @@ class FarmDoor:
     def _renew(self, deadline_ns: int, inbox: Inbox) -> None:
         if self._filter is None or self._stays:
             return
+        if self.mac != self._told_mac:
+            self._told_mac = self.mac
+            inbox(HardwareIs(self.mac))
         try:
             works = self._filter.renew(deadline_ns)
         except _FAULTS as error:

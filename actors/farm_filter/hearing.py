@@ -143,7 +143,7 @@ def beat_of(s: State) -> FarmBeat:
         floor=s.floor,
         draining=pack_all(table.draining(s)) if view else (),
         connections=s.counted,
-        mac=settings.mac,
+        mac=s.mac,
     )
 
 
@@ -182,7 +182,7 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         if drains != s.drains.get(peer.name):
             s.drains[peer.name] = drains
             table.apply(s)
-    if s.settings.mac and (before is None or before.mac != beat.mac):
+    if s.mac and (before is None or before.mac != beat.mac):
         table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
     if returned or not same or beat.bid or not was_mutual or not mutual:

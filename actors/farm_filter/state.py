@@ -174,6 +174,7 @@ class State:
     wish: str = "away"
     wished_ns: int = 0  # When it last began to take part.
     powers: list[int] = field(default_factory=list)
+    mac: bytes = b""  # Of this node: of the settings, until its interface has another one.
     view: View | None = None  # Agreed, and in use.
     bid: View | None = None  # Promised, not yet agreed.
     promised_ns: int = 0
@@ -255,7 +256,7 @@ def new_state(settings: Settings) -> State:
     }
     t = settings.timing
     state = State(settings, peers, Stalls(t.pulse_ns))
-    state.powers = list(settings.powers)
+    state.powers, state.mac = list(settings.powers), settings.mac
     state.opened = [0] * state.groups
     state.live = [ALL] * state.groups  # Of a predecessor, until they were counted.
     state.applied = tuple(bytes(BUCKETS) for _ in settings.groups)

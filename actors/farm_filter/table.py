@@ -40,7 +40,7 @@ def apply(s: State) -> None:
     """Give the filter its table, if that changed."""
     soft = drained_by_others(s)
     rows = tuple(states(a, b & a) for a, b in zip(s.opened, soft, strict=True))
-    relayed = relay.targets(s, soft, draining(s)) if s.settings.mac else ((), ())
+    relayed = relay.targets(s, soft, draining(s)) if s.mac else ((), ())
     if rows != s.applied or relayed != s.relayed or s.table == 0:
         s.table += 1
         s.applied, s.relayed = rows, relayed

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mirrorfarm.actors.effects import Later, PlaneOrder, Tell
+from mirrorfarm.actors.effects import ApplyTable, Later, PlaneOrder, Tell
+from mirrorfarm.actors.events import HardwareIs
 from mirrorfarm.trace.named import Named
 from mirrorfarm.trace.registry import CORES
 from mirrorfarm.transport.address import Address
@@ -123,8 +124,10 @@ class Redactor:
         if isinstance(value, msgspec.Struct):
             fields = type(value).__struct_fields__
             parts = [self.value(getattr(value, name)) for name in fields]
-            if isinstance(value, FarmBeat):
+            if isinstance(value, FarmBeat | HardwareIs):
                 parts[fields.index("mac")] = b""
+            if isinstance(value, ApplyTable):
+                parts[fields.index("peers")] = (b"",) * len(value.peers)
             return type(value)(*parts)
         if isinstance(value, tuple | list):
             return type(value)(self.value(one) for one in value)

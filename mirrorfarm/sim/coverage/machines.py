@@ -125,11 +125,15 @@ FILTER: Final = Machine(
     "filter",
     ("away", "out", "proposing", "promised", "member", "coordinator", "draining"),
     (
-        *("Started", "FarmDue", "FarmWish", "FarmPower", "FilterFailed", "SocketsCounted"),
+        *("Started", "FarmDue", "FarmWish", "FarmPower", "FilterFailed", "HardwareIs"),
+        "SocketsCounted",
         *("FarmBeat", "ViewProposal", "ViewAck", "ViewCommit"),
     ),
     {"Started": Only(("away",), "a process is given it once, before anything else")},
-    {"FilterFailed": "the simulated filter takes every table"},
+    {
+        "FilterFailed": "the simulated filter takes every table",
+        "HardwareIs": "simulated packets have no hardware addresses",
+    },
 )
 MACHINES: Final = {machine.name: machine for machine in (MIRROR, FARM, FILTER)}
 

@@ -172,6 +172,17 @@ def test_the_lease_runs_from_the_heartbeat_that_was_echoed() -> None:
     assert hand.farm.state.reason == "its lease ran out"
 
 
+def test_a_hardware_address_that_was_not_known_at_first_is_told_and_relayed_from() -> None:
+    own, other = b"\2\0\0\0\0\2", b"\2\0\0\0\0\1"
+    hand = Hand()
+    hand.join()
+    hand.hear(hand.beat(view=5, view_members=3, floor=5, mac=other))
+    said = hand.give(ev.HardwareIs(own))
+    assert {beat.mac for beat in sent(said, msg.FarmBeat)} == {own}
+    tables = [effect for effect in said if isinstance(effect, fx.ApplyTable)]
+    assert other in tables[-1].peers
+
+
 def test_a_count_of_an_older_table_is_not_believed() -> None:
     hand = Hand()
     hand.join()

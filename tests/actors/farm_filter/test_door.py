@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mirrorfarm.actors.effects import RenewLease
-from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp
+from mirrorfarm.actors.events import HardwareIs, ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.farm_filter import door
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import SystemUnsuitable
@@ -153,6 +154,30 @@ def test_a_newer_order_begins_anew(bench: Bench) -> None:
     assert bench.inbox.empty(), "nothing is said of an order that is void"
     bench.door.renew(RenewLease(77), bench.inbox.put)
     assert bench.kernel.renewed[-1] == 77
+
+
+def test_a_hardware_address_that_was_not_known_at_first_is_told(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def late(_: door.FarmDoor) -> tuple[str, ...]:
+        raise SystemUnsuitable("no network has this address yet")
+
+    farm = Farm(addresses=(FarmAddress("192.0.2.9"),), delivery="vmac_directed")
+    monkeypatch.setattr(door, "hardware_address", lambda _: b"\2\0\0\0\0\2")
+    with monkeypatch.context() as early:
+        early.setattr(door.FarmDoor, "_find_interfaces", late)
+        module = msgspec.structs.replace(MODULE, farm=farm)
+        made = door.FarmDoor(module, "bpf", tmp_path / "other", bench.told.put)
+    try:
+        assert made.mac == b""
+        made.add(1, bench.inbox.put)
+        assert bench.inbox.get(timeout=10) == VipIsUp(1)
+        made.renew(RenewLease(77), bench.inbox.put)
+        assert bench.inbox.get(timeout=10) == HardwareIs(b"\2\0\0\0\0\2")
+        made.renew(RenewLease(78), bench.inbox.put)
+        assert bench.inbox.empty(), "once"
+    finally:
+        made.close()
 
 
 def test_what_went_with_an_interface_is_raised_at_the_new_one(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mirrorfarm.actors.effects import Log, PlaneOrder, Send, Store, Tell
-from mirrorfarm.actors.events import Announce, PeerHeard, Received
+from mirrorfarm.actors.effects import ApplyTable, Log, PlaneOrder, Send, Store, Tell
+from mirrorfarm.actors.events import Announce, HardwareIs, PeerHeard, Received
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.trace.named import Named
 from mirrorfarm.trace.redact import Redactor, vocabulary
@@ -21,6 +21,8 @@ VALUES = [
     Received(Address(CANARY, CANARY, "module"), Heartbeat(CANARY, 1, 2, ABOUT), CANARY, 3, 4),
     Tell("module", PeerHeard(CANARY, Heartbeat(CANARY, 1, 2, ABOUT))),
     Send(to_all((CANARY, "canary2"), CANARY, "farm_filter"), FarmBeat(1, 2, mac=b"canary")),
+    HardwareIs(b"canary"),
+    ApplyTable(1, (), peers=(b"canary", b"")),
     Store(NodeRecord(CANARY, CANARY, CANARY, isr_seen=(CANARY,), forced=(CANARY,))),
     Log("C", f"the node {CANARY} is lost"),
     PlaneOrder("mount_lead", (CANARY, [CANARY, 5, None], b"canary")),
