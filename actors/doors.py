@@ -21,7 +21,7 @@ from mirrorfarm.actors.timers import Timers, boot_clock_ns
 from mirrorfarm.actors.vip.door import VipDoor
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.messages import ANY_MESSAGE
-from mirrorfarm.transport.trace import TraceWriter
+from mirrorfarm.transport.trace import BROKE_SECONDS, TraceWriter
 
 Send = Callable[[Address, str, ANY_MESSAGE, str], int]  # Returns the number of the frame.
 LogLine = Callable[[str, str, str], None]  # level, origin, text
@@ -89,6 +89,13 @@ class ModuleDoors:
         """A core broke."""
         self.trace.broke(actor, error)
         self.supervisor.failed(actor, error)
+
+    def thread_failed(self, hook: threading.ExceptHookArgs) -> None:
+        """A thread of a door broke: nobody would do its work any more. As if a core had broken."""
+        if hook.exc_type is SystemExit:
+            return
+        self.trace.close(BROKE_SECONDS)
+        self.supervisor.thread_failed(hook.thread.name if hook.thread else "?", hook.exc_value)
 
     def perform(self, actor: str, effect: fx.ANY_EFFECT, inbox: Inbox) -> None:
         """Give the effect to its door; no door blocks this thread for long."""

@@ -58,8 +58,17 @@ class Supervisor:
 
     def failed(self, name: str, error: BaseException) -> None:
         """A core broke: say so and end the process at once."""
-        self._log("C", f"the actor {name} broke an invariant and its module ends: {error!r}")
-        os._exit(BROKEN_EXIT_CODE)
+        self._end(f"the actor {name} broke an invariant and its module ends: {error!r}")
+
+    def thread_failed(self, name: str, error: BaseException | None) -> None:
+        """Who works for the cores broke: who waits for what it does would wait for ever."""
+        self._end(f"the thread {name} failed and its module ends: {error!r}")
+
+    def _end(self, why: str) -> None:
+        try:
+            self._log("C", why)
+        finally:
+            os._exit(BROKEN_EXIT_CODE)
 
     def close(self) -> None:
         """Stop every shell."""

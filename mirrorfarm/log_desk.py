@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.modulelog import read_log
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import LogAnswer, LogQuery
@@ -55,7 +54,8 @@ class LogDesk:
                     return
                 (source, request), (actor, query) = next(iter(self._waiting.items()))
                 del self._waiting[source, request]
-            # A file that cannot be read gives no answer: the asker says so after a while.
-            with suppress(OSError, MirrorfarmError):
+            # A file that cannot be read gives no answer: the asker says so after a while. What it
+            # holds, perhaps changed by hand, must not end who answers, nor the module.
+            with suppress(Exception):
                 lines, last = read_log(self._folder, query.after, query.count)
                 self._send(source, actor, LogAnswer(request, tuple(lines), last))

@@ -101,6 +101,7 @@ class ModuleProcess:
             choose(farm.filter, Delivery(farm.delivery)) if self.module.mode == "farm" else None
         )
         self._doors = self._open_doors()
+        threading.excepthook = self._doors.thread_failed
 
     def _open_doors(self) -> ModuleDoors:
         paths, module, name = self.paths, self.module, self.module.name
@@ -267,6 +268,7 @@ def _run(paths: Paths, name: str) -> int:
     process.start()
     ends.wait()
     process.shut_down()
+    threading.excepthook = threading.__excepthook__  # Threads may lose what they use, now.
     process.close()
     return 0
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,4 +66,35 @@ def test_a_broken_core_ends_the_whole_process_with_its_own_exit_code() -> None:
     )
     assert done.returncode == BROKEN_EXIT_CODE
     assert "the actor module broke an invariant" in done.stdout
+    assert "still here" not in done.stdout
+
+
+def test_a_broken_thread_of_a_door_ends_the_whole_process(tmp_path: Path) -> None:
+    """As whoever waits for scripts: without it a module would wait for their end for ever."""
+    program = (
+        "import select, threading, time\n"
+        "from types import SimpleNamespace\n"
+        "from mirrorfarm.actors.doors import ModuleDoors\n"
+        "from mirrorfarm.actors.scripts.runner import ScriptRunner\n"
+        "from mirrorfarm.actors.supervisor import Supervisor\n"
+        "from mirrorfarm.modules.settings import Module\n"
+        "from mirrorfarm.paths import Paths\n"
+        "from pathlib import Path\n"
+        "trace = SimpleNamespace(close=lambda seconds: None)\n"
+        "supervisor = Supervisor(lambda *words: print(*words, flush=True))\n"
+        "doors = SimpleNamespace(trace=trace, supervisor=supervisor)\n"
+        "threading.excepthook = lambda hook: ModuleDoors.thread_failed(doors, hook)\n"
+        "module = Module('web', 1, ('n1', 'n2'), 'mirror')\n"
+        f"paths = Paths(Path({str(tmp_path)!r}))\n"
+        "runner = ScriptRunner(module, 'n1', paths, None, print)\n"
+        "runner._resting[99_999] = 0\n"  # The kernel does not take a descriptor.
+        "runner._rouse()\n"
+        "time.sleep(20)\n"
+        "print('still here', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == BROKEN_EXIT_CODE, done.stderr
+    assert "C the thread script-waiter failed and its module ends: OSError" in done.stdout
     assert "still here" not in done.stdout

@@ -54,6 +54,23 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened.set()
 
 
+def test_a_log_that_was_changed_by_hand_ends_no_answers(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> tuple[list[str], int]:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    with monkeypatch.context() as strange:
+        strange.setattr(log_desk, "read_log", refuse)
+        bench.desk.ask(ASKER, MODULE_ACTOR, LogQuery("1", -5, 5))
+        deadline = time.monotonic() + 10
+        while bench.desk._waiting and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+    bench.desk.ask(ASKER, MODULE_ACTOR, LogQuery("2", -5, 5))
+    assert bench.requests(1) == ["2"]
+
+
 def test_lines_are_answered_in_the_name_of_who_was_asked(bench: Bench) -> None:
     bench.desk.ask(ASKER, MODULE_ACTOR, LogQuery("1", -5, 5))
     to, actor, answer = bench.sent.get(timeout=10)

@@ -1,6 +1,7 @@
 """A farm's filter stays for as long as one of its addresses is on the node."""
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -220,6 +221,22 @@ def test_a_new_interface_without_addresses_has_the_module_wait(
     bench.door.add(2, bench.inbox.put)
     assert bench.inbox.get(timeout=10) == VipIsUp(2)
     assert bench.resources() == [("up", "")]
+@pytest.mark.parametrize("verb", ["add", "remove"])
+def test_what_breaks_on_a_thread_of_the_door_is_heard(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Nobody asks for the outcome of these orders: the farm would wait for it for ever."""
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda hook: heard.put(hook.exc_value))
+    fault = KeyError("IFLA_IFNAME")
+
+    def break_rules(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(bench.door, "_open", break_rules)
+    monkeypatch.setattr(bench.door, "_close", break_rules)
+    getattr(bench.door, verb)(1, bench.inbox.put)
+    assert heard.get(timeout=10) is fault
 
 
 def test_the_kernel_stays_silent_about_an_address_that_stays(
