@@ -27,6 +27,7 @@ PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy
 RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
 HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
+REPLICA = ".replica"  # Ends the name of a replicator, after that of its module.
 FAILURES_TOLD = 2  # One end may be anything, and is over in a moment.
 Log = Callable[[str], None]
 
@@ -252,9 +253,19 @@ class Children:
             )
 
     def close(self) -> None:
-        """End every child, then the thread."""
-        for name in reversed(list(self.children)):
-            self.unwant(name)
+        """End every child, then the thread.
+
+        All modules at once: each may take as long as the machine gives all of them. Their
+        replicators come after them, for stop scripts need the directories.
+        """
+        replicas = [name for name in self.children if name.endswith(REPLICA)]
+        modules = [name for name in self.children if name not in replicas]
+        for names in (modules, replicas):
+            enders = [threading.Thread(target=self.unwant, args=(name,)) for name in names]
+            for ender in enders:
+                ender.start()
+            for ender in enders:
+                ender.join()
         self._ends = True
         self._rouse()
         if self._thread:

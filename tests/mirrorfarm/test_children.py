@@ -101,6 +101,34 @@ def test_a_new_agent_finds_the_child_of_its_predecessor(children: Children, fold
         other._rouse()
 
 
+def test_children_end_beside_each_other_and_replicators_after_their_modules(folder: Path) -> None:
+    """Each may take nearly as long to stop as the machine gives all of them."""
+    (folder / "slow_of_test.py").write_text(
+        "import signal, sys, threading, time\nfrom pathlib import Path\n"
+        "from mirrorfarm.children import hold_lock\n"
+        "ends = threading.Event()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: ends.set())\n"
+        "kept = hold_lock(Path(sys.argv[1]))\nends.wait()\n"
+        "begin = time.monotonic()\ntime.sleep(1)\n"
+        "Path(sys.argv[1]).with_suffix('.times').write_text(f'{begin} {time.monotonic()}')\n"
+    )
+    children = Children(lambda text: None)
+    children.start()
+    names = ("one.replica", "one", "two.replica", "two")
+    locks = {name: folder / f"{name}.lock" for name in names}
+    for name, lock in locks.items():
+        children.want(name, ("slow_of_test", str(lock)), lock)
+    assert wait_for(lambda: all(lock_holder(lock) for lock in locks.values()))
+    children.close()
+    times = {
+        name: tuple(map(float, lock.with_suffix(".times").read_text().split()))
+        for name, lock in locks.items()
+    }
+    assert max(times["one"][0], times["two"][0]) < min(times["one"][1], times["two"][1])
+    modules_end = max(times["one"][1], times["two"][1])
+    assert min(times["one.replica"][0], times["two.replica"][0]) >= modules_end
+
+
 def test_why_a_child_does_not_come_to_run_is_kept(folder: Path, children: Children) -> None:
     (folder / "failing_of_test.py").write_text(
         "import sys\nfrom pathlib import Path\nfrom mirrorfarm.children import telling\n"
