@@ -1,6 +1,7 @@
 """Stories of a whole witness process, asked over its sockets."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -138,6 +139,17 @@ def test_a_register_survives_the_end_of_its_witness_by_any_signal(story: Story) 
     register = story.answers()[4].register
     assert register == story.answers()[2].register
     assert story.end() == 0
+
+
+def test_a_witness_may_open_as_many_files_as_the_system_lets_it(story: Story) -> None:
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        story.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    assert story.process is not None
+    assert resource.prlimit(story.process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 def test_hundreds_of_modules_fit_into_little_memory(story: Story) -> None:
