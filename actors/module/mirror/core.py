@@ -291,6 +291,7 @@ class Mirror:
         if s.guard_ns and s.phase in (Phase.WAITING, Phase.STOPPED):
             s.guard_ns = 0  # Nothing is left that the guard could have to end.
             tell(s, "guard", ev.GuardDisarm())
+        procedure.poll_watch(s)
         procedure.poll_side_scripts(s)
         commands.poll_answers(s, now)
         self._announce()

@@ -6,6 +6,7 @@ directories may be unmounted), `plane asked` (does it still lead?), `gate`, `idl
 `then NAME`.
 """
 
+from mirrorfarm.actors.checker.core import is_watched
 from mirrorfarm.actors.events import (
     KillApplication,
     RunSequence,
@@ -16,10 +17,12 @@ from mirrorfarm.actors.events import (
 from mirrorfarm.actors.module.mirror import handover, leading
 from mirrorfarm.actors.module.mirror.describe import role_of
 from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
+from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import sequence
 
+SECOND = ("second", "sec")  # Classes of processes: started by start_second and start_sec.
 # Steps that bring the application or its addresses up: never without the right to act.
 NEEDS_GATE = ("vip up", "scripts take", "scripts restart-out", "scripts restart-in")
 
@@ -32,7 +35,8 @@ def _start(s: State, now: int, word: str, rest: str) -> None:
         case "vip":
             tell(s, "vip", VipUp(s.token) if rest == "up" else VipDown(s.token))
         case "watch":
-            tell(s, "checker", WatchClasses(tuple(rest.split())))
+            s.watches_second = False
+            tell(s, "checker", WatchClasses(_classes(s, *rest.split())))
             s.step = ""
         case "kill":
             s.side_run = 0  # Nobody tells of its end any more.
@@ -154,6 +158,21 @@ def poll_side_scripts(s: State) -> None:
         return
     s.side_run = next_run(s)
     _run_scripts(s, s.side_scripts.popleft(), s.side_run)
+
+
+def poll_watch(s: State) -> None:
+    """Watch what the start scripts of a secondary started, while it is one and none runs."""
+    under_way = s.step or s.steps or s.side_run or s.side_scripts
+    follows = s.phase is Phase.FOLLOWING and s.scripts_as == "second" and not under_way
+    if follows != s.watches_second and any(is_watched(one, SECOND) for one in s.module.processes):
+        s.watches_second = follows
+        tell(s, "checker", WatchClasses(_classes(s, *SECOND) if follows else ()))
+
+
+def _classes(s: State, *classes: str) -> tuple[str, ...]:
+    """Add the processes of `prestart`, which are there in every role, to those of a role."""
+    before = classes and any(is_watched(one, ("pre",)) for one in s.module.processes)
+    return ("pre", *classes) if before else classes
 
 
 PROCEDURES = Procedures(_start, _is_over, _holds)

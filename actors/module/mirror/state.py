@@ -195,6 +195,7 @@ class State:
     side_scripts: deque[str] = field(default_factory=deque)  # Role scripts that change nothing.
     side_run: int = 0
     side_kind: str = ""
+    watches_second: bool = False  # The processes of a secondary are watched.
     # Durable writes under way: counter -> what follows.
     stores: dict[int, str] = field(default_factory=dict)
     early: list[tuple[Address, Command]] = field(default_factory=list)  # While resetting.

@@ -1,10 +1,14 @@
 """What the steps of a mirror wait for, and what they order."""
 
+import pytest
+
 from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors.events import WatchClasses
 from mirrorfarm.actors.module.mirror import procedure
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.modules.settings import Process
 from mirrorfarm.transport.messages import PlaneIs, PlaneWish
 from tests.actors.module.mirror.building import BOTH, state
 
@@ -50,3 +54,58 @@ def test_accompanying_scripts_wait_and_are_bounded() -> None:
     procedure.complete(s, 2, "kill", s.token)
     procedure.poll_side_scripts(s)
     assert s.side_run
+
+
+def watching(*classes: str) -> State:
+    """Return a secondary that has processes of these classes, its start scripts still running."""
+    processes = tuple(Process(f"p{one}", process_class=one) for one in classes)
+    s = state(NodeRecord(term=1, was="second"), processes=processes)
+    s.phase = Phase.FOLLOWING
+    procedure.run_side_scripts(s, "WAIT->SECOND")
+    procedure.poll_side_scripts(s)
+    s.out.clear()
+    return s
+
+
+@pytest.mark.parametrize(
+    ("classes", "watched"),
+    [
+        (("prim", "second"), [WatchClasses(("second", "sec"))]),
+        (("both",), [WatchClasses(("second", "sec"))]),
+        (("pre", "sec"), [WatchClasses(("pre", "second", "sec"))]),
+        (("prim",), []),
+    ],
+)
+def test_what_runs_on_a_secondary_is_watched_once_its_start_scripts_have_ended(
+    classes: tuple[str, ...], watched: list[WatchClasses]
+) -> None:
+    s = watching(*classes)
+    procedure.poll_watch(s)
+    assert not told(s)
+    s.side_run = 0
+    procedure.poll_watch(s)
+    procedure.poll_watch(s)
+    assert told(s) == watched
+
+
+def test_what_runs_on_a_secondary_is_not_watched_while_its_scripts_run_or_it_leads() -> None:
+    s = watching("second")
+    s.side_run = 0
+    procedure.poll_watch(s)
+    s.out.clear()
+    procedure.run_side_scripts(s, "restart SECOND")
+    procedure.poll_watch(s)
+    assert told(s) == [WatchClasses(())]
+    s.side_scripts.clear()
+    procedure.poll_watch(s)
+    s.out.clear()
+    s.phase = Phase.TAKING
+    procedure.poll_watch(s)
+    procedure.poll_watch(s)
+    assert told(s) == [WatchClasses(())]
+
+
+def test_what_prestart_started_is_watched_on_a_primary_too() -> None:
+    s = state(processes=(Process("helper", process_class="pre"),))
+    procedure.begin(s, 1, "watch prim both", "watch")
+    assert told(s) == [WatchClasses(("pre", "prim", "both")), WatchClasses(())]
