@@ -32,6 +32,9 @@ GENERATION_HISTORY_MAX: Final = 16
 FORCED_AUDIT_MAX: Final = 16
 UNDER_WAY: Final = -1  # Number of an answer that is none yet: the plane still works on its wish.
 WISHES_MAX: Final = 1 << 32  # To a data plane, of one process of its module.
+# A node counts its starts from the time of day (seconds) at the first one, or from this number,
+# should a clock be set far ahead (or it be 2037): what is made of it must fit into a message.
+FIRST_INCARNATION_MAX: Final = (1 << 31) - (1 << 24)
 FACTS_MAX: Final = 64  # The chain of facts that `why` tells.
 
 LAST_WORDS_CHARACTERS_MAX: Final = 400  # Of a process that failed: one line of a table.
@@ -78,6 +81,7 @@ DEPARTURES_MAX: Final = 16
 POWER_MAX: Final = 1_000_000
 
 assert BUCKETS & (BUCKETS - 1) == 0, "a bucket is the low bits of a hash"
+assert (FIRST_INCARNATION_MAX + (1 << 24)) * WISHES_MAX <= 1 << 63, "numbers of wishes have 63 bits"
 assert SLOST_COUNT_MAX + 3 <= BEATS_REMEMBERED - 1, "a lease ends 2.5 pulses behind a silence"
 
 # Delivery of a farm's address. A network of a /20 may ask; each is told when its node changes.

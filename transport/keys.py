@@ -21,7 +21,13 @@ import zmq
 from zmq.utils import z85
 
 from mirrorfarm.errors import KeyInvalid, RecordInvalid, SystemUnsuitable
-from mirrorfarm.limits import FRAME_BYTES_MAX, NAME_PATTERN, PEERS_MAX
+from mirrorfarm.limits import (
+    FIRST_INCARNATION_MAX,
+    FRAME_BYTES_MAX,
+    NAME_PATTERN,
+    PEERS_MAX,
+    SECOND_NS,
+)
 from mirrorfarm.paths import Paths
 
 KEY_FILE: Final = "keys.json"
@@ -118,9 +124,9 @@ def load_keys(paths: Paths) -> Keys:
 def next_incarnation(paths: Paths) -> int:
     """Return a number higher than any returned before on this node, durably.
 
-    The first is the time of day in seconds, so that a node that was installed anew continues
-    above its earlier life, which its peers remember. Raise RecordInvalid if the file is damaged,
-    SystemUnsuitable if the disk does not take it.
+    The first is the time of day in seconds, or FIRST_INCARNATION_MAX, so that a node that was
+    installed anew continues above its earlier life, which its peers remember. Raise RecordInvalid
+    if the file is damaged, SystemUnsuitable if the disk does not take it.
     """
     path = paths.lib / "incarnation"
     try:
@@ -138,7 +144,7 @@ def _count_up(path: Path, paths: Paths) -> int:
         try:
             text = path.read_bytes()
         except FileNotFoundError:
-            number = max(1, time.time_ns() // 1_000_000_000)
+            number = min(max(1, time.time_ns() // SECOND_NS), FIRST_INCARNATION_MAX)
         else:
             if not re.fullmatch(rb"[0-9]{1,18}\n", text):
                 raise RecordInvalid(

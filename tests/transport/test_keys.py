@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import pytest
 import zmq
 
 from mirrorfarm.errors import KeyInvalid, RecordInvalid, SystemUnsuitable
+from mirrorfarm.limits import SECOND_NS, WISHES_MAX
 from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.keys import (
     Keys,
     create_cluster,
@@ -18,6 +23,7 @@ from mirrorfarm.transport.keys import (
     load_keys,
     next_incarnation,
 )
+from mirrorfarm.transport.messages import Frame, PlaneWish
 
 XML = "<cluster/>\n"
 MANUAL_SECRET = "D:)Q[IlAW!ahhC2ac:9*A}h:p?([4%wOTJ%JR%cs"  # Of zmq_curve(7).
@@ -167,6 +173,21 @@ def test_incarnations_grow_and_continue_above_an_earlier_life(tmp_path: Path) ->
     first = next_incarnation(paths)
     assert first > 1_600_000_000
     assert [next_incarnation(paths) for _ in range(3)] == [first + 1, first + 2, first + 3]
+
+
+@pytest.mark.parametrize("year", [1960, 2038, 2099, 2262])
+def test_what_a_wrong_clock_begins_with_fits_into_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, year: int
+) -> None:
+    """A wish that no process could read would leave a mirror without its directories for ever."""
+    seconds = int(datetime(year, 3, 1, tzinfo=UTC).timestamp())
+    monkeypatch.setattr(time, "time_ns", lambda: seconds * SECOND_NS)
+    paths = Paths(tmp_path)
+    incarnation = [next_incarnation(paths) for _ in range(9)][-1]
+    assert incarnation > 0
+    here, wish = Address("n1", "db", "module"), PlaneWish((incarnation + 1) * WISHES_MAX - 1, "off")
+    frame = Frame("c" * 16, here, incarnation, 1, 1, Address("n1", "db", "replicator"), wish)
+    assert decode(encode(frame)) == frame
 
 
 def test_a_damaged_count_is_reported_not_guessed(tmp_path: Path) -> None:
