@@ -30,6 +30,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _RESERVED = re.compile(
     r"SAFE.*|MIRRORFARM_.*|PATH|IFS|ENV|BASH.*|SHELLOPTS|PS4|CDPATH|LD_.*|PYTHON.*|PERL5?.*"
 )
+WATCHED: Final = ("pre", "prim", "both")  # Classes of processes, in a farm and alone;
+WATCHED_ASIDE: Final = (*WATCHED, "second", "sec")  # and in a mirror.
 PROCESS_NAME_CHARACTERS_MAX: Final = 15  # The kernel keeps no more of a command's name.
 
 
@@ -66,6 +68,8 @@ def parse_userconfig(
     faults.raise_if_any()  # What follows relates values that are valid one by one.
     module = _build(checked.all("service")[0], name, id, cluster, faults)
     faults.raise_if_any()
+    if notes is not None:
+        notes += _unwatched(module)
     if used is not None:
         used.update(macros.used)
     return module
@@ -229,6 +233,17 @@ def _processes(errd: Checked | None, faults: Faults) -> tuple[Process, ...]:
         processes[process.ident] = process
         _check_process(process, element.line, faults)
     return tuple(processes.values())
+
+
+def _unwatched(module: Module) -> list[str]:
+    """Return what is said of processes that nobody will ever look at."""
+    classes = WATCHED_ASIDE if module.mode == "mirror" else WATCHED
+    return [
+        f"proc {process.ident}: has no effect: processes of class {shown(process.process_class)} "
+        f"are watched in no state of a {module.mode} module: use one of {', '.join(classes)}"
+        for process in module.processes
+        if process.process_class not in classes
+    ]
 
 
 def _check_process(process: Process, line: int, faults: Faults) -> None:

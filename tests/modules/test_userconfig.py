@@ -119,6 +119,20 @@ def test_module_with_everything() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("mode", "inner", "noted"),
+    [("mirror", HEART, ["mine"]), ("light", "", ["second", "sec", "mine"])],
+)
+def test_a_process_that_nobody_will_watch_is_noted(mode: str, inner: str, noted: list[str]) -> None:
+    classes = ("prim", "second", "sec", "both", "pre", "mine")
+    procs = "".join(f'<proc name="{one}d" class="{one}"/>' for one in classes)
+    notes: list[str] = []
+    text = service(f"{inner}<errd>{procs}</errd><user/>").replace('"mirror"', f'"{mode}"')
+    parsed(text, notes=notes)
+    assert [note.split(" of class ")[1].split()[0] for note in notes] == noted
+    assert notes[0].startswith(f"proc {noted[0]}d: has no effect: processes of class {noted[0]}")
+
+
 def test_smallest_module() -> None:
     module = parsed(service(HEART))
     assert (module.timing, module.has_scripts, module.boot) == (Timing(), False, "ignore")
