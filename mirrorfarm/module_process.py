@@ -143,7 +143,7 @@ class ModuleProcess:
     def _address_door(self) -> VipDoor | FarmDoor:
         module = self.module
         if self._chosen is None:
-            return VipDoor(module.vips, module.tcpreset)
+            return VipDoor(module.vips, module.tcpreset, self._inbox(MODULE_ACTOR))
         ledger = self.paths.run / "kernel-parameters.json"
         return FarmDoor(module, self._chosen.kind, ledger, self._inbox(MODULE_ACTOR))
 

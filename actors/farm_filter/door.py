@@ -35,6 +35,7 @@ from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.cables import Steady, without_cable
 from mirrorfarm.actors.vip.connections import identities, reset
+from mirrorfarm.actors.vip.door import REMOVAL
 from mirrorfarm.actors.vip.shared import SharedAddress, strangers
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
@@ -47,7 +48,6 @@ from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, S
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
 
-REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
 _RETRY_S = 0.1
 _LOOK_S = 0.25  # Between two looks at the cables.
 _ANEW_LOOKS = 5  # So long may an interface that was made anew lack its addresses.

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from mirrorfarm.actors.events import VipIsDown, VipIsUp, VipProbed
+from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.announce import Announcer
@@ -14,7 +14,9 @@ from mirrorfarm.actors.vip.probe import probe
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
+from mirrorfarm.oserrors import told
 
+REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
 _ORDERS_MAX = 16
 _RETRY_S = 0.1
 
@@ -63,8 +65,16 @@ class VipDoor:
     leaves the addresses as they are.
     """
 
-    def __init__(self, vips: tuple[VirtualAddress, ...], tcpreset: bool = True) -> None:
+    def __init__(
+        self,
+        vips: tuple[VirtualAddress, ...],
+        tcpreset: bool = True,
+        tell: Inbox = lambda event: None,
+    ) -> None:
+        """`tell` is given the resource REMOVAL when that changes."""
         self._tcpreset = tcpreset
+        self._tell = tell
+        self._stays = False  # An address, although it was to be removed.
         self._addresses = Addresses(vips)
         self._probed = Addresses(vips)  # The prober's own socket.
         self._announcer = Announcer()
@@ -126,11 +136,18 @@ class VipDoor:
                 if self._tcpreset:
                     self._reset(present)
                 self._addresses.remove()
-            except OSError:
-                # Saying that it is down would allow the peer to go up: better say nothing.
+            except OSError as error:
+                # Saying that it is down would allow the peer to go up: why it is not is said.
+                if not self._stays:
+                    self._stays = True
+                    why = f"(a virtual address stays on this node: {told(error)})"
+                    self._tell(ResourceChanged(REMOVAL, "down", reason=why))
                 if self._orders.pause(_RETRY_S):
                     continue
                 return
+            if self._stays:
+                self._stays = False
+                self._tell(ResourceChanged(REMOVAL, "up"))
             inbox(VipIsDown(run))
             return
 
