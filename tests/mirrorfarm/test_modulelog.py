@@ -1,9 +1,16 @@
 """The log of a module, written by two processes and read while it grows."""
 
+import errno
+import fcntl
 import json
+import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from mirrorfarm import modulelog
 from mirrorfarm.modulelog import (
     BYTES_ANSWERED_MAX,
     LINES_ANSWERED_MAX,
@@ -62,3 +69,41 @@ def test_an_answer_is_not_longer_than_a_frame(tmp_path: Path) -> None:
         numbers += [json.loads(line)["n"] for line in lines]
         lines, after = read_log(tmp_path, after, LINES_ANSWERED_MAX)
     assert numbers == list(range(1, 101)), "who continues is told all"
+
+
+def test_a_disk_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modulelog, "LINES_WAITING_MAX", 3)
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "before")
+        with (tmp_path / "log.jsonl").open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)  # As a disk that does not go on.
+            begin = time.monotonic()
+            for number in range(6):
+                log.write("E", "module", str(number))
+            assert time.monotonic() - begin < 5
+        deadline = time.monotonic() + 10
+        while len(read_log(tmp_path, 0, 100)[0]) < 6 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        log.write("E", "module", "after")
+        lines, _ = read_log(tmp_path, 0, 100)  # Who says something waits for it again.
+    texts = [json.loads(line)["text"] for line in lines]
+    left_out = "2 lines were left out: the log could not be written so fast"
+    assert texts == ["before", "0", "1", left_out, "2", "3", "after"]
+
+
+def test_a_new_file_that_cannot_be_opened_ends_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modulelog, "BYTES_MAX", 1)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with closing(ModuleLog(tmp_path)) as log:
+        with monkeypatch.context() as scarce:
+            scarce.setattr(Path, "open", refuse)
+            log.write("E", "module", "first")
+            log.write("E", "module", "second")
+        log.write("E", "module", "third")
+        log.write("E", "module", "fourth")
+        assert "fourth" in (tmp_path / "log.jsonl.1").read_text()
