@@ -69,6 +69,10 @@ class Desk:
             return AgentResult(command.request, "refused", str(error))
         except OSError as error:
             return AgentResult(command.request, "failed", f"{command.verb}: {told(error)}")
+        except Exception as error:  # Whoever asked would wait for an answer that never comes.
+            say(f"{command.verb} failed: {error!r}")
+            text = f"{command.verb}: the agent failed ({error!r}): its journal says so too"
+            return AgentResult(command.request, "failed", text)
 
 
 class Agent:

@@ -90,17 +90,19 @@ def uninstall(paths: Paths, name: str) -> None:
 
 def installed(paths: Paths) -> list[tuple[str, int]]:
     """Return name and id of every installed module, by name."""
-    if not paths.modules.is_dir():
-        return []
-    names = [entry.name for entry in paths.modules.iterdir() if entry.is_dir()]
-    return [
-        (name, module_id(paths, name)) for name in sorted(names) if re.fullmatch(NAME_PATTERN, name)
-    ]
+    return [(name, module_id(paths, name)) for name in _names(paths)]
 
 
 def configured(paths: Paths) -> list[str]:
-    """Return the names of the modules that have an active configuration."""
-    return [name for name, _ in installed(paths) if _active(paths, name).exists()]
+    """Return the names of the modules that have an active configuration, damaged or not."""
+    return [name for name in _names(paths) if _active(paths, name).exists()]
+
+
+def _names(paths: Paths) -> list[str]:
+    if not paths.modules.is_dir():
+        return []
+    names = sorted(entry.name for entry in paths.modules.iterdir() if entry.is_dir())
+    return [name for name in names if re.fullmatch(NAME_PATTERN, name)]
 
 
 def module_id(paths: Paths, name: str) -> int:

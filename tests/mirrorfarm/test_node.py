@@ -8,8 +8,8 @@ import pytest
 
 from mirrorfarm import node
 from mirrorfarm.errors import Refused
-from mirrorfarm.node import Agent
-from mirrorfarm.transport.messages import StateAnswer, StateQuery
+from mirrorfarm.node import Agent, Desk
+from mirrorfarm.transport.messages import AgentCommand, AgentResult, StateAnswer, StateQuery
 
 
 class Fake:
@@ -38,6 +38,19 @@ def asked(*states: str | None) -> Any:
     agent._states = queue.Queue()
     agent.keys = agent.children = agent.hub = Fake(agent, *states)
     return agent
+
+
+def test_an_order_that_breaks_is_answered_and_the_next_one_is_performed() -> None:
+    def perform(command: AgentCommand) -> AgentResult:
+        if not command.arguments:
+            raise ValueError("not enough values to unpack")
+        return AgentResult(command.request, "done", "")
+
+    desk = Desk(perform)
+    broken = desk.answer(AgentCommand("1", "config", "test"))
+    assert broken.outcome == "failed"
+    assert "config: the agent failed (ValueError" in broken.text
+    assert desk.answer(AgentCommand("2", "config", "test", ("app",))).outcome == "done"
 
 
 def test_a_stopped_module_may_be_configured() -> None:

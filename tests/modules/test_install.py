@@ -199,3 +199,19 @@ def test_absent_cluster_says_where_to_write_it(paths: Paths) -> None:
     paths.cluster_xml.unlink()
     with pytest.raises(ConfigInvalid, match=r"cluster\.xml: cluster: absent; write the nodes"):
         modules.load_cluster(paths)
+
+
+def test_a_module_whose_id_is_damaged_keeps_no_other_one_from_starting(
+    paths: Paths, tmp_path: Path
+) -> None:
+    """An agent starts what is configured, one after the other, and tells what it cannot start."""
+    for name in ("good", "worn"):
+        (tmp_path / name).mkdir()
+        source = write_source(tmp_path / f"s{name}", userconfig(tmp_path / name))
+        modules.install(paths, name, source=source)
+        modules.configure(paths, name)
+    (paths.module_etc("worn") / "id").write_bytes(b"\0\0")
+    assert modules.configured(paths) == ["good", "worn"]
+    assert modules.load_module(paths, "good").name == "good"
+    with pytest.raises(Refused, match="is damaged"):
+        modules.load_module(paths, "worn")
