@@ -5,6 +5,7 @@ on. The agent starts the process again, as a new incarnation that trusts nothing
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -74,3 +75,23 @@ class Supervisor:
         """Stop every shell."""
         for ref in reversed(list(self._refs.values())):
             ref.stop(block=True, timeout=2)
+
+
+def heard(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Do what perhaps nobody asks the outcome of: that it broke must not be lost with it."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        kind, trace = type(error), error.__traceback__
+        threading.excepthook(
+            threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
+        )
+        raise
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do what has to be tried whatever became of the rest."""
+    try:
+        work()
+    except _FAULTS:
+        return

@@ -31,6 +31,7 @@ from mirrorfarm.actors.events import (
 from mirrorfarm.actors.farm_filter.sockets import count
 from mirrorfarm.actors.module.farm.core import VIP
 from mirrorfarm.actors.shell import Inbox
+from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.cables import Steady, without_cable
@@ -135,7 +136,7 @@ class FarmDoor:
 
     def _alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
         with self._using:
-            return _heard(work, *arguments)
+            return heard(work, *arguments)
 
     def _open(self) -> tuple[str, ...]:
         self._anew = 0
@@ -306,7 +307,7 @@ class FarmDoor:
 
     def count(self, order: CountSockets, inbox: Inbox) -> None:
         """Look where connections are; SocketsCounted follows."""
-        self._counter.submit(_heard, self._count, order.number, inbox)
+        self._counter.submit(heard, self._count, order.number, inbox)
 
     def _count(self, number: int, inbox: Inbox) -> None:
         groups = len(self._farm.groups)
@@ -326,7 +327,7 @@ class FarmDoor:
             answered = answered + 1 if self._answered is not None else 0
             if answered % _STRANGERS_EVERY == 1:
                 with contextlib.suppress(RuntimeError):  # It has ended.
-                    self._counter.submit(_heard, self._look_for_strangers)
+                    self._counter.submit(heard, self._look_for_strangers)
             if self._anew or self._has_new_interface():
                 with contextlib.suppress(RuntimeError):  # It has ended.
                     self._submit(self._raise_anew).result()
@@ -380,23 +381,3 @@ def _number_of(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError:
         return 0
-
-
-def _heard(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do what perhaps nobody asks the outcome of: that it broke must not be lost with it."""
-    try:
-        return work(*arguments)
-    except Exception as error:
-        kind, trace = type(error), error.__traceback__
-        threading.excepthook(
-            threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
-        )
-        raise
-
-
-def _quietly(work: Callable[[], object]) -> None:
-    """Do what has to be tried whatever became of the rest."""
-    try:
-        work()
-    except _FAULTS:
-        return

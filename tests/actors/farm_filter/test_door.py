@@ -221,6 +221,8 @@ def test_a_new_interface_without_addresses_has_the_module_wait(
     bench.door.add(2, bench.inbox.put)
     assert bench.inbox.get(timeout=10) == VipIsUp(2)
     assert bench.resources() == [("up", "")]
+
+
 @pytest.mark.parametrize("verb", ["add", "remove"])
 def test_what_breaks_on_a_thread_of_the_door_is_heard(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, verb: str
