@@ -87,11 +87,3 @@ def heard(work: Callable[..., Any], *arguments: Any) -> Any:
             threading.ExceptHookArgs((kind, error, trace, threading.current_thread()))
         )
         raise
-
-
-def _quietly(work: Callable[[], object]) -> None:
-    """Do what has to be tried whatever became of the rest."""
-    try:
-        work()
-    except _FAULTS:
-        return

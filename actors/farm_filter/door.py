@@ -381,3 +381,11 @@ def _number_of(interface: str) -> int:
         return socket.if_nametoindex(interface)
     except OSError:
         return 0
+
+
+def _quietly(work: Callable[[], object]) -> None:
+    """Do what has to be tried whatever became of the rest."""
+    try:
+        work()
+    except _FAULTS:
+        return

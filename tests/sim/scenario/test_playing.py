@@ -79,11 +79,11 @@ def test_what_is_expected_by_a_time_is_looked_for_after_what_was_expected_before
     text = b"""events: [{at: 1 s, power: n1, for: 1 s}]
 expect:
   - {by: 2 s, node: n2, is: ALONE Ready}
-  - {by: 2.1 s, node: n2, is: SECOND Ready}
+  - {by: 2.2 s, node: n2, is: SECOND Ready}
 end: 3 s
 """
     outcome = play(read(text, "f"))
-    assert outcome.unmet == ["line 4, by 2100 ms: n2 is PRIM Ready, not SECOND Ready"]
+    assert outcome.unmet == ["line 4, by 2200 ms: n2 is PRIM Ready, not SECOND Ready"]
 
 
 def test_a_violation_that_is_not_there_is_missed() -> None:
