@@ -118,7 +118,9 @@ def stop(s: State, now: int, why: str) -> None:
     clean = s.phase is Phase.FOLLOWING
     if following:
         send_peer(s, Leave(s.record.term))
-    scripts = ("watch", "scripts stop") if following else ()
+    # One that asks for the role, or has just given up, may still run what a secondary runs.
+    started = following or s.scripts_as == "second"
+    scripts = ("watch", "scripts stop") if started else ()
     become(s, Phase.STOPPING, now, "")
     idle = ("idle",) if clean else ()
     procedure.begin(s, now, *scripts, "plane clean", *idle, *finish)

@@ -116,7 +116,6 @@ def ask_swap(s: State, purpose: str, register: Register, *, forced: bool = False
     a = s.arbiter
     assert not a.swapping, f"{purpose} while {a.purpose} is under way"
     a.request += 1
-    a.reading = 0
     a.swapping, a.purpose, a.wanted, a.forced = a.request, purpose, register, False
     expected = a.register.ver if a.register else 0
     tell(s, "arbiter", AskCas(a.request, expected, register, forced))

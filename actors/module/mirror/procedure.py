@@ -85,7 +85,9 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     if kind == "take":
         kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}->{role}"
     elif kind == "stop":
-        # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
+        # What was started is stopped, whatever the role has become meanwhile. A secondary whose
+        # scripts never ran, or a primary that is being demoted, still stops.
+        role = "SECOND" if s.scripts_as == "second" else role
         kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
     elif kind in {"restart-out", "restart-in"}:
         kind = f"restart {role}"

@@ -63,6 +63,7 @@ def _note_refusal(s: State, refused: str) -> None:
 def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
+    a.reading = 0  # Given up for this one. Until now its answer could be on its way: no renewal.
     if event.outcome in {"ok", "conflict", "held"} and not _learnt(
         s, event.register, now, event.request
     ):

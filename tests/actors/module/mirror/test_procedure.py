@@ -3,8 +3,9 @@
 import pytest
 
 from mirrorfarm.actors import effects as fx
+from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.events import WatchClasses
-from mirrorfarm.actors.module.mirror import procedure
+from mirrorfarm.actors.module.mirror import commands, demotion, procedure
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
@@ -41,6 +42,33 @@ def test_a_leader_that_is_not_known_to_be_confirmed_does_not_say_idle() -> None:
     procedure.begin(s, 1, "idle", "kill")
     assert s.record.was == "prim"
     assert s.step == "kill"
+
+
+def ordered_scripts(s: State) -> list[tuple[list[str], str, str]]:
+    return [
+        ([step.name for step in event.steps], event.state, event.next_state)
+        for event in told(s)
+        if isinstance(event, ev.RunSequence)
+    ]
+
+
+@pytest.mark.parametrize("phase", [Phase.FOLLOWING, Phase.SYNCING, Phase.ASKING, Phase.TAKING])
+def test_a_stop_stops_what_was_started_as_secondary(phase: Phase) -> None:
+    s = state()
+    s.phase, s.scripts_as = phase, "second"
+    commands.stop(s, 1, "stop")
+    stops = ["stop_sec", "stop_second", "stop_both", "transition"]
+    assert ordered_scripts(s) == [(stops, "SECOND", "WAIT")]
+
+
+def test_who_loses_the_role_before_its_start_scripts_stops_what_was_started_as_secondary() -> None:
+    s = state(NodeRecord(term=2, was="prim"))
+    s.phase, s.scripts_as, s.plane.wish = Phase.TAKING, "second", PlaneWish(5, "off", bare=True)
+    s.plane.answer = PlaneIs(5, "off", 0, "frozen", 0)
+    demotion.demote(s, 1, "superseded")
+    procedure.complete(s, 2, "kill", s.token)
+    procedure.complete(s, 2, "vip down", s.token)
+    assert ordered_scripts(s)[-1][1:] == ("SECOND", "WAIT")
 
 
 def test_accompanying_scripts_wait_and_are_bounded() -> None:

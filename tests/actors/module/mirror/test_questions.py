@@ -71,6 +71,22 @@ def test_an_answer_to_another_question_settles_nothing() -> None:
     assert s.phase is Phase.ASKING
 
 
+def test_a_reading_that_was_given_up_for_a_change_renews_no_lease() -> None:
+    """Its answer was on its way already: nobody else promised anything for it."""
+    s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="prim"))
+    s.phase, s.arbiter.register = Phase.LEADING, BOTH
+    s.lease.granted(NOW - SECOND_NS)
+    deadline_ns = s.lease.deadline_ns
+    orders.ask_read(s, NOW)
+    reading = s.arbiter.reading
+    orders.ask_swap(s, "shrink", ALONE)
+    questions.on_known(s, ev.RegisterKnown(reading, "ok", BOTH, NOW), NOW)
+    assert s.lease.deadline_ns == deadline_ns
+    answer(s, "ok", ALONE)
+    orders.ask_read(s, NOW)
+    assert s.arbiter.reading, "it can be read again"
+
+
 def test_a_growth_that_was_not_granted_can_be_asked_again() -> None:
     s = state(NodeRecord(term=1, gen_cur="g0", cons=True, was="prim"))
     s.phase, s.arbiter.register, s.leading.session = Phase.LEADING, ALONE, Session.GROWING
