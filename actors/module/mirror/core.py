@@ -133,7 +133,7 @@ class Mirror:
                 if run == s.token and s.step in {"scripts take", "scripts restart-in"}:
                     s.unstarted = ", ".join(failed)
                 if run == s.side_run:
-                    s.side_run = 0
+                    procedure.side_scripts_ended(s)
                 elif failed and s.stopping_for == "swap":
                     s.steps.appendleft("kill")  # Nothing may run on where it could not be stopped.
                 procedure.complete(s, now, "scripts", run)

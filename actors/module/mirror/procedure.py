@@ -85,17 +85,18 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     if kind == "take":
         kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}->{role}"
     elif kind == "stop":
-        # What was started is stopped, whatever the role has become meanwhile. A secondary whose
-        # scripts never ran, or a primary that is being demoted, still stops.
-        role = "SECOND" if s.scripts_as == "second" else role
+        # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
+        role = _started_as(s, role)
         kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
     elif kind in {"restart-out", "restart-in"}:
-        kind = f"restart {role}"
+        kind = f"restart {_started_as(s, role) if part == 'out' else role}"
     steps = sequence("PRIM->SECOND" if kind in {"swap-out", "swap-in"} else kind)
     if part in {"out", "in"}:
         stops = part == "out"
         steps = tuple(step for step in steps if step.name.startswith("stop") == stops)
     s.scripts_as = _scripts_after(kind, s.scripts_as)
+    if s.scripts_as != "prim" or part != "out":
+        s.told_as = _told_after(kind) if s.scripts_as == "prim" else ""
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.
         s.side_scripts.clear()  # What waits was for the role before.
@@ -128,6 +129,19 @@ def _scripts_after(kind: str, before: str) -> str:
     return "" if next_state in {"WAIT", "STOP"} else before
 
 
+def _told_after(kind: str) -> str:
+    """Return what the scripts of a primary know by these: PRIM, ALONE, or what changes."""
+    state, _, next_state = kind.partition("->")
+    return kind if state in {"PRIM", "ALONE"} else next_state or kind.split()[1]
+
+
+def _started_as(s: State, role: str) -> str:
+    """Return as what the start scripts ran, whatever the role has become meanwhile."""
+    if s.scripts_as == "second":
+        return "SECOND"
+    return "ALONE" if s.scripts_as == "prim" and "ALONE" in s.told_as else role
+
+
 def scripts_in_the_end(s: State) -> str:
     """Return which role's start scripts will have run when those that wait are over."""
     role = s.scripts_as
@@ -154,9 +168,19 @@ def end_second(s: State) -> None:
         run_side_scripts(s, "SECOND->WAIT")
 
 
+def side_scripts_ended(s: State) -> None:
+    """The accompanying scripts that ran are over."""
+    s.side_run = 0
+    s.told_as = s.told_as.rpartition("->")[2]
+
+
 def poll_side_scripts(s: State) -> None:
     """Start the next accompanying scripts when nothing else runs scripts."""
-    if s.side_run or not s.side_scripts or s.step or s.steps:
+    if s.side_run or s.step or s.steps:
+        return
+    if s.phase is Phase.LEADING and s.told_as not in {"", role_of(s)}:
+        run_side_scripts(s, f"{s.told_as}->{role_of(s)}")  # Its secondary is lost, or is there.
+    if not s.side_scripts:
         return
     s.side_run = next_run(s)
     _run_scripts(s, s.side_scripts.popleft(), s.side_run)

@@ -194,7 +194,6 @@ class State:
     run: int = 0
     side_scripts: deque[str] = field(default_factory=deque)  # Role scripts that change nothing.
     side_run: int = 0
-    side_kind: str = ""
     watches_second: bool = False  # The processes of a secondary are watched.
     # Durable writes under way: counter -> what follows.
     stores: dict[int, str] = field(default_factory=dict)
@@ -213,7 +212,8 @@ class State:
     plane_off: str = ""  # clean abort bare: a procedure has ended the data plane.
     lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
     unstarted: str = ""  # What failed when the application was started last.
-    scripts_as: str = ""  # Which start scripts ran: "" prim second.
+    scripts_as: str = ""  # Which start scripts ran: "" prim second swapped.
+    told_as: str = ""  # As what, if prim: PRIM or ALONE; `X->Y` while those of that change run.
     wake_ns: int = 0  # The one outstanding Later; 0: none.
     out: list[ANY_EFFECT] = field(default_factory=list)
 

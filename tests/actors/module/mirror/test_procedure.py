@@ -1,5 +1,6 @@
 """What the steps of a mirror wait for, and what they order."""
 
+import msgspec
 import pytest
 
 from mirrorfarm.actors import effects as fx
@@ -11,7 +12,9 @@ from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.modules.settings import Process
 from mirrorfarm.transport.messages import PlaneIs, PlaneWish
-from tests.actors.module.mirror.building import BOTH, state
+from tests.actors.module.mirror.building import BOTH, Hand, core, state
+
+ALONE = msgspec.structs.replace(BOTH, isr=("n1",))
 
 
 def told(s: State) -> list[object]:
@@ -69,6 +72,36 @@ def test_who_loses_the_role_before_its_start_scripts_stops_what_was_started_as_s
     procedure.complete(s, 2, "kill", s.token)
     procedure.complete(s, 2, "vip down", s.token)
     assert ordered_scripts(s)[-1][1:] == ("SECOND", "WAIT")
+
+
+def test_the_scripts_are_told_when_a_primary_has_a_secondary_and_when_it_lost_it() -> None:
+    s = Hand(core()).lead().mirror.state
+    assert s.phase is Phase.LEADING
+    s.out = []
+    for s.arbiter.register in (BOTH, ALONE):
+        procedure.poll_side_scripts(s)
+        assert s.side_run
+        procedure.side_scripts_ended(s)
+        procedure.poll_side_scripts(s)
+        assert not s.side_run, "once is enough"
+    assert ordered_scripts(s) == [
+        (["stop_sec", "transition"], "ALONE", "PRIM"),
+        (["transition", "start_sec"], "PRIM", "ALONE"),
+    ]
+
+
+@pytest.mark.parametrize("verb", ["restart", "stop"])
+def test_scripts_of_a_lost_or_found_secondary_that_are_cut_short_are_stopped_with_the_others(
+    verb: str,
+) -> None:
+    s = Hand(core()).lead().mirror.state
+    s.arbiter.register, s.out = BOTH, []
+    procedure.poll_side_scripts(s)
+    assert s.side_run
+    getattr(commands, verb)(s, 10**12, *([verb] if verb == "stop" else []))
+    procedure.complete(s, 10**12, "watch", s.token)
+    assert "stop_sec" in ordered_scripts(s)[-1][0]
+    assert ordered_scripts(s)[-1][1] == "ALONE"
 
 
 def test_accompanying_scripts_wait_and_are_bounded() -> None:
