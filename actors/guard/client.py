@@ -87,13 +87,17 @@ class GuardClient:
             self._send_deadline()
 
     def close(self) -> None:
-        """End the guard without fencing anything."""
+        """End the guard. One that is armed stays until it has acted: nobody moves its deadline.
+
+        Who stopped in good order has disarmed it. Otherwise the application may still run here
+        when the peer takes over.
+        """
         with self._lock:
             self._closing = True
-            self._deadline_ns = 0
-            self._send_deadline()
             with suppress(OSError):
                 self._channel.shutdown(socket.SHUT_WR)
+            if self._deadline_ns:
+                return
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():  # Stopped by somebody, it does not hear us.
             self._process.kill()

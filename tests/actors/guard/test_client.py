@@ -132,6 +132,7 @@ def guard(bench: Bench) -> Iterator[GuardClient]:
     client = bench.client()
     client.start()
     yield client
+    client.order(GuardOrder(0))
     client.close()
 
 
@@ -225,14 +226,28 @@ def test_client_whose_guard_cannot_be_replaced_can_be_closed(
     assert ended(client.pid)
 
 
-def test_closed_guard_ends_and_spares_the_application(bench: Bench) -> None:
+def test_closed_guard_that_is_not_armed_ends_and_spares_the_application(bench: Bench) -> None:
     application = bench.application()
     client = bench.client()
     client.start()
     client.order(GuardOrder(now() + FAR))
+    client.order(GuardOrder(0))
     client.close()
     assert ended(client.pid)
     assert application.poll() is None
+
+
+def test_a_guard_that_is_armed_when_its_module_ends_acts_all_the_same(bench: Bench) -> None:
+    """The stop scripts took longer than the end of the node may: nobody renews the lease."""
+    application = bench.application()
+    client = bench.client()
+    client.start()
+    bench.guards.append(client.pid)
+    client.order(GuardOrder(now() + SECOND_NS))
+    client.close()
+    assert application.poll() is None
+    assert application.wait(timeout=20) == -signal.SIGKILL
+    assert eventually(lambda: ended(client.pid))
 
 
 def test_guard_is_small_and_ignores_requests_to_end(guard: GuardClient) -> None:
