@@ -17,6 +17,7 @@ from mirrorfarm.sim.host import Actor, Alarm, Doors, Host, Process
 from mirrorfarm.sim.monitors.seen import AppRuns, VipIs
 
 KILLED = -9
+ENDING_SCRIPTS = ("stop_prim", "stop_both")  # Others, such as `stop_sec`, are of something else.
 
 
 @dataclass(slots=True)
@@ -188,7 +189,7 @@ class Hands:
                 code = 1
             elif not timed_out and name == "start_prim":
                 self.processes_changed(actor.process)
-        else:
+        elif name in ENDING_SCRIPTS:
             self.set_running(runs=False)
             self.processes_changed(actor.process)
         actor.process.due(actor, ev.ScriptEnded(run, name, code, timed_out))

@@ -193,13 +193,14 @@ class World(Cluster):
         process = self.witness_node.process
         if not up:
             process.pause()
-            for actor in process.actors.values():
-                actor.inbox.clear()
-        elif process.paused:
-            for actor in process.actors.values():
-                actor.inbox.clear()
+        for actor in process.actors.values() if process.paused else ():
+            own = [event for event in actor.inbox if not isinstance(event, ev.Received)]
+            actor.inbox.clear()  # But what its disk says comes when it goes on.
+            actor.inbox.extend(own)
+            if up and not own:
                 actor.busy = False
-            process.parked.clear()
+                process.parked = [one for one in process.parked if one is not actor]
+        if up and process.paused:
             process.go_on()
 
     def restart_witness(self) -> None:

@@ -96,7 +96,7 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
         steps = tuple(step for step in steps if step.name.startswith("stop") == stops)
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if s.scripts_as != "prim" or part != "out":
-        s.told_as = _told_after(kind) if s.scripts_as == "prim" else ""
+        s.side_kind = _told_after(kind) if s.scripts_as == "prim" else ""
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.
         s.side_scripts.clear()  # What waits was for the role before.
@@ -139,7 +139,7 @@ def _started_as(s: State, role: str) -> str:
     """Return as what the start scripts ran, whatever the role has become meanwhile."""
     if s.scripts_as == "second":
         return "SECOND"
-    return "ALONE" if s.scripts_as == "prim" and "ALONE" in s.told_as else role
+    return "ALONE" if s.scripts_as == "prim" and "ALONE" in s.side_kind else role
 
 
 def scripts_in_the_end(s: State) -> str:
@@ -171,15 +171,15 @@ def end_second(s: State) -> None:
 def side_scripts_ended(s: State) -> None:
     """The accompanying scripts that ran are over."""
     s.side_run = 0
-    s.told_as = s.told_as.rpartition("->")[2]
+    s.side_kind = s.side_kind.rpartition("->")[2]
 
 
 def poll_side_scripts(s: State) -> None:
     """Start the next accompanying scripts when nothing else runs scripts."""
     if s.side_run or s.step or s.steps:
         return
-    if s.phase is Phase.LEADING and s.told_as not in {"", role_of(s)}:
-        run_side_scripts(s, f"{s.told_as}->{role_of(s)}")  # Its secondary is lost, or is there.
+    if s.phase is Phase.LEADING and s.side_kind not in {"", role_of(s)}:
+        run_side_scripts(s, f"{s.side_kind}->{role_of(s)}")  # Its secondary is lost, or is there.
     if not s.side_scripts:
         return
     s.side_run = next_run(s)

@@ -195,6 +195,8 @@ class State:
     side_scripts: deque[str] = field(default_factory=deque)  # Role scripts that change nothing.
     side_run: int = 0
     watches_second: bool = False  # The processes of a secondary are watched.
+    # As what the start scripts of a primary ran: PRIM or ALONE; `X->Y` while those of a change run.
+    side_kind: str = ""
     # Durable writes under way: counter -> what follows.
     stores: dict[int, str] = field(default_factory=dict)
     early: list[tuple[Address, Command]] = field(default_factory=list)  # While resetting.
@@ -213,7 +215,6 @@ class State:
     lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
     unstarted: str = ""  # What failed when the application was started last.
     scripts_as: str = ""  # Which start scripts ran: "" prim second swapped.
-    told_as: str = ""  # As what, if prim: PRIM or ALONE; `X->Y` while those of that change run.
     wake_ns: int = 0  # The one outstanding Later; 0: none.
     out: list[ANY_EFFECT] = field(default_factory=list)
 
