@@ -34,6 +34,8 @@ _BATCH_ITEMS: Final = 256
 _TELL_NS: Final = 250_000_000
 _ZEROS: Final = bytes(ZONE_BYTES)
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
+_CAPABILITY: Final = b"security.capability"  # A kernel takes it away at a write or a new owner.
+_DEFAULT_ACL: Final = b"system.posix_acl_default"  # What is made in its directory inherits it.
 
 
 class Contents:
@@ -57,6 +59,7 @@ class Contents:
         """Bring inodes of one directory: attributes of all, contents of regular files."""
         batch: list[tuple[Entry, HashItem]] = []
         zones = 0
+        inherits = _DEFAULT_ACL in inventory.attributes(f"/proc/self/fd/{fd}/.".encode())
         self.files_total += len(files)
         self.bytes_total += sum(e.size for e, _, _ in files if stat.S_ISREG(e.mode))
         for entry, there, change in files:
@@ -64,7 +67,8 @@ class Contents:
                 continue  # Gone or moved meanwhile.
             fresh = entry.name in created
             if not (there is not None and not fresh and _is_like(entry, there)):
-                known = entry if fresh and not entry.extra else there if not fresh else None
+                bare = fresh and not entry.extra and not inherits
+                known = entry if bare else there if not fresh else None
                 self.attributes(directory, fd, entry.name, entry.inode, known)
             if stat.S_ISREG(entry.mode):
                 if fresh and entry.links == 1:
@@ -113,10 +117,13 @@ class Contents:
             now = inventory.entry(fd, name)
             if now is None or node not in {ROOT, now.inode} or not self._carrier.knows(*key):
                 break
-            orders = self._setting(directory, node, now)
-            if names is not None:
-                way = f"/proc/self/fd/{fd}/".encode() + name
-                orders = _attribute_orders(directory, node, way, names) + orders
+            ours = _extended(fd, now, all_of_them=names is not None)
+            gone = [name for name in names or () if name not in ours]
+            orders = [
+                *(RemoveXattr(directory, node, name) for name in gone),
+                *self._setting(directory, node, now),
+                *(SetXattr(directory, node, name, value) for name, value in ours.items()),
+            ]
             if self._send(key, lambda change: change.attributes, orders):
                 break
         self._carrier.unwatch(key)
@@ -180,7 +187,7 @@ class Contents:
         finally:
             self._carrier.unwatch(key)
             os.close(file)
-        self._set_mtime(directory, fd, entry)
+        self._end_file(directory, fd, entry)
 
     def _compare(self, directory: int, fd: int, batch: list[tuple[Entry, HashItem]]) -> None:
         """Ask for the target's digests and send the zones that differ."""
@@ -210,7 +217,7 @@ class Contents:
                 self._carrier.unwatch(key)
                 os.close(file)
             if sent:
-                self._set_mtime(directory, fd, entry)
+                self._end_file(directory, fd, entry)
 
     def _send_zone(self, key: Key, file: int, zone: int, data: bytes) -> None:
         """Send one zone, read again as long as modifications overtake it.
@@ -237,23 +244,30 @@ class Contents:
                 return
         raise SessionLost
 
-    def _set_mtime(self, directory: int, fd: int, entry: Entry) -> None:
+    def _end_file(self, directory: int, fd: int, entry: Entry) -> None:
+        """Bring what the writes took away from a file at the target."""
         key = (directory, entry.inode)
-        self._carrier.watch(key)
-        now = inventory.entry(fd, entry.name)
-        if now is not None and now.inode == entry.inode:
-            order = SetAttr(directory, entry.inode, SET_MTIME, mtime_ns=now.mtime_ns)
-            # Overtaken by a modification: that one brings its own time.
-            self._send(key, lambda change: change.attributes, [order])
+        for _ in range(_TRIES):
+            self._carrier.watch(key)
+            now = inventory.entry(fd, entry.name)
+            if now is None or now.inode != entry.inode or not self._carrier.knows(*key):
+                break
+            orders: list[ANY_OPERATION] = [
+                SetXattr(directory, entry.inode, name, value)
+                for name, value in _extended(fd, now, all_of_them=False).items()
+            ]
+            orders.append(SetAttr(directory, entry.inode, SET_MTIME, mtime_ns=now.mtime_ns))
+            if self._send(key, lambda change: change.attributes, orders):
+                break
         self._carrier.unwatch(key)
 
 
-def _attribute_orders(
-    directory: int, node: int, way: bytes, names: list[bytes]
-) -> list[ANY_OPERATION]:
-    ours = inventory.attributes(way)
-    gone = [RemoveXattr(directory, node, name) for name in names if name not in ours]
-    return [*gone, *(SetXattr(directory, node, name, value) for name, value in ours.items())]
+def _extended(fd: int, entry: Entry, *, all_of_them: bool) -> dict[bytes, bytes]:
+    """Extended attributes of an entry: all, or those that have to be set again behind others."""
+    if stat.S_ISLNK(entry.mode) or not entry.extra:
+        return {}
+    found = inventory.attributes(f"/proc/self/fd/{fd}/".encode() + entry.name)
+    return {name: found[name] for name in found if all_of_them or name == _CAPABILITY}
 
 
 def _is_like(here: Entry, there: Entry) -> bool:

@@ -118,13 +118,14 @@ class Copy:
     def _visit(self, place: Place, fd: int) -> list[Place]:
         """Put one directory right; return those below that must be visited."""
         mine = self._change(place.directory, place.node)
+        if mine is not None or place.node == ROOT:
+            # Before anything is made in it: that inherits the ACL that the target has by then.
+            self._introduce(place, fd, [])
+            self.contents.attributes(place.directory, fd, b".", place.node, None)
         if place.deep or place.only or (mine is not None and mine.names):
             theirs, created = self._names(place, fd)
         else:
             theirs, created = {}, set()
-        if mine is not None or place.node == ROOT:
-            self._introduce(place, fd, [])
-            self.contents.attributes(place.directory, fd, b".", place.node, None)
         deeper: list[Place] = []
         files: list[tuple[Entry, Entry | None, Change]] = []
         for name, inode, is_directory in self._entries(place, fd):
