@@ -1,9 +1,13 @@
 """A replicator that ends at once, or is killed: its directories answer with errors, not bare."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors.replicator.fuse import mount
+from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+from mirrorfarm.actors.replicator.journal import LocalJournal
 from tests.live.replicas import Replica, lead_alone, replicas
 
 pytestmark = pytest.mark.live
@@ -36,3 +40,55 @@ def test_nothing_is_bared_before_the_application_has_ended(tmp_path: Path) -> No
         assert_dead(one)
         one.wish("off", clean=False, bare=True)
         assert len(list(one.directory.iterdir())) == 3
+
+
+@pytest.fixture
+def without_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No control file system of FUSE, as in some containers."""
+    monkeypatch.setattr(mount, "_CONTROL", tmp_path / "none/connections")
+
+
+@pytest.mark.usefixtures("without_control")
+def test_an_abort_bares_nothing_where_fuse_has_no_control_files(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.mkdir()
+    system = FileSystem(path, 0, LocalJournal())
+    system.mount()
+    try:
+        (path / "kept").write_text("replicated")
+        system.abort()
+        with pytest.raises(OSError, match=r"not connected|aborted"):
+            (path / "past it").write_text("lost")
+        system.end()
+        with pytest.raises(OSError, match=r"not connected|aborted"):
+            (path / "past it").write_text("lost")
+    finally:
+        system.end()
+        mount.clear_leftover(os.fsencode(path))
+    assert [one.name for one in path.iterdir()] == ["kept"]
+
+
+@pytest.mark.usefixtures("without_control")
+def test_a_lazy_unmount_takes_nothing_else_away_where_fuse_has_no_control_files(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data"
+    path.mkdir()
+    below, above = FileSystem(path, 0, LocalJournal()), FileSystem(path, 0, LocalJournal())
+    below.mount()
+    try:
+        clear = mount.clear_leftover
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mount, "clear_leftover", lambda _: None)
+            above.mount()
+        used = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            above.unmount(lazy=True)
+            (path / "still served").write_text("below")
+            with pytest.raises(OSError, match=r"not connected|aborted"):
+                os.listdir(used)
+        finally:
+            os.close(used)
+    finally:
+        below.unmount(lazy=True)
+        clear(os.fsencode(path))

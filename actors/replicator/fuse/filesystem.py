@@ -167,10 +167,12 @@ class FileSystem:
         server, volume = self._server, self._volume
         assert server is not None, "only while mounted"
         assert volume is not None, "only while mounted"
-        if not stays:
-            mount.detach(self.path, lazy)
-        if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
-            mount.abort(self.path, self._connection)
+        try:
+            if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
+                mount.abort(self.path, self._connection)
+        finally:
+            if not stays:
+                mount.detach(self.path, lazy)
         if not server.stop(_END_SECONDS):
             mount.abort(self.path, self._connection)
             if not server.stop(_END_SECONDS):
@@ -184,7 +186,7 @@ class FileSystem:
         self._journal.detach(self.directory)
 
     def abort(self) -> None:
-        """Fail every request at once, those that wait and those to come; then unmount lazily.
+        """Fail every request at once, those that wait and those to come; the mount stays.
 
         Takes no lock and waits for nothing; the journal must be aborted too, so that threads
         which wait at its gate end.

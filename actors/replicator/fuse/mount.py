@@ -84,14 +84,36 @@ def detach(path: bytes, lazy: bool) -> None:
 
 
 def abort(path: bytes, connection: int) -> None:
-    """Make every request, waiting or to come, fail at once with ENOTCONN."""
-    switch = _CONTROL / str(connection) / "abort"
+    """Make every request, waiting or to come, fail at once with ENOTCONN; the mount stays."""
     try:
-        if not switch.exists() and not any(m.kind == b"fusectl" for m in mounts()):
+        seen = topmost(os.fsencode(_CONTROL))
+        if seen is None or seen.kind != b"fusectl":
             libc.mount(b"fusectl", os.fsencode(_CONTROL), b"fusectl", 0)
-        switch.write_bytes(b"1")
+    except OSError:  # Some containers do not allow it.
+        _abort_by_force(path, connection)
+        return
+    try:
+        (_CONTROL / str(connection) / "abort").write_bytes(b"1")
     except FileNotFoundError:
         return  # The connection is gone already.
     except OSError:
-        # Without the control file system: a forced unmount begins with an abort.
-        libc.unmount(path, libc.MNT_FORCE | libc.MNT_DETACH)
+        _abort_by_force(path, connection)
+
+
+def _abort_by_force(path: bytes, connection: int) -> None:
+    """Abort without the control file system: a forced unmount begins with it.
+
+    It goes no further with what is in use, and that is what we see to: below the mount somebody
+    would write past what is replicated.
+    """
+    mounted = topmost(path)
+    if mounted is None or (mounted.kind, mounted.device) != (KIND, connection):
+        return  # It is gone already; what is there now is not ours.
+    in_use = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        libc.unmount(path, libc.MNT_FORCE)
+    except OSError as fault:
+        if fault.errno != errno.EBUSY:
+            raise
+    finally:
+        os.close(in_use)
