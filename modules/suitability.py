@@ -1,5 +1,6 @@
 """Whether this machine can run a module as it is configured: what is asked of the disk."""
 
+import errno
 import ipaddress
 import os
 import re
@@ -39,7 +40,7 @@ def unsuitable(
     for replicated in module.replication.directories:
         faults += _directory(replicated.dir, paths, mounted)
         for wanted in replicated.tocheck:
-            if not os.path.lexists(wanted):
+            if not _is_there(wanted):
                 faults.append(f"tocheck.path: {wanted} does not exist; create it or mount its disk")
     return [f"{file}: {fault}" for fault in faults]
 
@@ -73,6 +74,8 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
     for own in (paths.etc, paths.lib, paths.run, paths.log):
         if nested(directory, str(own)):
             return [f"{key}: {directory} and {own}, mirrorfarm's own, lie in each other; move it"]
+    if [kind for point, kind in mounted if point == directory][-1:] == [OWN_KIND]:
+        return []  # It suited. Dead, it would answer nothing that is asked below.
     if not os.path.lexists(path):
         return [f"{key}: {directory} does not exist; mkdir -p {directory}"]
     real = os.path.realpath(path)
@@ -91,6 +94,15 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
     elif kind != OWN_KIND and os.statvfs(path).f_flag & os.ST_RDONLY:
         faults.append(f"{key}: {directory} is on a read-only file system; remount it rw")
     return faults
+
+
+def _is_there(path: str) -> bool:
+    """Return whether something lies at a path, or may do so below a dead mount of ours."""
+    try:
+        os.lstat(path)
+    except OSError as fault:
+        return fault.errno in {errno.ENOTCONN, errno.ECONNABORTED}
+    return True
 
 
 def _used_twice(module: Module, others: list[Module]) -> list[str]:

@@ -8,6 +8,9 @@ import pytest
 from mirrorfarm.actors.replicator.fuse import mount
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import LocalJournal
+from mirrorfarm.modules.settings import Module, Replicated, Replication
+from mirrorfarm.modules.suitability import unsuitable
+from mirrorfarm.paths import Paths
 from tests.live.replicas import Replica, lead_alone, replicas
 
 pytestmark = pytest.mark.live
@@ -92,3 +95,18 @@ def test_a_lazy_unmount_takes_nothing_else_away_where_fuse_has_no_control_files(
     finally:
         below.unmount(lazy=True)
         clear(os.fsencode(path))
+
+
+def test_a_module_can_be_configured_anew_while_its_mounts_are_dead(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.mkdir()
+    (path / "wanted").touch()
+    system = FileSystem(path, 0, LocalJournal())
+    system.mount()
+    system.end()
+    try:
+        wanted = (Replicated(str(path), (str(path / "wanted"),)),)
+        module = Module("app", 1, ("n1", "n2"), replication=Replication(wanted))
+        assert unsuitable(module, [], paths=Paths(tmp_path / "node")) == []
+    finally:
+        mount.clear_leftover(os.fsencode(path))
