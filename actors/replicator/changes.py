@@ -38,7 +38,7 @@ Key = tuple[int, int]  # Directory, node.
 
 ZONES_MAX: Final = 8_388_608  # 512 GiB of one file; beyond, the whole file counts as changed.
 NODES_MAX: Final = 1_000_000
-_MAGIC: Final = b"MFMAP001"
+_MAGIC: Final = b"MFMAP002"
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Change:
 
     names: bool = False  # A directory's entries.
     attributes: bool = False
-    whole: bool = False  # All of a file's content.
+    whole: bool = False  # All of a file's content; of a directory all that is below it.
     zones: bytearray = field(default_factory=bytearray)  # One bit for each zone.
 
     def mark(self, offset: int, length: int) -> None:
@@ -118,20 +118,24 @@ class ChangeMap:
             change.whole = True
 
     def mark_names(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> None:
-        """Note changed names: the directories, and the link counts of the inodes."""
+        """Note changed names: the directories, and the inodes themselves.
+
+        At a name that an inode took or lost the peer may have another one: not only the zones
+        that were written since may differ.
+        """
         directory = operation.directory
         match operation:
             case Create():
                 self._at(directory, operation.parent).names = True
-                change = self._at(directory, operation.node)
-                change.attributes = change.whole = True
+                touched = (*touched, operation.node)
             case Rename():
                 self._at(directory, operation.parent).names = True
                 self._at(directory, operation.new_parent).names = True
             case Link() | Unlink() | Rmdir():
                 self._at(directory, operation.parent).names = True
         for node in touched:
-            self._at(directory, node).attributes = True
+            change = self._at(directory, node)
+            change.attributes = change.whole = True
 
     def join(self, other: "ChangeMap") -> None:
         """Add what `other` knows."""

@@ -130,8 +130,8 @@ class Copy:
         files: list[tuple[Entry, Entry | None, Change]] = []
         for name, inode, is_directory in self._entries(place, fd):
             fresh = name in created
-            whole = place.deep or fresh or inode in place.only
             change = self._change(place.directory, inode)
+            whole = place.deep or fresh or inode in place.only or bool(change and change.whole)
             entry = None
             if whole or change is not None:
                 entry = inventory.entry(fd, name)
@@ -176,7 +176,8 @@ class Copy:
     def _widen(self, directory: int, changes: ChangeMap) -> None:
         """Compare every directory that has a name of a changed inode with several names.
 
-        Else a new name of an old file would become a file of its own at the target.
+        Or one that had several: `whole` says so, too. Else a new name of an old file would become
+        a file of its own at the target, and what lost its other names would stay one with them.
         """
         places = [Place(directory, (), False)]
         while places:
@@ -190,9 +191,9 @@ class Copy:
                     if is_directory:
                         step = Introduce(directory, inode, place.node, name, stat.S_IFDIR)
                         places.append(Place(directory, (*place.chain, step), False))
-                    elif (directory, inode) in changes.nodes:
+                    elif change := changes.nodes.get((directory, inode)):
                         entry = inventory.entry(fd, name)
-                        if entry is not None and entry.links > 1:
+                        if entry is not None and (entry.links > 1 or change.whole):
                             parent = changes.nodes.setdefault((directory, place.node), Change())
                             parent.names = True
             finally:

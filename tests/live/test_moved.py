@@ -1,0 +1,95 @@
+"""A copy by the change map after names were moved about while the node was alone."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE
+from tests.live.replicas import lead_alone, replicas
+from tests.live.test_replicator import assert_equal, join, leave
+
+pytestmark = pytest.mark.live
+
+
+def fill(data: Path) -> None:
+    """All files have the same size and time: only their content tells which one it is."""
+    for folder in ("now", "next", "links", "emptied"):
+        (data / folder / "below").mkdir(parents=True)
+        (data / folder / "below/file").write_text(f"{folder:8}")
+    for name in ("log", "log.1", "log.2"):
+        (data / name).write_text(f"this is {name:5}")
+    os.link(data / "log", data / "links/log")
+    os.link(data / "log.1", data / "links/log.1")
+    for folder, _, files in os.walk(data):
+        for name in files:
+            os.utime(os.path.join(folder, name), (1, 1))
+
+
+def replace(data: Path) -> None:
+    (data / "log.2").rename(data / "log.1")
+
+
+def rotate(data: Path) -> None:
+    (data / "log.1").rename(data / "log.2")
+    (data / "log").rename(data / "log.1")
+
+
+def exchange(data: Path, one: bytes = b"log", other: bytes = b"log.2") -> None:
+    folder = os.open(data, os.O_RDONLY)
+    libc.rename(folder, one, folder, other, RENAME_EXCHANGE)
+    os.close(folder)
+
+
+def exchange_folders(data: Path) -> None:
+    exchange(data, b"now", b"next")
+
+
+def swap_folders(data: Path) -> None:
+    (data / "now").rename(data / "old")
+    (data / "next").rename(data / "now")
+
+
+def link_anew(data: Path) -> None:
+    (data / "log.2").unlink()
+    os.link(data / "links/log", data / "log.2")
+
+
+def cut_a_link(data: Path) -> None:
+    (data / "log").unlink()
+    (data / "log").write_text("this is another")
+    os.utime(data / "log", (1, 1))
+
+
+def make_folder_anew(data: Path) -> None:
+    (data / "held").mkdir()  # Or the number of the inode would be the same again.
+    (data / "emptied").rename(data / "gone")
+    (data / "held").rename(data / "emptied")
+    shutil.rmtree(data / "gone")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(replace, rotate, exchange, exchange_folders, swap_folders),
+        *(link_anew, cut_a_link, make_folder_anew),
+    ],
+)
+def test_what_took_the_name_of_something_else_is_copied_by_the_map(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    base = "a" * 32
+    with replicas(tmp_path) as (one, two):
+        fill(one.directory)
+        lead_alone(one)
+        join(one, two, 1, 1, "full")
+        two.wish("off", clean=True)
+        one.wish("lead", term=1, gate="frozen")
+        assert one.wish("lead", term=1, gate="self", map_base=base, map_new=True)["map_base"]
+        change(one.directory)
+        join(one, two, 1, 2, "map", map_base=base)
+        leave(one, two)
+        assert_equal(one, two)
