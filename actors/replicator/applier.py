@@ -208,6 +208,10 @@ class Applier:
             os.mkdir(operation.name, 0o700, dir_fd=parent_fd)
         elif kind == stat.S_IFREG:
             os.close(os.open(operation.name, _NEW_FILE, 0o600, dir_fd=parent_fd))
+        elif kind == stat.S_IFLNK and operation.target:
+            os.symlink(operation.target, operation.name, dir_fd=parent_fd)
+        elif kind in (stat.S_IFIFO, stat.S_IFSOCK):
+            os.mknod(operation.name, kind | 0o600, 0, dir_fd=parent_fd)
         else:
             backing.learn_absent(operation.node)
             return

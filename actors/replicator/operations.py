@@ -85,6 +85,7 @@ class Introduce(Operation, frozen=True, tag=1):
     parent: Node
     name: Name
     mode: Mode  # Kind and permissions, as on the primary.
+    target: Target = b""  # Symbolic links: where it points, for a secondary that has none.
 
 
 class Forget(Operation, frozen=True, tag=2):
@@ -275,10 +276,11 @@ def _check_inode(operation: Create | Introduce) -> None:
         raise FrameInvalid("the root has no name")
     if stat.S_IFMT(operation.mode) not in KINDS:
         raise FrameInvalid(f"kind of mode {operation.mode:o}")
-    if isinstance(operation, Create) and (
-        b"\0" in operation.target or bool(operation.target) != stat.S_ISLNK(operation.mode)
-    ):
-        raise FrameInvalid("target of a symbolic link")
+    is_link, told = stat.S_ISLNK(operation.mode), bool(operation.target)
+    if b"\0" in operation.target or told > is_link:
+        raise FrameInvalid("target of what is no symbolic link")
+    if isinstance(operation, Create) and told < is_link:
+        raise FrameInvalid("symbolic link without a target")
 
 
 def _check_name(name: bytes) -> None:

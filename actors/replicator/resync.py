@@ -294,7 +294,6 @@ class Copy:
             if known or key in found.twins or entry.inode in found.made:
                 return Link(place.directory, entry.inode, place.node, entry.name)
             found.made.add(entry.inode)
-        is_link = stat.S_ISLNK(entry.mode)
         return Create(
             place.directory,
             entry.inode,
@@ -305,7 +304,7 @@ class Copy:
             entry.gid,
             entry.mtime_ns,
             entry.rdev,
-            os.fsencode(os.readlink(entry.name, dir_fd=fd)) if is_link else b"",
+            _target(fd, entry),
         )
 
     def _introduce(self, place: Place, fd: int, entries: list[Entry]) -> None:
@@ -326,9 +325,8 @@ class Copy:
             for entry in new:
                 now = inventory.entry(fd, entry.name)
                 if now is not None and now.inode == entry.inode:
-                    orders.append(
-                        Introduce(place.directory, entry.inode, place.node, entry.name, now.mode)
-                    )
+                    way = (place.directory, entry.inode, place.node, entry.name, now.mode)
+                    orders.append(Introduce(*way, _target(fd, now)))
             self._carrier.introduce(self._asker.source, orders)
 
     def _check(self, place: Place, places: Places) -> tuple[Introduce, ...] | None:
@@ -343,6 +341,10 @@ class Copy:
             if status.st_ino != step.node:
                 return places.introductions(place.node)
         return place.chain
+
+
+def _target(fd: int, entry: Entry) -> bytes:
+    return os.readlink(entry.name, dir_fd=fd) if stat.S_ISLNK(entry.mode) else b""
 
 
 @dataclass(slots=True)

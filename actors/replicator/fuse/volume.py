@@ -5,7 +5,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 from mirrorfarm.actors.replicator import libc
@@ -141,7 +141,14 @@ class Volume:
             known = self.nodes.get(step[0])
             if known is not None:
                 known.told = True
-        return tuple(Introduce(self.directory, *step) for step in steps)
+        return tuple(Introduce(self.directory, *step, self._target(*step)) for step in steps)
+
+    def _target(self, _: int, parent: int, name: bytes, mode: int) -> bytes:
+        """Where a symbolic link points; b"" if it is none, or its place is not known well."""
+        if stat.S_ISLNK(mode):
+            with suppress(OSError), self.nodes.use(parent) as directory:
+                return os.readlink(name, dir_fd=directory.fd)
+        return b""
 
     # --- entries ---------------------------------------------------------------------------
 

@@ -209,7 +209,7 @@ def test_what_is_missing_while_the_copy_runs_is_made_up_and_told(target: Target)
     target.apply(Rename(0, ROOT, b"missing", 5, b"file"))
     assert target.incomplete == [(0, 5), (0, 6), (0, 7), (0, ROOT), (0, 5)]
     assert stat.S_ISDIR((target.root / "wrong kind").stat().st_mode)
-    assert list((target.root / "wrong kind").iterdir()) == []
+    assert [path.name for path in (target.root / "wrong kind").iterdir()] == ["pipe"]
 
 
 def test_a_flush_may_run_in_another_thread_after_the_file_is_forgotten(target: Target) -> None:
@@ -230,3 +230,14 @@ def test_a_directory_that_only_the_peer_has_is_refused(target: Target) -> None:
         with pytest.raises(OSError, match="no directory") as refused:
             ask()
         assert refused.value.errno == errno.ESTALE
+
+
+def test_what_a_copy_has_not_brought_yet_is_made_up_with_all_its_names(target: Target) -> None:
+    target.applier.begin(lenient=True)
+    target.apply(Introduce(0, 5, ROOT, b"way", LINK, b"there"))
+    target.apply(Introduce(0, 6, ROOT, b"pipe", stat.S_IFIFO | 0o644))
+    target.apply(Link(0, 5, ROOT, b"second way"))
+    target.apply(Link(0, 6, ROOT, b"second pipe"))
+    assert (target.root / "second way").readlink() == Path("there")
+    assert (target.root / "way").lstat().st_nlink == 2
+    assert (target.root / "second pipe").is_fifo()
