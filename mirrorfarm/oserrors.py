@@ -24,6 +24,7 @@ CURES: Final = {
     errno.EEXIST: "remove it, or choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "name the file itself, not a link",
+    errno.ENOTCONN: "its file system has died: unmount that (`umount -l`), and mount it again",
     errno.EMFILE: "allow more open files (`ulimit -n`)",
     errno.ENFILE: "allow the machine more open files (sysctl fs.file-max)",
     errno.EAGAIN: "allow more processes (`ulimit -u`, TasksMax= of the systemd unit)",
@@ -66,15 +67,3 @@ def require_writable(file: Path) -> None:
         raise UsageInvalid(f"-o {file}: there is no folder {file.parent}; make it first")
     if not os.access(file.parent, os.W_OK):
         raise UsageInvalid(f"-o {file}: nothing can be written there: name another place")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole, or not at all. Raise OSError, with its name."""
-    unfinished = path.with_name(f"{path.name}.part")
-    with naming(path):
-        try:
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise

@@ -9,6 +9,7 @@ from typing import Final
 
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.modules.userconfig import nested
+from mirrorfarm.oserrors import CURES, reason_of
 from mirrorfarm.paths import Paths
 
 DEVICE: Final = Path("/dev/fuse")
@@ -40,8 +41,11 @@ def unsuitable(
     for replicated in module.replication.directories:
         faults += _directory(replicated.dir, paths, mounted)
         for wanted in replicated.tocheck:
-            if not _is_there(wanted):
-                faults.append(f"tocheck.path: {wanted} does not exist; create it or mount its disk")
+            within = f"{wanted}/".startswith(f"{replicated.dir}/")
+            if within and _died(replicated.dir, mounted):
+                continue  # What lies beneath is seen again by the next start.
+            if why := _unseen(wanted, "create it or mount its disk"):
+                faults.append(f"tocheck.path: {why}")
     return [f"{file}: {fault}" for fault in faults]
 
 
@@ -74,10 +78,10 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
     for own in (paths.etc, paths.lib, paths.run, paths.log):
         if nested(directory, str(own)):
             return [f"{key}: {directory} and {own}, mirrorfarm's own, lie in each other; move it"]
-    if [kind for point, kind in mounted if point == directory][-1:] == [OWN_KIND]:
-        return []  # It suited. Dead, it would answer nothing that is asked below.
-    if not os.path.lexists(path):
-        return [f"{key}: {directory} does not exist; mkdir -p {directory}"]
+    if _died(directory, mounted):
+        return []  # Of a replicator that was killed: the module's next start unmounts it.
+    if why := _unseen(directory, f"mkdir -p {directory}"):
+        return [f"{key}: {why}"]
     real = os.path.realpath(path)
     if real != directory:
         return [f"{key}: {directory} is or crosses a symbolic link; write {real}"]
@@ -96,13 +100,28 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
     return faults
 
 
-def _is_there(path: str) -> bool:
-    """Return whether something lies at a path, or may do so below a dead mount of ours."""
+def _unseen(path: str, cure: str) -> str:
+    """Return why there is nothing at a path, and what to do: `cure` if it does not exist."""
     try:
         os.lstat(path)
-    except OSError as fault:
-        return fault.errno in {errno.ENOTCONN, errno.ECONNABORTED}
-    return True
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} does not exist; {cure}"
+    except OSError as error:
+        cured = CURES.get(error.errno or 0, "`dmesg` may say more")
+        return f"{path} cannot be read ({reason_of(error)}); {cured}"
+    return ""
+
+
+def _died(directory: str, mounted: list[tuple[str, str]]) -> bool:
+    """Return whether a dead mount of mirrorfarm's own lies on a directory."""
+    kinds = [kind for point, kind in mounted if point == directory]
+    if kinds[-1:] != [OWN_KIND]:
+        return False
+    try:
+        os.statvfs(directory)  # The kernel may answer `stat` of a dead mount from its cache.
+    except OSError as error:
+        return error.errno in {errno.ENOTCONN, errno.ECONNABORTED}
+    return False
 
 
 def _used_twice(module: Module, others: list[Module]) -> list[str]:

@@ -126,9 +126,10 @@ def shrink(*, seed: str, options: str, file: Path | None, seconds: float, json_w
     What was found so far is kept when the time is over, or at Ctrl-C. Exit code 6: the seed
     breaks no invariant.
     """
-    from mirrorfarm.oserrors import require_writable, write_whole
+    from mirrorfarm.oserrors import require_writable
     from mirrorfarm.sim.plans import plan_of
     from mirrorfarm.sim.shrinking.seeds import shrink_plan
+    from mirrorfarm.unfinished import write_whole
 
     if file is not None:
         require_writable(file)

@@ -1,4 +1,4 @@
-"""An OSError is told with its file, why, and what to do; a file is written whole or not at all."""
+"""An OSError is told with its file, why, and what to do."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.oserrors import CURES, naming, told, write_whole
+from mirrorfarm.oserrors import CURES, naming, told
 
 
 def test_file_reason_and_cure_are_told_and_no_number() -> None:
@@ -38,22 +38,3 @@ def test_an_error_of_writing_gets_the_file_and_one_that_has_it_keeps_it() -> Non
         with pytest.raises(OSError, match="full") as caught, naming(Path("x")):
             raise OSError(errno.ENOSPC, "full", filename)
         assert caught.value.filename == expected
-
-
-def test_a_file_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "page"
-    write_whole(path, "ä")
-    assert path.read_text(encoding="utf-8") == "ä"
-
-    def full(self: Path, text: str, encoding: str) -> None:
-        self.write_bytes(text.encode(encoding)[:1])
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="full") as caught:
-        write_whole(path, "more")
-    assert caught.value.filename == str(path)
-    assert path.read_text(encoding="utf-8") == "ä"
-    assert list(tmp_path.iterdir()) == [path]

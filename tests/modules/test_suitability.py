@@ -1,10 +1,14 @@
 """What a module asks of the machine, tried on real directories."""
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from mirrorfarm.modules import suitability
 from mirrorfarm.modules.settings import Module, Replicated, Replication, VirtualAddress
 from mirrorfarm.modules.suitability import kind_of, mounts, unsuitable
 from mirrorfarm.paths import Paths
@@ -35,6 +39,44 @@ def test_absent_directory_and_absent_tocheck_are_told_together(tmp_path: Path) -
     assert faults_of(module(data, tocheck=f"{data}/x"), tmp_path) == [
         f"u.xml: replicated.dir: {data} does not exist; mkdir -p {data}",
         f"u.xml: tocheck.path: {data}/x does not exist; create it or mount its disk",
+    ]
+
+
+def dead(monkeypatch: pytest.MonkeyPatch, directory: Path, kind: str) -> None:
+    """Have a file system whose server was killed be mounted on a directory."""
+
+    def ask(path: Any) -> Any:
+        if f"{path}/".startswith(f"{directory}/"):
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), str(path))
+        return real(path)
+
+    real = os.lstat
+    found = [("/", "ext4"), (str(directory), kind)]
+    monkeypatch.setattr(os, "lstat", ask)
+    monkeypatch.setattr(os, "statvfs", ask)
+    monkeypatch.setattr(suitability, "mounts", lambda mountinfo: found)
+
+
+def test_what_a_killed_replicator_left_on_a_directory_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    dead(monkeypatch, data, "fuse.mirrorfarm")
+    assert faults_of(module(data, tocheck=f"{data}/x"), tmp_path) == []
+
+
+def test_a_dead_mount_of_somebody_else_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    dead(monkeypatch, data, "fuse.sshfs")
+    faults = faults_of(module(data, tocheck=f"{data}/x"), tmp_path)
+    why = "cannot be read (Transport endpoint is not connected); its file system has died: unmount"
+    assert [fault.partition(" that (")[0] for fault in faults] == [
+        f"u.xml: replicated.dir: {data} {why}",
+        f"u.xml: tocheck.path: {data}/x {why}",
     ]
 
 

@@ -11,12 +11,13 @@ import click
 import msgspec
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.oserrors import require_writable, write_whole
+from mirrorfarm.oserrors import require_writable
 from mirrorfarm.sim.cells import farm, mirror
 from mirrorfarm.sim.cells.walk import Case, attempt, cases
 from mirrorfarm.sim.coverage.collector import Collector
 from mirrorfarm.sim.coverage.counts import Coverage
 from mirrorfarm.sim.coverage.walked import Walked
+from mirrorfarm.unfinished import write_whole
 
 GROUNDS: Final = (mirror.GROUND, farm.GROUND)
 STEPS: Final = "0,1,3,8"

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mirrorfarm.errors import UsageInvalid
-from mirrorfarm.oserrors import naming, write_whole
+from mirrorfarm.oserrors import naming
 from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps import report, tables
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Results
 from mirrorfarm.sim.sweeps.run import SHRINK, Shrink, build_id, command_of, replay_seed
 from mirrorfarm.sim.sweeps.summary import FailureClass, Summary, summarize
+from mirrorfarm.unfinished import write_whole
 
 SUMMARY = "summary.json"
 EXAMPLES = "failures"

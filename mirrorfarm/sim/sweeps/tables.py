@@ -6,8 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mirrorfarm.oserrors import naming
 from mirrorfarm.sim.sweeps.result import SeedResult
+from mirrorfarm.unfinished import whole
 
 try:
     import pyarrow
@@ -56,10 +56,8 @@ def write_parquet(results: Iterable[SeedResult], path: Path) -> int:
     """Write results, a group of rows after the other; return how many. Needs pyarrow."""
     rows = 0
     left = iter(results)
-    unfinished = path.with_suffix(".part")
-    with naming(path), parquet.ParquetWriter(unfinished, schema(), compression="zstd") as writer:
+    with whole(path) as file, parquet.ParquetWriter(file, schema(), compression="zstd") as writer:
         while group := [asdict(result) for result in islice(left, GROUP_ROWS)]:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema()))
             rows += len(group)
-    unfinished.replace(path)
     return rows

@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.trace.export.format import Subject, encode
 from mirrorfarm.trace.export.lives import Lives
-from mirrorfarm.trace.export.unfinished import unfinished
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.merge import UNDER_WAY_MAX, Placed
 from mirrorfarm.trace.steps import MessageId
 from mirrorfarm.trace.text import as_json
+from mirrorfarm.unfinished import unfinished
 
 ROWS: Final = 20_000  # Of one row group.
 

@@ -16,10 +16,10 @@ from mirrorfarm.trace.export.mermaid import Mermaid
 from mirrorfarm.trace.export.pcapng import Pcapng
 from mirrorfarm.trace.export.perfetto import Perfetto
 from mirrorfarm.trace.export.shiviz import EVENTS_MAX, Shiviz
-from mirrorfarm.trace.export.unfinished import unfinished
 from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.files import OnFault, files_in, raise_fault
 from mirrorfarm.trace.merge import Merge
+from mirrorfarm.unfinished import unfinished
 
 _RUN: Final = re.compile(r"\w[\w.-]{0,99}")
 _ANOTHER: Final = "choose another name"
@@ -88,10 +88,10 @@ def export(
             with file:
                 format_ = FORMATS[options.to](subject, file.write)
                 report = _written(subject, format_, on_step)
+            part.replace(output)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        part.replace(output)
     return report
 
 
