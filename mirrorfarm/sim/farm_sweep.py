@@ -3,7 +3,9 @@
 `python -m mirrorfarm.sim.farm_sweep FIRST COUNT` plays many seeds and tells those that fail.
 """
 
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -234,16 +236,26 @@ def reasons(world: FarmWorld) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Play COUNT seeds from FIRST; print each that fails."""
+    if len(arguments) != 2 or not all(re.fullmatch("[0-9]{1,18}", word) for word in arguments):
+        sys.stderr.write("write two numbers, FIRST and COUNT, as in 0 5000\n")
+        return 2
     first, count = (int(word) for word in arguments)
     failed = 0
     for seed in range(first, first + count):
         try:
             play(seed, lossy=bool(seed % 2))
-        except Violation as violation:
+        except (Violation, AssertionError) as error:  # An assertion: a core is wrong.
             failed += 1
-            sys.stdout.write(f"seed {seed}: {violation}\n")
+            sys.stdout.write(f"seed {seed}: {_told(error)}\n")
     sys.stdout.write(f"{count} seeds, {failed} failed\n")
     return 1 if failed else 0
+
+
+def _told(error: AssertionError | Violation) -> str:
+    if isinstance(error, Violation):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"assert: {str(error) or frame.line} ({frame.filename}:{frame.lineno})"
 
 
 if __name__ == "__main__":

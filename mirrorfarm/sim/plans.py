@@ -41,7 +41,11 @@ def plan_of(options: str, seed: int) -> Plan:
     what, *words = options.split(",")
     if what == "swarm":
         what = _SWARMS[xxhash.xxh3_64_intdigest(b"what", seed) % len(_SWARMS)]
-    given = dict(word.partition("=")[::2] for word in words)
+    given: dict[str, str] = {}
+    for key, _, text in (word.partition("=") for word in words):
+        if key in given:
+            raise UsageInvalid(f"--options {shown(key)}: there twice; name one value")
+        given[key] = text
     match what:
         case "mirror":
             return swarm.dense(seed, **_world(given))

@@ -8,6 +8,7 @@ import pytest
 
 from mirrorfarm.actors.farm_filter import hearing, table, views
 from mirrorfarm.actors.farm_filter.state import Peer, Settings, State
+from mirrorfarm.sim import farm_sweep
 from mirrorfarm.sim.farm_sweep import main, play
 from mirrorfarm.sim.monitors import Violation
 
@@ -34,6 +35,29 @@ def test_the_same_seed_tells_the_same_story() -> None:
 def test_the_command_tells_what_it_played(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["11", "2"]) == 0
     assert capsys.readouterr().out == "2 seeds, 0 failed\n"
+
+
+def test_a_core_that_is_wrong_is_told_and_the_seeds_after_it_are_played(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asserts(seed: int, *, lossy: bool) -> None:
+        if seed == 11:
+            raise AssertionError("a bucket has two owners")
+        assert lossy == bool(seed % 2)
+
+    monkeypatch.setattr(farm_sweep, "play", asserts)
+    assert main(["11", "2"]) == 1
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("seed 11: assert: a bucket has two owners")
+    assert last == "2 seeds, 1 failed"
+
+
+@pytest.mark.parametrize("words", [[], ["1"], ["1", "-2"], ["x", "2"], ["1", "2", "3"]])
+def test_what_is_no_range_of_seeds_is_answered_with_how_to_write_one(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert "FIRST and COUNT" in capsys.readouterr().err
 
 
 # --- rules broken on purpose: a monitor has to see it ----------------------------------------

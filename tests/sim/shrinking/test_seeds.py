@@ -118,6 +118,8 @@ def test_options_say_what_a_seed_plays() -> None:
         "swarm,minutes=000000999999999999",
         "swarm,minutes=\u0665",
         "swarm,x=1",
+        "swarm,minutes=1,minutes=2",
+        "mirror,networks=1,networks=1",
     ],
 )
 def test_options_that_make_no_sense_are_refused_with_a_cure(options: str) -> None:
