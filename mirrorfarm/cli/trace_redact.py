@@ -10,7 +10,7 @@ import click
 from mirrorfarm.cli.trace_show import Faults
 from mirrorfarm.errors import Refused
 from mirrorfarm.trace.copying import Copy
-from mirrorfarm.trace.files import sources
+from mirrorfarm.trace.files import require_single, sources
 from mirrorfarm.trace.redact import KEY_BYTES, Redactor, vocabulary
 from mirrorfarm.trace.steps import read_items
 
@@ -22,7 +22,9 @@ def redact_traces(paths: Iterable[Path], folder: Path, mode: str) -> int:
     faults = Faults()
     redactor = Redactor(mode, secrets.token_bytes(KEY_BYTES), vocabulary())
     counts: dict[str, Any] = {"processes": 0, "steps": 0}
-    for source in sources(paths, faults):
+    found = sources(paths, faults)
+    require_single(found)
+    for source in found:
         counts["processes"] += 1
         copy = Copy(source, folder / f"{counts['processes']:04d}", redactor, mode)
         counts["steps"] += copy.write(read_items(source, faults))

@@ -54,7 +54,7 @@ def replay_trace(
         actors_there |= history.actors_there
         if differences and not every:
             break
-    if not counts["steps"]:
+    if every or not differences:  # Everything was read.
         require_known("--actor", sorted(actors), actors_there)
     seconds = time.perf_counter() - begun
     result = {

@@ -17,7 +17,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown as shown_word
 from mirrorfarm.modules.faults import suggestion
 from mirrorfarm.trace.clocks import span
-from mirrorfarm.trace.files import Fault, Source, sources
+from mirrorfarm.trace.files import Fault, Source, require_single, sources
 from mirrorfarm.trace.registry import EFFECTS, EVENTS, MESSAGES
 from mirrorfarm.trace.steps import Position, read_items
 from mirrorfarm.trace.text import KINDS, Row, rows
@@ -196,8 +196,7 @@ def show_trace(
                 shown += 1
                 click.echo(json.dumps(row.json()) if json_wanted else line(row))
         if not follow:
-            if not shown:
-                _tell_nothing(wanted, actors - {""}, read)
+            _tell_missing(wanted, actors - {""}, read, shown)
             return faults.exit_code
         time.sleep(POLL_SECONDS)
 
@@ -217,6 +216,7 @@ def _not_there(word: str, known: set[str]) -> str:
 def _require_sense(paths: list[Path], wanted: Wanted, faults: Faults) -> None:
     found = sources(paths, faults)
     require_known("--node", sorted(wanted.nodes), (one.node for one in found))
+    require_single(one for one in found if not wanted.nodes or one.node in wanted.nodes)
     types = (one.header.get("types") for one in found)
     known = {name for names in types if isinstance(names, dict) for name in names}
     known |= {*KINDS, *EVENTS, *EFFECTS, *MESSAGES}
@@ -230,15 +230,16 @@ def _require_sense(paths: list[Path], wanted: Wanted, faults: Faults) -> None:
         raise UsageInvalid("--to is before --from: between them there is nothing")
 
 
-def _tell_nothing(wanted: Wanted, actors: set[str], read: int) -> None:
-    """Say why there is no row."""
-    why = "nothing in these traces is as wanted"
+def _tell_missing(wanted: Wanted, actors: set[str], read: int, shown: int) -> None:
+    """Say why there is no row, or none of an actor that is wanted beside others."""
+    why = "" if shown else "nothing in these traces is as wanted"
     if not read:
         why = "the files hold no whole step yet, or are cut off; take other copies if you have them"
     missing = sorted(wanted.actors - actors)
     if missing and actors:
         why = f"--actor {_not_there(missing[0], actors)}"
-    click.echo(clean(f"mirrorfarm: no row: {why}"), err=True)
+    if why:
+        click.echo(clean(f"mirrorfarm: {'' if shown else 'no row: '}{why}"), err=True)
 
 
 def merged(

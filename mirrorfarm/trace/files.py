@@ -142,9 +142,14 @@ def _nothing(named: list[Path], unread: list[Fault]) -> str:
 
 
 def require_single(found: Iterable[Source]) -> None:
-    """Raise TraceInvalid if one start of a process is there twice: all in it would count twice."""
+    """Raise TraceInvalid if one start of a process is there twice: all in it would count twice.
+
+    What lost its names (redact --mode drop) cannot be told apart, and is not looked at.
+    """
     seen: dict[tuple[str, str, int], Source] = {}
     for source in found:
+        if source.header.get("redact") == "drop":
+            continue
         other = seen.setdefault((source.node, source.process, source.incarnation), source)
         if other is not source:
             raise TraceInvalid(

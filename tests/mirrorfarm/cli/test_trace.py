@@ -136,6 +136,13 @@ def test_why_there_is_no_row_is_told(short: Path, run: Run) -> None:
     assert err == "mirrorfarm: no row: nothing in these traces is as wanted\n"
 
 
+def test_an_actor_that_is_misspelt_beside_another_one_is_told(short: Path, run: Run) -> None:
+    words = ("--actor", "heartbeat", "--actor", "heartbet")
+    code, out, err = run("trace", "show", short, *words)
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err == "mirrorfarm: --actor heartbet: not in these traces; did you mean heartbeat?\n"
+
+
 def test_a_trace_without_a_whole_step_is_told(tmp_path: Path, run: Run) -> None:
     clock(tmp_path, 0)
     assert run("trace", "show", tmp_path) == (
@@ -318,9 +325,10 @@ def test_replay_of_an_honest_trace_finds_nothing(simulated: Path, run: Run) -> N
 
 def test_replay_of_a_node_or_actor_that_is_not_there_is_refused(simulated: Path, run: Run) -> None:
     for option, word in (("--node", "n77"), ("--actor", "nobody")):
-        code, out, err = run("trace", "replay", simulated, option, word)
-        assert (code, out) == (2, "")
-        assert f"{option} {word}: not in these traces; " in err
+        for beside in ((), ("--node", "n1", "--actor", "module")):
+            code, out, err = run("trace", "replay", simulated, option, word, *beside)
+            assert (code, out) == (2, "")
+            assert f"{option} {word}: not in these traces; " in err
 
 
 def test_a_core_that_does_something_else_is_shown_with_both_effects(
@@ -446,6 +454,27 @@ def test_a_redacted_copy_has_no_names_but_all_steps(
     assert "a redacted trace cannot be replayed" in err
     code, _, err = run("trace", "redact", simulated, "--to", tmp_path / "out")
     assert (code, "is not empty" in err) == (6, True)
+
+
+def test_a_start_that_is_there_twice_is_neither_shown_nor_redacted_twice(
+    short: Path, run: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(short, tmp_path / "copy")
+    for words in (("show",), ("redact", "--to", tmp_path / "out")):
+        code, out, err = run("trace", *words, short, tmp_path / "copy")
+        assert (code, out) == (11, "")
+        assert "name only one of the folders" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_copies_without_names_are_shown_although_they_cannot_be_told_apart(
+    run: Run, tmp_path: Path
+) -> None:
+    drop = ("--mode", "drop")
+    run("trace", "redact", TAKEOVER, "--to", tmp_path / "drop", *drop)
+    shutil.copytree(tmp_path / "drop", tmp_path / "drop/copy")
+    assert run("trace", "show", tmp_path / "drop")[0] == 0
+    assert run("trace", "redact", tmp_path / "drop", "--to", tmp_path / "again", *drop)[0] == 0
 
 
 def test_a_copy_with_hashes_is_checked_like_the_original(run: Run, tmp_path: Path) -> None:
