@@ -92,7 +92,7 @@ class TraceWriter:
         self._lost = 0  # Steps missing before the next one in the queue.
         self._failing = ""  # Why nothing is written now.
         self._too_slow = False  # Steps were dropped since the last writing.
-        self._begun = False  # The first file.
+        self._begun = False  # The first file, or births that were lost.
         self._closing = False
         self._busy = False  # The writer knows that there is something to write.
         self._changed = threading.Condition()
@@ -225,6 +225,7 @@ class TraceWriter:
             self._ring.flush()
         except Exception as error:  # A full disk ends the trace's growth, nothing else.
             self._ring.give_up()
+            self._begun = True  # What is lost may be births: the next file asks every core.
             self._counts["failed"] += steps
             self._lamport = max(self._lamport, after)  # The gap shows.
             self._tell_loss(told(error) if isinstance(error, OSError) else str(error))

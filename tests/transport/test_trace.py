@@ -339,6 +339,20 @@ def test_a_disk_that_refuses_does_not_reach_the_caller(tmp_path: Path) -> None:
     assert [(step[0], step[2]) for step in steps_of(tmp_path)] == [(3, STEPS[2][1])]
 
 
+def test_what_began_while_the_disk_refused_tells_its_state_once_it_is_written(
+    tmp_path: Path,
+) -> None:
+    writer, core = TraceWriter(tmp_path / "t", ORIGIN), Counter(3)
+    (tmp_path / "t").rmdir()
+    writer.watch("module", core, lambda visit: visit.look(core))
+    writer.step("module", 1, Started(), [])
+    until(lambda: writer.counters()["failed"] == 1)
+    (tmp_path / "t").mkdir()
+    writer.step("module", 2, Started(), [])
+    until(lambda: any(kept(path) for path in (tmp_path / "t").iterdir()))
+    writer.close()
+
+
 def test_what_broke_a_core_is_written_at_once(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     writer.step("module", 1, Started(), [])
