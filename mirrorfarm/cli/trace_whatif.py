@@ -10,6 +10,7 @@ import click
 from mirrorfarm.cli.progress import progress
 from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork import changes, settings
 from mirrorfarm.sim.fork.recording import Recording, read
@@ -54,6 +55,7 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
         recording = read(paths, wanted.at, wanted.module, faults, tell)
     variants = _variants(recording, wanted)
     for_ns = round(wanted.minutes * MINUTE_NS) or horizon_ns(recording, variants)
+    _require_time(variants, for_ns)
     with progress("playing", every=1, lines=wanted.progress) as tell:
         seeds = range(wanted.seeds)
         found = compare(
@@ -84,7 +86,7 @@ def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
     """Return the unchanged one, and one for each combination of settings."""
     nodes, witness = recording.module.nodes, recording.witness
     done = tuple(changes.parse(wanted.given, nodes, witness))
-    chosen = settings.parse(wanted.sets, (*nodes, *([witness] if witness else [])))
+    chosen = settings.parse(wanted.sets, nodes, witness)
     if not wanted.sets and not done:
         return [Variant()]
     what = ", ".join(str(change) for change in done)
@@ -95,6 +97,16 @@ def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
             for one in chosen
         ),
     ]
+
+
+def _require_time(variants: list[Variant], for_ns: int) -> None:
+    """Raise UsageInvalid if a run is over before what is done in it begins."""
+    for change in (change for one in variants for change in one.changes):
+        if change.after_ns >= for_ns:
+            raise UsageInvalid(
+                f"--{change.kind}: each run is over after {span(for_ns)}, before "
+                f"'{change}' begins: have it begin sooner, or play longer (--minutes)"
+            )
 
 
 def _plain(

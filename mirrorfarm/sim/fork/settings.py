@@ -59,25 +59,35 @@ class Settings:
         return self.module | own
 
 
-def parse(words: tuple[str, ...], nodes: tuple[str, ...]) -> list[Settings]:
+def parse(words: tuple[str, ...], nodes: tuple[str, ...], witness: str = "") -> list[Settings]:
     """Return one variant for each combination of the values that `KEY=VALUE,VALUE` lists.
 
-    `nodes` are the machines that may have settings of their own. Raise UsageInvalid.
+    `nodes` and the witness, if there is one, may have settings of their own. Raise UsageInvalid.
     """
     variants = [Settings()]
+    of_machines = [f"{one}.{own}" for one in nodes for own in OF_NODE]
+    of_machines += [f"{witness}.fsync"] if witness else []  # It runs no scripts.
+    given: set[str] = set()
     for word in words:
         key, equals, text = word.partition("=")
         if not equals:
             raise UsageInvalid(f"--set {shown(word)}: write KEY=VALUE, as in heart.detection=0.3s")
         node, _, name = key.strip().rpartition(".")
         whose = (node, name.removesuffix("_ms"))
-        of_node = node in nodes and whose[1] in OF_NODE
+        of_node = ".".join(whose) in of_machines
         of_module = (*OF_MODULE, *OF_FARM)
-        known = [*of_module, *SAME, *(f"{one}.{own}" for one in nodes for own in OF_NODE)]
-        plain = SAME.get(key.strip(), key.strip())
+        known = [*of_module, *SAME, *of_machines]
+        plain = ".".join(whose) if of_node else SAME.get(key.strip(), key.strip())
         if plain not in of_module and not of_node:
             raise UsageInvalid(f"--set {shown(key)}: not known; {suggestion(key, known)}")
-        values = [_value(word, plain, one.strip()) for one in text.split(",")]
+        if plain in given:
+            raise UsageInvalid(
+                f"--set {shown(word)}: {plain} is set already; "
+                f"write all of its values once: {plain}=VALUE,VALUE"
+            )
+        given.add(plain)
+        unit = "ms" if of_node and name.endswith("_ms") else ""
+        values = [_value(word, plain, one.strip() + unit) for one in text.split(",")]
         variants = [
             Settings(one.module, one.nodes | {whose: value})
             if of_node
@@ -96,7 +106,7 @@ def _value(word: str, name: str, text: str) -> int:
     try:
         if name in COUNTS:
             return int(kinds.whole(0, COUNT_MAX)(text))
-        return duration_ns(f"{text}ms" if name.endswith("_ms") else text)
+        return duration_ns(text)
     except ValueError as error:
         raise UsageInvalid(f"--set {shown(word)}: {error}") from None
 

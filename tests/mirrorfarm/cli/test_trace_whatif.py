@@ -84,6 +84,13 @@ def test_why_nobody_serves_at_the_end_is_told_for_each_variant(folder: Path, run
     )
 
 
+def test_what_would_begin_after_the_end_of_each_run_is_refused(folder: Path, run: Run) -> None:
+    words = ("--crash", "n1 +1s", "--crash", "n2 +6s", "--seeds", 1, "--minutes", 0.1)
+    code, out, err = run("--at", "+14s", *words, folder)
+    assert (code, out) == (2, "")
+    assert "--crash: each run is over after 6.00 s, before 'crash n2 +6 s' begins" in err
+
+
 def test_of_many_reasons_three_are_told() -> None:
     said = [Says(f"n{number}", "WAIT", "NotReady", "", "old", "", "") for number in range(6)]
     few = [Result(number, unserved=(one,)) for number, one in enumerate([*said, said[0], said[0]])]

@@ -56,6 +56,26 @@ def test_unknown_settings_and_values_are_refused_with_the_cure(word: str, why: s
         parse((word,), NODES)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("heart.detection=1s", "heart.detection=2s"),
+        ("heart.detection=1s", "heart.timeout=2s"),
+        ("n1.fsync=1ms", "n1.fsync_ms=2"),
+    ],
+)
+def test_what_is_set_twice_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageInvalid, match="is set already; write all of its values once"):
+        parse(words, NODES)
+
+
+def test_a_witness_runs_no_scripts() -> None:
+    (found,) = parse(("w.fsync_ms=5",), NODES[:2], "w")
+    assert found.plain() == {"w.fsync": 5 * MS}
+    with pytest.raises(UsageInvalid, match="not known"):
+        parse(("w.start_prim=5s",), NODES[:2], "w")
+
+
 def test_lease_and_networks_follow_as_in_userconfig() -> None:
     module = changed(MODULE, Settings({"heart.detection": 4_000 * MS}))
     assert module.timing.lease_ns == 5_000 * MS
