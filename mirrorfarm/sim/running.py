@@ -2,7 +2,6 @@
 
 import shlex
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.cluster import DOWN, Cluster, Story
 from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.asserted import asserted
 from mirrorfarm.sim.monitors.seen import Died, Fault, PowerLost
 from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import Plan, plan_of, prepare
@@ -23,7 +23,6 @@ from mirrorfarm.sim.recording.recorder import Recorder
 
 # Nearly every run holds: it keeps few steps, which stay in the processor's cache.
 FEW_STEPS = 8
-FRAMES_TOLD = 8  # Of the calls that led to an assertion.
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
 _ROOT = Path(__file__).parents[1]
 _FOLDERS = ("actors", "transport", "modules", "netfilter", "sim", "trace")
@@ -168,7 +167,7 @@ def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Pl
     except Violation as violation:
         played.violation = violation
     except AssertionError as error:  # A core's own: it is wrong.
-        played.violation = _asserted(error)
+        played.violation = asserted(error)
     finally:
         if recorder is not None:
             recorder.close()
@@ -176,18 +175,6 @@ def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Pl
         played.moments.append(Moment(world.now, "", "violation", str(played.violation)))
     played.cpu_s = time.process_time() - began
     return played
-
-
-def _asserted(error: AssertionError) -> Violation:
-    """Return an assertion that does not hold as a violation; its story is where it stands."""
-    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_TOLD:]
-    story = [f"{place_in_code(frame)}: {frame.line}" for frame in frames]
-    return Violation(f"assert: {str(error) or place_in_code(frames[-1])}", story)
-
-
-def place_in_code(frame: traceback.FrameSummary) -> str:
-    """Return where something was raised, alike on every machine."""
-    return f"{frame.filename.rpartition('mirrorfarm/')[2]}:{frame.lineno} {frame.name}"
 
 
 def run(seed: int, options: str = "swarm", trace: Path | None = None) -> Outcome:

@@ -8,7 +8,7 @@ from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import perform, words
 from mirrorfarm.sim.acts.kinds import duration_text
 from mirrorfarm.sim.acts.people import Write
-from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.asserted import asserted
 from mirrorfarm.sim.monitors.causes import backwards
 from mirrorfarm.sim.recording.recorder import Recorder
 from mirrorfarm.sim.scenario.outcome import Moment, Outcome
@@ -35,12 +35,12 @@ def play(scenario: Scenario, *, tells: bool = True, trace: Path | None = None) -
     with uncollected(), trap(), cluster.tricks:
         try:
             run.play()
-        except Violation as violation:
+        except AssertionError as error:  # A violation; or a core's own: it is wrong.
+            violation = asserted(error)
             run.failed(str(violation), tuple(violation.story))
-        except AssertionError as error:  # A core's own: it is wrong.
-            run.failed(f"assert: {error}", ())
-    if recorder is not None:
-        recorder.close()
+        finally:
+            if recorder is not None:
+                recorder.close()
     run.outcome.turns = cluster.turns
     return run.outcome
 

@@ -14,7 +14,7 @@ from mirrorfarm.sim.acts.act import Act, meant
 from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.farm_sweep import FarmSwarm
 from mirrorfarm.sim.mirrored import Mirrored
-from mirrorfarm.sim.monitors import Violation
+from mirrorfarm.sim.monitors.asserted import asserted
 from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, wires
 from mirrorfarm.sim.swarm import Swarm
 from mirrorfarm.sim.world import World
@@ -69,10 +69,8 @@ def _listen(world: World, module: Mirrored, tape: list[tuple[int, Act]]) -> None
 def _violation(play: Callable[[], None]) -> str:
     try:
         play()
-    except Violation as error:
-        return str(error)
-    except AssertionError as error:
-        return f"assert: {error}"
+    except AssertionError as error:  # A violation; or a core's own: it is wrong.
+        return str(asserted(error))
     return ""
 
 

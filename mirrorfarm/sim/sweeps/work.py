@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from mirrorfarm.sim.running import place_in_code
+from mirrorfarm.sim.monitors.asserted import place_in_code
 from mirrorfarm.sim.sweeps.result import MESSAGE_CHARACTERS_MAX, SeedResult
 
 RunSeed = Callable[[str, int], SeedResult]

@@ -83,7 +83,9 @@ expect:
 end: 3 s
 """
     outcome = play(read(text, "f"))
-    assert outcome.unmet == ["line 4, by 2200 ms: n2 is PRIM Ready, not SECOND Ready"]
+    (unmet,) = outcome.unmet
+    assert unmet.startswith("line 4, by 2200 ms: n2 is ")
+    assert unmet.endswith(" Ready, not SECOND Ready")
 
 
 def test_a_violation_that_is_not_there_is_missed() -> None:
@@ -96,3 +98,17 @@ def test_the_story_makes_no_difference() -> None:
     assert (one.turns, one.at_ns) == (other.turns, other.at_ns)
     assert one.moments
     assert not other.moments
+
+
+def test_an_assertion_of_a_core_is_told_with_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def wrong(s: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(leading, "gate_of", wrong)
+    outcome = play(read(b"end: 1 s\n", "f"), trace=tmp_path)
+    assert outcome.violation.startswith("assert: ")
+    assert outcome.violation.endswith(" wrong")
+    assert "wrong: raise AssertionError" in outcome.story[-1]
+    assert any(tmp_path.rglob("*.mft"))
