@@ -9,7 +9,7 @@ from typing import Final
 
 from mirrorfarm.actors.effects import Tell
 from mirrorfarm.actors.events import Announce, FarmPicture, Received
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown
 from mirrorfarm.sim.acts.kinds import duration_ns
@@ -21,6 +21,7 @@ from mirrorfarm.transport.messages import Announcement, Heartbeat
 
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d[T ])?(\d\d):(\d\d)(?::(\d\d)(?:[.](\d{1,9}))?)?")
 SERVICE: Final = "service"
+TIME_MAX: Final = (1 << 63) - 1  # In the year 2262.
 OnStep = Callable[[int, int], None]
 
 
@@ -81,7 +82,7 @@ def find(
 
     `service` is when all nodes of a module were in service for the first time: a primary and its
     secondary, or all nodes of a farm that had said anything.
-    Raise UsageInvalid if there is none, or more than one.
+    Raise UsageInvalid if there is none, or more than one; TraceInvalid if no clock shows its times.
     """
     words = wanted.strip()
     timed = words.startswith("+") or _TIME.fullmatch(words) is not None
@@ -92,6 +93,7 @@ def find(
             service.look(placed)
         elif not timed:
             search.look(placed, facts.of(placed.step))
+        _require_time(placed)
         times.append(placed.at_ns)
         on_step(placed.number, 2 * merge.total)
     if not times:
@@ -114,6 +116,14 @@ def find(
             "between them, such as +2s after the beginning"
         )
     return Moment(number, at_ns)
+
+
+def _require_time(placed: Placed) -> None:
+    if placed.at_ns > TIME_MAX:
+        raise TraceInvalid(
+            f"a step of {placed.step.node} has a time of day after the year 2262: the header of "
+            "its trace is damaged or forged; take another copy of it if you have one"
+        )
 
 
 def _event(wanted: str, search: Search) -> Moment:

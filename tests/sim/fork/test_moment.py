@@ -1,11 +1,12 @@
 """Where a recording is left: by a time, by an event."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.sim.fork.moment import find
 from mirrorfarm.sim.fork.recording import read
 from mirrorfarm.trace.merge import Merge
@@ -65,3 +66,13 @@ def test_what_is_no_moment_of_the_recording_is_refused(merge: Merge, wanted: str
 def test_the_service_of_another_module_is_not_meant(merge: Merge) -> None:
     with pytest.raises(UsageInvalid, match="the nodes were never all in service"):
         find(merge, "service", "other")
+
+
+def test_times_that_no_clock_shows_are_refused(
+    merge: Merge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed = next(merge.steps())
+    late = replace(placed, at_ns=1 << 63)
+    monkeypatch.setattr(merge, "steps", lambda: iter([placed, late]))
+    with pytest.raises(TraceInvalid, match=r"a step of .* after the year 2262: the header"):
+        find(merge, "service", "ledger")
