@@ -107,7 +107,8 @@ def write_examples(
     paths: list[Path] = []
     notes: list[str] = []
     for old in folder.glob("[0-9][0-9]-*"):  # Of fewer results; its number may be another's now.
-        old.unlink()
+        if old.suffix != ".part":  # Another report is being made just now.
+            old.unlink(missing_ok=True)
     shown = classes[:EXAMPLES_MAX]
     for number, one in enumerate(shown, 1):
         folder.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from mirrorfarm.sim.sweeps.outputs import write_outputs
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Appender, Header, Results, read_results
 from mirrorfarm.sim.sweeps.run import build_id
+from mirrorfarm.unfinished import whole
 from tests.sim.sweeps.stand_in import quick
 
 
@@ -41,6 +42,16 @@ def test_each_class_has_one_scenario_and_the_summary_is_json(tmp_path: Path) -> 
     assert scenarios[1].read_text() == "seed: 83\noptions: mirror\n"
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["failed"] == 10
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_an_example_that_another_report_is_just_writing_is_left_to_it(tmp_path: Path) -> None:
+    results = results_of(tmp_path, 100)
+    write_outputs(results, tmp_path, shrink=None, replay=replay)
+    with whole(tmp_path / "failures" / "01-L4.txt") as file:
+        file.write(b"of the other report\n")
+        write_outputs(results, tmp_path, shrink=None, replay=replay)
+    assert (tmp_path / "failures" / "01-L4.txt").read_text() == "of the other report\n"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_without_a_shrinker_the_command_is_the_example(tmp_path: Path) -> None:
