@@ -163,8 +163,11 @@ class Guard:
     def run(self) -> None:
         """Serve until the parent is gone and no deadline is left."""
         while self._deadline or not self._orphan:
-            channel = [] if self._orphan else [self._channel]
-            select.select([self._timer, *channel], [], [])
+            poll = select.poll()  # Not `select`: our parent's descriptors may be above 1023.
+            poll.register(self._timer, select.POLLIN)
+            if not self._orphan:
+                poll.register(self._channel, select.POLLIN)
+            poll.poll()
             # Orders first: one that came in before the deadline may have moved it.
             for _ in range(PACKETS_AT_ONCE_MAX):
                 if self._orphan or not self._hear():

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -186,6 +187,25 @@ def test_guard_that_dies_is_replaced_and_the_new_one_knows_the_deadline(
     assert guard.pid != first
     assert application.wait() == -signal.SIGKILL
     assert any("another one took over" in line for line in bench.logged)
+
+
+def test_guard_of_a_process_with_thousands_of_open_files_acts(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(1_100)]
+    client = bench.client()
+    try:
+        client.start()
+        application = bench.application()
+        client.order(GuardOrder(1))
+        assert bench.inbox.get(timeout=5) == GuardActed(1)
+        assert application.wait() == -signal.SIGKILL
+    finally:
+        client.order(GuardOrder(0))
+        client.close()
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_guard_that_cannot_be_replaced_now_is_replaced_later(
