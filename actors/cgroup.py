@@ -8,6 +8,7 @@ mounted (`ip netns exec` hides it) one is opened without mounting it anywhere.
 import ctypes
 import hashlib
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 
 FOLDER: Final = "mirrorfarm"
+MOUNTS: Final = Path("/proc/self/mountinfo")
 KILL_NS: Final = 5 * SECOND_NS
 _SETTLE_NS: Final = 20 * MILLISECOND_NS
 _CREATE_ATTEMPTS: Final = 10
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")  # How the kernel writes a space, and what divides.
 
 # The same numbers on every architecture: system calls added since Linux 5.0.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -47,10 +50,10 @@ def scope_of(root: Path, node: str, module: str) -> str:
 
 def mounted(version: int) -> Iterator[Hierarchy]:
     """Yield the visible mounts of a version that can freeze."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in os.fsdecode(MOUNTS.read_bytes()).split("\n")[:-1]:  # Any user may name a mount.
         front, _, back = line.partition(" - ")
         kind, _, options = back.split(" ", 2)
-        top = Path(front.split(" ")[4].encode().decode("unicode_escape"))
+        top = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), front.split(" ")[4]))
         fits = kind == "cgroup2" if version == 2 else kind == "cgroup" and "freezer" in options
         # A mount over the mount hides it: only one that shows its files counts.
         if fits and (top / "cgroup.procs").exists():

@@ -52,7 +52,7 @@ def unsuitable(
 def mounts(mountinfo: str) -> list[tuple[str, str]]:
     """Return mount point and kind of each mounted file system, in the order of mounting."""
     found: list[tuple[str, str]] = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):  # Nothing else ends one: users may name mounts.
         left, separator, right = line.partition(" - ")
         words = left.split(" ")
         if separator and len(words) > 4:

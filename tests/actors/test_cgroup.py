@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors import cgroup as cgroups
 from mirrorfarm.actors.cgroup import Cgroup, Hierarchy, mounted, scope_of, unmounted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups need root")
@@ -103,6 +104,22 @@ def test_removed_group_is_gone_and_removing_twice_is_harmless(cgroup: Cgroup) ->
     cgroup.remove()
     assert not cgroup.path.exists()
     cgroup.remove()
+
+
+def test_a_mount_with_any_name_hides_no_control_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user may mount something (fusermount) where the name is of no known encoding."""
+    top = tmp_path / "c group"
+    top.mkdir()
+    (top / "cgroup.procs").touch()
+    lines = tmp_path / "mountinfo"
+    lines.write_bytes(
+        b"36 25 0:31 / /home/user/\xff\xfe\xe2\x80\xa8\x0c rw - fuse.sshfs sshfs rw\n"
+        + f"37 25 0:32 / {tmp_path}/c\\040group rw - cgroup2 cgroup2 rw\n".encode()
+    )
+    monkeypatch.setattr(cgroups, "MOUNTS", lines)
+    assert list(mounted(2)) == [Hierarchy(top, 2)]
 
 
 def test_scopes_differ_by_root_node_and_module() -> None:

@@ -27,6 +27,14 @@ def faults_of(wanted: Module, root: Path, *others: Module) -> list[str]:
     return unsuitable(wanted, list(others), paths=Paths(root / "node"), file="u.xml")
 
 
+def test_a_mount_with_any_name_hides_no_other_one() -> None:
+    lines = (
+        "36 25 0:31 / /home/user/a\rb\x0b\u2028 rw - fuse.sshfs sshfs rw\n"
+        "37 25 0:32 / /data rw - nfs4 server:/ rw\n"
+    )
+    assert mounts(lines) == [("/home/user/a\rb\x0b\u2028", "fuse.sshfs"), ("/data", "nfs4")]
+
+
 def test_real_directory_is_fine(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/wanted").touch()

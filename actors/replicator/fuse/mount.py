@@ -25,7 +25,7 @@ class Mounted(NamedTuple):
 def mounts() -> list[Mounted]:
     """Every mount of this mount namespace, in mounting order."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:  # A name may hold \r.
         fields = line.split(b" ")
         minor = int(fields[2].partition(b":")[2])
         point = fields[4].decode("unicode_escape").encode("latin-1")
