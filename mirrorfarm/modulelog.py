@@ -4,6 +4,7 @@ A thread writes it. Whoever has something to say waits until it is in the file, 
 that hangs: a primary whose state machine did would go on to be heard, and decide nothing any more.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -13,33 +14,37 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from mirrorfarm.limits import FRAME_BYTES_MAX
+from mirrorfarm.oserrors import reason_of
 
 BYTES_MAX = 4 * 1_048_576  # Then the file becomes log.jsonl.1 and a new one begins.
 LINES_ANSWERED_MAX = 500
 BYTES_ANSWERED_MAX = FRAME_BYTES_MAX // 2  # They are one frame.
 TEXT_CHARACTERS_MAX = 2_000
+LINE_BYTES_MAX = 12 * TEXT_CHARACTERS_MAX + 1_000  # JSON may write 12 bytes for a character.
 PATIENCE_SECONDS = 0.05  # With a disk that may hang; while it does, nobody waits at all.
 LINES_WAITING_MAX = 1_000
 CLOSE_SECONDS = 2.0
+_TOO_FAST: Final = "the log could not be written so fast"
 
 
 class ModuleLog:
     """Appends lines; the processes of one module share the file, and its numbers."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         self._path = folder / "log.jsonl"
         self._changed = threading.Condition()  # Of what follows.
         self._waiting: deque[tuple[float, str, str, str]] = deque()  # Time, level, origin, text.
         self._given = self._written = 0  # How many lines.
         self._left_out = 0  # Lines for which there was no room.
         self._hangs = self._closing = False
-        self._number = _last_number(self._path) or _last_number(_older(self._path))
-        self._file = self._path.open("ab", buffering=0)
-        self._end = os.fstat(self._file.fileno()).st_size
+        self._number = 0
+        self._end = -1  # How long the file is; -1: look at what it ends with.
+        self._file: IO[bytes] | None = None
+        with suppress(OSError):  # A disk that takes no log must not keep the module from starting.
+            self._file = self._opened()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -70,39 +75,57 @@ class ModuleLog:
     # --- the writer's thread ---------------------------------------------------------------
 
     def _run(self) -> None:
+        missing, why = 0, _TOO_FAST
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     break
                 line = self._waiting.popleft()
-                left_out, self._left_out = self._left_out, 0
-            self._put(*line)
-            if left_out:
-                text = f"{left_out} lines were left out: the log could not be written so fast"
-                self._put(time.time(), "C", "log", text)
+                missing, self._left_out = missing + self._left_out, 0
+            if fault := self._put(*line):
+                missing, why = missing + 1, f"the log could not be written ({fault})"
+            elif missing:
+                text = f"{missing} lines were left out: {why}"
+                if not self._put(time.time(), "C", "log", text):
+                    missing, why = 0, _TOO_FAST
             with self._changed:
                 self._written += 1
                 self._hangs = self._hangs and bool(self._waiting)
                 self._changed.notify_all()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _put(self, now: float, level: str, origin: str, text: str) -> None:
+    def _opened(self) -> IO[bytes]:
+        """Return the file, opened for more lines; what follows continues its numbers."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        last = _last_number(self._path) or _last_number(_older(self._path))
+        self._number, self._end = max(self._number, last), -1
+        return self._path.open("a+b", buffering=0)
+
+    def _put(self, now: float, level: str, origin: str, text: str) -> str:
+        """Write a line; return why not, or nothing: a full disk must not stop the module."""
         try:
+            if self._file is None:
+                self._file = self._opened()
             locked = self._file
             fcntl.flock(locked, fcntl.LOCK_EX)
             try:
-                self._append(now, level, origin, text)
+                self._append(locked, now, level, origin, text)
             finally:
                 if not locked.closed:
                     fcntl.flock(locked, fcntl.LOCK_UN)
-        except OSError:
-            pass  # A full disk must not stop the module; the trace and `why` still work.
+        except OSError as error:
+            self._end = -1
+            return reason_of(error)
+        return ""
 
-    def _append(self, now: float, level: str, origin: str, text: str) -> None:
-        size = os.fstat(self._file.fileno()).st_size
-        if size != self._end:  # Another process of the module wrote since.
+    def _append(self, file: IO[bytes], now: float, level: str, origin: str, text: str) -> None:
+        size, begin = os.fstat(file.fileno()).st_size, b""
+        if size != self._end:  # Just opened, or another process of the module wrote since.
             self._number = max(self._number, _last_number(self._path))
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                begin = b"\n"  # A full disk, or the end of who wrote it, cut the last line short.
         self._number += 1
         line = {
             "n": self._number,
@@ -111,16 +134,18 @@ class ModuleLog:
             "origin": origin,
             "text": text[:TEXT_CHARACTERS_MAX],
         }
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._end = os.fstat(self._file.fileno()).st_size
+        data = begin + json.dumps(line).encode() + b"\n"
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._end = os.fstat(file.fileno()).st_size
         if self._end > BYTES_MAX:
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
                     self._path.replace(_older(self._path))
         if not self._path.exists() or self._end > BYTES_MAX:
-            opened = self._path.open("ab", buffering=0)  # Until there is another, this one serves.
-            self._file.close()
-            self._file, self._end = opened, -1
+            # Until there is another, this one serves.
+            self._file, self._end = self._path.open("a+b", buffering=0), -1
+            file.close()
 
 
 def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:
@@ -174,7 +199,7 @@ def _last_number(path: Path) -> int:
     """Return the number of the file's last whole line; 0: it has none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4 * TEXT_CHARACTERS_MAX))
+            file.seek(max(0, path.stat().st_size - 2 * LINE_BYTES_MAX))
             lines = file.read().splitlines()
     except FileNotFoundError:
         return 0

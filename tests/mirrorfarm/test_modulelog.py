@@ -107,3 +107,70 @@ def test_a_new_file_that_cannot_be_opened_ends_no_log(
         log.write("E", "module", "third")
         log.write("E", "module", "fourth")
         assert "fourth" in (tmp_path / "log.jsonl.1").read_text()
+
+
+def texts_of(folder: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in read_log(folder, 0, 100)[0]]
+
+
+def test_what_follows_a_torn_line_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"n": 1, "text": "first"}\n{"n": 2, "te')
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "second")
+        with (tmp_path / "log.jsonl").open("a") as file:
+            file.write('{"n": 3, "te')
+        log.write("E", "module", "third")
+    assert texts_of(tmp_path) == ["first", "second", "third"]
+
+
+def test_numbers_go_on_after_the_longest_line(tmp_path: Path) -> None:
+    for text in ("first", "\N{GRINNING FACE}" * TEXT_CHARACTERS_MAX, "last"):
+        with closing(ModuleLog(tmp_path)) as log:
+            log.write("E", "module", text)
+    numbers = [json.loads(line)["n"] for line in read_log(tmp_path, 0, 100)[0]]
+    assert numbers == [1, 2, 3]
+
+
+def test_a_disk_that_takes_no_log_keeps_nothing_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "first")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "open", refuse)
+        log = ModuleLog(tmp_path)
+        log.write("E", "module", "second")
+    with closing(log):
+        log.write("E", "module", "third")
+    missing = "1 lines were left out: the log could not be written (Read-only file system)"
+    assert texts_of(tmp_path) == ["first", "third", missing]
+
+
+def test_a_full_disk_costs_only_what_was_said_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        """A file that takes ten bytes of a line."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def write(self, data: bytes) -> Any:
+            return self._file.write(data[:10])
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "first")
+        file = log._file
+        monkeypatch.setattr(log, "_file", Full(file))
+        log.write("E", "module", "second")
+        monkeypatch.setattr(log, "_file", file)
+        log.write("E", "module", "third")
+    missing = "1 lines were left out: the log could not be written (No space left on device)"
+    assert texts_of(tmp_path) == ["first", "third", missing]
