@@ -311,9 +311,11 @@ class Hub:
                     self._reopen(opened, now)
 
     def _reopen(self, opened: _OpenLink, now: int) -> None:
+        # First: while there is none to be had, as for want of descriptors, the old one stays.
+        dealer = peer_dealer(self._context, self._settings.keys, opened.link)
         self._waiting.forget_dealer(opened.socket)
         opened.socket.close(0)
-        opened.socket = peer_dealer(self._context, self._settings.keys, opened.link)
+        opened.socket = dealer
         opened.down_ns = now
         self._watch_link(opened)
         self._counts["reopened"] += 1

@@ -1,6 +1,7 @@
 """Hubs on real sockets: messages arrive by any network; strangers and liars get nowhere."""
 
 import contextlib
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 import zmq
 
+import mirrorfarm.transport.zmq as bus
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import FRAME_BYTES_MAX
 from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.codec import encode
 from mirrorfarm.transport.keys import Keys
 from mirrorfarm.transport.messages import FarmBeat, Frame, Probe, StateAnswer
-from mirrorfarm.transport.sockets import Bind, Link, endpoint
+from mirrorfarm.transport.sockets import Bind, Context, Link, Socket, endpoint, peer_dealer
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, Relay, free_port, make_keys, until
 
@@ -395,6 +397,29 @@ def test_an_address_that_comes_later_is_bound_then(pair: Pair) -> None:
         assert [bind.network for bind in hub.unbound()] == ["red"]
     until(lambda: not hub.unbound())
     pair.start("n1")
+    pair.meet(by="red")
+
+
+def test_a_link_that_cannot_be_opened_anew_now_is_opened_later(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Link] = []
+    real = peer_dealer
+
+    def scarce(context: Context, keys: Keys, link: Link) -> Socket:
+        if opening and len(refused) < 3:
+            refused.append(link)
+            raise zmq.ZMQError(errno.EMFILE)
+        return real(context, keys, link)
+
+    opening = False
+    monkeypatch.setattr(bus, "REOPEN_NS", 0)
+    monkeypatch.setattr(bus, "peer_dealer", scarce)
+    hub = pair.start("n1")
+    opening = True
+    until(lambda: _unsent(hub, "red") and len(refused) == 3, 20)
+    until(lambda: hub.counters()["reopened"] > 2, 20)
+    pair.start("n2")
     pair.meet(by="red")
 
 
