@@ -203,9 +203,9 @@ class Agent:
                 "module": name,
                 "id": number,
                 "configured": name in active,
-                "trouble": self._troubles(name),
+                "trouble": fault or self._troubles(name),
             }
-            for name, number in install.installed(self.paths)
+            for name, number, fault in install.listed(self.paths)
         ]
         return AgentResult(command.request, "done", "", msgspec.json.encode(rows))
 

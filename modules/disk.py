@@ -1,11 +1,14 @@
 """Files of modules on disk: written whole or not at all, read within bounds, links not followed."""
 
+import ctypes
+import errno
 import os
 import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from mirrorfarm.errors import Refused
 from mirrorfarm.modules.package import FILE_BYTES_MAX, FILES_MAX
@@ -13,6 +16,8 @@ from mirrorfarm.modules.package import FILE_BYTES_MAX, FILES_MAX
 FOLDER_MODE = 0o700
 SCRIPT_MODE = 0o700
 FILE_MODE = 0o600
+_HERE: Final = -100  # AT_FDCWD
+_EXCHANGE: Final = 2  # RENAME_EXCHANGE
 
 
 def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
@@ -73,12 +78,34 @@ def write_new_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     return new
 
 
+def exchange(one: Path, other: Path) -> None:
+    """Give each of two folders the name of the other: whoever is killed, both have one."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+        failed = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0
+        number = ctypes.get_errno() if failed else 0
+    except AttributeError:  # A C library without it.
+        number = errno.ENOSYS
+    if number in {errno.ENOSYS, errno.EINVAL}:  # Nor has every file system.
+        aside = other.with_name(f".aside-{other.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        other.rename(aside)
+        one.rename(other)
+        aside.rename(one)
+    elif number:
+        raise OSError(number, os.strerror(number), str(one), None, str(other))
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file at once and durably (0600)."""
+    """Replace a file at once and durably (0600), or leave it as it is."""
     new = path.with_name(f".new-{path.name}-{os.getpid()}")
     new.unlink(missing_ok=True)
-    _write(new, content, FILE_MODE)
-    new.rename(path)
+    try:
+        _write(new, content, FILE_MODE)
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -13,12 +13,14 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from mirrorfarm.errors import ConfigInvalid, Refused
+from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN, PACKAGE_BYTES_MAX
 from mirrorfarm.modules import catalog
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.disk import (
+    exchange,
     make_folder,
     read_file,
     read_module_files,
@@ -58,12 +60,17 @@ def install(
             raise Refused(f"{reason}; replace it with: mirrorfarm module install {name} --force")
         number = _choose_id(name, ids, module_id)
         folder = paths.module_etc(name)
+        for left in paths.modules.glob(f".new-{name}-*"):  # Of an installation that was killed.
+            shutil.rmtree(left)
         new = write_new_folder(folder, files)
         try:
             write_file(new / "id", f"{number}\n".encode())
-            if folder.exists():
-                _retire(paths, name)
-            new.rename(folder)
+            if folder.exists():  # At no moment the module is without its files.
+                previous = _previous(paths, name)
+                exchange(new, folder)
+                new.rename(previous)
+            else:
+                new.rename(folder)
         except BaseException:
             shutil.rmtree(new, ignore_errors=True)
             raise
@@ -84,13 +91,32 @@ def uninstall(paths: Paths, name: str) -> None:
         reason = f"module {name} is configured"
         raise Refused(f"{reason}; stop it, then run: mirrorfarm module deconfig {name}")
     with _locked(paths):
-        _retire(paths, name)
+        paths.module_etc(name).rename(_previous(paths, name))
         sync_folder(paths.modules)
 
 
 def installed(paths: Paths) -> list[tuple[str, int]]:
     """Return name and id of every installed module, by name."""
-    return [(name, module_id(paths, name)) for name in _names(paths)]
+    return [(name, module_id(paths, name)) for name in _names(paths) if _has_id(paths, name)]
+
+
+def listed(paths: Paths) -> list[tuple[str, int, str]]:
+    """Return name, id and fault of every module, by name; id 0: the fault says why.
+
+    A folder that is neither installed nor configured, such as somebody's own, is no module.
+    """
+    rows: list[tuple[str, int, str]] = []
+    for name in _names(paths):
+        try:
+            rows.append((name, module_id(paths, name), ""))
+        except MirrorfarmError as error:
+            if _has_id(paths, name) or _active(paths, name).exists():
+                rows.append((name, 0, str(error)))
+    return rows
+
+
+def _has_id(paths: Paths, name: str) -> bool:
+    return os.path.lexists(paths.module_etc(name) / "id")
 
 
 def configured(paths: Paths) -> list[str]:
@@ -139,7 +165,7 @@ def configure(
 
     `environment` (default: this process's) gives values to macros that the file does not define;
     those used are kept with the active copy. `notes` receives what is read without effect.
-    Raises ConfigInvalid with every fault; the active copy is then as before.
+    Raises ConfigInvalid with every fault, OSError; the active copy is then as before.
     """
     number = module_id(paths, name)
     path = paths.module_etc(name) / USERCONFIG
@@ -155,16 +181,36 @@ def configure(
         notes=notes,
         used=used,
     )
-    others = [load_module(paths, other) for other in configured(paths) if other != name]
+    others = _others(paths, name, notes if notes is not None else [])
     faults = unsuitable(module, others, paths=paths, file=str(path))
     if faults:
         raise ConfigInvalid(tuple(faults))
     make_folder(paths.module_lib(name))
     make_folder(_active(paths, name).parent)
-    kept = {"sha256": hashlib.sha256(text).hexdigest(), "environment": used}
+    kept: dict[str, Any] = {"sha256": hashlib.sha256(text).hexdigest(), "environment": used}
+    with contextlib.suppress(MirrorfarmError, OSError):  # Until the new text is there, as before.
+        before, environment = _read_active(paths, name)
+        digest = hashlib.sha256(before).hexdigest()
+        kept["before"] = {"sha256": digest, "environment": environment}
     write_file(_active(paths, name).with_name("environment.json"), json.dumps(kept).encode())
     write_file(_active(paths, name), text)
     return module
+
+
+def _others(paths: Paths, name: str, notes: list[str]) -> list[Module]:
+    """Return the other modules of this node; `notes` receives those that cannot be read.
+
+    Were they faults, no module could be configured after a change of cluster.xml that none fits.
+    """
+    others = []
+    for other in configured(paths):
+        if other != name:
+            try:
+                others.append(load_module(paths, other))
+            except MirrorfarmError as error:
+                reason = str(error).partition("\n")[0]
+                notes.append(f"module {other} was not compared with it, configure it too: {reason}")
+    return others
 
 
 def load_module(paths: Paths, name: str) -> Module:
@@ -174,27 +220,33 @@ def load_module(paths: Paths, name: str) -> Module:
     changed such that the module does not fit any more.
     """
     number = module_id(paths, name)
-    path = _active(paths, name)
-    cure = f"run: mirrorfarm module config {name}"
-    try:
-        text = read_file(path)
-        kept = json.loads(read_file(path.with_name("environment.json")))
-        intact = kept["sha256"] == hashlib.sha256(text).hexdigest()
-        environment = {str(key): str(value) for key, value in kept["environment"].items()}
-    except FileNotFoundError:
-        raise Refused(f"module {name} is not configured on this node; {cure}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        intact, environment = False, {}
-    if not intact:
-        raise Refused(f"{path} was changed, or a configuration was interrupted; {cure}")
+    text, environment = _read_active(paths, name)
     return parse_userconfig(
         text,
-        str(path),
+        str(_active(paths, name)),
         name=name,
         id=number,
         cluster=load_cluster(paths),
         environment=environment,
     )
+
+
+def _read_active(paths: Paths, name: str) -> tuple[bytes, dict[str, str]]:
+    """Return the active userconfig.xml and what its macros took from the environment."""
+    path = _active(paths, name)
+    cure = f"run: mirrorfarm module config {name}"
+    try:
+        text = read_file(path)
+        kept = json.loads(read_file(path.with_name("environment.json")))
+        digest = hashlib.sha256(text).hexdigest()
+        for entry in (kept, kept.get("before", {})):
+            if entry.get("sha256") == digest:
+                return text, {str(key): str(value) for key, value in entry["environment"].items()}
+    except FileNotFoundError:
+        raise Refused(f"module {name} is not configured on this node; {cure}") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise Refused(f"{path} was changed, or a configuration was interrupted; {cure}")
 
 
 def deconfigure(paths: Paths, name: str) -> None:
@@ -250,13 +302,13 @@ def _source_files(source: str | Path | bytes, name: str) -> dict[str, bytes]:
     return files
 
 
-def _retire(paths: Paths, name: str) -> None:
-    """Keep the installed files as the previous version, instead of an earlier one."""
+def _previous(paths: Paths, name: str) -> Path:
+    """Return where the previous version of a module is kept; an earlier one is removed."""
     previous = paths.modules / ".previous" / name
     make_folder(previous.parent)
     if previous.exists():
         shutil.rmtree(previous)
-    paths.module_etc(name).rename(previous)
+    return previous
 
 
 @contextlib.contextmanager

@@ -124,17 +124,23 @@ def _died(directory: str, mounted: list[tuple[str, str]]) -> bool:
     return False
 
 
+def _virtual(module: Module) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return the virtual addresses of a mirror or of a farm."""
+    texts = [one.addr for one in module.vips] + [one.addr for one in module.farm.addresses]
+    return [ipaddress.ip_address(text) for text in texts]
+
+
 def _used_twice(module: Module, others: list[Module]) -> list[str]:
     faults: list[str] = []
-    own = [ipaddress.ip_address(vip.addr) for vip in module.vips]
+    own = _virtual(module)
     for other in others:
         if other.name == module.name:
             continue
         if other.id == module.id:
             faults.append(f"id: {module.id} is that of module {other.name}; install with another")
-        for vip in other.vips:
-            if ipaddress.ip_address(vip.addr) in own:
-                reason = f"{vip.addr} is used by module {other.name}; choose another address"
+        for address in _virtual(other):
+            if address in own:
+                reason = f"{address} is used by module {other.name}; choose another address"
                 faults.append(f"virtual_addr.addr: {reason}")
         for theirs in other.replication.directories:
             for mine in module.replication.directories:

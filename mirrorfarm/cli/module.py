@@ -9,6 +9,7 @@ import msgspec
 from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.limits import MODULES_MAX
 from mirrorfarm.transport.messages import AgentResult
 
 AGENT_SECONDS = 30.0
@@ -60,7 +61,11 @@ def each_agent(
     default="",
     help="A template's name, a folder or a .safe file; default: the template NAME.",
 )
-@click.option("--id", "number", type=int, help="The module's number; default: the smallest free.")
+@click.option(
+    *("--id", "number"),
+    type=click.IntRange(1, MODULES_MAX),
+    help="The module's number; default: the smallest free.",
+)
 @click.option("--force", is_flag=True, help="Replace an installed module.")
 @click.pass_obj
 def install(scope: Scope, name: str, source: str, number: int | None, force: bool) -> int:
@@ -159,15 +164,16 @@ def list_modules(scope: Scope, json_wanted: bool) -> int:
         worst = each_agent(scope, "modules", (), b"", take)
     else:
         active = door.configured(scope.paths)
-        for name, number in door.installed(scope.paths):
-            rows.append({"node": "", "module": name, "id": number, "configured": name in active})
+        for name, number, fault in door.listed(scope.paths):
+            row = {"node": "", "module": name, "id": number, "configured": name in active}
+            rows.append({**row, "trouble": fault} if fault else row)
     if json_wanted:
         click.echo(as_json(rows))
         return worst
     cells = [
         (
             str(row.get("module", "")),
-            str(row.get("id", "")),
+            str(row.get("id") or ""),
             str(row["node"]) or "this node",
             "configured" if row.get("configured") else "not configured",
             str(row.get("trouble") or ""),

@@ -1,11 +1,17 @@
 """A module's way on a node: installed, configured, edited, packed, removed."""
 
+import ctypes
+import errno
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirrorfarm.errors import ConfigInvalid, Refused
+from mirrorfarm.modules import disk
 from mirrorfarm.modules import install as modules
 from mirrorfarm.modules.catalog import template_files
 from mirrorfarm.paths import Paths
@@ -215,3 +221,135 @@ def test_a_module_whose_id_is_damaged_keeps_no_other_one_from_starting(
     assert modules.load_module(paths, "good").name == "good"
     with pytest.raises(Refused, match="is damaged"):
         modules.load_module(paths, "worn")
+
+
+def configured_app(paths: Paths, tmp_path: Path, name: str = "app") -> Path:
+    """Install and configure a module; return its userconfig.xml, to be edited."""
+    (tmp_path / f"data-{name}").mkdir()
+    source = write_source(tmp_path / f"of-{name}", userconfig(tmp_path / f"data-{name}"))
+    modules.install(paths, name, source=source)
+    modules.configure(paths, name)
+    return paths.module_etc(name) / "conf/userconfig.xml"
+
+
+def killed_at(number: int, work: Callable[[], object]) -> bool:
+    """Have a process do `work` that is killed before it gives its name to something for the
+    `number`-th time; return whether it was."""
+    child = os.fork()
+    if not child:
+        left = number
+
+        def before(real: Callable[..., Any]) -> Callable[..., Any]:
+            def renamed(*words: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if not left:
+                    os._exit(9)
+                return real(*words)
+
+            return renamed
+
+        Path.rename = before(Path.rename)  # type: ignore[method-assign]
+        modules.exchange = before(disk.exchange)  # type: ignore[attr-defined]
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_a_replacement_that_is_killed_leaves_one_of_the_two_versions(
+    paths: Paths, tmp_path: Path
+) -> None:
+    configured_app(paths, tmp_path)
+    source = tmp_path / "of-app"
+    kills = 0
+    while killed_at(
+        kills + 1, lambda: modules.install(paths, "app", source=source, module_id=5, force=True)
+    ):
+        kills += 1
+        assert modules.configured(paths) == ["app"], "an agent that begins starts it"
+        assert modules.load_module(paths, "app").id in {1, 5}
+    assert kills == 3
+    modules.install(paths, "app", source=source, force=True)
+    assert not list(paths.modules.glob(".new*"))
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_where_nothing_can_be_exchanged_at_once_it_is_replaced_all_the_same(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    configured_app(paths, tmp_path)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: number)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Refusing())
+    modules.install(paths, "app", source="mirror", force=True)
+    assert (paths.module_etc("app") / "bin/start_prim").read_bytes() != b"#!/bin/bash\n"
+    previous = paths.modules / ".previous/app/bin/start_prim"
+    assert previous.read_bytes() == b"#!/bin/bash\n"
+
+
+class Refusing:
+    """A C library on a file system that exchanges nothing."""
+
+    def renameat2(self, *_: Any) -> int:
+        return -1
+
+
+def test_a_configuration_that_is_killed_leaves_one_of_the_two(paths: Paths, tmp_path: Path) -> None:
+    edited = configured_app(paths, tmp_path)
+    edited.write_bytes(userconfig(tmp_path / "data-app", 'maxloop="9"'))
+    kills, found = 0, []
+    while killed_at(kills + 1, lambda: modules.configure(paths, "app")):
+        kills += 1
+        found.append(modules.load_module(paths, "app").maxloop)
+    assert found == [3, 3]
+    assert modules.load_module(paths, "app").maxloop == 9
+
+
+def test_a_full_disk_leaves_the_active_configuration(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = configured_app(paths, tmp_path)
+    edited.write_bytes(userconfig(tmp_path / "data-app", 'maxloop="9"'))
+    real = disk._write
+
+    def full(path: Path, content: bytes, mode: int) -> None:
+        real(path, content, mode)
+        if "userconfig" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(disk, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            modules.configure(paths, "app")
+    assert modules.load_module(paths, "app").maxloop == 3
+    assert not list((paths.module_lib("app") / "active").glob(".new*"))
+
+
+def test_modules_that_fit_the_cluster_no_more_are_configured_one_after_the_other(
+    paths: Paths, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        edited = configured_app(paths, tmp_path, name)
+        edited.write_bytes(edited.read_bytes().replace(b'"default"', b'"red"'))
+    paths.cluster_xml.write_text(CLUSTER.replace("default", "red"))
+    notes: list[str] = []
+    modules.configure(paths, "one", notes=notes)
+    assert "module two was not compared with it, configure it too: " in notes[0]
+    notes.clear()
+    modules.configure(paths, "two", notes=notes)
+    assert notes == []
+    assert modules.load_module(paths, "one").heartbeats[0].name == "red"
+
+
+def test_folders_of_somebody_are_no_modules_and_hide_none(paths: Paths, tmp_path: Path) -> None:
+    configured_app(paths, tmp_path, "good")
+    configured_app(paths, tmp_path, "worn")
+    configured_app(paths, tmp_path, "bare")
+    (paths.modules / "old").mkdir()
+    (paths.module_etc("bare") / "id").unlink()
+    assert modules.install(paths, "next", source="mirror") == 3
+    (paths.module_etc("worn") / "id").write_bytes(b"\0\0")
+    names = [(name, number) for name, number, _ in modules.listed(paths)]
+    assert names == [("bare", 0), ("good", 1), ("next", 3), ("worn", 0)]
+    faults = [fault for _, _, fault in modules.listed(paths)]
+    assert [bool(fault) for fault in faults] == [True, False, False, True]
+    assert "is damaged" in faults[3]

@@ -9,7 +9,14 @@ import msgspec
 import pytest
 
 from mirrorfarm.modules import suitability
-from mirrorfarm.modules.settings import Module, Replicated, Replication, VirtualAddress
+from mirrorfarm.modules.settings import (
+    Farm,
+    FarmAddress,
+    Module,
+    Replicated,
+    Replication,
+    VirtualAddress,
+)
 from mirrorfarm.modules.suitability import kind_of, mounts, unsuitable
 from mirrorfarm.paths import Paths
 
@@ -48,6 +55,18 @@ def test_absent_directory_and_absent_tocheck_are_told_together(tmp_path: Path) -
         f"u.xml: replicated.dir: {data} does not exist; mkdir -p {data}",
         f"u.xml: tocheck.path: {data}/x does not exist; create it or mount its disk",
     ]
+
+
+def test_an_address_belongs_to_one_module_farm_or_mirror(tmp_path: Path) -> None:
+    farm = Farm(addresses=(FarmAddress("198.18.0.9"),))
+    one = Module("one", 1, ("n1", "n2"), "farm", farm=farm)
+    two = Module("two", 2, ("n1", "n2"), "farm", farm=farm)
+    mirror = Module("db", 3, ("n1", "n2"), vips=(VirtualAddress("198.18.0.9"),))
+    for wanted, other in ((one, two), (one, mirror), (mirror, one)):
+        assert faults_of(wanted, tmp_path, other) == [
+            f"u.xml: virtual_addr.addr: 198.18.0.9 is used by module {other.name}; "
+            "choose another address"
+        ]
 
 
 def dead(monkeypatch: pytest.MonkeyPatch, directory: Path, kind: str) -> None:
