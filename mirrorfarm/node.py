@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mirrorfarm.farm_check import FarmChecks
 
 ANSWERED_MAX = 64
+ORDERS_MAX = 16  # Of one node, at once; who asked says it again.
+LOOKS = frozenset(("modules", "stats"))  # They change nothing, and wait for no order.
 STATE_SECONDS = 2.0
 CHECK_PREFIX = "farm-check-"
 
@@ -87,7 +89,10 @@ class Agent:
         self.children = Children(say)
         self._desk = Desk(self._perform)
         self._checks = Desk(self._check)  # They last: no other order waits for them.
+        self._looks = Desk(self._perform)
+        self._under_way: dict[tuple[str, str], None] = {}  # Node and request of each order.
         self._farm_checks: FarmChecks | None = None
+        self._asked = ""  # The request whose answers are waited for.
         self._states: queue.Queue[StateAnswer] = queue.Queue()
         self._unstartable: dict[str, str] = {}  # Module -> why no process was ever started.
         self.hub.register(AGENT, "agent", self._on_message)
@@ -100,12 +105,18 @@ class Agent:
             say(f"{bind.endpoint} cannot be bound yet; retrying (is the network up?)")
         self.children.start()
         for name in install.configured(self.paths):
-            try:
-                self._start_module(name)
-            except (MirrorfarmError, OSError) as error:  # The other modules run all the same.
-                why = told(error) if isinstance(error, OSError) else str(error)
-                say(f"{name}: {why}")
-                self._unstartable[name] = why
+            with suppress(MirrorfarmError, OSError):  # The other modules run all the same.
+                self._start_or_tell(name)
+
+    def _start_or_tell(self, name: str) -> None:
+        """Start a module; why it cannot be started is told whoever asks for it, and raised."""
+        try:
+            self._start_module(name)
+        except (MirrorfarmError, OSError) as error:
+            why = told(error) if isinstance(error, OSError) else str(error)
+            say(f"{name}: {why}")
+            self._unstartable[name] = why
+            raise
 
     def _start_module(self, name: str) -> None:
         self._unstartable.pop(name, None)
@@ -166,14 +177,34 @@ class Agent:
         del network
         source, message = frame.source, frame.message
         if isinstance(message, StateAnswer):
-            self._states.put(message)
+            if message.request == self._asked and source.node == self.keys.name:
+                self._states.put(message)
         elif isinstance(message, AgentCommand):
-            # Installing and stopping take seconds: the bus must not wait for them.
-            threading.Thread(target=self._obey, args=(source, message), daemon=True).start()
+            self._take(source, message)
+
+    def _take(self, source: Address, command: AgentCommand) -> None:
+        """Have an order obeyed by a thread, unless one does so already, or too many do."""
+        order = (source.node, command.request)
+        of_node = sum(node == source.node for node, _ in tuple(self._under_way))
+        if order in self._under_way or of_node >= ORDERS_MAX:
+            return
+        self._under_way[order] = None
+        # Installing and stopping take seconds: the bus must not wait for them.
+        thread = threading.Thread(target=self._obey, args=(source, command), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # No thread to be had.
+            del self._under_way[order]
+            raise
 
     def _obey(self, source: Address, command: AgentCommand) -> None:
-        desk = self._checks if command.verb.startswith(CHECK_PREFIX) else self._desk
-        self.hub.send(source, "agent", desk.answer(command))
+        desk = self._looks if command.verb in LOOKS else self._desk
+        if command.verb.startswith(CHECK_PREFIX):
+            desk = self._checks
+        try:
+            self.hub.send(source, "agent", desk.answer(command))
+        finally:
+            self._under_way.pop((source.node, command.request), None)
 
     def _check(self, command: AgentCommand) -> AgentResult:
         from mirrorfarm.farm_check import FarmChecks  # noqa: PLC0415  # Few nodes ever need it.
@@ -225,21 +256,27 @@ class Agent:
         self._require_stopped(name)
         install.configure(self.paths, name, notes=notes)
         self._stop_module(name)
-        self._start_module(name)
+        self._start_or_tell(name)
         return AgentResult(command.request, "done", "\n".join([f"{name} is configured", *notes]))
 
     def _deconfig(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
         self._require_stopped(name)
         self._stop_module(name)
-        install.deconfigure(self.paths, name)
+        try:
+            install.deconfigure(self.paths, name)
+        except (MirrorfarmError, OSError):
+            with suppress(MirrorfarmError, OSError):
+                self._start_or_tell(name)
+            raise
+        self._unstartable.pop(name, None)
         return AgentResult(command.request, "done", f"{name} is not configured any more")
 
     def _uninstall(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
         self._require_stopped(name)
+        install.uninstall(self.paths, name)  # Refused while it is configured: it runs on.
         self._stop_module(name)
-        install.uninstall(self.paths, name)
         return AgentResult(command.request, "done", f"{name} is removed")
 
     def _require_stopped(self, name: str) -> None:
@@ -248,6 +285,7 @@ class Agent:
             return
         request = secrets.token_hex(8)
         question = Address(self.keys.name, name, MODULE_ACTOR)
+        self._asked = request
         self.hub.send(question, "agent", StateQuery(request))
         answer = self._await_state(request)
         if answer is None:

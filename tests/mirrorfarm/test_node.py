@@ -1,14 +1,21 @@
 """What an agent does with a module that may run."""
 
+import errno
 import queue
-from typing import Any
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from mirrorfarm import node
 from mirrorfarm.errors import Refused
-from mirrorfarm.node import Agent, Desk
+from mirrorfarm.modules import install
+from mirrorfarm.node import ORDERS_MAX, Agent, Desk
+from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import AgentCommand, AgentResult, StateAnswer, StateQuery
 
 
@@ -19,6 +26,8 @@ class Fake:
 
     def __init__(self, agent: Any, *states: str | None) -> None:
         self.agent, self.states = agent, states
+        self.ended: list[str] = []
+        self.begun: list[str] = []
 
     def pids(self) -> dict[str, int]:
         return {"app": 4711}
@@ -31,6 +40,12 @@ class Fake:
                 request = "earlier" if state.startswith("old ") else query.request
                 text = msgspec.json.encode({"state": state.removeprefix("old ")})
                 self.agent._states.put(StateAnswer(request, text))
+
+    def unwant(self, name: str) -> None:
+        self.ended.append(name)
+
+    def want(self, name: str, *_: Any) -> None:
+        self.begun.append(name)
 
 
 def asked(*states: str | None) -> Any:
@@ -68,3 +83,106 @@ def test_a_module_that_does_not_answer_may_be_replaced(monkeypatch: pytest.Monke
     monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
     asked(None)._require_stopped("app")
     asked("old PRIM")._require_stopped("app")
+
+
+class Busy:
+    """An agent whose orders last until they are let go."""
+
+    def __init__(self) -> None:
+        self.agent = cast("Any", object.__new__(Agent))
+        self.free = threading.Event()
+        self.answered: queue.Queue[tuple[Address, AgentResult]] = queue.Queue()
+        self.agent._desk = self.agent._checks = Desk(self.perform)
+        self.agent._looks = Desk(lambda command: AgentResult(command.request, "done", "looked"))
+        self.agent._under_way = {}
+        self.agent.hub = self
+
+    def perform(self, command: AgentCommand) -> AgentResult:
+        assert self.free.wait(20)
+        return AgentResult(command.request, "done", "")
+
+    def send(self, to: Address, actor: str, result: AgentResult) -> None:
+        del actor
+        self.answered.put((to, result))
+
+
+def test_what_a_node_orders_and_repeats_without_end_takes_few_threads() -> None:
+    busy, before = Busy(), threading.active_count()
+    one, other = (Address(node, "cli-1", "cli") for node in ("n2", "n3"))
+    for number in range(500):
+        busy.agent._take(one, AgentCommand(f"{number}", "config", "x", ("app",)))
+        busy.agent._take(one, AgentCommand("0", "config", "x", ("app",)))
+    assert threading.active_count() <= before + ORDERS_MAX
+    busy.agent._take(other, AgentCommand("0", "config", "x", ("app",)))
+    busy.free.set()
+    answered = [busy.answered.get(timeout=20)[0].node for _ in range(ORDERS_MAX + 1)]
+    assert answered.count("n2") == ORDERS_MAX
+    assert answered.count("n3") == 1, "others are not kept out"
+
+
+def test_a_question_waits_for_no_order() -> None:
+    busy, asker = Busy(), Address("n1", "cli-1", "cli")
+    busy.agent._take(asker, AgentCommand("1", "config", "x", ("app",)))
+    busy.agent._take(asker, AgentCommand("2", "modules", "x"))
+    assert busy.answered.get(timeout=5)[1] == AgentResult("2", "done", "looked")
+    busy.free.set()
+    assert busy.answered.get(timeout=5)[1].request == "1"
+
+
+def test_answers_that_nobody_waits_for_are_not_kept() -> None:
+    agent = asked()
+    agent._asked = "1"
+    frames: Any = [
+        SimpleNamespace(source=Address(node, "app", "module"), message=StateAnswer(request, b"{}"))
+        for node, request in (("n2", "1"), ("n1", "2"), ("n1", "1"))
+    ]
+    for frame in frames:
+        agent._on_message(frame, "red")
+    assert agent._states.qsize() == 1
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Any:
+    """An agent on which a module is configured, and is stopped."""
+    agent = asked("STOP")
+    agent.paths, agent._unstartable = Paths(tmp_path), {}
+    agent.paths.etc.mkdir(parents=True)
+    agent.paths.cluster_xml.write_text(CLUSTER)
+    install.install(agent.paths, "app", source="farm")
+    install.configure(agent.paths, "app")
+    return agent
+
+
+CLUSTER = """<cluster><lans><lan name="default">
+<node name="n1" addr="198.18.0.1"/><node name="n2" addr="198.18.0.2"/></lan></lans></cluster>"""
+
+
+def test_an_uninstallation_that_is_refused_ends_no_process(configured: Any) -> None:
+    with pytest.raises(Refused, match="module deconfig app"):
+        configured._uninstall(AgentCommand("1", "uninstall", "x", ("app",)))
+    assert configured.children.ended == []
+
+
+def test_a_module_that_cannot_be_deconfigured_runs_on(
+    configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(install, "deconfigure", refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        configured._deconfig(AgentCommand("1", "deconfig", "x", ("app",)))
+    assert configured.children.begun == ["app"]
+
+
+def test_why_a_configured_module_cannot_be_started_is_told_later_as_well(
+    configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise Refused("it does not fit")
+
+    monkeypatch.setattr(install, "load_module", refuse)
+    monkeypatch.setattr(install, "configure", lambda *_, **__: None)
+    with pytest.raises(Refused):
+        configured._config(AgentCommand("1", "config", "x", ("app",)))
+    assert configured._unstartable == {"app": "it does not fit"}
