@@ -96,7 +96,7 @@ def create_cluster(  # noqa: PLR0917 - what a cluster is made of, in the order o
     cluster = secrets.token_hex(8)
     pairs = {name: _new_pair() for name in names}
     public = {name: pair[0] for name, pair in pairs.items()}
-    _make_private(bundles_dir)
+    _make_for_bundles(bundles_dir)
     for name in names:
         if name != own_name:
             bundle = _Bundle(cluster, name, pairs[name][1], public, cluster_xml_text)
@@ -247,6 +247,18 @@ def _install(bundle: _Bundle, paths: Paths) -> Keys:
     stored = _Stored(bundle.cluster, bundle.name, bundle.secret, bundle.public)
     _replace(paths.keys / KEY_FILE, msgspec.json.encode(stored))
     return keys
+
+
+def _make_for_bundles(folder: Path) -> None:
+    """Make a folder; one that is there already stays as it is, for it may be anybody's (/tmp)."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if folder.stat().st_mode & 0o022:
+            raise KeyInvalid(
+                f"{folder}: group or others may write there, and put a bundle of theirs in the "
+                "place of ours: name a folder that does not exist yet"
+            ) from None
 
 
 def _make_private(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Keys are made once, joined with a bundle, guarded by modes; incarnations only grow."""
 
 import json
+import stat
 import subprocess
 import sys
 import time
@@ -73,6 +74,23 @@ def test_secrets_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     assert [mode(path) for path in keys.iterdir()] == [0o600]
     assert mode(tmp_path / "bundles") == 0o700
     assert [mode(path) for path in (tmp_path / "bundles").iterdir()] == [0o600, 0o600]
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(0o755, False), (0o1777, True), (0o775, True)])
+def test_a_folder_for_bundles_that_is_there_stays_as_it_is(
+    tmp_path: Path, bits: int, refused: bool
+) -> None:
+    bundles = tmp_path / "bundles"
+    bundles.mkdir()
+    bundles.chmod(bits)
+    if refused:
+        with pytest.raises(KeyInvalid, match="name a folder that does not exist yet"):
+            create(tmp_path)
+        assert list(bundles.iterdir()) == []
+    else:
+        create(tmp_path)
+        assert [mode(path) for path in bundles.iterdir()] == [0o600, 0o600]
+    assert stat.S_IMODE(bundles.stat().st_mode) == bits
 
 
 def test_a_printed_identity_does_not_show_its_secret(tmp_path: Path) -> None:
