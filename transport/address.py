@@ -39,7 +39,7 @@ class Address(msgspec.Struct, frozen=True, array_like=True, gc=False, order=True
         """Name of the process, on its node, in which the actor runs.
 
         The replicator has a process of its own, so that it survives its module's; a command
-        line is its own module, named `cli-` and a number.
+        line is its own module, named `cli-` and what nobody else has.
         """
         return f"{self.module}.replica" if self.actor == "replicator" else self.module
 

@@ -41,7 +41,7 @@ COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class AttachmentSettings:
-    """Where to attach, and as whom. `process` is `module`, `module.replica` or `cli-number`."""
+    """Where to attach, and as whom. `process` is `module`, `module.replica` or `cli-…`."""
 
     socket: Path
     cluster: str

@@ -51,17 +51,26 @@ def new_request() -> str:
 def agent_runs(paths: Paths) -> bool:
     """Return whether the agent of this node takes connections."""
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(paths.bus_socket))
+        except BlockingIOError:
+            return True  # So many wait already that it must hang: so would who waits behind them.
         except OSError:
             return False
     return True
 
 
+def process_name(pid: int) -> str:
+    """Return a name that nobody had before.
+
+    Other nodes remember what the last ones said by the clock, which may have been set back since.
+    """
+    return f"cli-{pid}-{secrets.token_hex(6)}"
+
+
 class Client:
     """One command line, or one program, on the bus of this node."""
-
-    _numbers = iter(range(1_000_000))
 
     def __init__(self, paths: Paths, who: str = "") -> None:
         """Attach. Raises KeyInvalid, or NodeUnreachable when the agent does not run."""
@@ -79,7 +88,7 @@ class Client:
             socket=paths.bus_socket,
             cluster=keys.cluster,
             node=keys.name,
-            process=f"cli-{os.getpid()}-{next(self._numbers)}",
+            process=process_name(os.getpid()),
             incarnation=time.time_ns() // 1_000_000,
         )
         self._attachment = Attachment(settings, self._received)
@@ -280,7 +289,7 @@ def resolve_nodes(paths: Paths, wanted: str, own: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in nodes]
     if unknown:
         raise Refused(f"{', '.join(unknown)}: not a node of this cluster: {', '.join(nodes)}")
-    return names
+    return tuple(dict.fromkeys(names))
 
 
 def absolute(path: str) -> Path:

@@ -144,6 +144,8 @@ def map_(scope: Scope, module: str, group: str, json_wanted: bool) -> int:
 
 
 def _on(scope: Scope, node: str) -> Scope:
+    if not node.replace(",", " ").split():
+        raise click.UsageError("NODE names no node (an empty variable?)")
     return Scope(scope.paths, node)
 
 

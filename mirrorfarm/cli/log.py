@@ -33,7 +33,7 @@ def line_text(line: str) -> str:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["t"]))
         thousandths = int(record["t"] * 1000) % 1000
         words = (record["level"], record["origin"], record["text"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, OSError):
         return clean(line)
     return clean(f"{moment}.{thousandths:03d} | " + " | ".join(str(word) for word in words))
 

@@ -76,19 +76,21 @@ class LazyGroup(click.Group):
 @click.option(
     "-H",
     "hosts",
-    default="",
+    default=None,
     metavar="NODES",
     help="Act on these nodes instead of this one: '*' for all, or names with commas.",
 )
 @click.pass_context
-def cli(context: click.Context, hosts: str) -> None:
+def cli(context: click.Context, hosts: str | None) -> None:
     """High availability for Linux services: mirrored directories, a virtual address, failover.
 
     Exit codes: 0 done, 2 wrong usage, 3 configuration invalid, 5 a node cannot be reached,
     6 refused, 7 no final answer in time, 8 this machine is unsuitable, 9 keys, 10 records,
     11 traces, 130 interrupted, 141 nobody reads the output any more.
     """
-    context.obj = Scope(Paths.from_environment(), hosts)
+    if hosts is not None and not hosts.replace(",", " ").split():
+        raise click.UsageError("-H names no node (an empty variable?); this one needs no -H")
+    context.obj = Scope(Paths.from_environment(), hosts or "")
 
 
 def fail(text: str, code: int) -> int:

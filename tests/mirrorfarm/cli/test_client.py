@@ -1,14 +1,18 @@
 """The client against a real bus."""
 
+import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mirrorfarm.cli.client import Client, resolve_nodes
+from mirrorfarm.cli.client import Client, agent_runs, process_name, resolve_nodes
 from mirrorfarm.errors import KeyInvalid, MirrorfarmError, NodeUnreachable, Refused, TimedOut
+from mirrorfarm.limits import NAME_PATTERN
 from mirrorfarm.paths import Paths
 from tests.mirrorfarm.cli.cluster_of_two import Node, make_cluster, running_node
 
@@ -95,3 +99,26 @@ def test_nodes_are_this_one_all_or_those_named(folder: Path) -> None:
     assert resolve_nodes(paths, "n2, n1", "n1") == ("n2", "n1")
     with pytest.raises(Refused, match="n3: not a node"):
         resolve_nodes(paths, "n1,n3", "n1")
+
+
+def test_an_agent_that_hangs_holds_up_nobody(folder: Path) -> None:
+    paths = Paths(folder)
+    assert not agent_runs(paths)
+    paths.run.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(paths.bus_socket))
+        hanging.listen(1)
+        began = time.monotonic()
+        assert all(agent_runs(paths) for _ in range(10)), "nobody takes their connections"
+        assert time.monotonic() - began < 5
+    assert not agent_runs(paths)
+
+
+def test_a_process_that_comes_later_has_another_name() -> None:
+    names = {process_name(1 << 22) for _ in range(10)}
+    assert len(names) == 10, "also with the same number, and a clock that was set back"
+    assert all(re.fullmatch(NAME_PATTERN, name) for name in names)
+
+
+def test_a_node_that_is_named_twice_is_meant_once(node: Node) -> None:
+    assert resolve_nodes(node.paths, "n2, n1,n2", "n1") == ("n2", "n1")

@@ -195,3 +195,28 @@ def test_unknown_words_are_usage_errors(run: Run) -> None:
     assert run("bogus")[0] == 2
     assert run("state", "--bogus")[0] == 2
     assert cli.name == "cli"
+
+
+@pytest.mark.parametrize("hosts", ["", ",", " , "])
+def test_an_empty_variable_is_not_taken_for_this_node_or_for_nothing(
+    node: Node, run: Run, hosts: str
+) -> None:
+    for words in (("-H", hosts, "stop", "-m", "ledger"), ("farm", "drain", hosts, "-m", "ledger")):
+        code, _, err = run(*words)
+        assert code == 2
+        assert "names no node" in err
+    assert node.commands == []
+
+
+def test_a_number_that_no_module_has_is_refused_for_other_nodes_too(node: Node, run: Run) -> None:
+    for words in ((), ("-H", "n1")):
+        for number in ("0", "-1", "257"):
+            assert run(*words, "module", "install", "ledger", "--id", number)[0] == 2
+
+
+def test_a_line_with_a_time_that_no_calendar_has_is_shown(node: Node, run: Run) -> None:
+    folder = node.paths.module_log("ledger")
+    folder.mkdir(parents=True)
+    line = '{"n": 1, "t": 1e30, "level": "E", "origin": "module", "text": "strange"}'
+    (folder / "log.jsonl").write_text(f"{line}\n")
+    assert "strange" in run("log", "-m", "ledger")[1]
