@@ -84,6 +84,7 @@ class ModuleProcess:
         self.incarnation = next_incarnation(paths)
         self._log = ModuleLog(paths.module_log(name))
         self._stopped = threading.Event()
+        self._orders: set[str] = set()  # Requests of our own.
         self._begun = False
         self.supervisor = Supervisor(lambda level, text: self._log.write(level, "agent", text))
         self._cgroup = Cgroup(scope_of(paths.root, self.keys.name, name))
@@ -165,8 +166,9 @@ class ModuleProcess:
 
     def _on_receive(self, frame: Frame, network: str) -> None:
         actor, source, message = frame.to.actor, frame.source, frame.message
-        if isinstance(message, CommandResult):  # Of our own order in `shut_down`.
-            if message.outcome != "accepted":
+        if isinstance(message, CommandResult):  # Of our own order in `shut_down`, or nonsense.
+            own = source.node == self.keys.name and message.request in self._orders
+            if own and message.outcome != "accepted":
                 self._stopped.set()
             return
         if isinstance(message, LogQuery):
@@ -224,6 +226,7 @@ class ModuleProcess:
     def _order(self, verb: str, *words: str) -> None:
         own = Address(self.keys.name, self.module.name, "process")
         order = Command(secrets.token_hex(8), verb, "SYSTEM", words)
+        self._orders.add(order.request)
         self.supervisor.tell(MODULE_ACTOR, ev.Received(own, order))
 
     def close(self) -> None:

@@ -16,8 +16,9 @@ import msgspec
 from mirrorfarm.absence import NOT_RUNNING, Absence
 from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process, say
 from mirrorfarm.descriptors import raise_descriptor_limit
-from mirrorfarm.errors import MirrorfarmError, Refused, SystemUnsuitable
+from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
+from mirrorfarm.modules.settings import Cluster
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
@@ -77,6 +78,16 @@ class Desk:
             return AgentResult(command.request, "failed", text)
 
 
+def _not_a_node(paths: Paths, name: str, cluster: Cluster) -> str:
+    """Return why this machine cannot run an agent: it would hear nobody, and start nothing."""
+    reason = f"{name}, which this machine is by its keys, is no node there"
+    if name in {witness.name for witness in cluster.witnesses}:
+        cure = "it is a witness: run `mirrorfarm witness` here"
+    else:
+        cure = f"name it there again (nodes: {', '.join(cluster.nodes)}), or join with new keys"
+    return f"{paths.cluster_xml}: node: {reason}; {cure}"
+
+
 class Agent:
     """One node of the cluster."""
 
@@ -84,6 +95,8 @@ class Agent:
         self.paths = paths
         self.keys = load_keys(paths)
         self.cluster = install.load_cluster(paths)
+        if self.keys.name not in self.cluster.nodes:
+            raise ConfigInvalid((_not_a_node(paths, self.keys.name, self.cluster),))
         paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.hub = Hub(node_settings(self.cluster, self.keys, next_incarnation(paths), paths))
         self.children = Children(say)

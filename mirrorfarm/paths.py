@@ -17,7 +17,7 @@ class Paths:
     @classmethod
     def from_environment(cls) -> "Paths":
         """Return the paths below `MIRRORFARM_ROOT`."""
-        return cls(Path(os.environ.get("MIRRORFARM_ROOT", "/")).absolute())
+        return cls(Path(os.environ.get("MIRRORFARM_ROOT") or "/").absolute())
 
     @property
     def etc(self) -> Path:

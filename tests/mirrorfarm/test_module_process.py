@@ -10,6 +10,8 @@ from mirrorfarm import module_process
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.module_process import SHUTDOWN_SECONDS, ModuleProcess, shutdown_limits
 from mirrorfarm.modules.settings import Farm, Module
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import CommandResult
 
 
 def module(mode: str, drain_s: int, nice_s: int, force_s: int) -> Module:
@@ -58,7 +60,34 @@ def test_a_shutdown_ends_a_drain_that_takes_too_long_and_waits_for_the_stop(
         keys=SimpleNamespace(name="n1"),
         supervisor=SimpleNamespace(tell=tell),
         _stopped=stopped,
+        _orders=set(),
     )
     process._order = lambda *words: ModuleProcess._order(cast("Any", process), *words)
     assert ModuleProcess.shut_down(cast("Any", process))
     assert orders == [("shutdown", ()), ("shutdown", ("nodrain",))]
+
+
+@pytest.mark.parametrize(
+    ("node", "order", "outcome", "ends"),
+    [
+        ("n1", "ours", "done", True),
+        ("n1", "ours", "refused", True),
+        ("n1", "ours", "accepted", False),
+        ("n2", "ours", "done", False),
+        ("n1", "another", "done", False),
+    ],
+)
+def test_only_the_answer_to_its_own_order_ends_the_wait_for_the_stop(
+    node: str, order: str, outcome: str, ends: bool
+) -> None:
+    """Any peer can send an answer that nobody asked for, long before a machine goes down."""
+    process = SimpleNamespace(
+        keys=SimpleNamespace(name="n1"), _stopped=threading.Event(), _orders={"ours"}
+    )
+    frame = SimpleNamespace(
+        to=Address("n1", "web", "process"),
+        source=Address(node, "web", "module"),
+        message=CommandResult(order, outcome, ""),
+    )
+    ModuleProcess._on_receive(cast("Any", process), cast("Any", frame), "red")
+    assert process._stopped.is_set() == ends

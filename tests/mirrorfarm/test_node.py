@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from mirrorfarm import node
-from mirrorfarm.errors import Refused
+from mirrorfarm.errors import ConfigInvalid, Refused
 from mirrorfarm.modules import install
 from mirrorfarm.node import ORDERS_MAX, Agent, Desk
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.keys import create_cluster
 from mirrorfarm.transport.messages import AgentCommand, AgentResult, StateAnswer, StateQuery
 
 
@@ -186,3 +187,17 @@ def test_why_a_configured_module_cannot_be_started_is_told_later_as_well(
     with pytest.raises(Refused):
         configured._config(AgentCommand("1", "config", "x", ("app",)))
     assert configured._unstartable == {"app": "it does not fit"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"), [("w1", "run `mirrorfarm witness` here"), ("n2", r"nodes: n1, n3")]
+)
+def test_a_machine_that_is_no_node_of_the_cluster_runs_no_agent(
+    tmp_path: Path, name: str, cure: str
+) -> None:
+    paths, witness = Paths(tmp_path / "node"), '<witness name="w1" addr="198.18.0.3"/></cluster>'
+    text = CLUSTER.replace("</cluster>", witness)
+    create_cluster(text, ["n1", "n2"], ["w1"], name, paths, tmp_path / "bundles")
+    paths.cluster_xml.write_text(text.replace("n2", "n3"))
+    with pytest.raises(ConfigInvalid, match=cure):
+        Agent(paths)

@@ -20,6 +20,8 @@ def test_everything_of_a_node_is_below_its_root(tmp_path: Path) -> None:
 def test_the_variable_moves_the_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MIRRORFARM_ROOT", str(tmp_path))
     assert Paths.from_environment().root == tmp_path
+    monkeypatch.setenv("MIRRORFARM_ROOT", "")
+    assert Paths.from_environment().root == Path("/"), "an empty one is none"
     monkeypatch.delenv("MIRRORFARM_ROOT")
     assert Paths.from_environment().root == Path("/")
 
