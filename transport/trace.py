@@ -78,11 +78,11 @@ class TraceWriter:
         files: int = FILES,
         on_loss: OnLoss | None = None,
     ) -> None:
-        """Continue after the files that are there; an OSError says the folder cannot be used.
+        """Continue after the files that are there; a folder that cannot be used loses steps.
 
         `on_loss` is called, on a thread of the trace, when steps begin and cease to be lost.
         """
-        self._ring = Ring(folder, origin, file_bytes, files)
+        self._ring = Ring(folder, origin, file_bytes, files, late=True)
         self._on_loss = on_loss
         self._queue: deque[_Entry] = deque()
         self._open: dict[str, _Step] = {}  # By actor: the last step, whose effects are performed.

@@ -60,10 +60,14 @@ class Ring:
         file_bytes: int,
         files: int,
         header: dict[str, Any] | None = None,
+        *,
+        late: bool = False,
     ) -> None:
-        """Continue the ring in `folder`; `header`: what each file's header says otherwise."""
+        """Continue the ring in `folder`; `header`: what each file's header says otherwise.
+
+        Raise OSError where it cannot be used; `late`: only when a file shall begin there.
+        """
         self._header = header or {}
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.encoder = Encoder()
         self._folder = folder
         self._origin = origin
@@ -73,11 +77,21 @@ class Ring:
             COMPRESSION_LEVEL, window_log=WINDOW_LOG, write_checksum=True
         )
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
-        self._number = max((_number(path) for path in paths_of(folder)), default=0)
+        self._number = -1  # Of the newest file; -1: the folder could not be looked at yet.
         self._path: Path | None = None
         self._size = 0
         self._frame: zstandard.ZstdCompressionObj | None = None
         self._head = b""  # Of the frame, until it is written with the first piece.
+        try:
+            self._look()
+        except OSError:
+            if not late:
+                raise
+
+    def _look(self) -> None:
+        """See to it that there is the folder, and which files are in it."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._number = max((_number(path) for path in paths_of(self._folder)), default=0)
 
     def ready(self, now: int, lamport: int) -> bool:
         """See to it that there is a frame for a step at `now`; return whether a file began."""
@@ -118,6 +132,8 @@ class Ring:
 
     def _begin(self) -> None:
         """Begin the next file, and remove the oldest ones; an OSError leaves no file behind."""
+        if self._number < 0:
+            self._look()
         self._number += 1
         path = self._folder / f"trace-{self._number:08}.mft"
         self.encoder.file()

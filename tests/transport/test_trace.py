@@ -380,6 +380,23 @@ def test_an_idle_trace_costs_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_told_and_made_later(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    (tmp_path / "log").touch()  # As a disk that takes no folder.
+    folder = tmp_path / "log/trace"
+    writer = TraceWriter(folder, ORIGIN, on_loss=lambda *what: told.append(what))
+    try:
+        writer.step("module", 1, Started(), [])
+        until(lambda: told)
+        assert "Not a directory" in told[0][1]
+        (tmp_path / "log").unlink()
+        writer.step("module", 2, Started(), [])
+        until(lambda: len(told) == 2)
+    finally:
+        writer.close()
+    assert [step[2] for step in steps_of(folder)] == [2]
+
+
 def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: Path) -> None:
     told: list[tuple[int, str]] = []
     goes_on = threading.Event()
