@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX, MILLISECOND_NS, SECOND_NS
-from mirrorfarm.oserrors import told
+from mirrorfarm.oserrors import naming, told
 from mirrorfarm.paths import Paths
 
 PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
@@ -28,6 +28,7 @@ RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
 HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
 REPLICA = ".replica"  # Ends the name of a replicator, after that of its module.
+SAID_CHARACTERS_MAX = 4_000  # A pipe that has room for anything has it for so much.
 FAILURES_TOLD = 2  # One end may be anything, and is over in a moment.
 Log = Callable[[str], None]
 
@@ -62,8 +63,13 @@ def hold_lock(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        with naming(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -97,10 +103,24 @@ def end_holder(path: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line for the journal; where nobody reads it (a broken pipe), nothing is ended."""
+    """Write a line for the journal; where nobody reads it (a broken pipe), nothing is ended.
+
+    Nor does anybody wait: a journal whose disk hangs takes no line any more. A witness that did
+    would answer no node, and an agent could not tell its bus which of its children run.
+    """
     with suppress(OSError):
-        sys.stderr.write(f"mirrorfarm: {text}\n")
-        sys.stderr.flush()
+        if _has_room():
+            sys.stderr.write(f"mirrorfarm: {text[:SAID_CHARACTERS_MAX]}\n")
+            sys.stderr.flush()
+
+
+def _has_room() -> bool:
+    poll = select.poll()
+    try:
+        poll.register(sys.stderr, select.POLLOUT)
+    except (OSError, ValueError):  # Of no descriptor: it is kept in memory.
+        return True
+    return bool(poll.poll(0))
 
 
 def telling(lock: Path, who: str, body: Callable[[], int]) -> int:

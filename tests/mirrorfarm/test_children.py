@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +264,36 @@ def test_a_journal_that_is_gone_ends_nothing(
         assert telling(tmp_path / "a.lock", "a", body) == ConfigInvalid.exit_code
         os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # What it holds still can be written.
     assert "no such thing" in last_words(tmp_path / "a.lock")
+
+
+def test_a_journal_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell() -> None:
+        for _ in range(50):
+            say("x" * 10_000)
+
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as hanging:
+        monkeypatch.setattr(sys, "stderr", hanging)
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(10)
+        held_up = teller.is_alive()
+        heard = os.read(reader, 1 << 20)
+        os.set_blocking(reader, False)
+        while teller.is_alive():
+            teller.join(0.01)
+            with suppress(BlockingIOError):
+                os.read(reader, 1 << 20)
+    os.close(reader)
+    assert not held_up
+    assert heard.startswith(b"mirrorfarm: xxx")
+
+
+def test_a_folder_without_room_for_a_lock_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", scarce(os.pwrite, errno.ENOSPC, times=1)[0])
+        with pytest.raises(OSError, match=r"x\.lock"):
+            hold_lock(folder / "x.lock")
+    os.close(hold_lock(folder / "x.lock"))
