@@ -105,12 +105,15 @@ def create_cluster(  # noqa: PLR0917 - what a cluster is made of, in the order o
 
 
 def join_cluster(bundle_file: Path, paths: Paths) -> Keys:
-    """Install what a join bundle holds. Raise KeyInvalid, and change nothing, if it is bad."""
+    """Install what a join bundle holds. Raise KeyInvalid, and change nothing, if it is bad.
+
+    Who joins again keeps its cluster.xml, which may have been edited since the bundle was made.
+    """
     data = _read_secret(bundle_file, "make a new one with `mirrorfarm cluster init`")
     bundle = _decode(data, _Bundle, bundle_file)
     _check(bundle, bundle_file)
-    _refuse_second_cluster(paths, bundle.cluster)
-    return _install(bundle, paths)
+    again = _refuse_second_cluster(paths, bundle.cluster)
+    return _install(bundle, paths, keeps_xml=again and paths.cluster_xml.exists())
 
 
 def load_keys(paths: Paths) -> Keys:
@@ -208,12 +211,13 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _refuse_second_cluster(paths: Paths, cluster: str) -> None:
+def _refuse_second_cluster(paths: Paths, cluster: str) -> bool:
+    """Return whether this machine belongs to the cluster; raise KeyInvalid: it does to another."""
     path = paths.keys / KEY_FILE
     if not path.exists():
-        return
+        return False
     if cluster and _decode(path.read_bytes(), _Stored, path).cluster == cluster:
-        return
+        return True
     raise KeyInvalid(
         f"{path}: this machine belongs to a cluster already: "
         "stop mirrorfarm and remove the file if it shall leave that one"
@@ -238,11 +242,12 @@ def _new_pair() -> tuple[str, str]:
     return public.decode(), secret.decode()
 
 
-def _install(bundle: _Bundle, paths: Paths) -> Keys:
+def _install(bundle: _Bundle, paths: Paths, *, keeps_xml: bool = False) -> Keys:
     keys = _check(bundle, paths.keys / KEY_FILE)
     paths.etc.mkdir(parents=True, exist_ok=True)
     _make_private(paths.keys)
-    _replace(paths.cluster_xml, bundle.cluster_xml.encode(), mode=0o644)
+    if not keeps_xml:
+        _replace(paths.cluster_xml, bundle.cluster_xml.encode(), mode=0o644)
     # Last: a node without this file belongs to no cluster yet, and may join again.
     stored = _Stored(bundle.cluster, bundle.name, bundle.secret, bundle.public)
     _replace(paths.keys / KEY_FILE, msgspec.json.encode(stored))

@@ -176,7 +176,10 @@ def test_joining_again_with_the_same_bundle_changes_nothing(tmp_path: Path) -> N
     create(tmp_path)
     paths = Paths(tmp_path / "n2")
     first = join_cluster(tmp_path / "bundles/n2.join", paths)
+    edited = f"{XML}<!-- edited since -->\n"
+    paths.cluster_xml.write_text(edited)
     assert join_cluster(tmp_path / "bundles/n2.join", paths) == first == load_keys(paths)
+    assert paths.cluster_xml.read_text() == edited
 
 
 @pytest.mark.parametrize("names", [["n1", "n1"], ["n1", "N2"], ["n1", ".."], ["n2"]])
