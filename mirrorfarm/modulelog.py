@@ -7,14 +7,14 @@ that hangs: a primary whose state machine did would go on to be heard, and decid
 import errno
 import fcntl
 import json
+import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from mirrorfarm.limits import FRAME_BYTES_MAX
 from mirrorfarm.oserrors import reason_of
@@ -23,6 +23,7 @@ BYTES_MAX = 4 * 1_048_576  # Then the file becomes log.jsonl.1 and a new one beg
 LINES_ANSWERED_MAX = 500
 BYTES_ANSWERED_MAX = FRAME_BYTES_MAX // 2  # They are one frame.
 TEXT_CHARACTERS_MAX = 2_000
+END_BYTES = 65_536
 LINE_BYTES_MAX = 12 * TEXT_CHARACTERS_MAX + 1_000  # JSON may write 12 bytes for a character.
 PATIENCE_SECONDS = 0.05  # With a disk that may hang; while it does, nobody waits at all.
 LINES_WAITING_MAX = 1_000
@@ -154,11 +155,11 @@ def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:
     A negative `after` asks for the last `-after` lines.
     """
     count = max(1, min(count, LINES_ANSWERED_MAX))
-    lines = [
-        (record["n"], line)
-        for path in (_older(folder / "log.jsonl"), folder / "log.jsonl")
-        for record, line in _records(path)
-    ]
+    lines = _end_of(folder / "log.jsonl", after)
+    if not _suffice(lines, after):
+        before = lines[0][0] if lines else math.inf
+        older = _end_of(_older(folder / "log.jsonl"), after)
+        lines = [entry for entry in older if entry[0] < before] + lines
     if after < 0:
         chosen = _fitting(lines[max(after, -LINES_ANSWERED_MAX) :][::-1])[::-1]
     else:
@@ -181,18 +182,42 @@ def _older(path: Path) -> Path:
     return path.with_name(path.name + ".1")
 
 
-def _records(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+def _end_of(path: Path, after: int) -> list[tuple[int, str]]:
+    """Return the last lines of a file with their numbers: as many as are asked for, or all.
+
+    Who follows a log asks again and again for what is new: that must not cost the whole of it.
+    """
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # The last line of a writer that was killed.
-                if isinstance(record, dict) and isinstance(record.get("n"), int):
-                    yield record, line.rstrip("\n")
+        with path.open("rb") as file:
+            size, span = os.fstat(file.fileno()).st_size, END_BYTES
+            while True:
+                start = file.seek(max(0, size - span))
+                found = _numbered(file.read().split(b"\n")[1 if start else 0 :])
+                if not start or _suffice(found, after):
+                    return found
+                span *= 8
     except FileNotFoundError:
-        return
+        return []
+
+
+def _suffice(lines: list[tuple[int, str]], after: int) -> bool:
+    """Return whether nothing that is asked for is before these lines."""
+    if after < 0:
+        return len(lines) >= min(-after, LINES_ANSWERED_MAX)
+    return bool(lines) and lines[0][0] <= after + 1
+
+
+def _numbered(rows: list[bytes]) -> list[tuple[int, str]]:
+    found = []
+    for row in rows:
+        line = row.decode(errors="replace")
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # The last line of a writer that was killed.
+        if isinstance(record, dict) and isinstance(record.get("n"), int):
+            found.append((record["n"], line))
+    return found
 
 
 def _last_number(path: Path) -> int:

@@ -174,3 +174,37 @@ def test_a_full_disk_costs_only_what_was_said_meanwhile(
         log.write("E", "module", "third")
     missing = "1 lines were left out: the log could not be written (No space left on device)"
     assert texts_of(tmp_path) == ["first", "third", missing]
+
+
+@pytest.mark.parametrize("end_bytes", [10, 65_536])
+@pytest.mark.parametrize("after", [-500, -30, -7, -1, 0, 5, 39, 40, 41, 60, 79, 80, 90])
+def test_what_is_asked_for_is_found_from_the_end_in_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end_bytes: int, after: int
+) -> None:
+    monkeypatch.setattr(modulelog, "END_BYTES", end_bytes)
+    for name, first in (("log.jsonl.1", 1), ("log.jsonl", 41)):
+        rows = [json.dumps({"n": number}) for number in range(first, first + 40)]
+        (tmp_path / name).write_text("\n".join([*rows[:20], '{"torn', *rows[20:], ""]))
+    wanted = list(range(1, 81))[after:] if after < 0 else list(range(after + 1, 81))
+    lines, last = read_log(tmp_path, after, 500)
+    assert [json.loads(line)["n"] for line in lines] == wanted
+    assert last == max(80, after)
+
+
+def test_who_follows_a_log_reads_only_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps({"n": 1, "text": "x" * 100})
+    for name in ("log.jsonl.1", "log.jsonl"):
+        (tmp_path / name).write_text(f"{line}\n" * 5_000)
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "news")
+    looked, real = [0], json.loads
+
+    def count(text: str) -> Any:
+        looked[0] += 1
+        return real(text)
+
+    monkeypatch.setattr(json, "loads", count)
+    assert len(read_log(tmp_path, 1, 500)[0]) == 1
+    assert looked[0] < 1_000
