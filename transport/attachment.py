@@ -32,6 +32,7 @@ COUNTS: Final = (
     "received",
     "expired",  # The agent was away for longer than HOLD_NS.
     "queue_full",
+    "too_large",
     "bad_frame",
     "foreign",  # For another node or process.
     "handler_failed",
@@ -93,8 +94,13 @@ class Attachment:
             if self._closed or len(self._held) >= QUEUE_MESSAGES_MAX:
                 self._counts["queue_full"] += 1
                 return frame.sequence
+            try:
+                parts = [network.encode(), encode(frame)]
+            except FrameInvalid:  # Perhaps made of what a peer said: nobody may end for it.
+                self._counts["too_large"] += 1
+                return frame.sequence
             first = not self._held
-            self._held.append((boot_ns() + HOLD_NS, [network.encode(), encode(frame)]))
+            self._held.append((boot_ns() + HOLD_NS, parts))
             if first:
                 self._send_held()
             if self._has_news() or (first and self._held):  # The thread watches when they expire.

@@ -20,6 +20,7 @@ from mirrorfarm.limits import (
     FRAME_ITEMS_MAX,
     NAME_PATTERN,
     RECIPIENTS_MAX,
+    REQUEST_CHARACTERS_MAX,
 )
 from mirrorfarm.transport.messages import Frame
 
@@ -43,12 +44,13 @@ _BIG_INTEGER: Final = re.compile(rb"\xcf[\x80-\xff]")
 
 
 def encode(frame: Frame) -> bytes:
-    """Return the bytes of `frame`, at most FRAME_BYTES_MAX; a bigger one is a fault of ours."""
+    """Return the bytes of `frame`; raise FrameInvalid if they are more than FRAME_BYTES_MAX."""
     try:
         data: bytes = _WRITER.encode(_Record(PROTOCOL_VERSION, *_fields(frame)))
     except UnicodeEncodeError:
         data = _encode_marked(frame)
-    assert len(data) <= FRAME_BYTES_MAX, f"frame of {len(data)} bytes: {type(frame.message)}"
+    if len(data) > FRAME_BYTES_MAX:
+        raise FrameInvalid(f"frame of {len(data)} bytes: {type(frame.message)}")
     return data
 
 
@@ -155,6 +157,9 @@ def _check_envelope(frame: Frame) -> None:
     names = (source.node, source.module, source.actor, to.module, to.actor)
     if not all(map(_is_name, names)) or not _are_names(to.node):
         raise FrameInvalid("address with a part that is not a name")
+    request = getattr(frame.message, "request", "")  # It comes back with the answer.
+    if type(request) is str and len(request) > REQUEST_CHARACTERS_MAX:
+        raise FrameInvalid(f"request of {len(request)} characters")
     network = getattr(frame.message, "network", None)
     if network is not None and not _is_name(network):
         raise FrameInvalid("network is not a name")

@@ -64,6 +64,7 @@ COUNTS: Final = (
     "forged_local",  # A process of this node used another's name.
     "bad_parts",
     "queue_full",  # Own actors sent faster than the hub takes.
+    "too_large",
     "stranger",  # A connection was refused for its key.
     "reopened",
     "loop_failed",
@@ -161,7 +162,12 @@ class Hub:
             frame = self._sequencer.stamp(
                 module or self._settings.module, actor, to, message, time.time_ns()
             )
-            if not self._outbox.put((frame, encode(frame), network)):
+            try:
+                data = encode(frame)
+            except FrameInvalid:  # Perhaps made of what a peer said: nobody may end for it.
+                self._counts["too_large"] += 1
+                return frame.sequence
+            if not self._outbox.put((frame, data, network)):
                 self._counts["queue_full"] += 1
         return frame.sequence
 

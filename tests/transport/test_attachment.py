@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import zmq
 
+from mirrorfarm.limits import FRAME_BYTES_MAX
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.codec import encode
-from mirrorfarm.transport.messages import Frame, Probe
+from mirrorfarm.transport.messages import Frame, Probe, StateAnswer
 from mirrorfarm.transport.sockets import Bind, Link, endpoint
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, free_port, make_keys, until
@@ -232,3 +233,15 @@ def test_the_bus_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert found.stdout.split() == []
+
+
+def test_what_is_too_large_to_be_sent_ends_nobody(nodes: Nodes) -> None:
+    """What a node says may be made of what another one said, and be longer."""
+    hub, inbox = nodes.start("n1"), Inbox()
+    hub.register("agent", "agent", inbox)
+    module, _ = nodes.attach("n1", "web")
+    huge = StateAnswer("r", bytes(FRAME_BYTES_MAX))
+    module.send(Address("n1", "agent", "agent"), "module", huge)
+    hub.send(MODULE1, "agent", huge)
+    assert module.counters()["too_large"] == hub.counters()["too_large"] == 1
+    repeat(module, Address("n1", "agent", "agent"), "module", inbox)

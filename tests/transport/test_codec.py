@@ -18,6 +18,7 @@ from mirrorfarm.limits import (
     FRAME_ITEMS_MAX,
     NAME_PATTERN,
     RECIPIENTS_MAX,
+    REQUEST_CHARACTERS_MAX,
 )
 from mirrorfarm.transport import codec
 from mirrorfarm.transport.address import Address, to_all
@@ -31,6 +32,7 @@ from mirrorfarm.transport.messages import (
     Probe,
     RegisterAnswer,
     StateAnswer,
+    StateQuery,
 )
 
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True)
@@ -284,8 +286,15 @@ def test_trailing_bytes_are_refused() -> None:
 
 def test_frames_that_are_too_big_are_refused_unread_and_never_sent() -> None:
     assert "bytes" in refused(b"\xc1" * (FRAME_BYTES_MAX + 1))
-    with pytest.raises(AssertionError):
+    with pytest.raises(FrameInvalid, match="StateAnswer"):
         encode(a_frame(StateAnswer("r", bytes(FRAME_BYTES_MAX))))
+
+
+def test_a_request_that_would_leave_no_room_for_its_answer_is_refused() -> None:
+    """It comes back with the answer, which would be longer than any frame."""
+    assert decode(encode(a_frame(StateQuery("r" * REQUEST_CHARACTERS_MAX))))
+    for size in (REQUEST_CHARACTERS_MAX + 1, FRAME_BYTES_MAX - 200):
+        assert "request" in refused(encode(a_frame(StateQuery("r" * size))))
 
 
 def test_arrays_longer_than_their_bound_are_refused() -> None:
