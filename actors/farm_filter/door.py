@@ -28,14 +28,14 @@ from mirrorfarm.actors.events import (
     VipIsDown,
     VipIsUp,
 )
-from mirrorfarm.actors.farm_filter.sockets import count
+from mirrorfarm.actors.farm_filter.sockets import count, live
 from mirrorfarm.actors.module.farm.core import VIP
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
 from mirrorfarm.actors.vip.cables import Steady, without_cable
-from mirrorfarm.actors.vip.connections import identities, reset
+from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.door import REMOVAL
 from mirrorfarm.actors.vip.shared import SharedAddress, strangers
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
@@ -310,14 +310,12 @@ class FarmDoor:
         self._counter.submit(heard, self._count, order.number, inbox)
 
     def _count(self, number: int, inbox: Inbox) -> None:
-        groups = len(self._farm.groups)
+        how = self._rules, self._farm.seed, len(self._farm.groups), self._place
         try:
-            live, connections = count(
-                self._addresses, self._rules, self._farm.seed, groups, self._place
-            )
+            found = count(self._addresses, *how, translating=self._kind == "nft")
         except OSError:
             return  # Nothing is concluded: the buckets go on draining.
-        inbox(SocketsCounted(number, live, connections))
+        inbox(SocketsCounted(number, *found))
 
     def _tick(self) -> None:
         turn, looks, answered, cables = 0, 0, 0, Steady()
@@ -339,8 +337,8 @@ class FarmDoor:
             except RuntimeError:
                 return  # The worker has ended.
             if found is not None:
-                live = -1 if turn % _LIVE_EVERY else self._live()
-                self._tell(FilterCounted(tuple(sorted(found.items())), live))
+                connections = -1 if turn % _LIVE_EVERY else self._live()
+                self._tell(FilterCounted(tuple(sorted(found.items())), connections))
                 turn += 1
 
     def _look_for_strangers(self) -> None:
@@ -358,7 +356,7 @@ class FarmDoor:
 
     def _live(self) -> int:
         try:
-            return sum(len(identities(address)) for address in self._addresses)
+            return live(self._addresses, translating=self._kind == "nft")
         except OSError:
             return -1
 

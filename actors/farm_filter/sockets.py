@@ -1,9 +1,14 @@
-"""In which buckets the application has live TCP connections, as the kernel lists them."""
+"""In which buckets the application has live TCP connections, as the kernel lists them.
+
+`translating`: whether connections count whose address is translated behind the filter. Raises
+OSError if the kernel cannot list them.
+"""
 
 import struct
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from mirrorfarm.actors.farm_filter.translated import translated
 from mirrorfarm.actors.vip.connections import identities
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.neighbours import IPAddress
@@ -16,21 +21,33 @@ _PORTS = struct.Struct("!HH")
 
 
 def count(
-    addresses: tuple[IPAddress, ...], rules: Rules, seed: int, groups: int, place: Place
+    addresses: tuple[IPAddress, ...],
+    rules: Rules,
+    seed: int,
+    groups: int,
+    place: Place,
+    *,
+    translating: bool = False,
 ) -> tuple[tuple[bytes, ...], int]:
-    """Return by group the buckets with connections (bitmaps of 128 bytes), and how many there are.
-
-    Raises OSError if the kernel cannot list its sockets.
-    """
+    """Return by group the buckets with connections (bitmaps of 128 bytes), and how many."""
     found = [0] * groups
     connections = 0
     for address in addresses:
-        for identity in identities(address):
-            where = bucket(packet_of(identity, address), rules, seed, place)
+        packets = [packet_of(identity, address) for identity in identities(address)]
+        for packet in packets + (translated(address) if translating else []):
+            where = bucket(packet, rules, seed, place)
             if isinstance(where, Placement):
                 found[where.group] |= 1 << where.bucket
                 connections += 1
     return tuple(bits.to_bytes(BUCKETS // 8, "little") for bits in found), connections
+
+
+def live(addresses: tuple[IPAddress, ...], *, translating: bool = False) -> int:
+    """Return how many connections there are, also those that no rule is about."""
+    return sum(
+        len(identities(address)) + (len(translated(address)) if translating else 0)
+        for address in addresses
+    )
 
 
 def packet_of(identity: bytes, address: IPAddress) -> Packet:

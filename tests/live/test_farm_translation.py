@@ -4,13 +4,18 @@ import contextlib
 import os
 import random
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
+from mirrorfarm.actors.farm_filter.sockets import count, live
 from mirrorfarm.lab.farm import PORT, VIP4, FarmLab, FarmNode, end, farm, resets, start_service
-from mirrorfarm.lab.network import NAMESPACES, order
+from mirrorfarm.lab.network import NAMESPACES, inside, order
+from mirrorfarm.limits import BUCKETS
+from mirrorfarm.netfilter.rules import State
 
 pytestmark = [
     pytest.mark.live,
@@ -59,6 +64,45 @@ def container(node: FarmNode, number: int) -> Iterator[None]:
 def expected(lab: FarmLab, name: str) -> str:
     """Return what the container of a node says."""
     return f"box{[node.name for node in lab.nodes].index(name) + 1}"
+
+
+def busy(lab: FarmLab, node: FarmNode) -> tuple[set[int], int]:
+    """Return in which buckets a node says that it has connections, and how many."""
+    settings = lab.settings
+    rules = (settings.rules, settings.seed, 1, lab.placing())
+    with inside(node.namespace):
+        (bits,), connections = count(settings.addresses, *rules, translating=True)
+        assert connections == live(settings.addresses, translating=True)
+    number = int.from_bytes(bits, "little")
+    return {one for one in range(BUCKETS) if number >> one & 1}, connections
+
+
+def test_connections_to_a_container_are_counted_until_they_end() -> None:
+    """Who owns their buckets takes what it does not know only when nobody has any there."""
+    with farm("nft", "vmac_invisible") as lab, contextlib.ExitStack() as stack:
+        loser, gainer = lab.nodes[:2]
+        for number, node in enumerate(lab.nodes, 1):
+            stack.enter_context(container(node, number))
+        streams = [stack.enter_context(lab.connect(VIP4)) for _ in range(STREAMS)]
+        names = [stream.recv(100).decode() for stream in streams]
+        mine = [one for one, name in zip(streams, names, strict=True) if name == "box1"]
+        places = {
+            lab.bucket_of(ip_address(one.getsockname()[0]), one.getsockname()[1]) for one in mine
+        }
+        assert busy(lab, loser) == (places, len(mine))
+        lab.move([b for b in range(BUCKETS) if lab.owners[b] == 0], 0, 1)
+        others = set[int]().union(*(busy(lab, node)[0] for node in (loser, lab.nodes[2])))
+        ready = [b for b in range(BUCKETS) if gainer.states[b] == State.SOFT and b not in others]
+        gainer.set(ready, State.HARD)
+        for stream, name in zip(streams, names, strict=True):
+            stream.send(b"?")
+            assert stream.recv(100).decode() == name
+        for stream in mine:
+            stream.close()
+        deadline = time.monotonic() + 5
+        while busy(lab, loser)[1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
 
 def test_one_container_answers_and_its_connections_survive_moves() -> None:
