@@ -5,11 +5,19 @@ the node's own connections keep their source. An alias of IPv6 is added as depre
 same purpose, and without duplicate detection, so that it is usable at once; the probe has
 already asked. `one_side` leaves out the deprecation; with IPv4 it adds routes (`sources.py`),
 because making it the first address would mean to remove the other and break its connections.
+
+Where a virtual address is the first of its subnet after all (the node has none there, or got its
+own later), the kernel would remove all others of that subnet with it: those of other modules, and
+the node's own. `promote_secondaries` is set for its interface before it is added, for the guard
+too may remove it, and stays set: other addresses may depend on it.
 """
 
+import contextlib
 import errno
 import ipaddress
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pyroute2 import IPRoute
@@ -84,6 +92,7 @@ class Addresses:
             request["flags"] = _NO_DUPLICATE_DETECTION
             if not target.main:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
+        _keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
         if target.main and target.address.version == 4:
             for route in preferring(self.routes(), target.link.index, str(target.address)):
@@ -139,6 +148,7 @@ class Addresses:
                 "address": str(entry.address),
                 "prefixlen": entry.prefix,
             }
+            _keep_others(entry.index, entry.address.version)
             self._change("delete", request, errno.EADDRNOTAVAIL)
 
     def _change(self, verb: str, request: dict[str, Any], harmless: int) -> None:
@@ -160,6 +170,15 @@ class Addresses:
         except OSError:
             self.close()
             raise
+
+
+def _keep_others(index: int, version: int) -> None:
+    """Let other addresses of a subnet stay when its first one goes; IPv6 has no first one."""
+    if version == 4:
+        with contextlib.suppress(OSError):  # Without it an address can be taken all the same.
+            name = socket.if_indextoname(index)
+            path = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
+            path.write_text("1", encoding="ascii")
 
 
 def suitable(vips: tuple[VirtualAddress, ...]) -> list[str]:

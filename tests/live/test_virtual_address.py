@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from mirrorfarm.actors.events import VipIsDown, VipIsUp, VipProbed
+from mirrorfarm.actors.guard.process import Addresses as GuardAddresses
 from mirrorfarm.actors.vip.addresses import Addresses, suitable
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.door import VipDoor
@@ -205,6 +206,25 @@ def test_an_address_left_behind_by_a_crash_is_found_and_removed(lab: Lab) -> Non
     ip("-n", lab.a.name, "addr", "add", f"{VIP4}/32", "dev", "lo")
     down(lab.door(lab.a), lab.a)
     assert not lab.a.has(VIP4)
+
+
+@pytest.mark.parametrize("by_guard", [False, True], ids=["by-the-module", "by-the-guard"])
+def test_an_address_that_is_the_first_of_its_subnet_goes_alone(lab: Lab, by_guard: bool) -> None:
+    """Those of other modules, and what the node was given later, must not go with it."""
+    first, other = "198.19.0.100", "198.19.0.101"
+    doors = [lab.door(lab.a, (VirtualAddress(one, 24, "eth0"),)) for one in (first, other)]
+    for door in doors:
+        up(door, lab.a)
+    ip("-n", lab.a.name, "addr", "add", "198.19.0.7/24", "dev", "eth0")
+    if by_guard:
+        unwanted = frozenset({socket.inet_aton(first)})
+        guard = lab.a.enter(GuardAddresses)
+        guard.remove(unwanted)
+        guard._socket.close()
+    else:
+        down(doors[0], lab.a)
+    assert [lab.a.has(one) for one in (first, other, "198.19.0.7")] == [False, True, True]
+    assert "198.19.0.0/24" in ip("-n", lab.a.name, "route", "show")
 
 
 def test_an_alias_is_not_the_source_of_the_node_s_own_connections(lab: Lab) -> None:
