@@ -200,8 +200,8 @@ class Responder:
 
     def _announce(self) -> None:
         for place in self._places:
-            with contextlib.suppress(OSError):
-                place.answers.mac = hardware_address(place.interface)  # A bond may change it.
+            with contextlib.suppress(OSError):  # A bond may change it.
+                self._send(place, place.answers.rename(hardware_address(place.interface)))
             self._send(place, place.answers.announcements())
 
     def _send(self, place: _Place, frames: list[bytes]) -> None:
@@ -278,6 +278,21 @@ def hardware_address(interface: str) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         request = struct.pack("256s", interface.encode()[:15])
         return fcntl.ioctl(sock, _GET_HARDWARE_ADDRESS, request)[18:24]
+
+
+def relaying_address(interfaces: tuple[str, ...]) -> bytes:
+    """Return the one MAC at which a node with `vmac_directed` is relayed to on all interfaces.
+
+    Raises OSError if an interface has none, SystemUnsuitable if there is more than one: nodes
+    know only one of each other, and a frame for it is lost on another one's network.
+    """
+    found = {hardware_address(interface): interface for interface in interfaces}
+    if len(found) > 1:
+        raise SystemUnsuitable(
+            f"vmac_directed relays by one hardware address, but {', '.join(found.values())} have "
+            "different ones; use another type, or a module for the addresses of each interface"
+        )
+    return next(iter(found))
 
 
 def listen(interface: str, ethertype: int, program: tuple[Instruction, ...]) -> socket.socket:

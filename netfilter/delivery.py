@@ -112,6 +112,14 @@ class Answers:
             for frame in announcements(address, self._mac_of(address), self.mac)
         ]
 
+    def rename(self, mac: bytes) -> list[bytes]:
+        """Take another MAC of the interface; return what tells it to those who know the old one."""
+        if mac == self.mac:
+            return []
+        self.mac = mac
+        asked = [Question(address, who, of) for (address, who), of in self._askers.items()]
+        return [self._answer(question) for question in asked if self._answers(question)]
+
     def _everywhere(self) -> list[bytes]:
         return [
             frame

@@ -8,7 +8,6 @@ then drops everything: without it this node would answer for all.
 
 import contextlib
 import ipaddress
-import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,14 +33,14 @@ from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import Addresses
-from mirrorfarm.actors.vip.cables import Steady, without_cable
+from mirrorfarm.actors.vip.cables import Steady, number_of, without_cable
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.door import REMOVAL
 from mirrorfarm.actors.vip.shared import SharedAddress, strangers
 from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.farmconfig import farm_rules
 from mirrorfarm.modules.settings import Farm, Module
-from mirrorfarm.netfilter.announce import hardware_address
+from mirrorfarm.netfilter.announce import relaying_address
 from mirrorfarm.netfilter.bpf import NO_RELAY, BpfFilter, Relay
 from mirrorfarm.netfilter.choice import make
 from mirrorfarm.netfilter.delivery import Delivery, parse_virtual_mac
@@ -147,7 +146,7 @@ class FarmDoor:
         try:
             settings = self._settings()
             if settings.delivery is Delivery.DIRECTED:
-                self.mac = hardware_address(settings.interfaces[0])
+                self.mac = relaying_address(settings.interfaces)
             self._filter = make(self._kind, self._ledger)
             self._filter.open(settings)
             self._filter.apply(self._table)
@@ -159,7 +158,7 @@ class FarmDoor:
         except _FAULTS as error:
             self._close()
             return (f"filter {self._kind}: {error}", *((self._stays,) if self._stays else ()))
-        self._places = {name: _number_of(name) for name in settings.interfaces}
+        self._places = {name: number_of(name) for name in settings.interfaces}
         if self._is_lost:
             self._is_lost = False
             self._tell(ResourceChanged(VIP, "up"))
@@ -186,7 +185,7 @@ class FarmDoor:
         if self._farm.delivery != Delivery.DIRECTED:
             return b""
         try:
-            return hardware_address(self._find_interfaces()[0])
+            return relaying_address(self._find_interfaces())
         except _FAULTS:
             return b""  # Told when the addresses are taken.
 
@@ -233,7 +232,7 @@ class FarmDoor:
     def _has_new_interface(self) -> bool:
         """Return whether an interface was removed and made anew, and receives again."""
         places = self._places
-        anew = [name for name in places if _number_of(name) not in (0, places[name])]
+        anew = [name for name in places if number_of(name) not in (0, places[name])]
         return bool(set(anew).difference(without_cable(tuple(anew))))
 
     def _raise_anew(self) -> None:
@@ -254,6 +253,23 @@ class FarmDoor:
             if not self._anew:
                 self._is_lost = True
                 self._tell(ResourceChanged(VIP, "down", "wait", "; ".join(failures)))
+
+    def _follow_mac(self) -> None:
+        """Relay by the MAC that the interface has now: a bond changes it with its cable."""
+        if self._filter is None or self._farm.delivery != Delivery.DIRECTED:
+            return
+        try:
+            mac = relaying_address(tuple(self._places))
+            if mac == self.mac:
+                return
+            if isinstance(self._filter, BpfFilter) and self._relay.own:
+                self._relay = replace(self._relay, own=mac)
+                self._filter.relay(self._relay)
+        except _FAULTS:
+            return  # Tried again at the next look.
+        self.mac = mac  # Told to the others with the next lease.
+        if self._shared is not None:
+            self._shared.announce()
 
     # --- the filter ------------------------------------------------------------------------
 
@@ -361,6 +377,7 @@ class FarmDoor:
             return -1
 
     def _counters(self) -> dict[str, int] | None:
+        self._follow_mac()
         try:
             return self._filter.counters() if self._filter is not None else None
         except _FAULTS:
@@ -371,14 +388,6 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
-
-
-def _number_of(interface: str) -> int:
-    """Return the kernel's number of an interface: another one if it was made anew; 0: none."""
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return 0
 
 
 def _quietly(work: Callable[[], object]) -> None:

@@ -30,6 +30,14 @@ def _runs(sock: socket.socket, name: str) -> bool:
     return flags & _UP_RUNNING == _UP_RUNNING
 
 
+def number_of(interface: str) -> int:
+    """Return the kernel's number of an interface: another one if it was made anew; 0: none."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
+
+
 @dataclass(slots=True)
 class Steady:
     """Passes on a change only when it has lasted."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.network import order
 from tests.live.farm_work import (
     ADDRESS,
     ADDRESS6,
@@ -77,6 +78,19 @@ def test_the_death_of_any_node_is_survived_the_receiving_one_too(
     lab.order(node, "start")
     await_members(lab, min(rest), set(NODES), seconds=20)
     assert set(answers(lab, 90)) == set(NODES)
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_whose_interface_takes_another_hardware_address_goes_on_answering(
+    lab: OneMachine, node: str
+) -> None:
+    """A bond changes it with the adapter that it uses: what is relayed must go to the new one."""
+    await_members(lab, "n1", set(NODES), seconds=20)
+    change = ("link", "set", "eth0", "address", f"02:00:5e:00:00:0{node[1]}")
+    order("ip", "-n", lab.wiring.namespace(node), *change)
+    deadline = time.monotonic() + 15
+    while set(found := answers(lab, 60, seconds=0.3)) != set(NODES):
+        assert time.monotonic() < deadline, found
 
 
 def ask_from(port: int) -> str:

@@ -72,6 +72,23 @@ def test_filter_and_addresses_are_raised_at_an_interface_that_was_made_anew(
         door.close()
 
 
+def test_relaying_on_two_networks_is_refused_in_words(namespace: str, tmp_path: Path) -> None:
+    """Nodes know one hardware address of each other: on the other network it is nobody's."""
+    lines = ["link add w0 type veth peer name w1", "link set w1 up", "link set w0 up"]
+    batch([*lines, "addr add 198.19.0.11/24 dev w0"], namespace)
+    addresses = (FarmAddress(ADDRESS), FarmAddress("198.19.0.100"))
+    farm = Farm(addresses=addresses, delivery="vmac_directed")
+    door = FarmDoor(Module("web", 1, ("n1", "n2"), "farm", farm=farm), "bpf", tmp_path / "l", print)
+    inbox = queue.SimpleQueue[Any]()
+    try:
+        door.add(1, inbox.put)
+        (failure,) = inbox.get(timeout=10).failures
+        assert "v0, w0 have different ones; use another type" in failure
+        assert not is_there("bpf")
+    finally:
+        door.close()
+
+
 def is_there(kind: str) -> bool:
     """Return whether the filter is at the interface."""
     if kind == "nft":

@@ -232,3 +232,16 @@ def test_the_frame_of_this_test_is_a_question() -> None:
     (frame,) = node.answer(asked(V6, str(asker)))
     assert frame[38:54] == asker.packed
     assert Question(V6, asker, CLIENT).mac == frame[:6]
+
+
+def test_who_asked_is_told_another_mac_of_the_interface_by_who_answered() -> None:
+    nodes = farm(Delivery.DIRECTED, ARP_RULE)
+    askers = [f"198.18.0.{number}" for number in range(1, 60)]
+    answered = [[who for who in askers if node.answer(asked(V4, who))] for node in nodes]
+    for number, node in enumerate(nodes):
+        assert node.rename(node.mac) == []
+        frames = node.rename(CLIENT)
+        assert [frame[6:12] for frame in frames] == [CLIENT] * len(answered[number])
+        assert {parse_claim(frame) for frame in frames} == {Claim(str(V4), mac_text(CLIENT))}
+        told = {str(ipaddress.ip_address(frame[38:42])) for frame in frames}
+        assert told == set(answered[number])

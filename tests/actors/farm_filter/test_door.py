@@ -63,6 +63,9 @@ class Kernel:
             raise SystemUnsuitable(STAYS)
         self.calls.append("down")
 
+    def announce(self) -> None:
+        self.calls.append("announce")
+
     def adopt(self, table: BucketTable) -> None:
         del table
 
@@ -164,7 +167,7 @@ def test_a_hardware_address_that_was_not_known_at_first_is_told(
         raise SystemUnsuitable("no network has this address yet")
 
     farm = Farm(addresses=(FarmAddress("192.0.2.9"),), delivery="vmac_directed")
-    monkeypatch.setattr(door, "hardware_address", lambda _: b"\2\0\0\0\0\2")
+    monkeypatch.setattr(door, "relaying_address", lambda _: b"\2\0\0\0\0\2")
     with monkeypatch.context() as early:
         early.setattr(door.FarmDoor, "_find_interfaces", late)
         module = msgspec.structs.replace(MODULE, farm=farm)
@@ -181,12 +184,33 @@ def test_a_hardware_address_that_was_not_known_at_first_is_told(
         made.close()
 
 
+def test_a_hardware_address_that_changes_is_told_and_announced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A bond takes the address of the adapter that works."""
+    macs = [b"\2\0\0\0\0\2"]
+    monkeypatch.setattr(door, "relaying_address", lambda _: macs[0])
+    farm = Farm(addresses=(FarmAddress("192.0.2.9"),), delivery="vmac_directed")
+    module = msgspec.structs.replace(MODULE, farm=farm)
+    made = door.FarmDoor(module, "bpf", tmp_path / "other", bench.told.put)
+    try:
+        made.add(1, bench.inbox.put)
+        assert bench.inbox.get(timeout=10) == VipIsUp(1)
+        macs[0] = b"\2\0\0\0\0\3"
+        until(lambda: made.mac == macs[0])
+        until(lambda: bench.kernel.calls == ["open", "up", "announce"])
+        made.renew(RenewLease(77), bench.inbox.put)
+        assert bench.inbox.get(timeout=10) == HardwareIs(macs[0])
+    finally:
+        made.close()
+
+
 def test_what_went_with_an_interface_is_raised_at_the_new_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.door.add(1, bench.inbox.put)
     assert bench.inbox.get(timeout=10) == VipIsUp(1)
-    monkeypatch.setattr(door, "_number_of", lambda _: 77)
+    monkeypatch.setattr(door, "number_of", lambda _: 77)
     until(lambda: bench.kernel.calls[2:] == ["down", "close", "open", "up"])
     bench.door.renew(RenewLease(77), bench.inbox.put)
     assert bench.kernel.renewed[-1] == 77
@@ -202,7 +226,7 @@ def test_a_new_interface_without_addresses_has_the_module_wait(
     assert bench.inbox.get(timeout=10) == VipIsUp(1)
     bench.kernel.no_up = True
     monkeypatch.setattr(door, "_LOOK_S", 0.01)
-    monkeypatch.setattr(door, "_number_of", lambda _: 77)
+    monkeypatch.setattr(door, "number_of", lambda _: 77)
     told: list[ResourceChanged] = []
 
     def is_told() -> bool:
