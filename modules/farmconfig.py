@@ -4,7 +4,7 @@ import ipaddress
 
 import msgspec
 
-from mirrorfarm.limits import FARM_NODES_MAX
+from mirrorfarm.limits import FARM_NODES_MAX, VIRTUAL_ADDRESSES_MAX
 from mirrorfarm.modules.addresses import addresses_of_machines
 from mirrorfarm.modules.farmclocks import farm_timing
 from mirrorfarm.modules.faults import Faults
@@ -134,6 +134,9 @@ def _addresses(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[F
     if vip is not None and not found:
         reason = "has no virtual_interface with a virtual_addr; add one or remove vip"
         faults.add(vip.line, "vip", reason)
+    if vip is not None and len(found) > VIRTUAL_ADDRESSES_MAX:
+        reason = f"{len(found)} addresses; a farm has at most {VIRTUAL_ADDRESSES_MAX}"
+        faults.add(vip.line, "vip", f"{reason}: divide them among modules")
     return tuple(found.values())
 
 
@@ -227,11 +230,14 @@ def _delivery(vip: Checked | None, rules: tuple[FarmRule, ...], faults: Faults) 
             kind = str(virtual["type"])
             kinds.setdefault(kind, virtual.line)
             if virtual["addr"]:
-                mac = str(virtual["addr"])
+                other, mac = mac, str(virtual["addr"])
                 try:
                     parse_virtual_mac(Delivery(kind), mac)
                 except ValueError as error:
                     faults.add(virtual.line, "virtual_interface.addr", str(error))
+                if other and other != mac:
+                    reason = f"{other} and {mac} in one module; use one for all addresses"
+                    faults.add(virtual.line, "virtual_interface.addr", reason)
     if len(kinds) > 1:
         line = list(kinds.values())[1]
         reason = f"{' and '.join(kinds)} in one module; use one type for all addresses"

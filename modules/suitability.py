@@ -9,6 +9,7 @@ from typing import Final
 
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.modules.userconfig import nested
+from mirrorfarm.netfilter.neighbours import IPAddress
 from mirrorfarm.oserrors import CURES, reason_of
 from mirrorfarm.paths import Paths
 
@@ -124,10 +125,10 @@ def _died(directory: str, mounted: list[tuple[str, str]]) -> bool:
     return False
 
 
-def _virtual(module: Module) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """Return the virtual addresses of a mirror or of a farm."""
-    texts = [one.addr for one in module.vips] + [one.addr for one in module.farm.addresses]
-    return [ipaddress.ip_address(text) for text in texts]
+def _virtual(module: Module) -> list[IPAddress]:
+    """Return the addresses of a mirror or a farm: whoever gives one up removes it from the node."""
+    virtual = (*module.vips, *module.farm.virtual_addresses)
+    return [ipaddress.ip_address(one.addr) for one in virtual]
 
 
 def _used_twice(module: Module, others: list[Module]) -> list[str]:

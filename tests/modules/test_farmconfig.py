@@ -176,6 +176,20 @@ def test_what_is_wrong_is_told_with_line_key_reason_and_cure(inside: str, reason
     assert reason in faults_of(service(inside))
 
 
+def test_more_addresses_than_a_filter_has_room_for_are_refused() -> None:
+    extra = "".join(f'<virtual_addr addr="198.18.1.{number}"/>' for number in range(15))
+    text = vip().replace("</virtual_interface>", f"{extra}</virtual_interface>")
+    assert "vip: 16 addresses; a farm has at most 15" in faults_of(service(LAN + text))
+
+
+def test_two_virtual_macs_in_one_module_are_refused() -> None:
+    first = '<virtual_interface type="vmac_invisible" addr="5A:FE:00:00:00:01">'
+    second = f'{first.replace(":01", ":02")}<virtual_addr addr="198.18.0.101"/></virtual_interface>'
+    text = vip().replace('<virtual_interface type="vmac_invisible">', first)
+    text = text.replace("</interface>", f"{second}</interface>")
+    assert "5A:FE:00:00:00:01 and 5A:FE:00:00:00:02 in one module" in faults_of(service(LAN + text))
+
+
 def test_a_farm_without_rules_is_told_that_it_would_refuse_everything() -> None:
     bare = vip().replace(f"<loadbalancing_list>{RULES}</loadbalancing_list>", "")
     assert "without <loadbalancing_list> every packet is refused" in faults_of(service(LAN + bare))

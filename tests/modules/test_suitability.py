@@ -157,3 +157,19 @@ def test_last_mounted_and_nearest_file_system_counts() -> None:
     assert kind_of("/srv data/x", mounted) == "fuse.mirrorfarm"
     assert kind_of("/srv datax", mounted) == "ext4"
     assert kind_of("/net/x", mounted) == "nfs4"
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_address_of_a_farm_is_of_no_other_module(tmp_path: Path, mirror: bool) -> None:
+    """Each would remove it from the node when it stops, and filter what is the other's."""
+    farm = Farm(addresses=(FarmAddress("2001:db8::100"),))
+    first = Module("one", 1, ("n1", "n2"), "farm", farm=farm)
+    same = (VirtualAddress("2001:db8:0::100"),)
+    other = (
+        Module("two", 2, ("n1", "n2"), vips=same)
+        if mirror
+        else msgspec.structs.replace(first, name="two", id=2)
+    )
+    told = "u.xml: virtual_addr.addr: 2001:db8::100 is used by module {}; choose another address"
+    assert faults_of(first, tmp_path, other) == [told.format("two")]
+    assert faults_of(other, tmp_path, first) == [told.format("one")]
