@@ -1,5 +1,6 @@
 """Ask the network whether somebody uses the virtual addresses, without claiming them."""
 
+import contextlib
 import ctypes
 import select
 import socket
@@ -39,17 +40,23 @@ def probe(targets: tuple[Target, ...], own: frozenset[str]) -> tuple[str, ...]:
     """Return `address=mac` of strangers that claim one of `targets`, sorted.
 
     Takes 300 ms unless every address is claimed before. `own` are the MACs of this node, as
-    text. Raises OSError if the interfaces cannot be listened to.
+    text. An interface that is down hides nobody on the others: raises OSError only if none can
+    be listened to.
     """
     asked = tuple(t for t in targets if len(t.link.mac) == 6 and any(t.link.mac))
     if not asked:
         return ()
     sockets: dict[tuple[str, int], socket.socket] = {}
+    fault: OSError | None = None
     try:
-        for target in asked:
-            place = _place(target)
-            if place not in sockets:
+        for place in dict.fromkeys(_place(target) for target in asked):
+            try:
                 sockets[place] = _listen(*place)
+            except OSError as error:
+                fault = error
+        if fault is not None and not sockets:
+            raise fault
+        asked = tuple(target for target in asked if _place(target) in sockets)
         return _converse(asked, sockets, own | {mac_text(t.link.mac) for t in asked})
     finally:
         for sock in sockets.values():
@@ -94,11 +101,15 @@ def _converse(
         if to_ask and passed >= to_ask[0]:
             to_ask.pop(0)
             for target in targets:
-                sockets[_place(target)].send(question(target.address, target.link.mac))
+                with contextlib.suppress(OSError):
+                    sockets[_place(target)].send(question(target.address, target.link.mac))
         until = to_ask[0] if to_ask else WAIT_NS
         readable, _, _ = select.select(list(sockets.values()), [], [], max(0, until - passed) / 1e9)
         for sock in readable:
-            claim = parse_claim(sock.recv(_FRAME_BYTES_MAX))
+            try:
+                claim = parse_claim(sock.recv(_FRAME_BYTES_MAX))
+            except OSError:
+                continue
             if claim and claim.address in wanted and claim.mac not in own:
                 claimed.setdefault(claim.address, claim.mac)
     return tuple(sorted(f"{address}={mac}" for address, mac in claimed.items()))

@@ -318,6 +318,19 @@ def test_a_stranger_that_uses_the_address_is_reported_with_its_mac(lab: Lab) -> 
     assert lab.a.expect(VipProbed) == VipProbed(7, (f"{VIP4}={mac}", f"{VIP6}={mac}"))
 
 
+def test_a_stranger_is_found_although_another_interface_is_down(lab: Lab) -> None:
+    lab.plug(lab.a, "eth1")
+    ip("-n", lab.a.name, "addr", "add", "198.19.0.1/24", "dev", "eth1")
+    ip("-n", lab.a.name, "link", "set", "eth1", "down")
+    ip("-n", lab.c.name, "addr", "add", f"{VIP4}/24", "dev", "eth0")
+    for vips in (
+        (VirtualAddress("198.19.0.100"), VirtualAddress(VIP4)),
+        (VirtualAddress(VIP4), VirtualAddress("198.19.0.100")),
+    ):
+        lab.door(lab.a, vips).probe(7, lab.a.answers.put)
+        assert lab.a.expect(VipProbed) == VipProbed(7, (f"{VIP4}={lab.c.mac()}",))
+
+
 def test_another_interface_of_the_same_node_is_no_stranger(lab: Lab) -> None:
     lab.plug(lab.a, "eth1")
     ip("-n", lab.a.name, "addr", "add", f"{VIP4}/32", "dev", "eth1")
