@@ -60,6 +60,7 @@ class NfqueueFilter:
         self._ledger = ledger
         self._settings: Settings | None = None
         self._table = NO_BUCKETS
+        self._remembers = False  # Verdicts of an earlier table may be in the kernel.
         self._deadline_ns: Nanoseconds = 0
         self._deciding = threading.Lock()  # Held while a verdict is made and given.
         self._asked: Counter[str] = Counter()
@@ -102,10 +103,11 @@ class NfqueueFilter:
         assert self._settings
         assert self._tables
         with self._deciding:
-            changed = table.groups != self._table.groups
+            self._remembers |= table.groups != self._table.groups
             self._table = table
-        if changed:
+        if self._remembers:
             self._tables.run(forget(self._settings.module))
+            self._remembers = False
 
     def renew(self, deadline_ns: Nanoseconds) -> bool:
         """Prolong the lease; False: it had run out, and every bucket is FOREIGN now."""
@@ -144,7 +146,7 @@ class NfqueueFilter:
             if self._queue is not None:
                 self._queue.unbind()
             self._settings = self._queue = self._tables = self._lease = None
-            self._table = NO_BUCKETS
+            self._table, self._remembers = NO_BUCKETS, False
 
     def _bind(self) -> None:
         """Become the one who answers the queue."""

@@ -49,7 +49,7 @@ class SharedAddress:
             self._sysctls.hold(
                 {
                     f"net/ipv4/conf/{interface}/{name}": value
-                    for interface in self._settings.interfaces
+                    for interface in self._silent_interfaces()
                     for name, value in _ARP.items()
                 }
             )
@@ -97,6 +97,27 @@ class SharedAddress:
             self._addresses.close()
         with contextlib.suppress(OSError):  # A ledger that cannot be written: the next one does.
             self._sysctls.release()
+
+    def _silent_interfaces(self) -> tuple[str, ...]:
+        """Return where the kernel must be silent: also at a second adapter on the same network.
+
+        It would answer there with a MAC that one node has, and no filter is at that adapter.
+        """
+        try:
+            names = {link.index: link.name for link in self._addresses.links()}
+            configured = self._addresses.configured()
+        except OSError as error:
+            raise SystemUnsuitable(f"interfaces cannot be listed: {error}") from error
+        beside = [
+            names[entry.index]
+            for entry in configured
+            if names.get(entry.index, _LOOPBACK) != _LOOPBACK
+            and any(
+                address.version == 4 and address in entry.network
+                for address in self._settings.addresses
+            )
+        ]
+        return tuple(dict.fromkeys((*self._settings.interfaces, *beside)))
 
     def _add(self) -> None:
         try:

@@ -24,6 +24,11 @@ class Configured:
     address: IPAddress
     prefix: int
 
+    @property
+    def network(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        """Its subnet."""
+        return ipaddress.ip_network(f"{self.address}/{self.prefix}", strict=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -53,7 +58,7 @@ def locate(
         for entry in configured
         if str(entry.address) not in not_counted
         and entry.address.version == address.version
-        and address in ipaddress.ip_network(f"{entry.address}/{entry.prefix}", strict=False)
+        and address in entry.network
     ]
     by_index = {link.index: link for link in links}
     if vip.interface:

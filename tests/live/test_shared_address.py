@@ -128,6 +128,19 @@ def ear(lab: Lab) -> Iterator[Ear]:
     made.socket.close()
 
 
+def test_a_second_adapter_on_the_same_network_says_nothing(lab: Lab, ear: Ear) -> None:
+    """Its kernel would answer with its own MAC: one node would get all, past its filter."""
+    switch = lab.wiring.namespace("sw")
+    port = ("link", "add", "second", "type", "veth")
+    order("ip", "-n", switch, *port, "peer", "name", "eth1", "netns", lab.wiring.namespace("a"))
+    order("ip", "-n", switch, "link", "set", "second", "master", "br0", "up")
+    lab.ip("a", "link", "set", "eth1", "up")
+    lab.ip("a", "addr", "add", "198.18.0.77/24", "dev", "eth1")
+    lab.up(Delivery.INVISIBLE)
+    shared = mac_text(virtual_mac(Delivery.INVISIBLE, VIP4))
+    assert ear.ask(VIP4) == sorted((lab.macs[name], shared) for name in NODES)
+
+
 @pytest.mark.parametrize("delivery", [Delivery.INVISIBLE, Delivery.MULTICAST])
 @pytest.mark.parametrize("address", VIPS, ids=str)
 def test_three_nodes_answer_with_the_shared_mac_each_from_its_own(

@@ -1,6 +1,8 @@
 """The verdict of the filter in Python on one packet, and its rule sets."""
 
 import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,15 @@ from hypothesis import strategies as st
 
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, Settings
-from mirrorfarm.netfilter.nfqueue_rules import Mark, decide, mark, queue_rules, rule_set
+from mirrorfarm.netfilter.nfqueue import NfqueueFilter
+from mirrorfarm.netfilter.nfqueue_rules import (
+    Mark,
+    decide,
+    forget,
+    mark,
+    queue_rules,
+    rule_set,
+)
 from mirrorfarm.netfilter.packet import parse
 from mirrorfarm.netfilter.rules import Placement, Rules, State, bucket, rule
 from tests.netfilter import packets
@@ -142,3 +152,31 @@ def test_what_came_in_fragments_does_not_meet_what_is_remembered_of_its_flow() -
         rules = text[text.index(f"chain {name} {{") :].split("\n")
         assert rules[1].strip() == fragments
         assert "@foreign4" in "".join(rules[2:5])
+
+
+def test_verdicts_that_could_not_be_forgotten_are_forgotten_with_the_next_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, kernel = NfqueueFilter(tmp_path / "ledger"), Refusing()
+    monkeypatch.setattr(made, "_settings", SETTINGS)
+    monkeypatch.setattr(made, "_tables", kernel)
+    table = BucketTable(1, (bytes([State.HARD]) * BUCKETS,))
+    with pytest.raises(OSError, match="busy"):
+        made.apply(table)
+    kernel.refuses = False
+    made.apply(table)
+    made.apply(table)
+    assert kernel.ran == [forget(SETTINGS.module)]
+
+
+@dataclass
+class Refusing:
+    """A kernel that takes no rules at first."""
+
+    refuses: bool = True
+    ran: list[str] = field(default_factory=list)
+
+    def run(self, commands: str) -> None:
+        if self.refuses:
+            raise OSError("busy")
+        self.ran.append(commands)
