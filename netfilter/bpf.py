@@ -127,6 +127,11 @@ class BpfFilter:
         self.apply(BucketTable(self._table.view, (ALL_FOREIGN,) * self._groups))
         return False
 
+    def is_whole(self) -> bool:
+        """Return whether the program is at every interface that there is."""
+        assert self._program
+        return self._program.is_attached()
+
     def counters(self) -> dict[str, int]:
         """Return packets by what was done with them."""
         assert self._program

@@ -58,6 +58,19 @@ class Tcx:
         with contextlib.suppress(OSError):
             self.program.detach(self.index, self.hook)
 
+    def is_there(self) -> bool:
+        """Return whether it is attached still; an interface that is gone lacks nothing."""
+        own, _ = self.program.identity()
+        try:
+            found = attached(self.index, self.hook)
+        except OSError as error:
+            return error.errno == errno.ENODEV
+        numbers = []
+        for other in found:
+            with contextlib.closing(other):
+                numbers.append(other.identity()[0])
+        return own in numbers
+
     def replace_others(self, name: str) -> None:
         """Detach what has the same name: left by a process that was killed."""
         own, _ = self.program.identity()
@@ -88,6 +101,14 @@ class Clsact:
             ]
             if self.made_queue and not others:
                 route.tc("del", _CLSACT, self.index)
+
+    def is_there(self) -> bool:
+        """Return whether it is attached still; an interface that is gone lacks nothing."""
+        with IPRoute() as route:
+            try:
+                return self.handle in [found for found, _ in _filters(route, self.index, self.hook)]
+            except NetlinkError as error:
+                return bool(error.code == errno.ENODEV)
 
     def replace_others(self, name: str) -> None:
         """Remove filters of the same name: left by a process that was killed."""
@@ -180,6 +201,10 @@ class FarmProgram:
         except OSError as error:
             raise SystemUnsuitable(f"{interface}: {refusal(error)}") from error
         return "tcx" if isinstance(self.places[-1], Tcx) else _CLSACT
+
+    def is_attached(self) -> bool:
+        """Return whether it is wherever it was attached: others may have detached it."""
+        return all(place.is_there() for place in self.places)
 
     def detach(self) -> None:
         """Filter nothing any more: what comes in reaches the node as if there were no farm."""

@@ -99,6 +99,9 @@ class PacketFilter(Protocol):
         and renews.
         """
 
+    def is_whole(self) -> bool:
+        """Return whether all of it is in the kernel still: other programs may remove it."""
+
     def counters(self) -> dict[str, int]:
         """Return packets by what was done with them, as `farm state` shows them."""
 

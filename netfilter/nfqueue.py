@@ -37,14 +37,17 @@ from mirrorfarm.netfilter.nfqueue_rules import (
     queue_rules,
     rule_set,
 )
-from mirrorfarm.netfilter.nft import TRACKING, named_counters
+from mirrorfarm.netfilter.nft import TRACKING, has_tables, named_counters
 from mirrorfarm.netfilter.nft_rules import removal
 from mirrorfarm.netfilter.sysctls import Sysctls
 
 _RESTORE = ("iptables-restore", "ip6tables-restore")
 _LEFT_BEHIND_MAX = 16  # Rules of killed predecessors: one is usual.
 _RESTORE_SECONDS = 10
+_LOOK_SECONDS = 0.3  # The lease is renewed by the thread that looks.
+_NO_RULE = 1  # What iptables ends with; 4 if another one holds its lock.
 _TURN_SECONDS = 1.0
+_RULES_EVERY = 5  # Looks at the rules of iptables, each of which is a process, are more seldom.
 _PROBED_QUEUE = 65_535  # Modules count from 0.
 _NETLINK_NETFILTER = 12
 _QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG.
@@ -60,6 +63,7 @@ class NfqueueFilter:
         self._ledger = ledger
         self._settings: Settings | None = None
         self._table = NO_BUCKETS
+        self._looks = 0
         self._remembers = False  # Verdicts of an earlier table may be in the kernel.
         self._deadline_ns: Nanoseconds = 0
         self._deciding = threading.Lock()  # Held while a verdict is made and given.
@@ -118,6 +122,18 @@ class NfqueueFilter:
         self._deadline_ns = 0
         self.apply(BucketTable(self._table.view))
         return False
+
+    def is_whole(self) -> bool:
+        """Return whether its tables are there, and now and then its rules of iptables."""
+        assert self._settings
+        assert self._tables
+        if not has_tables(self._tables, self._settings.module):
+            return False
+        self._looks += 1
+        if self._looks % _RULES_EVERY:
+            return True
+        wanted = queue_rules(self._settings, "-C")
+        return all(_may_have(program, wanted) for program in _RESTORE)
 
     def counters(self) -> dict[str, int]:
         """Return packets by what was done with them; `asked`: those seen by this process."""
@@ -276,6 +292,22 @@ def _restore(program: str, rules: str) -> None:
         raise SystemUnsuitable(f"{program} hangs: another one holds its lock") from error
     if done.returncode:
         raise SystemUnsuitable(f"{program} refuses the rules of NFQUEUE: {done.stderr.strip()}")
+
+
+def _may_have(program: str, rules: str) -> bool:
+    """Return whether iptables does not deny having rules; one that is busy is not waited for."""
+    try:
+        done = subprocess.run(
+            [program, "--noflush"],
+            input=rules,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_LOOK_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return done.returncode != _NO_RULE
 
 
 def _take_joined_segments(descriptor: int, queue: int) -> None:

@@ -76,6 +76,11 @@ class NftFilter:
         self.apply(NO_BUCKETS)
         return False
 
+    def is_whole(self) -> bool:
+        """Return whether both tables are there."""
+        assert self._tables
+        return has_tables(self._tables, self._module)
+
     def counters(self) -> dict[str, int]:
         """Return packets by what was done with them."""
         assert self._tables
@@ -94,6 +99,13 @@ class NftFilter:
                 self._table = NO_BUCKETS
                 if self._sysctls is not None:
                     self._sysctls.release()
+
+
+def has_tables(tables: Nftables, module: str) -> bool:
+    """Return whether a module's tables are in the kernel; raises OSError if it does not tell."""
+    listed = [entry["table"] for entry in tables.list("tables") if "table" in entry]
+    own = {table["family"] for table in listed if table["name"] == table_name(module)}
+    return own >= {"inet", "netdev"}
 
 
 def named_counters(tables: Nftables, module: str) -> dict[str, int]:

@@ -27,6 +27,7 @@ from mirrorfarm.actors.events import (
     VipIsDown,
     VipIsUp,
 )
+from mirrorfarm.actors.farm_filter.opening import settings_of
 from mirrorfarm.actors.farm_filter.sockets import count, live
 from mirrorfarm.actors.module.farm.core import VIP
 from mirrorfarm.actors.shell import Inbox
@@ -43,7 +44,7 @@ from mirrorfarm.modules.settings import Farm, Module
 from mirrorfarm.netfilter.announce import relaying_address
 from mirrorfarm.netfilter.bpf import NO_RELAY, BpfFilter, Relay
 from mirrorfarm.netfilter.choice import make
-from mirrorfarm.netfilter.delivery import Delivery, parse_virtual_mac
+from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import NO_BUCKETS, BucketTable, PacketFilter, Settings
 from mirrorfarm.netfilter.jhash import jhash_bucket
 from mirrorfarm.netfilter.rules import xxhash_bucket
@@ -81,6 +82,7 @@ class FarmDoor:
         self._counter = ThreadPoolExecutor(1, "farm sockets")
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
+        self._places: dict[str, int] = {}  # Interfaces at which it is, by their numbers.
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._told_mac = self.mac  # The network may be late, or its interface made anew.
         self._filter: PacketFilter | None = None
@@ -88,9 +90,9 @@ class FarmDoor:
         self._stays = ""  # Why an address is on this node still that was to be removed.
         self._orders = 0  # To raise or remove the addresses: each makes the one before void.
         self._interfaces: tuple[str, ...] = ()  # While the filter is open.
-        self._places: dict[str, int] = {}  # Interfaces at which it is, by their numbers.
         self._anew = 0  # How often it is tried yet to raise again what went with an interface.
         self._is_lost = False  # It was not raised, and the module knows.
+        self._removed = ""  # What is to be told of a filter that others removed.
         self._answered: Settings | None = None  # While all nodes answer with one virtual MAC.
         self._strangers: tuple[str, ...] = ()
         self._ends = threading.Event()
@@ -113,7 +115,7 @@ class FarmDoor:
         """Try until nothing is left, or a newer order makes this one void."""
         if order != self._orders:
             return
-        self._anew = 0
+        self._anew, self._removed = 0, ""
         if self._close():
             inbox(VipIsDown(run))
             return
@@ -144,7 +146,7 @@ class FarmDoor:
         if self._filter is not None or not self._addresses:
             return ()
         try:
-            settings = self._settings()
+            settings = settings_of(self._module, self._find_interfaces())
             if settings.delivery is Delivery.DIRECTED:
                 self.mac = relaying_address(settings.interfaces)
             self._filter = make(self._kind, self._ledger)
@@ -167,25 +169,11 @@ class FarmDoor:
             self._answered = settings
         return ()
 
-    def _settings(self) -> Settings:
-        delivery = Delivery(self._farm.delivery)
-        mac = parse_virtual_mac(delivery, self._farm.mac) if self._farm.mac else b""
-        return Settings(
-            self._module.name,
-            self._find_interfaces(),
-            self._addresses,
-            self._rules,
-            self._farm.seed,
-            delivery,
-            mac,
-            queue=self._module.id,
-        )
-
     def _own_mac(self) -> bytes:
         if self._farm.delivery != Delivery.DIRECTED:
             return b""
         try:
-            return relaying_address(self._find_interfaces())
+            return relaying_address(tuple(self._places) or self._find_interfaces())
         except _FAULTS:
             return b""  # Told when the addresses are taken.
 
@@ -256,12 +244,10 @@ class FarmDoor:
 
     def _follow_mac(self) -> None:
         """Relay by the MAC that the interface has now: a bond changes it with its cable."""
-        if self._filter is None or self._farm.delivery != Delivery.DIRECTED:
+        mac = self._own_mac()
+        if not mac or mac == self.mac or self._filter is None:
             return
         try:
-            mac = relaying_address(tuple(self._places))
-            if mac == self.mac:
-                return
             if isinstance(self._filter, BpfFilter) and self._relay.own:
                 self._relay = replace(self._relay, own=mac)
                 self._filter.relay(self._relay)
@@ -270,6 +256,17 @@ class FarmDoor:
         self.mac = mac  # Told to the others with the next lease.
         if self._shared is not None:
             self._shared.announce()
+
+    def _mind_others(self) -> None:
+        """Put the filter there again if another program removed it, as `nft flush ruleset` does."""
+        try:
+            if self._filter is None or self._stays or self._filter.is_whole():
+                return
+        except _FAULTS:
+            return  # Nothing is known: its lease says what it does.
+        self._close(for_good=False)
+        self._anew = _ANEW_LOOKS
+        self._removed = f"another program removed the filter {self._kind}; it is put there again"
 
     # --- the filter ------------------------------------------------------------------------
 
@@ -307,6 +304,10 @@ class FarmDoor:
 
     def _renew(self, deadline_ns: int, inbox: Inbox) -> None:
         if self._filter is None or self._stays:
+            return
+        if self._removed:
+            why, self._removed = self._removed, ""
+            inbox(FilterFailed(why))
             return
         if self.mac != self._told_mac:
             self._told_mac = self.mac
@@ -378,6 +379,7 @@ class FarmDoor:
 
     def _counters(self) -> dict[str, int] | None:
         self._follow_mac()
+        self._mind_others()
         try:
             return self._filter.counters() if self._filter is not None else None
         except _FAULTS:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from mirrorfarm.actors.effects import ApplyTable, RenewLease
-from mirrorfarm.actors.events import ResourceChanged, VipIsUp
+from mirrorfarm.actors.events import FilterFailed, ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.lab.network import batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS, SECOND_NS
 from mirrorfarm.modules.settings import Farm, FarmAddress, Module
-from mirrorfarm.netfilter.bpf_system import attached
+from mirrorfarm.netfilter.bpf_system import TCX_IN, attached
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
 ADDRESS = "198.18.0.100"
@@ -70,6 +70,59 @@ def test_filter_and_addresses_are_raised_at_an_interface_that_was_made_anew(
         door.remove(2, inbox.put)
         until(lambda: not inbox.empty())
         door.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "removal"),
+    [
+        ("nft", ("nft", "flush", "ruleset")),
+        ("nfqueue", ("nft", "flush", "ruleset")),
+        ("nfqueue", ("iptables", "-t", "mangle", "-F")),
+        ("bpf", ()),
+    ],
+)
+def test_a_filter_that_another_program_removes_is_put_there_again(
+    namespace: str, kind: str, removal: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A restart of the node's firewall flushes everything; a node without a filter is no use."""
+    module = Module("web", 1, ("n1", "n2"), "farm", farm=Farm(addresses=(FarmAddress(ADDRESS),)))
+    inbox = queue.SimpleQueue[Any]()
+    door = FarmDoor(module, kind, tmp_path / "ledger", queue.SimpleQueue[Any]().put)
+
+    def renewed() -> bool:
+        while not inbox.empty():
+            assert isinstance(inbox.get(), FilterFailed)
+        door.renew(RenewLease(boot_clock_ns() + SECOND_NS), inbox.put)
+        return inbox.empty()
+
+    try:
+        door.add(1, inbox.put)
+        assert inbox.get(timeout=10) == VipIsUp(1)
+        door.apply(ApplyTable(1, (bytes((1,)) * BUCKETS,)), inbox.put)
+        assert renewed()
+        before = listed(kind)
+        if removal:
+            order(*removal)
+        else:
+            for program in attached(socket.if_nametoindex("v0")):
+                program.detach(socket.if_nametoindex("v0"), TCX_IN)
+                program.close()
+        assert listed(kind) != before
+        until(lambda: not renewed())
+        until(lambda: listed(kind) == before and renewed())
+    finally:
+        door.remove(2, inbox.put)
+        until(lambda: not inbox.empty() and inbox.get() == VipIsDown(2))
+        door.close()
+
+
+def listed(kind: str) -> list[str]:
+    """Return what there is of a filter, without what changes."""
+    if kind == "bpf":
+        return ["v0"] * is_there(kind)
+    tables = order("nft", "list", "tables").splitlines()
+    mangle = order("iptables", "-t", "mangle", "-S").splitlines()
+    return sorted(line for line in (*tables, *mangle) if "mirrorfarm" in line)
 
 
 def test_relaying_on_two_networks_is_refused_in_words(namespace: str, tmp_path: Path) -> None:

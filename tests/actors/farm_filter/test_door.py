@@ -44,6 +44,9 @@ class Kernel:
         self.renewed.append(deadline_ns)
         return True
 
+    def is_whole(self) -> bool:
+        return True
+
     def counters(self) -> dict[str, int]:
         return {}
 
