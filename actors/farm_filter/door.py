@@ -258,15 +258,15 @@ class FarmDoor:
             self._shared.announce()
 
     def _mind_others(self) -> None:
-        """Put the filter there again if another program removed it, as `nft flush ruleset` does."""
-        try:
-            if self._filter is None or self._stays or self._filter.is_whole():
-                return
-        except _FAULTS:
-            return  # Nothing is known: its lease says what it does.
-        self._close(for_good=False)
-        self._anew = _ANEW_LOOKS
-        self._removed = f"another program removed the filter {self._kind}; it is put there again"
+        """Put there again what another program removed, as `nft flush ruleset` does."""
+        if self._filter is None or self._shared is None or self._stays:
+            return
+        with contextlib.suppress(*_FAULTS):  # If nothing is known its lease says what it does.
+            lost = [f"the filter {self._kind}"] * (not self._filter.is_whole())
+            if lost := lost + ["an address"] * (not self._shared.is_whole()):
+                self._close(for_good=False)
+                self._anew = _ANEW_LOOKS
+                self._removed = f"another program removed {' and '.join(lost)}: put there again"
 
     # --- the filter ------------------------------------------------------------------------
 

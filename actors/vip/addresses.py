@@ -26,6 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from mirrorfarm.actors.vip.sources import Route, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
 from mirrorfarm.modules.settings import VirtualAddress
+from mirrorfarm.netfilter.neighbours import IPAddress
 
 _NO_DUPLICATE_DETECTION = 0x02  # IFA_F_NODAD
 _FOR_EVER = 0xFFFFFFFF
@@ -170,6 +171,17 @@ class Addresses:
         except OSError:
             self.close()
             raise
+
+
+def is_local(address: IPAddress) -> bool:
+    """Return whether an address is this node's: it would then talk to itself. Nothing is sent."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((str(address), 9))
+            return ipaddress.ip_address(sock.getsockname()[0]) == address
+    except OSError:
+        return False
 
 
 def _keep_others(index: int, version: int) -> None:

@@ -9,7 +9,7 @@ stay until after `down`: without it every node would answer.
 import contextlib
 from pathlib import Path
 
-from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.addresses import Addresses, is_local
 from mirrorfarm.actors.vip.probe import probe
 from mirrorfarm.actors.vip.subnets import Link, Target
 from mirrorfarm.errors import SystemUnsuitable
@@ -72,6 +72,13 @@ class SharedAddress:
         """Announce once more. Returns at once."""
         if self._responder is not None:
             self._responder.announce()
+
+    def is_whole(self) -> bool:
+        """Return whether the addresses are on this node still: other programs may remove them."""
+        settings = self._settings
+        if settings.delivery is Delivery.NONE:
+            return True
+        return all(is_local(address) for address in settings.addresses)
 
     def strangers(self, members: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Ask who else has the addresses; return `address=mac` of each, sorted. Takes 300 ms.

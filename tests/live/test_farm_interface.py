@@ -4,6 +4,7 @@ import queue
 import socket
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mirrorfarm.actors.effects import ApplyTable, RenewLease
 from mirrorfarm.actors.events import FilterFailed, ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.timers import boot_clock_ns
+from mirrorfarm.actors.vip.addresses import is_local
 from mirrorfarm.lab.network import batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS, SECOND_NS
 from mirrorfarm.modules.settings import Farm, FarmAddress, Module
@@ -79,9 +81,10 @@ def test_filter_and_addresses_are_raised_at_an_interface_that_was_made_anew(
         ("nfqueue", ("nft", "flush", "ruleset")),
         ("nfqueue", ("iptables", "-t", "mangle", "-F")),
         ("bpf", ()),
+        ("bpf", ("ip", "addr", "del", f"{ADDRESS}/32", "dev", "lo")),
     ],
 )
-def test_a_filter_that_another_program_removes_is_put_there_again(
+def test_what_another_program_removes_is_put_there_again(
     namespace: str, kind: str, removal: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A restart of the node's firewall flushes everything; a node without a filter is no use."""
@@ -117,9 +120,9 @@ def test_a_filter_that_another_program_removes_is_put_there_again(
 
 
 def listed(kind: str) -> list[str]:
-    """Return what there is of a filter, without what changes."""
+    """Return what there is of filter and address, without what changes."""
     if kind == "bpf":
-        return ["v0"] * is_there(kind)
+        return ["v0"] * is_there(kind) + [ADDRESS] * is_local(ip_address(ADDRESS))
     tables = order("nft", "list", "tables").splitlines()
     mangle = order("iptables", "-t", "mangle", "-S").splitlines()
     return sorted(line for line in (*tables, *mangle) if "mirrorfarm" in line)

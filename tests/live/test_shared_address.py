@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors.vip.addresses import is_local
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.network import Wiring, inside, order, unique_prefix
@@ -126,6 +127,18 @@ def ear(lab: Lab) -> Iterator[Ear]:
     made = Ear(lab)
     yield made
     made.socket.close()
+
+
+def test_whether_an_address_is_there_is_seen_for_each_family(lab: Lab) -> None:
+    lab.up(Delivery.INVISIBLE)
+    for address in VIPS:
+        with lab.inside("a"):
+            assert is_local(address)
+            assert lab.shared["a"].is_whole()
+            lab.ip("a", "addr", "del", f"{address}/{address.max_prefixlen}", "dev", "lo")
+            assert not is_local(address)
+            assert not lab.shared["a"].is_whole()
+        lab.ip("a", "addr", "add", f"{address}/{address.max_prefixlen}", "dev", "lo")
 
 
 def test_a_second_adapter_on_the_same_network_says_nothing(lab: Lab, ear: Ear) -> None:
