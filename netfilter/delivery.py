@@ -113,12 +113,17 @@ class Answers:
         ]
 
     def rename(self, mac: bytes) -> list[bytes]:
-        """Take another MAC of the interface; return what tells it to those who know the old one."""
+        """Take another MAC of the interface; return what tells it to those who know the old one.
+
+        Where nodes use their own MACs nobody knows who these are, and they would reach nobody:
+        all neighbours are told this node, as when another one went. It relays what is another's.
+        """
         if mac == self.mac:
             return []
         self.mac = mac
-        asked = [Question(address, who, of) for (address, who), of in self._askers.items()]
-        return [self._answer(question) for question in asked if self._answers(question)]
+        if not self._is_directed or not any(any(group) for group in self._groups):
+            return []
+        return [frame for one in self.addresses for frame in announcements(one, mac, mac)]
 
     def _everywhere(self) -> list[bytes]:
         return [

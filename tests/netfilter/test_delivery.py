@@ -234,14 +234,19 @@ def test_the_frame_of_this_test_is_a_question() -> None:
     assert Question(V6, asker, CLIENT).mac == frame[:6]
 
 
-def test_who_asked_is_told_another_mac_of_the_interface_by_who_answered() -> None:
-    nodes = farm(Delivery.DIRECTED, ARP_RULE)
-    askers = [f"198.18.0.{number}" for number in range(1, 60)]
-    answered = [[who for who in askers if node.answer(asked(V4, who))] for node in nodes]
-    for number, node in enumerate(nodes):
+@pytest.mark.parametrize("rules", [(), ARP_RULE])
+def test_all_are_told_another_mac_of_an_interface_that_some_of_them_know(rules: tuple) -> None:  # type: ignore[type-arg]
+    for node in farm(Delivery.DIRECTED, rules):
         assert node.rename(node.mac) == []
         frames = node.rename(CLIENT)
-        assert [frame[6:12] for frame in frames] == [CLIENT] * len(answered[number])
-        assert {parse_claim(frame) for frame in frames} == {Claim(str(V4), mac_text(CLIENT))}
-        told = {str(ipaddress.ip_address(frame[38:42])) for frame in frames}
-        assert told == set(answered[number])
+        assert {frame[6:12] for frame in frames} == {CLIENT}
+        told = {parse_claim(frame) for frame in frames}
+        assert told == {Claim(str(address), mac_text(CLIENT)) for address in VIPS}
+        node.adopt([NONE])
+        assert node.rename(NODES[0]) == [], "who owns nothing has nobody"
+
+
+def test_a_virtual_mac_stays_when_that_of_the_interface_changes() -> None:
+    for node in farm(Delivery.INVISIBLE):
+        assert node.rename(CLIENT) == []
+        assert {frame[6:12] for frame in node.announcements()} == {CLIENT}
