@@ -16,6 +16,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,11 @@ _MAIN_TABLE = 254
 _UNICAST = 1
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
+_NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
+_DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
+
+_header = struct.Struct("=IHHII")
+_route = struct.Struct("=BBBBBBBBI")
 
 T = TypeVar("T")
 
@@ -174,14 +180,21 @@ class Addresses:
 
 
 def is_local(address: IPAddress) -> bool:
-    """Return whether an address is this node's: it would then talk to itself. Nothing is sent."""
+    """Return whether an address is this node's, on whatever interface: the kernel's own route.
+
+    Quicker than a list of all addresses, of which a node may have hundreds.
+    """
+    packed = address.packed
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as sock:
-            sock.connect((str(address), 9))
-            return ipaddress.ip_address(sock.getsockname()[0]) == address
-    except OSError:
-        return False
+    body = _route.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body += struct.pack("=HH", 4 + len(packed), _DESTINATION) + packed
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.settimeout(1.0)
+        sock.send(_header.pack(_header.size + len(body), _GET_ROUTE, 1, 1, 0) + body)
+        answer = sock.recv(4_096)
+    if _header.unpack_from(answer)[1] != _NEW_ROUTE:
+        return False  # There is no way to it at all.
+    return bool(_route.unpack_from(answer, _header.size)[7] == _LOCAL)
 
 
 def _keep_others(index: int, version: int) -> None:

@@ -1,13 +1,14 @@
 """Perform what the core of the virtual addresses asks, on threads of its own."""
 
 import contextlib
+import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.addresses import Addresses, is_local
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.probe import probe
@@ -17,14 +18,21 @@ from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 from mirrorfarm.oserrors import told
 
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
+PRESENCE = "vip.presence"  # Down while an address that was set is gone.
 _ORDERS_MAX = 16
+_LOOK_S = 1.0
+_MISSES = 2
 _RETRY_S = 0.1
 
 
 class _Worker:
-    """A thread that performs orders in turn; too many waiting: the oldest is superseded."""
+    """A thread that performs orders in turn; too many waiting: the oldest is superseded.
 
-    def __init__(self, name: str) -> None:
+    `idle` is called now and then while there are none.
+    """
+
+    def __init__(self, name: str, idle: Callable[[], None] = lambda: None) -> None:
+        self._idle = idle
         self._orders: deque[Callable[[], None]] = deque(maxlen=_ORDERS_MAX)
         self._changed = threading.Condition()
         self._closing = False
@@ -51,10 +59,10 @@ class _Worker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._orders or self._closing)
-                if not self._orders:
+                self._changed.wait_for(lambda: self._orders or self._closing, _LOOK_S)
+                if self._closing and not self._orders:
                     return
-                order = self._orders.popleft()
+                order = self._orders.popleft() if self._orders else self._idle
             order()
 
 
@@ -71,7 +79,9 @@ class VipDoor:
         tcpreset: bool = True,
         tell: Inbox = lambda event: None,
     ) -> None:
-        """`tell` is given the resource REMOVAL when that changes."""
+        """`tell` is given the resources REMOVAL and PRESENCE when they change."""
+        self._checked = frozenset(ipaddress.ip_address(vip.addr) for vip in vips if vip.check)
+        self._misses = 0  # Looks in a row that missed an address that was set.
         self._tcpreset = tcpreset
         self._tell = tell
         self._stays = False  # An address, although it was to be removed.
@@ -79,7 +89,7 @@ class VipDoor:
         self._probed = Addresses(vips)  # The prober's own socket.
         self._announcer = Announcer()
         self._up: tuple[Target, ...] = ()
-        self._orders = _Worker("vip orders")
+        self._orders = _Worker("vip orders", self._look)
         self._probes = _Worker("vip probes")
 
     def probe(self, run: int, inbox: Inbox) -> None:
@@ -122,6 +132,23 @@ class VipDoor:
                 faults.append(f"{target.address}: not added on {target.link.name}: {error}")
         self._up = tuple(added)
         return (*faults, *self._announcer.announce(self._up))
+
+    def _look(self) -> None:
+        """Notice that another program removed an address, as a restart of the network does.
+
+        It is not set again here: the guard may have removed it, for the peer to have it.
+        """
+        own = [target for target in self._up if target.address in self._checked]
+        try:
+            gone = [f"{one.address} of {one.link.name}" for one in own if not is_local(one.address)]
+        except OSError:
+            return  # Nothing is known.
+        before, self._misses = self._misses, self._misses + 1 if gone else 0
+        if self._misses == _MISSES:  # An interface that is down for a moment gets its routes back.
+            why = f"(another program removed {', '.join(gone)})"
+            self._tell(ResourceChanged(PRESENCE, "down", "stopstart", why))
+        elif before >= _MISSES and not gone:
+            self._tell(ResourceChanged(PRESENCE, "up"))
 
     def _announce_again(self) -> None:
         # A fault was told when the address came up; the next announcement may get through.

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mirrorfarm.actors.events import VipIsDown, VipIsUp, VipProbed
+from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.guard.process import Addresses as GuardAddresses
 from mirrorfarm.actors.vip.addresses import Addresses, suitable
 from mirrorfarm.actors.vip.announce import Announcer
-from mirrorfarm.actors.vip.door import VipDoor
+from mirrorfarm.actors.vip.door import PRESENCE, VipDoor
 from mirrorfarm.modules.settings import VirtualAddress
 
 pytestmark = [
@@ -307,6 +307,25 @@ def test_an_open_ipv6_connection_is_reset_at_removal(lab: Lab) -> None:
         client.settimeout(1)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
+
+
+def test_an_address_that_another_program_removes_is_told_and_has_the_module_go(lab: Lab) -> None:
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    vips = (VirtualAddress(VIP4), VirtualAddress(VIP6, check=False))
+    door = lab.a.enter(lambda: VipDoor(vips, tell=told.put))
+    lab.stack.callback(door.close)
+    up(door, lab.a)
+    ip("-n", lab.a.name, "addr", "del", f"{VIP6}/64", "dev", "eth0")  # Its check is off.
+    ip("-n", lab.a.name, "addr", "del", f"{VIP4}/24", "dev", "eth0")
+    reason = f"(another program removed {VIP4} of eth0)"
+    event = told.get(timeout=5)
+    assert event == ResourceChanged(PRESENCE, "down", "stopstart", reason)
+    assert not lab.a.has(VIP4), "the guard may have removed it"
+    down(door, lab.a, 2)
+    assert told.get(timeout=5) == ResourceChanged(PRESENCE, "up")
+    up(door, lab.a, 3)
+    time.sleep(1.2)
+    assert told.empty(), told.get()
 
 
 def test_a_stranger_that_uses_the_address_is_reported_with_its_mac(lab: Lab) -> None:
