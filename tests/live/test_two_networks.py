@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from mirrorfarm.lab.cluster import OneMachine
+from mirrorfarm.lab.network import order
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -57,3 +58,13 @@ def test_losing_the_replication_network_leaves_the_peer_behind_and_takes_it_back
     lab.mend("n2", "repli")
     lab.wait_state("n2", "SECOND", 30)
     lab.wait_state("n1", "PRIM", 30)
+
+
+def test_the_secondary_takes_over_an_address_that_another_program_removes(lab: OneMachine) -> None:
+    lab.wait_state("n1", "PRIM", 30)
+    place = lab.wiring.namespace("n1")
+    order("ip", "-n", place, "addr", "del", f"{lab.vip}/24", "dev", "eth0")
+    lab.wait_state("n2", "PRIM", 30)
+    assert f" {lab.vip}/" in order("ip", "-n", lab.wiring.namespace("n2"), "-o", "addr")
+    lab.wait_state("n1", "SECOND", 30)
+    assert f"another program removed {lab.vip} of eth0" in str(lab.state("n1")["facts"])
