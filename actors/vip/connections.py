@@ -27,7 +27,7 @@ _header = struct.Struct("=IHHII")
 _request = struct.Struct("=BBBBI")
 _ID_BYTES = 48  # struct inet_diag_sockid
 _ID_AT = _header.size + 4  # Behind family, state, timer, retransmissions.
-_SOCKETS_MAX = 100_000
+_SOCKETS_MAX = 500_000
 _RECEIVE_BYTES = 262_144
 
 
@@ -50,10 +50,14 @@ def reset(addresses: tuple[IPAddress, ...]) -> int:
 def identities(address: IPAddress) -> list[bytes]:
     """Return the kernel's identity (struct inet_diag_sockid) of each connection of an address.
 
-    Raises OSError if the kernel cannot list them.
+    Raises OSError if the kernel cannot list them, or if there are too many: what was left out
+    must not pass for what is not there.
     """
     with _open() as sock:
-        return [one for family in _families(address) for one in _list(sock, family, address)]
+        lists = [_list(sock, family, address) for family in _families(address)]
+    if max(map(len, lists)) >= _SOCKETS_MAX:
+        raise OSError(errno.E2BIG, f"{address} has more connections than are listed")
+    return [one for found in lists for one in found]
 
 
 def _open() -> socket.socket:

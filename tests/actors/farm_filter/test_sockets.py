@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from mirrorfarm.actors.farm_filter.sockets import count, packet_of
+from mirrorfarm.actors.vip import connections
 from mirrorfarm.limits import BUCKETS
 from mirrorfarm.netfilter.packet import TCP, Kind, Packet
 from mirrorfarm.netfilter.rules import bucket, rule, xxhash_bucket
@@ -41,6 +42,21 @@ def test_a_socket_is_what_its_client_sends(
     assert bucket(packet_of(raw, address), RULES, 7) == bucket(sent, RULES, 7)
 
 
+def test_of_more_connections_than_are_listed_nothing_is_concluded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bucket of one that was left out would be taken for drained, and its client be reset."""
+    home = ipaddress.ip_address("127.0.0.1")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()),
+        server.accept()[0],
+    ):
+        monkeypatch.setattr(connections, "_SOCKETS_MAX", 1)
+        with pytest.raises(OSError, match="more connections than are listed"):
+            count((home,), (rule("tcp", "on_port"),), 3, 1, xxhash_bucket)
+
+
 def test_the_kernels_own_list_is_counted() -> None:
     home = ipaddress.ip_address("127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -49,9 +65,9 @@ def test_the_kernels_own_list_is_counted() -> None:
             accepted, _ = server.accept()
             with accepted:
                 rules = (rule("tcp", "on_port", str(port)),)
-                live, connections = count((home,), rules, 3, 1, xxhash_bucket)
+                live, counted = count((home,), rules, 3, 1, xxhash_bucket)
                 key = home.packed + client.getsockname()[1].to_bytes(2, "big")
-                assert connections == 1
+                assert counted == 1
                 found = int.from_bytes(live[0], "little")
                 assert found == 1 << xxhash_bucket(key, 3)
                 assert len(live[0]) == BUCKETS // 8
