@@ -118,6 +118,13 @@ def take_early(s: Answering, obey: Callable[[Address, Command], None]) -> bool:
     return any(command.verb in STOPPING_VERBS for _, command in early)
 
 
+def give_up_early(s: Answering, text: str) -> None:
+    """Answer what came before this process was ready for it, which takes too long."""
+    early, s.early = s.early, []
+    for source, command in early:
+        _answer(s, source, command.request, "failed", text)
+
+
 def settle(s: Answering, outcome_of: Callable[[Pending], str], text: str) -> None:
     """Give the final answers that can be given now: an empty outcome is none yet."""
     still: list[Pending] = []

@@ -80,6 +80,7 @@ class Vip:
     _probe_run: int | None = field(default=None, init=False)  # Of the probe under way.
     _rise: int = field(default=0, init=False)  # How often the addresses came up.
     _up_ns: Nanoseconds = field(default=0, init=False)
+    _failures: tuple[str, ...] = field(default=(), init=False)  # Of the last order to go up.
 
     def handle(self, event: ANY_EVENT, now: Nanoseconds) -> list[ANY_EFFECT]:
         """Apply one event at `now`, nanoseconds of the boot clock; return what to do."""
@@ -125,7 +126,7 @@ class Vip:
     def _go_down(self, run: int) -> list[ANY_EFFECT]:
         if not self.vips:
             return [Tell(MODULE_ACTOR, VipIsDown(run))]
-        self._run = run
+        self._run, self._failures = run, ()
         self._become(State.REMOVING)
         return [AddressRemove(run)]
 
@@ -136,7 +137,9 @@ class Vip:
         self._become(State.UP)
         self._rise += 1
         self._up_ns = now
-        effects: list[ANY_EFFECT] = [Log("C", f"virtual address: {f}") for f in event.failures]
+        new = [failure for failure in event.failures if failure not in self._failures]
+        self._failures = event.failures  # The mirror tries again: what is known is not told again.
+        effects: list[ANY_EFFECT] = [Log("C", f"virtual address: {failure}") for failure in new]
         effects.append(Tell(MODULE_ACTOR, event))
         effects.append(Later(now + ANNOUNCE_AFTER_NS[0], AnnounceDue(self._rise, 0)))
         return effects

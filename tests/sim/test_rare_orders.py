@@ -3,6 +3,7 @@
 import pytest
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.sim.cells.mirror import restarts_for_long
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
@@ -240,3 +241,20 @@ def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_is_stopped() -> 
     assert not world.nodes["n2"].machine.state.side_run
     world.run(100)
     assert answers(world, "n2")[-1] == "done"
+
+
+def test_addresses_that_cannot_be_set_are_told_and_set_when_they_can_be() -> None:
+    world = pair()
+    node = world.nodes["n2"]
+    node.hands.vip_fault = "198.18.0.100: no interface has its subnet"
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    world.run(100)
+    assert explanation(node.machine.state)[0] == f"clients may not reach it: {node.hands.vip_fault}"
+    world.run(25_000)
+    assert not node.hands.vip
+    assert sum(node.hands.vip_fault in text for _, text in node.machine.state.facts) == 1
+    node.hands.vip_fault = ""
+    assert world.run_until(lambda: node.hands.vip, 11_000)
+    world.run(100)
+    assert explanation(node.machine.state)[0] == ""

@@ -397,7 +397,7 @@ def test_a_stop_during_a_demotion_removes_the_addresses_first() -> None:
     assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
     lines = [line for line in world.story if " n1 < " in line]
     down = [i for i, line in enumerate(lines) if "VipIsDown" in line]
-    assert len(down) == 2  # One at the start of the process, one in the demotion.
+    assert len(down) == 3  # One at the start of the process, two in the demotion.
 
 
 def test_a_force_that_has_to_wait_for_a_lease_is_written_down_once() -> None:

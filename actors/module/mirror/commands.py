@@ -1,10 +1,10 @@
 """What administrators and checkers order of a mirror; each command ends with a final answer."""
 
 from mirrorfarm.actors.events import ResourceChanged
-from mirrorfarm.actors.module.answers import Pending, loops_too_often, settle
+from mirrorfarm.actors.module.answers import Pending, give_up_early, loops_too_often, settle
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
-from mirrorfarm.actors.module.mirror.describe import role_of, status_of
+from mirrorfarm.actors.module.mirror.describe import explanation, role_of, status_of
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
@@ -165,6 +165,7 @@ def force_stop(s: State, now: int) -> None:
         s, now, "watch", "kill", "vip down", "plane bare", "scripts WAIT->STOP", "kill",
         "then ended",
     )  # fmt: skip
+    procedure.take_addresses_away(s)
 
 
 def restart(s: State, now: int) -> None:
@@ -288,6 +289,9 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
 
 def poll_answers(s: State, now: int) -> None:
     """Give the final answers that can be given now, or that cannot be waited for (L7)."""
+    if s.early and now - s.since_ns > ANSWER_NS:
+        text = f"this process has been starting for {ANSWER_NS // SECOND_NS} s: {_text(s)}"
+        give_up_early(s, text)
     if s.pending and now - s.pending[0].since_ns > ANSWER_NS:
         text = f"not done after {ANSWER_NS // SECOND_NS} s: {_text(s)}"
         settle(s, lambda one: "failed" if now - one.since_ns > ANSWER_NS else "", text)
@@ -359,6 +363,7 @@ def _settled(s: State, since_ns: int, now: int) -> bool:
 
 def _text(s: State) -> str:
     text = f"{s.settings.node} is {role_of(s)} {status_of(s)}"
-    if s.phase is not Phase.STOPPED and s.reason:
-        text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
+    reason, _, command = explanation(s) if s.steps or s.step else (s.reason, "", s.command)
+    if s.phase is not Phase.STOPPED and reason:
+        text += f": {reason}. Next: {command}" if command else f": {reason}"
     return text

@@ -134,16 +134,17 @@ class Mirror:
                     s.unstarted = ", ".join(failed)
                 if run == s.side_run:
                     procedure.side_scripts_ended(s)
-                elif failed and s.stopping_for == "swap":
-                    s.steps.appendleft("kill")  # Nothing may run on where it could not be stopped.
+                elif failed and s.stopping_for == "swap" and run == s.token:
+                    s.steps.appendleft("kill")  # Nothing may run on where it could not be stopped:
+                    s.scripts_as = ""  # not what `start_both` began either.
                 procedure.complete(s, now, "scripts", run)
             case ev.ApplicationGone(run):
                 procedure.complete(s, now, "kill", run)
             case ev.VipIsUp(run, failures):
-                for failure in failures:
-                    fact(s, now, failure, "C")
+                procedure.addressed(s, failures, now)
                 procedure.complete(s, now, "vip up", run)
             case ev.VipIsDown(run):
+                s.unset = ()
                 procedure.complete(s, now, "vip down", run)
             case ev.VipProbed(run, conflicts):
                 if run == s.probing:
@@ -292,6 +293,7 @@ class Mirror:
             s.guard_ns = 0  # Nothing is left that the guard could have to end.
             tell(s, "guard", ev.GuardDisarm())
         procedure.poll_watch(s)
+        procedure.poll_addresses(s, now)
         procedure.poll_side_scripts(s)
         commands.poll_answers(s, now)
         self._announce()

@@ -21,6 +21,7 @@ def demote(s: State, now: int, why: str) -> None:
     procedure.begin(
         s, now, "watch", "kill", "vip down", "plane bare", "scripts stop", "kill", "then demoted"
     )  # fmt: skip
+    procedure.take_addresses_away(s)
 
 
 @procedure.continuation

@@ -11,6 +11,16 @@ from mirrorfarm.actors.module.mirror.state import Basis, State
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.transport.messages import Announcement
 
+# What a step waits for, and what ends it: it may last, and nobody else would say why.
+AWAITED = {
+    "kill": ("processes of the application still run although killed", "the kernel ends them"),
+    "vip": ("the virtual addresses are not removed yet", "the kernel lets them go"),
+    "plane": (
+        "its replicator has not said yet that nothing of it is left mounted",
+        "the replicator runs and answers",
+    ),
+}
+ENDING = (Phase.RESETTING, Phase.LEAVING, Phase.DEMOTING, Phase.STOPPING)
 ARBITER_CLASS = {"witness": "A3", "ping": "A1", "none": "A0"}
 
 
@@ -107,6 +117,14 @@ def explanation(s: State) -> tuple[str, str, str]:
             f"an administrator stops {n} and forces it, if its data are the newest",
             f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}",
         )
+    if s.phase in ENDING and s.step.partition(" ")[0] in AWAITED:
+        return _awaited(s)
+    if s.phase is Phase.LEADING and s.unset and not s.reason:
+        return (
+            f"clients may not reach it: {', '.join(s.unset)}",
+            "the address or its interface is mended: it is tried again and again",
+            f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}",
+        )
     if s.phase is Phase.LEADING and s.unstarted and not s.reason:
         return (
             f"the application may not run: script {s.unstarted}",
@@ -116,6 +134,14 @@ def explanation(s: State) -> tuple[str, str, str]:
     if s.phase is Phase.WAITING and s.force in {"prim", "primforce"} and not s.reason:
         return _listening(s)
     return s.reason, s.would_change, s.command
+
+
+def _awaited(s: State) -> tuple[str, str, str]:
+    """Return what the end of a role, or of a process before, waits for."""
+    reason, would_change = AWAITED[s.step.partition(" ")[0]]
+    before = f"{s.reason}; " if s.reason else ""
+    command = f"mirrorfarm -H {s.settings.node} log -m {s.module.name}"
+    return f"{before}{reason}", would_change, command
 
 
 def _listening(s: State) -> tuple[str, str, str]:

@@ -10,19 +10,23 @@ from mirrorfarm.actors.checker.core import is_watched
 from mirrorfarm.actors.events import (
     KillApplication,
     RunSequence,
+    ScriptStep,
     VipDown,
     VipUp,
     WatchClasses,
 )
 from mirrorfarm.actors.module.mirror import handover, leading
 from mirrorfarm.actors.module.mirror.describe import role_of
-from mirrorfarm.actors.module.mirror.orders import next_run, store, tell
+from mirrorfarm.actors.module.mirror.orders import fact, next_run, store, tell
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import sequence
+from mirrorfarm.limits import SECOND_NS
 
 SECOND = ("second", "sec")  # Classes of processes: started by start_second and start_sec.
+WATCHED_AS_SECOND = ("pre", *SECOND)  # What `prestart` began is there in every role.
+ADDRESS_AGAIN_NS = 10 * SECOND_NS  # Between two attempts to set what could not be set.
 # Steps that bring the application or its addresses up: never without the right to act.
 NEEDS_GATE = ("vip up", "scripts take", "scripts restart-out", "scripts restart-in")
 
@@ -90,10 +94,7 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
         kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
     elif kind in {"restart-out", "restart-in"}:
         kind = f"restart {_started_as(s, role) if part == 'out' else role}"
-    steps = sequence("PRIM->SECOND" if kind in {"swap-out", "swap-in"} else kind)
-    if part in {"out", "in"}:
-        stops = part == "out"
-        steps = tuple(step for step in steps if step.name.startswith("stop") == stops)
+    steps = _steps(s, kind, part)
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if s.scripts_as != "prim" or part != "out":
         s.side_kind = _told_after(kind) if s.scripts_as == "prim" else ""
@@ -102,6 +103,19 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
         s.side_scripts.clear()  # What waits was for the role before.
     state, next_state, action = _words(s, kind)
     tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
+
+
+def _steps(s: State, kind: str, part: str) -> tuple[ScriptStep, ...]:
+    """Return the scripts of `kind`, by what ran before."""
+    steps = sequence("PRIM->SECOND" if kind in {"swap-out", "swap-in"} else kind)
+    if kind == "swap-out" and _started_as(s, "") == "ALONE":
+        steps = sequence("ALONE->PRIM") + steps  # Those had not their turn, or are cut short now.
+    elif kind.startswith("WAIT->") and s.scripts_as == "swapped":
+        # The role is taken again: what `start_both` began has run on over the swap.
+        steps = tuple(step for step in steps if step.name != "start_both")
+    if part not in {"out", "in"}:
+        return steps
+    return tuple(step for step in steps if step.name.startswith("stop") == (part == "out"))
 
 
 def _words(s: State, kind: str) -> tuple[str, str, str]:
@@ -156,6 +170,33 @@ def end_scripts(s: State) -> None:
     tell(s, "scripts", RunSequence(next_run(s), (), "", "", ""))
 
 
+def take_addresses_away(s: State) -> None:
+    """Have the addresses go beside the kill: what cannot be ended must not keep them here.
+
+    Somebody else may have them soon, or has them. The step `vip down` makes sure of it later.
+    """
+    tell(s, "vip", VipDown(next_run(s)))
+
+
+def addressed(s: State, failures: tuple[str, ...], now: int) -> None:
+    """Note why addresses could not be set, or that they are."""
+    for failure in failures:
+        if failure not in s.unset:
+            fact(s, now, failure, "C")
+    if s.unset and not failures:
+        fact(s, now, "the virtual addresses are set")
+    s.unset, s.addressed_ns = failures, now
+
+
+def poll_addresses(s: State, now: int) -> None:
+    """Set again what could not be set: its interface may have come up since."""
+    if not s.unset or s.phase is not Phase.LEADING or s.step or s.steps:
+        return
+    if now - s.addressed_ns >= ADDRESS_AGAIN_NS and leading.gate_usable(s, now):
+        s.addressed_ns = now
+        tell(s, "vip", VipUp(next_run(s)))
+
+
 def run_side_scripts(s: State, kind: str) -> None:
     """Queue scripts that only accompany a change of role, such as `transition`."""
     if s.module.has_scripts and len(s.side_scripts) < 4:
@@ -190,7 +231,8 @@ def poll_watch(s: State) -> None:
     """Watch what the start scripts of a secondary started, while it is one and none runs."""
     under_way = s.step or s.steps or s.side_run or s.side_scripts
     follows = s.phase is Phase.FOLLOWING and s.scripts_as == "second" and not under_way
-    if follows != s.watches_second and any(is_watched(one, SECOND) for one in s.module.processes):
+    watched = any(is_watched(one, WATCHED_AS_SECOND) for one in s.module.processes)
+    if follows != s.watches_second and watched:
         s.watches_second = follows
         tell(s, "checker", WatchClasses(_classes(s, *SECOND) if follows else ()))
 

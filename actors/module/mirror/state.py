@@ -213,6 +213,8 @@ class State:
     probed_ns: int = 0  # When the last duplicate-address probe ended; 0: never.
     plane_off: str = ""  # clean abort bare: a procedure has ended the data plane.
     lone: bool = False  # A generation for going on alone is durable: the gate may be `self`.
+    unset: tuple[str, ...] = ()  # Why addresses are not set, or not announced,
+    addressed_ns: int = 0  # and when that was tried last.
     unstarted: str = ""  # What failed when the application was started last.
     scripts_as: str = ""  # Which start scripts ran: "" prim second swapped.
     wake_ns: int = 0  # The one outstanding Later; 0: none.

@@ -56,6 +56,15 @@ def test_announcements_follow_after_1_2_4_and_8_seconds_and_then_no_more() -> No
     assert times == [1, 2, 4, 8]
 
 
+def test_a_failure_is_told_once_however_often_it_is_tried_again() -> None:
+    vip = Vip(VIPS)
+    told = []
+    for run, failures in enumerate([("a",), ("a",), ("a", "b"), (), ("a",)]):
+        vip.handle(VipUp(run), 0)
+        told += [e.text for e in vip.handle(VipIsUp(run, failures), 0) if isinstance(e, Log)]
+    assert told == ["virtual address: a", "virtual address: b", "virtual address: a"]
+
+
 def test_nothing_is_announced_once_the_order_to_go_down_came() -> None:
     vip = Vip(VIPS)
     later = up(vip, 1)

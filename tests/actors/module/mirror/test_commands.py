@@ -1,11 +1,16 @@
 """Every order ends with one final answer, and the same order twice is done once (L7)."""
 
+from typing import Any
+
 import pytest
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.mirror.commands import ANSWER_NS
+from mirrorfarm.actors.module.mirror.core import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.transport import messages as msg
-from tests.actors.module.mirror.building import ADMIN, Hand, core
+from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core
 
 
 def order(verb: str, request: str = "r9") -> ev.Received:
@@ -28,6 +33,25 @@ def test_the_same_request_is_answered_twice_and_done_once() -> None:
     hand.give(order("restart"))
     assert outcomes(hand)[-2:] == ["done", "done"]
     assert len(hand.told(ev.RunSequence)) == runs
+
+
+class NoReplicator(Hand):
+    """Nothing answers in the replicator's place."""
+
+    def _follow(self, effect: Any) -> None:
+        if not (isinstance(effect, fx.Send) and effect.to == PLANE):
+            super()._follow(effect)
+
+
+def test_an_order_to_a_process_that_cannot_begin_is_answered_with_what_it_waits_for() -> None:
+    hand = NoReplicator(core()).give(ev.Started(), order("start"))
+    assert outcomes(hand) == ["accepted"]
+    hand.now += ANSWER_NS
+    hand.give(Tick())
+    assert outcomes(hand) == ["accepted", "failed"]
+    text = hand.sent(msg.CommandResult)[-1].text
+    assert "its replicator has not said yet that nothing of it is left mounted" in text
+    assert not hand.mirror.state.early, "what was answered does not count some day"
 
 
 @pytest.mark.parametrize(

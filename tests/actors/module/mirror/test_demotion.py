@@ -19,7 +19,27 @@ def test_a_superseded_primary_kills_its_application_and_removes_its_addresses() 
     before = len(hand.told(ev.KillApplication)), len(hand.told(ev.VipDown))
     hand.give(ev.GuardActed(1))
     assert len(hand.told(ev.KillApplication)) >= before[0] + 2
-    assert len(hand.told(ev.VipDown)) == before[1] + 1
+    assert len(hand.told(ev.VipDown)) >= before[1] + 1
+
+
+class Undying(Hand):
+    """Its application hangs in the kernel: the order to end it is never answered."""
+
+    def _answer(self, event: Any) -> None:
+        if self.mirror.state.phase is Phase.RESETTING or not isinstance(event, ev.KillApplication):
+            super()._answer(event)
+
+
+@pytest.mark.parametrize(
+    "event", [ev.GuardActed(1), ev.Received(ADMIN, msg.Command("r2", "forcestop", "test"))]
+)
+def test_addresses_go_although_the_application_cannot_be_ended(event: ev.Event) -> None:
+    hand = Undying(core()).lead()
+    assert hand.mirror.state.phase is Phase.LEADING
+    before = len(hand.told(ev.VipDown))
+    hand.give(event)
+    assert hand.mirror.state.step == "kill"
+    assert len(hand.told(ev.VipDown)) == before + 1
 
 
 def test_a_failed_disk_makes_the_node_wait_until_it_is_started_again() -> None:

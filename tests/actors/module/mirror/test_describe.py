@@ -72,6 +72,25 @@ def test_a_primary_that_does_not_believe_its_arbiter_says_so() -> None:
     assert status_of(s) == "Ready"
 
 
+@pytest.mark.parametrize(
+    ("phase", "step", "words"),
+    [
+        (Phase.RESETTING, "plane bare", "its replicator has not said"),
+        (Phase.STOPPING, "vip down", "the virtual addresses are not removed"),
+        (Phase.LEAVING, "plane clean", "its replicator has not said"),
+        (Phase.DEMOTING, "kill", "superseded; processes of the application still run"),
+    ],
+)
+def test_what_the_end_of_a_role_waits_for_is_said(phase: Phase, step: str, words: str) -> None:
+    s = state()
+    s.phase, s.step = phase, step
+    s.reason = "superseded" if phase is Phase.DEMOTING else ""
+    reason, would_change, command = explanation(s)
+    assert reason.startswith(words)
+    assert would_change
+    assert command == "mirrorfarm -H n1 log -m app"
+
+
 @pytest.mark.parametrize("verb", ["prim", "primforce"])
 def test_an_order_to_lead_tells_for_how_long_it_still_listens_for_another_primary(
     verb: str,

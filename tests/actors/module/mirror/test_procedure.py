@@ -7,11 +7,11 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.events import WatchClasses
 from mirrorfarm.actors.module.mirror import commands, demotion, procedure
-from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.modules.settings import Process
-from mirrorfarm.transport.messages import PlaneIs, PlaneWish
+from mirrorfarm.modules.settings import Process, Replication
+from mirrorfarm.transport.messages import Announcement, PlaneIs, PlaneWish
 from tests.actors.module.mirror.building import BOTH, Hand, core, state
 
 ALONE = msgspec.structs.replace(BOTH, isr=("n1",))
@@ -104,6 +104,56 @@ def test_scripts_of_a_lost_or_found_secondary_that_are_cut_short_are_stopped_wit
     assert ordered_scripts(s)[-1][1] == "ALONE"
 
 
+def swapping(s: State) -> str:
+    """Order a swap of a primary whose secondary is in step; return why it is refused."""
+    s.arbiter.register, s.leading.session = BOTH, Session.JOINED
+    s.peer.silent, s.peer.about = False, Announcement(role="SECOND")
+    return commands.swap(s, 1, "test")
+
+
+def test_a_swap_right_after_the_secondary_is_there_stops_what_was_begun_without_one() -> None:
+    s = Hand(core()).lead().mirror.state
+    s.arbiter.register, s.out = BOTH, []
+    procedure.poll_side_scripts(s)
+    assert s.side_run
+    assert not swapping(s)
+    procedure.complete(s, 1, "watch", s.token)
+    names, *_ = ordered_scripts(s)[-1]
+    assert names == ["stop_sec", "stop_prim", "stop_prim"]
+
+
+@pytest.mark.parametrize(
+    ("failed", "begun"),
+    [
+        ((), ["transition", "start_prim", "start_sec"]),
+        (("stop_prim: exit 1",), ["transition", "start_both", "start_prim", "start_sec"]),
+    ],
+)
+def test_a_role_that_is_taken_again_after_a_swap_starts_what_the_swap_has_ended(
+    failed: tuple[str, ...], begun: list[str]
+) -> None:
+    mirror = Hand(core(replication=Replication())).lead().mirror
+    s = mirror.state
+    s.side_kind = "PRIM"
+    assert not swapping(s)
+    assert s.step == "scripts swap-out"
+    mirror.handle(ev.SequenceEnded(s.token, failed), 2)
+    assert s.step == ("kill" if failed else "vip down")
+    s.phase, s.arbiter.register, s.out = Phase.TAKING, ALONE, []
+    procedure.begin(s, 3, "scripts take")
+    names, *_ = ordered_scripts(s)[-1]
+    assert names == begun
+
+
+def test_who_was_killed_at_a_swap_starts_everything_as_secondary() -> None:
+    mirror = Hand(core()).lead().mirror
+    s = mirror.state
+    s.side_kind = "PRIM"
+    assert not swapping(s)
+    mirror.handle(ev.SequenceEnded(s.token, ("stop_prim force: exit 1",)), 2)
+    assert procedure.scripts_in_the_end(s) == "", "the offer orders WAIT->SECOND"
+
+
 def test_accompanying_scripts_wait_and_are_bounded() -> None:
     s = state()
     procedure.begin(s, 1, "kill")
@@ -134,6 +184,7 @@ def watching(*classes: str) -> State:
         (("prim", "second"), [WatchClasses(("second", "sec"))]),
         (("both",), [WatchClasses(("second", "sec"))]),
         (("pre", "sec"), [WatchClasses(("pre", "second", "sec"))]),
+        (("pre", "prim"), [WatchClasses(("pre", "second", "sec"))]),
         (("prim",), []),
     ],
 )
