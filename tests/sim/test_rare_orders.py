@@ -4,6 +4,7 @@ import pytest
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.describe import explanation
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.cells.mirror import restarts_for_long
 from mirrorfarm.sim.witness import WITNESS
 from mirrorfarm.sim.world import World
@@ -218,6 +219,21 @@ def test_a_stop_does_not_wait_for_a_silent_arbiter_when_there_is_nobody_to_hand_
     world.break_stream("n1")  # n2 must be left behind, which nobody answers.
     assert world.run_until(lambda: world.role("n1") == "STOP NotReady", 5_000)
     assert answers(world, "n1")[-1] == "done"
+
+
+@pytest.mark.parametrize("ends", ["stop", "forcestop", "demoted"])
+def test_the_last_scripts_of_a_primary_may_take_longer_than_its_lease(ends: str) -> None:
+    world = pair()
+    node = world.nodes["n1"]
+    node.hands.app.stop_ns = SECOND_NS
+    if ends == "demoted":
+        world.kill_plane("n1")
+    else:
+        world.command("n1", ends)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 10_000)
+    world.run(10_000)
+    assert not [line for line in world.story if "killed by signal" in line or "guard" in line]
+    assert not node.hands.guard.deadline_ns
 
 
 def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:

@@ -289,8 +289,8 @@ class Mirror:
             # That the guard was told a new deadline, as after most heartbeats, makes nothing due.
             if s.guard_ns == guard_ns or after != (*before[:-1], before[-1] + 1):
                 self._look(now)
-        if s.guard_ns and s.phase in (Phase.WAITING, Phase.STOPPED):
-            s.guard_ns = 0  # Nothing is left that the guard could have to end.
+        if s.guard_ns and procedure.nothing_serves(s):
+            s.guard_ns = 0  # It would end the last scripts.
             tell(s, "guard", ev.GuardDisarm())
         procedure.poll_watch(s)
         procedure.poll_addresses(s, now)

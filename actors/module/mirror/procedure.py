@@ -178,6 +178,14 @@ def take_addresses_away(s: State) -> None:
     tell(s, "vip", VipDown(next_run(s)))
 
 
+def nothing_serves(s: State) -> bool:
+    """Return whether application, addresses and data plane have ended: no guard is needed."""
+    if s.phase in (Phase.WAITING, Phase.STOPPED):
+        return True
+    last = "scripts stop" if s.phase is Phase.DEMOTING else "scripts WAIT->STOP"
+    return s.step == last  # The steps before it are over.
+
+
 def addressed(s: State, failures: tuple[str, ...], now: int) -> None:
     """Note why addresses could not be set, or that they are."""
     for failure in failures:
