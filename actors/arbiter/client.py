@@ -132,6 +132,10 @@ class WitnessClient:
             self.out.append(Later(due, ev.ArbiterTick()))
 
     def _tick(self, now: int) -> None:
+        # A lease counts from the first sending: when it would be over, who stopped meanwhile
+        # must not hold up the peer by it.
+        lease_ns = self.module.timing.lease_ns
+        self.renewals = [one for one in self.renewals if now - one.first_ns < lease_ns]
         # Of the renewals only the newest is repeated: an older one would give less.
         for request in (self.question, *self.renewals[-1:]):
             if request and now - request.last_ns >= self.retry_ns:

@@ -18,6 +18,8 @@ secondary answers, and only a primary that is late finds its secondary beating b
 from dataclasses import dataclass, field
 from typing import assert_never
 
+import msgspec
+
 from mirrorfarm.actors import sites
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Send, Tell
 from mirrorfarm.actors.events import (
@@ -100,6 +102,7 @@ class Heartbeat:
     _hearings: dict[str, _Hearing] = field(init=False)
     _peer_heard_ns: Nanoseconds = field(default=0, init=False)
     _peer_silent: bool = field(default=False, init=False)
+    _heard_about: Announcement = field(default_factory=Announcement, init=False)
     _number: int = field(default=0, init=False)
     _generation: int = field(default=0, init=False)
     _stalls: Stalls = field(init=False)
@@ -228,8 +231,25 @@ class Heartbeat:
             effects.append(Tell(MODULE_ACTOR, NetworkHeard(network)))
         hearing.up = True
         hearing.told_silent = False
+        if self._is_overtaken(hearing, now):
+            message = msgspec.structs.replace(message, about=self._heard_about)
+        self._heard_about = message.about
         effects.append(Tell(MODULE_ACTOR, PeerHeard(network, message)))
         return effects
+
+    def _is_overtaken(self, hearing: _Hearing, now: Nanoseconds) -> bool:
+        """Return whether another network has brought a newer heartbeat than this one just did.
+
+        A network that held heartbeats back delivers them late and all at once; the peer is alive,
+        but no longer what they say. A network that is silent by now says nothing of the present.
+        """
+        if len(self._hearings) == 1:
+            return False
+        last = (hearing.incarnation, hearing.number)
+        return any(
+            (other.incarnation, other.number) > last and now < other.silent_at()
+            for other in self._hearings.values()
+        )
 
     @staticmethod
     def _is_new(hearing: _Hearing, message: messages.Heartbeat, now: Nanoseconds) -> bool:

@@ -236,6 +236,27 @@ def test_the_last_scripts_of_a_primary_may_take_longer_than_its_lease(ends: str)
     assert not node.hands.guard.deadline_ns
 
 
+def test_after_a_swap_that_was_taken_back_a_change_map_goes_on() -> None:
+    world = pair()
+    node = world.nodes["n1"]
+    node.hands.app.stop_ns = SECOND_NS
+    world.command("n1", "swap")
+    world.run(100)
+    world.nodes["n2"].host.boot -= 1  # Its kernel does not crash: a change map would be enough.
+    world.kill("n2")
+    world.run(400)
+    world.write()  # While the stop scripts run: alone.
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 20_000)
+    assert answers(world, "n1")[-1] == "failed"
+    world.write()
+    world.run(50)
+    world.start("n2", again=True)
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 10_000)
+    assert node.machine.state.facts[-2][1].endswith("resynchronisation 2 of n2 begins: map")
+    world.run(100)
+    assert world.nodes["n2"].disk.data == node.disk.data
+
+
 def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
     world = pair()
     restarts_for_long(world)

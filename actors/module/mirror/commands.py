@@ -237,7 +237,8 @@ def swapped_out(s: State, now: int) -> None:
         become(s, Phase.TAKING, now, "")
         s.plane_off = ""
         s.leading = Leading(since_ns=now, sid=s.leading.sid)  # Those of its term are over (S10).
-        store(s, "granted", was="prim")  # `idle` was stored on the way out.
+        alone = s.lone and not s.peer_in_isr  # Its change map goes on.
+        store(s, "granted", was="alone" if alone else "prim")  # `idle` was stored on the way out.
         return
     s.leading = Leading()
     become(s, Phase.WAITING, now, "")

@@ -213,6 +213,17 @@ def test_renewals_run_beside_a_swap_and_are_bounded() -> None:
     assert len(story.answer(RegisterAnswer(1, "ok", granted))) == 1
 
 
+def test_a_renewal_is_repeated_only_while_its_answer_would_be_worth_anything() -> None:
+    story = Story()
+    story.feed(ev.AskCas(1, 0, FIRST, False))
+    story.cut = True
+    story.feed(ev.AskRenew(2, 1, LEASE))
+    story.run(2 * LEASE)  # Of a node that was stopped meanwhile: it asks for no other one.
+    story.cut, story.sent = False, []
+    story.run(LEASE)
+    assert not [message for message in story.sent if isinstance(message, RegisterRenew)]
+
+
 def test_a_refusal_reaches_the_mirror_with_its_reason() -> None:
     story = Story()
     story.cut = True

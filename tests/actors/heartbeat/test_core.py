@@ -94,8 +94,14 @@ class Story:
         for event in due:
             self.feed(event)
 
-    def hear(self, number: int, network: str = "default", incarnation: int = 1) -> None:
-        about = Announcement(role="PRIM", incarnation=incarnation)
+    def hear(
+        self,
+        number: int,
+        network: str = "default",
+        incarnation: int = 1,
+        role: str = "PRIM",
+    ) -> None:
+        about = Announcement(role=role, incarnation=incarnation)
         self.feed(Received(PEER, Heartbeat(network, number, 7, about), network))
 
     def facts(self, *kinds: type) -> list[tuple[int, Any]]:
@@ -287,6 +293,40 @@ def test_a_lost_network_of_two_is_reported_and_the_peer_is_not_silent() -> None:
     assert story.facts(PeerSilent) == []
     story.hear(900, "y")
     assert story.facts(NetworkHeard)[-1] == (1000, NetworkHeard("y"))
+
+
+def roles(story: Story) -> list[str]:
+    return [event.beat.about.role for _, event in story.facts(PeerHeard)]
+
+
+def test_what_was_held_back_on_one_network_does_not_undo_what_another_one_has_brought() -> None:
+    story = Story(networks=("a", "b"))
+    story.start()
+    story.hear(1, "b", role="WAIT")
+    story.hear(5, "a", role="SECOND")
+    story.hear(2, "b", role="WAIT")
+    assert roles(story) == ["WAIT", "SECOND", "SECOND"]
+    story.run_to(200)
+    story.hear(6, "b", role="PRIM")  # Heard on both: neither is silent for its old news.
+    story.run_to(299)
+    assert not story.facts(NetworkSilent)
+    story.hear(1, "a", incarnation=2, role="STOP")
+    story.hear(7, "b", role="PRIM")
+    assert roles(story)[3:] == ["PRIM", "STOP", "STOP"]
+
+
+def test_a_peer_that_counts_its_starts_anew_is_believed_once_its_past_is_silent() -> None:
+    story = Story(networks=("a", "b"))
+    story.start()
+    story.hear(500, "a", incarnation=9)
+    story.run_to(100)
+    story.hear(501, "b", incarnation=9)
+    story.run_to(300)
+    story.hear(1, "a", role="STOP")
+    assert roles(story)[-1] == "PRIM", "on b it may be alive"
+    story.run_to(401)
+    story.hear(3, "a", role="STOP")
+    assert roles(story)[-1] == "STOP"
 
 
 def test_a_peer_lost_on_all_networks_is_silent_once_until_heard_again() -> None:
