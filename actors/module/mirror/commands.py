@@ -54,7 +54,7 @@ def _obey(s: State, command: Command, now: int) -> str:
 
 def _start(s: State, verb: str, full: bool, now: int) -> str:
     if s.phase not in (Phase.STOPPED, Phase.WAITING):
-        if verb == "start" or (verb == "second" and role_of(s) == "SECOND"):
+        if verb == "start" or (verb == "second" and not full and role_of(s) == "SECOND"):
             return ""
         if verb in {"prim", "primforce"} and role_of(s) in {"PRIM", "ALONE"}:
             return ""
@@ -119,7 +119,7 @@ def stop(s: State, now: int, why: str) -> None:
     if following:
         send_peer(s, Leave(s.record.term))
     # One that asks for the role, or has just given up, may still run what a secondary runs.
-    started = following or s.scripts_as == "second"
+    started = following or s.scripts_as in {"second", "swapped"}
     scripts = ("watch", "scripts stop") if started else ()
     become(s, Phase.STOPPING, now, "")
     idle = ("idle",) if clean else ()

@@ -86,15 +86,16 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     `-out` and `-in` are the stop scripts and the start scripts of a kind.
     """
     role, part = role_of(s), kind.rpartition("-")[2]
+    cut = kind == "take" and s.side_run != 0  # The scripts of a secondary that still run.
     if kind == "take":
-        kind = f"{'SECOND' if s.scripts_as == 'second' else 'WAIT'}->{role}"
+        kind = f"{'SECOND' if cut or s.scripts_as == 'second' else 'WAIT'}->{role}"
     elif kind == "stop":
         # A secondary whose scripts never ran, or a primary that is being demoted, still stops.
         role = _started_as(s, role)
         kind = f"{'ALONE' if role == 'WAIT' else role}->WAIT"
     elif kind in {"restart-out", "restart-in"}:
         kind = f"restart {_started_as(s, role) if part == 'out' else role}"
-    steps = _steps(s, kind, part)
+    steps = _anew(role) if cut else _steps(s, kind, part)
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if s.scripts_as != "prim" or part != "out":
         s.side_kind = _told_after(kind) if s.scripts_as == "prim" else ""
@@ -116,6 +117,15 @@ def _steps(s: State, kind: str, part: str) -> tuple[ScriptStep, ...]:
     if part not in {"out", "in"}:
         return steps
     return tuple(step for step in steps if step.name.startswith("stop") == (part == "out"))
+
+
+def _anew(role: str) -> tuple[ScriptStep, ...]:
+    """Return the scripts of who begins to lead while others run: nobody knows how far they came.
+
+    `start_both`, too, may have been cut short, or had not its turn.
+    """
+    stops = tuple(step for step in sequence("SECOND->WAIT") if step.name.startswith("stop"))
+    return stops + sequence(f"WAIT->{role}")
 
 
 def _words(s: State, kind: str) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from mirrorfarm.actors.module.mirror.commands import ANSWER_NS
 from mirrorfarm.actors.module.mirror.core import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.transport import messages as msg
-from tests.actors.module.mirror.building import ADMIN, PLANE, Hand, core
+from tests.actors.module.mirror.building import ADMIN, BOTH, PLANE, Hand, core
 
 
 def order(verb: str, request: str = "r9") -> ev.Received:
@@ -67,6 +67,19 @@ def test_what_cannot_be_is_refused_with_its_reason(verb: str, why: str) -> None:
     last = hand.sent(msg.CommandResult)[-1]
     assert last.outcome == "refused"
     assert why in last.text
+
+
+def test_a_full_copy_of_a_secondary_in_step_is_refused_and_not_said_to_be_done() -> None:
+    hand = Hand(core())
+    s = hand.mirror.state
+    s.phase, s.arbiter.register = Phase.FOLLOWING, BOTH
+    hand.give(order("second"))
+    assert outcomes(hand)[-1] == "done"
+    full = msg.Command("r10", "second", "test", ("fullsync",))
+    hand.give(ev.Received(ADMIN, full))
+    assert outcomes(hand, "r10") == ["refused"]
+    assert "stop it first" in hand.sent(msg.CommandResult)[-1].text
+    assert not s.leading.full_wanted
 
 
 def test_stop_and_start_bring_the_same_node_back() -> None:

@@ -11,7 +11,7 @@ from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.modules.settings import Process, Replication
-from mirrorfarm.transport.messages import Announcement, PlaneIs, PlaneWish
+from mirrorfarm.transport.messages import Announcement, PlaneIs, PlaneWish, Register
 from tests.actors.module.mirror.building import BOTH, Hand, core, state
 
 ALONE = msgspec.structs.replace(BOTH, isr=("n1",))
@@ -152,6 +152,33 @@ def test_who_was_killed_at_a_swap_starts_everything_as_secondary() -> None:
     assert not swapping(s)
     mirror.handle(ev.SequenceEnded(s.token, ("stop_prim force: exit 1",)), 2)
     assert procedure.scripts_in_the_end(s) == "", "the offer orders WAIT->SECOND"
+
+
+@pytest.mark.parametrize("before", ["WAIT->SECOND", "swap-in", "restart SECOND"])
+@pytest.mark.parametrize(("register", "role"), [(BOTH, "PRIM"), (ALONE, "ALONE")])
+def test_who_leads_while_its_scripts_as_secondary_run_begins_everything_anew(
+    before: str, register: Register, role: str
+) -> None:
+    s = state(NodeRecord(term=1, was="second"), replication=Replication())
+    s.phase, s.arbiter.register = Phase.FOLLOWING, register
+    s.leading.session, s.lease.deadline_ns = Session.JOINED, 10**12
+    procedure.run_side_scripts(s, before)
+    procedure.poll_side_scripts(s)
+    s.phase, s.out = Phase.TAKING, []
+    procedure.begin(s, 2, "scripts take")
+    names, *words = ordered_scripts(s)[-1]
+    stops = ["stop_sec", "stop_second", "stop_both"]
+    starts = ["transition", "start_both", "start_prim", *(["start_sec"] * (role == "ALONE"))]
+    assert names == stops + starts
+    assert words == ["SECOND", role]
+    assert (s.scripts_as, s.side_kind) == ("prim", role)
+
+
+def test_what_start_both_began_is_stopped_where_a_swap_left_it() -> None:
+    s = state()
+    s.phase, s.scripts_as = Phase.WAITING, "swapped"
+    commands.stop(s, 1, "stop")
+    assert "stop_both" in ordered_scripts(s)[-1][0]
 
 
 def test_accompanying_scripts_wait_and_are_bounded() -> None:
