@@ -257,6 +257,22 @@ def test_after_a_swap_that_was_taken_back_a_change_map_goes_on() -> None:
     assert world.nodes["n2"].disk.data == node.disk.data
 
 
+def test_who_is_not_counted_in_because_of_the_arbiter_says_so_and_so_does_its_primary() -> None:
+    world = pair()
+    world.kill("n2")
+    assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 5_000)
+    world.witness_up = False
+    world.start("n2", again=True)
+    world.run(8_000)
+    assert (world.role("n1"), world.role("n2")) == ("ALONE Ready", "SECOND Transient")
+    mine, theirs = (explanation(world.nodes[name].machine.state) for name in ("n1", "n2"))
+    assert mine[0] == "n2 is up to date, but the arbiter does not answer: it is not counted in"
+    assert theirs[0] == "everything is copied: n1 waits for the arbiter to count this node in"
+    world.witness_up = True
+    assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+    assert not any(explanation(world.nodes[name].machine.state)[0] for name in ("n1", "n2"))
+
+
 def test_scripts_of_a_second_that_still_wait_do_not_run_once_it_leads() -> None:
     world = pair()
     restarts_for_long(world)

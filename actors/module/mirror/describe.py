@@ -6,6 +6,7 @@ import msgspec
 
 from mirrorfarm.actors.arbiter.advisory import advisory
 from mirrorfarm.actors.module.mirror import divergence
+from mirrorfarm.actors.module.mirror.missing import keeps_out
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Basis, State
 from mirrorfarm.limits import MILLISECOND_NS
@@ -131,6 +132,9 @@ def explanation(s: State) -> tuple[str, str, str]:
             "the script is mended and run again",
             f"mirrorfarm -H {s.settings.node} restart -m {s.module.name}",
         )
+    if s.phase is Phase.LEADING and not s.reason and (why := keeps_out(s)):
+        command = f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}"
+        return why, "the arbiter counts it in", command
     if s.phase is Phase.WAITING and s.force in {"prim", "primforce"} and not s.reason:
         return _listening(s)
     return s.reason, s.would_change, s.command

@@ -207,6 +207,10 @@ def on_copy_stored(s: State) -> None:
     """The record says that this node has everything: tell the primary."""
     if s.target.step == "ending":
         s.target.step = "done"
+        if s.phase is Phase.SYNCING:
+            p = s.settings.peer
+            why = f"everything is copied: {p} waits for the arbiter to count this node in"
+            explain(s, why, f"the arbiter answers {p}")
         if not s.has_plane:  # Nothing is copied: to accept is to be up to date.
             send_peer(s, SyncAccepted(s.target.term, s.target.sid))
 

@@ -1,6 +1,7 @@
 """What a node says while its arbiter does not answer, or refuses (L4)."""
 
 from mirrorfarm.actors.module.mirror.orders import explain
+from mirrorfarm.actors.module.mirror.phases import Session
 from mirrorfarm.actors.module.mirror.state import State
 
 
@@ -24,6 +25,19 @@ def explain_arbiter(s: State) -> None:
             "what it says is mended there and it is started again, or the peer is primary",
             command,
         )
+
+
+def keeps_out(s: State) -> str:
+    """Return why a peer that is up to date is not counted in, if that is the arbiter; or ""."""
+    if s.leading.session not in (Session.SYNCED, Session.GROWING):
+        return ""
+    if s.arbiter.silent_since_ns:
+        why = "does not answer"
+    elif s.arbiter.refused:
+        why = f"refuses that ({s.arbiter.refused})"
+    else:
+        return ""
+    return f"{s.settings.peer} is up to date, but the arbiter {why}: it is not counted in"
 
 
 def explain_what_is_held(s: State) -> None:
