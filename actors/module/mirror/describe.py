@@ -120,6 +120,9 @@ def explanation(s: State) -> tuple[str, str, str]:
         )
     if s.phase in ENDING and s.step.partition(" ")[0] in AWAITED:
         return _awaited(s)
+    if s.step in {"gate", "plane asked"} and s.has_plane and not (s.plane.settled or s.reason):
+        command = f"mirrorfarm -H {s.settings.node} log -m {s.module.name}"
+        return "its replicator does not serve the directories yet", "it runs and answers", command
     if s.phase is Phase.LEADING and s.unset and not s.reason:
         return (
             f"clients may not reach it: {', '.join(s.unset)}",

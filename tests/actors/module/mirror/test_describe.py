@@ -91,6 +91,15 @@ def test_what_the_end_of_a_role_waits_for_is_said(phase: Phase, step: str, words
     assert command == "mirrorfarm -H n1 log -m app"
 
 
+@pytest.mark.parametrize("phase", [Phase.TAKING, Phase.RESTARTING])
+def test_a_primary_whose_replicator_is_away_says_so(phase: Phase) -> None:
+    s = state()
+    s.phase, s.step, s.arbiter.register = phase, "gate", ALONE
+    assert explanation(s)[0] == "its replicator does not serve the directories yet"
+    s.step = "scripts take"
+    assert explanation(s)[0] == ""
+
+
 @pytest.mark.parametrize("verb", ["prim", "primforce"])
 def test_an_order_to_lead_tells_for_how_long_it_still_listens_for_another_primary(
     verb: str,
