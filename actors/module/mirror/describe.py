@@ -120,7 +120,7 @@ def explanation(s: State) -> tuple[str, str, str]:
         )
     if s.phase in ENDING and s.step.partition(" ")[0] in AWAITED:
         return _awaited(s)
-    if s.step in {"gate", "plane asked"} and s.has_plane and not (s.plane.settled or s.reason):
+    if s.step in {"gate", "plane asked"} and _misses_replicator(s) and not s.reason:
         command = f"mirrorfarm -H {s.settings.node} log -m {s.module.name}"
         return "its replicator does not serve the directories yet", "it runs and answers", command
     if s.phase is Phase.LEADING and s.unset and not s.reason:
@@ -141,6 +141,12 @@ def explanation(s: State) -> tuple[str, str, str]:
     if s.phase is Phase.WAITING and s.force in {"prim", "primforce"} and not s.reason:
         return _listening(s)
     return s.reason, s.would_change, s.command
+
+
+def _misses_replicator(s: State) -> bool:
+    """Return whether the replicator is away, or does not answer although asked again."""
+    asked_in_vain = s.plane.unanswered > 0 or not s.plane.start
+    return s.has_plane and not s.plane.settled and asked_in_vain
 
 
 def _awaited(s: State) -> tuple[str, str, str]:

@@ -95,6 +95,9 @@ def test_what_the_end_of_a_role_waits_for_is_said(phase: Phase, step: str, words
 def test_a_primary_whose_replicator_is_away_says_so(phase: Phase) -> None:
     s = state()
     s.phase, s.step, s.arbiter.register = phase, "gate", ALONE
+    s.plane.start = 1
+    assert explanation(s)[0] == "", "it was asked just now"
+    s.plane.unanswered = 1
     assert explanation(s)[0] == "its replicator does not serve the directories yet"
     s.step = "scripts take"
     assert explanation(s)[0] == ""
