@@ -130,8 +130,9 @@ class Mirror:
             case ev.SequenceEnded(run, failed):
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
-                if run == s.token and s.step in {"scripts take", "scripts restart-in"}:
-                    s.unstarted = ", ".join(failed)
+                if run == s.token and s.step in procedure.STARTS:
+                    before = (s.unstarted,) if s.step == "scripts start" and s.unstarted else ()
+                    s.unstarted = ", ".join((*before, *failed))
                 if run == s.side_run:
                     procedure.side_scripts_ended(s)
                 elif failed and s.stopping_for == "swap" and run == s.token:

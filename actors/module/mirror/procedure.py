@@ -6,6 +6,8 @@ directories may be unmounted), `plane asked` (does it still lead?), `gate`, `idl
 `then NAME`.
 """
 
+import msgspec
+
 from mirrorfarm.actors.checker.core import is_watched
 from mirrorfarm.actors.events import (
     KillApplication,
@@ -28,12 +30,19 @@ SECOND = ("second", "sec")  # Classes of processes: started by start_second and 
 WATCHED_AS_SECOND = ("pre", *SECOND)  # What `prestart` began is there in every role.
 ADDRESS_AGAIN_NS = 10 * SECOND_NS  # Between two attempts to set what could not be set.
 # Steps that bring the application or its addresses up: never without the right to act.
-NEEDS_GATE = ("vip up", "scripts take", "scripts restart-out", "scripts restart-in")
+STARTS = ("scripts take", "scripts restart-in", "scripts start")
+NEEDS_GATE = (
+    "vip up", "scripts take", "scripts restart-out", "scripts restart-in", "scripts start"
+)  # fmt: skip
 
 
 def _start(s: State, now: int, word: str, rest: str) -> None:
     s.token = next_run(s)
     match word:
+        case "scripts" if rest == "start":
+            assert s.to_start is not None, "put off"
+            tell(s, "scripts", msgspec.structs.replace(s.to_start, run=s.token))
+            s.to_start = None
         case "scripts":
             _run_scripts(s, rest, s.token)
         case "vip":
@@ -99,11 +108,26 @@ def _run_scripts(s: State, kind: str, run: int) -> None:
     s.scripts_as = _scripts_after(kind, s.scripts_as)
     if s.scripts_as != "prim" or part != "out":
         s.side_kind = _told_after(kind) if s.scripts_as == "prim" else ""
+    order = RunSequence(run, steps, *_words(s, kind))
     if run != s.side_run:
         s.side_run = 0  # Replaced: nobody tells of its end any more.
         s.side_scripts.clear()  # What waits was for the role before.
-    state, next_state, action = _words(s, kind)
-    tell(s, "scripts", RunSequence(run, steps, state, next_state, action))
+        order = _without_start(s, order)
+    tell(s, "scripts", order)
+
+
+def _without_start(s: State, order: RunSequence) -> RunSequence:
+    """Put off `start_prim` and what follows it: the scripts before it may take their time.
+
+    When they are over the right to act may be too, without anybody here having run meanwhile.
+    """
+    names = [step.name for step in order.steps]
+    place = names.index("start_prim") if "start_prim" in names else 0
+    if not place:
+        return order
+    s.to_start = msgspec.structs.replace(order, steps=order.steps[place:])
+    s.steps.appendleft("scripts start")
+    return msgspec.structs.replace(order, steps=order.steps[:place])
 
 
 def _steps(s: State, kind: str, part: str) -> tuple[ScriptStep, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from mirrorfarm.actors.effects import ANY_EFFECT
+from mirrorfarm.actors.events import RunSequence
 from mirrorfarm.actors.module.answers import Pending
 from mirrorfarm.actors.module.mirror.lease import Lease
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
@@ -194,6 +195,7 @@ class State:
     run: int = 0
     side_scripts: deque[str] = field(default_factory=deque)  # Role scripts that change nothing.
     side_run: int = 0
+    to_start: RunSequence | None = None  # What starts the application: put off.
     watches_second: bool = False  # The processes of a secondary are watched.
     # As what the start scripts of a primary ran: PRIM or ALONE; `X->Y` while those of a change run.
     side_kind: str = ""

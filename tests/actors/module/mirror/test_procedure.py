@@ -55,6 +55,27 @@ def ordered_scripts(s: State) -> list[tuple[list[str], str, str]]:
     ]
 
 
+def put_off(s: State) -> list[str]:
+    """What starts the application, once the scripts before it are over."""
+    return [step.name for step in s.to_start.steps] if s.to_start else []
+
+
+def test_the_application_is_started_only_if_the_right_to_act_outlasts_the_scripts_before() -> None:
+    mirror = Hand(core()).lead().mirror
+    s = mirror.state
+    s.out = []
+    procedure.begin(s, 2, "scripts restart-in", "kill")
+    assert ordered_scripts(s)[-1][0] == ["start_both"]
+    lease, s.lease.deadline_ns = s.lease.deadline_ns, 1
+    mirror.handle(ev.SequenceEnded(s.token, ("start_both: exit 1",)), 3)
+    assert len(ordered_scripts(s)) == 1, "it hung until the lease was over"
+    s.lease.deadline_ns = lease
+    procedure.advance(s, 4)
+    assert ordered_scripts(s)[-1][0][0] == "start_prim"
+    mirror.handle(ev.SequenceEnded(s.token, ("start_prim: exit 2",)), 5)
+    assert s.unstarted == "start_both: exit 1, start_prim: exit 2"
+
+
 @pytest.mark.parametrize("phase", [Phase.FOLLOWING, Phase.SYNCING, Phase.ASKING, Phase.TAKING])
 def test_a_stop_stops_what_was_started_as_secondary(phase: Phase) -> None:
     s = state()
@@ -142,7 +163,7 @@ def test_a_role_that_is_taken_again_after_a_swap_starts_what_the_swap_has_ended(
     s.phase, s.arbiter.register, s.out = Phase.TAKING, ALONE, []
     procedure.begin(s, 3, "scripts take")
     names, *_ = ordered_scripts(s)[-1]
-    assert names == begun
+    assert names + put_off(s) == begun
 
 
 def test_who_was_killed_at_a_swap_starts_everything_as_secondary() -> None:
@@ -169,7 +190,7 @@ def test_who_leads_while_its_scripts_as_secondary_run_begins_everything_anew(
     names, *words = ordered_scripts(s)[-1]
     stops = ["stop_sec", "stop_second", "stop_both"]
     starts = ["transition", "start_both", "start_prim", *(["start_sec"] * (role == "ALONE"))]
-    assert names == stops + starts
+    assert names + put_off(s) == stops + starts
     assert words == ["SECOND", role]
     assert (s.scripts_as, s.side_kind) == ("prim", role)
 
