@@ -169,15 +169,18 @@ class Carrier:
                 return self._lone() if lone else self._put(operation, data, flags)
         places = self.places[directory]
         with places.lock:
-            chains: list[Introduce] = []
-            for node in needed:
-                chain = places.introductions(node)
-                if chain is None:
-                    return 0  # Removed: nobody could open it after a failover.
-                chains += chain
+            lost = ""
+            try:
+                chains = [places.introductions(node) for node in needed]
+            except OSError as fault:  # It is on this disk already, and must at least be marked.
+                chains, lost = [], f"what leads to a modification cannot be read: {fault}"
+            if None in chains:
+                return 0  # Removed: nobody could open it after a failover.
             with self._lock:
                 mark()
-                self._introduce(chains)
+                if lost and self._source is not None:
+                    self._source.give_up(lost)
+                self._introduce([step for chain in chains for step in chain or ()])
                 return self._put(operation, data, flags)
 
     def _knows(self, directory: int, node: int) -> bool:
@@ -285,8 +288,7 @@ class Carrier:
     def begin_checkpoint(self) -> bool:
         """Set marks aside if the peer is in step; the caller asks it to flush, in the stream."""
         with self._lock:
-            in_step = self._synced and self.gate.mode == BOTH
-            return in_step and self.marks.begin_checkpoint()
+            return self._synced and self.gate.mode == BOTH and self.marks.begin_checkpoint()
 
     def end_checkpoint(self, source: Source) -> None:
         """`source`'s target flushed everything sent before the question."""
@@ -326,10 +328,13 @@ class Carrier:
                 self._moved = {}
             return moved
 
-    def copied(self, key: Key) -> None:
-        """The copy sent all of a file."""
+    def copied(self, key: Key, *, missed: bool = False) -> None:
+        """The copy sent all of a file; `missed`: not so, and it may have another name."""
         with self._lock:
-            self._complete.add(key)
+            if not missed:
+                self._complete.add(key)
+            elif self._moved is not None:
+                self._moved[key] = None
 
     def end_copy(self) -> None:
         """The copy is over: moves need not be noted any more."""
@@ -351,10 +356,8 @@ class Carrier:
         if change is None:
             return
         change.names = change.attributes = True
-        if length < 0:
-            change.whole = True
-        else:
-            change.mark(offset, length)
+        change.whole = change.whole or length < 0
+        change.mark(offset, max(length, 0))
 
     def send_unless(
         self,

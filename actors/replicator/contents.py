@@ -1,5 +1,6 @@
 """Attributes and contents of inodes, brought to the target by the copy."""
 
+import errno
 import os
 import stat
 import time
@@ -33,7 +34,9 @@ _BATCH_ZONES: Final = 512  # Compared with one question: 32 MiB.
 _BATCH_ITEMS: Final = 256
 _TELL_NS: Final = 250_000_000
 _ZEROS: Final = bytes(ZONE_BYTES)
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
+# What was a file may be a pipe by now: that must not wait for a writer.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
+_NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO)  # Gone, a symbolic link, a socket.
 _CAPABILITY: Final = b"security.capability"  # A kernel takes it away at a write or a new owner.
 _DEFAULT_ACL: Final = b"system.posix_acl_default"  # What is made in its directory inherits it.
 
@@ -48,6 +51,7 @@ class Contents:
         self.bytes_sent = 0
         self.tell: Callable[[], None] = lambda: None
         self._told_ns = 0
+        self._missed: set[Key] = set()  # Not found where it was: it moved, or went.
 
     def copy(
         self,
@@ -59,11 +63,13 @@ class Contents:
         """Bring inodes of one directory: attributes of all, contents of regular files."""
         batch: list[tuple[Entry, HashItem]] = []
         zones = 0
+        self._missed.clear()
         inherits = _DEFAULT_ACL in inventory.attributes(f"/proc/self/fd/{fd}/.".encode())
         self.files_total += len(files)
         self.bytes_total += sum(e.size for e, _, _ in files if stat.S_ISREG(e.mode))
         for entry, there, change in files:
             if not self._carrier.knows(directory, entry.inode):
+                self._missed.add((directory, entry.inode))
                 continue  # Gone or moved meanwhile.
             fresh = entry.name in created
             if not (there is not None and not fresh and _is_like(entry, there)):
@@ -84,9 +90,12 @@ class Contents:
             self._progress()
         self._compare(directory, fd, batch)
         for entry, _, change in files:
-            introduced = self._carrier.knows(directory, entry.inode)
-            if stat.S_ISREG(entry.mode) and change.whole and introduced:
-                self._carrier.copied((directory, entry.inode))
+            key = (directory, entry.inode)
+            if key in self._missed or not self._carrier.knows(*key):
+                if entry.links > 1:  # It may have lost one of them only.
+                    self._carrier.copied(key, missed=True)
+            elif stat.S_ISREG(entry.mode) and change.whole:
+                self._carrier.copied(key)
 
     def _progress(self) -> None:
         now = time.monotonic_ns()
@@ -104,10 +113,9 @@ class Contents:
         `there`: the inode as the target has it, if its extended attributes are known.
         """
         key = (directory, node)
-        if not self._carrier.knows(*key):
-            return
-        now = inventory.entry(fd, name)
+        now = inventory.entry(fd, name) if self._carrier.knows(*key) else None
         if now is None:
+            self._missed.add(key)
             return
         names = None
         if not stat.S_ISLNK(now.mode) and (there is None or there.extra != now.extra):
@@ -116,6 +124,7 @@ class Contents:
             self._carrier.watch(key)
             now = inventory.entry(fd, name)
             if now is None or node not in {ROOT, now.inode} or not self._carrier.knows(*key):
+                self._missed.add(key)
                 break
             ours = _extended(fd, now, all_of_them=names is not None)
             gone = [name for name in names or () if name not in ours]
@@ -159,19 +168,21 @@ class Contents:
 
     # --- contents --------------------------------------------------------------------------
 
-    def _open(self, fd: int, entry: Entry) -> int:
+    def _open(self, directory: int, fd: int, entry: Entry) -> int:
         try:
             file = os.open(entry.name, _READ, dir_fd=fd)
-        except FileNotFoundError:
-            return -1
-        if os.fstat(file).st_ino != entry.inode:
+            if os.fstat(file).st_ino == entry.inode:
+                return file
             os.close(file)
-            return -1
-        return file
+        except OSError as fault:
+            if fault.errno not in _NO_FILE:
+                raise
+        self._missed.add((directory, entry.inode))
+        return -1
 
     def _send_file(self, directory: int, fd: int, entry: Entry) -> None:
         """Send all of a file that the copy created: holes and zeroes are there already."""
-        file = self._open(fd, entry)
+        file = self._open(directory, fd, entry)
         if file < 0:
             return
         key = (directory, entry.inode)
@@ -195,7 +206,7 @@ class Contents:
             return
         found = self._asker.digests(directory, [item for _, item in batch])
         for (entry, item), digests in zip(batch, found, strict=True):
-            file = self._open(fd, entry)
+            file = self._open(directory, fd, entry)
             if file < 0:
                 continue
             key = (directory, entry.inode)
@@ -237,6 +248,7 @@ class Contents:
             if self._carrier.source is not source:
                 raise SessionLost
             if not self._carrier.knows(*key):
+                self._missed.add(key)
                 return
             self._carrier.watch(key)
             data = os.pread(file, ZONE_BYTES, zone * ZONE_BYTES)
@@ -251,6 +263,7 @@ class Contents:
             self._carrier.watch(key)
             now = inventory.entry(fd, entry.name)
             if now is None or now.inode != entry.inode or not self._carrier.knows(*key):
+                self._missed.add(key)
                 break
             orders: list[ANY_OPERATION] = [
                 SetXattr(directory, entry.inode, name, value)

@@ -1,6 +1,7 @@
 """What lies in a directory of the local disk: entries, digests of zones. Same on both sides."""
 
 import contextlib
+import errno
 import os
 import stat
 
@@ -45,8 +46,11 @@ def entry(directory_fd: int, name: bytes) -> Entry | None:
             return None
         way = f"/proc/self/fd/{directory_fd}/".encode() + name
         return describe(name, status, way)
-    except FileNotFoundError:
-        return None
+    except OSError as fault:
+        # A symbolic link of a moment ago may be something else by now.
+        if fault.errno in (errno.ENOENT, errno.EINVAL):
+            return None
+        raise
 
 
 def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:

@@ -7,6 +7,7 @@ modification of the same thing overtook it meanwhile, else it reads again (`Carr
 are of one moment. What moves while the walk is under way is visited again at the end.
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -248,14 +249,17 @@ class Copy:
         for name, entry in theirs.items():
             if name not in ours and not self._excluded(place, name):
                 found.remove(place, entry)
+        # First what may stay: a new name of it becomes one more name, not a file of its own.
+        make = []
         for name, entry in ours.items():
             there = theirs.get(name)
-            if there is not None and self._is_same(place, entry, there, found):
-                continue
+            if there is None or not self._is_same(place, entry, there, found):
+                make.append((entry, there))
+        for entry, there in make:
             if there is not None:
                 found.remove(place, there)
             found.orders.append(self._making(place, fd, entry, found))
-            found.created.add(name)
+            found.created.add(entry.name)
         return found
 
     def _is_same(self, place: Place, here: Entry, there: Entry, found: "_Found") -> bool:
@@ -344,7 +348,11 @@ class Copy:
 
 
 def _target(fd: int, entry: Entry) -> bytes:
-    return os.readlink(entry.name, dir_fd=fd) if stat.S_ISLNK(entry.mode) else b""
+    """Where a symbolic link points; what is none any more has changed since, and is not sent."""
+    if stat.S_ISLNK(entry.mode):
+        with contextlib.suppress(OSError):
+            return os.readlink(entry.name, dir_fd=fd)
+    return b""
 
 
 @dataclass(slots=True)

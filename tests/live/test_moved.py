@@ -9,7 +9,7 @@ import pytest
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE
-from tests.live.replicas import lead_alone, replicas
+from tests.live.replicas import lead_alone, replicas, until
 from tests.live.test_replicator import assert_equal, join, leave
 
 pytestmark = pytest.mark.live
@@ -64,6 +64,10 @@ def cut_a_link(data: Path) -> None:
     os.utime(data / "log", (1, 1))
 
 
+def link_in_front(data: Path) -> None:
+    os.link(data / "log.2", data / "in front of log.2")
+
+
 def make_folder_anew(data: Path) -> None:
     (data / "held").mkdir()  # Or the number of the inode would be the same again.
     (data / "emptied").rename(data / "gone")
@@ -75,7 +79,7 @@ def make_folder_anew(data: Path) -> None:
     "change",
     [
         *(replace, rotate, exchange, exchange_folders, swap_folders),
-        *(link_anew, cut_a_link, make_folder_anew),
+        *(link_anew, link_in_front, cut_a_link, make_folder_anew),
     ],
 )
 def test_what_took_the_name_of_something_else_is_copied_by_the_map(
@@ -91,5 +95,31 @@ def test_what_took_the_name_of_something_else_is_copied_by_the_map(
         assert one.wish("lead", term=1, gate="self", map_base=base, map_new=True)["map_base"]
         change(one.directory)
         join(one, two, 1, 2, "map", map_base=base)
+        leave(one, two)
+        assert_equal(one, two)
+
+
+@pytest.mark.parametrize("change", ["rename", "unlink one name"])
+def test_what_moves_while_its_directory_is_copied_arrives_whole(
+    tmp_path: Path, change: str
+) -> None:
+    with replicas(tmp_path, mode="each") as (one, two):
+        here = one.directory
+        (here / "big").write_bytes(os.urandom(40_000_000))
+        for number in range(30):  # Some of them come behind the big one.
+            (here / f"{number}").write_text(f"waits for the big one: {number}")
+            if change == "unlink one name":
+                os.link(here / f"{number}", here / f"{number} too")
+        lead_alone(one)
+        two.wish("follow", term=1, sid=1)
+        one.wish("lead", term=1, gate="self", sid=1, plan="full", peer="two")
+        until(lambda: len(os.listdir(two.directory)) == len(os.listdir(here)))
+        for number in range(30):
+            if change == "rename":
+                (here / f"{number}").rename(here / f"{number} moved")
+            else:
+                (here / f"{number}").unlink()
+        assert not two.has_said("CopyComplete"), "too late"
+        two.heard("CopyComplete", term=1, sid=1)
         leave(one, two)
         assert_equal(one, two)

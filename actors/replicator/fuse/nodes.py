@@ -303,10 +303,14 @@ class NodeTable:
 
 
 def _walk(root_fd: int, device: int) -> Iterator[list[tuple[int, int, bytes, int]]]:
-    """Give the steps to every inode below; one descriptor for each level of depth."""
+    """Give the steps to every inode below; one descriptor for each level of depth.
+
+    OSError if something cannot be read, so that nothing is held to be gone that is not.
+    """
     fd = os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     levels: list[tuple[int, list[str], int]] = [(fd, os.listdir(fd), ROOT)]
     steps: list[tuple[int, int, bytes, int]] = []
+    unread: OSError | None = None
     try:
         while levels:
             fd, names, parent = levels[-1]
@@ -318,7 +322,8 @@ def _walk(root_fd: int, device: int) -> Iterator[list[tuple[int, int, bytes, int
             name = names.pop()
             try:
                 status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
+            except OSError as fault:
+                unread = fault
                 continue
             step = (status.st_ino, parent, os.fsencode(name), status.st_mode)
             yield [*steps, step]
@@ -327,6 +332,8 @@ def _walk(root_fd: int, device: int) -> Iterator[list[tuple[int, int, bytes, int
                 deeper = os.open(name, flags, dir_fd=fd)
                 levels.append((deeper, os.listdir(deeper), status.st_ino))
                 steps.append(step)
+        if unread is not None:  # What is looked for may lie there.
+            raise unread
     finally:
         for fd, _, _ in levels:
             os.close(fd)

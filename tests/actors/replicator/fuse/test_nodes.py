@@ -1,5 +1,6 @@
 """The table of inodes finds them again, whatever happened to their names."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,23 @@ def test_another_inode_under_the_same_name_is_not_taken_for_the_old_one(
     (tmp_path / "new").rename(tmp_path / "file")
     with pytest.raises(OSError, match="without a known name"):
         table.use(node.number)
+
+
+def test_nothing_is_held_to_be_gone_that_cannot_be_read(
+    table: NodeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    os.link(tmp_path / "file", tmp_path / "other name")
+    node = look_up(table, table.root, b"file")
+    with table.use(node.number) as lent:
+        (tmp_path / "file").unlink()
+        table.remove_name(lent, table.root, b"file")
+        assert names_on_the_way(table, node.number) == [b"other name"]
+
+        def fails(*_: object, **__: object) -> os.stat_result:
+            raise OSError(errno.EIO, "Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "stat", fails)
+            with pytest.raises(OSError, match="Input/output error"):
+                names_on_the_way(table, node.number)
