@@ -58,6 +58,7 @@ class Backing:
         self.replacing: Callable[[int, bytes], None] | None = None  # Before `clear` removes.
         self._inodes: dict[int, Inode] = {}
         self._at: dict[Place, Inode] = {}
+        self._first: dict[int, Inode] = {}  # By the number on this disk.
         self._open: OrderedDict[int, Inode] = OrderedDict()
         self._add_root()
 
@@ -162,10 +163,22 @@ class Backing:
             inode = self._inodes[number] = Inode(number)
         inode.fd, inode.data_fd = fd, data_fd
         inode.inode, inode.mode = status.st_ino, status.st_mode
+        if self.owner(inode.inode) is None:
+            self._first[inode.inode] = inode
         self._open[number] = inode
         self.add_name(inode, parent, name)
         self._evict()
         return inode
+
+    def owner(self, inode: int) -> Inode | None:
+        """Give what was first known to be in an inode of this disk, and still is."""
+        known = self._first.get(inode)
+        if known is None or known.absent or self._inodes.get(known.number) is not known:
+            return None
+        try:
+            return known if os.fstat(self.fd(known.number)).st_ino == inode else None
+        except OSError:
+            return None  # It went with its directory; the number is another one's now.
 
     def learn_absent(self, number: int) -> None:
         """Note that `number` is not here: what is said of it has no effect."""
@@ -201,6 +214,8 @@ class Backing:
         if inode is not None:
             for place in inode.names:
                 self._at.pop(place, None)
+            if self._first.get(inode.inode) is inode:
+                del self._first[inode.inode]
             self._close(inode)
 
     def forget_all(self) -> None:
@@ -209,6 +224,7 @@ class Backing:
             self._close(inode)
         self._inodes.clear()
         self._at.clear()
+        self._first.clear()
         self._open.clear()
         self._add_root()
 

@@ -15,6 +15,7 @@ import msgspec
 
 from mirrorfarm.actors.replicator import inventory, operations, questions
 from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.backing import Inode
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.target import Answer, Flush
 from mirrorfarm.errors import FrameInvalid
@@ -31,6 +32,10 @@ class OwnFault(OSError):
 
     def __str__(self) -> str:
         return self.strerror or ""
+
+
+def _number(inode: Inode | None) -> int:
+    return 0 if inode is None else inode.number
 
 
 def _carried_out(work: Callable[..., _T], *arguments: Any) -> _T:
@@ -138,9 +143,10 @@ class Follower:
         finally:
             os.close(fd)
         entries = [
-            msgspec.structs.replace(entry, known=inode.number if inode is not None else 0)
+            msgspec.structs.replace(entry, known=_number(inode), elsewhere=_number(owner))
             for entry, inode in zip(found, known, strict=True)
             if entry is not None
+            for owner in (backing.owner(entry.inode) if entry.links > 1 else None,)
         ]
         return questions.Listing(this, entries, more=len(names) > len(page))
 

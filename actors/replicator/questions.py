@@ -76,6 +76,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     rdev: int
     extra: bytes
     known: int = 0  # Target: as which node of the source's it was introduced at this name.
+    elsewhere: int = 0  # Target: as which one it was introduced at any other of its names.
 
 
 class Listing(msgspec.Struct, frozen=True, array_like=True):

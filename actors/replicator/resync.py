@@ -222,6 +222,8 @@ class Copy:
                     sent = self._send_names(key, found)
             self._carrier.unwatch(key)
             if sent:
+                if found.twins:  # A name of several may have been cut off and made up meanwhile.
+                    _, found.theirs = self._asker.list_directory(place.directory, place.node)
                 return found.theirs, found.created
             self._asker.room()
         return {}, set()
@@ -272,10 +274,10 @@ class Copy:
         if kind == stat.S_IFDIR:
             return True
         key = (place.directory, here.inode)
-        if there.known:
-            if there.known == here.inode and here.links > 1:
+        if known := there.known or there.elsewhere:
+            if known == here.inode and max(here.links, there.links) > 1:
                 found.twins[key] = there.inode
-            return there.known == here.inode
+            return known == here.inode
         if max(here.links, there.links) == 1:
             return True
         if self._carrier.knows(*key) or key in found.twins:

@@ -123,3 +123,27 @@ def test_what_moves_while_its_directory_is_copied_arrives_whole(
         two.heard("CopyComplete", term=1, sid=1)
         leave(one, two)
         assert_equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_link_that_was_cut_is_not_written_through_before_it_is_copied(
+    tmp_path: Path, name: str
+) -> None:
+    base = "a" * 32
+    with replicas(tmp_path) as (one, two):
+        (one.directory / "first").write_text("old and shared")
+        os.link(one.directory / "first", one.directory / "second")
+        lead_alone(one)
+        join(one, two, 1, 1, "full")
+        two.wish("off", clean=True)
+        one.wish("lead", term=1, gate="frozen")
+        one.wish("lead", term=1, gate="self", map_base=base, map_new=True)
+        (one.directory / name).unlink()
+        (one.directory / name).write_text("one of its own")
+        one.wish("lead", term=1, gate="self", sid=2, plan="map", peer="two", map_base=base)
+        with (one.directory / name).open("a") as file:
+            file.write(", changed before the copy comes to it")
+        two.wish("follow", term=1, sid=2)
+        two.heard("CopyComplete", term=1, sid=2)
+        leave(one, two)
+        assert_equal(one, two)
