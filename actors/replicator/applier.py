@@ -247,9 +247,6 @@ class Applier:
         if stat.S_IFMT(present.st_mode) == kind:
             if known is not None and known.number == operation.node:
                 return -1, False
-            if self.lenient and kind == stat.S_IFDIR:
-                self._incomplete(operation.directory, operation.node)
-                return -1, False
         if not self.lenient:
             raise OSError(errno.EEXIST, f"{operation.name!r} exists already")
         backing.clear(operation.parent, operation.name)

@@ -21,6 +21,8 @@ DESCRIPTORS_MAX: Final = 4_096
 _PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EVICTIONS_MAX: Final = 16
+ACCESS_ACL: Final = "system.posix_acl_access"
+DEFAULT_ACL: Final = "system.posix_acl_default"
 
 Place = tuple[int, bytes]
 
@@ -237,15 +239,18 @@ class Backing:
     def make(self, operation: Create, kind: int) -> int:
         """Make an inode that nobody may use yet; a regular file's descriptor, or -1."""
         name, parent_fd = operation.name, self.fd(operation.parent)
+        data_fd = -1
         if kind == stat.S_IFREG:
-            return os.open(name, _NEW_FILE, 0, dir_fd=parent_fd)
-        if kind == stat.S_IFDIR:
+            data_fd = os.open(name, _NEW_FILE, 0, dir_fd=parent_fd)
+        elif kind == stat.S_IFDIR:
             os.mkdir(name, 0, dir_fd=parent_fd)
         elif kind == stat.S_IFLNK:
             os.symlink(operation.target, name, dir_fd=parent_fd)
         else:
             os.mknod(name, kind, operation.rdev, dir_fd=parent_fd)
-        return -1
+        if kind != stat.S_IFLNK:
+            _disinherit(f"/proc/self/fd/{parent_fd}/".encode() + name)
+        return data_fd
 
     # --- removing --------------------------------------------------------------------------
 
@@ -305,3 +310,10 @@ class Backing:
         known = self.drop_name(parent, name)
         if known is not None:
             self.bury(known)
+
+
+def _disinherit(way: bytes) -> None:
+    """Take away the ACLs that an inode got from its directory: the primary tells its own."""
+    for name in os.listxattr(way, follow_symlinks=False):
+        if name in (ACCESS_ACL, DEFAULT_ACL):
+            os.removexattr(way, name, follow_symlinks=False)

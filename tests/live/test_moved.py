@@ -10,6 +10,7 @@ import pytest
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE
 from tests.live.replicas import lead_alone, replicas, until
+from tests.live.test_copied_attributes import DEFAULT_ACL, ONE_MORE_GROUP
 from tests.live.test_replicator import assert_equal, join, leave
 
 pytestmark = pytest.mark.live
@@ -143,6 +144,39 @@ def test_a_link_that_was_cut_is_not_written_through_before_it_is_copied(
         one.wish("lead", term=1, gate="self", sid=2, plan="map", peer="two", map_base=base)
         with (one.directory / name).open("a") as file:
             file.write(", changed before the copy comes to it")
+        two.wish("follow", term=1, sid=2)
+        two.heard("CopyComplete", term=1, sid=2)
+        leave(one, two)
+        assert_equal(one, two)
+
+
+@pytest.mark.parametrize("change", ["folder made anew", "default ACL", "no default ACL"])
+def test_what_is_made_before_the_copy_comes_to_it_is_not_made_of_what_was_there(
+    tmp_path: Path, change: str
+) -> None:
+    base = "a" * 32
+    with replicas(tmp_path) as (one, two):
+        folder = one.directory / "folder"
+        (folder / "below").mkdir(parents=True)
+        (folder / "below/old").write_text("old")
+        if change == "no default ACL":
+            os.setxattr(folder, DEFAULT_ACL, ONE_MORE_GROUP)
+        lead_alone(one)
+        join(one, two, 1, 1, "full")
+        two.wish("off", clean=True)
+        one.wish("lead", term=1, gate="frozen")
+        one.wish("lead", term=1, gate="self", map_base=base, map_new=True)
+        if change == "default ACL":
+            os.setxattr(folder, DEFAULT_ACL, ONE_MORE_GROUP)
+        elif change == "no default ACL":
+            os.removexattr(folder, DEFAULT_ACL)
+        else:
+            shutil.rmtree(folder)
+        one.wish("lead", term=1, gate="self", sid=2, plan="map", peer="two", map_base=base)
+        (folder / "deeper").mkdir(parents=True)
+        (folder / "deeper/file").write_text("new")
+        (folder / "deeper/link").symlink_to("file")
+        os.mkfifo(folder / "deeper/pipe")
         two.wish("follow", term=1, sid=2)
         two.heard("CopyComplete", term=1, sid=2)
         leave(one, two)

@@ -23,9 +23,11 @@ from mirrorfarm.actors.replicator.operations import (
     Link,
     Rename,
     Rmdir,
+    SetXattr,
     Unlink,
 )
 
+_ACCESS_ACL = "system.posix_acl_access"
 _DEFAULT_ACL = "system.posix_acl_default"
 
 
@@ -153,7 +155,27 @@ class Names:
             status.st_rdev,
             target,
         )
-        return self._tell(operation, (status.st_ino,), parent)
+        ticket = self._tell(operation, (status.st_ino,), parent)
+        if parent.default_acl and not target:
+            way = f"/proc/self/fd/{parent.fd}/".encode() + name
+            ticket = self._tell_inherited(way, status.st_ino, ticket)
+        return ticket
+
+    def _tell_inherited(self, way: bytes, node: int, ticket: int) -> int:
+        """Hand over the ACLs of something new: the other node's directory may have others yet.
+
+        Nobody else knows it, so its order lock is not needed.
+        """
+        for name in (_ACCESS_ACL, _DEFAULT_ACL):
+            try:
+                value = os.getxattr(way, name, follow_symlinks=False)
+            except OSError as fault:
+                if fault.errno == errno.ENODATA:
+                    continue
+                raise
+            operation = SetXattr(self._volume.directory, node, name.encode(), value)
+            ticket = self._volume.journal.change(operation)
+        return ticket
 
     def mask(self, parent: Node, umask: int) -> int:
         """Give the bits to take away: none where a default ACL says it better."""
