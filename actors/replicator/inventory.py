@@ -4,12 +4,16 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from typing import Final
 
 import xxhash
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.limits import ZONE_BYTES
+
+_NONE: Final = (errno.ENODATA, errno.ENOENT, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
 def open_directory(path: str | bytes, dir_fd: int | None = None) -> int:
@@ -71,13 +75,23 @@ def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:
 
 
 def attributes(way: bytes) -> dict[bytes, bytes]:
-    """Extended attributes of what lies at `way`, not followed."""
+    """Extended attributes of what lies at `way`, not followed; OSError if they cannot be read."""
     found: dict[bytes, bytes] = {}
-    with contextlib.suppress(OSError):
+    with _absence():
         for name in sorted(os.listxattr(way, follow_symlinks=False)):
-            with contextlib.suppress(OSError):
+            with _absence():
                 found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=False)
     return found
+
+
+@contextlib.contextmanager
+def _absence() -> Iterator[None]:
+    """Overlook that there is none, or no more; not that a disk does not tell."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno not in _NONE:
+            raise
 
 
 def _extra(way: bytes, link: bytes) -> bytes:

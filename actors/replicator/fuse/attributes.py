@@ -65,8 +65,12 @@ class Attributes:
         values = protocol.SETATTR_IN.unpack_from(request.buffer, 40)
         valid = values[0]
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
-            with volume.watching_disk():
-                self._apply(node, values)
+            try:
+                with volume.watching_disk():
+                    self._apply(node, values)
+            except OSError:  # A part of it may have been done.
+                self._tell(node, valid & SET_ALL, os.fstat(node.fd))
+                raise
             status = os.fstat(node.fd)
             if valid & protocol.SETATTR_KILL_SUIDGID and valid & SET_SIZE:
                 volume.drop_privileges(node, status)

@@ -16,7 +16,7 @@ from mirrorfarm.actors.replicator.fuse.names import Names
 from mirrorfarm.actors.replicator.fuse.nodes import Node
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Reply, Request
 from mirrorfarm.actors.replicator.fuse.volume import Handle, Volume, acting_as
-from mirrorfarm.actors.replicator.operations import Fallocate, Fsync, Write
+from mirrorfarm.actors.replicator.operations import SET_SIZE, Fallocate, Fsync, SetAttr, Write
 
 # Handled by the kernel above us, or harmful below: an O_APPEND descriptor ignores offsets, and
 # what is synchronous here is decided by the journal.
@@ -173,8 +173,6 @@ class Files:
             written, fault = self._write_all(handle, data, offset)
             if not written and fault:
                 raise fault
-            if flags & protocol.WRITE_KILL_SUIDGID:
-                self._drop_privileges(node)
             ticket = 0
             status = os.fstat(handle.fd)
             if status.st_nlink and not node.excluded:
@@ -184,6 +182,8 @@ class Files:
                 operation = Write(volume.directory, node.number, offset, written, mtime_ns)
                 node.told = True
                 node.ticket = ticket = volume.journal.write(operation, data[:written])
+            if flags & protocol.WRITE_KILL_SUIDGID:  # Last: it may fail.
+                ticket = self._drop_privileges(node) or ticket
         if fault and volume.writeback:
             raise fault  # The kernel takes a short answer to its write-back for a full one.
         reply = protocol.WRITTEN.pack(written, 0)
@@ -205,9 +205,9 @@ class Files:
             return written, fault
         return written, None
 
-    def _drop_privileges(self, node: Node) -> None:
+    def _drop_privileges(self, node: Node) -> int:
         with self._nodes.use(node.number) as lent:
-            self._volume.drop_privileges(lent, os.fstat(lent.fd))
+            return self._volume.drop_privileges(lent, os.fstat(lent.fd))
 
     def fallocate(self, request: Request) -> Reply:
         """Allocate, punch, zero or shift a range."""
@@ -216,8 +216,14 @@ class Files:
         node = volume.handle(number).node
         with volume.modifying(), self._nodes.use(node.number), volume.order(node):
             fd = volume.handle(number).fd
-            with volume.watching_disk():
-                libc.fallocate(fd, mode, offset, length)
+            before = os.fstat(fd).st_size
+            try:
+                with volume.watching_disk():
+                    libc.fallocate(fd, mode, offset, length)
+            except OSError:
+                if (size := os.fstat(fd).st_size) != before:  # There was room for a part of it.
+                    volume.change(node, SetAttr(volume.directory, node.number, SET_SIZE, size=size))
+                raise
             mtime_ns = os.fstat(fd).st_mtime_ns
             operation = Fallocate(volume.directory, node.number, mode, offset, length, mtime_ns)
             ticket = volume.change(node, operation)

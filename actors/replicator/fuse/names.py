@@ -202,9 +202,9 @@ class Names:
             if excluded is not node.excluded:
                 raise OSError(errno.EXDEV, "only one of both names would be replicated")
             os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
-            status = volume.status(parent, name)
             operation = Link(volume.directory, old, parent.number, name)
             ticket = 0 if excluded else self._tell(operation, (old,), parent, node)
+            status = volume.status(parent, name)
             return Deferred(ticket, volume.entry(parent, name, status)[1])
 
     # --- removing and moving ---------------------------------------------------------------

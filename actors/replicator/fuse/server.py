@@ -11,6 +11,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -71,12 +72,14 @@ class Server:
         """Keep somebody at the door while this thread waits."""
         with self._lock:
             if self._idle == 0 and self._threads < THREADS_MAX:
-                self._spawn()
+                with suppress(RuntimeError):  # The system has no thread to give: it goes without.
+                    self._spawn()
 
     def _spawn(self) -> None:
+        """Start a thread; the lock is held, so that it counts when it looks."""
+        threading.Thread(target=self._run, name="fuse", daemon=True).start()
         self._threads += 1
         self._holders += 1
-        threading.Thread(target=self._run, name="fuse", daemon=True).start()
 
     def _run(self) -> None:
         try:

@@ -103,17 +103,20 @@ class Volume:
         node.ticket = self.journal.change(operation)
         return node.ticket
 
-    def drop_privileges(self, node: Node, status: os.stat_result, group_only: bool = False) -> None:
-        """Take setuid and setgid away after somebody wrote; order lock held, node lent."""
+    def drop_privileges(self, node: Node, status: os.stat_result, group_only: bool = False) -> int:
+        """Take setuid and setgid away after somebody wrote; order lock held, node lent.
+
+        Return the ticket of that; 0: there was nothing to take away.
+        """
         mode = status.st_mode
         drop = 0 if group_only else stat.S_ISUID
         if group_only or mode & stat.S_IXGRP:
             drop |= stat.S_ISGID
         if not stat.S_ISREG(mode) or not mode & drop:
-            return
+            return 0
         mode &= ~drop
         os.chmod(node.path, stat.S_IMODE(mode))
-        self.change(node, SetAttr(self.directory, node.number, SET_MODE, mode=mode))
+        return self.change(node, SetAttr(self.directory, node.number, SET_MODE, mode=mode))
 
     @contextmanager
     def watching_disk(self) -> Iterator[None]:

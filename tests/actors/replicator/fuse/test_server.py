@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -72,4 +73,16 @@ def test_surplus_threads_do_not_all_end_at_the_same_time() -> None:
     os.close(nothing)
     kernel.close()
     assert server.stop(10)
+    server.close()
+
+
+def test_a_request_that_waits_needs_no_other_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(os.open("/", os.O_RDONLY), {}, LocalJournal(), WANTED, lambda _: None)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    server.about_to_wait()
+    assert server.stop(0.1), "nobody is waited for that was never there"
     server.close()
