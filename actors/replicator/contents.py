@@ -72,15 +72,16 @@ class Contents:
                 self._missed.add((directory, entry.inode))
                 continue  # Gone or moved meanwhile.
             fresh = entry.name in created
+            size = entry.size
             if not (there is not None and not fresh and _is_like(entry, there)):
                 bare = fresh and not entry.extra and not inherits
                 known = entry if bare else there if not fresh else None
-                self.attributes(directory, fd, entry.name, entry.inode, known)
+                size = self.attributes(directory, fd, entry.name, entry.inode, known)
             if stat.S_ISREG(entry.mode):
                 if fresh and entry.links == 1:
                     self._send_file(directory, fd, entry)
                 else:
-                    for item in _items(entry, change):
+                    for item in _items(entry.inode, max(size, entry.size), change):
                         batch.append((entry, item))
                         zones += item.count
                         if zones >= _BATCH_ZONES or len(batch) >= _BATCH_ITEMS:
@@ -107,16 +108,18 @@ class Contents:
 
     def attributes(
         self, directory: int, fd: int, name: bytes, node: int, there: Entry | None
-    ) -> None:
+    ) -> int:
         """Make size, owner, mode, times and extended attributes those of here.
 
-        `there`: the inode as the target has it, if its extended attributes are known.
+        `there`: the inode as the target has it, if its extended attributes are known. Return the
+        size that it has there now: up to it the content may be the target's own.
         """
+        size = 0
         key = (directory, node)
         now = inventory.entry(fd, name) if self._carrier.knows(*key) else None
         if now is None:
             self._missed.add(key)
-            return
+            return size
         names = None
         if not stat.S_ISLNK(now.mode) and (there is None or there.extra != now.extra):
             names = self._asker.attributes(directory, node)
@@ -134,8 +137,10 @@ class Contents:
                 *(SetXattr(directory, node, name, value) for name, value in ours.items()),
             ]
             if self._send(key, lambda change: change.attributes, orders):
+                size = now.size
                 break
         self._carrier.unwatch(key)
+        return size
 
     @staticmethod
     def _setting(directory: int, node: int, now: Entry) -> list[ANY_OPERATION]:
@@ -303,12 +308,12 @@ def _is_hit(change: Change, zone: int) -> bool:
     return zone >> 3 < len(change.zones) and bool(change.zones[zone >> 3] & 1 << (zone & 7))
 
 
-def _items(entry: Entry, change: Change) -> list[HashItem]:
+def _items(node: int, size: int, change: Change) -> list[HashItem]:
     """Zones to compare, in runs of bounded length."""
-    count = -(-entry.size // ZONE_BYTES)
+    count = -(-size // ZONE_BYTES)
     if change.whole:
         return [
-            HashItem(entry.inode, first, min(_BATCH_ZONES, count - first))
+            HashItem(node, first, min(_BATCH_ZONES, count - first))
             for first in range(0, count, _BATCH_ZONES)
         ]
     runs: list[HashItem] = []
@@ -317,7 +322,7 @@ def _items(entry: Entry, change: Change) -> list[HashItem]:
             break
         last = runs[-1] if runs else None
         if last is not None and last.first + last.count == zone and last.count < _BATCH_ZONES:
-            runs[-1] = HashItem(entry.inode, last.first, last.count + 1)
+            runs[-1] = HashItem(node, last.first, last.count + 1)
         else:
-            runs.append(HashItem(entry.inode, zone, 1))
+            runs.append(HashItem(node, zone, 1))
     return runs

@@ -181,3 +181,23 @@ def test_what_is_made_before_the_copy_comes_to_it_is_not_made_of_what_was_there(
         two.heard("CopyComplete", term=1, sid=2)
         leave(one, two)
         assert_equal(one, two)
+
+
+def test_what_grows_before_the_copy_comes_to_it_has_no_old_content_in_between(
+    tmp_path: Path,
+) -> None:
+    with replicas(tmp_path, mode="each") as (one, two):
+        (one.directory / "big").write_bytes(os.urandom(40_000_000))
+        for number in range(30):  # Some of them come behind the big one.
+            (one.directory / f"{number}").write_text("short")
+            (two.directory / f"{number}").write_bytes(b"old and long" * 30_000)
+        lead_alone(one)
+        two.wish("follow", term=1, sid=1)
+        one.wish("lead", term=1, gate="self", sid=1, plan="full", peer="two")
+        until((two.directory / "big").exists)
+        for number in range(30):
+            os.truncate(one.directory / f"{number}", 200_000)
+        assert not two.has_said("CopyComplete"), "too late"
+        two.heard("CopyComplete", term=1, sid=1)
+        leave(one, two)
+        assert_equal(one, two)
