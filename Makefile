@@ -18,7 +18,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm mutants explore coverage cells clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm sweep-files mutants explore coverage cells clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -32,6 +32,7 @@ help:
 	@echo "make cells           every event in every state of both state machines (20 minutes)"
 	@echo "make coverage        docs/coverage.md: which states were given which events (8 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
+	@echo "make sweep-files     100 random runs of file operations on two mounts (root; about 10 minutes)"
 	@echo "make bench-failover  both of the following (root; about 20 minutes)"
 	@echo "make bench-address   failover time beside keepalived's (root; about 15 minutes)"
 	@echo "make bench-mirror    needless takeovers, swap, restart, losses, idle (root; about 5 minutes)"
@@ -98,6 +99,9 @@ test: lint unit live
 
 sweep-farm: setup
 	MIRRORFARM_CHANGES=100 $(BIN)/pytest -q -m live tests/live/test_farm_acceptors.py
+
+sweep-files: setup
+	MIRRORFARM_SEEDS=98 $(BIN)/pytest -q -m live tests/live/test_random_files.py
 
 # MUTANTS="--only NAME" hunts some of them.
 mutants: setup
