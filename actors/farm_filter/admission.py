@@ -8,7 +8,7 @@ knows who owns what. Only the coordinator proposes, and only its proposals are a
 from collections.abc import Sequence
 
 from mirrorfarm.actors.farm_filter.hearing import ears_of
-from mirrorfarm.actors.farm_filter.state import Peer, State
+from mirrorfarm.actors.farm_filter.state import Peer, State, View
 from mirrorfarm.limits import POWER_MAX
 
 SECOND_DEPARTURE = 2
@@ -64,6 +64,14 @@ def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ..
             chosen |= 1 << peer.index
             by_all &= peer.ears
     return tuple([name for index, name in enumerate(s.settings.nodes) if chosen >> index & 1])
+
+
+def is_bound(s: State, view: View) -> bool:
+    """Return whether a member is bound by a promise that nobody keeps any more."""
+    for peer in s.peers.values():
+        if peer.beat is not None and peer.beat.bid > view.number and peer.name in view.members:
+            return True
+    return False
 
 
 def note_apart(s: State, now: int) -> None:

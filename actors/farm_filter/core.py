@@ -189,6 +189,7 @@ class FarmFilter:
         hearing.mind_strangers(s, now)
         note_apart(s, now)
         views.plan(s, now)
+        views.ack_again(s, now)
         views.open_when_quiet(s, now)
         table.count_when_due(s, now)
         views.mark_excluded(s, now)

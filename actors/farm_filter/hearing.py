@@ -323,11 +323,13 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
 
 
 def _tolerate_no_more(s: State, peer: Peer, now: int) -> None:
-    """Note that one of the two is closed: a lease may run on that ended with the patience."""
-    if peer.tolerated_ns:
-        peer.tolerated_ns = 0
-        if s.view is not None:
-            table.renew(s, now)
+    """Note that one of the two is closed: a lease may run on that ended with the patience.
+
+    So may one that ended with an old echo of a member. The next pulse may be too late for that.
+    """
+    tolerated, peer.tolerated_ns = peer.tolerated_ns, 0
+    if s.view is not None and (tolerated or peer.name in s.view.members):
+        table.renew(s, now)
 
 
 def _is_shared(s: State, peer: Peer, number: int) -> bool:

@@ -178,6 +178,7 @@ class State:
     view: View | None = None  # Agreed, and in use.
     bid: View | None = None  # Promised, not yet agreed.
     promised_ns: int = 0
+    quiet_ns: int = 0  # Until when the coordinator was told to wait for others' leases.
     floor: int = 0  # The highest number promised.
     seen: int = 0  # The highest number heard of.
     proposal: Proposal | None = None

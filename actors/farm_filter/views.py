@@ -9,6 +9,7 @@ from mirrorfarm.actors.effects import Log
 from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import (
     coordinator,
+    is_bound,
     wanted_members,
     wanted_weights,
 )
@@ -80,7 +81,7 @@ def plan(s: State, now: int) -> None:
             return  # Several nodes that change at once change one view.
     elif s.view is not None and s.bid is None:
         same = (s.view.members, s.view.weights) == (members, weights)
-        if same and present == s.view.members and not _is_bound(s, s.view):
+        if same and present == s.view.members and not is_bound(s, s.view):
             _repeat_commit(s, now)
             return
     _propose(s, members, weights, now)
@@ -153,14 +154,6 @@ def _is_outbid(s: State, proposal: Proposal, now: int) -> bool:
             # It promised, and gave up since; a heartbeat from before is not meant.
             if beat.floor >= view.number:
                 return True
-    return False
-
-
-def _is_bound(s: State, view: View) -> bool:
-    """Return whether a member is bound by a promise that nobody keeps any more."""
-    for peer in s.peers.values():
-        if peer.beat is not None and peer.beat.bid > view.number and peer.name in view.members:
-            return True
     return False
 
 
@@ -244,8 +237,10 @@ def on_ack(s: State, name: str, ack: ViewAck, now: int) -> None:
     proposal = s.proposal
     if proposal is None or (ack.number, ack.incarnation) != proposal.view.key[::2]:
         return
-    if name not in proposal.view.members or name in proposal.quiet:
+    if name not in proposal.view.members:
         return
+    if name in proposal.quiet and now + ack.quiet_ns >= proposal.quiet[name]:
+        return  # Repeated; else it has heard since that another node closed everything.
     # Its clock may be slower than this one.
     wait_ns = min(max(0, ack.quiet_ns), s.settings.wait_ns)
     proposal.quiet[name] = now + wait_ns + 2 * wait_ns // CLOCK_RATE_ERROR_DIVISOR
@@ -339,9 +334,18 @@ def mark_excluded(s: State, now: int) -> None:
             peer.excluded_ns = now
 
 
+def ack_again(s: State, now: int) -> None:
+    """Promise again if less has to be waited for: a node's leave may be slower than a proposal."""
+    bid = s.bid
+    if bid is not None and bid.coordinator in s.peers and now < s.quiet_ns:
+        if quiet_at(s, bid) < s.quiet_ns:
+            _ack(s, bid, now)
+
+
 def _ack(s: State, view: View, now: int) -> None:
-    quiet_ns = max(0, quiet_at(s, view) - now)
-    ack = ViewAck(view.number, view.incarnation, quiet_ns, _left_in(s, view))
+    s.quiet_ns = quiet_at(s, view)
+    wait_ns = max(0, s.quiet_ns - now)
+    ack = ViewAck(view.number, view.incarnation, wait_ns, _left_in(s, view))
     send(s, view.coordinator, ack)
 
 

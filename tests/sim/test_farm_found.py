@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.state import ACTOR
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
@@ -264,3 +266,34 @@ def test_a_node_that_was_asleep_when_it_was_cut_off_is_alone_no_sooner_for_that(
     assert world.run_until(lambda: world.shares()["n1"] == 512, 1_500)
     world.run(1_500)  # The monitor would see it answer beside the others.
     assert world.run_until(lambda: world.settled(*world.names), 4_000)
+
+
+def unanswered_ms(world: FarmWorld, names: tuple[str, ...], milliseconds: int) -> int:
+    """Return for how many milliseconds of the next ones one of these nodes answered nobody."""
+    missing = 0
+    for _ in range(milliseconds // 5):
+        world.run(5)
+        missing += not all(world.answers(name) for name in names)
+    return 5 * missing
+
+
+@pytest.mark.parametrize("after", [0, 30, 60, 90])
+def test_who_stood_still_and_says_that_it_closed_ends_nobodys_lease(after: int) -> None:
+    """What it echoes is old, and the next pulse, at which leases are renewed, is too late."""
+    for seed in range(1, 5):
+        world = farm(4, seed)
+        world.run(after)  # Between two pulses.
+        world.freeze("n1", 450)
+        assert unanswered_ms(world, ("n2", "n3", "n4"), 1_000) == 0
+
+
+def test_nobody_waits_for_the_lease_of_a_node_that_said_that_it_leaves() -> None:
+    """A member that promises the next view before it hears that tells of a lease to wait for."""
+    for seed in range(1, 12):
+        world = farm(3, seed)
+        world.wish("n3", "away")
+        missing = 0
+        for _ in range(200):
+            world.run(5)
+            missing += not all(len(owners) == 1 for owners in world.owners())
+        assert 5 * missing <= 60  # A proposal may have to be repeated.
