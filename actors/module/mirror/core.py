@@ -154,8 +154,9 @@ class Mirror:
                         fact(s, now, f"virtual address in use: {conflict}", "C")
             case ev.ResourceChanged():
                 commands.on_resource(s, event, now)
-            case ev.GuardActed():
-                s.guard_ns = 0
+            case ev.GuardActed(deadline):
+                if s.guard_ns == deadline:  # Else it was given another one since, and still has it.
+                    s.guard_ns = 0
                 demotion.demote(s, now, "its guard acted: the lease was over")
             case ev.Stalled(late_ns):
                 s.out.append(Log("I", f"this node did not run for {late_ns // 1_000_000} ms"))

@@ -233,3 +233,12 @@ def test_whatever_comes_it_answers_within_bounds_and_forgets_nothing_durable(
             assert len(s.pending) <= 32
             if s.phase in LEADERS and s.peer_in_isr:
                 assert s.plane.wish.gate != "self"  # R1
+
+
+def test_a_guard_that_acted_late_and_has_a_newer_deadline_by_then_is_disarmed() -> None:
+    """A renewal was here first: later that deadline would end an application that goes on alone."""
+    hand = Hand(core()).lead()
+    hand.mirror.state.guard_ns = hand.now + SECOND_NS
+    hand.give(ev.GuardActed(hand.now - 1))
+    assert hand.told(ev.GuardDisarm) == [ev.GuardDisarm()]
+    assert hand.mirror.state.guard_ns == 0
