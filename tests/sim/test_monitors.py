@@ -76,6 +76,11 @@ def plane(role: str) -> tuple[int, Step]:
     return 0, Step("n1", "app.replica", "replicator", 0, ev.Started(), (answer,))
 
 
+def runs(*names: str) -> tuple[int, Step]:
+    scripts = [fx.StartScript(1, name, (), 1) for name in names]
+    return acted("scripts", ev.Started(), *scripts)
+
+
 LEADS = [begun(), recorded(), installed(FIRST), knows(FIRST)]
 PAIR = [*LEADS, recorded("n2", was="second"), installed(GROWN), knows(GROWN)]
 TERM2 = Register(2, 2, "n2", ("n2",), "g", "i")
@@ -83,6 +88,9 @@ START = fx.StartScript(1, "start_prim", (), 1)
 OFFER = ev.Received(Address("n1", "app", "module"), msg.SyncOffer(1, 2, "full", "g", "", (), 1))
 ORDER = ev.Received(ADMIN, msg.Command("r1", "stop", "me"))
 DONE = fx.Send(ADMIN, msg.CommandResult("r1", "done", ""))
+RUNS = world(seen.AppRuns("app", True))
+GUARDS = acted("guard", ev.Started(), fx.GuardOrder(SECOND))
+FREES = fx.GuardOrder(0)
 
 # Which invariant, what happens, and the last step, which breaks it.
 BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
@@ -168,6 +176,17 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
         [*LEADS, acted("guard", ev.Started(), fx.GuardOrder(SECOND)), wrote(1)],
         told(1, at=2 * SECOND),
     ),
+    ("X5", PAIR, RUNS),
+    ("X5", [*PAIR, GUARDS, RUNS], acted("guard", ORDER, FREES)),
+    ("X5", [*LEADS, RUNS], installed(GROWN)),
+    ("X6", [runs("start_both")], runs("start_both")),
+    ("X6", [runs("start_both", "start_second")], runs("start_prim")),
+    ("X6", [runs("start_second", "stop_prim")], says("STOP", phase="stopped")),
+    ("X6", [runs("start_both", "start_prim", "start_sec"), says("PRIM")], world(seen.Settled())),
+    ("X7", [], says("ALONE", phase="leading")),
+    ("X7", [world(seen.VipIs("app", True))], says("WAIT", phase="waiting")),
+    ("X7", [RUNS], says("SECOND", phase="following")),
+    ("X7", [says("SECOND", phase="syncing"), RUNS], world(seen.Settled())),
     ("L1", [world(seen.Calm("power"))], says("ALONE", node="n2", at=99 * SECOND)),
     ("L2", [world(seen.Calm("return"))], says("SECOND", node="n2", at=99 * SECOND)),
     ("L2", [world(seen.Calm("return"))], world(seen.AppRuns("app", False))),
@@ -179,6 +198,7 @@ BROKEN: list[tuple[str, list[tuple[int, Step]], tuple[int, Step]]] = [
         told(1, at=99 * SECOND),
     ),
     ("L7", [acted("module", ORDER)], acted("module", ev.ArbiterHeard(), DONE, at=9_999 * SECOND)),
+    ("L7", [acted("module", ORDER)], world(seen.Settled(), at=11 * SECOND)),
     ("L8", [], world(seen.Depths(2_000, 1))),
     ("L8", [], world(seen.Depths(1, 2_000))),
     ("L8", [], acted("vip", ev.ArbiterTick(), *[fx.Later(n, ev.Started()) for n in range(1, 99)])),
@@ -256,7 +276,6 @@ def replica_begins(boot: str = "boot-1") -> tuple[int, Step]:
     return 0, Step("n1", "app.replica", "world", 0, seen.Begun("app.replica", 1, boot), ())
 
 
-RUNS = world(seen.AppRuns("app", True))
 STARTS = acted("scripts", ev.Started(), START)
 
 
@@ -325,6 +344,22 @@ def test_a_record_that_rots_while_the_arbiter_counts_its_node_in_was_whole() -> 
         feed(mirror("S7"), [*LEADS, whole, gone, empty, copied, installed(GROWN)])
 
 
+def test_a_guard_that_acted_before_its_module_heard_of_it_took_the_addresses_away() -> None:
+    watch = mirror("X7")
+    serves = says("PRIM", phase="leading", at=3 * SECOND)
+    gone = world(seen.VipIs("app", False), at=2 * SECOND)
+    feed(watch, [world(seen.VipIs("app", True)), GUARDS, gone, serves])
+    feed(watch, [world(seen.VipIs("app", True)), world(seen.VipIs("app", False))])
+    with pytest.raises(Violation, match="X7"):
+        feed(watch, [serves])
+
+
+def test_an_order_that_was_just_given_may_be_open_when_all_is_in_service() -> None:
+    watch = mirror("L7")
+    feed(watch, [acted("module", ORDER), world(seen.Settled(), at=SECOND)])
+    assert watch.violations == []
+
+
 def test_an_application_that_starts_on_mounted_directories_is_right() -> None:
     watch = mirror("S8")
     feed(watch, [recorded(), plane("off"), plane("lead"), acted("scripts", ev.Started(), START)])
@@ -332,7 +367,7 @@ def test_an_application_that_starts_on_mounted_directories_is_right() -> None:
 
 
 def test_every_invariant_has_its_monitor_and_a_way_to_fail() -> None:
-    wanted = {f"S{n}" for n in range(1, 18)} | {f"X{n}" for n in range(1, 5)}
+    wanted = {f"S{n}" for n in range(1, 18)} | {f"X{n}" for n in range(1, 8)}
     wanted |= {f"L{n}" for n in range(1, 9)} | {"R10"}
     assert {kind.id for kind in MIRROR} == wanted
     assert {kind.id for kind in FARM} == {f"F{n}" for n in range(1, 9)} | {"L5", "L8"}

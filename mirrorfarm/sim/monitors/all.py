@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from mirrorfarm.sim.monitors import mirror_data as data
 from mirrorfarm.sim.monitors import mirror_effects as effects
+from mirrorfarm.sim.monitors import mirror_roles as roles
 from mirrorfarm.sim.monitors import mirror_safety as safety
 from mirrorfarm.sim.monitors import recorded
 from mirrorfarm.sim.monitors.limits import Limits
@@ -36,6 +37,9 @@ MIRROR: tuple[type[Monitor], ...] = (
     effects.OneAddress,
     effects.ClosesInTime,
     effects.StaleReads,
+    roles.Guarded,
+    roles.Scripts,
+    roles.AsItSays,
     *LIVENESS,
 )
 

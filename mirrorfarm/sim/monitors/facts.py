@@ -136,8 +136,10 @@ class Facts:
                 anew = news is not None and known is not None and news.instance != known.instance
                 if news is not None and (known is None or anew or news.ver >= known.ver):
                     side.known = news
-            case ev.GuardActed():
-                self.of(step).side(step.node).guard_ns = 0
+            case ev.GuardActed(deadline):
+                side = self.of(step).side(step.node)
+                if side.guard_ns == deadline:  # Else it was given another one meanwhile.
+                    side.guard_ns = 0
             case _:
                 pass
         for effect in step.effects:

@@ -20,6 +20,7 @@ from mirrorfarm.transport.messages import Command, CommandResult
 SERVING = ("PRIM", "ALONE")
 FINAL = ("done", "refused", "failed")
 COMMAND_NS = 900 * SECOND_NS  # Three time limits of scripts.
+SETTLED_NS = 10 * SECOND_NS  # Where all is in service nothing is left to wait for.
 MOVES_MAX = 3  # Into the service of one node, within one hold-down.
 HOLD_NS = 60 * SECOND_NS
 
@@ -200,7 +201,7 @@ class CommandsEnd(Monitor):
 
     id = "L7"
     statement = "Every command gets one final result, in time; repeating it changes nothing."
-    events = (Command, CommandResult, ev.Started, seen.Died, seen.PowerLost)
+    events = (Command, CommandResult, ev.Started, seen.Died, seen.PowerLost, seen.Settled)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
@@ -218,6 +219,9 @@ class CommandsEnd(Monitor):
             case seen.PowerLost():
                 self._owes_nothing(step.node)
                 return
+            case seen.Settled():
+                self._look(SETTLED_NS if not event.why else COMMAND_NS)
+                return
         if event.__class__ is ev.Received and event.message.__class__ is Command:
             self._open.setdefault((step.node, step.process, event.message.request), self.watch.at)
         for effect in step.effects:
@@ -225,11 +229,13 @@ class CommandsEnd(Monitor):
                 self._answered(step, effect.message)
 
     def finish(self) -> None:  # noqa: D102
-        if not self.facts.simulated:
-            return  # A process that ended without a word owes nothing either.
+        if self.facts.simulated:  # A process that ended without a word owes nothing either.
+            self._look(COMMAND_NS)
+
+    def _look(self, limit_ns: int) -> None:
         for (node, _, request), since in self._open.items():
             late = self.watch.at - since
-            if late > COMMAND_NS:
+            if late > limit_ns:
                 self.fail(f"{node} has not ended command {request} after {late // SECOND_NS} s")
 
     def _owes_nothing(self, node: str, process: str = "") -> None:
