@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mirrorfarm.actors.events import Received
+from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.export.format import Subject, Write
 from mirrorfarm.trace.facts import Fact, name_of
@@ -86,7 +87,7 @@ class Pcapng:
         )
         try:
             data = encode(frame)
-        except (OverflowError, AssertionError):  # It was forged: no number or frame is so large.
+        except (OverflowError, FrameInvalid):  # It was forged: no number or frame is so large.
             self.left_out += 1
             return
         network = event.network or LOCAL
