@@ -110,11 +110,17 @@ def take(
     _send(s, source, command.request, "accepted", f"{command.verb} begins")
 
 
-def take_early(s: Answering, obey: Callable[[Address, Command], None]) -> bool:
-    """Take what came before this process was ready; return whether it is to stay stopped."""
+def take_early(
+    s: Answering, obey: Callable[[Address, Command], None], answer: Callable[[], None]
+) -> bool:
+    """Take what came before this process was ready; return whether it is to stay stopped.
+
+    What is done is answered before the next order, which may undo it.
+    """
     early, s.early = s.early, []
     for source, command in early:
         obey(source, command)
+        answer()
     return any(command.verb in STOPPING_VERBS for _, command in early)
 
 

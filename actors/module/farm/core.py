@@ -157,7 +157,11 @@ def reset(s: State, now: int) -> None:
     """Nothing of a predecessor is left."""
     become(s, Phase.STOPPED, now)
     commands.explain_stop(s)
-    stays = take_early(s, lambda source, command: commands.on_command(s, source, command, now))
+    stays = take_early(
+        s,
+        lambda source, command: commands.on_command(s, source, command, now),
+        lambda: commands.poll_answers(s),
+    )
     if s.settings.start and s.phase is Phase.STOPPED and not stays:
         fact(s, now, "Action start called automatically")
         commands.start(s, now)

@@ -353,7 +353,11 @@ def reset(s: State, now: int) -> None:
     s.plane_off = ""
     n, m = s.settings.node, s.module.name
     explain(s, "stopped", "it is started", f"mirrorfarm -H {n} start -m {m}")
-    stays = take_early(s, lambda source, command: commands.on_command(s, source, command, now))
+    stays = take_early(
+        s,
+        lambda source, command: commands.on_command(s, source, command, now),
+        lambda: commands.poll_answers(s, now),
+    )
     if s.settings.start and s.phase is Phase.STOPPED and not stays:
         failed = s.failed
         fact(s, now, "Action start called automatically")
