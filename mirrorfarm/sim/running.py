@@ -3,15 +3,15 @@
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-import xxhash
 
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.build import build_id
 from mirrorfarm.sim.cluster import DOWN, Cluster, Story
 from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors import Violation
@@ -24,11 +24,6 @@ from mirrorfarm.sim.recording.recorder import Recorder
 # Nearly every run holds: it keeps few steps, which stay in the processor's cache.
 FEW_STEPS = 8
 PHASE, VIEW = "phase ", "farm membership: "  # How a log tells of a new state.
-_ROOT = Path(__file__).parents[1]
-_FOLDERS = ("actors", "transport", "modules", "netfilter", "sim", "trace")
-_FILES = ("errors.py", "limits.py", "module_cores.py", "oserrors.py")
-# A better report plays no other runs.
-_TOLD_ONLY = ("sim/sweeps/", "sim/shrinking/", "sim/cells/", "trace/export/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +122,6 @@ class Outcome(msgspec.Struct, frozen=True):
 def command_of(options: str, seed: int) -> str:
     """Return the command that plays a seed again."""
     return f"mirrorfarm sim run --seed {seed:#x} --options {shlex.quote(options)}"
-
-
-def sources() -> Iterator[Path]:
-    """Yield everything that decides about a run, in an order of its own."""
-    for folder in _FOLDERS:
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            if not path.relative_to(_ROOT).as_posix().startswith(_TOLD_ONLY):
-                yield path
-    yield from (_ROOT / name for name in _FILES)
-
-
-def build_id() -> str:
-    """Return a hash of everything that decides about a run."""
-    digest = xxhash.xxh3_64()
-    for path in sources():
-        name = path.relative_to(_ROOT).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes())
-    return f"{digest.intdigest():016x}"
 
 
 def play(plan: Plan, trace: Path | None = None, *, keeps: int = FEW_STEPS) -> Played:

@@ -8,7 +8,7 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.actors.module.mirror.state import State
-from mirrorfarm.sim import running
+from mirrorfarm.sim import build, running
 from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.shrinking.seeds import shrink_plan
@@ -26,6 +26,7 @@ for name, module in sys.modules.items():
 """
 # Loaded, but it decides nothing.
 BESIDE = {"__init__.py": "says the version, for the heads of traces"}
+DOORS = ("actors/replicator/fuse", "actors/replicator/resync.py", "actors/vip/door.py")
 
 
 def story(seed: int, keeps: int) -> list[str]:
@@ -39,14 +40,16 @@ def test_the_build_is_told_by_all_that_a_run_loads() -> None:
     )
     root = Path(running.__file__).parents[1]
     loaded = {Path(line).relative_to(root).as_posix() for line in played.stdout.splitlines()}
-    covered = {path.relative_to(root).as_posix() for path in running.sources()}
+    covered = {path.relative_to(root).as_posix() for path in build.sources()}
     assert {"sim/running.py", "limits.py", "trace/steps.py"} <= loaded
     assert sorted(loaded - covered - set(BESIDE)) == []
 
 
-def test_what_only_tells_of_runs_is_no_part_of_the_build() -> None:
-    folders = {path.parent.name for path in running.sources()}
+def test_doors_and_what_only_tells_of_runs_are_no_part_of_the_build() -> None:
+    covered = [path.as_posix() for path in build.sources()]
+    folders = {path.parent.name for path in build.sources()}
     assert not folders & {"sweeps", "shrinking", "cells", "export", "cli"}
+    assert not [path for path in covered if any(door in path for door in DOORS)]
 
 
 def test_a_violated_seed_is_played_again_for_its_whole_story(

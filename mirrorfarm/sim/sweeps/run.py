@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-from mirrorfarm.sim import running
+from mirrorfarm.sim import build, running
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.running import Moment, Played, command_of
 from mirrorfarm.sim.shrinking.seeds import shrink
@@ -19,7 +19,7 @@ from mirrorfarm.sim.sweeps.result import (
 Shrink = Callable[[str, int], str]
 SHRINK: Final[Shrink | None] = shrink
 
-build_id = cache(running.build_id)
+build_id = cache(build.build_id)
 
 
 def run_seed(options: str, seed: int) -> SeedResult:
