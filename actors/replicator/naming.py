@@ -137,8 +137,8 @@ class Names:
             self._carrier.unwatch(place.key)
             return found, sent
 
-    def settle(self, directory: int, parents: Iterable[int]) -> None:
-        """Put the names in all of some directories right in one moment."""
+    def settle(self, directory: int, parents: Iterable[int]) -> bool:
+        """Put the names in all of some directories right in one moment; return whether they are."""
         places = self.places(directory)
         with places.lock:
             for parent in parents:
@@ -148,16 +148,18 @@ class Names:
                     continue  # Removed: so are the names in it.
                 fd = self.open(place)
                 if fd < 0:
-                    continue
+                    return False
                 try:
                     self.introduce(place, fd, [])
                     found, sent = self._put_right_held(place, fd)
                 finally:
                     os.close(fd)
-                if sent:
-                    for order in found.orders:
-                        if isinstance(order, Create):
-                            self._carrier.moves.emptied((directory, order.node))
+                if not sent:
+                    return False
+                for order in found.orders:
+                    if isinstance(order, Create):
+                        self._carrier.moves.emptied((directory, order.node))
+        return True
 
     def _send_names(self, key: Key, found: "_Found") -> bool:
         orders = [(order, b"") for order in found.orders]

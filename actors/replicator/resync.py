@@ -126,13 +126,15 @@ class Copy:
         places = self._names.places(directory)
         with places.lock:
             chain = places.introductions(node)
-            if chain and parents:
-                self._names.settle(directory, parents | {chain[-1].parent})
-                self.contents.settled.add(key)
-        if chain:
-            if not self._walk([Place(directory, chain[:-1], False, frozenset((node,)))]):
-                self._carrier.moves.missed(key)
+            if not chain:
+                return  # Gone.
+            right = not parents or self._names.settle(directory, parents | {chain[-1].parent})
+        if right and parents:
+            self.contents.settled.add(key)
+        visited = self._walk([Place(directory, chain[:-1], False, frozenset((node,)))])
         self.contents.settled.discard(key)
+        if not (visited and right):
+            self._carrier.moves.missed(key)
 
     def _widen(self, directory: int, changes: ChangeMap) -> None:
         """Compare every directory that has a name of a changed inode with several names.
