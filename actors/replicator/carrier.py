@@ -14,6 +14,7 @@ from mirrorfarm.actors.replicator import frames
 from mirrorfarm.actors.replicator.changes import Change, ChangeMap, Key, Marks
 from mirrorfarm.actors.replicator.gate import BOTH, Gate
 from mirrorfarm.actors.replicator.journal import Answer, Places
+from mirrorfarm.actors.replicator.moves import Moves
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
     CHANGE_OPERATION,
@@ -61,8 +62,7 @@ class Carrier:
         self._synced = False
         self._introduced: set[Key] = set()
         self._watched: dict[Key, Change] = {}
-        self._moved: dict[Key, None] | None = None  # While a copy runs.
-        self._complete: set[Key] = set()  # Created in this session, or copied: whole at the target.
+        self.moves = Moves(self._lock)
 
     @property
     def frozen(self) -> bool:
@@ -119,7 +119,12 @@ class Carrier:
 
         return self._carry(operation, (operation.node,), mark)
 
-    def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
+    def namespace(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        several: tuple[int, ...] = (),
+    ) -> int:
         """Mark and send a change of names; `Places.lock` is held."""
         needed = [operation.parent]
         if isinstance(operation, Rename):
@@ -133,7 +138,7 @@ class Carrier:
             self.marks.current.mark_names(operation, touched)
             for node in (*needed, *touched):
                 self._touch((operation.directory, node), 0, 0)
-            self._note_move(operation, touched)
+            self._note_move(operation, touched, several)
 
         return self._carry(operation, tuple(needed), mark)
 
@@ -145,8 +150,8 @@ class Carrier:
         """Tell the target that it may forget an inode."""
         with self._lock:
             # A copy may be about to ask for what the kernel just forgot.
-            copying = self._moved is not None
-            if (directory, node) in self._introduced and node != ROOT and not copying:
+            known = (directory, node) in self._introduced and node != ROOT
+            if known and not self.moves.noting:
                 self._introduced.discard((directory, node))
                 self._put(Forget(directory, node))
 
@@ -243,7 +248,8 @@ class Carrier:
         with self._lock:
             self._serial += 1
             self._source, self._synced = source, False
-            self._introduced, self._complete, self._moved = set(), set(), {}
+            self._introduced = set()
+            self.moves.begin()
             self.marks.end_checkpoint(durable=False)
             return self.marks.snapshot()
 
@@ -253,7 +259,8 @@ class Carrier:
             if self._source is not source:
                 return False
             self._source, self._synced = None, False
-            self._introduced, self._complete, self._moved = set(), set(), None
+            self._introduced = set()
+            self.moves.end()
             self.marks.end_checkpoint(durable=False)
         self.gate.look_again()
         return True
@@ -298,48 +305,28 @@ class Carrier:
 
     # --- the copy's side -------------------------------------------------------------------
 
-    def _note_move(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> None:
-        """A copy that walks past a directory must hear of what comes into it afterwards."""
-        if self._moved is None:
-            return
-        if isinstance(operation, Create):
-            # A number used again after its inode went means something else now.
-            self._introduced.discard((operation.directory, operation.node))
-            self._complete.add((operation.directory, operation.node))
-            return
-        if isinstance(operation, Rename | Link):
-            for node in touched:
-                if (operation.directory, node) not in self._complete:
-                    self._moved[operation.directory, node] = None
+    def _note_move(
+        self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...], several: tuple[int, ...]
+    ) -> None:
+        """What a copy must hear of; and what the target does not know any more."""
+        self.moves.note(operation, touched, several)
         # What lost a name may have others here that the target does not know yet, and none
         # there: it has to be introduced again.
         lost: tuple[int, ...] = ()
-        if isinstance(operation, Unlink):
+        if isinstance(operation, Create):
+            # A number used again after its inode went means something else now.
+            lost = (operation.node,)
+        elif isinstance(operation, Unlink):
             lost = touched
         elif isinstance(operation, Rename) and not operation.flags & RENAME_EXCHANGE:
             lost = touched[1:]
-        self._introduced.difference_update((operation.directory, node) for node in lost)
-
-    def take_moved(self) -> list[Key]:
-        """What was moved since the last question and is not whole at the target yet."""
-        with self._lock:
-            moved = [key for key in self._moved or {} if key not in self._complete]
-            if self._moved is not None:
-                self._moved = {}
-            return moved
-
-    def copied(self, key: Key, *, missed: bool = False) -> None:
-        """The copy sent all of a file; `missed`: not so, and it may have another name."""
-        with self._lock:
-            if not missed:
-                self._complete.add(key)
-            elif self._moved is not None:
-                self._moved[key] = None
+        if self.moves.noting:
+            self._introduced.difference_update((operation.directory, node) for node in lost)
 
     def end_copy(self) -> None:
         """The copy is over: moves need not be noted any more."""
         with self._lock:
-            self._moved, self._complete = None, set()
+            self.moves.end()
 
     def watch(self, key: Key) -> None:
         """Note from now on what of an inode changes, until `unwatch`; begins anew if repeated."""

@@ -51,6 +51,7 @@ class Contents:
         self.bytes_sent = 0
         self.tell: Callable[[], None] = lambda: None
         self._told_ns = 0
+        self.settled: set[Key] = set()  # Of several names, all of which are right at the target.
         self._missed: set[Key] = set()  # Not found where it was: it moved, or went.
 
     def copy(
@@ -94,9 +95,10 @@ class Contents:
             key = (directory, entry.inode)
             if key in self._missed or not self._carrier.knows(*key):
                 if entry.links > 1:  # It may have lost one of them only.
-                    self._carrier.copied(key, missed=True)
-            elif stat.S_ISREG(entry.mode) and change.whole:
-                self._carrier.copied(key)
+                    self._carrier.moves.missed(key)
+            elif not stat.S_ISDIR(entry.mode) and change.whole:
+                if entry.links == 1 or key in self.settled:
+                    self._carrier.moves.copied(key)
 
     def _progress(self) -> None:
         now = time.monotonic_ns()

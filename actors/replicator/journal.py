@@ -71,11 +71,17 @@ class Journal(Protocol):
     def closed(self, directory: int, node: int) -> None:
         """Hear that the last writing handle of a file (also of one just created) is gone."""
 
-    def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
+    def namespace(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        several: tuple[int, ...] = (),
+    ) -> int:
         """Take a change of names, just made on the local disk; inside the gate, `Places.lock` held.
 
         `touched` are the inodes whose names changed (created, linked, removed, moved,
-        replaced); the parents are in the operation. `Places` still answers as before the
+        replaced); the parents are in the operation. `several`: those of them that are no
+        directory and had, or have now, more than one name. `Places` still answers as before the
         operation. Returns a ticket; 0: nothing to wait for.
         """
 
@@ -133,7 +139,12 @@ class LocalJournal:
     def closed(self, directory: int, node: int) -> None:
         """Do nothing: no change map."""
 
-    def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
+    def namespace(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        several: tuple[int, ...] = (),
+    ) -> int:
         """Give nothing to wait for."""
         return 0
 

@@ -3,57 +3,26 @@
 Every modification travels in the stream from the session's first moment on; the copy brings
 what was there before. Its rule: what it read from the disk goes into the stream only if no
 modification of the same thing overtook it meanwhile, else it reads again (`Carrier.watch`,
-`send_unless`). Names are compared and put right with the namespace lock held, so both listings
-are of one moment. What moves while the walk is under way is visited again at the end.
+`send_unless`). What moves while the walk is under way is visited again at the end, until it is
+whole at the target: a move of what is whole there needs no visit.
 """
 
-import contextlib
-import errno
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from mirrorfarm.actors.replicator import inventory
-from mirrorfarm.actors.replicator.asking import Asker, SessionLost
+from mirrorfarm.actors.replicator.asking import Asker
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.changes import Change, ChangeMap
 from mirrorfarm.actors.replicator.contents import Contents
 from mirrorfarm.actors.replicator.exclusions import Exclusions
-from mirrorfarm.actors.replicator.journal import Places
-from mirrorfarm.actors.replicator.operations import (
-    ANY_OPERATION,
-    ROOT,
-    Create,
-    Introduce,
-    Link,
-    Rmdir,
-    Unlink,
-)
+from mirrorfarm.actors.replicator.naming import Names, Place
+from mirrorfarm.actors.replicator.operations import ROOT, Introduce
 from mirrorfarm.actors.replicator.questions import Entry
 
-_TRIES: Final = 3
 _PERMANENT: Final = Change(names=True, attributes=True, whole=True)
-
-
-class Place(NamedTuple):
-    """A directory to visit."""
-
-    directory: int
-    chain: tuple[Introduce, ...]  # What leads to it; () for the root.
-    deep: bool  # Everything below; else only what the map or `only` says.
-    only: frozenset[int] = frozenset()
-
-    @property
-    def node(self) -> int:
-        """Its number."""
-        return self.chain[-1].node if self.chain else ROOT
-
-    @property
-    def path(self) -> bytes:
-        """Where it was when it was found, relative to the root."""
-        return b"/".join(step.name for step in self.chain) or b"."
 
 
 class Copy:
@@ -72,9 +41,7 @@ class Copy:
         self._asker = asker
         self._roots = roots
         self._changes = changes
-        self._exclusions = exclusions
-        self._twins: dict[tuple[int, int], int] = {}  # Of several names: inode here -> there.
-        self._taken: dict[tuple[int, int], int] = {}  # The other way round.
+        self._names = Names(carrier, asker, roots, exclusions)
         self.contents = Contents(carrier, asker)
 
     def run(self) -> None:
@@ -85,52 +52,52 @@ class Copy:
                 if changes is not None:
                     self._widen(directory, changes)
                 self._walk([Place(directory, (), changes is None)])
-            while moved := self._carrier.take_moved():
-                for directory, node in moved:
-                    self._revisit(directory, node)
+            while moved := self._carrier.moves.take():
+                for (directory, node), parents in moved.items():
+                    self._revisit(directory, node, parents)
         self._asker.flush(end=True)
 
     # --- walking ---------------------------------------------------------------------------
 
-    def _walk(self, places: list[Place]) -> None:
+    def _walk(self, places: list[Place]) -> bool:
+        """Visit places and what must be visited below; return whether none was missed."""
+        missed = False
+        whole: list[tuple[int, int]] = []
         while places:
             place = places.pop()
+            fd = self._names.open(place)
+            if fd < 0:  # Moved: it will be visited again. Or gone.
+                missed = missed or not self._carrier.moves.is_whole(place.key)
+                continue
             try:
-                fd = os.open(
-                    place.path,
-                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    dir_fd=self._root(place.directory),
-                )
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # Moved: it will be visited again. Or gone.
-            except OSError as fault:
-                if fault.errno == errno.ELOOP:
-                    continue
-                raise
-            try:
-                if place.node in {ROOT, os.fstat(fd).st_ino}:
-                    places += self._visit(place, fd)
+                places += self._visit(place, fd)
             finally:
                 os.close(fd)
-
-    def _root(self, directory: int) -> int:
-        return self._roots[directory]
+            if place.deep:
+                whole.append(place.key)
+        if not missed:  # With all that is below them; only now, for that may move, too.
+            for key in whole:
+                self._carrier.moves.copied(key)
+        return not missed
 
     def _visit(self, place: Place, fd: int) -> list[Place]:
         """Put one directory right; return those below that must be visited."""
         mine = self._change(place.directory, place.node)
         if mine is not None or place.node == ROOT:
             # Before anything is made in it: that inherits the ACL that the target has by then.
-            self._introduce(place, fd, [])
+            self._names.introduce(place, fd, [])
             self.contents.attributes(place.directory, fd, b".", place.node, None)
         if place.deep or place.only or (mine is not None and mine.names):
-            theirs, created = self._names(place, fd)
+            theirs, created = self._names.put_right(place, fd)
         else:
             theirs, created = {}, set()
         deeper: list[Place] = []
         files: list[tuple[Entry, Entry | None, Change]] = []
-        for name, inode, is_directory in self._entries(place, fd):
+        moves = self._carrier.moves
+        for name, inode, is_directory in self._names.entries(place, fd):
             fresh = name in created
+            if place.only and inode not in place.only and not fresh:
+                continue
             change = self._change(place.directory, inode)
             whole = place.deep or fresh or inode in place.only or bool(change and change.whole)
             entry = None
@@ -139,40 +106,35 @@ class Copy:
                 if entry is None or entry.inode != inode:
                     continue  # Changed since: a live modification says so.
                 files.append((entry, theirs.get(name), _PERMANENT if whole else change or Change()))
-            if is_directory:
+                if entry.links > 1 and not is_directory:
+                    moves.named((place.directory, inode), place.node)
+            if is_directory and (fresh or not moves.is_whole((place.directory, inode))):
                 mode = entry.mode if entry is not None else stat.S_IFDIR | 0o755
                 step = Introduce(place.directory, inode, place.node, name, mode)
                 deeper.append(Place(place.directory, (*place.chain, step), whole))
         if files:
-            self._introduce(place, fd, [entry for entry, _, _ in files])
+            self._names.introduce(place, fd, [entry for entry, _, _ in files])
             self.contents.copy(place.directory, fd, files, created)
         return deeper
-
-    def _entries(self, place: Place, fd: int) -> list[tuple[bytes, int, bool]]:
-        found = []
-        with os.scandir(fd) as entries:
-            for item in entries:
-                name = os.fsencode(item.name)
-                if not self._excluded(place, name):
-                    found.append((name, item.inode(), item.is_dir(follow_symlinks=False)))
-        return found
-
-    def _excluded(self, place: Place, name: bytes) -> bool:
-        exclusions = self._exclusions[place.directory]
-        return bool(exclusions) and exclusions.excludes(place.path if place.chain else b"", name)
 
     def _change(self, directory: int, node: int) -> Change | None:
         return None if self._changes is None else self._changes.nodes.get((directory, node))
 
-    def _revisit(self, directory: int, node: int) -> None:
-        """Visit what moved while the walk was under way."""
-        places = self._carrier.places.get(directory)
-        if places is None:
-            raise SessionLost
+    def _revisit(self, directory: int, node: int, parents: frozenset[int]) -> None:
+        """Visit what moved while the walk was under way; `parents`: see `Moves.take`."""
+        key = (directory, node)
+        places = self._names.places(directory)
         with places.lock:
             chain = places.introductions(node)
-        if chain:
-            self._walk([Place(directory, chain[:-1], False, frozenset((node,)))])
+            if not chain:
+                return  # Gone.
+            right = not parents or self._names.settle(directory, parents | {chain[-1].parent})
+        if right and parents:
+            self.contents.settled.add(key)
+        visited = self._walk([Place(directory, chain[:-1], False, frozenset((node,)))])
+        self.contents.settled.discard(key)
+        if not (visited and right):
+            self._carrier.moves.missed(key)
 
     def _widen(self, directory: int, changes: ChangeMap) -> None:
         """Compare every directory that has a name of a changed inode with several names.
@@ -184,11 +146,11 @@ class Copy:
         while places:
             place = places.pop()
             try:
-                fd = inventory.open_directory(place.path, self._root(directory))
+                fd = inventory.open_directory(place.path, self._roots[directory])
             except OSError:
                 continue
             try:
-                for name, inode, is_directory in self._entries(place, fd):
+                for name, inode, is_directory in self._names.entries(place, fd):
                     if is_directory:
                         step = Introduce(directory, inode, place.node, name, stat.S_IFDIR)
                         places.append(Place(directory, (*place.chain, step), False))
@@ -199,178 +161,3 @@ class Copy:
                             parent.names = True
             finally:
                 os.close(fd)
-
-    # --- names -----------------------------------------------------------------------------
-
-    def _names(self, place: Place, fd: int) -> tuple[dict[bytes, Entry], set[bytes]]:
-        """Make the target's names those of here; return its entries, and the names created."""
-        key = (place.directory, place.node)
-        places = self._carrier.places.get(place.directory)
-        if places is None:
-            raise SessionLost
-        for attempt in range(_TRIES + 1):
-            self._introduce(place, fd, [])
-            self._carrier.watch(key)
-            if attempt == _TRIES:  # Names change all the time: hold them still for a moment.
-                with places.lock:
-                    self._carrier.watch(key)
-                    found = self._compare(place, fd)
-                    sent = self._send_names(key, found)
-            else:
-                found = self._compare(place, fd)
-                with places.lock:
-                    sent = self._send_names(key, found)
-            self._carrier.unwatch(key)
-            if sent:
-                if found.twins:  # A name of several may have been cut off and made up meanwhile.
-                    _, found.theirs = self._asker.list_directory(place.directory, place.node)
-                return found.theirs, found.created
-            self._asker.room()
-        return {}, set()
-
-    def _send_names(self, key: tuple[int, int], found: "_Found") -> bool:
-        orders = [(order, b"") for order in found.orders]
-        sent = self._carrier.send_unless(
-            key, lambda change: change.names, self._asker.source, orders, found.dismissed
-        )
-        if sent:
-            self._twins.update(found.twins)
-            for (directory, here), there in found.twins.items():
-                self._taken[directory, there] = here
-        return sent
-
-    def _compare(self, place: Place, fd: int) -> "_Found":
-        _, theirs = self._asker.list_directory(place.directory, place.node)
-        ours = {}
-        for name in inventory.names(fd):
-            if not self._excluded(place, name):
-                entry = inventory.entry(fd, name)
-                if entry is not None:
-                    ours[name] = entry
-        found = _Found(theirs)
-        for name, entry in theirs.items():
-            if name not in ours and not self._excluded(place, name):
-                found.remove(place, entry)
-        # First what may stay: a new name of it becomes one more name, not a file of its own.
-        make = []
-        for name, entry in ours.items():
-            there = theirs.get(name)
-            if there is None or not self._is_same(place, entry, there, found):
-                make.append((entry, there))
-        for entry, there in make:
-            if there is not None:
-                found.remove(place, there)
-            found.orders.append(self._making(place, fd, entry, found))
-            found.created.add(entry.name)
-        return found
-
-    def _is_same(self, place: Place, here: Entry, there: Entry, found: "_Found") -> bool:
-        """Whether the inode there may become the one here by changing what is in it."""
-        kind = stat.S_IFMT(here.mode)
-        if kind != stat.S_IFMT(there.mode) or here.rdev != there.rdev:
-            return False
-        if kind == stat.S_IFLNK and here.extra != there.extra:
-            return False
-        if kind == stat.S_IFDIR:
-            return True
-        key = (place.directory, here.inode)
-        if known := there.known or there.elsewhere:
-            if known == here.inode and max(here.links, there.links) > 1:
-                found.twins[key] = there.inode
-            return known == here.inode
-        if max(here.links, there.links) == 1:
-            return True
-        if self._carrier.knows(*key) or key in found.twins:
-            return found.twins.get(key, self._twins.get(key)) == there.inode
-        if self._taken.get((place.directory, there.inode), here.inode) != here.inode:
-            return False
-        if there.inode in found.twins.values():
-            return False
-        found.twins[key] = there.inode
-        found.orders.append(
-            Introduce(place.directory, here.inode, place.node, here.name, here.mode)
-        )
-        return True
-
-    def _making(self, place: Place, fd: int, entry: Entry, found: "_Found") -> ANY_OPERATION:
-        """What brings an inode into being at the target, or one more name of it."""
-        key = (place.directory, entry.inode)
-        if entry.links > 1 and not stat.S_ISDIR(entry.mode):
-            known = self._carrier.knows(*key) and key not in found.dismissed
-            if known or key in found.twins or entry.inode in found.made:
-                return Link(place.directory, entry.inode, place.node, entry.name)
-            found.made.add(entry.inode)
-        return Create(
-            place.directory,
-            entry.inode,
-            place.node,
-            entry.name,
-            entry.mode,
-            entry.uid,
-            entry.gid,
-            entry.mtime_ns,
-            entry.rdev,
-            _target(fd, entry),
-        )
-
-    def _introduce(self, place: Place, fd: int, entries: list[Entry]) -> None:
-        """Tell the target what leads to some inodes, as far as that is still so."""
-        steps = [step for step in place.chain if not self._carrier.knows(step.directory, step.node)]
-        new = [e for e in entries if not self._carrier.knows(place.directory, e.inode)]
-        if not steps and not new:
-            return
-        places = self._carrier.places.get(place.directory)
-        if places is None:
-            raise SessionLost
-        self._asker.room()
-        with places.lock:
-            chain = self._check(place, places) if steps else ()
-            if chain is None:
-                return  # Removed meanwhile.
-            orders: list[ANY_OPERATION] = list(chain)
-            for entry in new:
-                now = inventory.entry(fd, entry.name)
-                if now is not None and now.inode == entry.inode:
-                    way = (place.directory, entry.inode, place.node, entry.name, now.mode)
-                    orders.append(Introduce(*way, _target(fd, now)))
-            self._carrier.introduce(self._asker.source, orders)
-
-    def _check(self, place: Place, places: Places) -> tuple[Introduce, ...] | None:
-        """What leads to a place now; the lock is held. None: it has no name any more."""
-        path = b""
-        for step in place.chain:
-            path = path + b"/" + step.name if path else step.name
-            try:
-                status = os.stat(path, dir_fd=self._roots[place.directory], follow_symlinks=False)
-            except OSError:
-                return places.introductions(place.node)  # Moved; this may take a whole walk.
-            if status.st_ino != step.node:
-                return places.introductions(place.node)
-        return place.chain
-
-
-def _target(fd: int, entry: Entry) -> bytes:
-    """Where a symbolic link points; what is none any more has changed since, and is not sent."""
-    if stat.S_ISLNK(entry.mode):
-        with contextlib.suppress(OSError):
-            return os.readlink(entry.name, dir_fd=fd)
-    return b""
-
-
-@dataclass(slots=True)
-class _Found:
-    """What a comparison of one directory came to; it counts only if its orders are sent."""
-
-    theirs: dict[bytes, Entry]
-    orders: list[ANY_OPERATION] = field(default_factory=list)
-    created: set[bytes] = field(default_factory=set)
-    twins: dict[tuple[int, int], int] = field(default_factory=dict)
-    made: set[int] = field(default_factory=set)
-    dismissed: list[tuple[int, int]] = field(default_factory=list)
-
-    def remove(self, place: Place, entry: Entry) -> None:
-        """Have the target remove a name."""
-        kind = Rmdir if stat.S_ISDIR(entry.mode) else Unlink
-        self.orders.append(kind(place.directory, place.node, entry.name))
-        if entry.known:
-            self.dismissed.append((place.directory, entry.known))

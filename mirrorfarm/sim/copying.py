@@ -212,7 +212,7 @@ class SimSession:
         self._carrier.unwatch((0, node))
         if sent:
             if wanted is None:
-                self._carrier.copied((0, node))
+                self._carrier.moves.copied((0, node))
             self._files.pop(0)
 
     def _wanted(self, node: int) -> set[int] | None:

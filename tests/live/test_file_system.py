@@ -73,7 +73,12 @@ class MirrorJournal(LocalJournal):
         if self.aborted:
             raise OSError(errno.EIO, "aborted")
 
-    def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
+    def namespace(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        several: tuple[int, ...] = (),
+    ) -> int:
         self._introduce(operation.parent)
         if isinstance(operation, Rename):
             self._introduce(operation.new_parent)

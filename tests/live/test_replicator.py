@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,35 @@ def test_a_full_copy_under_load_makes_the_trees_equal(pair: tuple[Replica, Repli
     leave(one, two)
     assert not one.has_said("SessionBroken"), one.said
     assert_equal(one, two)
+
+
+def test_a_copy_ends_while_directories_move_all_the_time(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    for number in range(120):
+        folder = one.directory / f"d{number % 2}/e{number % 3}/f{number % 5}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"file{number}").write_bytes(os.urandom(100_000))
+    lead_alone(one)
+    ended = threading.Event()
+    moves = []
+
+    def move() -> None:
+        while not ended.is_set():
+            for name in ("d0", "d1/e1"):
+                (one.directory / name).rename(one.directory / "away")
+                (one.directory / "away").rename(one.directory / name)
+                moves.append(name)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(move)
+        try:
+            join(one, two, 1, 1, "full")
+        finally:
+            ended.set()
+        done.result(30)
+    leave(one, two)
+    assert_equal(one, two)
+    assert len(moves) > 20
 
 
 def test_only_what_changed_is_copied_when_the_target_was_killed(

@@ -203,7 +203,7 @@ class Names:
                 raise OSError(errno.EXDEV, "only one of both names would be replicated")
             os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
             operation = Link(volume.directory, old, parent.number, name)
-            ticket = 0 if excluded else self._tell(operation, (old,), parent, node)
+            ticket = 0 if excluded else self._tell(operation, (old,), parent, node, several=(old,))
             status = volume.status(parent, name)
             return Deferred(ticket, volume.entry(parent, name, status)[1])
 
@@ -231,14 +231,14 @@ class Names:
 
     def _remove(self, kind: type[Unlink] | type[Rmdir], parent: Node, name: bytes) -> Reply:
         with ExitStack() as stack:
-            number, victim = self._lend(stack, parent, name)
+            number, victim, several = self._lend(stack, parent, name)
             excluded = self._volume.is_excluded(parent, name)
             (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
             try:
                 if excluded:
                     return None
                 operation = kind(self._volume.directory, parent.number, name)
-                return Deferred(self._tell(operation, (number,), parent))
+                return Deferred(self._tell(operation, (number,), parent, several=several))
             finally:
                 if victim is not None:
                     self._nodes.remove_name(victim, parent, name)
@@ -264,8 +264,8 @@ class Names:
             source = stack.enter_context(nodes.use(request.node))
             destination = stack.enter_context(nodes.use(new_number))
             stack.enter_context(nodes.lock)
-            moved_number, moved = self._lend(stack, source, old)
-            other_number, other = self._lend(stack, destination, new)
+            moved_number, moved, several = self._lend(stack, source, old)
+            other_number, other, others = self._lend(stack, destination, new)
             excluded = self._check_border((source, old), (destination, new))
             libc.rename(source.fd, old, destination.fd, new, flags)
             operation = Rename(volume.directory, source.number, old, new_number, new, flags)
@@ -273,7 +273,8 @@ class Names:
             try:
                 if excluded:
                     return None
-                return Deferred(self._tell(operation, touched, source, destination))
+                told = self._tell(operation, touched, source, destination, several=several + others)
+                return Deferred(told)
             finally:
                 if moved_number != other_number:  # Two names of one inode: nothing happens.
                     self._renamed((source, old, moved), (destination, new, other), flags)
@@ -302,21 +303,33 @@ class Names:
             if flags & RENAME_EXCHANGE:
                 self._nodes.add_name(other, source, old_name)
 
-    def _lend(self, stack: ExitStack, parent: Node, name: bytes) -> tuple[int, Node | None]:
-        """Inode number at `name` (0: nothing there), and its node if the kernel knows it."""
+    def _lend(
+        self, stack: ExitStack, parent: Node, name: bytes
+    ) -> tuple[int, Node | None, tuple[int, ...]]:
+        """Inode number at `name` (0: nothing there), and its node if the kernel knows it.
+
+        The number once more, if it has other names, too.
+        """
         try:
             status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return 0, None
+            return 0, None, ()
+        several = () if status.st_nlink == 1 or stat.S_ISDIR(status.st_mode) else (status.st_ino,)
         node = self._nodes.use_if_known(status.st_ino)
         if node is not None:
             stack.enter_context(node)
-        return status.st_ino, node
+        return status.st_ino, node, several
 
-    def _tell(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...], *nodes: Node) -> int:
+    def _tell(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        *nodes: Node,
+        several: tuple[int, ...] = (),
+    ) -> int:
         for node in nodes:
             node.told = True
-        ticket = self._volume.journal.namespace(operation, touched)
+        ticket = self._volume.journal.namespace(operation, touched, several)
         for number in touched:
             node_or_none = self._nodes.get(number)
             if node_or_none is not None:

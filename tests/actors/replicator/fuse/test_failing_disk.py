@@ -44,7 +44,12 @@ class Heard(LocalJournal):
         self.told.append(operation)
         return len(self.told)
 
-    def namespace(self, operation: NAMESPACE_OPERATION, touched: tuple[int, ...]) -> int:
+    def namespace(
+        self,
+        operation: NAMESPACE_OPERATION,
+        touched: tuple[int, ...],
+        several: tuple[int, ...] = (),
+    ) -> int:
         self.told.append(operation)
         return len(self.told)
 

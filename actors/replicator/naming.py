@@ -1,0 +1,307 @@
+"""Names of the directories that a copy visits, made the same at the target.
+
+Names are compared and put right with the namespace lock held, so both listings are of one
+moment. Of an inode with several names the target may know another one at each: `settle` puts
+all of them right in one such moment, after which the target does with them what is done here.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from mirrorfarm.actors.replicator import inventory
+from mirrorfarm.actors.replicator.asking import Asker, SessionLost
+from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.changes import Key
+from mirrorfarm.actors.replicator.exclusions import Exclusions
+from mirrorfarm.actors.replicator.journal import Places
+from mirrorfarm.actors.replicator.operations import (
+    ANY_OPERATION,
+    ROOT,
+    Create,
+    Introduce,
+    Link,
+    Rmdir,
+    Unlink,
+)
+from mirrorfarm.actors.replicator.questions import Entry
+
+_TRIES: Final = 3
+_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class Place(NamedTuple):
+    """A directory to visit."""
+
+    directory: int
+    chain: tuple[Introduce, ...]  # What leads to it; () for the root.
+    deep: bool  # Everything below; else only what the map says.
+    only: frozenset[int] = frozenset()  # With all below them; () for no such limit.
+
+    @property
+    def node(self) -> int:
+        """Its number."""
+        return self.chain[-1].node if self.chain else ROOT
+
+    @property
+    def key(self) -> Key:
+        """Directory and number."""
+        return self.directory, self.node
+
+    @property
+    def path(self) -> bytes:
+        """Where it was when it was found, relative to the root."""
+        return b"/".join(step.name for step in self.chain) or b"."
+
+
+class Names:
+    """Compares names and has the target change its own."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        asker: Asker,
+        roots: list[int],
+        exclusions: Sequence[Exclusions],
+    ) -> None:
+        """See `resync.Copy`."""
+        self._carrier = carrier
+        self._asker = asker
+        self._roots = roots
+        self._exclusions = exclusions
+        self._twins: dict[Key, int] = {}  # Of several names: inode here -> there.
+        self._taken: dict[Key, int] = {}  # The other way round.
+
+    def places(self, directory: int) -> Places:
+        """What knows where inodes are; SessionLost if the mount is gone."""
+        places = self._carrier.places.get(directory)
+        if places is None:
+            raise SessionLost
+        return places
+
+    def open(self, place: Place) -> int:
+        """A descriptor of a directory; -1: it is not there any more."""
+        try:
+            fd = inventory.open_directory(place.path, self._roots[place.directory])
+        except OSError as fault:
+            if fault.errno in _NOT_THERE:
+                return -1
+            raise
+        if place.node in {ROOT, os.fstat(fd).st_ino}:
+            return fd
+        os.close(fd)
+        return -1
+
+    def entries(self, place: Place, fd: int) -> list[tuple[bytes, int, bool]]:
+        """Name, inode, and whether it is a directory, of all that is replicated of a directory."""
+        found = []
+        with os.scandir(fd) as entries:
+            for item in entries:
+                name = os.fsencode(item.name)
+                if not self._excluded(place, name):
+                    found.append((name, item.inode(), item.is_dir(follow_symlinks=False)))
+        return found
+
+    def _excluded(self, place: Place, name: bytes) -> bool:
+        exclusions = self._exclusions[place.directory]
+        return bool(exclusions) and exclusions.excludes(place.path if place.chain else b"", name)
+
+    def put_right(self, place: Place, fd: int) -> tuple[dict[bytes, Entry], set[bytes]]:
+        """Make the target's names those of here; return its entries, and the names created."""
+        for attempt in range(_TRIES + 1):
+            self.introduce(place, fd, [])
+            if attempt == _TRIES:  # Names change all the time: hold them still for a moment.
+                found, sent = self._put_right_held(place, fd)
+            else:
+                self._carrier.watch(place.key)
+                found = self._compare(place, fd)
+                with self.places(place.directory).lock:
+                    sent = self._send_names(place.key, found)
+                self._carrier.unwatch(place.key)
+            if sent:
+                if found.twins:  # A name of several may have been cut off and made up meanwhile.
+                    _, found.theirs = self._asker.list_directory(place.directory, place.node)
+                return found.theirs, found.created
+            self._asker.room()
+        return {}, set()
+
+    def _put_right_held(self, place: Place, fd: int) -> tuple["_Found", bool]:
+        with self.places(place.directory).lock:
+            self._carrier.watch(place.key)
+            found = self._compare(place, fd)
+            sent = self._send_names(place.key, found)
+            self._carrier.unwatch(place.key)
+            return found, sent
+
+    def settle(self, directory: int, parents: Iterable[int]) -> bool:
+        """Put the names in all of some directories right in one moment; return whether they are."""
+        places = self.places(directory)
+        with places.lock:
+            for parent in parents:
+                chain = () if parent == ROOT else places.introductions(parent)
+                place = Place(directory, chain or (), False)
+                if place.node != parent:
+                    continue  # Removed: so are the names in it.
+                fd = self.open(place)
+                if fd < 0:
+                    return False
+                try:
+                    self.introduce(place, fd, [])
+                    found, sent = self._put_right_held(place, fd)
+                finally:
+                    os.close(fd)
+                if not sent:
+                    return False
+                for order in found.orders:
+                    if isinstance(order, Create):
+                        self._carrier.moves.emptied((directory, order.node))
+        return True
+
+    def _send_names(self, key: Key, found: "_Found") -> bool:
+        orders = [(order, b"") for order in found.orders]
+        sent = self._carrier.send_unless(
+            key, lambda change: change.names, self._asker.source, orders, found.dismissed
+        )
+        if sent:
+            self._twins.update(found.twins)
+            for (directory, here), there in found.twins.items():
+                self._taken[directory, there] = here
+        return sent
+
+    def _compare(self, place: Place, fd: int) -> "_Found":
+        _, theirs = self._asker.list_directory(place.directory, place.node)
+        ours = {}
+        for name in inventory.names(fd):
+            if not self._excluded(place, name):
+                entry = inventory.entry(fd, name)
+                if entry is not None:
+                    ours[name] = entry
+        found = _Found(theirs)
+        for name, entry in theirs.items():
+            if name not in ours and not self._excluded(place, name):
+                found.remove(place, entry)
+        # First what may stay: a new name of it becomes one more name, not a file of its own.
+        make = []
+        for name, entry in ours.items():
+            there = theirs.get(name)
+            if there is None or not self._is_same(place, entry, there, found):
+                make.append((entry, there))
+        for entry, there in make:
+            if there is not None:
+                found.remove(place, there)
+            found.orders.append(self._making(place, fd, entry, found))
+            found.created.add(entry.name)
+        return found
+
+    def _is_same(self, place: Place, here: Entry, there: Entry, found: "_Found") -> bool:
+        """Whether the inode there may become the one here by changing what is in it."""
+        kind = stat.S_IFMT(here.mode)
+        if kind != stat.S_IFMT(there.mode) or here.rdev != there.rdev:
+            return False
+        if kind == stat.S_IFLNK and here.extra != there.extra:
+            return False
+        if kind == stat.S_IFDIR:
+            return True
+        key = (place.directory, here.inode)
+        if known := there.known or there.elsewhere:
+            if known == here.inode and max(here.links, there.links) > 1:
+                found.twins[key] = there.inode
+            return known == here.inode
+        if max(here.links, there.links) == 1:
+            return True
+        if self._carrier.knows(*key) or key in found.twins:
+            return found.twins.get(key, self._twins.get(key)) == there.inode
+        if self._taken.get((place.directory, there.inode), here.inode) != here.inode:
+            return False
+        if there.inode in found.twins.values():
+            return False
+        found.twins[key] = there.inode
+        found.orders.append(
+            Introduce(place.directory, here.inode, place.node, here.name, here.mode)
+        )
+        return True
+
+    def _making(self, place: Place, fd: int, entry: Entry, found: "_Found") -> ANY_OPERATION:
+        """What brings an inode into being at the target, or one more name of it."""
+        key = (place.directory, entry.inode)
+        if entry.links > 1 and not stat.S_ISDIR(entry.mode):
+            known = self._carrier.knows(*key) and key not in found.dismissed
+            if known or key in found.twins or entry.inode in found.made:
+                return Link(place.directory, entry.inode, place.node, entry.name)
+            found.made.add(entry.inode)
+        return Create(
+            place.directory,
+            entry.inode,
+            place.node,
+            entry.name,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.mtime_ns,
+            entry.rdev,
+            _target(fd, entry),
+        )
+
+    def introduce(self, place: Place, fd: int, entries: list[Entry]) -> None:
+        """Tell the target what leads to some inodes, as far as that is still so."""
+        steps = [step for step in place.chain if not self._carrier.knows(step.directory, step.node)]
+        new = [e for e in entries if not self._carrier.knows(place.directory, e.inode)]
+        if not steps and not new:
+            return
+        places = self.places(place.directory)
+        self._asker.room()
+        with places.lock:
+            chain = self._check(place, places) if steps else ()
+            if chain is None:
+                return  # Removed meanwhile.
+            orders: list[ANY_OPERATION] = list(chain)
+            for entry in new:
+                now = inventory.entry(fd, entry.name)
+                if now is not None and now.inode == entry.inode:
+                    way = (place.directory, entry.inode, place.node, entry.name, now.mode)
+                    orders.append(Introduce(*way, _target(fd, now)))
+            self._carrier.introduce(self._asker.source, orders)
+
+    def _check(self, place: Place, places: Places) -> tuple[Introduce, ...] | None:
+        """What leads to a place now; the lock is held. None: it has no name any more."""
+        path = b""
+        for step in place.chain:
+            path = path + b"/" + step.name if path else step.name
+            try:
+                status = os.stat(path, dir_fd=self._roots[place.directory], follow_symlinks=False)
+            except OSError:
+                return places.introductions(place.node)  # Moved; this may take a whole walk.
+            if status.st_ino != step.node:
+                return places.introductions(place.node)
+        return place.chain
+
+
+def _target(fd: int, entry: Entry) -> bytes:
+    """Where a symbolic link points; what is none any more has changed since, and is not sent."""
+    if stat.S_ISLNK(entry.mode):
+        with contextlib.suppress(OSError):
+            return os.readlink(entry.name, dir_fd=fd)
+    return b""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a comparison of one directory came to; it counts only if its orders are sent."""
+
+    theirs: dict[bytes, Entry]
+    orders: list[ANY_OPERATION] = field(default_factory=list)
+    created: set[bytes] = field(default_factory=set)
+    twins: dict[Key, int] = field(default_factory=dict)
+    made: set[int] = field(default_factory=set)
+    dismissed: list[Key] = field(default_factory=list)
+
+    def remove(self, place: Place, entry: Entry) -> None:
+        """Have the target remove a name."""
+        kind = Rmdir if stat.S_ISDIR(entry.mode) else Unlink
+        self.orders.append(kind(place.directory, place.node, entry.name))
+        if entry.known:
+            self.dismissed.append((place.directory, entry.known))
