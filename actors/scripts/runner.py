@@ -21,7 +21,7 @@ from typing import Final
 from mirrorfarm.actors.cgroup import Cgroup
 from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
 from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
-from mirrorfarm.actors.scripts.output import Output, open_log, prune
+from mirrorfarm.actors.scripts.output import LogWriter, Output, RunLog
 from mirrorfarm.actors.scripts.program import environment, unfit
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.descriptors import former_limits
@@ -34,7 +34,7 @@ Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
 
 TERM_NS: Final = SECOND_NS  # Between SIGTERM and SIGKILL.
 KILL_NS: Final = 5 * SECOND_NS  # After SIGKILL, until a script counts as ended regardless.
-REST_NS: Final = 10 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
+REST_NS: Final = 10 * MILLISECOND_NS  # Before output is read that is thrown away, or has to wait.
 OUTPUTS_MAX: Final = 64
 KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
 
@@ -70,6 +70,7 @@ class ScriptRunner:
         self._outputs: dict[int, Output] = {}
         self._resting: dict[int, int] = {}  # Outputs not read before a time.
         self._closing = False
+        self._writer = LogWriter()
         self._kill_lock = threading.Lock()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -87,8 +88,6 @@ class ScriptRunner:
             self._begin(script, order, inbox)
         except (OSError, subprocess.SubprocessError) as error:
             inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {_why(script, error)}"))
-            return
-        prune(self._logs)
 
     def _begin(self, script: Path, order: StartScript, inbox: Inbox) -> None:
         """Start a script that is waited for from now on; OSError: nothing of it is left."""
@@ -150,6 +149,7 @@ class ScriptRunner:
         self._thread.join()
         for output in self._outputs.values():
             output.close()
+        self._writer.close()
         for running in self._running.values():
             os.close(running.pidfd)
             running.process.returncode = 0  # Nobody will wait for it: not an oversight.
@@ -157,21 +157,19 @@ class ScriptRunner:
         os.close(self._wake)
 
     def _open_output(self, order: StartScript) -> Output:
-        words, file = " ".join(f'"{word}"' for word in order.arguments), -1
+        words, log = " ".join(f'"{word}"' for word in order.arguments), None
         note = f"Script {order.name} {words}"
         if self._settings.script_log and len(self._outputs) < OUTPUTS_MAX:
-            try:
-                path, file = open_log(self._logs, order.name, order.arguments)
-                note += f" > {path.name}"
-            except OSError as error:
-                note += f" (no log: {error.filename or self._logs}: {error.strerror})"
+            if self._writer.hangs:
+                note += " (no log: the disk of the logs hangs)"
+            else:
+                log = RunLog(self._logs, order.name, order.arguments, self._not_kept(order.name))
+                note += f" > {log.path.name}"
         self._log("S", note)
-        try:
-            return Output(file, self._settings.script_log_bytes_max)
-        except OSError:
-            if file >= 0:
-                os.close(file)
-            raise
+        return Output(self._writer, log, self._settings.script_log_bytes_max)
+
+    def _not_kept(self, name: str) -> Callable[[str], None]:
+        return lambda why: self._log("S", f"Script {name}: what it prints is not kept: {why}")
 
     def _spawn(self, words: list[str], writer: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -274,7 +272,7 @@ class ScriptRunner:
     def _pump(self, reader: int) -> None:
         output = self._outputs[reader]
         more = output.pump()
-        if more and not output.full:
+        if more and not output.rests:
             return
         self._epoll.unregister(reader)
         if more:
