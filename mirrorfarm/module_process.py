@@ -118,6 +118,7 @@ class ModuleProcess:
             __version__, self.keys.cluster, self.keys.name, name, self.incarnation, os_boot_id()
         )
         self.registers = RegisterSlots(lib)
+        guard = self._guard(plain) if module.mode == "mirror" else None
         return ModuleDoors(
             self.supervisor,
             self._attachment.send,
@@ -126,10 +127,10 @@ class ModuleProcess:
             Recorder(),
             SlotStore(lib, "record", NodeRecord),
             TraceWriter(paths.module_log(name) / "trace", origin, on_loss=self._on_loss),
-            ScriptRunner(module, self.keys.name, paths, self._cgroup, plain),
+            ScriptRunner(module, self.keys.name, paths, self._cgroup, plain, guard=guard),
             self._address_door(),
             ProcessWatcher(module, self._cgroup, self._inbox("checker"), watcher),
-            self._guard(plain) if module.mode == "mirror" else None,
+            guard,
             PingDoor(),
             lambda: end_holder(paths.run / f"{name}.replica.lock"),
             self.registers.store,

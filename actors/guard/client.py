@@ -57,6 +57,7 @@ class GuardClient:
         self._log = log
         self._lock = threading.Lock()
         self._deadline_ns = 0
+        self._acted_since = False  # And neither a newer order nor the end of the application came.
         self._closing = False
         self._channel: socket.socket
         self._process: subprocess.Popen[bytes]
@@ -84,7 +85,21 @@ class GuardClient:
         """Give the guard its deadline, or none."""
         with self._lock:
             self._deadline_ns = order.deadline_ns
+            self._acted_since = False
             self._send_deadline()
+
+    def is_over(self) -> bool:
+        """Return whether the right to act is over, so that no application may start.
+
+        Takes no lock: usable after a fork. A process that asks this once it is in the
+        application's control group, and goes on, is ended by the guard when the right ends.
+        """
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return self._acted_since or 0 < self._deadline_ns <= now
+
+    def application_ends(self) -> None:
+        """Hear that the application is ended by order: whatever starts later was decided later."""
+        self._acted_since = False
 
     def close(self) -> None:
         """End the guard. One that is armed stays until it has acted: nobody moves its deadline.
@@ -157,6 +172,7 @@ class GuardClient:
         with self._lock:
             if self._deadline_ns == deadline_ns:
                 self._deadline_ns = 0
+                self._acted_since = True
         if left:
             self._log("C", f"The guard killed the application, but {left} processes do not end")
         self._inbox(GuardActed(deadline_ns))
