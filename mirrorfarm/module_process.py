@@ -128,7 +128,7 @@ class ModuleProcess:
             SlotStore(lib, "record", NodeRecord),
             TraceWriter(paths.module_log(name) / "trace", origin, on_loss=self._on_loss),
             ScriptRunner(module, self.keys.name, paths, self._cgroup, plain, guard=guard),
-            self._address_door(),
+            self._address_door(guard),
             ProcessWatcher(module, self._cgroup, self._inbox("checker"), watcher),
             guard,
             PingDoor(),
@@ -142,12 +142,13 @@ class ModuleProcess:
         text = f"({reason}; {lost} steps lost)" if reason else f"({lost} steps were lost)"
         self.supervisor.tell("module", ev.ResourceChanged("trace.record", value, reason=text))
 
-    def _address_door(self) -> VipDoor | FarmDoor:
-        module = self.module
+    def _address_door(self, guard: GuardClient | None) -> VipDoor | FarmDoor:
+        module, inbox = self.module, self._inbox(MODULE_ACTOR)
         if self._chosen is None:
-            return VipDoor(module.vips, module.tcpreset, self._inbox(MODULE_ACTOR))
+            is_over = guard.is_over if guard is not None else lambda: False
+            return VipDoor(module.vips, module.tcpreset, inbox, is_over)
         ledger = self.paths.run / "kernel-parameters.json"
-        return FarmDoor(module, self._chosen.kind, ledger, self._inbox(MODULE_ACTOR))
+        return FarmDoor(module, self._chosen.kind, ledger, inbox)
 
     def _guard(self, log: Callable[[str, str], None]) -> GuardClient:
         return GuardClient(
