@@ -61,6 +61,7 @@ class GuardClient:
         self._closing = False
         self._channel: socket.socket
         self._process: subprocess.Popen[bytes]
+        self._stuck: subprocess.Popen[bytes] | None = None  # A guard that was ended for it.
         self._thread = threading.Thread(target=self._listen, name="guard-listener", daemon=True)
 
     @property
@@ -150,9 +151,19 @@ class GuardClient:
         self._send(f"arm {self._deadline_ns}" if self._deadline_ns else "disarm")
 
     def _send(self, text: str) -> None:
-        # A guard that just died hears it from its successor; a stuck one must not stop us.
-        with suppress(OSError):
+        try:
             self._channel.send(text.encode(), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._end_stuck()
+        except OSError:  # It just died: its successor hears it.
+            return
+
+    def _end_stuck(self) -> None:
+        """End a guard that stands still: its successor fences, and knows the present deadline."""
+        if self._stuck is not self._process:
+            self._stuck = self._process
+            self._log("C", "The guard takes no orders any more: it is ended, to be replaced")
+            self._process.kill()
 
     def _listen(self) -> None:
         while True:
