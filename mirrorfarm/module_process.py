@@ -118,6 +118,7 @@ class ModuleProcess:
             __version__, self.keys.cluster, self.keys.name, name, self.incarnation, os_boot_id()
         )
         self.registers = RegisterSlots(lib)
+        guard = self._guard(plain) if module.mode == "mirror" else None
         return ModuleDoors(
             self.supervisor,
             self._attachment.send,
@@ -126,10 +127,10 @@ class ModuleProcess:
             Recorder(),
             SlotStore(lib, "record", NodeRecord),
             TraceWriter(paths.module_log(name) / "trace", origin, on_loss=self._on_loss),
-            ScriptRunner(module, self.keys.name, paths, self._cgroup, plain),
-            self._address_door(),
+            ScriptRunner(module, self.keys.name, paths, self._cgroup, plain, guard=guard),
+            self._address_door(guard),
             ProcessWatcher(module, self._cgroup, self._inbox("checker"), watcher),
-            self._guard(plain) if module.mode == "mirror" else None,
+            guard,
             PingDoor(),
             lambda: end_holder(paths.run / f"{name}.replica.lock"),
             self.registers.store,
@@ -141,12 +142,13 @@ class ModuleProcess:
         text = f"({reason}; {lost} steps lost)" if reason else f"({lost} steps were lost)"
         self.supervisor.tell("module", ev.ResourceChanged("trace.record", value, reason=text))
 
-    def _address_door(self) -> VipDoor | FarmDoor:
-        module = self.module
+    def _address_door(self, guard: GuardClient | None) -> VipDoor | FarmDoor:
+        module, inbox = self.module, self._inbox(MODULE_ACTOR)
         if self._chosen is None:
-            return VipDoor(module.vips, module.tcpreset, self._inbox(MODULE_ACTOR))
+            is_over = guard.is_over if guard is not None else lambda: False
+            return VipDoor(module.vips, module.tcpreset, inbox, is_over)
         ledger = self.paths.run / "kernel-parameters.json"
-        return FarmDoor(module, self._chosen.kind, ledger, self._inbox(MODULE_ACTOR))
+        return FarmDoor(module, self._chosen.kind, ledger, inbox)
 
     def _guard(self, log: Callable[[str, str], None]) -> GuardClient:
         return GuardClient(

@@ -57,9 +57,11 @@ class GuardClient:
         self._log = log
         self._lock = threading.Lock()
         self._deadline_ns = 0
+        self._acted_since = False  # And neither a newer order nor the end of the application came.
         self._closing = False
         self._channel: socket.socket
         self._process: subprocess.Popen[bytes]
+        self._stuck: subprocess.Popen[bytes] | None = None  # A guard that was ended for it.
         self._thread = threading.Thread(target=self._listen, name="guard-listener", daemon=True)
 
     @property
@@ -84,7 +86,21 @@ class GuardClient:
         """Give the guard its deadline, or none."""
         with self._lock:
             self._deadline_ns = order.deadline_ns
+            self._acted_since = False
             self._send_deadline()
+
+    def is_over(self) -> bool:
+        """Return whether the right to act is over, so that no application may start.
+
+        Takes no lock: usable after a fork. A process that asks this once it is in the
+        application's control group, and goes on, is ended by the guard when the right ends.
+        """
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return self._acted_since or 0 < self._deadline_ns <= now
+
+    def application_ends(self) -> None:
+        """Hear that the application is ended by order: whatever starts later was decided later."""
+        self._acted_since = False
 
     def close(self) -> None:
         """End the guard. One that is armed stays until it has acted: nobody moves its deadline.
@@ -135,9 +151,19 @@ class GuardClient:
         self._send(f"arm {self._deadline_ns}" if self._deadline_ns else "disarm")
 
     def _send(self, text: str) -> None:
-        # A guard that just died hears it from its successor; a stuck one must not stop us.
-        with suppress(OSError):
+        try:
             self._channel.send(text.encode(), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._end_stuck()
+        except OSError:  # It just died: its successor hears it.
+            return
+
+    def _end_stuck(self) -> None:
+        """End a guard that stands still: its successor fences, and knows the present deadline."""
+        if self._stuck is not self._process:
+            self._stuck = self._process
+            self._log("C", "The guard takes no orders any more: it is ended, to be replaced")
+            self._process.kill()
 
     def _listen(self) -> None:
         while True:
@@ -157,6 +183,7 @@ class GuardClient:
         with self._lock:
             if self._deadline_ns == deadline_ns:
                 self._deadline_ns = 0
+                self._acted_since = True
         if left:
             self._log("C", f"The guard killed the application, but {left} processes do not end")
         self._inbox(GuardActed(deadline_ns))

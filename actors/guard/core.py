@@ -23,9 +23,7 @@ class Guard:
                 return self._order(deadline)
             case GuardDisarm():
                 return self._order(0)
-            case GuardActed(deadline_ns=deadline):
-                if deadline == self.deadline_ns:
-                    self.deadline_ns = 0
+            case GuardActed():  # Nor is it disarmed by that: scripts wait for an order.
                 text = "The guard removed the addresses and ended the application at its deadline"
                 return [Log("C", text), Tell(MODULE_ACTOR, event)]
             case _:

@@ -32,7 +32,10 @@ def unfit(script: Path) -> str:
 
 
 def _foreign(path: Path) -> str:
-    found = path.stat()
+    try:
+        found = path.stat()
+    except OSError as error:  # An installation exchanges the folder just now.
+        return f"{path}: {error.strerror}"
     if found.st_uid not in {0, os.geteuid()}:
         return f"{path} is owned by user {found.st_uid}, not by root: chown root {path}"
     if found.st_mode & 0o022:

@@ -1,7 +1,8 @@
 """Run scripts as processes: no shell in between, in the module's control group from the start.
 
-A script enters the group between fork and exec, so nothing it starts can be outside of it. The
-code that runs there takes no lock, which makes it safe although this process has threads. One
+A script enters the group between fork and exec, so nothing it starts can be outside of it. There
+it looks whether the right to act ended since it was ordered: this process may have stood still.
+The code that runs there takes no lock, which makes it safe although this process has threads. One
 thread waits for all ends, time limits and outputs; it sleeps as long as none of them comes.
 """
 
@@ -15,13 +16,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from mirrorfarm.actors.cgroup import Cgroup
 from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
 from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
-from mirrorfarm.actors.scripts.output import Output, open_log, prune
+from mirrorfarm.actors.guard.client import GuardClient
+from mirrorfarm.actors.scripts.output import LogWriter, Output, RunLog
 from mirrorfarm.actors.scripts.program import environment, unfit
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.descriptors import former_limits
@@ -34,8 +37,9 @@ Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
 
 TERM_NS: Final = SECOND_NS  # Between SIGTERM and SIGKILL.
 KILL_NS: Final = 5 * SECOND_NS  # After SIGKILL, until a script counts as ended regardless.
-REST_NS: Final = 10 * MILLISECOND_NS  # Between two helpings of output that is thrown away.
+REST_NS: Final = 10 * MILLISECOND_NS  # Before output is read that is thrown away, or has to wait.
 OUTPUTS_MAX: Final = 64
+TOO_LATE: Final = "the right to act is over: the guard ended the application, or is about to"
 KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
 
 
@@ -55,7 +59,14 @@ class ScriptRunner:
     """Performs StartScript, EndScript and KillScripts for one module."""
 
     def __init__(
-        self, settings: Module, node: str, paths: Paths, cgroup: Cgroup, log: Logger
+        self,
+        settings: Module,
+        node: str,
+        paths: Paths,
+        cgroup: Cgroup,
+        log: Logger,
+        *,
+        guard: GuardClient | None = None,
     ) -> None:
         """Use `cgroup`, which was created; `log` may be called from several threads."""
         self._settings = settings
@@ -65,11 +76,13 @@ class ScriptRunner:
         self._limits = former_limits()
         self._cgroup = cgroup
         self._log = log
+        self._guard = guard
         self._lock = threading.Lock()
         self._running: dict[int, _Running] = {}
         self._outputs: dict[int, Output] = {}
         self._resting: dict[int, int] = {}  # Outputs not read before a time.
         self._closing = False
+        self._writer = LogWriter()
         self._kill_lock = threading.Lock()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -86,16 +99,15 @@ class ScriptRunner:
         try:
             self._begin(script, order, inbox)
         except (OSError, subprocess.SubprocessError) as error:
-            inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {_why(script, error)}"))
-            return
-        prune(self._logs)
+            why = TOO_LATE if self._too_late(order.name) else _why(script, error)
+            inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {why}"))
 
     def _begin(self, script: Path, order: StartScript, inbox: Inbox) -> None:
         """Start a script that is waited for from now on; OSError: nothing of it is left."""
         output = self._open_output(order)
         try:
             self._await_output(output)
-            process = self._spawn([str(script), *order.arguments], output.writer)
+            process = self._spawn(script, order, output.writer)
         finally:
             output.close_writer()  # The waiter closes the rest when nobody can write any more.
         try:
@@ -139,6 +151,8 @@ class ScriptRunner:
 
     def kill(self, order: KillScripts, inbox: Inbox) -> None:
         """End every process of the group; ApplicationGone follows when none is left."""
+        if self._guard is not None:
+            self._guard.application_ends()
         threading.Thread(
             target=self._kill, args=(order.run, inbox), name="script-killer", daemon=True
         ).start()
@@ -150,6 +164,7 @@ class ScriptRunner:
         self._thread.join()
         for output in self._outputs.values():
             output.close()
+        self._writer.close()
         for running in self._running.values():
             os.close(running.pidfd)
             running.process.returncode = 0  # Nobody will wait for it: not an oversight.
@@ -157,25 +172,23 @@ class ScriptRunner:
         os.close(self._wake)
 
     def _open_output(self, order: StartScript) -> Output:
-        words, file = " ".join(f'"{word}"' for word in order.arguments), -1
+        words, log = " ".join(f'"{word}"' for word in order.arguments), None
         note = f"Script {order.name} {words}"
         if self._settings.script_log and len(self._outputs) < OUTPUTS_MAX:
-            try:
-                path, file = open_log(self._logs, order.name, order.arguments)
-                note += f" > {path.name}"
-            except OSError as error:
-                note += f" (no log: {error.filename or self._logs}: {error.strerror})"
+            if self._writer.hangs:
+                note += " (no log: the disk of the logs hangs)"
+            else:
+                log = RunLog(self._logs, order.name, order.arguments, self._not_kept(order.name))
+                note += f" > {log.path.name}"
         self._log("S", note)
-        try:
-            return Output(file, self._settings.script_log_bytes_max)
-        except OSError:
-            if file >= 0:
-                os.close(file)
-            raise
+        return Output(self._writer, log, self._settings.script_log_bytes_max)
 
-    def _spawn(self, words: list[str], writer: int) -> subprocess.Popen[bytes]:
+    def _not_kept(self, name: str) -> Callable[[str], None]:
+        return lambda why: self._log("S", f"Script {name}: what it prints is not kept: {why}")
+
+    def _spawn(self, script: Path, order: StartScript, writer: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            words,
+            [str(script), *order.arguments],
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
@@ -183,12 +196,19 @@ class ScriptRunner:
             env=self._environment,
             umask=0o077,
             start_new_session=True,
-            preexec_fn=self._enter,  # noqa: PLW1509  Takes no lock: see the module's docstring.
+            # Takes no lock: see the module's docstring.
+            preexec_fn=partial(self._enter, order.name),  # noqa: PLW1509
         )
 
-    def _enter(self) -> None:
+    def _too_late(self, name: str) -> bool:
+        """Return whether the script may not begin any more; others than these start nothing."""
+        return name.startswith("start_") and self._guard is not None and self._guard.is_over()
+
+    def _enter(self, name: str) -> None:
         """Become an ordinary process of the group; runs in the child, before exec."""
         self._cgroup.add_self()
+        if self._too_late(name):  # From here on the guard ends this process, too.
+            raise TimeoutError
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, self._limits)
         with suppress(OSError):
@@ -274,7 +294,7 @@ class ScriptRunner:
     def _pump(self, reader: int) -> None:
         output = self._outputs[reader]
         more = output.pump()
-        if more and not output.full:
+        if more and not output.rests:
             return
         self._epoll.unregister(reader)
         if more:

@@ -19,6 +19,7 @@ from mirrorfarm.oserrors import told
 
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
 PRESENCE = "vip.presence"  # Down while an address that was set is gone.
+NO_RIGHT = "the virtual addresses are not set: the guard has acted, or is about to"
 _ORDERS_MAX = 16
 _LOOK_S = 1.0
 _MISSES = 2
@@ -78,12 +79,18 @@ class VipDoor:
         vips: tuple[VirtualAddress, ...],
         tcpreset: bool = True,
         tell: Inbox = lambda event: None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`tell` is given the resources REMOVAL and PRESENCE when they change."""
+        """`tell` is given the resources REMOVAL and PRESENCE when they change.
+
+        `is_over` tells whether this node may have the addresses no more: it may have stood still
+        between an order and what is done about it, and the guard has removed them meanwhile.
+        """
         self._checked = frozenset(ipaddress.ip_address(vip.addr) for vip in vips if vip.check)
         self._misses = 0  # Looks in a row that missed an address that was set.
         self._tcpreset = tcpreset
         self._tell = tell
+        self._is_over = is_over
         self._stays = False  # An address, although it was to be removed.
         self._addresses = Addresses(vips)
         self._probed = Addresses(vips)  # The prober's own socket.
@@ -118,6 +125,8 @@ class VipDoor:
         self._announcer.close()
 
     def _add(self) -> tuple[str, ...]:
+        if self._is_over():
+            return (NO_RIGHT,)
         try:
             targets, located = self._addresses.locate()
         except OSError as error:
@@ -151,8 +160,10 @@ class VipDoor:
             self._tell(ResourceChanged(PRESENCE, "up"))
 
     def _announce_again(self) -> None:
+        """Announce what is here still: who has it now would be cut off from its clients."""
         # A fault was told when the address came up; the next announcement may get through.
-        self._announcer.announce(self._up)
+        with contextlib.suppress(OSError):
+            self._announcer.announce(tuple(one for one in self._up if is_local(one.address)))
 
     def _remove(self, run: int, inbox: Inbox) -> None:
         """Try until nothing is left, or a newer order makes this one void."""

@@ -151,6 +151,25 @@ def test_a_process_that_is_killed_is_replaced(
     lab.pair(20)
 
 
+def test_a_primary_whose_module_stands_still_is_fenced_and_can_lead_again(
+    lab: Lab, client: Client
+) -> None:
+    client.go_on(5)
+    module = lab.pids("n1")["module"][0]
+    os.kill(module, signal.SIGSTOP)
+    try:
+        lab.wait_state("n2", "ALONE", 20)
+        client.go_on(5)
+    finally:
+        os.kill(module, signal.SIGCONT)
+    lab.pair(30)
+    assert "its guard acted" in lab.facts("n1")
+    assert lab.role("n1") == "SECOND Ready"
+    assert lab.order("n1", "swap", MODULE) == "n1 is PRIM Ready"
+    client.go_on(5)
+    assert "the right to act is over" not in lab.log_lines("n1"), "nothing was held back"
+
+
 # --- full disks ----------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipPro
 from mirrorfarm.actors.guard.process import Addresses as GuardAddresses
 from mirrorfarm.actors.vip.addresses import Addresses, suitable
 from mirrorfarm.actors.vip.announce import Announcer
-from mirrorfarm.actors.vip.door import PRESENCE, VipDoor
+from mirrorfarm.actors.vip.door import NO_RIGHT, PRESENCE, VipDoor
 from mirrorfarm.modules.settings import VirtualAddress
 
 pytestmark = [
@@ -31,6 +31,7 @@ pytestmark = [
 
 T = TypeVar("T")
 VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
+FAMILIES = ((socket.AF_INET, VIP4), (socket.AF_INET6, VIP6))
 VIPS = (VirtualAddress(VIP4), VirtualAddress(VIP6))
 PORT = 8_080
 CLONE_NEWNET = 0x4000_0000
@@ -187,6 +188,35 @@ def test_the_client_learns_by_the_announcement_that_the_address_moved(
     # The client sends nothing: only the announcement can have told it, at once.
     assert wait(lambda: lab.c.neighbour(address) == lab.b.mac(), 0.5)
     assert lab.c.reaches(address)
+
+
+@pytest.mark.parametrize("address", [VIP4, VIP6])
+def test_an_address_that_the_guard_took_is_not_announced_any_more(lab: Lab, address: str) -> None:
+    """A node that stood still: its next announcement is due when the peer has the address."""
+    late, peer = lab.door(lab.a), lab.door(lab.b)
+    up(late, lab.a)
+    assert lab.c.reaches(address)
+    wanted = frozenset(socket.inet_pton(family, vip) for family, vip in FAMILIES)
+    guard = lab.a.enter(GuardAddresses)
+    guard.remove(wanted)
+    guard._socket.close()
+    assert not lab.a.has(address)
+    up(peer, lab.b)
+    assert wait(lambda: lab.c.neighbour(address) == lab.b.mac())
+    late.announce()
+    assert not wait(lambda: lab.c.neighbour(address) != lab.b.mac(), 0.5)
+    assert lab.c.reaches(address)
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_an_address_is_not_set_by_who_has_no_right_to_it_any_more(lab: Lab, over: bool) -> None:
+    door = lab.a.enter(lambda: VipDoor(VIPS, is_over=lambda: over))
+    lab.stack.callback(door.close)
+    door.add(1, lab.a.answers.put)
+    failures = lab.a.expect(VipIsUp).failures
+    assert failures == ((NO_RIGHT,) if over else ())
+    assert lab.a.has(VIP4) is not over
+    down(door, lab.a, 2)
 
 
 def test_adding_again_and_removing_again_change_nothing_and_are_answered(lab: Lab) -> None:

@@ -189,6 +189,37 @@ def test_guard_that_dies_is_replaced_and_the_new_one_knows_the_deadline(
     assert any("another one took over" in line for line in bench.logged)
 
 
+def test_a_guard_that_stood_still_hears_all_that_it_missed_before_it_acts(
+    bench: Bench, guard: GuardClient
+) -> None:
+    application = bench.application()
+    os.kill(guard.pid, signal.SIGSTOP)
+    for number in range(1, 200):
+        guard.order(GuardOrder(number))
+    guard.order(GuardOrder(now() + FAR))
+    os.kill(guard.pid, signal.SIGCONT)
+    time.sleep(0.4)
+    assert bench.inbox.empty()
+    assert application.poll() is None
+
+
+def test_a_guard_that_stands_still_for_good_is_replaced(bench: Bench, guard: GuardClient) -> None:
+    """Nobody would be fenced by it; and going on it would end what it was told to spare."""
+    application, first = bench.application(), guard.pid
+    os.kill(first, signal.SIGSTOP)
+    for _ in range(500):
+        guard.order(GuardOrder(now() + 60 * SECOND_NS))
+        guard.order(GuardOrder(0))
+    assert eventually(lambda: guard.pid != first)
+    assert eventually(lambda: any("another one took over" in line for line in bench.logged))
+    assert any("takes no orders" in line for line in bench.logged)
+    assert bench.inbox.empty()
+    assert application.poll() is None
+    deadline = now() + 50 * MILLISECOND_NS
+    guard.order(GuardOrder(deadline))
+    assert bench.inbox.get(timeout=20) == GuardActed(deadline)
+
+
 def test_guard_of_a_process_with_thousands_of_open_files_acts(bench: Bench) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

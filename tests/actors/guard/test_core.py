@@ -25,5 +25,6 @@ def test_deadline_can_be_given_again_after_the_guard_acted() -> None:
     guard = Guard()
     guard.handle(GuardArm(5), 1)
     guard.handle(GuardActed(5), 6)
+    assert guard.handle(GuardDisarm(), 7) == [GuardOrder(0)], "what it still holds back may start"
     assert guard.handle(GuardDisarm(), 7) == []
     assert guard.handle(GuardArm(5), 8) == [GuardOrder(5)]

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,20 @@ def test_script_that_only_root_can_write_may_run(script: Path) -> None:
 
 def test_script_that_does_not_exist_is_missing_and_not_at_fault(script: Path) -> None:
     assert unfit(script.with_name("stop_prim")) == MISSING
+
+
+def test_script_that_goes_while_it_is_looked_at_is_a_failure_and_breaks_nothing(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.stat
+
+    def look(path: Path) -> os.stat_result:
+        found = real(path)
+        script.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "stat", look)
+    assert unfit(script) == f"not run: {script}: No such file or directory"
 
 
 def test_script_without_execute_permission_names_the_cure(script: Path) -> None:

@@ -1,6 +1,8 @@
 import errno
+import itertools
 import os
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ import pytest
 from mirrorfarm.actors.cgroup import Cgroup
 from mirrorfarm.actors.effects import EndScript, KillScripts, StartScript
 from mirrorfarm.actors.events import ApplicationGone, ScriptEnded
+from mirrorfarm.actors.scripts import output
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.actors.scripts.runner import ScriptRunner
 from mirrorfarm.descriptors import FORMER
@@ -75,6 +78,9 @@ class Bench:
 
     @property
     def logs(self) -> list[Path]:
+        written = threading.Event()
+        self.runner._writer.do(written.set)
+        assert written.wait(20)
         return sorted((self.paths.module_log("db") / "scripts").iterdir())
 
 
@@ -269,3 +275,56 @@ def test_script_may_open_as_many_files_as_before_the_limit_was_raised(
     assert other.news() == ScriptEnded(1, "start_prim", 0)
     assert (other.bin / "limit").read_text() == "123\n"
     other.runner.close()
+
+
+@pytest.mark.parametrize("passing", [0, 1], ids=["opened", "written"])
+def test_a_disk_of_the_logs_that_hangs_holds_up_no_script_and_no_order(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, passing: int
+) -> None:
+    """`passing`: how many writings succeed before; the first one is the header."""
+    goes_on, real, calls = threading.Event(), output._write, itertools.count()
+
+    def hang(file: int, data: bytes) -> None:
+        if next(calls) >= passing:
+            goes_on.wait(60)
+        real(file, data)
+
+    monkeypatch.setattr(output, "_write", hang)
+    monkeypatch.setattr(output, "PATIENCE_NS", 50 * MILLISECOND_NS)
+    monkeypatch.setattr(output, "WAITING_BYTES_MAX", 1_000)
+    bench.write("#!/bin/sh\nyes | head -c 1000000\n")
+    bench.write("#!/bin/sh\nsetsid sleep 60 &\nsleep 60\n", "start_sec")
+    try:
+        begun = threading.Thread(target=bench.start, daemon=True)
+        begun.start()
+        begun.join(10)
+        assert not begun.is_alive(), "whoever starts a script waits for no disk"
+        assert bench.inbox.get(timeout=10) == ScriptEnded(1, "start_prim", 0)
+        bench.start(name="start_sec")
+        assert "(no log: the disk of the logs hangs)" in bench.logged[-1][1]
+        bench.runner.end(EndScript(1, "start_sec"))
+        assert bench.inbox.get(timeout=10) == ScriptEnded(1, "start_sec", -15)
+        bench.runner.kill(KillScripts(7), bench.inbox.put)
+        assert bench.inbox.get(timeout=10) == ApplicationGone(7)
+    finally:
+        goes_on.set()
+    assert eventually(lambda: bench.logs and "left out" in bench.logs[0].read_text())
+    monkeypatch.undo()
+    bench.write("#!/bin/sh\necho again\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    assert eventually(lambda: bench.logs[-1].read_text().endswith("\nagain\n"))
+
+
+def test_a_log_that_cannot_be_opened_is_told(bench: Bench) -> None:
+    bench.write("#!/bin/sh\necho hello\n")
+    folder = bench.paths.module_log("db") / "scripts"
+    folder.parent.mkdir(parents=True)
+    folder.write_text("no folder")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    assert eventually(lambda: len(bench.logged) > 1)
+    assert bench.logged[1][0] == "S"
+    assert bench.logged[1][1].startswith(
+        f"Script start_prim: what it prints is not kept: {folder}: "
+    )
