@@ -101,7 +101,7 @@ def left_out(s: State, now: int) -> list[str]:
     return [
         peer.name
         for peer in s.peers.values()
-        if peer.excluded_ns and now < peer.excluded_ns + s.t.announce_ns
+        if peer.excluded_ns and now < peer.excluded_ns + s.announce_ns
     ]
 
 

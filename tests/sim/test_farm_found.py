@@ -52,6 +52,22 @@ def test_what_nobody_heard_while_a_node_was_frozen_is_not_counted_as_said() -> N
     assert world.shares() == {"n1": 0, "n2": BUCKETS}
 
 
+def test_an_announcement_that_ends_while_a_node_stands_still_is_made_anew_before_it_opens() -> None:
+    """No heartbeat that its agent hands back can tell it so in time: it would open as it wakes."""
+    world = deaf_beside_a_serving_node()
+    world.drops = lambda source, *_: source == "n2"
+    assert world.run_until(lambda: state(world, "n2").bid is not None, 2_000)
+    world.run(700)
+    world.freeze("n2", 300)  # Shorter than it takes to doubt its agent.
+    world.run(10)
+    world.drops = None
+    world.run(290 + 140)
+    assert world.answers("n1")
+    assert not world.answers("n2")
+    world.run(2_000)
+    assert world.shares() == {"n1": 0, "n2": BUCKETS}
+
+
 def test_a_node_that_begins_anew_waits_for_the_lease_of_one_that_can_neither_hear_nor_act() -> None:
     world = deaf_beside_a_serving_node()
     world.run(900)  # A moment before n2 promises.
