@@ -7,6 +7,7 @@ import pytest
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.state import ACTOR
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import LARGE_FARM_TIMING
 from mirrorfarm.sim.farm import MODULE, FarmWorld
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages as msg
@@ -313,3 +314,19 @@ def test_nobody_waits_for_the_lease_of_a_node_that_said_that_it_leaves() -> None
             world.run(5)
             missing += not all(len(owners) == 1 for owners in world.owners())
         assert 5 * missing <= 60  # A proposal may have to be repeated.
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_old_echo_of_a_node_whose_agent_hung_ends_nobodys_lease_once_there_is_a_newer_one(
+    seed: int,
+) -> None:
+    """Its newer one comes a moment after the others' pulse, and the next pulse is too late."""
+    world = FarmWorld(seed, 12, LARGE_FARM_TIMING)
+    for name in world.names:
+        world.start(name)
+    assert world.run_until(lambda: world.settled(*world.names), 9_000)
+    world.run(700 + 31 * seed)
+    world.hang("n5", 300)
+    for _ in range(100):
+        world.run(10)
+        assert [name for name in world.names if not world.answers(name)] == []
