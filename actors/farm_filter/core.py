@@ -20,7 +20,8 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
    before it opens. A gives way at once if B's view is the stronger one, else after
    `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
    makes B give way if it hears A.
-   A node that begins anew announces for as long as a lease: A may be frozen and not hear it.
+   A node that begins anew announces for as long as a lease and that patience: A may be frozen,
+   or its agent hang, and hear of it only at the end of its lease.
    What B's agent keeps is not announced: B has its agent hand back what it says, and announces
    anew when that comes late (`hearing.returned`). Who hears no member at all, as when its agent
    hangs, has a lease only from what its agent hands back: the others may have taken over.

@@ -101,7 +101,7 @@ def left_out(s: State, now: int) -> list[str]:
     return [
         peer.name
         for peer in s.peers.values()
-        if peer.excluded_ns and now < peer.excluded_ns + s.t.announce_ns
+        if peer.excluded_ns and now < peer.excluded_ns + s.announce_ns
     ]
 
 
@@ -185,6 +185,8 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
     if s.mac and (before is None or before.mac != beat.mac):
         table.apply(s)  # Now it is known where its packets are relayed to.
     _mind_claim(s, peer, beat, now)
+    if s.view is not None and s.lease_ns < s.pulse_ns + s.t.retry_ns:
+        table.renew(s, now)  # An old echo ended it, and the next pulse may be too late.
     if returned or not same or beat.bid or not was_mutual or not mutual:
         return True
     return s.proposal is not None or bool(peer.tolerated_ns)

@@ -67,6 +67,15 @@ class Settings:
         lease_ns = self.timing.lease_ns
         return lease_ns + 3 * lease_ns // CLOCK_RATE_ERROR_DIVISOR + 1
 
+    @property
+    def announce_first_ns(self) -> int:
+        """How long a node that begins anew says that it goes on without another one.
+
+        As long as the lease runs of one that can neither hear nor act; and if that one goes on
+        just before the end, as long as it then tolerates this one.
+        """
+        return self.wait_ns + self.timing.tolerate_ns + 2 * self.timing.retry_ns
+
 
 @lru_cache(maxsize=512)
 def _bits(nodes: tuple[str, ...], names: tuple[str, ...]) -> int:
@@ -218,6 +227,11 @@ class State:
     def t(self) -> FarmTiming:
         """The clocks."""
         return self.settings.timing
+
+    @property
+    def announce_ns(self) -> int:
+        """How long a node is told that it is excluded, before this one acts so."""
+        return self.settings.announce_first_ns if self.view is None else self.t.announce_ns
 
     @property
     def groups(self) -> int:

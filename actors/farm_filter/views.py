@@ -27,11 +27,10 @@ def quiet_at(s: State, view: View) -> int:
 
     A node that was last heard busy: when its lease is over. One never heard since this node
     takes part: likewise, from then on. And every node is told that it is excluded, for long
-    enough that it hears it, or that this node hears it object; by a node that begins anew for
-    as long as the lease of a frozen node runs that cannot hear it.
+    enough that it hears it, or that this node hears it object (`State.announce_ns`).
     """
     at = 0
-    announce_ns = s.settings.wait_ns if s.view is None else s.t.announce_ns
+    announce_ns = s.announce_ns
     for peer in s.peers.values():
         if peer.name in view.members:
             continue
@@ -242,7 +241,7 @@ def on_ack(s: State, name: str, ack: ViewAck, now: int) -> None:
     if name in proposal.quiet and now + ack.quiet_ns >= proposal.quiet[name]:
         return  # Repeated; else it has heard since that another node closed everything.
     # Its clock may be slower than this one.
-    wait_ns = min(max(0, ack.quiet_ns), s.settings.wait_ns)
+    wait_ns = min(max(0, ack.quiet_ns), s.settings.announce_first_ns)
     proposal.quiet[name] = now + wait_ns + 2 * wait_ns // CLOCK_RATE_ERROR_DIVISOR
     proposal.draining[name] = ack.draining
     _go_on(s, proposal, now)

@@ -108,7 +108,8 @@ def triangle(seed: int) -> None:
 def stalls(seed: int) -> None:
     """A node does not hear who serves, promises a view of its own, and its machine stands still.
 
-    What it was about to say does not get out before; then it has to be said for long enough.
+    What it said before got lost; then it has to be said for long enough. Where that is over when
+    the machine goes on, nothing that the own agent hands back can tell the node in time.
     """
     random = Random(seed)
     world = FarmWorld(seed, random.choice((2, 2, 3)))
@@ -124,6 +125,7 @@ def stalls(seed: int) -> None:
     world.drops = lambda source, *_: source == deaf
     if not world.run_until(lambda: _promised(world, deaf), 4_000, every=1):
         raise Violation(f"L: {deaf} hears nobody and does not go on alone")
+    world.run(random.randint(0, 800))
     world.freeze(deaf, random.randint(200, 640))
     world.run(10)
     world.drops = None
@@ -146,6 +148,25 @@ def hangs(seed: int) -> None:
         world.start(name)
         world.run(random.randint(600, 1_100))
     world.hang(name, random.randint(500, 1_500))
+    world.run(3_000)
+
+
+def unheard(seed: int) -> None:
+    """The agent of a node that serves hangs when one begins that cannot hear it, or it freezes.
+
+    It goes on just before its lease ends, and hears only then that it is left out.
+    """
+    random = Random(seed)
+    world = FarmWorld(seed, 2)
+    server, deaf = random.sample(world.names, 2)
+    world.start(server)
+    if not world.run_until(lambda: world.settled(server), 6_000):
+        raise Violation("L: one node of a farm does not serve alone")
+    world.cut_one_way(server, deaf)
+    world.start(deaf)
+    world.run(random.randint(900, 1_010))
+    fault = random.choice((world.hang, world.freeze))
+    fault(server, random.randint(480, 660))
     world.run(3_000)
 
 

@@ -7,6 +7,7 @@ import pytest
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.state import ACTOR
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import LARGE_FARM_TIMING
 from mirrorfarm.sim.farm import MODULE, FarmWorld
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages as msg
@@ -49,6 +50,22 @@ def test_what_nobody_heard_while_a_node_was_frozen_is_not_counted_as_said() -> N
     world.run(50)
     world.drops = None
     world.run(3_000)  # n1 has to hear of it long enough before n2 opens.
+    assert world.shares() == {"n1": 0, "n2": BUCKETS}
+
+
+def test_an_announcement_that_ends_while_a_node_stands_still_is_made_anew_before_it_opens() -> None:
+    """No heartbeat that its agent hands back can tell it so in time: it would open as it wakes."""
+    world = deaf_beside_a_serving_node()
+    world.drops = lambda source, *_: source == "n2"
+    assert world.run_until(lambda: state(world, "n2").bid is not None, 2_000)
+    world.run(700)
+    world.freeze("n2", 300)  # Shorter than it takes to doubt its agent.
+    world.run(10)
+    world.drops = None
+    world.run(290 + 140)
+    assert world.answers("n1")
+    assert not world.answers("n2")
+    world.run(2_000)
     assert world.shares() == {"n1": 0, "n2": BUCKETS}
 
 
@@ -297,3 +314,19 @@ def test_nobody_waits_for_the_lease_of_a_node_that_said_that_it_leaves() -> None
             world.run(5)
             missing += not all(len(owners) == 1 for owners in world.owners())
         assert 5 * missing <= 60  # A proposal may have to be repeated.
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_old_echo_of_a_node_whose_agent_hung_ends_nobodys_lease_once_there_is_a_newer_one(
+    seed: int,
+) -> None:
+    """Its newer one comes a moment after the others' pulse, and the next pulse is too late."""
+    world = FarmWorld(seed, 12, LARGE_FARM_TIMING)
+    for name in world.names:
+        world.start(name)
+    assert world.run_until(lambda: world.settled(*world.names), 9_000)
+    world.run(700 + 31 * seed)
+    world.hang("n5", 300)
+    for _ in range(100):
+        world.run(10)
+        assert [name for name in world.names if not world.answers(name)] == []
