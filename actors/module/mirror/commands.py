@@ -169,13 +169,14 @@ def force_stop(s: State, now: int) -> None:
 
 
 def restart(s: State, now: int) -> None:
-    """Run the stop and the start scripts; the role stays."""
+    """Run the stop and the start scripts; the role stays, and has its addresses."""
     if s.phase is Phase.FOLLOWING:
         procedure.run_side_scripts(s, "restart SECOND")
         return
     become(s, Phase.RESTARTING, now, "")
+    # The addresses may be why: another program removed one.
     procedure.begin(
-        s, now, "watch", "scripts restart-out", "plane asked", "scripts restart-in",
+        s, now, "watch", "scripts restart-out", "vip up", "plane asked", "scripts restart-in",
         "watch prim both", "then restarted",
     )  # fmt: skip
 
