@@ -1,7 +1,13 @@
 """What administrators and checkers order of a mirror; each command ends with a final answer."""
 
 from mirrorfarm.actors.events import ResourceChanged
-from mirrorfarm.actors.module.answers import Pending, give_up_early, loops_too_often, settle
+from mirrorfarm.actors.module.answers import (
+    ANSWER_NS,
+    Pending,
+    give_up_early,
+    loops_too_often,
+    settle,
+)
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
 from mirrorfarm.actors.module.mirror.describe import explanation, role_of, status_of
@@ -12,7 +18,6 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command, Leave, SwapRefused, SwapWanted
 
-ANSWER_NS = 840 * SECOND_NS  # After that whoever ordered it is told that it is not done yet.
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
 STOPS = ("stop", "stopstart", "shutdown")
 STABLE = (Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING)
