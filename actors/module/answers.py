@@ -11,10 +11,13 @@ from typing import Protocol
 
 from mirrorfarm.actors.effects import ANY_EFFECT, Log, Send, Tell
 from mirrorfarm.actors.events import Event
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command, CommandResult
 
 PENDING_MAX = 32
+ANSWER_NS = 840 * SECOND_NS  # After that whoever ordered it is told that it is not done yet.
+TOO_MANY = "too many commands are under way"
 STOPPING_VERBS = ("stop", "forcestop", "shutdown")
 
 
@@ -92,14 +95,17 @@ def take(
         _send(s, source, command.request, "accepted", "under way")
         return
     if obey is None:
-        if len(s.early) < PENDING_MAX and all(c.request != command.request for _, c in s.early):
+        if all(early.request != command.request for _, early in s.early):
+            if len(s.early) >= PENDING_MAX:
+                _answer(s, source, command.request, "refused", TOO_MANY)
+                return
             s.early.append((source, command))
         _send(s, source, command.request, "accepted", "the module's process is just starting")
         return
     fact(s, now, f"Action {command.verb} called by {command.who}", "U")
     s.loop.clear()
     if len(s.pending) >= PENDING_MAX:
-        _answer(s, source, command.request, "refused", "too many commands are under way")
+        _answer(s, source, command.request, "refused", TOO_MANY)
         return
     refusal = obey(command)
     if refusal:

@@ -6,7 +6,13 @@ of it. `then NAME` goes on with a function of that name.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
+
+# What a step of the end waits for, and what ends it: it may last, and nobody else would say why.
+AWAITED: Final = {
+    "kill": ("processes of the application still run although killed", "the kernel ends them"),
+    "vip": ("the virtual addresses are not removed yet", "the kernel lets them go"),
+}
 
 
 class Progress(Protocol):

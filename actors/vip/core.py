@@ -38,6 +38,8 @@ from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.transport.address import MODULE_ACTOR
 
+PRESENCE = "vip.presence"  # Resource: down while an address that was set is gone.
+
 # Routers and switches may miss a frame: the first announcement is part of adding the address,
 # these follow it, counted from there.
 ANNOUNCE_AFTER_NS = tuple(seconds * SECOND_NS for seconds in (1, 2, 4, 8))

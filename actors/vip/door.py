@@ -11,6 +11,7 @@ from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.vip.addresses import Addresses, is_local
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
+from mirrorfarm.actors.vip.core import PRESENCE
 from mirrorfarm.actors.vip.probe import probe
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.modules.settings import VirtualAddress
@@ -18,7 +19,6 @@ from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 from mirrorfarm.oserrors import told
 
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
-PRESENCE = "vip.presence"  # Down while an address that was set is gone.
 NO_RIGHT = "the virtual addresses are not set: the guard has acted, or is about to"
 _ORDERS_MAX = 16
 _LOOK_S = 1.0
@@ -145,7 +145,8 @@ class VipDoor:
     def _look(self) -> None:
         """Notice that another program removed an address, as a restart of the network does.
 
-        It is not set again here: the guard may have removed it, for the peer to have it.
+        It is not set again here: the guard may have removed it, for the peer to have it. The
+        mirror sets it, if it has the right to.
         """
         own = [target for target in self._up if target.address in self._checked]
         try:

@@ -261,7 +261,8 @@ class Hands:
 
     def _address_add(self, actor: Actor, effect: fx.AddressAdd) -> None:
         failures = (self.vip_fault,) if self.vip_fault else ()
-        self.set_vip(up=not failures)
+        if not failures:  # What was there already stays.
+            self.set_vip(up=True)
         self._soon(actor, ev.VipIsUp(effect.run, failures), 2 * MILLISECOND_NS)
 
     def _address_remove(self, actor: Actor, effect: fx.AddressRemove) -> None:

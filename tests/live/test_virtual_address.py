@@ -20,7 +20,8 @@ from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipPro
 from mirrorfarm.actors.guard.process import Addresses as GuardAddresses
 from mirrorfarm.actors.vip.addresses import Addresses, suitable
 from mirrorfarm.actors.vip.announce import Announcer
-from mirrorfarm.actors.vip.door import NO_RIGHT, PRESENCE, VipDoor
+from mirrorfarm.actors.vip.core import PRESENCE
+from mirrorfarm.actors.vip.door import NO_RIGHT, VipDoor
 from mirrorfarm.modules.settings import VirtualAddress
 
 pytestmark = [

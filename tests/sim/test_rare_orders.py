@@ -313,3 +313,16 @@ def test_addresses_that_cannot_be_set_are_told_and_set_when_they_can_be() -> Non
     del world.watch.allowed["X7"]
     world.run(100)
     assert explanation(node.machine.state)[0] == ""
+
+
+def test_who_is_alone_sets_an_address_that_another_program_removed() -> None:
+    world = pair()
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    node = world.nodes["n2"]
+    node.hands.set_vip(up=False)
+    gone = ev.ResourceChanged("vip.presence", "down", "stopstart", "(removed)")
+    world.soon("n2", "module", gone)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Transient", 1_000, 1)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+    assert node.hands.vip

@@ -2,16 +2,23 @@
 
 from mirrorfarm.actors.events import FarmPower, ResourceChanged, WatchClasses
 from mirrorfarm.actors.module.answers import (
+    ANSWER_NS,
     Pending,
     explain,
     fact,
+    give_up_early,
     loops_too_often,
     settle,
     tell,
 )
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.farm import procedure
-from mirrorfarm.actors.module.farm.describe import role_of, status_of, stranger_words
+from mirrorfarm.actors.module.farm.describe import (
+    explanation,
+    role_of,
+    status_of,
+    stranger_words,
+)
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
 from mirrorfarm.actors.module.farm.state import State, become, store
 from mirrorfarm.limits import POWER_MAX, SECOND_NS
@@ -331,8 +338,18 @@ def act_on_found(s: State, now: int) -> None:
 # --- answers -------------------------------------------------------------------------------
 
 
-def poll_answers(s: State) -> None:
-    """Give the final answers that can be given now."""
+def poll_answers(s: State, now: int) -> None:
+    """Give the final answers that can be given now, or that cannot be waited for (L7).
+
+    Looked at with every event, without a timer: who still waits repeats the order.
+    """
+    patience_ns = ANSWER_NS + (s.module.farm.drain_ns if s.is_farm else 0)
+    seconds = patience_ns // SECOND_NS
+    if s.early and now - s.since_ns > patience_ns:
+        give_up_early(s, f"this process has been starting for {seconds} s: {_text(s)}")
+    if s.pending and now - s.pending[0].since_ns > patience_ns:
+        text = f"not done after {seconds} s: {_text(s)}"
+        settle(s, lambda one: "failed" if now - one.since_ns > patience_ns else "", text)
     settle(s, lambda pending: "done" if pending.verb in IMMEDIATE else "", _text(s))
     if not s.steps and not s.step and s.phase in STABLE:
         settle(s, lambda pending: _outcome(s, pending), _text(s))
@@ -349,6 +366,7 @@ def _outcome(s: State, pending: Pending) -> str:
 
 def _text(s: State) -> str:
     text = f"{s.settings.node} is {role_of(s)} {status_of(s)}"
-    if s.phase is Phase.WAITING and s.reason:
-        text += f": {s.reason}. Next: {s.command}" if s.command else f": {s.reason}"
+    reason, _, command = explanation(s) if s.step else (s.reason, "", s.command)
+    if s.phase is not Phase.STOPPED and reason:
+        text += f": {reason}. Next: {command}" if command else f": {reason}"
     return text

@@ -51,7 +51,7 @@ class FarmModule:
         procedure.advance(s, now)
         commands.poll(s, now)
         procedure.advance(s, now)
-        commands.poll_answers(s)
+        commands.poll_answers(s, now)
         self._wake(now)
         return s.out
 
@@ -160,7 +160,7 @@ def reset(s: State, now: int) -> None:
     stays = take_early(
         s,
         lambda source, command: commands.on_command(s, source, command, now),
-        lambda: commands.poll_answers(s),
+        lambda: commands.poll_answers(s, now),
     )
     if s.settings.start and s.phase is Phase.STOPPED and not stays:
         fact(s, now, "Action start called automatically")

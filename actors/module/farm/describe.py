@@ -8,7 +8,10 @@ from mirrorfarm.actors.events import FarmNode, FarmPicture
 from mirrorfarm.actors.module.farm.phases import SERVING, Phase
 from mirrorfarm.actors.module.farm.procedure import drain_left_ns
 from mirrorfarm.actors.module.farm.state import State
+from mirrorfarm.actors.module.procedure import AWAITED
 from mirrorfarm.limits import BUCKETS, FARM_NODES_MAX
+
+ENDING = (Phase.RESETTING, Phase.FALLING, Phase.STOPPING)
 
 
 def role_of(s: State) -> str:
@@ -30,6 +33,9 @@ def status_of(s: State) -> str:
 def explanation(s: State) -> tuple[str, str, str]:
     """Return why the node is where it is, what would change that, and the command for it."""
     node, name = s.settings.node, s.module.name
+    word = s.step.partition(" ")[0]
+    if s.phase in ENDING and word in AWAITED:
+        return (*AWAITED[word], f"mirrorfarm -H {node} log -m {name}")
     if s.phase is not Phase.UP or s.reason:
         return s.reason, s.would_change, s.command
     if s.unstarted:

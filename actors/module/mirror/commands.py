@@ -1,7 +1,13 @@
 """What administrators and checkers order of a mirror; each command ends with a final answer."""
 
 from mirrorfarm.actors.events import ResourceChanged
-from mirrorfarm.actors.module.answers import Pending, give_up_early, loops_too_often, settle
+from mirrorfarm.actors.module.answers import (
+    ANSWER_NS,
+    Pending,
+    give_up_early,
+    loops_too_often,
+    settle,
+)
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
 from mirrorfarm.actors.module.mirror.describe import explanation, role_of, status_of
@@ -12,7 +18,6 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command, Leave, SwapRefused, SwapWanted
 
-ANSWER_NS = 840 * SECOND_NS  # After that whoever ordered it is told that it is not done yet.
 STARTING_VERBS = {"start", "prim", "second", "primforce"}
 STOPS = ("stop", "stopstart", "shutdown")
 STABLE = (Phase.STOPPED, Phase.WAITING, Phase.FOLLOWING, Phase.LEADING)
@@ -169,13 +174,14 @@ def force_stop(s: State, now: int) -> None:
 
 
 def restart(s: State, now: int) -> None:
-    """Run the stop and the start scripts; the role stays."""
+    """Run the stop and the start scripts; the role stays, and has its addresses."""
     if s.phase is Phase.FOLLOWING:
         procedure.run_side_scripts(s, "restart SECOND")
         return
     become(s, Phase.RESTARTING, now, "")
+    # The addresses may be why: another program removed one.
     procedure.begin(
-        s, now, "watch", "scripts restart-out", "plane asked", "scripts restart-in",
+        s, now, "watch", "scripts restart-out", "vip up", "plane asked", "scripts restart-in",
         "watch prim both", "then restarted",
     )  # fmt: skip
 

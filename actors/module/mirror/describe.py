@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from mirrorfarm.actors.arbiter.advisory import advisory
+from mirrorfarm.actors.module import procedure
 from mirrorfarm.actors.module.mirror import divergence
 from mirrorfarm.actors.module.mirror.missing import keeps_out
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
@@ -12,10 +13,7 @@ from mirrorfarm.actors.module.mirror.state import Basis, State
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.transport.messages import Announcement
 
-# What a step waits for, and what ends it: it may last, and nobody else would say why.
-AWAITED = {
-    "kill": ("processes of the application still run although killed", "the kernel ends them"),
-    "vip": ("the virtual addresses are not removed yet", "the kernel lets them go"),
+AWAITED = procedure.AWAITED | {
     "plane": (
         "its replicator has not said yet that nothing of it is left mounted",
         "the replicator runs and answers",

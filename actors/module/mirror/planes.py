@@ -127,6 +127,17 @@ def _ask(s: State, now: int, unanswered_max: int) -> None:
         seconds = UNANSWERED_MAX * ALIVE_NS // SECOND_NS
         fact(s, now, f"the replicator has not answered for {seconds} s: its process is ended", "C")
         s.out.append(EndReplica())
+        _lost(s, now)  # A successor that says so may never come to run.
+
+
+def _lost(s: State, now: int) -> None:
+    """The replicator that served or followed is no more."""
+    plane = s.plane
+    if plane.answer is not None and plane.answer.role == "lead" and s.phase in LEADERS:
+        demotion.demote(s, now, "the replicator died, and the mounted directories with it")
+    elif plane.answer is not None and plane.answer.role == "follow" and s.phase in FOLLOWERS:
+        following.lost_plane(s, now)
+    plane.answer = None
 
 
 def on_message(s: State, message: msg.ANY_MESSAGE, now: int) -> None:
@@ -163,11 +174,7 @@ def _on_plane_is(s: State, answer: msg.PlaneIs, now: int) -> None:
             return  # That is known.
         plane.sent_ns = 0  # A new replicator: it must be told again.
         plane.start = answer.start
-        if plane.answer is not None and plane.answer.role == "lead" and s.phase in LEADERS:
-            demotion.demote(s, now, "the replicator died, and the mounted directories with it")
-        elif plane.answer is not None and plane.answer.role == "follow" and s.phase in FOLLOWERS:
-            following.lost_plane(s, now)
-        plane.answer = None
+        _lost(s, now)
         return
     if answer.number != plane.wish.number or answer.start != plane.start:
         return

@@ -24,6 +24,7 @@ from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import sequence
+from mirrorfarm.actors.vip.core import PRESENCE
 from mirrorfarm.limits import SECOND_NS
 
 SECOND = ("second", "sec")  # Classes of processes: started by start_second and start_sec.
@@ -231,8 +232,12 @@ def addressed(s: State, failures: tuple[str, ...], now: int) -> None:
 
 
 def poll_addresses(s: State, now: int) -> None:
-    """Set again what could not be set: its interface may have come up since."""
-    if not s.unset or s.phase is not Phase.LEADING or s.step or s.steps:
+    """Set again what could not be set, or is gone since: its interface may have come up.
+
+    What was removed while scripts ran restarted nothing.
+    """
+    missing = s.unset or s.resources.get(PRESENCE) == "down"
+    if not missing or s.phase is not Phase.LEADING or s.step or s.steps:
         return
     if now - s.addressed_ns >= ADDRESS_AGAIN_NS and leading.gate_usable(s, now):
         s.addressed_ns = now

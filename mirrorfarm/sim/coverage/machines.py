@@ -76,8 +76,8 @@ MIRROR: Final = Machine(
         "ApplicationGone": Only(_ENDING, _AFTER),
         "VipIsDown": Only(("resetting", "leaving", "demoting", "stopping"), _LAST),
         "VipIsUp": Only(
-            ("taking", "leaving", "demoting", "stopping"),
-            "it answers an order of `taking`, which may end before the answer is there",
+            ("taking", "leading", "restarting", "leaving", "demoting", "stopping"),
+            "it answers an order of who leads, which may end before the answer is there",
         ),
         "SequenceEnded": Only(_all_but(Phase, "resetting", "stopped"), _GONE),
         "VipProbed": Only(_all_but(Phase, "resetting"), _NEW),

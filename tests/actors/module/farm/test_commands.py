@@ -1,6 +1,7 @@
 """Orders and failures of a farm's node at odd moments."""
 
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.module.answers import ANSWER_NS
 from mirrorfarm.actors.module.farm.phases import Phase
 from mirrorfarm.modules.settings import Farm
 from tests.actors.module.farm.building import Hand, core, node, picture
@@ -132,3 +133,41 @@ def _go_on_to(hand: Hand, phase: Phase) -> None:
         if hand.machine.state.phase is not phase:
             hand.go_on()
     assert hand.machine.state.phase is phase
+
+
+PATIENCE_NS = ANSWER_NS + Farm().drain_ns
+
+
+def test_an_order_to_a_process_that_cannot_begin_is_answered_with_what_it_waits_for() -> None:
+    hand = Hand(core(), obedient=False).give(ev.Started()).order("start", request="r1")
+    hand.now += ANSWER_NS
+    hand.order("start", request="r1")  # Who waits asks again.
+    assert [outcome for outcome, _ in hand.outcomes()] == ["accepted", "accepted"]
+    hand.now += PATIENCE_NS - ANSWER_NS
+    hand.order("start", request="r1")
+    outcome, text = hand.outcomes()[-1]
+    assert outcome == "failed"
+    assert "processes of the application still run although killed" in text
+    assert not hand.machine.state.early, "what was answered does not count some day"
+    hand.order("start", request="r1")
+    assert hand.outcomes()[-1] == (outcome, text)
+
+
+def test_an_order_that_waits_for_the_kernel_is_answered_in_the_end() -> None:
+    hand = Hand(core()).up()
+    hand.obedient = False
+    hand.order("forcestop", request="r1")
+    hand.now += PATIENCE_NS
+    hand.order("forcestop", request="r1")
+    outcome, text = hand.outcomes()[-1]
+    assert outcome == "failed"
+    assert "n1 is WAIT Transient: processes of the application still run although killed" in text
+    assert hand.state()["reason"].startswith("processes of the application")
+
+
+def test_what_comes_when_too_much_waits_for_the_start_is_refused() -> None:
+    hand = Hand(core(), obedient=False).give(ev.Started())
+    for number in range(33):
+        hand.order("start", request=f"r{number}")
+    assert hand.outcomes()[-2][0] == "accepted"
+    assert hand.outcomes()[-1] == ("refused", "too many commands are under way")

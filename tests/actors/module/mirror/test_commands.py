@@ -6,9 +6,10 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror.commands import ANSWER_NS
+from mirrorfarm.actors.module.answers import ANSWER_NS
 from mirrorfarm.actors.module.mirror.core import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase
+from mirrorfarm.actors.module.mirror.procedure import ADDRESS_AGAIN_NS
 from mirrorfarm.transport import messages as msg
 from tests.actors.module.mirror.building import ADMIN, BOTH, PLANE, Hand, core
 
@@ -98,3 +99,56 @@ def test_a_resource_that_is_down_restarts_until_there_is_no_use() -> None:
         assert hand.mirror.state.phase is Phase.LEADING
     hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
     assert hand.mirror.state.phase is Phase.STOPPED
+
+
+GONE = ev.ResourceChanged("vip.presence", "down", "stopstart", "(another program removed it)")
+
+
+def test_a_lone_primary_sets_an_address_that_was_removed_before_its_application_starts() -> None:
+    hand = Hand(core()).lead()
+    hand.said.clear()
+    hand.give(GONE)
+    assert hand.mirror.state.phase is Phase.LEADING
+    kinds = [type(e.event) for e in hand.said if isinstance(e, fx.Tell)]
+    acts = [kind for kind in kinds if kind in {ev.RunSequence, ev.VipUp}]
+    assert acts == [ev.RunSequence, ev.VipUp, ev.RunSequence, ev.RunSequence]
+
+
+class HeldScripts(Hand):
+    """Scripts last until they are released."""
+
+    held: ev.RunSequence | None = None
+
+    def _answer(self, event: Any) -> None:
+        if isinstance(event, ev.RunSequence):
+            self.held = event
+        else:
+            super()._answer(event)
+
+    def release(self, name: str = "") -> None:
+        """End the scripts under way, and all that follow until `name` is to run."""
+        while self.held is not None and name not in {step.name for step in self.held.steps}:
+            run, self.held = self.held.run, None
+            self.give(ev.SequenceEnded(run))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_an_address_that_was_removed_while_scripts_ran_is_set_again(again: bool) -> None:
+    hand = HeldScripts(core())
+    hand.lead()
+    if again:
+        hand.release()
+        hand.give(order("restart"))
+    hand.release("start_prim")
+    assert hand.mirror.state.phase is (Phase.RESTARTING if again else Phase.TAKING)
+    hand.give(GONE)
+    hand.said.clear()
+    hand.release()
+    assert hand.mirror.state.phase is Phase.LEADING
+    hand.now += ADDRESS_AGAIN_NS
+    hand.give(Tick())
+    assert len(hand.told(ev.VipUp)) == 1
+    hand.give(ev.ResourceChanged("vip.presence", "up"))
+    hand.now += ADDRESS_AGAIN_NS
+    hand.give(Tick())
+    assert len(hand.told(ev.VipUp)) == 1
