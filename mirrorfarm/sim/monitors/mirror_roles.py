@@ -95,14 +95,20 @@ class AsItSays(Monitor):
 
     id = "X7"
     statement = "Who serves has its addresses; who does not has neither these nor an application."
-    events = (ev.Announce, seen.VipIs, seen.Settled)
+    events = (ev.Announce, ev.VipIsUp, seen.VipIs, seen.Settled)
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
+        self._refused: set[tuple[str, str]] = set()  # Not set, and the module was told why.
         self._fenced: set[tuple[str, str]] = set()  # By the guard; the module may not know it yet.
 
     def on(self, step: Step) -> None:  # noqa: D102
         facts, event = self.facts.of(step), step.event
+        if event.__class__ is ev.VipIsUp:
+            (self._refused.add if event.failures else self._refused.discard)(
+                (step.node, step.process)
+            )
+            return
         if event.__class__ is seen.VipIs:
             key, side = (step.node, event.module), facts.side(step.node)
             if event.up:
@@ -113,14 +119,15 @@ class AsItSays(Monitor):
         names = list(facts.sides) if event.__class__ is seen.Settled else [step.node]
         for name in names:
             if (name, step.process) not in self._fenced:
-                for wrong in _wrongs(facts, name):
+                for wrong in _wrongs(facts, name, (name, step.process) in self._refused):
                     self.fail(f"{name} is {facts.side(name).about.phase} {wrong}")
 
 
-def _wrongs(facts: ModuleFacts, name: str) -> Iterator[str]:
+def _wrongs(facts: ModuleFacts, name: str, refused: bool) -> Iterator[str]:
     side = facts.side(name)
     if side.about.phase == "leading" and side.about.status == "Ready" and not side.vip:
-        yield "and has no addresses"
+        if not refused:
+            yield "and has no addresses"
     if side.about.phase in IDLE and side.vip:
         yield "with its addresses"
     if side.about.phase in IDLE and side.runs:
