@@ -9,19 +9,21 @@ whole at the target: a move of what is whole there needs no visit.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
 from typing import Final
 
 from mirrorfarm.actors.replicator import inventory
 from mirrorfarm.actors.replicator.asking import Asker
 from mirrorfarm.actors.replicator.carrier import Carrier
-from mirrorfarm.actors.replicator.changes import Change, ChangeMap
+from mirrorfarm.actors.replicator.changes import Change, ChangeMap, Key
 from mirrorfarm.actors.replicator.contents import Contents
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.naming import Names, Place
 from mirrorfarm.actors.replicator.operations import ROOT, Introduce
 from mirrorfarm.actors.replicator.questions import Entry
 
+_BATCH: Final = 256
 _PERMANENT: Final = Change(names=True, attributes=True, whole=True)
 
 
@@ -53,8 +55,8 @@ class Copy:
                     self._widen(directory, changes)
                 self._walk([Place(directory, (), changes is None)])
             while moved := self._carrier.moves.take():
-                for (directory, node), parents in moved.items():
-                    self._revisit(directory, node, parents)
+                for some in _batches(moved):
+                    self._revisit(some)
         self._asker.flush(end=True)
 
     # --- walking ---------------------------------------------------------------------------
@@ -120,21 +122,27 @@ class Copy:
     def _change(self, directory: int, node: int) -> Change | None:
         return None if self._changes is None else self._changes.nodes.get((directory, node))
 
-    def _revisit(self, directory: int, node: int, parents: frozenset[int]) -> None:
-        """Visit what moved while the walk was under way; `parents`: see `Moves.take`."""
-        key = (directory, node)
+    def _revisit(self, moved: dict[Key, frozenset[int]]) -> None:
+        """Visit what moved while the walk was under way; see `Moves.take`."""
+        directory = next(iter(moved))[0]
         places = self._names.places(directory)
+        found: dict[tuple[Introduce, ...], set[int]] = {}  # What leads to their directories.
         with places.lock:
-            chain = places.introductions(node)
-            if not chain:
-                return  # Gone.
-            right = not parents or self._names.settle(directory, parents | {chain[-1].parent})
-        if right and parents:
-            self.contents.settled.add(key)
-        visited = self._walk([Place(directory, chain[:-1], False, frozenset((node,)))])
-        self.contents.settled.discard(key)
-        if not (visited and right):
-            self._carrier.moves.missed(key)
+            named: set[int] = set()
+            for (_, node), parents in moved.items():
+                if chain := places.introductions(node):  # Else it is gone.
+                    found.setdefault(chain[:-1], set()).add(node)
+                    if parents:
+                        named |= parents | {chain[-1].parent}
+            right = self._names.settle(directory, named)
+        several = {key for key, parents in moved.items() if parents}
+        self.contents.settled = several if right else set()
+        for chain, nodes in found.items():
+            visited = self._walk([Place(directory, chain, False, frozenset(nodes))])
+            for key in ((directory, node) for node in nodes):
+                if not visited or (key in several and not right):
+                    self._carrier.moves.missed(key)
+        self.contents.settled = set()
 
     def _widen(self, directory: int, changes: ChangeMap) -> None:
         """Compare every directory that has a name of a changed inode with several names.
@@ -161,3 +169,10 @@ class Copy:
                             parent.names = True
             finally:
                 os.close(fd)
+
+
+def _batches(moved: dict[Key, frozenset[int]]) -> Iterator[dict[Key, frozenset[int]]]:
+    """Yield a few at a time, of one directory: all names of these are held still at once."""
+    for _, same in groupby(moved.items(), lambda item: item[0][0]):
+        while batch := dict(islice(same, _BATCH)):
+            yield batch
