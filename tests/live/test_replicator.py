@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import queue
+import random
 import shutil
 import signal
 import sqlite3
@@ -17,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE
 from tests.live.replicas import TIMEOUT_NS, Replica, lead_alone, replicas, until
 
 pytestmark = pytest.mark.live
@@ -199,6 +202,49 @@ def test_a_copy_ends_while_directories_move_all_the_time(pair: tuple[Replica, Re
     leave(one, two)
     assert_equal(one, two)
     assert len(moves) > 20
+
+
+def test_inodes_with_several_names_keep_them_all_while_these_change(
+    pair: tuple[Replica, Replica],
+) -> None:
+    one, two = pair
+    folders = [one.directory / f"d{number}" for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    for number in range(40):
+        folder, other = folders[number % 4], folders[(number + 1) % 4]
+        if number % 2:
+            os.mkfifo(folder / f"f{number}")
+        else:
+            (folder / f"f{number}").write_bytes(os.urandom(70_000))
+        os.link(folder / f"f{number}", other / f"f{number}")
+        (folders[(number + 2) % 4] / f"f{number}").write_text("of one name")
+    lead_alone(one)
+    dice = random.Random(1)
+    changed: list[str] = []
+    ended = threading.Event()
+
+    def change() -> None:
+        while not ended.is_set():
+            old, new = (dice.choice(folders) / f"f{dice.randrange(40)}" for _ in range(2))
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                if len(changed) % 3:
+                    flags = dice.choice((0, RENAME_EXCHANGE))
+                    libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
+                else:
+                    os.link(old, new)
+                changed.append(new.name)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(change)
+        try:
+            until(lambda: len(changed) > 5)
+            join(one, two, 1, 1, "full")
+        finally:
+            ended.set()
+        done.result(30)
+    leave(one, two)
+    assert_equal(one, two)
 
 
 def test_only_what_changed_is_copied_when_the_target_was_killed(

@@ -6,7 +6,13 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import perform, words
 from mirrorfarm.sim.acts.processes import Pause, StandStill, Suspend
 from mirrorfarm.sim.acts.vocabulary import MIRROR
-from mirrorfarm.sim.budget import AFTERWARDS_NS, ALLOWS, Allowed, excuse_told
+from mirrorfarm.sim.budget import (
+    AFTERWARDS_NS,
+    ALLOWS,
+    LONGEST_LEASE_NS,
+    Allowed,
+    excuse_told,
+)
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import Fault
 from tests.sim.acts.clusters import pair
@@ -33,11 +39,22 @@ def test_a_suspended_machine_excuses_for_a_while_what_a_paused_one_never_does() 
         watch.found(monitor, "X1: two")
 
 
-@pytest.mark.parametrize(
-    "act", [Suspend("n1", 3 * SECOND_NS), StandStill("n2", 208_750_000), Pause("n1", SECOND_NS)]
-)
+def test_whose_clocks_stood_still_is_excused_until_the_lease_ends_that_it_holds_to_be_young() -> (
+    None
+):
+    world = pair()
+    perform(world, StandStill("n2", SECOND_NS))
+    until = world.now + SECOND_NS + world.timing.lease_ns + AFTERWARDS_NS
+    assert {moment for moment, _ in world.watch.allowed.values()} == {until}
+    told: Allowed = {}  # A recording does not tell which lease it was.
+    excuse_told(told, Fault("stand_still", "stand_still: n2, for: 1 s"), world.now)
+    until += LONGEST_LEASE_NS - world.timing.lease_ns
+    assert {moment for moment, _ in told.values()} == {until}
+
+
+@pytest.mark.parametrize("act", [Suspend("n1", 3 * SECOND_NS), Pause("n1", SECOND_NS)])
 def test_a_fault_that_a_recording_tells_of_excuses_as_long_as_the_act_did(
-    act: Suspend | StandStill | Pause,
+    act: Suspend | Pause,
 ) -> None:
     world = pair()
     perform(world, act)

@@ -53,7 +53,7 @@ def poll(s: State, now: int) -> None:
     if s.leading.session is not Session.NONE or not leaving:
         _take_peer_in(s, now)
     if s.plane.held:
-        _go_lone(s)
+        _go_lone(s, now)
 
 
 # --- the gate ------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def left_behind(s: State, now: int) -> None:
     )
 
 
-def _go_lone(s: State) -> None:
+def _go_lone(s: State, now: int) -> None:
     """Make the new generation durable before the first write that only this node has (R2, R10)."""
     if s.peer_in_isr or s.lone or "lone" in s.stores.values():
         return
@@ -211,6 +211,8 @@ def _go_lone(s: State) -> None:
         return
     if s.plane.settled and s.plane.wish.role == "lead":
         store(s, "lone", was="alone", **branch(s), **remember(s))
+        if s.leading.session in (Session.OFFERED, Session.OPENING) and s.leading.plan == "none":
+            lose(s, now, "it was offered as having everything")  # It would say so at once.
 
 
 # --- taking the peer in --------------------------------------------------------------------
