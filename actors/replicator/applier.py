@@ -200,12 +200,12 @@ class Applier:
             if not self.lenient:
                 backing.forget(operation.node)
                 raise OSError(errno.ESTALE, f"another kind of inode at {operation.name!r}")
-            backing.clear(operation.parent, operation.name)
-        self._make_up(backing, operation, kind)
-        self._incomplete(operation.directory, operation.node)
+        self._make_up(backing, operation)
 
-    def _make_up(self, backing: Backing, operation: Introduce, kind: int) -> None:
-        parent_fd = backing.fd(operation.parent)
+    def _make_up(self, backing: Backing, operation: Introduce) -> None:
+        backing.clear(operation.parent, operation.name)
+        self._incomplete(operation.directory, operation.node)
+        kind, parent_fd = stat.S_IFMT(operation.mode), backing.fd(operation.parent)
         if kind == stat.S_IFDIR:
             os.mkdir(operation.name, 0o700, dir_fd=parent_fd)
         elif kind == stat.S_IFREG:
@@ -254,6 +254,10 @@ class Applier:
 
     def _link(self, backing: Backing, operation: Link) -> None:
         inode = backing.get(operation.node)
+        if self.lenient and backing.is_nameless(inode):
+            at = (operation.directory, operation.node, operation.parent, operation.name)
+            self._make_up(backing, Introduce(*at, inode.mode, inode.target))
+            return  # The names that it had here were another one's at the primary.
         if inode.absent:
             return
         way = f"/proc/self/fd/{backing.fd(operation.node)}"

@@ -30,7 +30,7 @@ Place = tuple[int, bytes]
 class Inode:
     """One inode here, under the number that it has on the primary."""
 
-    __slots__ = ("absent", "data_fd", "fd", "inode", "mode", "names", "number")
+    __slots__ = ("absent", "data_fd", "fd", "inode", "mode", "names", "number", "target")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -39,6 +39,7 @@ class Inode:
         self.fd = -1  # O_PATH
         self.data_fd = -1  # For reading and writing, once needed.
         self.names: tuple[Place, ...] = ()
+        self.target = b""  # Of a symbolic link that lost its last name.
         self.absent = False  # Unlinked, or not here yet: operations on it do nothing.
 
 
@@ -206,9 +207,20 @@ class Backing:
         """Close an inode without a known name if it has no other either."""
         if inode.names:
             return
-        if inode.fd < 0 or os.fstat(inode.fd).st_nlink == 0 or stat.S_ISDIR(inode.mode):
+        if inode.fd < 0 or self.is_nameless(inode) or stat.S_ISDIR(inode.mode):
             self._close(inode)
             inode.absent = True
+
+    def is_nameless(self, inode: Inode) -> bool:
+        """Whether something known, not a directory, has no name here any more."""
+        if inode.absent or stat.S_ISDIR(inode.mode):
+            return inode.absent and inode.mode != 0 and not stat.S_ISDIR(inode.mode)
+        fd = self.fd(inode.number)
+        if os.fstat(fd).st_nlink:
+            return False
+        if stat.S_ISLNK(inode.mode):
+            inode.target = os.readlink(b"", dir_fd=fd)
+        return True
 
     def forget(self, number: int) -> None:
         """Drop everything about `number`."""

@@ -8,7 +8,13 @@ and mean there what they mean here.
 import threading
 
 from mirrorfarm.actors.replicator.changes import Key
-from mirrorfarm.actors.replicator.operations import NAMESPACE_OPERATION, Create, Link, Rename
+from mirrorfarm.actors.replicator.operations import (
+    NAMESPACE_OPERATION,
+    RENAME_EXCHANGE,
+    Create,
+    Link,
+    Rename,
+)
 
 
 class Moves:
@@ -49,6 +55,9 @@ class Moves:
         parents = [operation.parent]
         if isinstance(operation, Rename):
             parents.append(operation.new_parent)
+            both = {(directory, node) for node in touched}
+            if operation.flags & RENAME_EXCHANGE and not both <= self._whole:
+                self._whole -= both  # Where one is not there, neither can be moved.
         for node in several:
             if (directory, node) not in self._whole:
                 self._parents.setdefault((directory, node), set()).update(parents)
@@ -86,11 +95,16 @@ class Moves:
                 self._moved[key] = None
 
     def emptied(self, key: Key) -> None:
-        """The target had to make an inode anew: nothing of it is there."""
+        """The target has to make an inode anew, or may have to: it has nothing of it then."""
         with self._lock:
             if self.noting:
                 self._whole.discard(key)
                 self._moved[key] = None
+
+    def made(self, key: Key) -> None:
+        """The target makes an inode, or a name of it, on the copy's order: its content follows."""
+        with self._lock:
+            self._whole.discard(key)
 
     def is_whole(self, key: Key) -> bool:
         """Whether the target has all of an inode: later modifications travel in the stream."""

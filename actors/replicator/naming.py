@@ -157,7 +157,7 @@ class Names:
                 if not sent:
                     return False
                 for order in found.orders:
-                    if isinstance(order, Create):
+                    if isinstance(order, Create | Link):
                         self._carrier.moves.emptied((directory, order.node))
         return True
 
@@ -170,6 +170,11 @@ class Names:
             self._twins.update(found.twins)
             for (directory, here), there in found.twins.items():
                 self._taken[directory, there] = here
+            for gone in found.dismissed:  # This may have been its only name there.
+                self._carrier.moves.emptied(gone)
+            for order in found.orders:
+                if isinstance(order, Create | Link):
+                    self._carrier.moves.made((key[0], order.node))
         return sent
 
     def _compare(self, place: Place, fd: int) -> "_Found":

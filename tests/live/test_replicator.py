@@ -211,7 +211,7 @@ def test_inodes_with_several_names_keep_them_all_while_these_change(
     folders = [one.directory / f"d{number}" for number in range(4)]
     for folder in folders:
         folder.mkdir()
-    for number in range(40):
+    for number in range(160):
         folder, other = folders[number % 4], folders[(number + 1) % 4]
         if number % 2:
             os.mkfifo(folder / f"f{number}")
@@ -226,7 +226,7 @@ def test_inodes_with_several_names_keep_them_all_while_these_change(
 
     def change() -> None:
         while not ended.is_set():
-            old, new = (dice.choice(folders) / f"f{dice.randrange(40)}" for _ in range(2))
+            old, new = (dice.choice(folders) / f"f{dice.randrange(160)}" for _ in range(2))
             with contextlib.suppress(FileNotFoundError, FileExistsError):
                 if len(changed) % 3:
                     flags = dice.choice((0, RENAME_EXCHANGE))

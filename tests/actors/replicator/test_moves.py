@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mirrorfarm.actors.replicator.moves import Moves
-from mirrorfarm.actors.replicator.operations import Create, Link, Rename, Unlink
+from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE, Create, Link, Rename, Unlink
 
 OLD, NEW = 31, 32  # Directories.
 
@@ -50,6 +50,16 @@ def test_all_names_of_what_has_several_are_visited_until_they_are_right(moves: M
     moves.copied((0, 7))
     moves.note(Unlink(0, 42, b"gone"), (7,), (7,))
     assert not moves.take()
+
+
+def test_who_changes_places_with_what_is_not_whole_is_whole_no_more(moves: Moves) -> None:
+    for node in (5, 6):
+        moves.copied((0, node))
+    exchange = Rename(0, OLD, b"old", NEW, b"new", RENAME_EXCHANGE)
+    moves.note(exchange, (5, 6), ())
+    assert not moves.take()
+    moves.note(exchange, (5, 7), ())
+    assert set(moves.take()) == {(0, 5), (0, 7)}
 
 
 def test_what_lost_its_only_name_is_not_looked_for(moves: Moves) -> None:
