@@ -97,8 +97,10 @@ class Contents:
                 if entry.links > 1:  # It may have lost one of them only.
                     self._carrier.moves.missed(key)
             elif not stat.S_ISDIR(entry.mode) and change.whole:
-                if entry.links == 1 or key in self.settled:
+                if entry.links == 1:
                     self._carrier.moves.copied(key)
+                elif key in self.settled:
+                    self._carrier.moves.settled(key)
 
     def _progress(self) -> None:
         now = time.monotonic_ns()

@@ -84,9 +84,18 @@ class Moves:
     def copied(self, key: Key) -> None:
         """The target has all of an inode, of a directory with all that is below it."""
         with self._lock:
-            if self.noting:
-                self._whole.add(key)
-                self._parents.pop(key, None)
+            self._now_whole(key)
+
+    def _now_whole(self, key: Key) -> None:
+        if self.noting:
+            self._whole.add(key)
+            self._parents.pop(key, None)
+
+    def settled(self, key: Key) -> None:
+        """The target has all of an inode with several names, if none of these moved again."""
+        with self._lock:
+            if key not in self._moved:
+                self._now_whole(key)
 
     def missed(self, key: Key) -> None:
         """An inode was not, or not only, where it was looked for: it has to be visited again."""

@@ -127,14 +127,15 @@ class Copy:
         directory = next(iter(moved))[0]
         places = self._names.places(directory)
         found: dict[tuple[Introduce, ...], set[int]] = {}  # What leads to their directories.
-        with places.lock:
-            named: set[int] = set()
-            for (_, node), parents in moved.items():
-                if chain := places.introductions(node):  # Else it is gone.
-                    found.setdefault(chain[:-1], set()).add(node)
-                    if parents:
-                        named |= parents | {chain[-1].parent}
-            right = self._names.settle(directory, named)
+        named: set[int] = set()
+        for (_, node), parents in moved.items():
+            with places.lock:  # Not for all of them: this may take a walk through everything.
+                chain = places.introductions(node)
+            if chain:  # Else it is gone.
+                found.setdefault(chain[:-1], set()).add(node)
+                if parents:
+                    named |= parents | {chain[-1].parent}
+        right = self._names.settle(directory, named)
         several = {key for key, parents in moved.items() if parents}
         self.contents.settled = several if right else set()
         for chain, nodes in found.items():

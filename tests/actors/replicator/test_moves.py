@@ -52,6 +52,18 @@ def test_all_names_of_what_has_several_are_visited_until_they_are_right(moves: M
     assert not moves.take()
 
 
+def test_what_has_several_names_is_whole_if_none_of_them_moved_while_it_was_copied(
+    moves: Moves,
+) -> None:
+    rename(moves, 7, several=(7,))
+    assert moves.take()
+    rename(moves, 7, several=(7,))
+    moves.settled((0, 7))
+    assert moves.take() == {(0, 7): frozenset({OLD, NEW})}
+    moves.settled((0, 7))
+    assert moves.is_whole((0, 7))
+
+
 def test_who_changes_places_with_what_is_not_whole_is_whole_no_more(moves: Moves) -> None:
     for node in (5, 6):
         moves.copied((0, node))
