@@ -327,7 +327,11 @@ def note_late_force(s: State, register: Register, now: int) -> None:
 def note_force(s: State, register: Register, now: int) -> None:
     """The register follows an administrator's decision: audit it, on a generation of its own."""
     audited = divergence.outcome(s, s.arbiter.forced_by, register.term)
-    changes: dict[str, object] = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
+    changes: dict[str, object] = branch(s)
+    if not s.record.gen_cur and register.ver == 1:
+        changes = {"gen_cur": register.gen}  # The first of all: nobody else has data.
+    elif not s.record.gen_cur:  # Its record is lost: these may not be the data that had that name.
+        changes |= {"gen_hist": (register.gen,)}
     if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
         changes["given_up"] = divergence.given_up(s)
     store(s, "", cons=True, was="prim", forced=audited, **changes)
