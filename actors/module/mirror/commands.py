@@ -10,7 +10,7 @@ from mirrorfarm.actors.module.answers import (
 )
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
-from mirrorfarm.actors.module.mirror.describe import explanation, role_of, status_of
+from mirrorfarm.actors.module.mirror.describe import explanation, half_copied, role_of, status_of
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
@@ -67,7 +67,7 @@ def _start(s: State, verb: str, full: bool, now: int) -> str:
     peer_leads = not s.peer.silent and s.peer.about.role in {"PRIM", "ALONE"}
     if verb in {"prim", "primforce"} and peer_leads:
         return f"{s.settings.peer} is {s.peer.about.role} already: stop it first, or use swap"
-    if verb == "prim" and not s.record.cons and s.record.gen_cur:
+    if verb == "prim" and half_copied(s):
         return (
             "a resynchronisation of this node did not end: its files may be half copied. "
             f"primforce -m {s.module.name} overrides that"

@@ -59,6 +59,11 @@ def forgetful(s: State) -> bool:
     return s.os_crashed and s.record.from_memory
 
 
+def half_copied(s: State) -> bool:
+    """Return whether a copy to this node began and did not end, be it the first one ever."""
+    return not s.record.cons and (bool(s.record.gen_cur) or s.record.was == "second")
+
+
 def announcement_basis(s: State) -> Basis:
     """Return what an announcement would be made of."""
     register = s.arbiter.register

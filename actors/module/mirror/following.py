@@ -64,6 +64,8 @@ def _refusal(s: State, offer: SyncOffer) -> str:
         return "that session is already over here"
     if offer.plan == "none" and not s.record.cons and s.has_plane:
         return "the data here are inconsistent"
+    if offer.plan != "full" and s.leading.full_wanted and s.has_plane:
+        return "an administrator wants all data copied"  # It was offered before that was heard.
     return ""
 
 

@@ -1,5 +1,6 @@
 """Giving the primary role away in good order, and what a clean end may claim."""
 
+from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.actors.module.mirror.orders import ask_swap, explain, fact, send_peer
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -55,8 +56,9 @@ def leaves_clean(s: State) -> bool:
     answer = s.plane.answer
     if s.phase not in LEADERS or not s.has_plane:
         return True
-    if answer is not None and answer.behind and (s.peer_in_isr or s.record.was != "alone"):
+    counted_in = leading.peer_may_lead(s)  # Then it takes over from what it has.
+    if answer is not None and answer.behind and (counted_in or s.record.was != "alone"):
         return False
-    if s.peer_in_isr:
+    if counted_in:
         return s.leading.session is Session.JOINED and not s.leading.behind
     return s.leading.traced or s.record.was == "alone"

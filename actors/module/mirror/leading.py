@@ -172,11 +172,8 @@ def _resume(s: State, now: int) -> None:
     about, leading = s.peer.about, s.leading
     if not leading.lost or not leading.joined or not s.arbiter.silent_since_ns or s.peer.silent:
         return
-    same = (about.term, about.sid, about.gen_cur) == (
-        s.record.term,
-        leading.sid,
-        s.record.gen_cur,
-    )
+    ours = (s.record.term, leading.sid, s.record.gen_cur)
+    same = (about.term, about.sid, about.gen_cur) == ours
     follows = about.phase == "following" and about.was == "second" and about.cons
     if same and follows and now - leading.since_ns >= OFFER_AGAIN_NS and _may_be_target(s):
         fact(s, now, f"the arbiter is silent and {s.settings.peer} is back: its session goes on")
@@ -187,19 +184,15 @@ def _resume(s: State, now: int) -> None:
 
 def left_behind(s: State, now: int) -> None:
     """The arbiter removed the peer from the in-sync set."""
-    fact(
-        s,
-        now,
-        f"{s.settings.peer} is out of the in-sync set: {s.settings.node} goes on ALONE "
-        f"({s.leading.lost or 'asked before'})",
-    )
+    n, p, why = s.settings.node, s.settings.peer, s.leading.lost or "asked before"
+    fact(s, now, f"{p} is out of the in-sync set: {n} goes on ALONE ({why})")
     s.leading.lost, s.leading.session = "", Session.NONE
     s.leading.since_ns, s.leading.joined, s.leading.resuming = now, False, False
     explain(
         s,
         "",
-        f"{s.settings.peer} returns and is resynchronised by itself",
-        f"mirrorfarm -H {s.settings.peer} start -m {s.module.name}",
+        f"{p} returns and is resynchronised by itself",
+        f"mirrorfarm -H {p} start -m {s.module.name}",
     )
 
 
@@ -334,7 +327,11 @@ def grown(s: State, now: int) -> None:
     """The arbiter added the peer to the in-sync set."""
     if s.leading.session is Session.GROWING:
         _joined(s, now)
-    elif not s.leading.lost:
+        return
+    # It may follow in this generation from now on: what goes on alone needs one of its own.
+    s.lone = False
+    store(s, "", was="prim", lone=False, **remember(s))
+    if not s.leading.lost:
         lose(s, now, "its session broke while it was being added")
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from mirrorfarm.actors.events import VipProbe
 from mirrorfarm.actors.module.mirror import comparison, divergence, split
-from mirrorfarm.actors.module.mirror.describe import forgetful
+from mirrorfarm.actors.module.mirror.describe import forgetful, half_copied
 from mirrorfarm.actors.module.mirror.following import give_up
 from mirrorfarm.actors.module.mirror.missing import explain_arbiter, explain_what_is_held
 from mirrorfarm.actors.module.mirror.orders import (
@@ -163,7 +163,7 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
         _outside(s, register, now)
         return
     if not s.record.cons:
-        if s.force == "prim" and not s.record.gen_cur:
+        if s.force == "prim" and not half_copied(s):
             _force(s, now)
             return
         theirs_too = not s.peer.silent and not s.peer.about.cons
@@ -196,7 +196,7 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
 def _explain_data(s: State, *, alone: bool) -> None:
     """Say that the data here cannot be trusted; `alone`: the peer's are not current either."""
     n, p, m = s.settings.node, s.settings.peer, s.module.name
-    half = bool(s.record.gen_cur)
+    half = half_copied(s)
     why = (
         "a resynchronisation of this node did not end: its files may be half copied"
         if half
@@ -242,13 +242,14 @@ def _outside(s: State, register: Register, now: int) -> None:
     if s.force == "prim":
         _force(s, now)
         return
+    verb = "primforce" if half_copied(s) else "prim"  # Another order would be refused.
     explain(
         s,
         f"the data of this node may not be up to date: the newest are on "
         f"{', '.join(register.isr)} (term {register.term})",
         f"{p} becomes primary and resynchronises this node",
         f"mirrorfarm -H {p} start -m {m}   (or, giving up its newer writes: "
-        f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m})",
+        f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} {verb} -m {m})",
     )
 
 
@@ -327,7 +328,11 @@ def note_late_force(s: State, register: Register, now: int) -> None:
 def note_force(s: State, register: Register, now: int) -> None:
     """The register follows an administrator's decision: audit it, on a generation of its own."""
     audited = divergence.outcome(s, s.arbiter.forced_by, register.term)
-    changes: dict[str, object] = branch(s) if s.record.gen_cur else {"gen_cur": register.gen}
+    changes: dict[str, object] = branch(s)
+    if not s.record.gen_cur and register.ver == 1:
+        changes = {"gen_cur": register.gen}  # The first of all: nobody else has data.
+    elif not s.record.gen_cur:  # Its record is lost: these may not be the data that had that name.
+        changes |= {"gen_hist": (register.gen,)}
     if not s.peer.silent and comparison.diverged(s.record, s.peer.about):
         changes["given_up"] = divergence.given_up(s)
     store(s, "", cons=True, was="prim", forced=audited, **changes)

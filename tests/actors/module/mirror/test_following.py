@@ -77,6 +77,17 @@ def test_a_session_that_is_over_is_refused(term: int, sid: int) -> None:
     assert s.record is RECORD
 
 
+@pytest.mark.parametrize("plan", ["none", "map"])
+def test_an_offer_of_less_than_what_an_administrator_wants_is_refused(plan: str) -> None:
+    """It was on its way when the order came, and `second fullsync` would be answered as done."""
+    s = waiting()
+    s.leading.full_wanted = True
+    following.on_offer(s, msgspec.structs.replace(OFFER, plan=plan), 1)
+    assert isinstance(sent(s)[0], msg.SyncRefused)
+    following.on_offer(s, msgspec.structs.replace(OFFER, sid=5), 1)
+    assert (s.target.sid, s.target.plan) == (5, "full")
+
+
 def test_a_primary_of_the_past_gets_no_answer() -> None:
     s = waiting()
     following.on_offer(s, msgspec.structs.replace(OFFER, term=1, sid=9), 1)

@@ -16,6 +16,7 @@ from tests.actors.module.mirror.building import BOTH, state
 
 NOW = 1_000 * SECOND_NS
 GOOD = NodeRecord(term=1, gen_cur="g0", cons=True, was="second", wit_instance="i0", ver_seen=1)
+NEW = msgspec.structs.replace(GOOD, cons=False, gen_cur="", was="idle")
 
 
 def node(record: NodeRecord = GOOD, register: Register | None = BOTH, **changes: object) -> State:
@@ -50,10 +51,11 @@ def test_a_member_of_the_set_asks_for_the_next_term() -> None:
     [
         (GOOD, Register(1, 1, "n2", ("n2",), "g0", "i0"), "may not be up to date"),
         (msgspec.structs.replace(GOOD, cons=False), BOTH, "half copied"),
-        (msgspec.structs.replace(GOOD, cons=False, gen_cur=""), BOTH, "new or was deleted"),
+        (msgspec.structs.replace(NEW, was="second"), BOTH, "half copied"),
+        (NEW, BOTH, "new or was deleted"),
         (NodeRecord(), None, "first start"),
         (
-            msgspec.structs.replace(GOOD, cons=False, gen_cur=""),
+            NEW,
             Register(1, 1, "n1", ("n1",), "g0", "i0"),
             "the data of n2 are not current either",
         ),
@@ -74,7 +76,7 @@ def test_who_may_not_lead_says_why_and_what_helps(
 def test_two_members_without_good_data_do_not_wait_for_each_other(
     generation: str, verb: str
 ) -> None:
-    s = node(msgspec.structs.replace(GOOD, cons=False, gen_cur=generation))
+    s = node(msgspec.structs.replace(NEW, gen_cur=generation))
     s.peer.silent, s.peer.about = False, Announcement(role="WAIT", cons=False)
     waiting.poll(s, NOW)
     assert "administrator" in s.would_change
