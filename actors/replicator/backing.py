@@ -6,6 +6,7 @@ are kept; an inode whose known names are gone keeps its own as long as it has ot
 Used by one thread.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -14,8 +15,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.exclusions import Exclusions
-from mirrorfarm.actors.replicator.operations import ROOT, Create
+from mirrorfarm.actors.replicator.operations import RENAME_NOREPLACE, ROOT, Create, Rename
 
 DESCRIPTORS_MAX: Final = 4_096
 _PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -263,6 +265,19 @@ class Backing:
         if kind != stat.S_IFLNK:
             _disinherit(f"/proc/self/fd/{parent_fd}/".encode() + name)
         return data_fd
+
+    def move_the_one(self, operation: Rename) -> bool:
+        """Of two that change places move the one that is here; give False if there is none.
+
+        It must not stay behind: what the primary says of what is below it has to be found there.
+        """
+        old = (self.fd(operation.parent), operation.name)
+        new = (self.fd(operation.new_parent), operation.new_name)
+        for source, destination in ((old, new), (new, old)):
+            with contextlib.suppress(FileNotFoundError):
+                libc.rename(*source, *destination, RENAME_NOREPLACE)
+                return True
+        return False
 
     # --- removing --------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, NamedTuple
 
 from mirrorfarm.actors.replicator import inventory
@@ -112,9 +113,11 @@ class Names:
 
     def put_right(self, place: Place, fd: int) -> tuple[dict[bytes, Entry], set[bytes]]:
         """Make the target's names those of here; return its entries, and the names created."""
-        for attempt in range(_TRIES + 1):
+        for attempt in count():
             self.introduce(place, fd, [])
-            if attempt == _TRIES:  # Names change all the time: hold them still for a moment.
+            if not self._carrier.knows(*place.key):
+                return {}, set()  # Removed before the target heard of it: nothing is to be asked.
+            if attempt >= _TRIES:  # Names change all the time: hold them still for a moment.
                 found, sent = self._put_right_held(place, fd)
             else:
                 self._carrier.watch(place.key)
@@ -127,7 +130,7 @@ class Names:
                     _, found.theirs = self._asker.list_directory(place.directory, place.node)
                 return found.theirs, found.created
             self._asker.room()
-        return {}, set()
+        raise AssertionError
 
     def _put_right_held(self, place: Place, fd: int) -> tuple["_Found", bool]:
         with self.places(place.directory).lock:

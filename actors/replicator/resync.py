@@ -69,7 +69,9 @@ class Copy:
             place = places.pop()
             fd = self._names.open(place)
             if fd < 0:  # Moved: it will be visited again. Or gone.
-                missed = missed or not self._carrier.moves.is_whole(place.key)
+                # Something that is not whole may have come into a directory that is.
+                whole_there = not place.only and self._carrier.moves.is_whole(place.key)
+                missed = missed or not whole_there
                 continue
             try:
                 places += self._visit(place, fd)
