@@ -9,7 +9,6 @@ Used by one thread.
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from mirrorfarm.actors.replicator.operations import RENAME_NOREPLACE, ROOT, Crea
 
 DESCRIPTORS_MAX: Final = 4_096
 _PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_TO_EMPTY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EVICTIONS_MAX: Final = 16
 ACCESS_ACL: Final = "system.posix_acl_access"
@@ -313,7 +313,7 @@ class Backing:
                     continue
                 status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    shutil.rmtree(entry, dir_fd=fd)
+                    _remove_tree(os.fsencode(entry), fd)
                 else:
                     os.unlink(entry, dir_fd=fd)
         finally:
@@ -331,7 +331,7 @@ class Backing:
         if self.replacing is not None:
             self.replacing(directory_fd, name)
         if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(name, dir_fd=directory_fd)
+            _remove_tree(name, directory_fd)
         else:
             os.unlink(name, dir_fd=directory_fd)
         known = self.drop_name(parent, name)
@@ -344,3 +344,29 @@ def _disinherit(way: bytes) -> None:
     for name in os.listxattr(way, follow_symlinks=False):
         if name in (ACCESS_ACL, DEFAULT_ACL):
             os.removexattr(way, name, follow_symlinks=False)
+
+
+def _remove_tree(name: bytes, parent_fd: int) -> None:
+    """Remove a directory with all below; `shutil.rmtree` ends at a depth of about 1,000."""
+    levels = [(os.open(name, _TO_EMPTY, dir_fd=parent_fd), name)]
+    try:
+        while levels:
+            fd, name = levels[-1]
+            if (deeper := _emptied(fd)) is not None:
+                levels.append((os.open(deeper, _TO_EMPTY, dir_fd=fd), deeper))
+                continue
+            os.rmdir(name, dir_fd=levels[-2][0] if len(levels) > 1 else parent_fd)
+            os.close(levels.pop()[0])
+    finally:
+        for fd, _ in levels:
+            os.close(fd)
+
+
+def _emptied(fd: int) -> bytes | None:
+    """Remove what lies in a directory up to the first directory in it, and give its name."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return os.fsencode(entry.name)
+            os.unlink(entry.name, dir_fd=fd)
+    return None

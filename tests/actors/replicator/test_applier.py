@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,26 @@ def test_what_changes_places_with_what_is_not_here_yet_takes_its_place(
     assert sorted(os.listdir(ours)) == ["below", "more"]
     assert (ours / "below").read_bytes() == b"data"
     assert os.listdir(target.root / os.fsdecode(here)) == ["of the other"]
+
+
+def test_what_is_in_the_way_may_be_as_deep_as_it_likes(target: Target) -> None:
+    fd = os.open(target.root, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(400):
+        os.mkdir("d", dir_fd=fd)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.symlink("d", "link", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    target.applier.begin(lenient=True)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        target.apply(Rmdir(0, ROOT, b"d"))
+    finally:
+        sys.setrecursionlimit(usual)
+    assert sorted(os.listdir(target.root)) == ["file", "link"]
 
 
 def test_nothing_changes_places_with_nothing(target: Target) -> None:
