@@ -320,13 +320,8 @@ class Applier:
         """Rename; while lenient make room, and give False if there is nothing to move."""
 
         def attempt() -> None:
-            parent_fd, new_parent_fd = (
-                backing.fd(operation.parent),
-                backing.fd(operation.new_parent),
-            )
-            libc.rename(
-                parent_fd, operation.name, new_parent_fd, operation.new_name, operation.flags
-            )
+            old_fd, new_fd = backing.fd(operation.parent), backing.fd(operation.new_parent)
+            libc.rename(old_fd, operation.name, new_fd, operation.new_name, operation.flags)
 
         try:
             attempt()
@@ -336,8 +331,9 @@ class Applier:
             if fault.errno == errno.ENOENT:
                 self._incomplete(operation.directory, operation.parent)
                 self._incomplete(operation.directory, operation.new_parent)
-                if not operation.flags & RENAME_EXCHANGE:
-                    backing.clear(operation.new_parent, operation.new_name)
+                if operation.flags & RENAME_EXCHANGE:
+                    return backing.move_the_one(operation)
+                backing.clear(operation.new_parent, operation.new_name)
                 return False
             backing.clear(operation.new_parent, operation.new_name)
             attempt()

@@ -6,19 +6,21 @@ are kept; an inode whose known names are gone keeps its own as long as it has ot
 Used by one thread.
 """
 
+import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.exclusions import Exclusions
-from mirrorfarm.actors.replicator.operations import ROOT, Create
+from mirrorfarm.actors.replicator.operations import RENAME_NOREPLACE, ROOT, Create, Rename
 
 DESCRIPTORS_MAX: Final = 4_096
 _PATH_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_TO_EMPTY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EVICTIONS_MAX: Final = 16
 ACCESS_ACL: Final = "system.posix_acl_access"
@@ -264,6 +266,19 @@ class Backing:
             _disinherit(f"/proc/self/fd/{parent_fd}/".encode() + name)
         return data_fd
 
+    def move_the_one(self, operation: Rename) -> bool:
+        """Of two that change places move the one that is here; give False if there is none.
+
+        It must not stay behind: what the primary says of what is below it has to be found there.
+        """
+        old = (self.fd(operation.parent), operation.name)
+        new = (self.fd(operation.new_parent), operation.new_name)
+        for source, destination in ((old, new), (new, old)):
+            with contextlib.suppress(FileNotFoundError):
+                libc.rename(*source, *destination, RENAME_NOREPLACE)
+                return True
+        return False
+
     # --- removing --------------------------------------------------------------------------
 
     def excludes(self, parent: int, name: bytes) -> bool:
@@ -298,7 +313,7 @@ class Backing:
                     continue
                 status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    shutil.rmtree(entry, dir_fd=fd)
+                    _remove_tree(os.fsencode(entry), fd)
                 else:
                     os.unlink(entry, dir_fd=fd)
         finally:
@@ -316,7 +331,7 @@ class Backing:
         if self.replacing is not None:
             self.replacing(directory_fd, name)
         if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(name, dir_fd=directory_fd)
+            _remove_tree(name, directory_fd)
         else:
             os.unlink(name, dir_fd=directory_fd)
         known = self.drop_name(parent, name)
@@ -329,3 +344,29 @@ def _disinherit(way: bytes) -> None:
     for name in os.listxattr(way, follow_symlinks=False):
         if name in (ACCESS_ACL, DEFAULT_ACL):
             os.removexattr(way, name, follow_symlinks=False)
+
+
+def _remove_tree(name: bytes, parent_fd: int) -> None:
+    """Remove a directory with all below; `shutil.rmtree` ends at a depth of about 1,000."""
+    levels = [(os.open(name, _TO_EMPTY, dir_fd=parent_fd), name)]
+    try:
+        while levels:
+            fd, name = levels[-1]
+            if (deeper := _emptied(fd)) is not None:
+                levels.append((os.open(deeper, _TO_EMPTY, dir_fd=fd), deeper))
+                continue
+            os.rmdir(name, dir_fd=levels[-2][0] if len(levels) > 1 else parent_fd)
+            os.close(levels.pop()[0])
+    finally:
+        for fd, _ in levels:
+            os.close(fd)
+
+
+def _emptied(fd: int) -> bytes | None:
+    """Remove what lies in a directory up to the first directory in it, and give its name."""
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                return os.fsencode(entry.name)
+            os.unlink(entry.name, dir_fd=fd)
+    return None

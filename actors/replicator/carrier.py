@@ -137,7 +137,7 @@ class Carrier:
         def mark() -> None:
             self.marks.current.mark_names(operation, touched)
             for node in (*needed, *touched):
-                self._touch((operation.directory, node), 0, 0)
+                self._touch((operation.directory, node), 0, 0, names=True)
             self._note_move(operation, touched, several)
 
         return self._carry(operation, tuple(needed), mark)
@@ -198,7 +198,7 @@ class Carrier:
                 self._put(step)
                 self._introduced.add(key)
                 # The target makes up what it lacks: a listing of the parent is out of date.
-                self._touch((step.directory, step.parent), 0, 0)
+                self._touch((step.directory, step.parent), 0, 0, names=True)
 
     def _put(self, operation: ANY_OPERATION, data: bytes | memoryview = b"", flags: int = 0) -> int:
         source = self._source
@@ -338,11 +338,11 @@ class Carrier:
         with self._lock:
             self._watched.pop(key, None)
 
-    def _touch(self, key: Key, offset: int, length: int) -> None:
+    def _touch(self, key: Key, offset: int, length: int, *, names: bool = False) -> None:
         change = self._watched.get(key)
         if change is None:
             return
-        change.names = change.attributes = True
+        change.names, change.attributes = change.names or names, True
         change.whole = change.whole or length < 0
         change.mark(offset, max(length, 0))
 

@@ -59,9 +59,12 @@ class Contents:
         directory: int,
         fd: int,
         files: list[tuple[Entry, Entry | None, Change]],
-        created: set[bytes],
+        created: set[int],
     ) -> None:
-        """Bring inodes of one directory: attributes of all, contents of regular files."""
+        """Bring inodes of one directory: attributes of all, contents of regular files.
+
+        `created` are empty at the target, but for what was written since.
+        """
         batch: list[tuple[Entry, HashItem]] = []
         zones = 0
         self._missed.clear()
@@ -72,7 +75,7 @@ class Contents:
             if not self._carrier.knows(directory, entry.inode):
                 self._missed.add((directory, entry.inode))
                 continue  # Gone or moved meanwhile.
-            fresh = entry.name in created
+            fresh = entry.inode in created
             size = entry.size
             if not (there is not None and not fresh and _is_like(entry, there)):
                 bare = fresh and not entry.extra and not inherits

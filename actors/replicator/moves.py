@@ -10,7 +10,6 @@ import threading
 from mirrorfarm.actors.replicator.changes import Key
 from mirrorfarm.actors.replicator.operations import (
     NAMESPACE_OPERATION,
-    RENAME_EXCHANGE,
     Create,
     Link,
     Rename,
@@ -55,9 +54,6 @@ class Moves:
         parents = [operation.parent]
         if isinstance(operation, Rename):
             parents.append(operation.new_parent)
-            both = {(directory, node) for node in touched}
-            if operation.flags & RENAME_EXCHANGE and not both <= self._whole:
-                self._whole -= both  # Where one is not there, neither can be moved.
         for node in several:
             if (directory, node) not in self._whole:
                 self._parents.setdefault((directory, node), set()).update(parents)

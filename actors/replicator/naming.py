@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final, NamedTuple
 
 from mirrorfarm.actors.replicator import inventory
@@ -110,11 +111,13 @@ class Names:
         exclusions = self._exclusions[place.directory]
         return bool(exclusions) and exclusions.excludes(place.path if place.chain else b"", name)
 
-    def put_right(self, place: Place, fd: int) -> tuple[dict[bytes, Entry], set[bytes]]:
-        """Make the target's names those of here; return its entries, and the names created."""
-        for attempt in range(_TRIES + 1):
+    def put_right(self, place: Place, fd: int) -> "Right":
+        """Make the target's names those of here; return what is there then."""
+        for attempt in count():
             self.introduce(place, fd, [])
-            if attempt == _TRIES:  # Names change all the time: hold them still for a moment.
+            if not self._carrier.knows(*place.key):
+                return Right()  # Removed before the target heard of it: nothing is to be asked.
+            if attempt >= _TRIES:  # Names change all the time: hold them still for a moment.
                 found, sent = self._put_right_held(place, fd)
             else:
                 self._carrier.watch(place.key)
@@ -124,10 +127,11 @@ class Names:
                 self._carrier.unwatch(place.key)
             if sent:
                 if found.twins:  # A name of several may have been cut off and made up meanwhile.
-                    _, found.theirs = self._asker.list_directory(place.directory, place.node)
-                return found.theirs, found.created
+                    _, now = self._asker.list_directory(place.directory, place.node)
+                    found.right.refresh(now)
+                return found.right
             self._asker.room()
-        return {}, set()
+        raise AssertionError
 
     def _put_right_held(self, place: Place, fd: int) -> tuple["_Found", bool]:
         with self.places(place.directory).lock:
@@ -185,7 +189,7 @@ class Names:
                 entry = inventory.entry(fd, name)
                 if entry is not None:
                     ours[name] = entry
-        found = _Found(theirs)
+        found = _Found()
         for name, entry in theirs.items():
             if name not in ours and not self._excluded(place, name):
                 found.remove(place, entry)
@@ -195,11 +199,16 @@ class Names:
             there = theirs.get(name)
             if there is None or not self._is_same(place, entry, there, found):
                 make.append((entry, there))
+            else:
+                found.right.kept[name, entry.inode] = there
         for entry, there in make:
             if there is not None:
                 found.remove(place, there)
-            found.orders.append(self._making(place, fd, entry, found))
-            found.created.add(entry.name)
+            order = self._making(place, fd, entry, found)
+            found.orders.append(order)
+            found.right.named.add(entry.inode)
+            if isinstance(order, Create):
+                found.right.created.add(entry.inode)
         return found
 
     def _is_same(self, place: Place, here: Entry, there: Entry, found: "_Found") -> bool:
@@ -294,12 +303,30 @@ def _target(fd: int, entry: Entry) -> bytes:
 
 
 @dataclass(slots=True)
+class Right:
+    """A directory of the target whose names are right, by the inodes of here.
+
+    Not by the names: what lies at one of them when it is looked at next may be another inode.
+    """
+
+    kept: dict[tuple[bytes, int], Entry] = field(default_factory=dict)  # The target's entries.
+    named: set[int] = field(default_factory=set)  # Were given a name there.
+    created: set[int] = field(default_factory=set)  # Were made there: they are empty.
+
+    def refresh(self, now: dict[bytes, Entry]) -> None:
+        """Take the entries of now, as far as they are of the same inodes."""
+        for (name, inode), entry in list(self.kept.items()):
+            del self.kept[name, inode]
+            if name in now and now[name].inode == entry.inode:
+                self.kept[name, inode] = now[name]
+
+
+@dataclass(slots=True)
 class _Found:
     """What a comparison of one directory came to; it counts only if its orders are sent."""
 
-    theirs: dict[bytes, Entry]
+    right: Right = field(default_factory=Right)
     orders: list[ANY_OPERATION] = field(default_factory=list)
-    created: set[bytes] = field(default_factory=set)
     twins: dict[Key, int] = field(default_factory=dict)
     made: set[int] = field(default_factory=set)
     dismissed: list[Key] = field(default_factory=list)

@@ -19,7 +19,7 @@ from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.changes import Change, ChangeMap, Key
 from mirrorfarm.actors.replicator.contents import Contents
 from mirrorfarm.actors.replicator.exclusions import Exclusions
-from mirrorfarm.actors.replicator.naming import Names, Place
+from mirrorfarm.actors.replicator.naming import Names, Place, Right
 from mirrorfarm.actors.replicator.operations import ROOT, Introduce
 from mirrorfarm.actors.replicator.questions import Entry
 
@@ -69,7 +69,9 @@ class Copy:
             place = places.pop()
             fd = self._names.open(place)
             if fd < 0:  # Moved: it will be visited again. Or gone.
-                missed = missed or not self._carrier.moves.is_whole(place.key)
+                # Something that is not whole may have come into a directory that is.
+                whole_there = not place.only and self._carrier.moves.is_whole(place.key)
+                missed = missed or not whole_there
                 continue
             try:
                 places += self._visit(place, fd)
@@ -90,14 +92,14 @@ class Copy:
             self._names.introduce(place, fd, [])
             self.contents.attributes(place.directory, fd, b".", place.node, None)
         if place.deep or place.only or (mine is not None and mine.names):
-            theirs, created = self._names.put_right(place, fd)
+            right = self._names.put_right(place, fd)
         else:
-            theirs, created = {}, set()
+            right = Right()
         deeper: list[Place] = []
         files: list[tuple[Entry, Entry | None, Change]] = []
         moves = self._carrier.moves
         for name, inode, is_directory in self._names.entries(place, fd):
-            fresh = name in created
+            fresh = inode in right.named
             if place.only and inode not in place.only and not fresh:
                 continue
             change = self._change(place.directory, inode)
@@ -107,7 +109,8 @@ class Copy:
                 entry = inventory.entry(fd, name)
                 if entry is None or entry.inode != inode:
                     continue  # Changed since: a live modification says so.
-                files.append((entry, theirs.get(name), _PERMANENT if whole else change or Change()))
+                there = right.kept.get((name, inode))
+                files.append((entry, there, _PERMANENT if whole else change or Change()))
                 if entry.links > 1 and not is_directory:
                     moves.named((place.directory, inode), place.node)
             if is_directory and (fresh or not moves.is_whole((place.directory, inode))):
@@ -116,7 +119,7 @@ class Copy:
                 deeper.append(Place(place.directory, (*place.chain, step), whole))
         if files:
             self._names.introduce(place, fd, [entry for entry, _, _ in files])
-            self.contents.copy(place.directory, fd, files, created)
+            self.contents.copy(place.directory, fd, files, right.created)
         return deeper
 
     def _change(self, directory: int, node: int) -> Change | None:

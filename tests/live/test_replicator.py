@@ -247,6 +247,41 @@ def test_inodes_with_several_names_keep_them_all_while_these_change(
     assert_equal(one, two)
 
 
+def test_directories_change_places_while_they_are_copied(pair: tuple[Replica, Replica]) -> None:
+    one, two = pair
+    for number in range(64):
+        folder = one.directory / f"d{number % 4}/d{number // 4 % 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{number // 16}").write_bytes(os.urandom(70_000))
+    lead_alone(one)
+    dice = random.Random(1)
+    changed: list[Path] = []
+    ended = threading.Event()
+
+    def some() -> Path:
+        return one.directory.joinpath(*(f"d{dice.randrange(4)}" for _ in range(dice.randint(1, 3))))
+
+    def change() -> None:
+        while not ended.is_set():
+            old, new, file = some(), some(), some() / f"f{dice.randrange(4)}"
+            with contextlib.suppress(OSError):
+                flags = RENAME_EXCHANGE if len(changed) % 3 else 0
+                libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
+                changed.append(old)
+                file.write_bytes(dice.randbytes(99))
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(change)
+        try:
+            join(one, two, 1, 1, "full")
+        finally:
+            ended.set()
+        done.result(30)
+    leave(one, two)
+    assert_equal(one, two)
+    assert len(changed) > 20
+
+
 def test_only_what_changed_is_copied_when_the_target_was_killed(
     pair: tuple[Replica, Replica],
 ) -> None:

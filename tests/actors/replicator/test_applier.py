@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,51 @@ def test_exchanged_names_keep_their_inodes(target: Target) -> None:
     target.apply(Write(0, 6, 0, 1), b"6")
     assert (target.root / "a").read_bytes() == b"6"
     assert (target.root / "b").read_bytes() == b"5"
+
+
+@pytest.mark.parametrize("here", [b"a", b"b"])
+def test_what_changes_places_with_what_is_not_here_yet_takes_its_place(
+    target: Target, here: bytes
+) -> None:
+    target.applier.begin(lenient=True)
+    target.create(5, here, DIRECTORY)
+    target.create(6, b"below", FILE, 5)
+    there = b"b" if here == b"a" else b"a"
+    target.apply(Rename(0, ROOT, b"a", ROOT, b"b", RENAME_EXCHANGE))
+    target.apply(Introduce(0, 7, ROOT, here, DIRECTORY))
+    target.create(8, b"of the other", FILE, 7)
+    target.create(9, b"more", FILE, 5)
+    target.apply(Write(0, 6, 0, 4), b"data")
+    ours = target.root / os.fsdecode(there)
+    assert sorted(os.listdir(ours)) == ["below", "more"]
+    assert (ours / "below").read_bytes() == b"data"
+    assert os.listdir(target.root / os.fsdecode(here)) == ["of the other"]
+
+
+def test_what_is_in_the_way_may_be_as_deep_as_it_likes(target: Target) -> None:
+    fd = os.open(target.root, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(400):
+        os.mkdir("d", dir_fd=fd)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+        os.symlink("d", "link", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    os.close(fd)
+    target.applier.begin(lenient=True)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        target.apply(Rmdir(0, ROOT, b"d"))
+    finally:
+        sys.setrecursionlimit(usual)
+    assert sorted(os.listdir(target.root)) == ["file", "link"]
+
+
+def test_nothing_changes_places_with_nothing(target: Target) -> None:
+    target.applier.begin(lenient=True)
+    target.apply(Rename(0, ROOT, b"a", ROOT, b"b", RENAME_EXCHANGE))
+    assert not os.listdir(target.root)
 
 
 def test_what_was_there_before_is_introduced(target: Target) -> None:

@@ -103,7 +103,7 @@ def test_a_file_that_became_something_else_is_not_waited_for(tmp_path: Path, bec
     contents = Contents(leads.carrier, Asker(leads.source))
 
     def copy() -> None:
-        contents.copy(0, fd, [(entry, None, Change(whole=True))], {b"file"})
+        contents.copy(0, fd, [(entry, None, Change(whole=True))], {entry.inode})
 
     thread = threading.Thread(target=copy, daemon=True)
     thread.start()

@@ -1,0 +1,148 @@
+"""Directories that change, move or go while a copy is at them."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from mirrorfarm.actors.replicator import inventory
+from mirrorfarm.actors.replicator.asking import Asker
+from mirrorfarm.actors.replicator.carrier import Carrier
+from mirrorfarm.actors.replicator.changes import Change
+from mirrorfarm.actors.replicator.exclusions import Exclusions
+from mirrorfarm.actors.replicator.naming import Names, Place, Right
+from mirrorfarm.actors.replicator.operations import ROOT, SET_MODE, Introduce, Rename, SetAttr
+from mirrorfarm.actors.replicator.questions import Entry
+from mirrorfarm.actors.replicator.resync import Copy
+from mirrorfarm.actors.replicator.source import Source
+
+
+class Stream:
+    """Takes frames."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def send(self, *_: object) -> int:
+        self.count += 1
+        return self.count
+
+    def wait_room(self, _: int) -> bool:
+        return True
+
+
+class NoPlaces:
+    """A disk on which nothing has a name any more."""
+
+    lock: AbstractContextManager[object] = nullcontext()
+
+    def introductions(self, _: int) -> tuple[Introduce, ...] | None:
+        return None
+
+
+class Near(Asker):
+    """Asks a target that has next to nothing, and does something meanwhile."""
+
+    def __init__(self, source: Source, carrier: Carrier) -> None:
+        super().__init__(source)
+        self.carrier = carrier
+        self.entries: dict[bytes, Entry] = {}
+
+    def list_directory(self, directory: int, node: int) -> tuple[Entry, dict[bytes, Entry]]:
+        if not self.carrier.knows(directory, node):
+            raise OSError(errno.ESTALE, "the target would take that for a failed disk")
+        self.carrier.change(SetAttr(directory, node, SET_MODE, 0o40700))
+        return Entry(b".", 1, 0o40755, 0, 0, 2, 0, 0, 0, b""), self.entries
+
+
+class Copying:
+    """A copy of one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = inventory.open_directory(os.fsencode(root))
+        source = cast(Source, Stream())
+        self.carrier = Carrier(held=lambda: None, lost=lambda _error, _where: None)
+        self.carrier.open(source)
+        self.carrier.attach(0, NoPlaces())
+        self.asker = Near(source, self.carrier)
+        self.names = Names(self.carrier, self.asker, [self.root], [Exclusions()])
+
+    def place(self, name: bytes, node: int, *only: int) -> Place:
+        step = Introduce(0, node, ROOT, name, 0o40755)
+        return Place(0, (step,), False, frozenset(only))
+
+
+@pytest.fixture
+def copying(tmp_path: Path) -> Iterator[Copying]:
+    one = Copying(tmp_path)
+    yield one
+    os.close(one.root)
+
+
+def test_a_directory_whose_attributes_change_all_the_time_gets_its_names(
+    copying: Copying, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("content")
+    right = copying.names.put_right(Place(0, (), True), copying.root)
+    assert right.created == {(tmp_path / "file").stat().st_ino}
+
+
+def test_a_directory_that_went_before_the_target_heard_of_it_is_not_asked_for(
+    copying: Copying, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    place = copying.place(b"folder", folder.stat().st_ino)
+    fd = copying.names.open(place)
+    folder.rmdir()
+    assert copying.names.put_right(place, fd) == Right()
+    os.close(fd)
+
+
+def test_what_came_into_a_whole_directory_that_moves_is_looked_for_again(
+    copying: Copying,
+) -> None:
+    moves = copying.carrier.moves
+    copy = Copy(copying.carrier, copying.asker, [copying.root], None, [Exclusions()])
+    moves.copied((0, 5))
+    assert copy._walk([copying.place(b"moved away", 5)]), "all of it travels in the stream"
+    assert not copy._walk([copying.place(b"moved away", 5, 6)]), "6 is not whole"
+
+
+def test_what_takes_the_name_of_what_the_copy_made_is_not_held_to_be_empty(
+    copying: Copying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").write_text("new")
+    (tmp_path / "old").write_text("old")
+    old, made = ((tmp_path / name).stat().st_ino for name in ("old", "made"))
+    copy = Copy(copying.carrier, copying.asker, [copying.root], None, [Exclusions()])
+    there = Entry(b"old", 99, 0o100644, 0, 0, 1, 3, 0, 0, b"")
+    copying.asker.entries = {b"old": there}
+    entries = copy._names.entries
+    copied: list[tuple[dict[bytes, Entry | None], set[int]]] = []
+
+    def move_and_list(place: Place, fd: int) -> list[tuple[bytes, int, bool]]:
+        (tmp_path / "old").rename(tmp_path / "made")
+        copying.carrier.namespace(Rename(0, ROOT, b"old", ROOT, b"made"), (old, made))
+        return entries(place, fd)
+
+    def note(
+        _directory: int,
+        _fd: int,
+        files: list[tuple[Entry, Entry | None, Change]],
+        created: set[int],
+    ) -> None:
+        copied.append(({entry.name: there for entry, there, _ in files}, created))
+
+    monkeypatch.setattr(copy._names, "entries", move_and_list)
+    monkeypatch.setattr(copy.contents, "copy", note)
+    monkeypatch.setattr(copy.contents, "attributes", lambda *_: 0)
+    copy._visit(Place(0, (), True), copying.root)
+    assert copied == [({b"made": None}, {made})], "and what is there is another one's"
+    assert old != made
