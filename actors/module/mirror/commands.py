@@ -203,8 +203,10 @@ def swap(s: State, now: int, who: str) -> str:
         return ""
     if s.phase is not Phase.LEADING:
         return f"this node is {role_of(s)} {status_of(s)}: a swap needs PRIM and SECOND Ready"
-    if not handover.may_hand_over(s):
+    if not handover.peer_is_ready(s):
         return f"{s.settings.peer} is not SECOND Ready"
+    if not handover.may_hand_over(s):
+        return f"the arbiter does not answer: it could not name {s.settings.peer} primary"
     s.stopping_for = "swap"
     fact(s, now, "Begin of Swap")
     become_leaving(s, now)

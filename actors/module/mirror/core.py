@@ -17,6 +17,7 @@ from mirrorfarm.actors.module.mirror import (
     commands,
     demotion,
     following,
+    holding,
     leading,
     planes,
     procedure,
@@ -82,7 +83,7 @@ class Mirror:
         s = self.state
         s.out = []
         if s.phase in LEADERS:
-            leading.keep_lease(s, now)  # Before anything else: this node may have been asleep.
+            holding.keep_lease(s, now)  # Before anything else: this node may have been asleep.
         self._apply(event, now)
         self._poll(now)
         return s.out

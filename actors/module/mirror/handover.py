@@ -7,6 +7,14 @@ from mirrorfarm.transport.messages import Register, RegisterNews
 
 
 def may_hand_over(s: State) -> bool:
+    """Return whether the peer is ready for the role, and the arbiter there to name it.
+
+    One that is silent would be waited for without end, with the application stopped.
+    """
+    return peer_is_ready(s) and not s.arbiter.silent_since_ns
+
+
+def peer_is_ready(s: State) -> bool:
     """Return whether the peer has everything and is there to take the role."""
     if not s.peer_in_isr or s.peer.silent or s.peer.left or s.peer.about.failed:
         return False
@@ -17,7 +25,9 @@ def hand_over(s: State, now: int) -> None:
     """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
     register = s.arbiter.register
     if register is None or register.holder != s.settings.node or not may_hand_over(s):
-        fact(s, now, f"the role is not handed over: {s.leading.lost or 'the peer is not there'}")
+        silent = "the arbiter does not answer" if s.arbiter.silent_since_ns else ""
+        why = s.leading.lost or silent or "the peer is not there"
+        fact(s, now, f"the role is not handed over: {why}")
         return
     if s.arbiter.swapping:
         return
