@@ -1,5 +1,6 @@
 """Giving the primary role away in good order, and what a clean end may claim."""
 
+from mirrorfarm.actors.module.mirror.missing import names_nobody
 from mirrorfarm.actors.module.mirror.orders import ask_swap, explain, fact, send_peer
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -11,7 +12,7 @@ def may_hand_over(s: State) -> bool:
 
     One that is silent would be waited for without end, with the application stopped.
     """
-    return peer_is_ready(s) and not s.arbiter.silent_since_ns
+    return peer_is_ready(s) and not names_nobody(s)
 
 
 def peer_is_ready(s: State) -> bool:
@@ -25,8 +26,7 @@ def hand_over(s: State, now: int) -> None:
     """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
     register = s.arbiter.register
     if register is None or register.holder != s.settings.node or not may_hand_over(s):
-        silent = "the arbiter does not answer" if s.arbiter.silent_since_ns else ""
-        why = s.leading.lost or silent or "the peer is not there"
+        why = s.leading.lost or names_nobody(s) or "the peer is not there"
         fact(s, now, f"the role is not handed over: {why}")
         return
     if s.arbiter.swapping:
