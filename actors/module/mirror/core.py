@@ -223,7 +223,7 @@ class Mirror:
             # Never answered itself: two who both lead would go on for ever.
             ours = beat.promised_ns <= now and beat.promised_term <= s.record.term
             if s.phase in LEADERS and ours:
-                s.lease.granted(beat.promised_ns)
+                s.lease.granted(beat.promised_ns, about.lease_ns)
         elif about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
             promises.give(s, event.network, beat.sent_ns, now)
         if split.met(s, about):
