@@ -31,3 +31,4 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     from_memory: bool = False  # What it confirmed (ack_mode received) may not be on its disk yet.
     partial: str = ""  # Generation whose end this copy may lack: its source went on in it.
     promises: bool = True  # The peer may lead by what this node promised; new: False.
+    promised_ns: int = 0  # For how long; 0: for one lease of the process that reads this.

@@ -55,6 +55,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     forgetful: bool = False  # It crashed and may lack what it confirmed from memory.
     partial: str = ""  # Generation whose end its copy may lack.
     given_up: str = ""  # The generation of its peer that a decision gave up last.
+    lease_ns: int = 0  # For how long it keeps a promise; 0: it does not say.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------

@@ -37,6 +37,27 @@ def test_a_primary_whose_replicator_never_comes_back_gives_way_to_its_secondary(
     assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 20_000)
 
 
+@pytest.mark.parametrize("later_ms", [0, 2, 4])
+def test_who_takes_the_role_and_gets_no_replicator_leaves_it_to_its_peer(
+    later_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = pair()
+    for name in ("n1", "n2"):
+        world.kill(name)
+    world.run(3_000)
+    for name in ("n1", "n2"):
+        world.start(name, again=True)
+    assert world.run_until(lambda: world.role("n1").startswith("WAIT"), 5_000)
+    world.run(later_ms)
+    never_again(world, "n1", monkeypatch)
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 40_000)
+    assert world.role("n1") == "WAIT Transient"
+    assert "its replicator has not said yet" in world.reason("n1")
+    monkeypatch.undo()
+    world.nodes["n1"].start_replica()
+    assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 20_000)
+
+
 def test_a_second_whose_replicator_died_says_so_while_the_arbiter_is_away() -> None:
     world = pair()
     for name in ("n1", "n2"):

@@ -11,6 +11,7 @@ from mirrorfarm.actors.module.answers import (
 from mirrorfarm.actors.module.answers import take as take_command
 from mirrorfarm.actors.module.mirror import handover, procedure
 from mirrorfarm.actors.module.mirror.describe import explanation, half_copied, role_of, status_of
+from mirrorfarm.actors.module.mirror.missing import names_nobody
 from mirrorfarm.actors.module.mirror.orders import become, explain, fact, send_peer, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
@@ -203,8 +204,10 @@ def swap(s: State, now: int, who: str) -> str:
         return ""
     if s.phase is not Phase.LEADING:
         return f"this node is {role_of(s)} {status_of(s)}: a swap needs PRIM and SECOND Ready"
-    if not handover.may_hand_over(s):
+    if not handover.peer_is_ready(s):
         return f"{s.settings.peer} is not SECOND Ready"
+    if not handover.may_hand_over(s):
+        return f"{s.settings.peer} cannot be named primary: {names_nobody(s)}"
     s.stopping_for = "swap"
     fact(s, now, "Begin of Swap")
     become_leaving(s, now)
@@ -285,10 +288,17 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
     fact(s, now, f"Action {event.action} called by errd")
     if event.action == "stop":
         stop(s, now, "stop")
-    elif event.action == "stopstart" and (s.phase is Phase.FOLLOWING or handover.may_hand_over(s)):
+    elif event.action == "stopstart" and _may_leave(s):
         stop(s, now, "stopstart")
     else:
         restart(s, now)
+
+
+def _may_leave(s: State) -> bool:
+    """Return whether the service goes on if this node leaves its role for a while."""
+    if s.phase is Phase.FOLLOWING:
+        return not names_nobody(s)  # Else its primary could not leave it behind.
+    return handover.may_hand_over(s)
 
 
 # --- answers -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from mirrorfarm.actors.module.mirror import (
     commands,
     demotion,
     following,
+    holding,
     leading,
     planes,
     procedure,
@@ -82,7 +83,7 @@ class Mirror:
         s = self.state
         s.out = []
         if s.phase in LEADERS:
-            leading.keep_lease(s, now)  # Before anything else: this node may have been asleep.
+            holding.keep_lease(s, now)  # Before anything else: this node may have been asleep.
         self._apply(event, now)
         self._poll(now)
         return s.out
@@ -222,7 +223,7 @@ class Mirror:
             # Never answered itself: two who both lead would go on for ever.
             ours = beat.promised_ns <= now and beat.promised_term <= s.record.term
             if s.phase in LEADERS and ours:
-                s.lease.granted(beat.promised_ns)
+                s.lease.granted(beat.promised_ns, about.lease_ns)
         elif about.role in {"PRIM", "ALONE"} and s.phase is not Phase.ASKING:
             promises.give(s, event.network, beat.sent_ns, now)
         if split.met(s, about):

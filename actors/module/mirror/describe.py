@@ -106,6 +106,7 @@ def announcement(s: State) -> Announcement:
         lone=r.lone,
         partial=r.partial,
         given_up=r.given_up[0] if r.given_up else "",
+        lease_ns=s.lease.lease_ns,
         split=divergence.announced(s),
         changes=divergence.changes(s) if s.split else -1,
         refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",

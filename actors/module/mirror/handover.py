@@ -1,6 +1,7 @@
 """Giving the primary role away in good order, and what a clean end may claim."""
 
-from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror.holding import peer_may_lead
+from mirrorfarm.actors.module.mirror.missing import names_nobody
 from mirrorfarm.actors.module.mirror.orders import ask_swap, explain, fact, send_peer
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -8,6 +9,14 @@ from mirrorfarm.transport.messages import Register, RegisterNews
 
 
 def may_hand_over(s: State) -> bool:
+    """Return whether the peer is ready for the role, and the arbiter there to name it.
+
+    One that is silent would be waited for without end, with the application stopped.
+    """
+    return peer_is_ready(s) and not names_nobody(s)
+
+
+def peer_is_ready(s: State) -> bool:
     """Return whether the peer has everything and is there to take the role."""
     if not s.peer_in_isr or s.peer.silent or s.peer.left or s.peer.about.failed:
         return False
@@ -18,7 +27,8 @@ def hand_over(s: State, now: int) -> None:
     """Ask the arbiter to name the peer; with a stop, this node leaves the in-sync set as well."""
     register = s.arbiter.register
     if register is None or register.holder != s.settings.node or not may_hand_over(s):
-        fact(s, now, f"the role is not handed over: {s.leading.lost or 'the peer is not there'}")
+        why = s.leading.lost or names_nobody(s) or "the peer is not there"
+        fact(s, now, f"the role is not handed over: {why}")
         return
     if s.arbiter.swapping:
         return
@@ -56,7 +66,7 @@ def leaves_clean(s: State) -> bool:
     answer = s.plane.answer
     if s.phase not in LEADERS or not s.has_plane:
         return True
-    counted_in = leading.peer_may_lead(s)  # Then it takes over from what it has.
+    counted_in = peer_may_lead(s)  # Then it takes over from what it has.
     if answer is not None and answer.behind and (counted_in or s.record.was != "alone"):
         return False
     if counted_in:

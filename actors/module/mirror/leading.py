@@ -1,4 +1,4 @@
-"""The primary: its lease, its gate, the peer left behind (R2) and taken back (R5).
+"""The primary: its gate, the peer left behind (R2) and taken back (R5).
 
 Everything here is level-triggered: `poll` looks at the state and does what is due, so that no
 order of events can leave a step undone. The gate is never chosen, it follows from the state
@@ -9,11 +9,10 @@ after a question that is still unanswered (R1).
 import msgspec
 
 from mirrorfarm.actors import sites
-from mirrorfarm.actors.events import GuardArm, GuardDisarm
 from mirrorfarm.actors.module.mirror import comparison, divergence
+from mirrorfarm.actors.module.mirror.holding import arm, keep_lease, peer_may_lead
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
-    ask_renew,
     ask_swap,
     branch,
     explain,
@@ -21,7 +20,6 @@ from mirrorfarm.actors.module.mirror.orders import (
     remember,
     send_peer,
     store,
-    tell,
 )
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -59,11 +57,6 @@ def poll(s: State, now: int) -> None:
 # --- the gate ------------------------------------------------------------------------------
 
 
-def peer_may_lead(s: State) -> bool:
-    """Return whether the peer is in the in-sync set, or could be by an unanswered question."""
-    return s.peer_in_isr or (s.arbiter.swapping != 0 and s.arbiter.purpose == "grow")
-
-
 def gate_of(s: State) -> str:
     """Return who must have a modification before the application is told."""
     session = s.leading.session
@@ -91,44 +84,6 @@ def map_base(s: State) -> str:
     if s.peer_in_isr or s.leading.session is Session.JOINED:
         return ""
     return s.record.gen_base if s.record.was == "alone" else s.record.gen_cur
-
-
-# --- the lease -----------------------------------------------------------------------------
-
-
-def keep_lease(s: State, now: int) -> None:
-    """Renew while the peer could be promoted; close the gate when the right to act ends."""
-    leading = s.leading
-    if s.split in {"won", "settled"}:
-        _disarm(s)  # The register is about to rule the peer out, and nothing is acknowledged.
-        return
-    may_lead = peer_may_lead(s)
-    if not may_lead and leading.session not in (Session.SYNCED, Session.GROWING):
-        leading.lease_closed = False
-        _disarm(s)
-        return
-    ask_renew(s, now)
-    valid, acts_ns = s.lease.valid(now), s.lease.guard_acts_ns()
-    if valid and s.guard_ns != acts_ns:
-        s.guard_ns = acts_ns
-        tell(s, "guard", GuardArm(acts_ns))
-    if not may_lead:
-        return
-    if not valid and not leading.lease_closed and s.guard_ns:
-        leading.lease_closed = True
-        fact(s, now, "neither the arbiter nor the peer renewed the lease: writes are held", "C")
-        why = "the lease is over: neither the arbiter nor the peer answers; writes are held"
-        explain(s, why, "the arbiter or the peer answers again")
-    elif valid and leading.lease_closed:
-        leading.lease_closed = False
-        fact(s, now, "the lease is renewed: writes go on")
-        explain(s, "")
-
-
-def _disarm(s: State) -> None:
-    if s.guard_ns:
-        s.guard_ns = 0
-        tell(s, "guard", GuardDisarm())
 
 
 # --- leaving the peer behind ---------------------------------------------------------------
@@ -310,14 +265,22 @@ def _send_offer(s: State, now: int) -> None:
 
 
 def _grow(s: State, now: int) -> None:
-    """The target has everything: gate on it first, then ask to add it (R5)."""
+    """The target has everything: gate on it first, then ask to add it (R5).
+
+    Not while the arbiter is silent: from the question on this node would need a lease, and who
+    is alone has none to lose when its peer goes again.
+    """
     gated = not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
     register = s.arbiter.register
     if not gated or register is None or "lone" in s.stores.values():
         return  # The generation that the target is going to share must be durable here.
+    a = s.arbiter
     if s.peer_in_isr:
         _joined(s, now)
-    elif s.lease.valid(now) and not s.arbiter.swapping and now >= s.arbiter.retry_ns:
+    elif a.swapping or a.silent_since_ns or now < a.retry_ns:
+        return
+    elif s.lease.valid(now):
+        arm(s)
         both = tuple(sorted((s.settings.node, s.settings.peer)))
         s.leading.session = Session.GROWING
         ask_swap(s, "grow", msgspec.structs.replace(register, isr=both, gen=s.record.gen_cur))

@@ -18,19 +18,28 @@ class Lease:
 
     lease_ns: int
     deadline_ns: int = 0
+    span_ns: int = 0  # Of the lease that ends then; 0: `lease_ns`.
 
-    def granted(self, sent_ns: int) -> None:
-        """Extend: somebody answered, for one lease, what was sent at `sent_ns`."""
-        error_ns = self.lease_ns // CLOCK_RATE_ERROR_DIVISOR
-        self.deadline_ns = max(self.deadline_ns, sent_ns + self.lease_ns - error_ns)
+    def granted(self, sent_ns: int, for_ns: int = 0) -> None:
+        """Extend: somebody answered, for one lease, what was sent at `sent_ns`.
+
+        `for_ns`: who answers keeps it only for so long, having other clocks; 0: as configured here.
+        """
+        span_ns = min(self.lease_ns, for_ns or self.lease_ns)
+        end_ns = sent_ns + span_ns - span_ns // CLOCK_RATE_ERROR_DIVISOR
+        if end_ns - span_ns // MARGIN_DIVISOR > self.gate_closes_ns():
+            self.deadline_ns, self.span_ns = end_ns, span_ns
 
     def gate_closes_ns(self) -> int:
         """Return when the gate must be closed."""
-        return self.deadline_ns - self.lease_ns // MARGIN_DIVISOR
+        return self.deadline_ns - self._margin_ns()
 
     def guard_acts_ns(self) -> int:
         """Return when the guard fences this node's application."""
-        return self.deadline_ns - self.lease_ns // MARGIN_DIVISOR // 2
+        return self.deadline_ns - self._margin_ns() // 2
+
+    def _margin_ns(self) -> int:
+        return (self.span_ns or self.lease_ns) // MARGIN_DIVISOR
 
     def valid(self, now: int) -> bool:
         """Return whether the gate may be open."""

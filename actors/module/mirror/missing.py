@@ -1,4 +1,4 @@
-"""What a node says while its arbiter does not answer, or refuses (L4)."""
+"""What a node says, and leaves alone, while its arbiter does not answer, or refuses (L3, L4)."""
 
 from mirrorfarm.actors.module.mirror.orders import explain
 from mirrorfarm.actors.module.mirror.phases import Session
@@ -25,6 +25,16 @@ def explain_arbiter(s: State) -> None:
             "what it says is mended there and it is started again, or the peer is primary",
             command,
         )
+
+
+def names_nobody(s: State) -> str:
+    """Return why the arbiter would change no role now, as far as this node knows; "": it would."""
+    a = s.arbiter
+    if a.silent_since_ns:
+        return "the arbiter does not answer"
+    if a.refused:
+        return f"the arbiter refuses: {a.refused}"
+    return f"{a.distrust}; it is not used" if a.distrust else ""
 
 
 def keeps_out(s: State) -> str:

@@ -147,21 +147,23 @@ def learn(s: State, register: Register | None, request: int) -> bool:
                 "the arbiter knows no register although one existed: it was reset or restored"
             )
         return not a.distrust
+    known, newest = a.register, record.ver_seen
+    if known is not None and known.instance == register.instance:
+        newest = max(newest, known.ver)  # Not every change is written down.
     if _counted_in(s, register):
         pass  # What this node knew of another register was about data that were replaced since.
     elif record.wit_instance and register.instance != record.wit_instance:
         a.distrust = "the arbiter's register is another one than before: it was created anew"
         return False
-    elif register.ver < record.ver_seen:
-        if a.register is not None and request <= a.learnt:
-            return False
+    elif register.ver < newest:
+        if known is not None and request <= a.learnt:
+            return register.ver >= record.ver_seen
         a.distrust = (
-            f"the arbiter went back from version {record.ver_seen} to {register.ver}: "
+            f"the arbiter went back from version {newest} to {register.ver}: "
             "it was restored from an old copy"
         )
         return False
     a.distrust = ""
-    known = a.register
     if known is None or register.ver >= known.ver or register.instance != known.instance:
         if register != known:
             a.learnt = a.request

@@ -231,7 +231,7 @@ def _explain_memory(s: State, *, only: bool) -> None:
 def _outside(s: State, register: Register, now: int) -> None:
     """The register does not count this node in: only an administrator makes it primary."""
     n, p, m = s.settings.node, s.settings.peer, s.module.name
-    if s.force == "prim" and _peer_comes_with_newer(s):
+    if s.force == "prim" and peer_could_lead(s):
         explain(
             s,
             f"{p} has newer data than this node and is starting with them",
@@ -253,8 +253,8 @@ def _outside(s: State, register: Register, now: int) -> None:
     )
 
 
-def _peer_comes_with_newer(s: State) -> bool:
-    """Return whether the peer is there, with newer data, about to take the role."""
+def peer_could_lead(s: State) -> bool:
+    """Return whether the peer is there, with data that count, and could take the role."""
     about = s.peer.about
     usable = about.starting and about.cons and not about.failed
     return s.peer_in_isr and usable and not s.peer.silent and not s.peer.left
@@ -268,6 +268,8 @@ def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
     about = s.peer.about
     if s.peer.left or not about.starting or about.failed or not about.cons:
         return False
+    if about.phase == "demoting":
+        return False  # It gives the role up, and may not be done with that for long.
     if about.forgetful:
         return False  # It does not count itself in.
     if s.settings.peer not in register.isr or s.force == "prim":

@@ -22,6 +22,7 @@ from mirrorfarm.modules.farmclocks import farm_timing_faults, pulse_of, with_pul
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.sim.acts.kinds import duration_ns, duration_text
+from mirrorfarm.transport.messages import Announcement
 
 OF_MODULE: Final = {
     "heart.pulse": "heartbeat_ns",
@@ -173,6 +174,10 @@ def _farm(module: Module, given: dict[str, int]) -> tuple[Module, list[tuple[str
     return msgspec.structs.replace(module, farm=farm), faults
 
 
+def _with_lease(about: Announcement, module: Module) -> Announcement:
+    return msgspec.structs.replace(about, lease_ns=module.timing.lease_ns)
+
+
 def resettle(core: Any, module: Module) -> None:
     """Have a core go on with other settings, as if it had been built with them.
 
@@ -184,9 +189,15 @@ def resettle(core: Any, module: Module) -> None:
             for network in module.heartbeats:
                 core._hearings[network.name].settings = network
             core._stalls.pulse_ns = core._pulse_min_ns()
+            core.about = core.about and _with_lease(core.about, module)
+            core._heard_about = _with_lease(core._heard_about, module)
         case Mirror():
             core.state.settings = replace(core.state.settings, module=module)
-            core.state.lease.lease_ns = module.timing.lease_ns
+            lease = core.state.lease
+            lease.lease_ns, lease.span_ns = module.timing.lease_ns, 0
+            s = core.state
+            s.peer.about = _with_lease(s.peer.about, module)
+            s.announced = s.announced and _with_lease(s.announced, module)
         case WitnessClient() | PingArbiter():
             core.module = module
         case FarmModule():

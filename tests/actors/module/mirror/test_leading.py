@@ -3,7 +3,7 @@
 import pytest
 
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror import holding, leading
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
@@ -50,10 +50,10 @@ def test_a_lease_that_is_over_freezes_the_gate_whatever_else_holds() -> None:
 def test_the_guard_is_armed_while_the_peer_could_be_promoted_and_only_then() -> None:
     s = leader(BOTH, Session.JOINED)
     s.lease.granted(1_000_000_000)
-    leading.keep_lease(s, 1_000_000_001)
+    holding.keep_lease(s, 1_000_000_001)
     assert ev.GuardArm(s.lease.guard_acts_ns()) in [getattr(e, "event", None) for e in s.out]
     s.arbiter.register, s.leading.session = ALONE, Session.NONE
-    leading.keep_lease(s, 1_000_000_002)
+    holding.keep_lease(s, 1_000_000_002)
     assert s.guard_ns == 0
     assert ev.GuardDisarm() in [getattr(e, "event", None) for e in s.out]
 
@@ -62,9 +62,9 @@ def test_an_unanswered_growth_counts_as_granted_for_the_lease() -> None:
     s = leader(ALONE, Session.NONE)
     s.arbiter.swapping, s.arbiter.purpose = 5, "grow"
     s.lease.granted(1_000_000_000)
-    leading.keep_lease(s, 1_000_000_001)
+    holding.keep_lease(s, 1_000_000_001)
     assert s.guard_ns
-    leading.keep_lease(s, s.lease.deadline_ns)
+    holding.keep_lease(s, s.lease.deadline_ns)
     assert s.leading.lease_closed
 
 

@@ -66,6 +66,16 @@ def test_an_answer_that_news_overtook_is_not_taken_for_an_arbiter_that_went_back
     assert s.arbiter.distrust
 
 
+def test_an_arbiter_that_went_back_behind_what_was_not_written_down_is_not_believed() -> None:
+    s = state(KNOWN)
+    s.phase = Phase.LEADING
+    left_behind = msgspec.structs.replace(CURRENT, ver=6, isr=("n1",))
+    orders.learn(s, left_behind, 1)
+    assert not orders.learn(s, CURRENT, ASKED_NOW)
+    assert "from version 6 to 5" in s.arbiter.distrust
+    assert s.arbiter.register == left_behind
+
+
 @pytest.mark.parametrize(
     ("made", "step", "believed"),
     [
