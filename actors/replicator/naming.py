@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Final, NamedTuple
 
 from mirrorfarm.actors.replicator import inventory
@@ -113,7 +112,8 @@ class Names:
 
     def put_right(self, place: Place, fd: int) -> "Right":
         """Make the target's names those of here; return what is there then."""
-        for attempt in count():
+        attempt = 0
+        while True:
             self.introduce(place, fd, [])
             if not self._carrier.knows(*place.key):
                 return Right()  # Removed before the target heard of it: nothing is to be asked.
@@ -131,7 +131,7 @@ class Names:
                     found.right.refresh(now)
                 return found.right
             self._asker.room()
-        raise AssertionError
+            attempt += 1
 
     def _put_right_held(self, place: Place, fd: int) -> tuple["_Found", bool]:
         with self.places(place.directory).lock:

@@ -157,10 +157,9 @@ class Copy:
         places = [Place(directory, (), False)]
         while places:
             place = places.pop()
-            try:
-                fd = inventory.open_directory(place.path, self._roots[directory])
-            except OSError:
-                continue
+            fd = self._names.open(place)
+            if fd < 0:
+                continue  # Moved: what came elsewhere is noted. Or gone.
             try:
                 for name, inode, is_directory in self._names.entries(place, fd):
                     if is_directory:
