@@ -11,7 +11,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,31 @@ def test_a_full_copy_under_load_makes_the_trees_equal(pair: tuple[Replica, Repli
     assert_equal(one, two)
 
 
+def copied_while(
+    one: Replica,
+    two: Replica,
+    change: Callable[[], None],
+    changed: Sized,
+) -> None:
+    """Copy everything while `change` goes on, which adds to `changed`; then both are equal."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.is_set():
+            change()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(work)
+        try:
+            until(lambda: len(changed) > 20)
+            join(one, two, 1, 1, "full")
+        finally:
+            ended.set()
+        done.result(30)
+    leave(one, two)
+    assert_equal(one, two)
+
+
 def test_a_copy_ends_while_directories_move_all_the_time(pair: tuple[Replica, Replica]) -> None:
     one, two = pair
     for number in range(120):
@@ -182,26 +207,15 @@ def test_a_copy_ends_while_directories_move_all_the_time(pair: tuple[Replica, Re
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"file{number}").write_bytes(os.urandom(100_000))
     lead_alone(one)
-    ended = threading.Event()
-    moves = []
+    moves: list[str] = []
 
     def move() -> None:
-        while not ended.is_set():
-            for name in ("d0", "d1/e1"):
-                (one.directory / name).rename(one.directory / "away")
-                (one.directory / "away").rename(one.directory / name)
-                moves.append(name)
+        for name in ("d0", "d1/e1"):
+            (one.directory / name).rename(one.directory / "away")
+            (one.directory / "away").rename(one.directory / name)
+            moves.append(name)
 
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(move)
-        try:
-            join(one, two, 1, 1, "full")
-        finally:
-            ended.set()
-        done.result(30)
-    leave(one, two)
-    assert_equal(one, two)
-    assert len(moves) > 20
+    copied_while(one, two, move, moves)
 
 
 def test_inodes_with_several_names_keep_them_all_while_these_change(
@@ -222,29 +236,18 @@ def test_inodes_with_several_names_keep_them_all_while_these_change(
     lead_alone(one)
     dice = random.Random(1)
     changed: list[str] = []
-    ended = threading.Event()
 
     def change() -> None:
-        while not ended.is_set():
-            old, new = (dice.choice(folders) / f"f{dice.randrange(160)}" for _ in range(2))
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
-                if len(changed) % 3:
-                    flags = dice.choice((0, RENAME_EXCHANGE))
-                    libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
-                else:
-                    os.link(old, new)
-                changed.append(new.name)
+        old, new = (dice.choice(folders) / f"f{dice.randrange(160)}" for _ in range(2))
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            if len(changed) % 3:
+                flags = dice.choice((0, RENAME_EXCHANGE))
+                libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
+            else:
+                os.link(old, new)
+            changed.append(new.name)
 
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(change)
-        try:
-            until(lambda: len(changed) > 5)
-            join(one, two, 1, 1, "full")
-        finally:
-            ended.set()
-        done.result(30)
-    leave(one, two)
-    assert_equal(one, two)
+    copied_while(one, two, change, changed)
 
 
 def test_directories_change_places_while_they_are_copied(pair: tuple[Replica, Replica]) -> None:
@@ -256,30 +259,19 @@ def test_directories_change_places_while_they_are_copied(pair: tuple[Replica, Re
     lead_alone(one)
     dice = random.Random(1)
     changed: list[Path] = []
-    ended = threading.Event()
 
     def some() -> Path:
         return one.directory.joinpath(*(f"d{dice.randrange(4)}" for _ in range(dice.randint(1, 3))))
 
     def change() -> None:
-        while not ended.is_set():
-            old, new, file = some(), some(), some() / f"f{dice.randrange(4)}"
-            with contextlib.suppress(OSError):
-                flags = RENAME_EXCHANGE if len(changed) % 3 else 0
-                libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
-                changed.append(old)
-                file.write_bytes(dice.randbytes(99))
+        old, new, file = some(), some(), some() / f"f{dice.randrange(4)}"
+        with contextlib.suppress(OSError):
+            flags = RENAME_EXCHANGE if len(changed) % 3 else 0
+            libc.rename(0, os.fsencode(old), 0, os.fsencode(new), flags)
+            changed.append(old)
+            file.write_bytes(dice.randbytes(99))
 
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(change)
-        try:
-            join(one, two, 1, 1, "full")
-        finally:
-            ended.set()
-        done.result(30)
-    leave(one, two)
-    assert_equal(one, two)
-    assert len(changed) > 20
+    copied_while(one, two, change, changed)
 
 
 def test_only_what_changed_is_copied_when_the_target_was_killed(
