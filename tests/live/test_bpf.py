@@ -361,25 +361,36 @@ def test_while_a_bucket_is_soft_all_get_what_is_unknown(directed: FarmProgram) -
     assert directed.run(addressed(ethernet(error))).returned == UNTOUCHED
 
 
-def ended(virtual: str) -> tuple[socket.socket, int]:
-    """Have a server at the virtual address end a connection; return its client's end and port."""
+@pytest.fixture
+def half_closed(virtual: str, namespace: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give the client's and the server's end of a connection whose server has said all it will."""
+    assert namespace
     family = socket.AF_INET6 if ":" in virtual else socket.AF_INET
     client, bits = ("2001:db8:f::50", 128) if ":" in virtual else (CLIENT, 32)
     flags = ("nodad",) if ":" in virtual else ()
     for one in (virtual, client):
         order("ip", "address", "replace", f"{one}/{bits}", "dev", "lo", *flags)
-    with socket.create_server((virtual, 443), family=family) as listener:
-        asking = socket.create_connection((virtual, 443), 5, (client, 0))
-        listener.accept()[0].close()
-    return asking, asking.getsockname()[1]
+    with (
+        socket.create_server((virtual, 443), family=family) as listener,
+        socket.create_connection((virtual, 443), 5, (client, 0)) as asking,
+        listener.accept()[0] as answering,
+    ):
+        # Not closed: a socket that nobody holds may be waiting out its time already.
+        answering.shutdown(socket.SHUT_WR)
+        assert asking.recv(1) == b""
+        yield asking, answering
 
 
 @pytest.mark.parametrize("virtual", [VIP, VIP6])
 @pytest.mark.parametrize("state", [State.FOREIGN, State.SOFT])
 def test_a_connection_that_is_over_takes_nothing_of_its_client_s_next_one_elsewhere(
-    directed: FarmProgram, virtual: str, state: State
+    directed: FarmProgram,
+    half_closed: tuple[socket.socket, socket.socket],
+    virtual: str,
+    state: State,
 ) -> None:
-    asking, port = ended(virtual)
+    asking, answering = half_closed
+    port = asking.getsockname()[1]
     opens, goes_on = (
         addressed(to(virtual, flags=flags, source_port=port)) for flags in (make.SYN, make.ACK)
     )
@@ -388,6 +399,7 @@ def test_a_connection_that_is_over_takes_nothing_of_its_client_s_next_one_elsewh
     assert directed.run(opens).returned == REDIRECT
     assert directed.run(goes_on).returned == UNTOUCHED, "it waits for its client to end"
     asking.close()
+    assert answering.recv(1) == b""
     directed.change_buckets(group, [number], state, 2)
     assert directed.run(goes_on).returned == UNTOUCHED, "stray ones are its own"
     directed.change_buckets(group, [number], State.FOREIGN, 2)
