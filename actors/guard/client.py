@@ -100,7 +100,10 @@ class GuardClient:
 
     def application_ends(self) -> None:
         """Hear that the application is ended by order: whatever starts later was decided later."""
-        self._acted_since = False
+        with self._lock:
+            if self._acted_since:
+                self._acted_since = False
+                self._send_deadline()  # The guard, too, lets be what is set from now on.
 
     def close(self) -> None:
         """End the guard. One that is armed stays until it has acted: nobody moves its deadline.
@@ -241,6 +244,7 @@ class GuardClient:
         while (answer := self._hear()) and not answer.startswith("acted "):
             pass
         self._channel.settimeout(None)
+        self._send_deadline()  # What was the earlier process's is over.
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(forerunner, signal.SIGKILL)
         os.close(forerunner)

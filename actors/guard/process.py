@@ -7,10 +7,14 @@ slows the module (a lock, a long computation, SIGSTOP, a crash) can keep it from
 
 It hears `addresses A B …`, `arm NANOSECONDS` (boot clock) and `disarm`; it says `ready` and
 `acted NANOSECONDS LEFT`. When its parent ends, an armed guard stays until it has acted.
+
+Once it has acted, and until the next order, it takes away whatever address is set: its parent may
+have stood still just before it set one, and go on afterwards.
 """
 
 import contextlib
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -18,11 +22,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 PACKET_BYTES_MAX = 65_536
 PACKETS_AT_ONCE_MAX = 4_096  # More than wait where this process stood still: see `run`.
 KILL_NS = 2_000_000_000
+RETRY_MS = 20  # After a refusal of the kernel.
 NETLINK_TIMEOUT = struct.pack("ll", 1, 0)
 
 CLOCK_BOOTTIME = 7
@@ -31,8 +36,11 @@ LOCK_CURRENT, LOCK_FUTURE, LOCK_ON_FAULT = 1, 2, 4
 PRIORITY = 50
 
 # linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
+NETLINK_LEVEL, JOIN, LEAVE = 270, 1, 2
+CHANGES = (5, 9)  # Groups: addresses of IPv4, of IPv6.
 DONE, ERROR, DELADDR, GETADDR = 3, 2, 21, 22
-REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REQUEST, ACK, INTERRUPTED, DUMP = 0x1, 0x4, 0x10, 0x300
+GONE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 HEADER, ADDRESS, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
 
@@ -46,15 +54,48 @@ class Addresses:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, NETLINK_TIMEOUT)
         self._sequence = 0
+        self.news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self.news.setblocking(False)
+        self.news.bind((0, 0))  # Without a number of its own it is told nothing.
 
-    def remove(self, unwanted: frozenset[bytes]) -> None:
-        """Remove every address in `unwanted`, whatever interface carries it."""
-        for family, prefix, index, address in list(self._present()):
-            if address in unwanted:
-                body = ADDRESS.pack(family, prefix, 0, 0, index)
-                body += ATTRIBUTE.pack(ATTRIBUTE.size + len(address), IFA_LOCAL) + address
+    def close(self) -> None:
+        """Close the sockets."""
+        self._socket.close()
+        self.news.close()
+
+    def watch(self, order: int) -> None:
+        """Have `news` tell of every change of the node's addresses: JOIN, or LEAVE."""
+        for group in CHANGES:
+            self.news.setsockopt(NETLINK_LEVEL, order, group)
+
+    def hear(self) -> None:
+        """Take what `news` tells: that something changed is enough."""
+        for _ in range(PACKETS_AT_ONCE_MAX):
+            try:
+                self.news.recv(PACKET_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:  # More changed than there was room for.
+                continue
+
+    def remove(self, unwanted: frozenset[bytes], still: Callable[[], bool] = lambda: True) -> None:
+        """Remove every address in `unwanted`, whatever interface carries it.
+
+        `still` is asked once they are found. OSError: one may be left.
+        """
+        found = [entry for entry in self._present() if entry[3] in unwanted]
+        refusals = []
+        for family, prefix, index, address in found if found and still() else ():
+            body = ADDRESS.pack(family, prefix, 0, 0, index)
+            body += ATTRIBUTE.pack(ATTRIBUTE.size + len(address), IFA_LOCAL) + address
+            try:
                 for _ in self._ask(DELADDR, ACK, body):
                     pass
+            except OSError as error:
+                if error.errno not in GONE:
+                    refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     def _present(self) -> Iterator[Found]:
         for body in self._ask(GETADDR, DUMP, ADDRESS.pack(0, 0, 0, 0, 0)):
@@ -69,16 +110,26 @@ class Addresses:
                 yield family, prefix, index, address
 
     def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
-        """Send one request; yield the bodies of the answers until the last one."""
+        """Send one request; yield the bodies of the answers until the last one.
+
+        OSError: the kernel refused, or what it said is not whole.
+        """
         self._sequence += 1
         size = HEADER.size + len(body)
         self._socket.send(HEADER.pack(size, kind, flags | REQUEST, self._sequence, 0) + body)
         while True:
             data, at = self._socket.recv(PACKET_BYTES_MAX), 0
             while at + HEADER.size <= len(data):
-                size, kind, _, sequence, _ = HEADER.unpack_from(data, at)
+                size, kind, marks, sequence, _ = HEADER.unpack_from(data, at)
                 if sequence == self._sequence:
+                    if marks & INTERRUPTED:
+                        raise OSError(errno.EINTR, "addresses changed while they were listed")
                     if kind in (DONE, ERROR):
+                        code = int.from_bytes(
+                            data[at + HEADER.size :][:4], sys.byteorder, signed=True
+                        )
+                        if code < 0:
+                            raise OSError(-code, os.strerror(-code))
                         return
                     yield data[at + HEADER.size : at + size]
                 at += max(HEADER.size, (size + 3) & ~3)
@@ -143,6 +194,8 @@ class Guard:
         self._unwanted: frozenset[bytes] = frozenset()
         self._deadline = 0
         self._orphan = False
+        self._acted = False  # And no order came since.
+        self._stays = False  # An address may, although it was to be removed.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._timer = self._libc.timerfd_create(CLOCK_BOOTTIME, TIMER_CLOEXEC)
 
@@ -161,19 +214,27 @@ class Guard:
         self._say("ready")
 
     def run(self) -> None:
-        """Serve until the parent is gone and no deadline is left."""
-        while self._deadline or not self._orphan:
+        """Serve until the parent is gone and no deadline, and no address, is left."""
+        while self._deadline or self._stays or not self._orphan:
             poll = select.poll()  # Not `select`: our parent's descriptors may be above 1023.
             poll.register(self._timer, select.POLLIN)
             if not self._orphan:
                 poll.register(self._channel, select.POLLIN)
-            poll.poll()
+            if self._acted:
+                poll.register(self._addresses.news, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(RETRY_MS if self._stays else None)}
             # Orders first, all of them: one that came in before the deadline may have moved it.
-            for _ in range(PACKETS_AT_ONCE_MAX):
-                if self._orphan or not self._hear():
-                    break
+            self._hear_all()
             if self._deadline and time.clock_gettime_ns(CLOCK_BOOTTIME) >= self._deadline:
                 self._act()
+            elif self._acted and (self._stays or self._addresses.news.fileno() in ready):
+                self._addresses.hear()
+                self._remove(self._may_not_yet)
+
+    def _hear_all(self) -> None:
+        for _ in range(PACKETS_AT_ONCE_MAX):
+            if self._orphan or not self._hear():
+                break
 
     def _hear(self) -> bool:
         """Take one order; False: there is none."""
@@ -195,6 +256,10 @@ class Guard:
         return True
 
     def _arm(self, deadline: int) -> None:
+        if self._acted:
+            self._acted = self._stays = False
+            with contextlib.suppress(OSError):
+                self._addresses.watch(LEAVE)
         self._deadline = deadline
         seconds, rest = divmod(deadline, 1_000_000_000)
         times = (ctypes.c_long * 4)(0, 0, seconds, rest)  # No repetition; zero: no alarm.
@@ -204,13 +269,26 @@ class Guard:
         deadline = self._deadline
         self._application.freeze()  # At once; netlink may have to wait for others.
         try:
-            self._addresses.remove(self._unwanted)
-        except (OSError, struct.error):
-            pass  # Whatever keeps the addresses, the application behind them ends.
+            with contextlib.suppress(OSError):
+                self._addresses.watch(JOIN)
+            self._remove()
         finally:
             left = self._application.end()
         self._arm(0)
+        self._acted = True
         self._say(f"acted {deadline} {left}")
+
+    def _remove(self, still: Callable[[], bool] = lambda: True) -> None:
+        """Take the addresses away; whatever keeps them, the application behind them ends."""
+        self._stays = True
+        with contextlib.suppress(OSError, struct.error):
+            self._addresses.remove(self._unwanted, still)
+            self._stays = False
+
+    def _may_not_yet(self) -> bool:
+        """Return whether the addresses are still forbidden: an order precedes what it allows."""
+        self._hear_all()
+        return self._acted
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # Nobody listens, or not now: acting is what counts.

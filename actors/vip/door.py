@@ -139,6 +139,10 @@ class VipDoor:
                 added.append(target)
             except OSError as error:
                 faults.append(f"{target.address}: not added on {target.link.name}: {error}")
+        if self._is_over():  # It ended meanwhile: whoever has the addresses now is not disturbed.
+            with contextlib.suppress(OSError):  # The guard removes them as well.
+                self._addresses.remove()
+            return (NO_RIGHT,)
         self._up = tuple(added)
         return (*faults, *self._announcer.announce(self._up))
 
@@ -162,6 +166,8 @@ class VipDoor:
 
     def _announce_again(self) -> None:
         """Announce what is here still: who has it now would be cut off from its clients."""
+        if self._is_over():
+            return
         # A fault was told when the address came up; the next announcement may get through.
         with contextlib.suppress(OSError):
             self._announcer.announce(tuple(one for one in self._up if is_local(one.address)))

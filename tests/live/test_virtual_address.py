@@ -200,7 +200,7 @@ def test_an_address_that_the_guard_took_is_not_announced_any_more(lab: Lab, addr
     wanted = frozenset(socket.inet_pton(family, vip) for family, vip in FAMILIES)
     guard = lab.a.enter(GuardAddresses)
     guard.remove(wanted)
-    guard._socket.close()
+    guard.close()
     assert not lab.a.has(address)
     up(peer, lab.b)
     assert wait(lambda: lab.c.neighbour(address) == lab.b.mac())
@@ -251,7 +251,7 @@ def test_an_address_that_is_the_first_of_its_subnet_goes_alone(lab: Lab, by_guar
         unwanted = frozenset({socket.inet_aton(first)})
         guard = lab.a.enter(GuardAddresses)
         guard.remove(unwanted)
-        guard._socket.close()
+        guard.close()
     else:
         down(doors[0], lab.a)
     assert [lab.a.has(one) for one in (first, other, "198.19.0.7")] == [False, True, True]
