@@ -94,6 +94,10 @@ def _converse(
     claimed: dict[str, str] = {}
     begin = time.monotonic_ns()
     to_ask = list(ASK_AT_NS)
+    by_number = {sock.fileno(): sock for sock in sockets.values()}
+    poll = select.poll()  # Not `select`: whoever watches many processes has numbers above 1023.
+    for number in by_number:
+        poll.register(number, select.POLLIN)
     while len(claimed) < len(wanted):
         passed = time.monotonic_ns() - begin
         if passed >= WAIT_NS:
@@ -104,10 +108,10 @@ def _converse(
                 with contextlib.suppress(OSError):
                     sockets[_place(target)].send(question(target.address, target.link.mac))
         until = to_ask[0] if to_ask else WAIT_NS
-        readable, _, _ = select.select(list(sockets.values()), [], [], max(0, until - passed) / 1e9)
-        for sock in readable:
+        ready = poll.poll(max(0, until - passed) / MILLISECOND_NS)
+        for descriptor, _ in ready:
             try:
-                claim = parse_claim(sock.recv(_FRAME_BYTES_MAX))
+                claim = parse_claim(by_number[descriptor].recv(_FRAME_BYTES_MAX))
             except OSError:
                 continue
             if claim and claim.address in wanted and claim.mac not in own:
