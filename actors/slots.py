@@ -5,7 +5,6 @@ one pwrite and one fdatasync: sizes never change, so the folder is flushed only 
 A slot is magic, counter, length, xxh3-128 of all of it, and a msgpack body.
 """
 
-import contextlib
 import errno
 import os
 import struct
@@ -117,6 +116,8 @@ class SlotStore(Generic[RecordT]):
         newest whole slot is of another kind; OSError when the disk refuses.
         """
         slots = [self._load(path) for path in self._paths]
+        if slots[0].state == "blank":  # It comes into being with a record, see `_put`.
+            slots[0] = _Slot("damaged")
         valid = [index for index, slot in enumerate(slots) if slot.state == "valid"]
         if not valid:
             if any(slot.state == "damaged" for slot in slots):
@@ -155,16 +156,23 @@ class SlotStore(Generic[RecordT]):
         self.counter = counter
 
     def set_aside(self) -> tuple[Path, ...]:
-        """Rename the slots to `NAME.N.damaged` and start anew; return the new names."""
-        moved = []
+        """Keep the slots as `NAME.N.damaged` too, and start anew; return the new names.
+
+        They keep their own names until the next writing: a process that ends before it must not
+        leave behind what looks as if nothing had ever been written.
+        """
+        kept = []
         for path in self._paths:
             aside = path.with_name(path.name + ".damaged")
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(path, aside)
-                moved.append(aside)
+            if not os.path.lexists(path):
+                continue
+            if not (os.path.lexists(aside) and os.path.samestat(path.lstat(), aside.lstat())):
+                aside.unlink(missing_ok=True)
+                os.link(path, aside, follow_symlinks=False)
+            kept.append(aside)
         flush_folder(self._folder)
         self._newest, self.counter, self._known, self._failed = -1, 0, True, False
-        return tuple(moved)
+        return tuple(kept)
 
     def _put(self, data: bytes) -> None:
         """Write the older slot, or create both: the first record appears last, whole."""

@@ -117,7 +117,11 @@ def test_two_damaged_slots_are_an_error_and_can_be_set_aside(tmp_path: Path) -> 
     with pytest.raises(RecordInvalid):
         store.write(Note("over it"), 3)
     assert [path.name for path in store.set_aside()] == ["note.0.damaged", "note.1.damaged"]
+    with pytest.raises(RecordInvalid):  # As long as nothing has taken their place.
+        opened(tmp_path).read()
+    assert [path.name for path in store.set_aside()] == ["note.0.damaged", "note.1.damaged"]
     store.write(Note("anew"), 1)
+    assert (tmp_path / "note.0.damaged").read_bytes() == b"torn"
     assert opened(tmp_path).read() == Note("anew")
 
 
@@ -127,6 +131,17 @@ def test_one_damaged_slot_without_a_good_one_is_an_error(tmp_path: Path) -> None
     with pytest.raises(RecordInvalid):
         opened(tmp_path).read()
     (tmp_path / "note.1").unlink()
+    with pytest.raises(RecordInvalid):
+        opened(tmp_path).read()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_record_of_which_nothing_but_zeroes_is_left_is_damaged(
+    tmp_path: Path, count: int
+) -> None:
+    written(tmp_path, count)
+    for path in tmp_path.iterdir():
+        path.write_bytes(bytes(SLOT_BYTES))
     with pytest.raises(RecordInvalid):
         opened(tmp_path).read()
 

@@ -77,6 +77,18 @@ def test_a_damaged_record_is_set_aside(tmp_path: Path) -> None:
     assert can_store(store, msgspec.structs.replace(OWN, counter=1))
 
 
+def test_that_a_record_is_damaged_is_known_until_there_is_another(tmp_path: Path) -> None:
+    written(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"garbage")
+    for _ in range(2):  # The first process ends before it has anything to write down.
+        record, fault = read_own(store := opened(tmp_path), OWNER)
+        assert record is None
+        assert "damaged" in fault
+    assert can_store(store, msgspec.structs.replace(OWN, counter=1))
+    assert read_own(opened(tmp_path), OWNER) == (msgspec.structs.replace(OWN, counter=1), "")
+
+
 def test_nothing_begins_with_a_record_that_the_disk_does_not_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

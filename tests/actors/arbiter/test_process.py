@@ -260,5 +260,8 @@ def test_a_module_sets_a_damaged_copy_aside(tmp_path: Path) -> None:
     assert (event.register, event.lease_ns, event.request) == (first("a"), 5, 7)
     for path in tmp_path.iterdir():
         path.write_bytes(b"garbage")
-    assert RegisterSlots(tmp_path).load("c1", module).register is None
-    assert RegisterSlots(tmp_path).load_all("c1") == []
+    slots = RegisterSlots(tmp_path)
+    assert slots.load("c1", module).register is None
+    assert (tmp_path / "register-db.0.damaged").read_bytes() == b"garbage"
+    slots.store(RegisterStore("c1", "db", first("b"), 1, 5, "b", 8))
+    assert RegisterSlots(tmp_path).load("c1", module).register == first("b")
