@@ -22,6 +22,7 @@ from mirrorfarm.errors import FrameInvalid, SystemUnsuitable
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.transport.address import AGENT, Address
 from mirrorfarm.transport.codec import decode, encode
+from mirrorfarm.transport.hoard import Hoard
 from mirrorfarm.transport.keys import Keys
 from mirrorfarm.transport.link.core import Inspector, NetworkNews, Sequencer
 from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat, Frame
@@ -44,7 +45,7 @@ from mirrorfarm.transport.waiting import REST_PEERS_MIN, Waiting
 OnMessage = Callable[[Frame, str], None]  # What came, and by which network.
 
 IPC_PATH_BYTES_MAX: Final = 107  # sockaddr_un
-TICK_MS: Final = 1_000  # Only while a link is down or an address cannot be bound.
+TICK_MS: Final = 1_000
 # libzmq gives a connection up for good after some faults of the other side (another service on
 # the port, a key not yet known there): a link that has been down for this long is opened anew.
 REOPEN_NS: Final = 3 * SECOND_NS
@@ -67,6 +68,7 @@ COUNTS: Final = (
     "too_large",
     "stranger",  # A connection was refused for its key.
     "reopened",
+    "hoarded",  # A connection was ended because memory filled up with what it brought.
     "loop_failed",
 )
 
@@ -271,25 +273,27 @@ class Hub:
     # --- the loop --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        checked_ns = 0
+        checked_ns, hoard = 0, Hoard()
         while not self._closing:
             try:
-                waiting = self._state.unbound or any(
-                    opened.down_ns
-                    for links in self._state.links.values()
-                    for opened in links.values()
-                )
-                self._read(TICK_MS if waiting else None)
+                self._read(TICK_MS)
                 self._send_near()
-                if waiting and (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
+                if (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
-                    self._bind_rest()
-                    self._check_links(now)
+                    self._counts["hoarded"] += hoard.look()
+                    if self._waits():
+                        self._bind_rest()
+                        self._check_links(now)
             except Exception:  # Nothing that peers or processes do may end the bus.
                 self._counts["loop_failed"] += 1
                 time.sleep(0.01)  # A fault that stays must not eat the processor.
         with self._lock:
             self._end()
+
+    def _waits(self) -> bool:
+        """Return whether an address is not bound yet, or a link is down."""
+        links = [opened for links in self._state.links.values() for opened in links.values()]
+        return bool(self._state.unbound) or any(opened.down_ns for opened in links)
 
     def _end(self) -> None:
         self._outbox.close()

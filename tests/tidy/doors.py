@@ -54,6 +54,7 @@ DOORS = (
     "netfilter/nft.py",
     "netfilter/sysctls.py",
     "transport/attachment.py",
+    "transport/hoard.py",
     "transport/keys.py",
     "transport/sockets.py",
     "transport/waiting.py",
