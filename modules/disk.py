@@ -31,9 +31,10 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
         raise
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)  # Of a folder nothing else can be made.
+        raise Refused(f"{path} is not a regular file")
     with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Refused(f"{path} is not a regular file")
         content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
         raise Refused(f"{path} is larger than {bytes_max} bytes")

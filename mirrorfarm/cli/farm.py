@@ -25,7 +25,7 @@ def farm() -> None:
 def farm_states(scope: Scope, module: str) -> tuple[States, list[str]]:
     """Return the states of a farm module by node, and the nodes that are silent.
 
-    Raises Refused if the module is no farm, NodeUnreachable if no node answers.
+    Raises Refused if the module is no farm, NodeUnreachable if no node answers, or it runs nowhere.
     """
     from mirrorfarm.cli.client import Client, resolve_nodes
 
@@ -39,6 +39,11 @@ def farm_states(scope: Scope, module: str) -> tuple[States, list[str]]:
         if state.get("mode") not in {"farm", None}:
             raise Refused(f"{module} on {node} is a {state['mode']} module, not a farm")
     farms = {node: state for node, state in states.items() if state.get("farm")}
+    if not farms:
+        reasons = "; ".join(f"{node}: {state.get('reason', '')}" for node, state in states.items())
+        raise NodeUnreachable(
+            f"{module} runs on no node ({reasons}): `mirrorfarm -H '*' state` tells more"
+        )
     members = [name for state in farms.values() for name in state["farm"].get("names", [])]
     wanted = list(dict.fromkeys(members)) or list(farms)
     return farms, [node for node in wanted if node not in farms]

@@ -353,3 +353,12 @@ def test_folders_of_somebody_are_no_modules_and_hide_none(paths: Paths, tmp_path
     faults = [fault for _, _, fault in modules.listed(paths)]
     assert [bool(fault) for fault in faults] == [True, False, False, True]
     assert "is damaged" in faults[3]
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(paths: Paths) -> None:
+    modules.install(paths, "db", source="mirror")
+    file = paths.module_etc("db") / "conf/userconfig.xml"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(Refused, match=r"conf/userconfig\.xml is not a regular file"):
+        modules.configure(paths, "db")
