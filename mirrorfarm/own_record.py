@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.errors import RecordInvalid, SystemUnsuitable
@@ -25,12 +27,15 @@ def read_own(store: SlotStore[NodeRecord], owner: Owner) -> tuple[NodeRecord | N
 
     One that cannot be used is set aside: the core counts its records from 1 on, and a store that
     knows a higher number would take none of them. For the same reason nothing begins with a
-    record that the disk did not give (SystemUnsuitable): it may have been a good one.
+    record that the disk did not give (SystemUnsuitable): it may have been a good one. Nor with
+    one that it does not take: what is read may be in the cache only, left there by a writing
+    that failed, so it is written again before it is believed.
     """
     try:
         return _read_own(store, owner)
     except OSError as error:
-        raise SystemUnsuitable(f"the durable record cannot be read: {told(error)}") from error
+        text = "the durable record cannot be read, or made durable again"
+        raise SystemUnsuitable(f"{text}: {told(error)}") from error
 
 
 def _read_own(store: SlotStore[NodeRecord], owner: Owner) -> tuple[NodeRecord | None, str]:
@@ -43,7 +48,9 @@ def _read_own(store: SlotStore[NodeRecord], owner: Owner) -> tuple[NodeRecord | 
     found = Owner(record.cluster, record.module, record.node)
     if found != owner:
         return None, f"the durable record is that of {found}, not of {owner}; {_set_aside(store)}"
-    return record, ""
+    again = msgspec.structs.replace(record, counter=record.counter + 1)
+    store.write(again, again.counter)
+    return again, ""
 
 
 def _set_aside(store: SlotStore[NodeRecord]) -> str:

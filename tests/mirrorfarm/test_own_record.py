@@ -29,6 +29,10 @@ def written(folder: Path, record: NodeRecord = OWN) -> SlotStore[NodeRecord]:
     return opened(folder)
 
 
+def counted(counter: int) -> NodeRecord:
+    return msgspec.structs.replace(OWN, counter=counter)
+
+
 def can_store(store: SlotStore[NodeRecord], record: NodeRecord) -> bool:
     told: queue.SimpleQueue[Any] = queue.SimpleQueue()
     recorder = Recorder()
@@ -44,8 +48,8 @@ def can_store(store: SlotStore[NodeRecord], record: NodeRecord) -> bool:
 
 def test_the_own_record_is_used_and_counted_on(tmp_path: Path) -> None:
     store = written(tmp_path)
-    assert read_own(store, OWNER) == (OWN, "")
-    assert can_store(store, msgspec.structs.replace(OWN, counter=58))
+    assert read_own(store, OWNER) == (counted(58), "")
+    assert can_store(store, counted(59))
 
 
 def test_where_none_was_written_nothing_is_wrong(tmp_path: Path) -> None:
@@ -85,8 +89,8 @@ def test_that_a_record_is_damaged_is_known_until_there_is_another(tmp_path: Path
         record, fault = read_own(store := opened(tmp_path), OWNER)
         assert record is None
         assert "damaged" in fault
-    assert can_store(store, msgspec.structs.replace(OWN, counter=1))
-    assert read_own(opened(tmp_path), OWNER) == (msgspec.structs.replace(OWN, counter=1), "")
+    assert can_store(store, counted(1))
+    assert read_own(opened(tmp_path), OWNER) == (counted(2), "")
 
 
 def test_nothing_begins_with_a_record_that_the_disk_does_not_give(
@@ -102,4 +106,43 @@ def test_nothing_begins_with_a_record_that_the_disk_does_not_give(
         with pytest.raises(SystemUnsuitable, match="Input/output error"):
             read_own(store, OWNER)
     # The next process finds what this one could not read.
-    assert read_own(opened(tmp_path), OWNER) == (OWN, "")
+    assert read_own(opened(tmp_path), OWNER) == (counted(58), "")
+
+
+def test_a_record_that_may_be_in_memory_only_is_durable_before_it_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = written(tmp_path)
+    store.write(counted(58), 58)
+    on_disk = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.write(msgspec.structs.replace(OWN, counter=59, term=7), 59)
+    believed, _ = read_own(opened(tmp_path), OWNER)  # Of the next process, from the cache.
+    assert believed is not None
+    # Power fails: what was not flushed is as it was before.
+    unflushed = tmp_path / "record.0"
+    assert unflushed.read_bytes() != on_disk[unflushed]
+    unflushed.write_bytes(on_disk[unflushed])
+    record, fault = read_own(opened(tmp_path), OWNER)
+    assert not fault
+    assert record is not None
+    assert record.term == believed.term
+
+
+def test_nothing_begins_with_a_record_that_cannot_be_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = written(tmp_path)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(SystemUnsuitable, match="Input/output error"):
+        read_own(store, OWNER)
