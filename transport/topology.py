@@ -32,7 +32,11 @@ def node_settings(cluster: Cluster, keys: Keys, incarnation: int, paths: Paths) 
         if witness.name in keys.peers:
             where = endpoint(witness.addr, witness.port)
             links.append(Link(witness.name, WITNESS_NETWORK, where))
-    return HubSettings(keys, incarnation, tuple(binds), tuple(links), paths.bus_socket)
+    # Witnesses, and whoever has a key and is no node any more.
+    answerers = frozenset(keys.peers) - frozenset(cluster.nodes)
+    return HubSettings(
+        keys, incarnation, tuple(binds), tuple(links), paths.bus_socket, answerers=answerers
+    )
 
 
 def witness_settings(cluster: Cluster, keys: Keys, incarnation: int) -> HubSettings:

@@ -25,7 +25,7 @@ from mirrorfarm.transport.codec import decode, encode
 from mirrorfarm.transport.hoard import Hoard
 from mirrorfarm.transport.keys import Keys
 from mirrorfarm.transport.link.core import Inspector, NetworkNews, Sequencer
-from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat, Frame
+from mirrorfarm.transport.messages import ANY_MESSAGE, FarmBeat, Frame, RegisterAnswer
 from mirrorfarm.transport.sockets import (
     Bind,
     Context,
@@ -66,6 +66,7 @@ COUNTS: Final = (
     "bad_parts",
     "queue_full",  # Own actors sent faster than the hub takes.
     "too_large",
+    "overreach",  # A witness said what only nodes may say.
     "stranger",  # A connection was refused for its key.
     "reopened",
     "hoarded",  # A connection was ended because memory filled up with what it brought.
@@ -75,7 +76,10 @@ COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """What a hub is made from. `local_socket` None: no processes attach (a witness)."""
+    """What a hub is made from. `local_socket` None: no processes attach (a witness).
+
+    `answerers` are asked about registers and say nothing else: a witness orders nobody about.
+    """
 
     keys: Keys
     incarnation: int
@@ -83,6 +87,7 @@ class HubSettings:
     links: tuple[Link, ...] = ()
     local_socket: Path | None = None
     module: str = AGENT  # Name of the own process; its actors are `node/module/…`.
+    answerers: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -354,6 +359,9 @@ class Hub:
     def _inspect(self, data: bytes, user: str, network: str) -> bool:
         frame = self._inspector.inspect(data, user, network, boot_ns())
         if frame is None:
+            return False
+        if user in self._settings.answerers and not isinstance(frame.message, RegisterAnswer):
+            self._counts["overreach"] += 1
             return False
         with self._lock:
             self._sequencer.observe(frame.clock, time.time_ns())

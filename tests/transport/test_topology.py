@@ -32,6 +32,7 @@ def test_a_node_binds_its_own_addresses_and_links_to_all_others() -> None:
     )
     assert settings.local_socket == Path("/r/run/mirrorfarm/bus.sock")
     assert settings.module == "agent"
+    assert settings.answerers == {"w1"}
 
 
 def test_a_name_without_a_key_is_left_out() -> None:

@@ -17,7 +17,15 @@ from mirrorfarm.limits import FRAME_BYTES_MAX
 from mirrorfarm.transport.address import Address, to_all
 from mirrorfarm.transport.codec import encode
 from mirrorfarm.transport.keys import Keys
-from mirrorfarm.transport.messages import FarmBeat, Frame, Probe, StateAnswer
+from mirrorfarm.transport.messages import (
+    AgentCommand,
+    Command,
+    FarmBeat,
+    Frame,
+    Probe,
+    RegisterAnswer,
+    StateAnswer,
+)
 from mirrorfarm.transport.sockets import Bind, Context, Link, Socket, endpoint, peer_dealer
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, Relay, free_port, make_keys, until
@@ -37,7 +45,13 @@ class Pair:
     inboxes: dict[str, Inbox] = field(default_factory=dict)
     more: tuple[Link, ...] = ()  # To nodes that are not there.
 
-    def start(self, node: str, local: Path | None = None, incarnation: int = 1) -> Hub:
+    def start(
+        self,
+        node: str,
+        local: Path | None = None,
+        incarnation: int = 1,
+        answerers: frozenset[str] = frozenset(),
+    ) -> Hub:
         other = "n2" if node == "n1" else "n1"
         hub = Hub(
             HubSettings(
@@ -50,6 +64,7 @@ class Pair:
                 )
                 + self.more,
                 local,
+                answerers=answerers,
             )
         )
         self.hubs[node] = hub
@@ -276,6 +291,18 @@ def test_a_node_cannot_speak_for_another(pair: Pair) -> None:
         dealer.send(a_frame(1, Address("n3", "agent", "agent")))
         until(lambda: hub.counters()["accepted"] == 1)
     assert [source.node for source, _, _ in pair.inboxes["n2"].messages] == ["n3"]
+
+
+def test_a_witness_answers_about_registers_and_orders_nobody_about(pair: Pair) -> None:
+    pair.keys = make_keys("n1", "n2", "w1")
+    hub = pair.start("n2", answerers=frozenset(("w1",)))
+    with outsider(pair, pair.keys["w1"]) as dealer:
+        dealer.send(a_frame(1, W1, AgentCommand("1", "install", "SYSTEM", ("db",), b"PK")))
+        dealer.send(a_frame(2, W1, Command("2", "primforce", "SYSTEM")))
+        dealer.send(a_frame(3, W1, RegisterAnswer(3, "refused")))
+        until(lambda: len(pair.inboxes["n2"].messages) == 1)
+    assert pair.inboxes["n2"].messages[0][1] == RegisterAnswer(3, "refused")
+    assert hub.counters()["overreach"] == 2
 
 
 def test_a_frame_that_is_sent_again_is_dropped_even_on_a_new_connection(pair: Pair) -> None:
