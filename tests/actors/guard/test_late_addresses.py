@@ -92,26 +92,35 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path) -> Iterator[Node]:
+def namespace() -> Iterator[str]:
     name = f"mfg{uuid.uuid4().hex[:8]}"
     subprocess.run(["ip", "netns", "add", name], check=True)
-    words = ["ip", "netns", "exec", name, sys.executable, "-c", MODULE, name, str(tmp_path), VIP]
-    for setup in (
-        "link add side0 type veth peer name side1",
-        "link set side0 up",
-        "link set side1 up",
-        "address add 198.18.7.2/24 dev side0",
-    ):
-        subprocess.run(["ip", "-n", name, *setup.split()], check=True)
+    try:
+        for words in (
+            "link add side0 type veth peer name side1",
+            "link set side0 up",
+            "link set side1 up",
+            "address add 198.18.7.2/24 dev side0",
+        ):
+            subprocess.run(["ip", "-n", name, *words.split()], check=True)
+        yield name
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.fixture
+def node(namespace: str, tmp_path: Path) -> Iterator[Node]:
+    inside = ["ip", "netns", "exec", namespace]
+    words = [*inside, sys.executable, "-c", MODULE, namespace, str(tmp_path), VIP]
     module = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    cgroup, guard = Cgroup(name), 0
+    cgroup, guard = Cgroup(namespace), 0
     application = subprocess.Popen(["/bin/sleep", "60"])
     try:
         assert module.stdout is not None
         guard = int(module.stdout.readline())
         cgroup.create()
         cgroup.add(application.pid)
-        yield Node(name, module, guard, application)
+        yield Node(namespace, module, guard, application)
     finally:
         module.kill()
         module.communicate()
@@ -120,7 +129,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
         application.kill()
         application.wait()
         cgroup.remove()
-        subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 def test_a_module_that_stood_still_before_it_set_its_address_does_not_keep_it(node: Node) -> None:
