@@ -37,6 +37,8 @@ from mirrorfarm.transport.address import WITNESS_PROCESS
 
 VIOLATIONS_MAX = 100  # Told; the others are counted.
 _OTHERS: Final = {WITNESS_PROCESS, WORLD}  # Processes that are no module's.
+# Invariants that compare nodes by their clocks.
+_COMPARING: Final = {"X1", "X2", *(kind.id for kind in farm_recorded.TIMED)}
 _ANY: Final = {CommandsEnd.id, Limits.id}  # Invariants of mirrors and farms.
 
 
@@ -57,6 +59,8 @@ class Checked:
     steps: int = 0
     processes: tuple[str, ...] = ()
     invariants: tuple[str, ...] = ()
+    # Those that compare nodes by their clocks, where no message compares these: not looked at.
+    uncompared: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # Processes of the modules that have no trace, as n2/ledger.
     gaps: int = 0  # Places where steps are missing: what happened there is not known.
     violations: int = 0
@@ -115,7 +119,9 @@ class _Watches:
     def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
         self.merged, self._timings = merged, farm_timings
         self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
-        self._apart_ns = apart_ns(merged.clocks)
+        # Who decides for others alone has nothing that another node might have as well.
+        nodes = {lane.node for lane in merged.lanes if lane.process not in _OTHERS}
+        self._apart_ns = apart_ns(clock for clock in merged.clocks if clock.node in nodes)
         self._ahead: dict[str, int] = {}  # Of a node's time, to what its boot clock shows.
         names = [lane.process.removesuffix(".replica") for lane in merged.lanes]
         modules = sorted({*names} - _OTHERS) or [""]
@@ -185,7 +191,10 @@ class _Watches:
             watch.finish()
             self._note(watch, watch.at)
         result = self.result
-        result.invariants = tuple(dict.fromkeys(self._watched()))
+        names = dict.fromkeys(self._watched())
+        mute = _COMPARING if self._apart_ns is None else set()
+        result.invariants = tuple(name for name in names if name not in mute)
+        result.uncompared = tuple(name for name in names if name in mute)
         result.violations = sum(len(watch.violations) for watch in watched)
         result.gaps = self.merged.gaps
 
@@ -195,8 +204,10 @@ class _Watches:
             yield from (
                 name for name in watch.monitors if module not in self._farms or name in _ANY
             )
-        for watch in self._farms.values():
+        for module, watch in self._farms.items():
             yield from watch.monitors
+            if self._apart_ns is None and module in self._timings:
+                yield from (kind.id for kind in farm_recorded.TIMED)
 
     def _note(self, watch: Watch, at_ns: int) -> None:
         broken = self.result.broken
