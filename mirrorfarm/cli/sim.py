@@ -7,11 +7,17 @@ import click
 from mirrorfarm.cli.sim_options import played, traced
 from mirrorfarm.cli.sim_scenario import scenario, seed_number, shrink
 from mirrorfarm.cli.sim_sweep import report, sweep
+from mirrorfarm.errors import SystemUnsuitable
 
 
 @click.group("sim")
 def sim() -> None:
     """Simulate clusters with the cores of production; nothing on this machine is touched."""
+    if not __debug__:  # What breaks one would count as a run that went well.
+        raise SystemUnsuitable(
+            "nothing is simulated without the assertions of the cores: leave out -O of python, "
+            "and PYTHONOPTIMIZE"
+        )
 
 
 @sim.command("run")

@@ -36,6 +36,13 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
         click.echo("nothing was checked: the files hold no whole step yet, or are cut off")
     else:
         click.echo(f"every invariant that can be seen in traces held: {names}; {where}")
+    if result.uncompared:
+        click.echo(
+            f"mirrorfarm: not looked at: {', '.join(result.uncompared)}: no messages compare the "
+            "clocks of all nodes in all of their boots; `mirrorfarm trace merge --clocks` says "
+            "which. Record more of them, or name traces in which they hear each other",
+            err=True,
+        )
     tell_holes(result.gaps, 0)
     if result.missing or faults.count:
         click.echo(clean(f"mirrorfarm: {_lacks(result, faults)}"), err=True)

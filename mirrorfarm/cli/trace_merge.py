@@ -1,8 +1,10 @@
 """`mirrorfarm trace merge`: the steps of several nodes in one order that respects causality."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -17,6 +19,8 @@ from mirrorfarm.trace.finding import step_id
 from mirrorfarm.trace.merge import Merge, Placed
 from mirrorfarm.trace.text import Row
 from mirrorfarm.trace.words import clock_time, day
+
+BOOT_CHARACTERS: Final = 8  # Of a boot's id: `journalctl --list-boots` begins with the same.
 
 
 def merge_traces(
@@ -51,10 +55,18 @@ def clock_values(clock: NodeClock) -> dict[str, object]:
 
 
 def tell_clocks(clocks: list[NodeClock], *, err: bool) -> None:
-    """Say how the clocks of the nodes differ, unless there is only one that is right."""
+    """Say how the clocks of the nodes differ, unless there is only one that is right.
+
+    A machine that was booted meanwhile has a clock for each boot: these are told apart.
+    """
+    boots = Counter(clock.node for clock in clocks)
     if len(clocks) > 1 or clocks[0].ahead_ns or not err:
         for clock in clocks:
-            click.echo(clean(str(clock)), err=err)
+            told = str(clock)
+            if boots[clock.node] > 1:
+                boot = clock.boot[:BOOT_CHARACTERS]
+                told = f"{clock.node} (boot {boot}){told.removeprefix(clock.node)}"
+            click.echo(clean(told), err=err)
 
 
 def tell_holes(gaps: int, unordered: int) -> None:

@@ -6,7 +6,7 @@ that is not enough by their clocks, as far as messages compare them. The recordi
 run tells of faults as well: they excuse what they excused in that run. No other trace has any.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from mirrorfarm.sim.budget import excuse_told
 from mirrorfarm.sim.monitors import farm_recorded
 from mirrorfarm.sim.monitors.all import RECORDED
 from mirrorfarm.sim.monitors.causes import WORLD
+from mirrorfarm.sim.monitors.limits import Limits
+from mirrorfarm.sim.monitors.liveness import CommandsEnd
 from mirrorfarm.sim.monitors.observed import observed
 from mirrorfarm.sim.monitors.seen import Begun, Fault
 from mirrorfarm.sim.monitors.watch import Watch
@@ -35,6 +37,9 @@ from mirrorfarm.transport.address import WITNESS_PROCESS
 
 VIOLATIONS_MAX = 100  # Told; the others are counted.
 _OTHERS: Final = {WITNESS_PROCESS, WORLD}  # Processes that are no module's.
+# Invariants that compare nodes by their clocks.
+_COMPARING: Final = {"X1", "X2", *(kind.id for kind in farm_recorded.TIMED)}
+_ANY: Final = {CommandsEnd.id, Limits.id}  # Invariants of mirrors and farms.
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class Checked:
     steps: int = 0
     processes: tuple[str, ...] = ()
     invariants: tuple[str, ...] = ()
+    # Those that compare nodes by their clocks, where no message compares these: not looked at.
+    uncompared: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # Processes of the modules that have no trace, as n2/ledger.
     gaps: int = 0  # Places where steps are missing: what happened there is not known.
     violations: int = 0
@@ -112,11 +119,14 @@ class _Watches:
     def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
         self.merged, self._timings = merged, farm_timings
         self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
-        self._apart_ns = apart_ns(merged.clocks)
+        # Who decides for others alone has nothing that another node might have as well.
+        nodes = {lane.node for lane in merged.lanes if lane.process not in _OTHERS}
+        self._apart_ns = apart_ns(clock for clock in merged.clocks if clock.node in nodes)
         self._ahead: dict[str, int] = {}  # Of a node's time, to what its boot clock shows.
         names = [lane.process.removesuffix(".replica") for lane in merged.lanes]
         modules = sorted({*names} - _OTHERS) or [""]
-        self._modules = Watches({name: self._hung(Watch(RECORDED)) for name in modules})
+        self._named = {name: self._hung(Watch(RECORDED)) for name in modules}
+        self._modules = Watches(self._named)
         self._farms: dict[str, Watch] = {}
         self._boots = {  # In which boot of its system each process began.
             (source.node, source.process, source.incarnation): str(source.header.get("os_boot", ""))
@@ -181,11 +191,23 @@ class _Watches:
             watch.finish()
             self._note(watch, watch.at)
         result = self.result
-        result.invariants = tuple(
-            dict.fromkeys(name for watch in watched for name in watch.monitors)
-        )
+        names = dict.fromkeys(self._watched())
+        mute = _COMPARING if self._apart_ns is None else set()
+        result.invariants = tuple(name for name in names if name not in mute)
+        result.uncompared = tuple(name for name in names if name in mute)
         result.violations = sum(len(watch.violations) for watch in watched)
         result.gaps = self.merged.gaps
+
+    def _watched(self) -> Iterator[str]:
+        """Yield what was looked at: of the module of a farm not what only a mirror can break."""
+        for module, watch in self._named.items():
+            yield from (
+                name for name in watch.monitors if module not in self._farms or name in _ANY
+            )
+        for module, watch in self._farms.items():
+            yield from watch.monitors
+            if self._apart_ns is None and module in self._timings:
+                yield from (kind.id for kind in farm_recorded.TIMED)
 
     def _note(self, watch: Watch, at_ns: int) -> None:
         broken = self.result.broken

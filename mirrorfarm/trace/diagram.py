@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 ARROWS_MAX: Final = 60
+NOTES_MAX: Final = (
+    120  # With so many lines a diagram is still drawn: Mermaid takes 50,000 characters.
+)
 TEXT_MAX: Final = 90
 
 
@@ -17,6 +20,8 @@ class Diagram:
 
     arrows: int = 0
     omitted: int = 0
+    notes: int = 0
+    notes_omitted: int = 0
     _names: dict[str, str] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
@@ -35,13 +40,17 @@ class Diagram:
     def note(self, over: str, text: str) -> None:
         """Write beside a participant what happened there."""
         alias = self._alias(over)
-        if self.arrows < ARROWS_MAX:
-            self._lines.append(f"Note over {alias}: {_safe(text)}")
+        if self.arrows >= ARROWS_MAX or self.notes >= NOTES_MAX:
+            self.notes_omitted += 1
+            return
+        self.notes += 1
+        self._lines.append(f"Note over {alias}: {_safe(text)}")
 
     def lines(self) -> Sequence[str]:
         """Return the diagram."""
         heads = [f"participant {alias} as {_safe(name)}" for name, alias in self._names.items()]
-        rest = [f"Note over p0: {self.omitted} more are left out"] if self.omitted else []
+        omitted = self.omitted + self.notes_omitted
+        rest = [f"Note over p0: {omitted} more are left out"] if omitted else []
         return ["sequenceDiagram", *(f"    {line}" for line in (*heads, *self._lines, *rest))]
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from mirrorfarm.cli.main import main
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.sim.checking import check
 from mirrorfarm.trace.files import frames
-from tests.mirrorfarm.trace.little_cluster import HOUR_NS, Machine, takeover
+from tests.mirrorfarm.trace.little_cluster import HOUR_NS, LittleCluster, Machine, takeover
 
 
 def exit_code(*words: str) -> int:
@@ -108,3 +108,28 @@ def test_what_a_killed_replicator_mounted_counts_as_dead_not_as_bared(tmp_path: 
     scenario = Path(__file__).parent / "scenarios/stale_start_finds_nothing.yaml"
     assert exit_code("sim", "scenario", str(scenario), "--trace", str(tmp_path)) == 0
     assert exit_code("trace", "check", str(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("cut", "compared"),
+    [
+        ({("n1", "w"), ("n2", "w")}, True),  # A witness that nobody hears has no application.
+        ({("n1", "n2"), ("n1", "w")}, False),
+    ],
+)
+def test_what_compares_clocks_is_said_to_hold_only_where_messages_compare_them(
+    tmp_path: Path,
+    cut: set[tuple[str, str]],
+    compared: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = LittleCluster(tmp_path)
+    cluster.cut |= {frozenset(way) for way in cut}
+    for name in ("n1", "n2"):
+        cluster.start(name)
+    cluster.run(3_000)
+    cluster.close()
+    assert exit_code("trace", "check", str(tmp_path)) == 0
+    out, err = capsys.readouterr()
+    assert ("X1, X2" in out) == compared
+    assert ("not looked at: X1, X2: no messages compare" in err) != compared

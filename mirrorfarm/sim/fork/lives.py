@@ -62,8 +62,10 @@ def alive(reading: Reading, module: Module) -> list[Name]:
         if replica in reading.open:
             found.append(replica)
     witness = (module.arbiter.name, WITNESS_PROCESS)
-    if witness in reading.open and not 0 < _witness_ended(reading, witness) < at_ns:
-        found.append(witness)
+    if witness in reading.open:
+        ended_ns = _witness_ended(reading, witness, _start(reading, witness))
+        if not 0 < ended_ns < at_ns:
+            found.append(witness)
     return found
 
 
@@ -99,8 +101,8 @@ def _ended(reading: Reading, name: Name, start: Start) -> int:
     return last_ns if for_good else 0
 
 
-def _witness_ended(reading: Reading, name: Name) -> int:
-    start = _start(reading, name)
+def _witness_ended(reading: Reading, name: Name, start: Start) -> int:
+    """Return when a start of the witness ended; 0: it did not, as far as is known."""
     last_ns = max(start.end_ns, reading.heard_of.get((name[0], start.incarnation), 0))
     replaced = start is not reading.starts[name][-1]
     return last_ns if replaced or reading.arbiter_silent_ns > last_ns else 0
@@ -123,12 +125,8 @@ def incidents(
             alone = one.kind == "start" and by_itself((node, one.incarnation))
             found.append(replace(one, again=alone))
     witness = (module.arbiter.name, WITNESS_PROCESS)
-    if witness in running:
-        ended_ns = _witness_ended(reading, witness)
-        if ended_ns:
-            found.append(Incident(ended_ns, "witness_ends", witness[0]))
-            later = [one for one in reading.starts[witness] if one.begin_ns > ended_ns]
-            found += [Incident(one.begin_ns, "witness_starts", witness[0]) for one in later[:1]]
+    if witness in reading.open:
+        found += _of_witness(reading, witness, up=witness in running)
     return sorted(found, key=lambda one: one.at_ns)[:INCIDENTS_MAX]
 
 
@@ -153,4 +151,20 @@ def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[I
                 )
                 kind = "process" if alone and later - ended_ns < 2 * _TOGETHER_NS else "power"
                 found.append(Incident(max(ended_ns, at_ns), kind, node))
+    return found
+
+
+def _of_witness(reading: Reading, name: Name, *, up: bool) -> list[Incident]:
+    """Return how the process of the witness ended and started after the fork, however often."""
+    node, at_ns = name[0], reading.moment.at_ns
+    found: list[Incident] = []
+    present = reading.open[name].incarnation if up else -1
+    for start in reading.starts[name]:
+        if start.incarnation != present and start.begin_ns <= at_ns:
+            continue
+        if start.incarnation != present:
+            found.append(Incident(start.begin_ns, "witness_starts", node))
+        ended_ns = _witness_ended(reading, name, start)
+        if ended_ns:
+            found.append(Incident(max(ended_ns, at_ns), "witness_ends", node))
     return found

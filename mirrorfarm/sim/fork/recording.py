@@ -64,7 +64,7 @@ class Recording:
     machines: dict[str, lives.Machine]
     processes: dict[Name, Running]
     records: dict[str, NodeRecord | None]  # Durable, by node.
-    doors: dict[str, Doors]  # Of the module on each node, also of one that is off.
+    doors: dict[str, Doors]  # Of the module on each node, and of the witness; of one off, too.
     register: Register | None  # For a witness whose trace is not given.
     witness_off: bool
     arrivals: list[Arrival]
@@ -235,7 +235,9 @@ def _recording(
         processes=processes,
         records={node: _record(reading, name, sources) for node, name in own.items()},
         doors={
-            node: reading.open[name].doors for node, name in own.items() if name in reading.open
+            node: reading.open[name].doors
+            for node, name in (*own.items(), (witness[0], witness))
+            if name in reading.open
         },
         register=reading.register,
         witness_off=witness in reading.open and witness not in processes,

@@ -108,10 +108,9 @@ class Forked(Fork, World):
         disk = latency(recording, self.settings, name, "RegisterStored")
         register = recording.register
         registers = {} if register is None else {self.module_name: _loaded(self, register)}
-        running = recording.processes.get((name, WITNESS_PROCESS))
-        if running is not None:
-            stored = running.waiting.doors.registers.values()
-            registers = {one.module: loaded(one) for one in stored} or registers
+        doors = recording.doors.get(name)
+        if doors is not None:
+            registers = {one.module: loaded(one) for one in doors.registers.values()} or registers
         self.now, now = FORK_NS, self.now  # Its lease begins anew then.
         self.witness_node = Witness(
             self, host_of(self, self.recording, name), draws, disk, registers

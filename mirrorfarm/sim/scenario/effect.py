@@ -1,16 +1,19 @@
 """What nothing would come of in a cluster: events that do nothing, expectations nobody looks at.
 
-Each is a fault of its file: who wrote it believes that it counts, and reads "as expected".
+Each is a fault of its file: who wrote it believes that it counts, and reads "as expected". So is a
+word that nothing is ever called: it would read as if the cluster had done something else.
 """
 
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from mirrorfarm.modules.faults import suggestion
+from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.sim.acts.act import Act, arguments
 from mirrorfarm.sim.acts.farm import Start
 from mirrorfarm.sim.acts.phases import FarmCrashInPhase
 from mirrorfarm.sim.coverage.machines import FILTER
+from mirrorfarm.sim.monitors.all import MIRROR
+from mirrorfarm.sim.monitors.farm import FARM
 from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror
 
 # Acts on a farm's module, its application and its record: filters alone have none of these.
@@ -31,6 +34,13 @@ OF_A_FARM: Final = {
     "settled": "of a mirror, expect what each node `is`",
 }
 WHEN: Final = ("at", "by")
+# What a mirror's node may be, an order come to, and a run violate.
+ROLES: Final = ("STOP", "WAIT", "SECOND", "PRIM", "ALONE")
+STATUSES: Final = ("NotReady", "Transient", "Ready")
+STATES: Final = ("down", *(f"{role} {status}" for role in ROLES for status in STATUSES))
+ANSWERS: Final = ("done", "refused", "failed", "nothing")
+OF_EVERY_RUN: Final = ("assert", "matrix", "L")  # Of cores, of their states, of a farm's calm.
+VIOLATED: Final = tuple(dict.fromkeys((*(one.id for one in (*MIRROR, *FARM)), *OF_EVERY_RUN)))
 # What is no expectation itself: it says whom others are about.
 ABOUT: Final = {
     "node": ("is", "because", "buckets"),
@@ -90,3 +100,16 @@ def empty(values: dict[str, Any]) -> Iterator[str]:
         value = values.get(name)
         if isinstance(value, str) and not value.strip():
             yield about.key
+
+
+def unheard_of(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the keys of an expectation whose words nothing is ever called, and why."""
+    for name, known in (("role", STATES), ("answer", ANSWERS)):
+        word = values.get(name, "")
+        if word.strip() and word not in known:
+            yield arguments(Expectation)[name].key, not_known(word, known)
+
+
+def not_known(word: str, known: Collection[str]) -> str:
+    """Return that a word is none of these, and the one that may be meant."""
+    return f"{shown(word)} is not known; {suggestion(word, known)}"

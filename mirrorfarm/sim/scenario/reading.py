@@ -10,7 +10,16 @@ from mirrorfarm.sim.acts.farm import SIDES
 from mirrorfarm.sim.acts.kinds import MACHINES, MODULE, MOMENT, NETWORK, NODE, PAIR, Kind
 from mirrorfarm.sim.acts.vocabulary import FARM, MIRROR
 from mirrorfarm.sim.network import NETWORKS
-from mirrorfarm.sim.scenario.effect import WHEN, empty, idle, misplaced, unheeded
+from mirrorfarm.sim.scenario.effect import (
+    VIOLATED,
+    WHEN,
+    empty,
+    idle,
+    misplaced,
+    not_known,
+    unheard_of,
+    unheeded,
+)
 from mirrorfarm.sim.scenario.record import (
     EVENTS_MAX,
     NODES,
@@ -244,6 +253,8 @@ class _Reader:
         for key in empty(values):
             reason = "empty, which holds whatever happens: write what is expected, or leave it out"
             self._faults.add(pairs.pairs[key][0], f"expect.{key}", reason)
+        for key, reason in unheard_of(values):
+            self._faults.add(pairs.pairs[key][0], f"expect.{key}", reason)
         for key, reason in misplaced(pairs.pairs, self._cluster):
             line = pairs.pairs[key][0] if key else pairs.line
             self._faults.add(line, f"expect.{key}" if key else "expect", reason)
@@ -263,6 +274,9 @@ class _Reader:
             last = one.at_ns
             if (one.role or one.because or one.buckets >= 0) and not one.node:
                 self._faults.add(one.line, "expect.node", "required, but absent: a node")
+        if scenario.violates and scenario.violates not in VIOLATED:
+            reason = not_known(scenario.violates, VIOLATED)
+            self._faults.add(root.pairs["violates"][0], "violates", reason)
         if scenario.core != "all" and not scenario.converges:
             reason = "nothing is mended without `converges: yes`: write that, or leave it out"
             self._faults.add(root.pairs["core"][0], "core", reason)

@@ -37,9 +37,7 @@ class Mermaid:
     def close(self) -> str:
         """Write the diagram."""
         self.write(str(self.diagram).encode())
-        if not self.diagram.omitted:
-            return ""
-        return (
-            f"{self.diagram.omitted} more messages are left out: `mirrorfarm trace why EVENT` "
-            "draws what led to one event"
-        )
+        omitted = (self.diagram.omitted, "messages"), (self.diagram.notes_omitted, "notes")
+        told = " and ".join(f"{count} more {what}" for count, what in omitted if count)
+        why = "`mirrorfarm trace why EVENT` draws what led to one event"
+        return f"{told} are left out: {why}" if told else ""

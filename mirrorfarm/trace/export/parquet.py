@@ -5,8 +5,8 @@ can be exported into one: `events/run=NAME/part-0.parquet`, and so on. Needs pya
 `analysis`).
 
 events    one row for each event and each effect
-messages  the sending of a message joined with its receipt; not received: it was lost, or its
-          receiver's trace is not among those exported
+messages  the sending of a message joined with its receipt, by receiver; not received: it was
+          lost, or its receiver's trace is not among those exported
 roles     how long a node was what, by module; at most until the last step of its process
 writes    the workload of writes, if there is one: from the invocation to the answer
 facts     what steps mean: `mirrorfarm.trace.facts`
@@ -139,7 +139,8 @@ class Parquet:
     tables: dict[str, Table] = field(init=False)
     _seed: int | None = None
     _lives: Lives = field(default_factory=Lives)
-    _sent: dict[MessageId, tuple[Placed, Send, int]] = field(default_factory=dict)
+    # By message: those that have not got it yet.
+    _sent: dict[MessageId, tuple[Placed, Send, list[str]]] = field(default_factory=dict)
     _roles: dict[int, _Role] = field(default_factory=dict)  # By lane.
     _writes: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
@@ -165,8 +166,8 @@ class Parquet:
 
     def close(self) -> str:
         """Write what has no end yet."""
-        for placed, effect, copies in self._sent.values():
-            self._lost(placed, effect, copies)
+        for placed, effect, nodes in self._sent.values():
+            self._lost(placed, effect, nodes)
         for lane in list(self._roles):
             self._role_ends(lane, self._lives.end_ns(lane))
         for (node, write), (extent, at_ns) in self._writes.items():
@@ -205,9 +206,12 @@ class Parquet:
             event = step.event
             key = step.received_id
             assert key is not None, "it was joined by this"
-            sent = self._sent.pop(key, None)
-            if sent is not None and sent[2] > 1:  # To several nodes.
-                self._sent[key] = (sent[0], sent[1], sent[2] - 1)
+            sent = self._sent.get(key)
+            if sent is not None:
+                nodes = [node for node in sent[2] if node != step.node]
+                self._sent[key] = (sent[0], sent[1], nodes)
+                if not nodes:
+                    del self._sent[key]
             sending = placed.sending
             self.tables["messages"].add(
                 *(self._seed, event.source.node, event.source.actor, step.node),
@@ -217,13 +221,12 @@ class Parquet:
         sends = (effect for effect in step.effects if type(effect) is Send)
         for effect, message in zip(sends, step.sent_ids, strict=False):
             if message is not None:
-                self._sent[message] = (placed, effect, len(effect.to.nodes))
+                self._sent[message] = (placed, effect, list(effect.to.nodes))
         while len(self._sent) > UNDER_WAY_MAX:
             self._lost(*self._sent.pop(next(iter(self._sent))))
 
-    def _lost(self, placed: Placed, effect: Send, copies: int) -> None:
-        peer = effect.to.node if copies == 1 and " " not in effect.to.node else None
-        for _ in range(copies):
+    def _lost(self, placed: Placed, effect: Send, nodes: list[str]) -> None:
+        for peer in nodes:
             self.tables["messages"].add(
                 *(self._seed, placed.step.node, placed.step.actor, peer),
                 *(name_of(effect.message), effect.network, placed.number, None),

@@ -1,6 +1,8 @@
 """`mirrorfarm sim run`: a seed told, so that one line makes it again."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -38,3 +40,11 @@ def test_a_farm_is_told_as_json() -> None:
 def test_what_is_no_seed_is_refused_with_an_example(seed: str) -> None:
     with pytest.raises(UsageInvalid, match="0x5eed"):
         call("--seed", seed)
+
+
+def test_nothing_is_simulated_without_assertions() -> None:
+    """A core that is wrong would count as right."""
+    words = (sys.executable, "-O", "-m", "mirrorfarm.cli.main", "sim", "run", "--seed", "1")
+    found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 8
+    assert "without the assertions" in found.stderr

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.cli.progress import EVERY, progress
+from mirrorfarm.cli.trace_merge import tell_clocks
+from mirrorfarm.trace.clocks import NodeClock
 from tests.mirrorfarm.cli.test_trace import Run, run
 from tests.mirrorfarm.trace.conftest import fixture_recorded, utc
 
@@ -31,6 +33,16 @@ def test_merge_tells_only_the_clocks(recorded: Path, run: Run) -> None:
     assert len(out.splitlines()) == 3
     _, out, _ = run("trace", "merge", "--clocks", "--json", recorded)
     assert [one["basis"] for one in json.loads(out)] == ["reference", "messages", "messages"]
+
+
+def test_the_clocks_of_a_machine_that_was_booted_meanwhile_are_told_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    own = NodeClock("n1", "b", "reference", 0, 0, 0, 0.0)
+    boots = [NodeClock("n2", f"{n}f3ad0c4-aa", "messages", 9, 5, 9, 0.0) for n in (7, 1)]
+    tell_clocks([own, *boots], err=False)
+    told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["n1", "n2 (boot 7f3ad0c4)", "n2 (boot 1f3ad0c4)"]
 
 
 def test_merge_gives_vector_clocks_for_programs(recorded: Path, run: Run) -> None:

@@ -147,3 +147,12 @@ def test_a_diagram_has_a_bound_and_no_text_ends_a_statement() -> None:
     assert "5 more are left out" in text
     assert all(line.count(":") <= 1 for line in text.splitlines())
     assert not set(";#<") & set(text)
+
+
+def test_notes_have_a_bound_too_and_what_is_left_out_is_counted() -> None:
+    drawn = Diagram()
+    for number in range(diagram.NOTES_MAX + 7):
+        drawn.note("n1", f"is in view {number}")
+    text = str(drawn)
+    assert text.count("is in view") == diagram.NOTES_MAX
+    assert "7 more are left out" in text

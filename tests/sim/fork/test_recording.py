@@ -10,7 +10,11 @@ from mirrorfarm.errors import MirrorfarmError, Refused, TraceInvalid, UsageInval
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.runs import Variant, play
+from mirrorfarm.sim.fork.settings import Settings
+from mirrorfarm.sim.scenario.playing import play as play_scenario
+from mirrorfarm.sim.scenario.reading import read as scenario
 from mirrorfarm.trace.files import Fault
+from mirrorfarm.trace.merge import Merge
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
 
 
@@ -198,3 +202,27 @@ def test_a_node_whose_last_second_is_lost_cannot_go_on_from_it(tmp_path: Path) -
     cluster.close()
     assert "n1/ledger recorded nothing after" in refused(UsageInvalid, [tmp_path], "+4.5s")
     assert [one.kind for one in read([tmp_path], "+3.5s").outside] == ["power"]
+
+
+AWAY = b"""\
+events:
+  - {at: 1 s, witness_away: w1, for: 2 s}
+  - {at: 5 s, power: n1}
+  - {at: 7 s, witness_away: w1, for: 500 ms}
+end: 9 s
+"""
+
+
+def test_a_witness_comes_and_goes_as_often_as_it_did(tmp_path: Path) -> None:
+    """Also if the fork is while it is off: there it is off, knows the register, and comes back."""
+    assert play_scenario(scenario(AWAY, "away.yaml"), trace=tmp_path).as_expected
+    incidents = [one for one in read([tmp_path], "service").outside if one.node == "w1"]
+    kinds = ["witness_ends", "witness_starts", "witness_ends", "witness_starts"]
+    assert [one.kind for one in incidents] == kinds
+    since_ns = incidents[0].at_ns - Merge([tmp_path]).begin_ns
+    recording = read([tmp_path], f"+{since_ns / 1e9 + 1:.3f}s")
+    assert recording.witness_off
+    assert [one.kind for one in recording.outside if one.node == "w1"] == kinds[1:]
+    result = play(recording, Variant("", Settings(), ()), 1, 8 * SECOND_NS)
+    assert [one.node for one in result.takeovers] == ["n2"]
+    assert result.at_end == "n2"

@@ -86,6 +86,7 @@ def test_a_cluster_is_a_mirror_or_a_farm() -> None:
         (b"just words", "keys with values are expected"),
         (b"farm: {nodes: 99}", "is not within 2 to 16"),
         (b"seed: -1", "64 bits"),
+        (b"violates: S77", "violates: S77 is not known; did you mean S7?"),
         (b"events:\n" + b"  - {at: 1 s, power: n1}\n" * 5_001, "more than 5000"),
     ],
 )
@@ -120,11 +121,18 @@ def test_a_fault_says_what_is_wrong(text: bytes, fault: str) -> None:
         ("mirror", "module: app, told: x", ["expect.module: is nothing without one of `is`, `bec"]),
         ("mirror", 'told: ""', ["expect.told: empty, which holds whatever happens: write what"]),
         ("mirror", "node: n1, is: ", ["expect.is: empty, which holds whatever happens: write"]),
-        ("mirror", "node: n1, is: x, because: ' '", ["expect.because: empty, which holds"]),
+        ("mirror", "node: n1, is: down, because: ' '", ["expect.because: empty, which holds"]),
         ("mirror", "answer: []", ["expect.answer: empty, which holds whatever happens"]),
+        (
+            "mirror",
+            "node: n1, is: ALONE Redy",
+            ["expect.is: ALONE Redy is not known; did you mean ALONE Ready?"],
+        ),
+        ("mirror", "node: n1, is: gone", ["expect.is: gone is not known; known here: ALONE NotR"]),
+        ("mirror", "answer: dun", ["expect.answer: dun is not known; known here: done, failed"]),
     ],
 )
-def test_what_would_hold_whatever_happens_is_no_expectation(
+def test_what_would_hold_whatever_happens_or_never_is_no_expectation(
     cluster: str, wanted: str, faults: list[str]
 ) -> None:
     found = faults_of(f"{cluster}: {{}}\nexpect:\n  - {{at: 1 s, {wanted}}}\n".encode())

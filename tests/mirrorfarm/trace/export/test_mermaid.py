@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from mirrorfarm.trace.diagram import ARROWS_MAX
+from mirrorfarm.trace.diagram import ARROWS_MAX, NOTES_MAX
 from mirrorfarm.trace.export import Options, export
+from mirrorfarm.trace.export.mermaid import Mermaid
 
 
 def test_a_takeover_is_drawn_with_its_roles(recorded: Path, tmp_path: Path) -> None:
@@ -20,3 +21,15 @@ def test_a_takeover_is_drawn_with_its_roles(recorded: Path, tmp_path: Path) -> N
     assert "Heartbeat" not in text
     assert text.index("was ordered to prim") < text.index("became ALONE in term 1")
     assert text.index("became PRIM in term 2") < text.index("became ALONE in term 2")
+
+
+def test_what_is_left_out_is_told() -> None:
+    format_ = Mermaid(lambda data: None)
+    for _ in range(ARROWS_MAX + 2):
+        format_.diagram.note("n1", "is in a view")
+        format_.diagram.arrow("n1", "n2", "ViewCommit")
+    assert format_.close().startswith("2 more messages and 2 more notes are left out: `mirr")
+    format_ = Mermaid(lambda data: None)
+    for _ in range(NOTES_MAX + 1):
+        format_.diagram.note("n1", "is in a view")
+    assert format_.close().startswith("1 more notes are left out: `mirr")

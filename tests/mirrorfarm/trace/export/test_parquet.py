@@ -17,6 +17,7 @@ from mirrorfarm.transport import trace_ring
 pq = pytest.importorskip("pyarrow.parquet")
 TABLES = ("events", "messages", "roles", "writes", "facts")
 DOCS = Path(__file__).parents[4] / "docs" / "operate" / "trace-export.md"
+EXAMPLES = Path(__file__).parents[4] / "examples" / "traces"
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -61,6 +62,14 @@ def test_messages_are_joined_or_lost(recorded: Path, folder: Path) -> None:
         ("n1", "n2"),  # Before n2 was started,
         ("n2", "n1"),  # and when n1 was gone.
     }
+
+
+def test_of_a_message_to_several_nodes_it_is_known_who_did_not_get_it(tmp_path: Path) -> None:
+    export([EXAMPLES / "farm"], Options("parquet", tmp_path, run="one"))
+    lost = [row for row in rows(tmp_path, "messages") if row["received"] is None]
+    beats = {(row["node"], row["peer"]) for row in lost if row["name"] == "FarmBeat"}
+    assert beats >= {("n1", "n3"), ("n3", "n1")}, "n3 was cut off"
+    assert None not in {row["peer"] for row in lost}
 
 
 def test_roles_are_spans_without_holes(recorded: Path, folder: Path) -> None:
