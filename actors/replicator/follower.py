@@ -138,7 +138,8 @@ class Follower:
             this = inventory.describe(b".", os.fstat(fd), f"/proc/self/fd/{fd}/.".encode())
             names = [name for name in inventory.names(fd) if name > question.after]
             page = names[: questions.ENTRIES_MAX]
-            found = [inventory.entry(fd, name) for name in page]
+            # A copy has devices removed: in their directories they would be in the way.
+            found = [inventory.entry(fd, name, devices=True) for name in page]
             known = [backing.at(question.node, name) for name in page]
         finally:
             os.close(fd)
@@ -163,10 +164,9 @@ class Follower:
         return questions.Digests(found)
 
     def _attributes(self, question: questions.Attributes) -> list[bytes]:
-        """Names; of symbolic links none are replicated."""
         backing = self._applier.backing(question.directory)
         inode = backing.get(question.node)
-        if inode.absent or stat.S_ISLNK(inode.mode):
+        if inode.absent:
             return []
         names = os.listxattr(f"/proc/self/fd/{backing.fd(question.node)}")
         return [os.fsencode(name) for name in names]

@@ -5,7 +5,6 @@ moment. Of an inode with several names the target may know another one at each: 
 all of them right in one such moment, after which the target does with them what is done here.
 """
 
-import contextlib
 import errno
 import os
 import stat
@@ -86,7 +85,7 @@ class Names:
     def open(self, place: Place) -> int:
         """A descriptor of a directory; -1: it is not there any more."""
         try:
-            fd = inventory.open_directory(place.path, self._roots[place.directory])
+            fd = inventory.open_below(place.path, self._roots[place.directory])
         except OSError as fault:
             if fault.errno in _NOT_THERE:
                 return -1
@@ -286,20 +285,20 @@ class Names:
         for step in place.chain:
             path = path + b"/" + step.name if path else step.name
             try:
-                status = os.stat(path, dir_fd=self._roots[place.directory], follow_symlinks=False)
+                number = inventory.number_below(path, self._roots[place.directory])
             except OSError:
                 return places.introductions(place.node)  # Moved; this may take a whole walk.
-            if status.st_ino != step.node:
+            if number != step.node:
                 return places.introductions(place.node)
         return place.chain
 
 
 def _target(fd: int, entry: Entry) -> bytes:
-    """Where a symbolic link points; what is none any more has changed since, and is not sent."""
-    if stat.S_ISLNK(entry.mode):
-        with contextlib.suppress(OSError):
-            return os.readlink(entry.name, dir_fd=fd)
-    return b""
+    """Where a symbolic link points; what is none any more has changed since, and is not sent.
+
+    OSError if the disk does not tell: without it the target would have none, and not miss it.
+    """
+    return inventory.target(fd, entry.name) if stat.S_ISLNK(entry.mode) else b""
 
 
 @dataclass(slots=True)
