@@ -229,6 +229,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
         "data_in_every_way",
         "databases",
         "many_writers_and_renames",
+        "capabilities",
         "default_acls",
         "big_directory",
     ],

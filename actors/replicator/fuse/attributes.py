@@ -139,7 +139,7 @@ class Attributes:
         value = bytes(request.view[start : start + size])
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
             os.setxattr(node.path, name, value, flags)
-            node.default_acl = None
+            node.default_acl = node.capable = None
             operation = SetXattr(volume.directory, node.number, name, value)
             ticket = volume.change(node, operation)
             if volume.extended_setxattr and more & protocol.SETXATTR_KILL_SGID:

@@ -29,6 +29,7 @@ class Node:
     """One inode. `with node:` gives back what `NodeTable.use` lent."""
 
     __slots__ = (
+        "capable",
         "children",
         "default_acl",
         "excluded",
@@ -61,6 +62,7 @@ class Node:
         self.told = False  # The journal heard of it: it must hear when it is forgotten.
         self.unwritten = False  # The disk refused what the kernel still has in its cache.
         self.excluded = False  # Not replicated, under none of its names.
+        self.capable: bool | None = None  # Whether it has file capabilities; None: unknown.
         self.default_acl: bool | None = None  # Directories: whether there is one; None: unknown.
 
     def __enter__(self) -> "Node":
