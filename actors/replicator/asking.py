@@ -51,13 +51,25 @@ class Asker:
             after = answer.entries[-1].name
 
     def digests(self, directory: int, items: list[questions.HashItem]) -> list[list[bytes]]:
-        """The target's digests of some zones."""
-        answer = self.ask(
-            lambda number: questions.Hashes(number, directory, items), questions.Digests
-        )
-        if len(answer.items) != len(items):
-            raise FrameInvalid("digests of other files")
-        return answer.items
+        """The target's digests of some zones; it may answer for the first ones only."""
+        found: list[list[bytes]] = [[] for _ in items]
+        place = 0
+        while place < len(items):
+            item, done = items[place], len(found[place])
+            first = questions.HashItem(item.node, item.first + done, item.count - done)
+            asked = [first, *items[place + 1 :]]
+            answer = self.ask(
+                lambda number: questions.Hashes(number, directory, asked),  # noqa: B023
+                questions.Digests,
+            )
+            if not any(answer.items) or len(answer.items) > len(asked):
+                raise FrameInvalid("digests of other files")
+            for item, digests in zip(asked, answer.items, strict=False):
+                found[place] += digests
+                if len(digests) != item.count:
+                    break
+                place += 1
+        return found
 
     def attributes(self, directory: int, node: int) -> list[bytes]:
         """Names of the extended attributes that an inode has at the target."""
