@@ -14,7 +14,10 @@ from mirrorfarm.errors import FrameInvalid
 _T = TypeVar("_T")
 _AGAIN_S: Final = 2.0  # An answer may be lost with a connection: questions can be repeated.
 _FLUSH_AGAIN_S: Final = 30.0
-COPY_BYTES_MAX: Final = 4 * 1_048_576  # Of the copy under way: live modifications wait behind it.
+# Of what is under way when the copy sends more: live modifications wait behind it.
+COPY_BYTES_MAX: Final = 4 * 1_048_576
+COPY_FRAMES_MAX: Final = 512
+_PACE_S: Final = 0.002
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -130,6 +133,9 @@ class Asker:
         """Wait until the copy may send more."""
         if not self.source.wait_room(COPY_BYTES_MAX):
             raise SessionLost
+        behind = self.source.last - COPY_FRAMES_MAX
+        while self.source.acked < behind:
+            self.wait(_PACE_S)
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the session ends."""

@@ -123,6 +123,7 @@ class Contents:
         """
         size = 0
         key = (directory, node)
+        self._asker.room()
         now = inventory.entry(fd, name) if self._carrier.knows(*key) else None
         if now is None:
             self._missed.add(key)
