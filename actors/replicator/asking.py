@@ -14,7 +14,10 @@ from mirrorfarm.errors import FrameInvalid
 _T = TypeVar("_T")
 _AGAIN_S: Final = 2.0  # An answer may be lost with a connection: questions can be repeated.
 _FLUSH_AGAIN_S: Final = 30.0
-COPY_BYTES_MAX: Final = 4 * 1_048_576  # Of the copy under way: live modifications wait behind it.
+# Of what is under way when the copy sends more: live modifications wait behind it.
+COPY_BYTES_MAX: Final = 4 * 1_048_576
+COPY_FRAMES_MAX: Final = 512
+_PACE_S: Final = 0.002
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -51,13 +54,25 @@ class Asker:
             after = answer.entries[-1].name
 
     def digests(self, directory: int, items: list[questions.HashItem]) -> list[list[bytes]]:
-        """The target's digests of some zones."""
-        answer = self.ask(
-            lambda number: questions.Hashes(number, directory, items), questions.Digests
-        )
-        if len(answer.items) != len(items):
-            raise FrameInvalid("digests of other files")
-        return answer.items
+        """The target's digests of some zones; it may answer for the first ones only."""
+        found: list[list[bytes]] = [[] for _ in items]
+        place = 0
+        while place < len(items):
+            item, done = items[place], len(found[place])
+            first = questions.HashItem(item.node, item.first + done, item.count - done)
+            asked = [first, *items[place + 1 :]]
+            answer = self.ask(
+                lambda number: questions.Hashes(number, directory, asked),  # noqa: B023
+                questions.Digests,
+            )
+            if not any(answer.items) or len(answer.items) > len(asked):
+                raise FrameInvalid("digests of other files")
+            for item, digests in zip(asked, answer.items, strict=False):
+                found[place] += digests
+                if len(digests) != item.count:
+                    break
+                place += 1
+        return found
 
     def attributes(self, directory: int, node: int) -> list[bytes]:
         """Names of the extended attributes that an inode has at the target."""
@@ -118,6 +133,9 @@ class Asker:
         """Wait until the copy may send more."""
         if not self.source.wait_room(COPY_BYTES_MAX):
             raise SessionLost
+        behind = self.source.last - COPY_FRAMES_MAX
+        while self.source.acked < behind:
+            self.wait(_PACE_S)
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the session ends."""

@@ -92,6 +92,7 @@ class Backing:
         """Give an O_PATH descriptor, valid until the next call."""
         inode = self.get(number)
         if inode.fd < 0:
+            self._open_above(inode)
             self._reopen(inode)
         if number != ROOT:
             self._open[number] = inode
@@ -110,6 +111,21 @@ class Backing:
         elif number in self._open:
             self._open.move_to_end(number)
         return inode.data_fd
+
+    def _open_above(self, inode: Inode) -> None:
+        """Open the directories above an inode, from the top: they may be as deep as they like."""
+        above: list[Inode] = []
+        while inode.names and len(above) < len(self._inodes):
+            parent = self._inodes.get(inode.names[0][0])
+            if parent is None or parent.fd >= 0:
+                break
+            above.append(parent)
+            inode = parent
+        for one in reversed(above):
+            try:
+                self._reopen(one)
+            except OSError:
+                return  # Another name may lead there.
 
     def _reopen(self, inode: Inode) -> None:
         for parent, name in inode.names:

@@ -123,13 +123,16 @@ class Contents:
         """
         size = 0
         key = (directory, node)
+        self._asker.room()
         now = inventory.entry(fd, name) if self._carrier.knows(*key) else None
         if now is None:
             self._missed.add(key)
             return size
         names = None
-        if not stat.S_ISLNK(now.mode) and (there is None or there.extra != now.extra):
-            names = self._asker.attributes(directory, node)
+        if there is None or there.extra != now.extra:
+            # Of the many links that have none, and are made anew, nothing needs to be asked.
+            if not stat.S_ISLNK(now.mode) or _extended(fd, now, all_of_them=True):
+                names = self._asker.attributes(directory, node)
         for _ in range(_TRIES):
             self._carrier.watch(key)
             now = inventory.entry(fd, name)
@@ -289,7 +292,7 @@ class Contents:
 
 def _extended(fd: int, entry: Entry, *, all_of_them: bool) -> dict[bytes, bytes]:
     """Extended attributes of an entry: all, or those that have to be set again behind others."""
-    if stat.S_ISLNK(entry.mode) or not entry.extra:
+    if not entry.extra:
         return {}
     found = inventory.attributes(f"/proc/self/fd/{fd}/".encode() + entry.name)
     return {name: found[name] for name in found if all_of_them or name == _CAPABILITY}

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -15,13 +16,16 @@ import msgspec
 
 from mirrorfarm.actors.replicator import inventory, operations, questions
 from mirrorfarm.actors.replicator.applier import Applier
-from mirrorfarm.actors.replicator.backing import Inode
+from mirrorfarm.actors.replicator.backing import Backing, Inode
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.target import Answer, Flush
 from mirrorfarm.errors import FrameInvalid
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _T = TypeVar("_T")
+# How long an answer may take to gather: what a slow disk did not give by then is asked for again.
+# The stream stands still meanwhile, and the source takes its silence for that of a dead peer.
+_ANSWER_S: Final = 0.2
 
 
 class OwnFault(OSError):
@@ -65,11 +69,14 @@ class Follower:
         self._ends: set[int] = set()
         self._lock = threading.Lock()
         self.aside: Quarantine | None = None  # Keeps what the next session replaces.
+        # Of a long listing: directory, node, the last name that was told; then those behind it.
+        self._listed: tuple[tuple[int, int, bytes], list[bytes]] = ((0, 0, b""), [])
 
     def begin(self, term: int, sid: int) -> None:
         """A session begins; until its copy ends the tree may be in any state."""
         self._session = (term, sid)
         self._ends = set()
+        self._listed = ((0, 0, b""), [])
         self._applier.begin(lenient=True, aside=self.aside)
 
     def apply(self, record: bytes, payload: bytes) -> Flush | None:
@@ -132,41 +139,60 @@ class Follower:
             return questions.Listing(
                 questions.Entry(b".", 0, 0, 0, 0, 0, 0, 0, 0, b""), [], more=False
             )
-        way = backing.fd(question.node)
-        fd = inventory.open_root(way)
+        fd = inventory.open_root(backing.fd(question.node))
         try:
             this = inventory.describe(b".", os.fstat(fd), f"/proc/self/fd/{fd}/.".encode())
-            names = [name for name in inventory.names(fd) if name > question.after]
-            page = names[: questions.ENTRIES_MAX]
-            found = [inventory.entry(fd, name) for name in page]
-            known = [backing.at(question.node, name) for name in page]
+            entries, rest = self._page(backing, question, fd)
         finally:
             os.close(fd)
-        entries = [
-            msgspec.structs.replace(entry, known=_number(inode), elsewhere=_number(owner))
-            for entry, inode in zip(found, known, strict=True)
-            if entry is not None
-            for owner in (backing.owner(entry.inode) if entry.links > 1 else None,)
-        ]
-        return questions.Listing(this, entries, more=len(names) > len(page))
+        last = entries[-1].name if rest else b""
+        self._listed = ((question.directory, question.node, last), rest)
+        return questions.Listing(this, entries, more=bool(rest))
+
+    def _page(
+        self, backing: Backing, question: questions.List, fd: int
+    ) -> tuple[list[questions.Entry], list[bytes]]:
+        """Entries behind a name, and the names behind these."""
+        where, names = self._listed
+        if not names or where != (question.directory, question.node, question.after):
+            names = [name for name in inventory.names(fd) if name > question.after]
+        entries: list[questions.Entry] = []
+        ends = time.monotonic() + _ANSWER_S
+        for place, name in enumerate(names):
+            # A copy has devices removed: in their directories they would be in the way.
+            entry = inventory.entry(fd, name, devices=True)
+            if entry is None:
+                continue
+            owner = backing.owner(entry.inode) if entry.links > 1 else None
+            known = _number(backing.at(question.node, name))
+            entries.append(msgspec.structs.replace(entry, known=known, elsewhere=_number(owner)))
+            if len(entries) >= questions.ENTRIES_MAX or time.monotonic() > ends:
+                return entries, names[place + 1 :]
+        return entries, []
 
     def _hashes(self, question: questions.Hashes) -> questions.Digests:
+        """Digests of the first zones, one at least: of all unless the disk is slow."""
         backing = self._applier.backing(question.directory)
-        found = []
+        found: list[list[bytes]] = []
+        ends = time.monotonic() + _ANSWER_S
         for item in question.items:
             inode = backing.get(item.node)
             if inode.absent or not stat.S_ISREG(inode.mode):
                 found.append([b""] * item.count)
                 continue
             fd = backing.data_fd(item.node)
-            found.append(inventory.digests(fd, item.first, item.count))
+            digests: list[bytes] = []
+            found.append(digests)
+            for zone in range(item.first, item.first + item.count):
+                digests += inventory.digests(fd, zone, 1)
+                if time.monotonic() > ends:
+                    return questions.Digests(found)
         return questions.Digests(found)
 
     def _attributes(self, question: questions.Attributes) -> list[bytes]:
-        """Names; of symbolic links none are replicated."""
         backing = self._applier.backing(question.directory)
         inode = backing.get(question.node)
-        if inode.absent or stat.S_ISLNK(inode.mode):
+        if inode.absent:
             return []
         names = os.listxattr(f"/proc/self/fd/{backing.fd(question.node)}")
         return [os.fsencode(name) for name in names]

@@ -13,6 +13,8 @@ from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.limits import ZONE_BYTES
 
+_TIME_MAX_NS: Final = 2**63 - 1  # The year 2262; records hold no later time, and none before 1677.
+_PATH_BYTES_MAX: Final = 4_095  # Of one system call.
 _NONE: Final = (errno.ENODATA, errno.ENOENT, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
@@ -20,6 +22,33 @@ def open_directory(path: str | bytes, dir_fd: int | None = None) -> int:
     """Descriptor for reading a directory; never through a symbolic link at its end."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(path, flags, dir_fd=dir_fd)
+
+
+def open_below(path: bytes, root_fd: int) -> int:
+    """As `open_directory`, by a path of any length, relative to a directory."""
+    if len(path) <= _PATH_BYTES_MAX:
+        return open_directory(path, root_fd)
+    fd = os.dup(root_fd)
+    while path:
+        end = len(path) if len(path) <= _PATH_BYTES_MAX else path.rindex(b"/", 0, _PATH_BYTES_MAX)
+        try:
+            deeper = open_directory(path[:end], fd)
+        finally:
+            os.close(fd)
+        fd, path = deeper, path[end + 1 :]
+    return fd
+
+
+def number_below(path: bytes, root_fd: int) -> int:
+    """Inode number of what lies at a path of any length, relative to a directory."""
+    if len(path) <= _PATH_BYTES_MAX:
+        return os.stat(path, dir_fd=root_fd, follow_symlinks=False).st_ino
+    above, _, name = path.rpartition(b"/")
+    fd = open_below(above, root_fd)
+    try:
+        return os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+    finally:
+        os.close(fd)
 
 
 def open_root(root_fd: int) -> int:
@@ -36,16 +65,31 @@ def flush_disk(root_fd: int) -> None:
         os.close(fd)
 
 
+def told_time(time_ns: int) -> int:
+    """Give a time as both nodes tell it, and set it: what records cannot hold is their limit."""
+    return max(min(time_ns, _TIME_MAX_NS), -_TIME_MAX_NS)
+
+
 def names(directory_fd: int) -> list[bytes]:
     """Names in a directory, sorted."""
     os.lseek(directory_fd, 0, os.SEEK_SET)
     return sorted(os.fsencode(name) for name in os.listdir(directory_fd))
 
 
-def entry(directory_fd: int, name: bytes) -> Entry | None:
-    """What lies at `name`; None: nothing any more, or another file system."""
+def is_device(mode: int) -> bool:
+    """Whether an inode is a device: these are not replicated."""
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def entry(directory_fd: int, name: bytes, *, devices: bool = False) -> Entry | None:
+    """What lies at `name`; None: nothing any more, or what is not replicated.
+
+    That is another file system and, unless asked for, a device.
+    """
     try:
         status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if is_device(status.st_mode) and not devices:
+            return None
         if status.st_dev != os.fstat(directory_fd).st_dev:
             return None
         way = f"/proc/self/fd/{directory_fd}/".encode() + name
@@ -54,6 +98,16 @@ def entry(directory_fd: int, name: bytes) -> Entry | None:
         # A symbolic link of a moment ago may be something else by now.
         if fault.errno in (errno.ENOENT, errno.EINVAL):
             return None
+        raise
+
+
+def target(directory_fd: int, name: bytes) -> bytes:
+    """Where the symbolic link at `name` points; b"" if there is none any more."""
+    try:
+        return os.readlink(name, dir_fd=directory_fd)
+    except OSError as fault:
+        if fault.errno in (errno.ENOENT, errno.EINVAL):
+            return b""
         raise
 
 
@@ -68,7 +122,7 @@ def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:
         status.st_gid,
         status.st_nlink,
         status.st_size,
-        status.st_mtime_ns,
+        told_time(status.st_mtime_ns),
         status.st_rdev,
         _extra(way, link),
     )

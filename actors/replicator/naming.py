@@ -5,11 +5,10 @@ moment. Of an inode with several names the target may know another one at each: 
 all of them right in one such moment, after which the target does with them what is done here.
 """
 
-import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -30,7 +29,9 @@ from mirrorfarm.actors.replicator.operations import (
 )
 from mirrorfarm.actors.replicator.questions import Entry
 
-_TRIES: Final = 3
+_TRIES: Final = 3  # In a row that came to nothing,
+_ROUNDS: Final = 100  # and in all.
+_PART: Final = 256  # Orders sent at once: modifications of the application wait behind them.
 _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -86,7 +87,7 @@ class Names:
     def open(self, place: Place) -> int:
         """A descriptor of a directory; -1: it is not there any more."""
         try:
-            fd = inventory.open_directory(place.path, self._roots[place.directory])
+            fd = inventory.open_below(place.path, self._roots[place.directory])
         except OSError as fault:
             if fault.errno in _NOT_THERE:
                 return -1
@@ -112,18 +113,20 @@ class Names:
 
     def put_right(self, place: Place, fd: int) -> "Right":
         """Make the target's names those of here; return what is there then."""
-        attempt = 0
+        attempt = rounds = 0
         while True:
+            rounds += 1
             self.introduce(place, fd, [])
             if not self._carrier.knows(*place.key):
                 return Right()  # Removed before the target heard of it: nothing is to be asked.
-            if attempt >= _TRIES:  # Names change all the time: hold them still for a moment.
+            begun = False
+            # Names change all the time: hold them still for a moment.
+            if attempt >= _TRIES or rounds > _ROUNDS:
                 found, sent = self._put_right_held(place, fd)
             else:
                 self._carrier.watch(place.key)
                 found = self._compare(place, fd)
-                with self.places(place.directory).lock:
-                    sent = self._send_names(place.key, found)
+                begun, sent = self._send_parts(place, found)
                 self._carrier.unwatch(place.key)
             if sent:
                 if found.twins:  # A name of several may have been cut off and made up meanwhile.
@@ -131,7 +134,21 @@ class Names:
                     found.right.refresh(now)
                 return found.right
             self._asker.room()
-            attempt += 1
+            attempt = 0 if begun else attempt + 1
+
+    def _send_parts(self, place: Place, found: "_Found") -> tuple[bool, bool]:
+        """Send what is to be done with names; return whether it was begun, and whether it is done.
+
+        What was compared counts until a name changes, which ends this between two parts.
+        """
+        begun = False
+        for some in found.parts():
+            self._asker.room()
+            with self.places(place.directory).lock:
+                if not self._send_names(place.key, some):
+                    return begun, False
+            begun = True
+        return begun, True
 
     def _put_right_held(self, place: Place, fd: int) -> tuple["_Found", bool]:
         with self.places(place.directory).lock:
@@ -168,13 +185,13 @@ class Names:
     def _send_names(self, key: Key, found: "_Found") -> bool:
         orders = [(order, b"") for order in found.orders]
         sent = self._carrier.send_unless(
-            key, lambda change: change.names, self._asker.source, orders, found.dismissed
+            key, lambda change: change.names, self._asker.source, orders, found.dismissed.values()
         )
         if sent:
             self._twins.update(found.twins)
             for (directory, here), there in found.twins.items():
                 self._taken[directory, there] = here
-            for gone in found.dismissed:  # This may have been its only name there.
+            for gone in found.dismissed.values():  # This may have been its only name there.
                 self._carrier.moves.emptied(gone)
             for order in found.orders:
                 if isinstance(order, Create | Link):
@@ -243,7 +260,7 @@ class Names:
         """What brings an inode into being at the target, or one more name of it."""
         key = (place.directory, entry.inode)
         if entry.links > 1 and not stat.S_ISDIR(entry.mode):
-            known = self._carrier.knows(*key) and key not in found.dismissed
+            known = self._carrier.knows(*key) and key not in found.dismissed.values()
             if known or key in found.twins or entry.inode in found.made:
                 return Link(place.directory, entry.inode, place.node, entry.name)
             found.made.add(entry.inode)
@@ -267,18 +284,19 @@ class Names:
         if not steps and not new:
             return
         places = self.places(place.directory)
-        self._asker.room()
-        with places.lock:
-            chain = self._check(place, places) if steps else ()
-            if chain is None:
-                return  # Removed meanwhile.
-            orders: list[ANY_OPERATION] = list(chain)
-            for entry in new:
-                now = inventory.entry(fd, entry.name)
-                if now is not None and now.inode == entry.inode:
-                    way = (place.directory, entry.inode, place.node, entry.name, now.mode)
-                    orders.append(Introduce(*way, _target(fd, now)))
-            self._carrier.introduce(self._asker.source, orders)
+        for some in _parts(new):
+            self._asker.room()
+            with places.lock:
+                chain = self._check(place, places) if steps else ()
+                if chain is None:
+                    return  # Removed meanwhile.
+                orders: list[ANY_OPERATION] = list(chain)
+                for entry in some:
+                    now = inventory.entry(fd, entry.name)
+                    if now is not None and now.inode == entry.inode:
+                        way = (place.directory, entry.inode, place.node, entry.name, now.mode)
+                        orders.append(Introduce(*way, _target(fd, now)))
+                self._carrier.introduce(self._asker.source, orders)
 
     def _check(self, place: Place, places: Places) -> tuple[Introduce, ...] | None:
         """What leads to a place now; the lock is held. None: it has no name any more."""
@@ -286,20 +304,26 @@ class Names:
         for step in place.chain:
             path = path + b"/" + step.name if path else step.name
             try:
-                status = os.stat(path, dir_fd=self._roots[place.directory], follow_symlinks=False)
+                number = inventory.number_below(path, self._roots[place.directory])
             except OSError:
                 return places.introductions(place.node)  # Moved; this may take a whole walk.
-            if status.st_ino != step.node:
+            if number != step.node:
                 return places.introductions(place.node)
         return place.chain
 
 
 def _target(fd: int, entry: Entry) -> bytes:
-    """Where a symbolic link points; what is none any more has changed since, and is not sent."""
-    if stat.S_ISLNK(entry.mode):
-        with contextlib.suppress(OSError):
-            return os.readlink(entry.name, dir_fd=fd)
-    return b""
+    """Where a symbolic link points; what is none any more has changed since, and is not sent.
+
+    OSError if the disk does not tell: without it the target would have none, and not miss it.
+    """
+    return inventory.target(fd, entry.name) if stat.S_ISLNK(entry.mode) else b""
+
+
+def _parts(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Give some at a time; none at all is one part, too."""
+    for first in range(0, max(len(entries), 1), _PART):
+        yield entries[first : first + _PART]
 
 
 @dataclass(slots=True)
@@ -329,11 +353,22 @@ class _Found:
     orders: list[ANY_OPERATION] = field(default_factory=list)
     twins: dict[Key, int] = field(default_factory=dict)
     made: set[int] = field(default_factory=set)
-    dismissed: list[Key] = field(default_factory=list)
+    dismissed: dict[int, Key] = field(default_factory=dict)  # By the place of their order.
 
     def remove(self, place: Place, entry: Entry) -> None:
         """Have the target remove a name."""
         kind = Rmdir if stat.S_ISDIR(entry.mode) else Unlink
-        self.orders.append(kind(place.directory, place.node, entry.name))
         if entry.known:
-            self.dismissed.append((place.directory, entry.known))
+            self.dismissed[len(self.orders)] = (place.directory, entry.known)
+        self.orders.append(kind(place.directory, place.node, entry.name))
+
+    def parts(self) -> Iterator["_Found"]:
+        """Give it in parts that can be sent one after the other, at least one."""
+        for first in range(0, max(len(self.orders), 1), _PART):
+            last = first + _PART
+            places = [at for at in range(first, last) if at in self.dismissed]
+            yield _Found(
+                orders=self.orders[first:last],
+                twins=self.twins if last >= len(self.orders) else {},
+                dismissed={at: self.dismissed[at] for at in places},
+            )

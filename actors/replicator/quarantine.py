@@ -8,6 +8,7 @@ itself made is not kept. Everything kept is durable before the disk below is cha
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -29,6 +30,8 @@ WHOLE_BYTES_MAX: Final = 16 * 1_048_576
 MANIFEST: Final = "manifest.jsonl"
 _COPY_BYTES: Final = 1_048_576
 _TWINS_MAX: Final = 1_000
+_PATH_BYTES_MAX: Final = 2_048  # What is kept at a path of its own: the folder's is in front,
+_DEPTH_MAX: Final = 100  # and each level of it is made.
 _DELETED: Final = b" (deleted)"
 
 Key = tuple[int, int]  # Directory, inode number on this disk.
@@ -98,39 +101,53 @@ class Quarantine:
             kept.update(zones)
 
     def name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> None:
-        """What lies at a name is about to lose it, with everything below."""
+        """What lies at a name is about to lose it, with everything below, however deep."""
+        levels: list[tuple[int, list[bytes]]] = []
+        below, names = parent_fd, [name]
+        try:
+            while True:
+                while names:
+                    deeper = self._name(directory, root_fd, below, names.pop())
+                    if deeper >= 0:
+                        levels.append((deeper, []))
+                        below, names = deeper, levels[-1][1]
+                        names += reversed(inventory.names(deeper))
+                if not levels:
+                    return
+                os.close(levels.pop()[0])
+                below, names = levels[-1] if levels else (parent_fd, [])
+        finally:
+            for level, _ in levels:
+                os.close(level)
+
+    def _name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> int:
+        """Keep what lies at a name; of a directory give a descriptor that lists it, else -1."""
         try:
             status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
         except FileNotFoundError:
-            return
+            return -1
         if (directory, status.st_ino) in self._fresh and not stat.S_ISDIR(status.st_mode):
-            return
+            return -1
         access = os.O_RDONLY if stat.S_ISREG(status.st_mode) else os.O_PATH
         fd = os.open(name, access | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             self._tell(directory, root_fd, fd, removed=True)
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
                 self.content(directory, root_fd, fd)
-            elif stat.S_ISDIR(status.st_mode):
-                self._below(directory, root_fd, fd)
+            return inventory.open_root(fd) if stat.S_ISDIR(status.st_mode) else -1
         finally:
             os.close(fd)
-
-    def _below(self, directory: int, root_fd: int, fd: int) -> None:
-        folder = inventory.open_root(fd)
-        try:
-            for name in inventory.names(folder):
-                self.name(directory, root_fd, folder, name)
-        finally:
-            os.close(folder)
 
     # --- keeping ---------------------------------------------------------------------------
 
     def _place(self, key: Key, root_fd: int, fd: int) -> Path:
-        """Return where what is behind `fd` is kept: its path, or a number if it has none."""
+        """Return where what is behind `fd` is kept: its path; a number for want of a short one."""
         if key in self._places:
             return self._places[key]
-        place = self.folder / str(key[0]) / os.fsdecode(_path(root_fd, fd) or b"?%d" % key[1])
+        path = _path(root_fd, fd)
+        if not path or len(path) > _PATH_BYTES_MAX or path.count(b"/") > _DEPTH_MAX:
+            path = b"?%d" % key[1]
+        place = self.folder / str(key[0]) / os.fsdecode(path)
         twin, number = place, 0
         while os.path.lexists(twin) or not _can_be_made(twin, self.folder):
             number += 1
@@ -215,9 +232,14 @@ def overwrites(operation: Write | Fallocate | SetAttr) -> bool:
 
 
 def _path(root_fd: int, fd: int) -> bytes:
-    """Return the path of an open inode below its root; b"" if it has none any more."""
+    """Return the path of an open inode below its root; b"" if it has none, or none so short."""
     root = os.readlink(f"/proc/self/fd/{root_fd}".encode())
-    path = os.readlink(f"/proc/self/fd/{fd}".encode())
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}".encode())
+    except OSError as fault:
+        if fault.errno == errno.ENAMETOOLONG:
+            return b""
+        raise
     if path.endswith(_DELETED) or not path.startswith(root.rstrip(b"/") + b"/"):
         return b""
     return path[len(root.rstrip(b"/")) + 1 :]

@@ -243,6 +243,31 @@ def as_an_ordinary_user() -> None:
     with open("open/mine/file", "a") as f:
         f.write("x")  # Writing takes setuid and setgid away.
     assert oct(os.stat("open/mine/file").st_mode) == "0o100755"
+    os.chmod("open/mine/file", 0o6755)
+    with open("open/mine/file", "r+b") as f:
+        os.posix_fallocate(f.fileno(), 0, 10_000)  # So does this.
+    assert oct(os.stat("open/mine/file").st_mode) == "0o100755"
+
+
+def capabilities() -> None:
+
+    name, value = "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)
+    for given in ("while open", "afterwards"):
+        fd = os.open(given, os.O_RDWR | os.O_CREAT, 0o755)
+        os.write(fd, b"#!" + bytes(10_000))  # Written back by the kernel when it is closed.
+        if given == "while open":
+            os.setxattr(fd, name, value)
+        os.close(fd)
+        if given == "afterwards":
+            os.setxattr(given, name, value)
+    for taken, work in (("written", "r+b"), ("appended", "ab")):
+        shutil.copyfile("afterwards", taken)
+        os.setxattr(taken, name, value)
+        with open(taken, work) as f:
+            f.write(b"other")
+        assert name not in os.listxattr(taken)
+    for kept in ("while open", "afterwards"):
+        assert os.getxattr(kept, name) == value
 
 
 def default_acls() -> None:

@@ -59,3 +59,22 @@ def test_what_a_copy_creates_inherits_no_acl_that_is_gone_here(tmp_path: Path) -
         os.setxattr(two.directory, DEFAULT_ACL, ONE_MORE_GROUP)
         (two.directory / "folder").mkdir()
         copied(one, two)
+
+
+@pytest.mark.parametrize("time_ns", [-(2**63) - 10**9, 2**63 + 10**9, 2**65])
+def test_a_time_that_no_record_can_hold_ends_no_session(tmp_path: Path, time_ns: int) -> None:
+    with replicas(tmp_path) as (one, two):
+        before = one.directory / "before"
+        before.write_text("made before it was replicated")
+        os.utime(before, ns=(time_ns, time_ns))
+        lead_alone(one)
+        join(one, two, term=1, sid=1, plan="full")
+        later = one.directory / "later"
+        later.write_text("made afterwards")
+        os.utime(later, ns=(time_ns, time_ns))
+        before.chmod(0o600)
+        later.chmod(0o600)
+        leave(one, two)
+        assert not one.has_said("SessionBroken")
+        assert_equal(one, two)
+        assert later.stat().st_mtime_ns == (two.directory / "later").stat().st_mtime_ns

@@ -9,7 +9,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
         "data_in_every_way",
         "databases",
         "many_writers_and_renames",
+        "capabilities",
         "default_acls",
         "big_directory",
     ],
@@ -320,6 +321,41 @@ def test_a_secondary_reads_what_is_applied_behind_and_cannot_write(tmp_path: Pat
         assert os.listdir(pair.point) == []
         with pytest.raises(OSError, match="Read-only"):
             (pair.point / "other").write_text("no")
+        pair.settle()
+
+
+def test_a_secondary_keeps_nothing_of_what_was_seen_there_and_removed(tmp_path: Path) -> None:
+    def kept() -> list[str]:
+        found = []
+        for fd in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [path for path in found if "/seen" in path]
+
+    with mounted(tmp_path, read_only=True) as pair:
+        behind = Path(f"/proc/self/fd/{pair.files.backing_fd}")
+        for name in ("seen", "seen too"):
+            (behind / name).write_bytes(b"x" * 100_000)
+        subprocess.run(["ls", "-lR", pair.point], check=True, capture_output=True)
+        assert not kept(), "who listed them uses no space of the disk"
+        reader = subprocess.Popen(["tail", "-f", "-c", "1", pair.point / "seen"], stdout=-1)
+        assert reader.stdout is not None
+        try:
+            assert reader.stdout.read(1) == b"x"
+            (behind / "seen").rename(behind / "seen before")
+            with (behind / "seen before").open("ab") as file:
+                file.write(b"y")
+            assert reader.stdout.read(1) == b"y", "what is open is read on"
+        finally:
+            reader.kill()
+            reader.wait()
+            reader.stdout.close()
+        (behind / "seen before").unlink()
+        (behind / "seen too").unlink()
+        deadline = time.monotonic() + 5
+        while kept():
+            assert time.monotonic() < deadline, kept()
+            time.sleep(0.01)
         pair.settle()
 
 

@@ -6,7 +6,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 
-from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator import inventory, libc
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import Node
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Reply, Request
@@ -102,8 +102,8 @@ class Attributes:
             new_mtime = now if valid & protocol.SETATTR_MTIME_NOW else given_mtime
             libc.set_times(
                 node.fd,
-                new_atime if valid & SET_ATIME else None,
-                new_mtime if valid & SET_MTIME else None,
+                inventory.told_time(new_atime) if valid & SET_ATIME else None,
+                inventory.told_time(new_mtime) if valid & SET_MTIME else None,
             )
 
     def _tell(self, node: Node, valid: int, status: os.stat_result) -> int:
@@ -122,8 +122,8 @@ class Attributes:
             status.st_uid,
             status.st_gid,
             status.st_size,
-            status.st_atime_ns,
-            status.st_mtime_ns,
+            inventory.told_time(status.st_atime_ns),
+            inventory.told_time(status.st_mtime_ns),
         )
         return self._volume.change(node, operation)
 
@@ -139,7 +139,7 @@ class Attributes:
         value = bytes(request.view[start : start + size])
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
             os.setxattr(node.path, name, value, flags)
-            node.default_acl = None
+            node.default_acl = node.capable = None
             operation = SetXattr(volume.directory, node.number, name, value)
             ticket = volume.change(node, operation)
             if volume.extended_setxattr and more & protocol.SETXATTR_KILL_SGID:

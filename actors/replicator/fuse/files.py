@@ -16,7 +16,14 @@ from mirrorfarm.actors.replicator.fuse.names import Names
 from mirrorfarm.actors.replicator.fuse.nodes import Node
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Reply, Request
 from mirrorfarm.actors.replicator.fuse.volume import Handle, Volume, acting_as
-from mirrorfarm.actors.replicator.operations import SET_SIZE, Fallocate, Fsync, SetAttr, Write
+from mirrorfarm.actors.replicator.operations import (
+    SET_SIZE,
+    Fallocate,
+    Fsync,
+    SetAttr,
+    SetXattr,
+    Write,
+)
 
 # Handled by the kernel above us, or harmful below: an O_APPEND descriptor ignores offsets, and
 # what is synchronous here is decided by the journal.
@@ -31,6 +38,7 @@ _DROPPED = (
     | os.O_SYNC
     | os.O_DSYNC
 )
+_CAPABILITY = "security.capability"
 
 
 class Files:
@@ -170,6 +178,7 @@ class Files:
         handle = volume.handle(number)
         node = handle.node
         with volume.modifying(), volume.order(node):
+            kept = self._capability(handle) if flags & protocol.WRITE_CACHE else b""
             written, fault = self._write_all(handle, data, offset)
             if not written and fault:
                 raise fault
@@ -182,7 +191,9 @@ class Files:
                 operation = Write(volume.directory, node.number, offset, written, mtime_ns)
                 node.told = True
                 node.ticket = ticket = volume.journal.write(operation, data[:written])
-            if flags & protocol.WRITE_KILL_SUIDGID:  # Last: it may fail.
+            if kept:  # Last: these may fail.
+                ticket = self._keep_capability(handle, kept) or ticket
+            if flags & protocol.WRITE_KILL_SUIDGID:
                 ticket = self._drop_privileges(node) or ticket
         if fault and volume.writeback:
             raise fault  # The kernel takes a short answer to its write-back for a full one.
@@ -204,6 +215,31 @@ class Files:
             handle.node.unwritten = True
             return written, fault
         return written, None
+
+    @staticmethod
+    def _capability(handle: Handle) -> bytes:
+        """File capabilities, which a write takes away; b"": none.
+
+        An application that wrote took them away then. If they are there when the kernel writes
+        that back, they were given since, as by `cp -a`, which closes a file last.
+        """
+        node = handle.node
+        if node.capable is not False:
+            try:
+                return os.getxattr(handle.fd, _CAPABILITY)
+            except OSError as fault:
+                if fault.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+                node.capable = False
+        return b""
+
+    def _keep_capability(self, handle: Handle, value: bytes) -> int:
+        os.setxattr(handle.fd, _CAPABILITY, value)
+        volume, number = self._volume, handle.node.number
+        with self._nodes.use(number) as node:
+            return volume.change(
+                node, SetXattr(volume.directory, number, _CAPABILITY.encode(), value)
+            )
 
     def _drop_privileges(self, node: Node) -> int:
         with self._nodes.use(node.number) as lent:
@@ -227,6 +263,8 @@ class Files:
             mtime_ns = os.fstat(fd).st_mtime_ns
             operation = Fallocate(volume.directory, node.number, mode, offset, length, mtime_ns)
             ticket = volume.change(node, operation)
+            if request.uid:  # The kernel leaves this to us, and does not say so as for a write.
+                ticket = self._drop_privileges(node) or ticket
         return Deferred(ticket) if volume.each else None
 
     def lseek(self, request: Request) -> Reply:

@@ -105,7 +105,7 @@ class Names:
         """Create a file, device, pipe or socket."""
         mode, rdev, umask, _ = protocol.MKNOD_IN.unpack_from(request.buffer, 40)
         name = request.text(56)
-        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not self._volume.devices_allowed:
+        if self._volume.is_own_device(mode):
             # The secondary would refuse it too, and with it the whole session.
             raise OSError(errno.EPERM, "devices are not replicated")
 
@@ -232,7 +232,7 @@ class Names:
     def _remove(self, kind: type[Unlink] | type[Rmdir], parent: Node, name: bytes) -> Reply:
         with ExitStack() as stack:
             number, victim, several = self._lend(stack, parent, name)
-            excluded = self._volume.is_excluded(parent, name)
+            excluded = self._volume.is_excluded(parent, name) or self._is_own_device(victim)
             (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
             try:
                 if excluded:
@@ -266,6 +266,8 @@ class Names:
             stack.enter_context(nodes.lock)
             moved_number, moved, several = self._lend(stack, source, old)
             other_number, other, others = self._lend(stack, destination, new)
+            if self._is_own_device(moved) or (flags and self._is_own_device(other)):
+                raise OSError(errno.EPERM, "devices are not replicated")
             excluded = self._check_border((source, old), (destination, new))
             libc.rename(source.fd, old, destination.fd, new, flags)
             operation = Rename(volume.directory, source.number, old, new_number, new, flags)
@@ -278,6 +280,10 @@ class Names:
             finally:
                 if moved_number != other_number:  # Two names of one inode: nothing happens.
                     self._renamed((source, old, moved), (destination, new, other), flags)
+
+    def _is_own_device(self, node: Node | None) -> bool:
+        """Whether what the kernel is about to remove or move is a device; it knows that."""
+        return node is not None and self._volume.is_own_device(node.mode)
 
     def _check_border(self, *places: tuple[Node, bytes]) -> bool:
         """Whether two places are both not replicated; EXDEV if a move would change that of any."""

@@ -4,7 +4,9 @@ A node's number is its inode number on the backing disk (`ROOT` for the root): o
 the kernel, the journal and the stream. A node remembers every name it was seen under, so that
 its O_PATH descriptor can be closed and opened again: only some thousands are open at once. A
 node without a name (unlinked while the kernel still holds it) keeps its descriptor, which also
-keeps the disk from using the number again.
+keeps the disk from using the number again. Where others change the disk (`fleeting`: a secondary)
+a file's is kept only while somebody has the file open: else it would keep the space of what was
+removed.
 """
 
 import errno
@@ -27,10 +29,12 @@ class Node:
     """One inode. `with node:` gives back what `NodeTable.use` lent."""
 
     __slots__ = (
+        "capable",
         "children",
         "default_acl",
         "excluded",
         "fd",
+        "handles",
         "lookups",
         "mode",
         "names",
@@ -52,11 +56,13 @@ class Node:
         self.lookups = 0  # How often the kernel was told of it and has not forgotten it.
         self.children = 0  # Nodes that remember a name in this one.
         self.users = 0  # Threads that use the descriptor now.
+        self.handles = 0  # Open files.
         self.writers = 0  # Writing handles.
         self.ticket = 0  # Of the last modification: what a close waits for.
         self.told = False  # The journal heard of it: it must hear when it is forgotten.
         self.unwritten = False  # The disk refused what the kernel still has in its cache.
         self.excluded = False  # Not replicated, under none of its names.
+        self.capable: bool | None = None  # Whether it has file capabilities; None: unknown.
         self.default_acl: bool | None = None  # Directories: whether there is one; None: unknown.
 
     def __enter__(self) -> "Node":
@@ -79,7 +85,10 @@ class Node:
 class NodeTable:
     """All nodes of one directory. `lock` is the namespace lock of the file system."""
 
-    def __init__(self, root_fd: int, descriptors_max: int = DESCRIPTORS_MAX) -> None:
+    def __init__(
+        self, root_fd: int, descriptors_max: int = DESCRIPTORS_MAX, *, fleeting: bool = False
+    ) -> None:
+        self._fleeting = fleeting
         status = os.fstat(root_fd)
         self.device = status.st_dev
         self.lock = threading.RLock()
@@ -108,6 +117,7 @@ class NodeTable:
                     self._open.move_to_end(number)
                 return node
         try:
+            self._open_above(node)
             self._reopen(node)
         except BaseException:
             self.give_back(node)
@@ -122,10 +132,41 @@ class NodeTable:
         """End what `use` began."""
         with self._table_lock:
             node.users -= 1
+            self._let_go(node)
+
+    def opened(self, node: Node) -> None:
+        """Note one more open file; the node is lent."""
+        with self._table_lock:
+            node.handles += 1
+
+    def closed(self, node: Node) -> None:
+        """Note that an open file is closed."""
+        with self._table_lock:
+            node.handles -= 1
+            self._let_go(node)
+
+    def _let_go(self, node: Node) -> None:
+        if self._fleeting and not (node.users or node.handles or node.is_directory):
+            self._close(node)
 
     def get(self, number: int) -> Node | None:
         """Give the node without its descriptor."""
         return self._nodes.get(number)
+
+    def _open_above(self, node: Node) -> None:
+        """Open the directories above a node, from the top: they may be as deep as they like."""
+        above: list[Node] = []
+        while node.names and len(above) < len(self._nodes):
+            parent = self._nodes.get(node.names[0][0])
+            if parent is None or parent.fd >= 0:
+                break
+            above.append(parent)
+            node = parent
+        for one in reversed(above):
+            try:
+                self.give_back(self.use(one.number))
+            except OSError:
+                return  # Another name may lead there.
 
     def _reopen(self, node: Node) -> None:
         fd = self._search(node)
@@ -163,7 +204,11 @@ class NodeTable:
             if node.users or not node.names:
                 self._open.move_to_end(number)
                 continue
-            del self._open[number]
+            self._close(node)
+
+    def _close(self, node: Node) -> None:
+        self._open.pop(node.number, None)
+        if node.fd >= 0:
             os.close(node.fd)
             node.fd = -1
 
@@ -225,10 +270,7 @@ class NodeTable:
             for place in places:
                 self._drop_name(node, place)
             del self._nodes[node.number]
-            self._open.pop(node.number, None)
-            if node.fd >= 0:
-                os.close(node.fd)
-                node.fd = -1
+            self._close(node)
             return [self._nodes[parent] for parent, _ in places if parent in self._nodes]
 
     def _is_idle(self, node: Node) -> bool:

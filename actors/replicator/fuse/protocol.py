@@ -63,6 +63,7 @@ OPEN_DIRECT_IO: Final = 1
 OPEN_KEEP_CACHE: Final = 2
 OPEN_CACHE_DIR: Final = 8
 
+WRITE_CACHE: Final = 1 << 0  # The kernel writes back what an application wrote before.
 WRITE_KILL_SUIDGID: Final = 1 << 2
 SETXATTR_KILL_SGID: Final = 1
 FSYNC_DATA_ONLY: Final = 1

@@ -5,10 +5,10 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
-from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator import inventory, libc
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import DESCRIPTORS_MAX, Node, NodeTable
@@ -68,7 +68,7 @@ class Volume:
         self.writeback = writeback and not read_only  # As wished; then as the kernel agreed.
         self.each = each
         self.about_to_wait = about_to_wait
-        self.nodes = NodeTable(root_fd, descriptors_max)
+        self.nodes = NodeTable(root_fd, descriptors_max, fleeting=read_only)
         self.cache_seconds = 0 if read_only else protocol.CACHE_SECONDS
         self.extended_setxattr = False
         self._handles: dict[int, Handle] = {}
@@ -147,11 +147,11 @@ class Volume:
         return tuple(Introduce(self.directory, *step, self._target(*step)) for step in steps)
 
     def _target(self, _: int, parent: int, name: bytes, mode: int) -> bytes:
-        """Where a symbolic link points; b"" if it is none, or its place is not known well."""
-        if stat.S_ISLNK(mode):
-            with suppress(OSError), self.nodes.use(parent) as directory:
-                return os.readlink(name, dir_fd=directory.fd)
-        return b""
+        """Where a symbolic link points; OSError if the disk does not tell."""
+        if not stat.S_ISLNK(mode):
+            return b""
+        with self.nodes.use(parent) as directory:
+            return inventory.target(directory.fd, name)
 
     # --- entries ---------------------------------------------------------------------------
 
@@ -168,6 +168,8 @@ class Volume:
         if self.exclusions:
             excluded = self.is_excluded(parent, name)
             node.excluded = excluded and (node.excluded or len(node.names) == 1)
+        if self.is_own_device(status.st_mode):
+            node.excluded = True
         keep = self.cache_seconds
         head = protocol.ENTRY.pack(node.number, 0, keep, keep, 0, 0)
         return node, head + protocol.pack_attributes(status)
@@ -182,6 +184,10 @@ class Volume:
             return self.exclusions.excludes(b"", name)
         with self.nodes.lock:  # No rename in the middle of the path.
             return self.exclusions.excludes(self.nodes.path_to(parent), name)
+
+    def is_own_device(self, mode: int) -> bool:
+        """Whether an inode is a device that is not replicated: it stays this node's own."""
+        return inventory.is_device(mode) and not self.devices_allowed
 
     def must_stay(self, parent: Node, name: bytes) -> bool:
         """Whether a path that is excluded lies below a directory; namespace lock held."""
@@ -215,6 +221,7 @@ class Volume:
             number = self._next_handle
             self._next_handle += 1
             self._handles[number] = handle
+        self.nodes.opened(handle.node)
         return number
 
     def handle(self, number: int) -> Handle:
@@ -230,6 +237,7 @@ class Volume:
             handle = self._handles.pop(number, None)
         if handle is not None:
             os.close(handle.fd)
+            self.nodes.closed(handle.node)
         return handle
 
     def close(self) -> None:

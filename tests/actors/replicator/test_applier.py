@@ -158,6 +158,23 @@ def test_what_is_in_the_way_may_be_as_deep_as_it_likes(target: Target) -> None:
     assert sorted(os.listdir(target.root)) == ["file", "link"]
 
 
+def test_what_is_written_to_may_be_as_deep_as_it_likes(target: Target) -> None:
+    above = ROOT
+    for number in range(2, 402):
+        target.create(number, b"d", DIRECTORY, above)
+        above = number
+    target.create(500, b"file", parent=above)
+    for number in range(10):  # More than the descriptors that are kept.
+        target.create(600 + number, b"other%d" % number)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        target.apply(Write(0, 500, 0, 5), b"bytes")
+    finally:
+        sys.setrecursionlimit(usual)
+    assert (target.root / ("d/" * 400) / "file").read_bytes() == b"bytes"
+
+
 def test_nothing_changes_places_with_nothing(target: Target) -> None:
     target.applier.begin(lenient=True)
     target.apply(Rename(0, ROOT, b"a", ROOT, b"b", RENAME_EXCHANGE))

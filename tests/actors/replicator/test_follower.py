@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,11 @@ import msgspec
 import pytest
 import zmq
 
-from mirrorfarm.actors.replicator import frames, questions
+from mirrorfarm.actors.replicator import frames, inventory, questions
 from mirrorfarm.actors.replicator.applier import Applier
+from mirrorfarm.actors.replicator.asking import Asker
 from mirrorfarm.actors.replicator.follower import Follower
-from mirrorfarm.actors.replicator.operations import ROOT, Fsync, encode
+from mirrorfarm.actors.replicator.operations import ROOT, Fsync, Introduce, encode
 from mirrorfarm.actors.replicator.source import Source
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Link, StreamKeys
@@ -32,6 +34,7 @@ class Listener:
     def __init__(self) -> None:
         self.broken: list[str] = []
         self.answers: list[bytes] = []
+        self.asker: Asker | None = None
 
     def session_up(self) -> None:
         """Polled for."""
@@ -43,6 +46,8 @@ class Listener:
 
     def answered(self, question: int, record: bytes, payload: bytes) -> None:
         self.answers.append(record)
+        if self.asker is not None:
+            self.asker.answered(question, record)
 
 
 class Case:
@@ -128,3 +133,38 @@ def test_a_fault_of_our_own_is_told_with_its_text(
     source, listener = case.session(2)
     ask(source, questions.Flush(1))
     until(lambda: listener.answers)
+
+
+def test_a_slow_disk_is_waited_for(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has to seek for each of some hundred files: no answer takes a second."""
+
+    def slowed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*arguments: Any, **more: Any) -> Any:
+            time.sleep(0.01)
+            return work(*arguments, **more)
+
+        return slow
+
+    names = [b"file%03d" % number for number in range(200)]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    (tmp_path / "large").write_bytes(bytes(range(250)) * 65_536)
+    source, listener = case.session(1)
+    listener.asker = asker = Asker(source)
+    items, want = [], []
+    folder = inventory.open_directory(os.fsencode(tmp_path))
+    for number, name in enumerate([*names, b"large"]):
+        source.send(frames.OP, encode(Introduce(0, 1_000 + number, ROOT, name, 0o100644)))
+        file = os.open(name, os.O_RDONLY, dir_fd=folder)
+        zones = -(-os.fstat(file).st_size // 65_536)
+        items.append(questions.HashItem(1_000 + number, 0, zones))
+        want.append(inventory.digests(file, 0, zones))
+        os.close(file)
+    os.close(folder)
+    monkeypatch.setattr(inventory, "digests", slowed(inventory.digests))
+    monkeypatch.setattr(inventory, "entry", slowed(inventory.entry))
+    assert sorted(asker.list_directory(0, ROOT)[1]) == [*names, b"large"]
+    assert asker.digests(0, items) == want
+    assert not listener.broken

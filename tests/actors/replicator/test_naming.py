@@ -36,6 +36,14 @@ class Stream:
     def wait_room(self, _: int) -> bool:
         return True
 
+    @property
+    def last(self) -> int:
+        return self.count
+
+    @property
+    def acked(self) -> int:
+        return self.count
+
 
 class NoPlaces:
     """A disk on which nothing has a name any more."""
@@ -64,9 +72,9 @@ class Near(Asker):
 class Copying:
     """A copy of one directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stream: Stream | None = None) -> None:
         self.root = inventory.open_directory(os.fsencode(root))
-        source = cast(Source, Stream())
+        source = cast(Source, stream or Stream())
         self.carrier = Carrier(held=lambda: None, lost=lambda _error, _where: None)
         self.carrier.open(source)
         self.carrier.attach(0, NoPlaces())
@@ -146,3 +154,43 @@ def test_what_takes_the_name_of_what_the_copy_made_is_not_held_to_be_empty(
     copy._visit(Place(0, (), True), copying.root)
     assert copied == [({b"made": None}, {made})], "and what is there is another one's"
     assert old != made
+
+
+class Slow(Stream):
+    """Takes what was sent only when somebody waits for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = self.most = 0
+
+    @property
+    def acked(self) -> int:
+        return self.taken
+
+    def take(self, _seconds: float) -> None:
+        self.most = max(self.most, self.count - self.taken)
+        self.taken = self.count
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_names_are_brought_no_faster_than_the_target_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    """Else the modifications of the application would wait behind all of a directory."""
+    for number in range(1_000):
+        (tmp_path / f"file{number}").touch()
+    stream = Slow()
+    copying = Copying(tmp_path, stream)
+    monkeypatch.setattr(copying.asker, "wait", stream.take)
+    place = Place(0, (), True)
+    names = inventory.names(copying.root)
+    entries = [one for one in (inventory.entry(copying.root, name) for name in names) if one]
+    if there:
+        copying.names.introduce(place, copying.root, entries)
+    else:
+        empty: tuple[None, dict[bytes, Entry]] = (None, {})
+        monkeypatch.setattr(copying.asker, "list_directory", lambda *_: empty)
+        assert len(copying.names.put_right(place, copying.root).created) == 1_000
+    assert stream.count >= 1_000
+    assert 0 < stream.most < 800
+    os.close(copying.root)

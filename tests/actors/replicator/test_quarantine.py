@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,31 @@ def test_a_whole_tree_that_goes_is_kept(copied: Copied) -> None:
     assert copied.kept("a/b/deep") == b"deep"
     links = [line for line in copied.manifest() if "target" in line]
     assert [(line["path"], line["target"]) for line in links] == [("a/link", "/nowhere")]
+
+
+@pytest.mark.parametrize(("levels", "name"), [(30, b"n" * 240), (400, b"d")])
+def test_what_lies_deeper_than_a_path_reaches_is_kept(
+    copied: Copied, levels: int, name: bytes
+) -> None:
+    fd = os.open(copied.root, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(levels):
+        os.mkdir(name, dir_fd=fd)
+        above, fd = fd, os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(above)
+    file = os.open("file", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=fd)
+    os.write(file, b"deep")
+    for one in (file, fd):
+        os.close(one)
+    copied.introduce(5, name, DIRECTORY)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        copied.applier.apply(Rmdir(0, ROOT, name))
+    finally:
+        sys.setrecursionlimit(usual)
+    (place,) = [line["place"] for line in copied.manifest() if "kept" in line]
+    assert (copied.folder / place).read_bytes() == b"deep"
+    assert not os.listdir(copied.root)
 
 
 def test_of_a_large_file_only_the_overwritten_zones_are_kept(

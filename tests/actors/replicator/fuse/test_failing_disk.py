@@ -160,3 +160,21 @@ def test_attributes_that_cannot_be_read_are_not_held_to_be_gone(
         assert entry is not None
         assert entry.extra == b"", "removed in between"
     os.close(folder)
+
+
+def test_a_link_that_cannot_be_read_is_not_held_to_be_none(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = case.path.with_name("link")
+    link.symlink_to("somewhere")
+    node, _ = case.volume.entry(case.volume.nodes.root, b"link", link.lstat())
+    folder = inventory.open_directory(os.fsencode(link.parent))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "readlink", fails(errno.EIO))
+        with pytest.raises(OSError, match="Input/output"):
+            case.volume.introductions(node.number)
+        with pytest.raises(OSError, match="Input/output"):
+            inventory.target(folder, b"link")
+    assert case.volume.introductions(node.number) is not None
+    assert inventory.target(folder, b"file") == b"", "it became a file in between"
+    os.close(folder)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def test_a_node_is_lent_with_an_open_descriptor_however_few_are_kept(
         with table.use(node.number) as lent:
             assert Path(lent.path).read_text() == str(number)
     assert sum(node.fd >= 0 for node in nodes) <= 2
+
+
+def test_a_node_is_found_again_as_deep_as_it_may_be(table: NodeTable, tmp_path: Path) -> None:
+    path, above = tmp_path, table.root
+    for _ in range(400):
+        path /= "d"
+        path.mkdir()
+        with table.use(above.number) as parent:
+            above = look_up(table, parent, b"d")
+    for number in range(5):  # More than the descriptors that are kept.
+        (tmp_path / f"other{number}").mkdir()
+        table.give_back(table.use(look_up(table, table.root, b"other%d" % number).number))
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
+    try:
+        with table.use(above.number) as lent:
+            assert os.path.samefile(lent.path, path)
+    finally:
+        sys.setrecursionlimit(usual)
 
 
 def test_the_way_follows_renames_and_other_names(table: NodeTable, tmp_path: Path) -> None:
