@@ -298,8 +298,9 @@ def test_an_abort_frees_a_blocked_writer_at_once(tmp_path: Path) -> None:
         assert (pair.point / "file0").read_text() == "content"
         started = time.monotonic()
         pair.files.abort()
-        assert [writer.wait(5) for writer in writers] == [7] * 6
-        assert time.monotonic() - started < 1
+        assert [writer.wait(60) for writer in writers] == [7] * 6
+        # Six processes end as well: on a busy machine that takes longer than the abort.
+        assert time.monotonic() - started < 10, "nothing else frees them before two minutes"
         with pytest.raises(OSError, match=r"not connected|abort"):
             os.listdir(pair.point)
         pair.journal.aborted = True
