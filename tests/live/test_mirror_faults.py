@@ -38,7 +38,7 @@ def test_without_witness_writes_go_on_and_the_second_death_freezes(
     client.go_on(60, more=50)
     assert (lab.role("n1"), lab.role("n2")) == ("PRIM Ready", "SECOND Ready")
     lab.kill_node("n1")
-    lab.await_words("n2", "the arbiter (witness w) does not answer", 5)
+    lab.await_words("n2", "the arbiter (witness w) does not answer", 60)
     lab.wait_state("n2", "WAIT", 60, status="NotReady")
     assert "nobody may be promoted" in lab.why()
     lab.start_node("w")
@@ -51,7 +51,7 @@ def test_without_witness_and_secondary_the_primary_holds_writes(lab: Lab, client
     client.go_on(60)
     lab.kill_node("n2")
     lab.await_words("n1", "does not answer: nobody may be promoted", 60)
-    assert "writes are held" in lab.facts("n1")
+    until(lambda: "writes are held" in lab.facts("n1"), 60, lambda: lab.story("n1", "held writes"))
     assert "WAIT NotReady" in lab.why()
     time.sleep(1)  # Longer than the client waits for an answer.
     before = len(client.acknowledged)
