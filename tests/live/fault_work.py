@@ -14,6 +14,7 @@ from typing import Any
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab.cluster import OneMachine
+from tests.live.fault_disk import order
 
 PORT = 8080
 MODULE = "ledger"
@@ -235,7 +236,7 @@ def rss_kilobytes(pid: int) -> int:
 def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
     """Put a disk that can fail under a folder of a node; give its control file."""
     control = lab.machines[node].folder / "faults"
-    control.write_text("")
+    order(control, "")
     lab.order(node, "stop")
     script = 'setsid "$@" >/run/faulty 2>&1 </dev/null & for i in $(seq 1000); do ' + (
         "grep -q mounted /run/faulty && exit 0; sleep 0.05; done; cat /run/faulty; exit 1"
@@ -251,5 +252,5 @@ def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
             lab.pair(60)
         yield control
     finally:
-        control.write_text("")
+        order(control, "")
         lab.kill_node(node)

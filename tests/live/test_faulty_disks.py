@@ -5,6 +5,7 @@ from contextlib import suppress
 import pytest
 
 from mirrorfarm.errors import MirrorfarmError
+from tests.live.fault_disk import order
 from tests.live.fault_work import OTHER, Client, Lab, faulty, until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -19,7 +20,7 @@ def test_a_disk_that_fails_below_the_data(
 ) -> None:
     with faulty(lab, victim, "/var/lib") as control:
         client.go_on(60)
-        control.write_text(f"{kind} {how}\n")
+        order(control, f"{kind} {how}\n")
         lab.wait_state(OTHER[victim], "ALONE", 60)
         client.go_on(60)
         reason = lab.await_words(victim, "the data of this node cannot be trusted", 60)
@@ -36,7 +37,7 @@ def test_a_disk_that_fails_below_the_data(
 def test_a_disk_that_cannot_be_read_below_the_data_of_the_primary(lab: Lab, client: Client) -> None:
     with faulty(lab, "n1", "/var/lib") as control:
         client.go_on(60)
-        control.write_text("read once\n")
+        order(control, "read once\n")
         read = ["dd", f"if={DATA}/ledger.sqlite3", "of=/dev/null", "bs=64k", "iflag=direct"]
         assert "Input/output error" in lab.run("n1", read).stderr
         lab.wait_state("n2", "ALONE", 60)
@@ -52,7 +53,7 @@ def test_a_disk_that_fails_below_the_durable_record(
 ) -> None:
     with faulty(lab, victim, str(lab.paths(victim).lib)) as control:
         client.go_on(60)
-        control.write_text(f"{kind} eio\n")
+        order(control, f"{kind} eio\n")
         client.go_on(60)  # The record is written when a role changes, not before.
         with suppress(MirrorfarmError):
             lab.order("n1", "swap", seconds=20)

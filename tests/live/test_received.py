@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.limits import SECOND_NS
+from tests.live.fault_disk import order
 from tests.live.fault_work import Client, Lab, faulty, until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -41,14 +42,14 @@ def test_the_application_does_not_wait_for_the_flush_of_the_secondary(lab: Lab) 
     """One file each: a flush that is withheld blocks further writes of the same file."""
     lab.together()
     with faulty(lab, "n2", "/var/lib") as control:
-        control.write_text("fsync hold\n")
+        order(control, "fsync hold\n")
         told = lab.run("n1", [sys.executable, "-c", WORK, "/var/lib/ledger"])
         assert told.stdout == "all are told\n"
         roles = (lab.role("n1"), lab.role("n2"))
         assert roles == ("PRIM Ready", "SECOND Ready"), lab.story("n1")
         disk = lab.machines["n2"].disk("/var/lib/ledger")
         until(lambda: len(list(disk.glob("file*"))) == FILES, 60, lambda: str(list(disk.iterdir())))
-        control.write_text("fsync eio\n")  # Found out later, and believed all the same.
+        order(control, "fsync eio\n")  # Found out later, and believed all the same.
         lab.wait_state("n1", "ALONE", 60)
         assert "Input/output error" in lab.await_words("n2", "cannot be trusted", 60)
 
