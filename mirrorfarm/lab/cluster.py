@@ -200,7 +200,7 @@ class OneMachine:
 
         at_once(install, self.nodes)
 
-    def begin(self, primary: str, secondary: str = "", *, seconds: float = 20.0) -> None:
+    def begin(self, primary: str, secondary: str = "", *, seconds: float = 60.0) -> None:
         """Start the agents; make `primary` PRIM with the good data and `secondary` SECOND.
 
         Without `secondary` the primary ends up ALONE.
@@ -215,7 +215,7 @@ class OneMachine:
 
     # --- power, cables, processes ----------------------------------------------------------
 
-    def start_node(self, node: str, seconds: float = 10.0) -> None:
+    def start_node(self, node: str, seconds: float = 60.0) -> None:
         """Switch a node (or the witness) on, wait until its agent answers. Harmless when on."""
         machine = self.machines[node]
         if not machine.on:
@@ -258,12 +258,12 @@ class OneMachine:
     # --- commands --------------------------------------------------------------------------
 
     def run(
-        self, node: str, argv: Sequence[str], seconds: float = 60.0
+        self, node: str, argv: Sequence[str], seconds: float = 120.0
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command inside a node and return its outcome."""
         return self.machines[node].run(list(argv), seconds)
 
-    def mirrorfarm(self, node: str, *words: str, seconds: float = 60.0) -> str:
+    def mirrorfarm(self, node: str, *words: str, seconds: float = 120.0) -> str:
         """Run a `mirrorfarm` command inside a node; return its output, raise if it fails."""
         argv = [sys.executable, "-m", "mirrorfarm.cli.main", *words]
         done = self.run(node, argv, seconds)
@@ -272,7 +272,7 @@ class OneMachine:
         return done.stdout
 
     def client(
-        self, argv: Sequence[str], seconds: float = 60.0
+        self, argv: Sequence[str], seconds: float = 120.0
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command on the client's machine and return its outcome."""
         space = f"--net=/run/netns/{self.wiring.namespace('c')}"
@@ -285,7 +285,7 @@ class OneMachine:
         with network.inside(self.wiring.namespace("c")):
             yield
 
-    def keep_traces(self, folder: Path, seconds: float = 10.0) -> None:
+    def keep_traces(self, folder: Path, seconds: float = 60.0) -> None:
         """Copy all traces to `folder`/NAME once those of the nodes that run tell of this moment."""
         begun, deadline = time.time_ns(), time.monotonic() + seconds
         for node in self.nodes:
@@ -317,7 +317,7 @@ class OneMachine:
         with self._ask(node) as client:
             return client.command(node, module or self.module, verb, seconds=seconds)
 
-    def state(self, node: str, module: str = "", seconds: float = 1.0) -> dict[str, Any]:
+    def state(self, node: str, module: str = "", seconds: float = 5.0) -> dict[str, Any]:
         """Return the state of a module on a node; empty when the node does not answer."""
         with contextlib.suppress(MirrorfarmError, OSError), self._ask(node) as client:
             return client.state(node, module or self.module, seconds)

@@ -37,7 +37,9 @@ from mirrorfarm.netfilter.tables import EVERY_PEER
 VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
 PORT = 8_000
 RULES = (("tcp", "on_port", str(PORT)), ("udp", "on_port", str(PORT)))
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+LEASE_MS = 120_000  # A daemon that waits for its turn on a busy machine loses nothing.
+CONNECT_SECONDS = 15.0  # The kernel asks again after one, three and seven.
 _LISTENS = "0A"  # In /proc/net/tcp.
 _FIN, _SYN, _RST = 1, 2, 4
 
@@ -200,7 +202,7 @@ class FarmLab:
         ]
         self.owners = [number % nodes for number in range(BUCKETS)]
 
-    def build(self, lease_ms: int = 1_000) -> None:
+    def build(self, lease_ms: int = LEASE_MS) -> None:
         """Make the network, start the nodes, give each its share."""
         self.wiring.build()
         with ThreadPoolExecutor() as threads:
@@ -311,7 +313,7 @@ class FarmLab:
         """Return the hash of this farm's kind of filter."""
         return jhash_bucket if self.config["filter"] == "nft" else xxhash_bucket
 
-    def connect(self, address: str, seconds: float = 3.0) -> socket.socket:
+    def connect(self, address: str, seconds: float = CONNECT_SECONDS) -> socket.socket:
         """Connect the client by TCP; raises OSError."""
         with self.client():
             sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
@@ -324,7 +326,7 @@ class FarmLab:
             raise
         return sock
 
-    def ask(self, address: str, seconds: float = 3.0) -> tuple[list[str], str]:
+    def ask(self, address: str, seconds: float = CONNECT_SECONDS) -> tuple[list[str], str]:
         """Ask once by UDP; return who answered and who should have."""
         with self.client():
             sock = socket.socket(
@@ -350,7 +352,7 @@ def _client(words: str) -> tuple[IPAddress, int]:
 
 
 @contextlib.contextmanager
-def farm(kind: str, delivery: str, lease_ms: int = 1_000, **config: Any) -> Iterator[FarmLab]:
+def farm(kind: str, delivery: str, lease_ms: int = LEASE_MS, **config: Any) -> Iterator[FarmLab]:
     """Build a farm, and remove it whatever happens."""
     lab = FarmLab(kind, delivery, **config)
     try:

@@ -39,7 +39,7 @@ class FarmEvents:
         """Stop a node, whose clients end their connections while it drains; return how many."""
         stop = threading.Thread(target=self.lab.order, args=(node, "stop"), daemon=True)
         stop.start()
-        farm_web.until(lambda: self.lab.state(node).get("phase") != "up", 5, "its drain")
+        farm_web.until(lambda: self.lab.state(node).get("phase") != "up", 60, "its drain")
         left = self.traffic.hang_up(node)
         stop.join(timeout=60)
         self.lab.wait_state(node, "STOP", 10, status="NotReady")

@@ -93,7 +93,9 @@ class Traffic:
         lab: OneMachine,
         streams: int = STREAMS,
         new_per_second: int = NEW_PER_SECOND,
+        patience: float = UNANSWERED_SECONDS,
     ) -> None:
+        """`patience`: seconds after which a question counts as not answered."""
         self.target = (ADDRESS, PORT)
         self.count = Count("begin", True, time.monotonic())
         self.counts = [self.count]
@@ -102,6 +104,7 @@ class Traffic:
         self.failure = ""
         self.lost_frames = 0  # That could not be looked at: must be 0.
         self._lab = lab
+        self._patience = patience
         self._pause = 1 / new_per_second
         self._links: dict[int, Link] = {}  # By file descriptor.
         self._poll = select.epoll()
@@ -119,7 +122,7 @@ class Traffic:
         """Begin, and wait until every stream is answered. Raises TimedOut."""
         self._thread.start()
         try:
-            until(lambda: all(self.holders()), 10, f"{len(self.streams)} connections")
+            until(lambda: all(self.holders()), 60, f"{len(self.streams)} connections")
         except BaseException:
             self._stop()
             raise
@@ -135,7 +138,7 @@ class Traffic:
 
     def _stop(self) -> None:
         self._ending.set()
-        self._thread.join(timeout=UNANSWERED_SECONDS + 2)
+        self._thread.join(timeout=self._patience + 10)
 
     def begin(self, title: str, planned: bool) -> Count:
         """Count for another event from now on; the one before must have been finished."""
@@ -156,7 +159,7 @@ class Traffic:
         while time.monotonic() < until or not all(
             link is not None and link.answered > count.done for link in self._all()
         ):
-            if self.failure or time.monotonic() > until + 3 * UNANSWERED_SECONDS:
+            if self.failure or time.monotonic() > until + 3 * self._patience:
                 break
             time.sleep(0.02)
         count.kept = sum(
@@ -301,7 +304,7 @@ class Traffic:
 
     def _give_up(self, now: float) -> None:
         for link in list(self._links.values()):
-            if link.asked and now - link.asked > UNANSWERED_SECONDS:
+            if link.asked and now - link.asked > self._patience:
                 self._broken(link, "no answer")
 
     def _broken(self, link: Link, why: str) -> None:

@@ -27,18 +27,24 @@ def start(lab: OneMachine, farm: str = "", nodes: Collection[str] = ()) -> None:
     lab.install(MODULE, text)
     for node in nodes or lab.nodes:
         lab.order(node, "start")
-    await_members(lab, nodes or lab.nodes, 20)
+    await_members(lab, nodes or lab.nodes, 60)
 
 
 def details(lab: OneMachine, node: str) -> Details:
     """Return what a node says of its farm; empty when it says nothing."""
-    return lab.state(node, seconds=0.3).get("farm") or {}
+    return lab.state(node, seconds=1).get("farm") or {}
 
 
 def sees(lab: OneMachine, node: str, members: Collection[str]) -> bool:
     """Return whether a node says that these are the farm, and that it is settled."""
+    return view_of(lab, node, members) > 0
+
+
+def view_of(lab: OneMachine, node: str, members: Collection[str]) -> int:
+    """Return the view of a node that says that these are the farm, and settled; 0: it does not."""
     told = details(lab, node)
-    return set(told.get("members", ())) == set(members) and bool(told["settled"])
+    settled = set(told.get("members", ())) == set(members) and told["settled"]
+    return int(told["view"]) if settled else 0
 
 
 def buckets(lab: OneMachine, viewer: str, node: str) -> int:
@@ -62,16 +68,17 @@ def await_members(lab: OneMachine, members: Collection[str], seconds: float) -> 
     def check() -> bool:
         views = set()
         for node in members:  # Not all at once: while one is not there yet, the others have work.
-            if not sees(lab, node, members):
+            view = view_of(lab, node, members)
+            if not view:
                 return False
-            views.add(details(lab, node).get("view"))
+            views.add(view)
         return len(views) == 1
 
     until(check, seconds, f"a farm of {', '.join(members)}")
 
 
 def await_buckets(
-    lab: OneMachine, viewer: str, node: str, check: Callable[[int], bool], seconds: float = 10.0
+    lab: OneMachine, viewer: str, node: str, check: Callable[[int], bool], seconds: float = 60.0
 ) -> None:
     """Wait until the number of buckets of a node is as wanted."""
     what = f"another share of {node}"

@@ -18,7 +18,7 @@ INIT = Path(__file__).with_name("init.py")
 GROUPS = Path("/sys/fs/cgroup")
 # Folders that every machine has to itself, whatever the host has there.
 PRIVATE = ("/var/lib", "/srv")
-DEATH_SECONDS = 10.0
+DEATH_SECONDS = 60.0
 # What a process of a node is, by the end of the module or file that Python runs.
 ROLES = {
     "mirrorfarm.module_process": "module",
@@ -91,7 +91,7 @@ class Machine:
         """Whether the power is on."""
         return self.process is not None and self.process.poll() is None
 
-    def start(self, daemon: bool = True, seconds: float = 10.0) -> None:
+    def start(self, daemon: bool = True, seconds: float = 60.0) -> None:
         """Switch the power on: nothing of before is left but the disk. No effect when on.
 
         Raises SystemUnsuitable if the first process cannot start.
@@ -203,7 +203,7 @@ class Machine:
         spaces = ("--net", "--mount", "--pid", "--cgroup", "--uts", "--ipc")
         return ["nsenter", "--target", str(self.init), *spaces, "--wd=/", "--", *argv]
 
-    def run(self, argv: list[str], seconds: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    def run(self, argv: list[str], seconds: float = 120.0) -> "subprocess.CompletedProcess[str]":
         """Run a command inside the machine and return its outcome."""
         return subprocess.run(
             self.inside(argv),

@@ -30,7 +30,7 @@ def unique_prefix() -> str:
 def order(*argv: str) -> str:
     """Run a system command and return its output; raise SystemUnsuitable with what it said."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     except FileNotFoundError as error:
         raise SystemUnsuitable(f"{argv[0]} is missing: install iproute2 and util-linux") from error
     if done.returncode:
@@ -42,7 +42,9 @@ def batch(lines: list[str], namespace: str = "") -> None:
     """Give many lines to one `ip` process; raise SystemUnsuitable at the first that fails."""
     argv = ["ip", *(["-n", namespace] if namespace else []), "-batch", "-"]
     text = "\n".join(lines) + "\n"
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        argv, input=text, capture_output=True, text=True, check=False, timeout=120
+    )
     if done.returncode:
         raise SystemUnsuitable(f"`{' '.join(argv)}` failed: {done.stderr.strip()}\n{text}")
 

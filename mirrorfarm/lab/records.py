@@ -1,5 +1,6 @@
 """A client that writes numbered records, and scripts that note when they ran: for benchmarks."""
 
+import contextlib
 import http.client
 import json
 import threading
@@ -114,10 +115,9 @@ def read_back(address: str) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     while True:
         after = found[-1][0] if found else 0
-        link = http.client.HTTPConnection(address, PORT, timeout=5)
-        link.request("GET", f"/records?after={after}&limit=1000")
-        records = json.loads(link.getresponse().read())["records"]
-        link.close()
+        with contextlib.closing(http.client.HTTPConnection(address, PORT, timeout=60)) as link:
+            link.request("GET", f"/records?after={after}&limit=1000")
+            records = json.loads(link.getresponse().read())["records"]
         if not records:
             return found
         found += [(record["id"], record["text"]) for record in records]

@@ -46,6 +46,7 @@ def plain(text: str) -> str:
     return re.sub(r"[\s─]+", " ", re.sub(r"\d+(\.\d+)?", "0", text)).strip()
 
 
+@pytest.mark.timeout(600)
 def test_every_command_of_the_page_runs_and_prints_what_it_shows(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -66,7 +67,7 @@ def test_every_command_of_the_page_runs_and_prints_what_it_shows(
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert done.returncode == 0, f"{what}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, f"{what}\n{done.stderr}"

@@ -21,7 +21,7 @@ def run(name: str, *words: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=110,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -43,7 +43,7 @@ def trace(command: str, name: str) -> dict[str, Any]:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=110,
     )
     assert done.stdout, done.stderr
     return dict(json.loads(done.stdout))

@@ -27,5 +27,5 @@ def client(lab: Lab, ledger: Client) -> Iterator[Client]:
     with ledger.writing():
         yield ledger
         lab.together()
-        ledger.go_on(10)
+        ledger.go_on(60)
     ledger.check()

@@ -9,6 +9,7 @@ from mirrorfarm.lab.cluster import OneMachine, at_once
 
 ADDRESS, PORT = farm_web.ADDRESS, farm_web.PORT
 ADDRESS6 = "2001:db8::100"
+ASK_SECONDS = 15.0  # The kernel asks again after one, three and seven.
 
 
 def userconfig(
@@ -42,31 +43,31 @@ def up(lab: OneMachine, *nodes: str) -> None:
     """Start the module on these nodes; all of them are in the farm then."""
     for node in nodes:
         lab.order(node, "start")
-    farm_web.await_members(lab, nodes, 20)
+    farm_web.await_members(lab, nodes, 60)
 
 
 def await_members(
-    lab: OneMachine, node: str, members: Collection[str], seconds: float = 10
+    lab: OneMachine, node: str, members: Collection[str], seconds: float = 60
 ) -> None:
     """Wait until a node says that the farm has exactly these members, and is settled."""
     what = f"{node} to see {', '.join(sorted(members))}"
     farm_web.until(lambda: farm_web.sees(lab, node, members), seconds, what)
 
 
-def ask(address: str = ADDRESS, seconds: float = 2.0) -> str:
+def ask(address: str = ADDRESS, seconds: float = ASK_SECONDS) -> str:
     """Make a connection and return who answered; the name of the error if nobody did."""
     connection = http.client.HTTPConnection(address, PORT, timeout=seconds)
     try:
         connection.request("GET", "/tile")
         return connection.getresponse().read().decode()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return type(error).__name__
     finally:
         connection.close()
 
 
 def answers(
-    lab: OneMachine, count: int, address: str = ADDRESS, seconds: float = 2.0
+    lab: OneMachine, count: int, address: str = ADDRESS, seconds: float = ASK_SECONDS
 ) -> Counter[str]:
     """Return how many of `count` new connections each node answered."""
     with lab.as_client():
@@ -77,7 +78,7 @@ class Stream:
     """A connection that is kept open, and asked from time to time."""
 
     def __init__(self, address: str = ADDRESS) -> None:
-        self.connection = http.client.HTTPConnection(address, PORT, timeout=3)
+        self.connection = http.client.HTTPConnection(address, PORT, timeout=ASK_SECONDS)
         self.node = self.ask()
 
     def ask(self) -> str:

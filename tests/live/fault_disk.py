@@ -26,6 +26,13 @@ KINDS = {protocol.WRITE: "write", protocol.FSYNC: "fsync", protocol.READ: "read"
 Handler = Callable[[Request], Reply]
 
 
+def order(control: Path, text: str) -> None:
+    """Say what shall fail from now on, all at once: an empty file would let go who waits."""
+    new = control.with_name(f"{control.name}.new")
+    new.write_text(text)
+    new.replace(control)
+
+
 class Control:
     """What shall fail now."""
 
@@ -42,7 +49,7 @@ class Control:
                 if words[:1] == [kind]:
                     if words[1] == "once":
                         lines.remove(line)
-                        self._path.write_text("\n".join(lines))
+                        order(self._path, "\n".join(lines))
                     return words[1]
         return ""
 

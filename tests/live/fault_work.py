@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import os
+import signal
 import sys
 import threading
 import time
@@ -12,10 +14,13 @@ from typing import Any
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab.cluster import OneMachine
+from tests.live.fault_disk import order
 
 PORT = 8080
 MODULE = "ledger"
 OTHER = {"n1": "n2", "n2": "n1"}
+# A disk that others use may take a second for one flush: nobody is to be left behind for that.
+REPLICATION_MS = 3_000
 DISK = Path(__file__).with_name("fault_disk.py")
 
 
@@ -26,9 +31,11 @@ class Lab(OneMachine):
         text = super().userconfig(vips=vips, service=service)
         old = 'nicestoptimeout="30s" forcestoptimeout="10s"'
         assert old in text
-        return text.replace(
+        text = text.replace(
             old, 'nicestoptimeout="3s" forcestoptimeout="3s" starttimeout="3s" logging="userlog"'
         )
+        assert text.count("<heart>") == 1
+        return text.replace("<heart>", f'<heart replication_timeout="{REPLICATION_MS}">')
 
     # --- what the nodes say ----------------------------------------------------------------
 
@@ -52,9 +59,8 @@ class Lab(OneMachine):
         """Return the texts of the module's log."""
         path = self.paths(node).module_log(MODULE) / "log.jsonl"
         with suppress(FileNotFoundError):
-            return "\n".join(
-                json.loads(line)["text"] for line in path.read_text().splitlines() if line
-            )
+            whole, _, _ = path.read_text().rpartition("\n")  # The last line may be half written.
+            return "\n".join(json.loads(line)["text"] for line in whole.splitlines() if line)
         return ""
 
     def await_words(self, node: str, words: str, seconds: float) -> str:
@@ -76,6 +82,13 @@ class Lab(OneMachine):
             told.append("   " + "\n   ".join(self.log_lines(name).splitlines()[-25:]))
         return "\n".join(told)
 
+    def cut_power(self, *nodes: str) -> None:
+        """Cut the power of several nodes in one moment: none sees that another is gone."""
+        for node in nodes:
+            os.kill(self.machines[node].init, signal.SIGKILL)
+        for node in nodes:
+            self.kill_node(node)
+
     # --- the cluster as every test finds it ------------------------------------------------
 
     def together(self) -> None:
@@ -85,12 +98,12 @@ class Lab(OneMachine):
             self.start_node(node)
         for node in self.nodes:
             if self.state(node).get("state") in {"STOP", None}:
-                self.order(node, "start", seconds=20)
-        self.pair(20)
+                self.order(node, "start")
+        self.pair(60)
         if self.role("n1") != "PRIM Ready":
-            self.order("n1", "swap", seconds=20)
-        self.wait_state("n2", "SECOND", 20)
-        self.wait_state("n1", "PRIM", 20)
+            self.order("n1", "swap")
+        self.wait_state("n2", "SECOND", 60)
+        self.wait_state("n1", "PRIM", 60)
 
     def pair(self, seconds: float) -> None:
         """Wait until one node is PRIM and the other SECOND."""
@@ -101,7 +114,7 @@ class Lab(OneMachine):
             lambda: self.story("both", "a pair"),
         )
 
-    def both(self, orders: dict[str, str], seconds: float = 30.0) -> dict[str, str]:
+    def both(self, orders: dict[str, str], seconds: float = 120.0) -> dict[str, str]:
         """Give an order to each node at the same time; return the answers."""
         answers: dict[str, str] = {}
 
@@ -159,9 +172,9 @@ class Client:
                     time.sleep(0.01)
                 time.sleep(0.01)
 
-    def post(self, number: int, text: str = "") -> int:
+    def post(self, number: int, text: str = "", seconds: float = 0.5) -> int:
         """Post a record; return the status of the answer, 0 for none."""
-        link = http.client.HTTPConnection(self.lab.vip, PORT, timeout=0.5)
+        link = http.client.HTTPConnection(self.lab.vip, PORT, timeout=seconds)
         try:
             body = json.dumps({"id": number, "text": text or f"record {number}"})
             link.request("POST", "/records", body)
@@ -188,18 +201,27 @@ class Client:
         """Fail if a record that was acknowledged is not there any more, or altered."""
         kept: dict[int, str] = {}
         with self.lab.as_client():
-            after = 0
-            while True:
-                link = http.client.HTTPConnection(self.lab.vip, PORT, timeout=5)
-                link.request("GET", f"/records?after={after}&limit=1000")
-                records = json.loads(link.getresponse().read())["records"]
-                link.close()
-                if not records:
-                    break
+            while records := self.read(max(kept, default=0)):
                 kept |= {record["id"]: record["text"] for record in records}
-                after = records[-1]["id"]
         lost = [number for number in self.acknowledged if number not in kept]
         assert not lost, f"lost: {lost[:20]} of {len(self.acknowledged)}"
+
+    def read(self, after: int, seconds: float = 60.0) -> list[dict[str, Any]]:
+        """Return the records with higher numbers; ask again while nobody answers."""
+        deadline = time.monotonic() + seconds
+        while True:
+            link = http.client.HTTPConnection(self.lab.vip, PORT, timeout=10)
+            try:
+                link.request("GET", f"/records?after={after}&limit=1000")
+                records: list[dict[str, Any]] = json.loads(link.getresponse().read())["records"]
+            except (OSError, http.client.HTTPException) as error:
+                if time.monotonic() > deadline:
+                    raise AssertionError(f"{error!r}\n{self.lab.story('client')}") from None
+                time.sleep(0.05)
+            else:
+                return records
+            finally:
+                link.close()
 
 
 def rss_kilobytes(pid: int) -> int:
@@ -214,21 +236,21 @@ def rss_kilobytes(pid: int) -> int:
 def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
     """Put a disk that can fail under a folder of a node; give its control file."""
     control = lab.machines[node].folder / "faults"
-    control.write_text("")
-    lab.order(node, "stop", seconds=20)
-    script = 'setsid "$@" >/run/faulty 2>&1 </dev/null & for i in $(seq 200); do ' + (
+    order(control, "")
+    lab.order(node, "stop")
+    script = 'setsid "$@" >/run/faulty 2>&1 </dev/null & for i in $(seq 1000); do ' + (
         "grep -q mounted /run/faulty && exit 0; sleep 0.05; done; cat /run/faulty; exit 1"
     )
     argv = [sys.executable, str(DISK), folder, str(control)]
     done = lab.run(node, ["sh", "-c", script, "sh", *argv])
     assert not done.returncode, done.stdout
     try:
-        lab.order(node, "start", seconds=20)
-        lab.pair(20)
+        lab.order(node, "start")
+        lab.pair(60)
         if lab.role("n1") != "PRIM Ready":
-            lab.order("n1", "swap", seconds=20)
-            lab.pair(20)
+            lab.order("n1", "swap")
+            lab.pair(60)
         yield control
     finally:
-        control.write_text("")
+        order(control, "")
         lab.kill_node(node)

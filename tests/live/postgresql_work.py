@@ -82,6 +82,8 @@ class Lab(OneMachine):
             profile=self.profile,
             extra=EXTRA.format(data=DATA, port=PORT, errd=watched),
         )
+        assert text.count("<heart>") == 1  # A disk that others use may take a second for a flush.
+        text = text.replace("<heart>", '<heart replication_timeout="3000">')
         self.install(MODULE, text, folders=[DATA])
         for node in self.nodes:
             for folder in (DATA, str(Path(DATA).parent), str(Path(DATA).parents[1])):
@@ -125,16 +127,16 @@ class Lab(OneMachine):
         for node in self.nodes:
             if self.state(node).get("state") in {"STOP", None}:
                 self.give(node, "start")
-        self.pair(30)
+        self.pair(60)
         if self.role("n1") != "PRIM Ready":
             self.give("n1", "swap")
-            self.pair(30)
+            self.pair(60)
         assert self.role("n1") == "PRIM Ready", self.story()
 
     def give(self, node: str, verb: str) -> None:
         """Give an order and wait for its end; fail with the story."""
         try:
-            self.order(node, verb, seconds=30)
+            self.order(node, verb)
         except MirrorfarmError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
 
@@ -270,9 +272,9 @@ def text_of(number: int) -> str:
     return (f"row {number} " * ROW_BYTES)[:ROW_BYTES]
 
 
-def connect(address: str) -> psycopg.Connection[Any]:
+def connect(address: str, seconds: int = 2) -> psycopg.Connection[Any]:
     """Connect, or fail soon: what was the server may be silent."""
-    with socket.create_connection((address, PORT), timeout=0.3):
+    with socket.create_connection((address, PORT), timeout=max(0.3, seconds - 2)):
         pass
     return psycopg.connect(
         host=address,
@@ -280,8 +282,8 @@ def connect(address: str) -> psycopg.Connection[Any]:
         user="postgres",
         dbname="postgres",
         autocommit=True,
-        connect_timeout=2,
-        tcp_user_timeout=500,
+        connect_timeout=seconds,
+        tcp_user_timeout=seconds * 250,
         keepalives_idle=1,
         keepalives_interval=1,
         keepalives_count=1,
@@ -297,7 +299,7 @@ class Clients:
 
     def prepare(self) -> None:
         """Make the tables."""
-        with self.lab.as_client(), connect(self.lab.vip) as link:
+        with self.lab.as_client(), self.connect() as link:
             link.execute(
                 "CREATE TABLE rows (writer int, number int, text text,"
                 " PRIMARY KEY (writer, number))"
@@ -307,8 +309,8 @@ class Clients:
             link.execute("CREATE EXTENSION amcheck")
 
     def connect(self) -> "psycopg.Connection[Any]":
-        """Connect through the virtual address; only in `lab.as_client()`."""
-        return connect(self.lab.vip)
+        """Connect to a server that is there, and may be busy; only in `lab.as_client()`."""
+        return connect(self.lab.vip, 60)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator["Clients"]:
@@ -321,7 +323,7 @@ class Clients:
             for writer in self.writers:
                 writer.ends.set()
             for writer in self.writers:
-                writer.thread.join(timeout=20)
+                writer.thread.join(timeout=60)
 
     @contextlib.contextmanager
     def silence(self) -> Iterator[None]:
@@ -329,7 +331,7 @@ class Clients:
         for writer in self.writers:
             writer.silent.set()
         try:
-            until(lambda: all(w.resting.is_set() for w in self.writers), 10, self.lab.story)
+            until(lambda: all(w.resting.is_set() for w in self.writers), 60, self.lab.story)
             yield
         finally:
             for writer in self.writers:
@@ -347,7 +349,7 @@ class Clients:
     def check(self, *, deep: bool = False) -> int:
         """Fail if an acknowledged row is missing or altered; return how many there were."""
         known = [(w.writer, list(w.acknowledged)) for w in self.writers]
-        found, counted = self.read_back(20, deep)
+        found, counted = self.read_back(90, deep)
         for writer, numbers in known:
             lost = [number for number in numbers if (writer, number) not in found]
             assert not lost, f"lost of {writer}: {lost[:20]}\n{self.lab.story()}"

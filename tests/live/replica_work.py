@@ -96,7 +96,7 @@ def main() -> None:
     for line in sys.stdin:
         shell.tell(Received(mirror, PlaneWish(**json.loads(line))))
     shell.tell(PlaneEnd())
-    doors.ends.wait(20)
+    doors.ends.wait(50)
     shell.stop()
     plane.close()
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,23 +15,27 @@ from typing import Any
 import zmq
 
 from mirrorfarm.actors.replicator.fuse import mount
+from tests.transport.bus import free_port
 
 WORK = Path(__file__).with_name("replica_work.py")
-TIMEOUT_NS = 1_000_000_000
+# After which a peer is taken for gone. A busy disk may take seconds for one flush: no session is
+# to end for that.
+TIMEOUT_NS = 5_000_000_000
+PATIENCE_SECONDS = 90.0
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "condition") -> Any:
+def until(
+    condition: Callable[[], Any],
+    what: str | Callable[[], str] = "condition",
+    seconds: float = PATIENCE_SECONDS,
+) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        if time.monotonic() > deadline:
+            text = what if isinstance(what, str) else what()
+            raise AssertionError(f"{text}: not within {seconds} s")
         time.sleep(0.01)
     return result
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Replica:
@@ -78,21 +81,31 @@ class Replica:
             return {}
         return self.heard("PlaneIs", number=number)
 
-    def heard(self, kind: str, seconds: float = 30.0, **fields: Any) -> dict[str, Any]:
+    def heard(self, kind: str, **fields: Any) -> dict[str, Any]:
         def find() -> dict[str, Any] | None:
             for message in list(self.said):
                 if message["kind"] == kind and all(message[k] == v for k, v in fields.items()):
                     return message
             return None
 
-        what = f"{self.name}: {kind} {fields}; said {self.said[-8:]}"
-        found: dict[str, Any] = until(find, seconds, what)
+        found: dict[str, Any] = until(
+            find, lambda: f"{self.name}: {kind} {fields}; said {self.said[-8:]}"
+        )
         return found
 
     def has_said(self, kind: str, **fields: Any) -> bool:
         return any(
             m["kind"] == kind and all(m[k] == v for k, v in fields.items()) for m in self.said
         )
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it stand still in the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.die()
@@ -101,7 +114,7 @@ class Replica:
     def die(self) -> None:
         """Be killed, and leave a dead mount."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
         self._close()
 
     def _close(self) -> None:
@@ -119,7 +132,7 @@ class Replica:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
             try:
-                self.process.wait(25)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)

@@ -32,20 +32,20 @@ def recording() -> list[str]:
     return [sys.executable, str(ROOT / script), *words]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_the_demonstration_loses_no_record_and_leaves_nothing_but_traces(tmp_path: Path) -> None:
     begun = time.monotonic()
     with subprocess.Popen(
         recording(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
-        out, err = demo.communicate(timeout=120)
+        out, err = demo.communicate(timeout=240)
     assert demo.returncode == 0, f"{out}\n{err}"
     rows = [[cell.strip() for cell in line.split("│")] for line in out.splitlines() if "│" in line]
     results = {row[1]: row[2] for row in rows}
     assert results["records lost"] == "0"
     assert results["records duplicated or altered"] == "0"
     assert int(results["records acknowledged"]) > 200
-    assert time.monotonic() - begun < 90
+    assert time.monotonic() - begun < 200
     assert not leftovers(demo.pid)
     assert [path.name for path in tmp_path.iterdir()] == ["my-traces"]
     replay = [sys.executable, str(ROOT / "examples/replay_a_takeover.py"), "my-traces"]
@@ -54,7 +54,7 @@ def test_the_demonstration_loses_no_record_and_leaves_nothing_but_traces(tmp_pat
     assert "n2  became ALONE Ready" in told
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> None:
     # What a shell starts in the background ignores SIGINT, and so does all that it starts.
@@ -64,7 +64,7 @@ def test_an_interrupted_demonstration_leaves_nothing(number: signal.Signals) -> 
         while "the client begins" not in (line := demo.stdout.readline()):
             assert line, demo.stderr.read() if demo.stderr else ""
         os.kill(demo.pid, number)
-        _, err = demo.communicate(timeout=30)
+        _, err = demo.communicate(timeout=120)
     assert demo.returncode not in {0, 1}
     assert "Traceback" not in err
     assert not leftovers(demo.pid)

@@ -25,7 +25,7 @@ from mirrorfarm.netfilter.neighbours import mac_text
 from mirrorfarm.netfilter.preflight import Facts, Kind, Place
 from tests.live.farm_work import ADDRESS, ADDRESS6, Stream, answers, install, up, userconfig
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 NODES = ("n1", "n2", "n3")
 GROUP_ADDRESS = "198.18.0.101"
@@ -36,17 +36,19 @@ Verdicts = list[dict[str, str]]
 def lab() -> Iterator[OneMachine]:
     """Three nodes with agents; clients are on `client`, heartbeats on `default`."""
     with OneMachine(nodes=NODES, networks=("client", "default"), witness=False) as machine:
-        text = userconfig().replace("vmac_invisible", "multicast")
+        # What a busy machine adds to a round trip is less than half of such a pulse.
+        own = userconfig(farm='pulse="500"')
+        text = own.replace("vmac_invisible", "multicast")
         text = text.replace(f'<virtual_addr addr="{ADDRESS6}"/>', "")
         text = text.replace(ADDRESS, GROUP_ADDRESS)
         install(machine, text, "group")
-        install(machine, userconfig(), "web")
+        install(machine, own, "web")
         yield machine
 
 
 def run_check(lab: OneMachine, *words: str, node: str = "n1") -> "subprocess.CompletedProcess[str]":
     argv = [sys.executable, "-m", "mirrorfarm.cli.main", "farm", "check", *words]
-    return lab.run(node, argv, 110)
+    return lab.run(node, argv, 150)
 
 
 def check(lab: OneMachine, code: int, module: str = "web", node: str = "n1") -> dict[str, Any]:
@@ -131,7 +133,7 @@ def test_snooping_with_a_querier_is_found_where_a_group_mac_is_used(lab: OneMach
     except SystemUnsuitable as error:
         pytest.skip(f"this kernel's bridge has no snooping: {error}")
     try:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 90
         while "no node reaches another" not in (
             text := told(_any(lab, "group"), "problem", "delivery")
         ):
@@ -216,7 +218,7 @@ def test_a_running_farm_says_of_itself_that_a_stranger_has_its_address(lab: OneM
         with inside(space):
             mac = mac_text(hardware_address("eth0"))
         lab.order("n1", "start")
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         while f"{ADDRESS6}: {mac}" not in (reason := lab.state("n1").get("reason", "")):
             assert time.monotonic() < deadline, reason
             time.sleep(0.05)
@@ -358,11 +360,20 @@ def test_frames_of_another_check_are_not_counted(cable: Wiring) -> None:
     try:
         a.send((Peer(0, 1, mac_bytes(b.facts.places[0].mac)),), (1500,))
         assert b.report().seen == ()
-        counted = {Kind(row.kind): (row.frames, row.copies) for row in same.report().seen}
         expected = {kind: (5, 5) for kind in (Kind.VIRTUAL, Kind.BROADCAST, Kind.OWN, Kind.ASK)}
-        assert counted == expected | {Kind.SIZE: (2, 2)}
-        (trip,) = a.report().trips
-        assert len(trip.times_ns) == 5
+        expected |= {Kind.SIZE: (2, 2)}
+
+        def counted() -> dict[Kind, tuple[int, int]]:
+            return {Kind(row.kind): (row.frames, row.copies) for row in same.report().seen}
+
+        def answered() -> list[int]:
+            return [len(trip.times_ns) for trip in a.report().trips]
+
+        deadline = time.monotonic() + 30  # Another thread counts.
+        while (counted(), answered()) != (expected, [5]):
+            assert time.monotonic() < deadline, (counted(), answered())
+            time.sleep(0.01)
+        assert b.report().seen == ()
     finally:
         for part in (a, b, same):
             part.close()
@@ -371,7 +382,7 @@ def test_frames_of_another_check_are_not_counted(cable: Wiring) -> None:
 def test_a_part_that_nobody_leads_any_more_ends_and_leaves_nothing(
     cable: Wiring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_module, "CHECK_SILENT_NS", 300 * MILLISECOND_NS)
+    monkeypatch.setattr(part_module, "CHECK_SILENT_NS", 3_000 * MILLISECOND_NS)
     space = cable.namespace("a")
     with inside(space):
         part = part_of(cable, "a", b"1" * 16)
@@ -379,9 +390,9 @@ def test_a_part_that_nobody_leads_any_more_ends_and_leaves_nothing(
         part.widen()
     shown = ("ip", "-n", space, "neigh", "show", "to", ADDRESS)
     assert "02:00:00:00:00:01" in order(*shown)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not part.over:
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, "its part does not end"
         time.sleep(0.01)
     assert order(*shown) == ""
     assert "promiscuity 0" in order("ip", "-d", "-n", space, "link", "show", "eth0")

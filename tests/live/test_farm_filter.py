@@ -1,6 +1,7 @@
 """A farm of three nodes and a client on one bridge: every client is answered by exactly one."""
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -14,7 +15,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from mirrorfarm.lab.farm import PORT, VIP4, VIP6, FarmLab, FarmNode, farm, resets
+from mirrorfarm.lab.farm import (
+    CONNECT_SECONDS,
+    LEASE_MS,
+    PORT,
+    VIP4,
+    VIP6,
+    FarmLab,
+    FarmNode,
+    farm,
+    resets,
+)
 from mirrorfarm.lab.flood import packed
 from mirrorfarm.lab.network import inside as namespace
 from mirrorfarm.netfilter.announce import hardware_address
@@ -39,7 +50,7 @@ def tell(text: str) -> None:
     sys.stdout.write(f"\n{text}\n")
 
 
-def wait(condition: Callable[[], bool], seconds: float = 3.0) -> bool:
+def wait(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -64,6 +75,24 @@ def answers(lab: FarmLab, address: str, count: int) -> tuple[int, Counter[str]]:
     return right, who
 
 
+def answer_from(lab: FarmLab, address: str) -> str:
+    """Connect; return the owner, which must be who answers; of n1, which is dead, nobody does."""
+    with lab.client():
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with sock:
+        client = lab.wiring.address("c", "lan") if address == VIP4 else "2001:db8::e"
+        sock.bind((client, 0))
+        owner = lab.owner(sock)
+        sock.settimeout(0.15 if owner == "n1" else CONNECT_SECONDS)
+        try:
+            sock.connect((address, PORT))
+        except TimeoutError:
+            assert owner == "n1", f"{owner} does not answer"
+        else:
+            assert name_of(sock) == owner != "n1"
+    return owner
+
+
 def is_silent(lab: FarmLab, address: str = VIP4, seconds: float = 0.3) -> bool:
     """Tell whether nobody answers, by TCP nor by UDP."""
     for ask in (lab.connect, lab.ask):
@@ -80,7 +109,7 @@ def is_silent(lab: FarmLab, address: str = VIP4, seconds: float = 0.3) -> bool:
 def inside(node: FarmNode, *words: str) -> str:
     """Run a command in a node's network and return what it prints."""
     command = ["ip", "netns", "exec", node.namespace, *words]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return done.stdout
 
 
@@ -121,29 +150,24 @@ def test_exactly_one_of_three_answers_every_connection_and_every_datagram(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_killed_daemon_s_node_answers_nobody_and_the_others_go_on(kind: str) -> None:
-    with farm(kind, "vmac_invisible", lease_ms=300) as lab:
+    with farm(kind, "vmac_invisible") as lab:
         answers(lab, VIP4, 20)
+        lab.nodes[0].order({"lease_ms": 300})
         lab.nodes[0].kill()
         time.sleep(0.4)  # The lease runs out: that is what is tested.
         for address in (VIP4, VIP6):
-            silent, others = Counter[bool](), Counter[bool]()
-            for _ in range(40):
-                try:
-                    with lab.connect(address, 0.15) as sock:
-                        others[name_of(sock) == lab.owner(sock) != "n1"] += 1
-                except TimeoutError:
-                    silent[True] += 1
-            assert not others[False]
-            assert silent[True] > 3
-            assert others[True] > 10
+            owners = Counter(answer_from(lab, address) for _ in range(40))
+            assert min(owners[node.name] for node in lab.nodes) > 0, owners
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("delivery", ["vmac_invisible", "multicast"])
 def test_when_every_daemon_is_killed_nobody_answers(kind: str, delivery: str) -> None:
-    with farm(kind, delivery, lease_ms=300) as lab:
-        assert not is_silent(lab)
+    with farm(kind, delivery) as lab:
+        answers(lab, VIP4, 1)
+        lab.ask(VIP4)
         for node in lab.nodes:
+            node.order({"lease_ms": 300})
             node.kill()
         assert wait(lambda: is_silent(lab))
         for address in (VIP4, VIP6):
@@ -153,23 +177,26 @@ def test_when_every_daemon_is_killed_nobody_answers(kind: str, delivery: str) ->
 @pytest.mark.alone
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: str) -> None:
-    with farm(kind, "vmac_invisible", lease_ms=300) as lab:
+    with farm(kind, "vmac_invisible") as lab:
         with lab.connect(VIP4) as kept:
             name_of(kept)
             for node in lab.nodes:
+                node.order({"lease_ms": 300})
+            for node in lab.nodes:
                 node.freeze()
             begin = time.monotonic()
-            last = begin
-            kept.settimeout(0.05)
-            while time.monotonic() - begin < 1.0:
-                with contextlib.suppress(TimeoutError):
+            asked = last = 0.0
+            with contextlib.suppress(TimeoutError):
+                while asked < 1.0:
+                    # An answer may come late: what counts is when its question was let in.
+                    asked = time.monotonic() - begin
+                    kept.settimeout(max(0.1, 1.0 - asked))
                     kept.send(b"?")
                     kept.recv(100)
-                    last = time.monotonic()
-            tell(
-                f"{kind}: last answer {(last - begin) * 1e3:.0f} ms after the freeze, lease 300 ms"
-            )
-            assert last - begin < 0.35
+                    last = asked
+                    time.sleep(0.001)
+            tell(f"{kind}: last answer to what was asked {last * 1e3:.0f} ms after the freeze")
+            assert last < 0.35, "the lease was 300 ms"
             assert is_silent(lab)
         for node in lab.nodes:
             node.thaw()
@@ -178,6 +205,7 @@ def test_a_frozen_daemon_is_silent_after_its_lease_and_cannot_reopen_it(kind: st
             assert node.order({})["held_always"] is False
         assert is_silent(lab), "what others may own by now was opened again"
         for number, node in enumerate(lab.nodes):
+            node.order({"lease_ms": LEASE_MS})
             node.set([b for b, owner in enumerate(lab.owners) if owner == number], State.HARD)
         right, _ = answers(lab, VIP4, 50)
         assert right == 50
@@ -231,7 +259,7 @@ def test_the_virtual_mac_is_learned_by_no_switch() -> None:
         answers(lab, VIP4, 30)
         answers(lab, VIP6, 30)
         command = ["bridge", "-n", lab.wiring.namespace("sw"), "fdb", "show"]
-        table = subprocess.run(command, check=True, capture_output=True, text=True, timeout=10)
+        table = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
         assert "5a:fe" not in table.stdout
 
 
@@ -259,6 +287,13 @@ def total(lab: FarmLab, name: str) -> int:
     return sum(node.counters().get(name, 0) for node in lab.nodes)
 
 
+def await_total(lab: FarmLab, name: str, least: int) -> None:
+    """Wait until all nodes together have counted so many packets."""
+    if not wait(lambda: total(lab, name) >= least):
+        told = [(node.counters(), node.order({})["held_always"]) for node in lab.nodes]
+        raise AssertionError(f"not {least} packets {name}; counters and leases are {told}")
+
+
 def checksummed(packet: bytes) -> bytes:
     """Fill in the sum of an IPv4 header."""
     words = sum(int.from_bytes(packet[at : at + 2], "big") for at in range(0, 20, 2))
@@ -272,7 +307,7 @@ def test_of_all_spoofed_packets_each_is_accepted_by_exactly_one_node(kind: str) 
     chance = random.Random(5)
     count = 600
     rules = [["tcp", "on_port", "*"], ["udp", "on_port", "*"]]
-    with farm(kind, "vmac_invisible", lease_ms=5_000, rules=rules) as lab:
+    with farm(kind, "vmac_invisible", rules=rules) as lab:
         before = total(lab, "accepted")
 
         def spoofed() -> Iterator[bytes]:
@@ -282,8 +317,12 @@ def test_of_all_spoofed_packets_each_is_accepted_by_exactly_one_node(kind: str) 
                 yield checksummed(packets.ipv4(f"198.18.7.{host}", VIP4, packets.UDP, body))
                 yield packets.ipv6(f"2001:db8:7::{host:x}", VIP6, packets.UDP, body)
 
-        sent = send_frames(lab, spoofed())
-        assert wait(lambda: total(lab, "accepted") - before >= sent)
+        sent, frames = 0, spoofed()
+        # A queue on the way is shorter than all of them: none may fall off because nobody had time.
+        while some := send_frames(lab, itertools.islice(frames, 100)):
+            sent += some
+            await_total(lab, "accepted", before + sent)
+        assert sent == 2 * count
         time.sleep(0.1)  # A packet accepted twice would be counted by now.
         assert total(lab, "accepted") - before == sent
 
@@ -307,7 +346,7 @@ def test_what_no_rule_is_about_is_dropped_without_a_word(kind: str) -> None:
             ]
             send_frames(lab, others)
             # Every node drops each, and none says so.
-            assert wait(lambda: total(lab, "refused") - before >= 3 * (len(others) + 2))
+            await_total(lab, "refused", before + 3 * (len(others) + 2))
             listening.settimeout(0.1)
             with pytest.raises(TimeoutError):
                 listening.recv(1_000)
@@ -316,7 +355,7 @@ def test_what_no_rule_is_about_is_dropped_without_a_word(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_absurd_and_truncated_packets_harm_nobody(kind: str) -> None:
     chance = random.Random(6)
-    with farm(kind, "vmac_invisible", lease_ms=5_000) as lab:
+    with farm(kind, "vmac_invisible") as lab:
         lab.connect(VIP4).close()
 
         def absurd() -> Iterator[bytes]:
@@ -356,7 +395,7 @@ def test_a_datagram_in_fragments_is_answered_by_exactly_one(kind: str, address: 
                 sock = socket.socket(family, socket.SOCK_DGRAM)
             with sock:
                 sock.connect((address, PORT))
-                sock.settimeout(1)
+                sock.settimeout(CONNECT_SECONDS)
                 # The flow is known now, by its ports: that must not matter to the fragments.
                 sock.send(b"who?")
                 assert sock.recv(100).decode() == lab.owner(sock, UDP)
@@ -373,7 +412,7 @@ def test_a_datagram_in_fragments_is_answered_by_exactly_one(kind: str, address: 
 
 def test_python_sees_one_packet_of_each_flow() -> None:
     flows, each = 300, 20
-    with farm("nfqueue", "vmac_invisible", lease_ms=5_000) as lab:
+    with farm("nfqueue", "vmac_invisible") as lab:
         lab.ask(VIP4)
         before = [node.counters()["asked"] for node in lab.nodes]
         with lab.client(), contextlib.ExitStack() as stack:
@@ -387,11 +426,13 @@ def test_python_sees_one_packet_of_each_flow() -> None:
                 now = [node.counters()["asked"] for node in lab.nodes]
                 return [count - old for count, old in zip(now, before, strict=True)]
 
-            for number in range(each):
+            for begun, sock in enumerate(socks, 1):
+                sock.send(b"?")
+                if begun % 50 == 0:  # No more than the queues on the way hold.
+                    assert wait(lambda: min(asked()) >= begun), f"{asked()} of {begun} are judged"  # noqa: B023
+            for _ in range(each - 1):
                 for sock in socks:
                     sock.send(b"?")
-                if number == 0:  # On a busy machine this takes its time.
-                    assert wait(lambda: min(asked()) >= flows)
                 time.sleep(0.005)
         seen = asked()
         tell(f"{flows * each} packets of {flows} flows: Python saw {seen} at the three nodes")
@@ -418,7 +459,7 @@ def test_this_kernel_allows_all_three_and_trying_leaves_nothing() -> None:
 def test_how_many_packets_of_4096_flows_a_second(kind: str) -> None:
     """One node, the client's core sends, filters and receives; nothing is asserted of time."""
     rules = [["udp", "on_port", "*"]]
-    with farm(kind, "vmac_invisible", lease_ms=10_000, nodes=1, rules=rules) as lab:
+    with farm(kind, "vmac_invisible", nodes=1, rules=rules) as lab:
         node, chance = lab.nodes[0], random.Random(1)
         with lab.client():
             source = hardware_address("eth0")
@@ -450,7 +491,7 @@ def test_how_many_packets_of_4096_flows_a_second(kind: str) -> None:
 @pytest.mark.alone
 def test_a_queue_that_overflows_drops_and_nothing_is_answered_twice() -> None:
     rules = [["udp", "on_port", "*"]]
-    with farm("nfqueue", "vmac_invisible", lease_ms=8_000, rules=rules) as lab:
+    with farm("nfqueue", "vmac_invisible", rules=rules) as lab:
         first, count = lab.nodes[0], 12_000
         before = total(lab, "accepted")
         first.freeze()
@@ -463,7 +504,11 @@ def test_a_queue_that_overflows_drops_and_nothing_is_answered_twice() -> None:
                 packet = packets.ipv4(source, VIP4, packets.UDP, body[port - 10_000])
                 yield checksummed(packet)
 
-        assert send_frames(lab, spoofed()) == count
+        sent, frames = 0, spoofed()
+        while some := send_frames(lab, itertools.islice(frames, 500)):
+            sent += some  # Only the frozen one's queue is to overflow, however slow the others are.
+            assert wait(lambda: all(int(waiting(node)[2]) < 500 for node in lab.nodes[1:]))
+        assert sent == count
         queue = waiting(first)
         assert int(queue[5]) > 0, "the queue was meant to overflow"
         first.thaw()
@@ -492,7 +537,7 @@ def answered_flows(lab: FarmLab, count: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_icmp_error_reaches_every_node_for_only_one_knows_the_connection(kind: str) -> None:
-    with farm(kind, "vmac_invisible", lease_ms=5_000) as lab:
+    with farm(kind, "vmac_invisible") as lab:
         lab.connect(VIP4).close()
         lab.connect(VIP6).close()
         quiet = [0]
@@ -506,4 +551,4 @@ def test_an_icmp_error_reaches_every_node_for_only_one_knows_the_connection(kind
         too_big = struct.pack("!BBHHH", 3, 4, 0, 0, 1_300) + checksummed(inner)
         error = checksummed(packets.ipv4("198.18.0.1", VIP4, packets.ICMP, too_big))
         send_frames(lab, [error])
-        assert wait(lambda: total(lab, "accepted") >= quiet[-1] + 3)
+        await_total(lab, "accepted", quiet[-1] + 3)

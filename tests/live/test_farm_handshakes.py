@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mirrorfarm.lab.farm import PORT, VIP4, FarmLab, farm, resets
+from mirrorfarm.lab.farm import CONNECT_SECONDS, PORT, VIP4, FarmLab, farm, resets
 from mirrorfarm.limits import BUCKETS
 
 pytestmark = [
@@ -24,7 +24,7 @@ HANDSHAKES = 60
 def filter_client(lab: FarmLab, rules: str) -> None:
     """Let the client lose what `rules` of nftables say."""
     command = ["ip", "netns", "exec", lab.wiring.namespace("c"), "nft", "-f", "-"]
-    subprocess.run(command, input=rules, text=True, check=True, timeout=10)
+    subprocess.run(command, input=rules, text=True, check=True, timeout=60)
 
 
 LOSE = """table ip lost {
@@ -49,7 +49,7 @@ def is_answered(sock: socket.socket, seconds: float) -> bool:
     """Wait for the connection and the name its service says; then use it."""
     if not select.select([sock], [], [], seconds)[0]:
         return False
-    sock.settimeout(3)
+    sock.settimeout(CONNECT_SECONDS)
     try:
         name = sock.recv(100)
         sock.send(b"?")
@@ -66,12 +66,15 @@ def test_a_handshake_whose_bucket_moves_ends_at_one_node_and_is_not_reset(kind: 
         seen = stack.enter_context(resets(lab))
         filter_client(lab, LOSE)
         socks = [stack.enter_context(begin(lab)) for _ in range(HANDSHAKES)]
-        time.sleep(0.2)  # The first owner has answered every one; no answer was heard.
+        deadline = time.monotonic() + 30  # The owners answer every one; no answer is heard.
+        while (begun := sum(len(node.clients()) for node in lab.nodes)) < HANDSHAKES:
+            assert time.monotonic() < deadline, f"{begun} of {HANDSHAKES} were answered"
+            time.sleep(0.01)
         for number in range(len(lab.nodes)):
             owned = [bucket for bucket in range(BUCKETS) if lab.owners[bucket] == number]
             lab.move(owned[: len(owned) // 2], number, (number + 1) % len(lab.nodes))
         filter_client(lab, "flush ruleset\n")
-        answered = sum(is_answered(sock, 5) for sock in socks)
+        answered = sum(is_answered(sock, 30) for sock in socks)
         held_back = sum(node.counters().get("resets", 0) for node in lab.nodes)
         sys.stdout.write(f"\n{kind}: {answered} answered, {held_back} resets held back\n")
         stack.close()

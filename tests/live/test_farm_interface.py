@@ -15,13 +15,15 @@ from mirrorfarm.actors.events import FilterFailed, ResourceChanged, VipIsDown, V
 from mirrorfarm.actors.farm_filter.door import FarmDoor
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import is_local
+from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.lab.network import batch, inside, order, unique_prefix
 from mirrorfarm.limits import BUCKETS, SECOND_NS
 from mirrorfarm.modules.settings import Farm, FarmAddress, Module
 from mirrorfarm.netfilter.bpf_system import TCX_IN, attached
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 ADDRESS = "198.18.0.100"
+LEASE_NS = 120 * SECOND_NS  # It does not run out: that would look as if something were lost.
 
 
 @pytest.fixture
@@ -42,10 +44,10 @@ def make_interface(namespace: str) -> None:
     batch([*lines, "addr add 198.18.0.11/24 dev v0"], namespace)
 
 
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.02)
 
 
@@ -58,19 +60,19 @@ def test_filter_and_addresses_are_raised_at_an_interface_that_was_made_anew(
     door = FarmDoor(module, kind, tmp_path / "ledger", told.put)
     try:
         door.add(1, inbox.put)
-        assert inbox.get(timeout=10) == VipIsUp(1)
+        assert inbox.get(timeout=60) == VipIsUp(1)
         door.apply(ApplyTable(1, (bytes((1,)) * BUCKETS,)), inbox.put)
         assert is_there(kind)
         batch(["link del v0"], namespace)
         make_interface(namespace)
-        until(lambda: is_there(kind))
-        door.renew(RenewLease(boot_clock_ns() + SECOND_NS), inbox.put)
+        until(lambda: is_there(kind), "the filter at the new interface")
+        door.renew(RenewLease(boot_clock_ns() + LEASE_NS), inbox.put)
         assert inbox.empty(), "it takes its lease"
         while not told.empty():
             assert not isinstance(told.get(), ResourceChanged)
     finally:
         door.remove(2, inbox.put)
-        until(lambda: not inbox.empty())
+        until(lambda: not inbox.empty(), "the addresses to be given up")
         door.close()
 
 
@@ -95,27 +97,31 @@ def test_what_another_program_removes_is_put_there_again(
     def renewed() -> bool:
         while not inbox.empty():
             assert isinstance(inbox.get(), FilterFailed)
-        door.renew(RenewLease(boot_clock_ns() + SECOND_NS), inbox.put)
+        door.renew(RenewLease(boot_clock_ns() + LEASE_NS), inbox.put)
         return inbox.empty()
 
     try:
         door.add(1, inbox.put)
-        assert inbox.get(timeout=10) == VipIsUp(1)
+        assert inbox.get(timeout=60) == VipIsUp(1)
         door.apply(ApplyTable(1, (bytes((1,)) * BUCKETS,)), inbox.put)
         assert renewed()
         before = listed(kind)
-        if removal:
-            order(*removal)
-        else:
-            for program in attached(socket.if_nametoindex("v0")):
-                program.detach(socket.if_nametoindex("v0"), TCX_IN)
-                program.close()
-        assert listed(kind) != before
-        until(lambda: not renewed())
-        until(lambda: listed(kind) == before and renewed())
+        with door._using:  # Nothing is put there again before it was seen to be gone.
+            if removal:
+                order(*removal)
+            else:
+                for program in attached(socket.if_nametoindex("v0")):
+                    program.detach(socket.if_nametoindex("v0"), TCX_IN)
+                    program.close()
+            assert listed(kind) != before
+        until(lambda: not renewed(), "the node to be told")
+        until(lambda: listed(kind) == before and renewed(), "what was removed to be there again")
     finally:
         door.remove(2, inbox.put)
-        until(lambda: not inbox.empty() and inbox.get() == VipIsDown(2))
+        until(
+            lambda: not inbox.empty() and inbox.get() == VipIsDown(2),
+            "the addresses to be given up",
+        )
         door.close()
 
 
@@ -138,7 +144,7 @@ def test_relaying_on_two_networks_is_refused_in_words(namespace: str, tmp_path: 
     inbox = queue.SimpleQueue[Any]()
     try:
         door.add(1, inbox.put)
-        (failure,) = inbox.get(timeout=10).failures
+        (failure,) = inbox.get(timeout=60).failures
         assert "v0, w0 have different ones; use another type" in failure
         assert not is_there("bpf")
     finally:
@@ -148,7 +154,10 @@ def test_relaying_on_two_networks_is_refused_in_words(namespace: str, tmp_path: 
 def is_there(kind: str) -> bool:
     """Return whether the filter is at the interface."""
     if kind == "nft":
-        return '"v0"' in order("nft", "list", "table", "netdev", "mirrorfarm_web")
+        try:
+            return '"v0"' in order("nft", "list", "table", "netdev", "mirrorfarm_web")
+        except SystemUnsuitable:
+            return False  # There is no such table at the moment.
     programs = attached(socket.if_nametoindex("v0"))
     for program in programs:
         program.close()

@@ -271,9 +271,9 @@ def test_an_archive_is_unpacked(pair: Pair, tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar"
     with tarfile.open(archive, "w") as packed:
         packed.add(Path(__file__).parents[2] / "actors", "actors")
-    subprocess.run(["tar", "xf", archive], cwd=pair.point, timeout=60, check=True)
-    subprocess.run(["cp", "-al", "actors", "linked"], cwd=pair.point, timeout=60, check=True)
-    subprocess.run(["rm", "-r", "actors"], cwd=pair.point, timeout=60, check=True)
+    subprocess.run(["tar", "xf", archive], cwd=pair.point, timeout=120, check=True)
+    subprocess.run(["cp", "-al", "actors", "linked"], cwd=pair.point, timeout=120, check=True)
+    subprocess.run(["rm", "-r", "actors"], cwd=pair.point, timeout=120, check=True)
     pair.settle()
 
 
@@ -299,8 +299,9 @@ def test_an_abort_frees_a_blocked_writer_at_once(tmp_path: Path) -> None:
         assert (pair.point / "file0").read_text() == "content"
         started = time.monotonic()
         pair.files.abort()
-        assert [writer.wait(5) for writer in writers] == [7] * 6
-        assert time.monotonic() - started < 1
+        assert [writer.wait(60) for writer in writers] == [7] * 6
+        # Six processes end as well: on a busy machine that takes longer than the abort.
+        assert time.monotonic() - started < 10, "nothing else frees them before two minutes"
         with pytest.raises(OSError, match=r"not connected|abort"):
             os.listdir(pair.point)
         pair.journal.aborted = True
@@ -472,8 +473,8 @@ def test_nothing_moves_across_the_border_of_what_is_replicated(tmp_path: Path) -
             assert refused(os.link, point / old, point / new) == errno.EXDEV, (old, new)
         # The usual tool then copies: out of the replicated part it goes, and back in whole.
         for old, new in (("file", "cache/file"), ("cache/file", "back"), ("local.tmp", "local")):
-            subprocess.run(["mv", point / old, point / new], check=True, timeout=20)
-        subprocess.run(["mv", point / "a", point / "c"], check=True, timeout=20)
+            subprocess.run(["mv", point / old, point / new], check=True, timeout=120)
+        subprocess.run(["mv", point / "a", point / "c"], check=True, timeout=120)
         (point / "a/b").mkdir(parents=True)
         (point / "a/b/mine").write_text("own")
         (point / "c/b/mine").write_text("replicated: it lies elsewhere")

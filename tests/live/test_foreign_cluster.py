@@ -30,7 +30,7 @@ def client(lab: Lab) -> Iterator[Client]:
     client = Client(lab)
     with client.writing():
         yield client
-        client.go_on(10)
+        client.go_on(60)
     client.check()
 
 
@@ -61,7 +61,7 @@ def test_a_node_of_another_cluster_is_refused(
         hub.register(AGENT, "agent", lambda *told: heard.append(told))
         hub.start()
         try:
-            until(lambda: talk(hub, term) and counts(lab, "n1")[reason] > before[reason], 10)
+            until(lambda: talk(hub, term) and counts(lab, "n1")[reason] > before[reason], 60)
         finally:
             hub.close()
     after = counts(lab, "n1")
@@ -72,7 +72,7 @@ def test_a_node_of_another_cluster_is_refused(
         state[key] for key in ("state", "status", "term", "ver", "isr")
     ]
     assert lab.role("n2") == "SECOND Ready"
-    client.go_on(5, more=20)
+    client.go_on(60, more=20)
 
 
 def talk(hub: Hub, term: int) -> bool:

@@ -14,6 +14,8 @@ from tests.live.test_copied_attributes import DEFAULT_ACL, ONE_MORE_GROUP
 from tests.live.test_replicator import assert_equal, join, leave
 
 pytestmark = pytest.mark.live
+# Copying it takes longer than it takes to notice on a busy machine that the copy has begun.
+BIG_BYTES = 160_000_000
 
 
 def fill(data: Path) -> None:
@@ -106,7 +108,7 @@ def test_what_moves_while_its_directory_is_copied_arrives_whole(
 ) -> None:
     with replicas(tmp_path, mode="each") as (one, two):
         here = one.directory
-        (here / "big").write_bytes(os.urandom(40_000_000))
+        (here / "big").write_bytes(os.urandom(BIG_BYTES))
         for number in range(30):  # Some of them come behind the big one.
             (here / f"{number}").write_text(f"waits for the big one: {number}")
             if change == "unlink one name":
@@ -114,13 +116,15 @@ def test_what_moves_while_its_directory_is_copied_arrives_whole(
         lead_alone(one)
         two.wish("follow", term=1, sid=1)
         one.wish("lead", term=1, gate="self", sid=1, plan="full", peer="two")
-        until(lambda: len(os.listdir(two.directory)) == len(os.listdir(here)))
-        for number in range(30):
-            if change == "rename":
-                (here / f"{number}").rename(here / f"{number} moved")
-            else:
-                (here / f"{number}").unlink()
-        assert not two.has_said("CopyComplete"), "too late"
+        names = len(os.listdir(here))
+        until(lambda: len(os.listdir(two.directory)) == names, "all names at the target")
+        with two.stopped():  # The copy must not end before all of them have moved.
+            assert not two.has_said("CopyComplete"), "too late"
+            for number in range(30):
+                if change == "rename":
+                    (here / f"{number}").rename(here / f"{number} moved")
+                else:
+                    (here / f"{number}").unlink()
         two.heard("CopyComplete", term=1, sid=1)
         leave(one, two)
         assert_equal(one, two)
@@ -187,17 +191,18 @@ def test_what_grows_before_the_copy_comes_to_it_has_no_old_content_in_between(
     tmp_path: Path,
 ) -> None:
     with replicas(tmp_path, mode="each") as (one, two):
-        (one.directory / "big").write_bytes(os.urandom(40_000_000))
+        (one.directory / "big").write_bytes(os.urandom(BIG_BYTES))
         for number in range(30):  # Some of them come behind the big one.
             (one.directory / f"{number}").write_text("short")
             (two.directory / f"{number}").write_bytes(b"old and long" * 30_000)
         lead_alone(one)
         two.wish("follow", term=1, sid=1)
         one.wish("lead", term=1, gate="self", sid=1, plan="full", peer="two")
-        until((two.directory / "big").exists)
-        for number in range(30):
-            os.truncate(one.directory / f"{number}", 200_000)
-        assert not two.has_said("CopyComplete"), "too late"
+        until((two.directory / "big").exists, "the big file at the target")
+        with two.stopped():  # The copy must not end before all of them have grown.
+            assert not two.has_said("CopyComplete"), "too late"
+            for number in range(30):
+                os.truncate(one.directory / f"{number}", 200_000)
         two.heard("CopyComplete", term=1, sid=1)
         leave(one, two)
         assert_equal(one, two)

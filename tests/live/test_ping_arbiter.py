@@ -6,7 +6,7 @@ import pytest
 
 from mirrorfarm.lab.cluster import CLIENT_HOST, OneMachine
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +31,24 @@ def test_the_state_and_why_say_what_can_be_lost(lab: OneMachine) -> None:
 
 def test_a_power_cut_is_survived_and_the_node_returns(lab: OneMachine) -> None:
     lab.kill_node("n1")
-    lab.wait_state("n2", "ALONE", 15)
+    lab.wait_state("n2", "ALONE", 60)
     lab.start_node("n1")
     lab.order("n1", "start")
-    lab.wait_state("n1", "SECOND", 20)
-    lab.wait_state("n2", "PRIM", 20)
+    lab.wait_state("n1", "SECOND", 60)
+    lab.wait_state("n2", "PRIM", 60)
 
 
 def test_roles_are_exchanged_without_a_third_machine(lab: OneMachine) -> None:
     lab.order("n2", "swap")
-    lab.wait_state("n1", "PRIM", 20)
-    lab.wait_state("n2", "SECOND", 20)
+    lab.wait_state("n1", "PRIM", 60)
+    lab.wait_state("n2", "SECOND", 60)
 
 
 def test_a_primary_that_reaches_nobody_stops_and_the_other_goes_on(lab: OneMachine) -> None:
     lab.cut("n1")
-    lab.wait_state("n2", "ALONE", 20)
-    lab.wait_state("n1", "WAIT", 20, status="NotReady")
+    lab.wait_state("n2", "ALONE", 60)
+    lab.wait_state("n1", "WAIT", 60, status="NotReady")
     assert "does not answer" in lab.state("n1")["reason"]
     lab.mend("n1")
-    lab.wait_state("n1", "SECOND", 30)
-    lab.wait_state("n2", "PRIM", 20)
+    lab.wait_state("n1", "SECOND", 60)
+    lab.wait_state("n2", "PRIM", 60)

