@@ -63,9 +63,13 @@ def decided(s: State) -> tuple[bool, bool]:
 def announced(s: State) -> str:
     """Return what the peer is told: the policy only when nothing changes here any more."""
     if s.split == "frozen":
-        still = s.plane.settled and s.plane.wish.gate == "frozen"
-        return policy(s) if still or not s.has_plane else ""
+        return policy(s) if writes_held(s) else ""
     return s.split if s.split in {"yielded", "undecided"} else ""
+
+
+def writes_held(s: State) -> bool:
+    """Return whether nothing can be written here until the split is decided."""
+    return not s.has_plane or (s.plane.settled and s.plane.wish.gate == "frozen")
 
 
 def sides(s: State) -> tuple[comparison.Side, comparison.Side]:

@@ -279,7 +279,12 @@ def _grow(s: State, now: int) -> None:
         _joined(s, now)
     elif a.swapping or a.silent_since_ns or now < a.retry_ns:
         return
-    elif s.lease.valid(now):
+    elif s.record.lone:
+        # Asked for, the set may have both although no answer comes: what goes on alone from then
+        # on, here or after a restart, needs a generation that the peer cannot have.
+        s.lone = False
+        store(s, "shared", lone=False)
+    elif s.lease.valid(now) and "shared" not in s.stores.values():
         arm(s)
         both = tuple(sorted((s.settings.node, s.settings.peer)))
         s.leading.session = Session.GROWING
@@ -291,9 +296,7 @@ def grown(s: State, now: int) -> None:
     if s.leading.session is Session.GROWING:
         _joined(s, now)
         return
-    # It may follow in this generation from now on: what goes on alone needs one of its own.
-    s.lone = False
-    store(s, "", was="prim", lone=False, **remember(s))
+    store(s, "", was="prim", **remember(s))
     if not s.leading.lost:
         lose(s, now, "its session broke while it was being added")
 

@@ -53,8 +53,8 @@ def poll(s: State, now: int) -> None:
         _poll_frozen(s, now)
     elif not s.split and _outranked(s, about):
         _win(s, now, "it is primary")
-    if s.split == "won" and not s.arbiter.swapping and now >= s.arbiter.retry_ns:
-        _settle(s)
+    if s.split == "won" and divergence.writes_held(s):
+        _settle(s, now)
 
 
 def _poll_frozen(s: State, now: int) -> None:
@@ -123,10 +123,13 @@ def _win(s: State, now: int, why: str) -> None:
     fact(s, now, f"the data of {s.settings.node} are kept ({why}): it goes on in a new term", "C")
 
 
-def _settle(s: State) -> None:
-    """Ask for a term above both: nothing of the other's may count any more."""
+def _settle(s: State, now: int) -> None:
+    """Ask for a term above both: nothing of the other's may count any more.
+
+    Writes are held by now: none may reach the disk in the old term once the new one is recorded.
+    """
     register = s.arbiter.register
-    if register is None:
+    if register is None or s.arbiter.swapping or now < s.arbiter.retry_ns:
         return
     term = max(register.term, s.record.term, s.peer.about.term) + 1
     if not divergence.written_down(s, "split", term):

@@ -352,8 +352,10 @@ def granted(s: State, register: Register, now: int, *, exact: bool) -> None:
         session=Session.NONE,
     )
     s.target = Target()  # What was followed before is over.
-    # Lone writes were made since the peer left exactly if the generation was branched since.
-    alone = register.isr == (s.settings.node,) and register.gen == s.record.gen_base != ""
+    # Lone writes were made since the peer left exactly if the generation was branched since, and
+    # not offered to be shared again.
+    since = s.record.lone and register.gen == s.record.gen_base != ""
+    alone = since and register.isr == (s.settings.node,)
     s.lone = alone
     s.plane_off = ""
     s.plane.held = False
