@@ -80,7 +80,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), max
 def test_what_is_written_is_read_as_the_same(data: st.DataObject) -> None:
     farm = data.draw(st.booleans())
     told = data.draw(TEXTS)
-    role = "" if farm else "x"
+    role = "" if farm else "PRIM Ready"
     expected = Expectation(5, by=True, node="n1", role=role, because="x", told=told)
     scenario = Scenario(
         title=data.draw(TEXTS),
