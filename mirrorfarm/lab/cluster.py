@@ -24,8 +24,10 @@ from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable, TimedOut
 from mirrorfarm.lab import network
 from mirrorfarm.lab.configuration import LEDGER_EXTRA, cluster_xml, mirror_xml
 from mirrorfarm.lab.machine import PRIVATE, Machine, hierarchies, remove_group
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.paths import Paths
 from mirrorfarm.trace import read_steps
+from mirrorfarm.transport.trace import FLUSH_SECONDS
 
 CLIENT_HOST = 200
 WITNESS_HOST = 101
@@ -287,7 +289,10 @@ class OneMachine:
 
     def keep_traces(self, folder: Path, seconds: float = 60.0) -> None:
         """Copy all traces to `folder`/NAME once those of the nodes that run tell of this moment."""
-        begun, deadline = time.time_ns(), time.monotonic() + seconds
+        # Each process writes what it recorded once a second, and one of them may write nothing
+        # new: when another tells of two writings later, it has written what came before.
+        begun = time.time_ns() + int(2 * FLUSH_SECONDS * SECOND_NS)
+        deadline = time.monotonic() + seconds
         for node in self.nodes:
             log = self.paths(node).log
             while self.machines[node].on:
