@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ import pytest
 from mirrorfarm.actors.cgroup import Cgroup
 from tests.actors.guard.test_client import addresses, ended, eventually
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
+]
 
 VIP = "198.18.7.9"
 # A module that gives each order that it reads, says what became of it, and may be stopped.
@@ -89,23 +91,6 @@ class Node:
 
     def has_it(self) -> bool:
         return VIP in addresses(self.namespace)
-
-
-@pytest.fixture
-def namespace() -> Iterator[str]:
-    name = f"mfg{uuid.uuid4().hex[:8]}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        for words in (
-            "link add side0 type veth peer name side1",
-            "link set side0 up",
-            "link set side1 up",
-            "address add 198.18.7.2/24 dev side0",
-        ):
-            subprocess.run(["ip", "-n", name, *words.split()], check=True)
-        yield name
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 @pytest.fixture

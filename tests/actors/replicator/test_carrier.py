@@ -16,37 +16,7 @@ from mirrorfarm.actors.replicator.changes import Change
 from mirrorfarm.actors.replicator.contents import Contents
 from mirrorfarm.actors.replicator.operations import ROOT, Introduce, Unlink, Write
 from mirrorfarm.actors.replicator.source import Source
-
-
-class Stream:
-    """Takes frames, until it is given up."""
-
-    full = False
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.reason = ""
-
-    def send(self, *_: object) -> int:
-        self.count += 1
-        return 0 if self.reason else self.count
-
-    def wait_room(self, _: int) -> bool:
-        return True
-
-    @property
-    def last(self) -> int:
-        return self.count
-
-    @property
-    def acked(self) -> int:
-        return self.count
-
-    def is_safe(self, seq: int) -> bool:
-        return seq <= self.count
-
-    def give_up(self, reason: str) -> None:
-        self.reason = reason
+from tests.actors.replicator.streams import Stream
 
 
 class LostPlaces:

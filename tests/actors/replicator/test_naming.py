@@ -19,30 +19,7 @@ from mirrorfarm.actors.replicator.operations import ROOT, SET_MODE, Introduce, R
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.actors.replicator.resync import Copy
 from mirrorfarm.actors.replicator.source import Source
-
-
-class Stream:
-    """Takes frames."""
-
-    full = False
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def send(self, *_: object) -> int:
-        self.count += 1
-        return self.count
-
-    def wait_room(self, _: int) -> bool:
-        return True
-
-    @property
-    def last(self) -> int:
-        return self.count
-
-    @property
-    def acked(self) -> int:
-        return self.count
+from tests.actors.replicator.streams import Stream
 
 
 class NoPlaces:
