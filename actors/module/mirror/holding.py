@@ -22,7 +22,10 @@ def keep_lease(s: State, now: int) -> None:
         _disarm(s)  # The register is about to rule the peer out, and nothing is acknowledged.
         return
     if not peer_may_lead(s):
-        leading.lease_closed = False
+        if leading.lease_closed:  # What was asked is answered: the peer could not lead any more.
+            leading.lease_closed = False
+            if s.reason:
+                explain(s, "")
         _disarm(s)
         if leading.session is Session.SYNCED:
             ask_renew(s, now)  # Needed as soon as it is asked to count the peer in.

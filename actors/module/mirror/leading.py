@@ -267,8 +267,8 @@ def _send_offer(s: State, now: int) -> None:
 def _grow(s: State, now: int) -> None:
     """The target has everything: gate on it first, then ask to add it (R5).
 
-    Not while the arbiter is silent: from the question on this node would need a lease, and who
-    is alone has none to lose when its peer goes again.
+    Not while the arbiter is silent, or not believed: from the question on this node would need a
+    lease, and who is alone has none to lose when its peer goes again.
     """
     gated = not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
     register = s.arbiter.register
@@ -277,7 +277,7 @@ def _grow(s: State, now: int) -> None:
     a = s.arbiter
     if s.peer_in_isr:
         _joined(s, now)
-    elif a.swapping or a.silent_since_ns or now < a.retry_ns:
+    elif a.swapping or a.silent_since_ns or a.distrust or now < a.retry_ns:
         return
     elif s.record.lone:
         # Asked for, the set may have both although no answer comes: what goes on alone from then
