@@ -351,3 +351,12 @@ class OneMachine:
                 told = f"{node} is {now}, not {wanted} {status}, after {seconds:g} s"
                 raise TimedOut(f"{told}; output of its agent:\n{tail}")
             time.sleep(POLL_SECONDS)
+
+    def wait_arbiter(self, seconds: float) -> None:
+        """Return once every node hears the arbiter, without which none swaps; else TimedOut."""
+        deadline = time.monotonic() + seconds
+        for node in self.nodes:
+            while not self.state(node).get("arbiter", {}).get("reachable"):
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"{node} does not hear the arbiter after {seconds:g} s")
+                time.sleep(POLL_SECONDS)

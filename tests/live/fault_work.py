@@ -100,6 +100,7 @@ class Lab(OneMachine):
             if self.state(node).get("state") in {"STOP", None}:
                 self.order(node, "start")
         self.pair(60)
+        self.wait_arbiter(60)
         if self.role("n1") != "PRIM Ready":
             self.order("n1", "swap")
         self.wait_state("n2", "SECOND", 60)

@@ -119,11 +119,6 @@ class Lab(OneMachine):
             lambda: sorted(self.role(node) for node in self.nodes) == wanted, seconds, self.story
         )
 
-    def all_answer(self) -> bool:
-        """Return whether both nodes hear the arbiter; until then they refuse to swap."""
-        heard = [self.state(node).get("arbiter", {}).get("reachable") for node in self.nodes]
-        return all(heard)
-
     def together(self) -> None:
         """Have n1 PRIM and n2 SECOND, whatever was before."""
         for node in (*self.nodes, "w"):
@@ -133,7 +128,7 @@ class Lab(OneMachine):
             if self.state(node).get("state") in {"STOP", None}:
                 self.give(node, "start")
         self.pair(60)
-        until(self.all_answer, 60, self.story)
+        self.wait_arbiter(60)
         if self.role("n1") != "PRIM Ready":
             self.give("n1", "swap")
             self.pair(60)

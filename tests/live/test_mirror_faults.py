@@ -17,16 +17,6 @@ pytestmark = pytest.mark.live
 LARGE = itertools.count(1_000_000)
 
 
-def reached(lab: Lab) -> None:
-    """Wait until the nodes reach the witness."""
-    for node in lab.nodes:
-        until(
-            lambda node=node: bool(lab.state(node).get("arbiter", {}).get("reachable")),  # type: ignore[misc]
-            60,
-            lambda node=node: lab.story(node, "the witness"),  # type: ignore[misc]
-        )
-
-
 # --- the witness ---------------------------------------------------------------------------
 
 
@@ -71,7 +61,7 @@ def test_a_slow_witness_changes_nothing(lab: Lab, client: Client) -> None:
         client.go_on(60, more=50)
     finally:
         os.kill(witness, signal.SIGCONT)
-    reached(lab)
+    lab.wait_arbiter(60)
     assert (lab.role("n1"), lab.role("n2")) == ("PRIM Ready", "SECOND Ready")
     assert lab.state("n1")["term"] == terms
 
@@ -95,7 +85,7 @@ def test_a_witness_restored_from_an_old_copy_is_not_believed(lab: Lab, client: C
     shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(store, old)
     lab.start_node("w")
-    reached(lab)
+    lab.wait_arbiter(60)
     lab.order("n1", "swap")
     lab.wait_state("n2", "PRIM", 60)
     client.go_on(60)
