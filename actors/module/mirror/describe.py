@@ -117,8 +117,9 @@ def explanation(s: State) -> tuple[str, str, str]:
     """Return why the node is where it is, what would change that, and the command for it."""
     if s.phase in LEADERS and s.arbiter.distrust and not s.reason:
         n, m = s.settings.node, s.module.name
+        perhaps = f"; it may have counted {s.settings.peer} in before" if s.arbiter.unclear else ""
         return (
-            f"{s.arbiter.distrust}: it is not asked to count {s.settings.peer} in, or out",
+            f"{s.arbiter.distrust}: it is not asked to count {s.settings.peer} in, or out{perhaps}",
             f"an administrator stops {n} and forces it, if its data are the newest",
             f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} primforce -m {m}",
         )

@@ -11,8 +11,12 @@ from mirrorfarm.actors.module.mirror.state import State
 
 
 def peer_may_lead(s: State) -> bool:
-    """Return whether the peer is in the in-sync set, or could be by an unanswered question."""
-    return s.peer_in_isr or (s.arbiter.swapping != 0 and s.arbiter.purpose == "grow")
+    """Return whether the peer is in the in-sync set, or could be by a question without answer.
+
+    An arbiter that lost its register answers no question: it may have granted it before.
+    """
+    a = s.arbiter
+    return s.peer_in_isr or a.unclear != 0 or (a.swapping != 0 and a.purpose == "grow")
 
 
 def keep_lease(s: State, now: int) -> None:

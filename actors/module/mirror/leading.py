@@ -36,6 +36,7 @@ from mirrorfarm.transport.messages import (
 
 OFFER_AGAIN_NS = 500 * MILLISECOND_NS
 OFFER_TIMEOUT_NS = 30 * SECOND_NS
+HAS_ALL = (Session.SYNCED, Session.GROWING, Session.JOINED)  # The peer has every modification.
 
 
 def poll(s: State, now: int) -> None:
@@ -59,12 +60,11 @@ def poll(s: State, now: int) -> None:
 
 def gate_of(s: State) -> str:
     """Return who must have a modification before the application is told."""
-    session = s.leading.session
+    has_all = s.leading.session in HAS_ALL
     if s.leading.lease_closed or s.split:
         return "frozen"
-    if peer_may_lead(s) or session in (Session.SYNCED, Session.GROWING, Session.JOINED):
-        joined = session in (Session.SYNCED, Session.GROWING, Session.JOINED)
-        return "both" if joined else "frozen"
+    if peer_may_lead(s) or has_all:
+        return "both" if has_all else "frozen"
     return "self" if s.lone else "frozen"
 
 
@@ -73,7 +73,7 @@ def gate_usable(s: State, now: int) -> bool:
     if s.split:
         return False
     if peer_may_lead(s):
-        if not s.lease.valid(now) or s.leading.session is not Session.JOINED:
+        if not s.lease.valid(now) or s.leading.session not in HAS_ALL:
             return False
         return not s.has_plane or (s.plane.settled and s.plane.wish.gate == "both")
     return not s.has_plane or (s.plane.settled and s.plane.wish.role == "lead")
@@ -153,7 +153,7 @@ def left_behind(s: State, now: int) -> None:
 
 def _go_lone(s: State, now: int) -> None:
     """Make the new generation durable before the first write that only this node has (R2, R10)."""
-    if s.peer_in_isr or s.lone or "lone" in s.stores.values():
+    if peer_may_lead(s) or s.lone or "lone" in s.stores.values():
         return
     if s.arbiter.swapping or s.leading.session in (Session.SYNCED, Session.GROWING):
         return

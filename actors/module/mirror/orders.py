@@ -164,6 +164,8 @@ def learn(s: State, register: Register | None, request: int) -> bool:
         )
         return False
     a.distrust = ""
+    if request > a.unclear:
+        a.unclear = 0
     if known is None or register.ver >= known.ver or register.instance != known.instance:
         if register != known:
             a.learnt = a.request

@@ -67,6 +67,7 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     if event.outcome in {"ok", "conflict", "held"} and not _learnt(
         s, event.register, now, event.request
     ):
+        _note_unclear(s, purpose, event.request)
         a.retry_ns = now + 50 * BACK_OFF_NS
         _ask_again(s, now)
         return
@@ -83,12 +84,20 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
         if event.outcome == "unset":
             # It had one: whoever asks again and again must say so (R15).
             _learnt(s, None, now, event.request)
+            # Repeated until answered, it was perhaps granted by the register that is gone (R3).
+            _note_unclear(s, purpose, event.request)
         a.retry_ns = now + 50 * BACK_OFF_NS
         s.force = ""
     else:
         a.retry_ns = now + BACK_OFF_NS
     _ask_again(s, now)
     _follow_register(s, now)
+
+
+def _note_unclear(s: State, purpose: str, request: int) -> None:
+    """Remember what an arbiter that is not believed was asked: nothing is known of that."""
+    if purpose == "grow":
+        s.arbiter.unclear = request
 
 
 def _learnt(s: State, register: Register | None, now: int, request: int) -> bool:

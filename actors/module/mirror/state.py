@@ -81,6 +81,7 @@ class Arbitration:
     known: bool = False  # An answer has come since the last start; `register` None: unset.
     distrust: str = ""  # Why the arbiter is not used (rule R15).
     refused: str = ""  # Why it refused the last question; "": it did not.
+    unclear: int = 0  # Request to count the peer in that it perhaps granted and forgot; 0: none.
     silence: str = ""  # Why it does not answer.
     silent_since_ns: int = 0  # 0: it answers.
     request: int = 0
