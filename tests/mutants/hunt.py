@@ -101,6 +101,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "cut_off": mirrors.cut_off,
     "early_swaps": mirrors.early_swaps,
     "power_cuts": mirrors.power_cuts,
+    "replaced_while_asked": mirrors.replaced_while_asked,
 }
 
 

@@ -11,6 +11,7 @@ from mirrorfarm.actors.module.mirror.phases import Session
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
+from mirrorfarm.sim.acts.people import WitnessReplaced
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.seen import PowerLost
@@ -366,3 +367,22 @@ def power_cuts(seed: int) -> None:
         world.start(prim, again=True)
         world.run(4_000)
     sweep.calm(world)
+
+
+def replaced_while_asked(seed: int) -> None:
+    """Another witness takes the place of one that counted the peer in, whose answer is lost."""
+    random = Random(seed)
+    world = pair(seed)
+    world.kill("n2")
+    await_role(world, "n1", "ALONE Ready")
+    work(world, random, 3)
+    world.start("n2", again=True)
+    leading = world.nodes["n1"].machine.state.leading
+    if not world.run_until(lambda: leading.session is Session.GROWING, 4_000, 1):
+        return
+    world.meddle(Meddling("RegisterAnswer", WITNESS, "n1", random.randint(2, 8)))
+    world.run(random.randint(5, 80))
+    WitnessReplaced().do(world)
+    world.run(random.randint(0, 80))
+    world.kill("n2")
+    work(world, random, 10)
