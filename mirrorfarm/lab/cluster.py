@@ -352,6 +352,18 @@ class OneMachine:
                 raise TimedOut(f"{told}; output of its agent:\n{tail}")
             time.sleep(POLL_SECONDS)
 
+    def is_pair(self, module: str = "") -> bool:
+        """Return whether one node is PRIM, the other SECOND, and each has heard so of the other.
+
+        Until it has, the primary refuses to swap.
+        """
+        roles = []
+        for node in self.nodes:
+            state = self.state(node, module)
+            both = (state, state.get("peer", {}))
+            roles.append([f"{of.get('state')} {of.get('status')}" for of in both])
+        return sorted(roles) == [["PRIM Ready", "SECOND Ready"], ["SECOND Ready", "PRIM Ready"]]
+
     def wait_arbiter(self, seconds: float) -> None:
         """Return once every node hears the arbiter, without which none swaps; else TimedOut."""
         deadline = time.monotonic() + seconds

@@ -60,15 +60,11 @@ class Ledger:
         writer.begin()
 
         def paired() -> bool:
-            states = {node: lab.state(node) for node in lab.nodes}
-            for node, state in states.items():
-                if state.get("state") == "STOP":
+            for node in lab.nodes:
+                if lab.state(node).get("state") == "STOP":
                     with contextlib.suppress(MirrorfarmError):  # It stops still: later again.
                         lab.order(node, "start", seconds=SETTLE_SECONDS)
-            roles = sorted(
-                f"{state.get('state')} {state.get('status')}" for state in states.values()
-            )
-            return roles == ["PRIM Ready", "SECOND Ready"]
+            return lab.is_pair()
 
         wait(paired, SETTLE_SECONDS, "PRIM and SECOND")
         before = len(writer.acknowledged)

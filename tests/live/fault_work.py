@@ -108,12 +108,13 @@ class Lab(OneMachine):
 
     def pair(self, seconds: float) -> None:
         """Wait until one node is PRIM and the other SECOND."""
-        wanted = ["PRIM Ready", "SECOND Ready"]
-        until(
-            lambda: sorted(self.role(node) for node in self.nodes) == wanted,
-            seconds,
-            lambda: self.story("both", "a pair"),
-        )
+        until(self.is_pair, seconds, lambda: self.story("both", "a pair"))
+
+    def swap(self, node: str) -> None:
+        """Have the primary `node` give its role to the other one, which must be ready for it."""
+        self.pair(60)
+        self.order(node, "swap")
+        self.wait_state(OTHER[node], "PRIM", 60)
 
     def both(self, orders: dict[str, str], seconds: float = 120.0) -> dict[str, str]:
         """Give an order to each node at the same time; return the answers."""

@@ -113,11 +113,8 @@ class Lab(OneMachine):
         return next(node for node in self.nodes if self.role(node)[:5] in {"PRIM ", "ALONE"})
 
     def pair(self, seconds: float) -> float:
-        """Wait until one node is PRIM and the other SECOND."""
-        wanted = ["PRIM Ready", "SECOND Ready"]
-        return until(
-            lambda: sorted(self.role(node) for node in self.nodes) == wanted, seconds, self.story
-        )
+        """Wait until one node is PRIM and the other SECOND; return how long it took."""
+        return until(self.is_pair, seconds, self.story)
 
     def together(self) -> None:
         """Have n1 PRIM and n2 SECOND, whatever was before."""

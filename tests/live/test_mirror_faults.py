@@ -86,8 +86,7 @@ def test_a_witness_restored_from_an_old_copy_is_not_believed(lab: Lab, client: C
     shutil.copytree(store, old)
     lab.start_node("w")
     lab.wait_arbiter(60)
-    lab.order("n1", "swap")
-    lab.wait_state("n2", "PRIM", 60)
+    lab.swap("n1")
     client.go_on(60)
     lab.kill_node("w")
     shutil.rmtree(store)
@@ -223,8 +222,7 @@ def test_a_full_disk_of_the_primary(lab: Lab, client: Client) -> None:
     with small_disk(lab, "n1", "/var/lib/ledger", 6):
         lab.order("n1", "start")
         lab.wait_state("n1", "SECOND", 60)
-        lab.order("n1", "swap")
-        lab.wait_state("n1", "PRIM", 60)
+        lab.swap("n1")
         assert 0 in flood(lab, client, 100)
         # The application ends each time, until it may not be started again: n2 has more room.
         lab.wait_state("n2", "ALONE", 60)

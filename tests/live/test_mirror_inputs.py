@@ -81,8 +81,7 @@ def test_a_bad_start_script_is_named_and_the_peer_can_still_take_over(
         script.write_text(good)
         script.chmod(0o755)
     until(lambda: lab.role("n2") == "PRIM Ready", 60, lambda: lab.story("n2"))
-    lab.order("n2", "swap")
-    lab.wait_state("n1", "PRIM", 60)
+    lab.swap("n2")
 
 
 def test_a_script_that_prints_without_end_is_bounded(lab: Lab, client: Client) -> None:
@@ -105,16 +104,13 @@ def test_a_script_that_prints_without_end_is_bounded(lab: Lab, client: Client) -
 def test_daemons_of_a_script_do_not_outlive_the_role(lab: Lab, client: Client) -> None:
     script = lab.paths("n1").module_etc(MODULE) / "bin/start_prim"
     good = script.read_text()
-    lab.order("n1", "swap")
-    lab.wait_state("n2", "PRIM", 60)
+    lab.swap("n1")
     daemon = "setsid bash -c 'setsid sleep 7654 & disown' >/dev/null 2>&1 &\n"
     try:
         script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
-        lab.order("n2", "swap")
-        lab.wait_state("n1", "PRIM", 60)
+        lab.swap("n2")
         until(lambda: bool(sleeps(lab, "n1")), 60)
-        lab.order("n1", "swap")
-        lab.wait_state("n2", "PRIM", 60)
+        lab.swap("n1")
         lab.order("n1", "stop")
         until(lambda: not sleeps(lab, "n1"), 60)
     finally:
@@ -137,16 +133,13 @@ def sleeps(lab: Lab, node: str) -> list[int]:
 def test_who_survives_a_stop_script_is_named_and_ended(lab: Lab, client: Client) -> None:
     script = lab.paths("n1").module_etc(MODULE) / "bin/start_prim"
     good = script.read_text()
-    lab.order("n1", "swap")
-    lab.wait_state("n2", "PRIM", 60)
+    lab.swap("n1")
     daemon = "echo x >$LEDGER_DIR/held; setsid sleep 7654 <$LEDGER_DIR/held >/dev/null 2>&1 &\n"
     try:
         script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
-        lab.order("n2", "swap")
-        lab.wait_state("n1", "PRIM", 60)
+        lab.swap("n2")
         until(lambda: bool(sleeps(lab, "n1")), 60)
-        lab.order("n1", "swap")
-        lab.wait_state("n2", "PRIM", 60)
+        lab.swap("n1")
         words = "(sleep 7654), which survived the stop scripts and is ended"
         until(lambda: words in lab.facts("n1"), 60, lambda: lab.story("n1", words))
         assert "in use by process" in lab.why()
@@ -177,8 +170,7 @@ def test_a_stop_script_that_hangs_does_not_hold_a_swap(lab: Lab, client: Client)
     good = script.read_text()
     try:
         script.write_text(HEAD + "exec sleep 1000\n")
-        lab.order("n1", "swap")
-        lab.wait_state("n2", "PRIM", 60)
+        lab.swap("n1")
         assert "script stop_prim: no end within 3 s, killed" in lab.facts("n1")
     finally:
         script.write_text(good)
