@@ -222,7 +222,9 @@ def test_a_full_disk_of_the_primary(lab: Lab, client: Client) -> None:
     with small_disk(lab, "n1", "/var/lib/ledger", 6):
         lab.order("n1", "start")
         lab.wait_state("n1", "SECOND", 60)
-        lab.swap("n1")
+        lab.pair(60)
+        lab.order("n1", "swap")  # As the secondary: it asks its primary.
+        lab.wait_state("n1", "PRIM", 60)
         assert 0 in flood(lab, client, 100)
         # The application ends each time, until it may not be started again: n2 has more room.
         lab.wait_state("n2", "ALONE", 60)
