@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.ancestry import Place, closed_above
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import RENAME_NOREPLACE, ROOT, Create, Rename
 
@@ -25,8 +26,6 @@ _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 _EVICTIONS_MAX: Final = 16
 ACCESS_ACL: Final = "system.posix_acl_access"
 DEFAULT_ACL: Final = "system.posix_acl_default"
-
-Place = tuple[int, bytes]
 
 
 class Inode:
@@ -113,15 +112,7 @@ class Backing:
         return inode.data_fd
 
     def _open_above(self, inode: Inode) -> None:
-        """Open the directories above an inode, from the top: they may be as deep as they like."""
-        above: list[Inode] = []
-        while inode.names and len(above) < len(self._inodes):
-            parent = self._inodes.get(inode.names[0][0])
-            if parent is None or parent.fd >= 0:
-                break
-            above.append(parent)
-            inode = parent
-        for one in reversed(above):
+        for one in closed_above(inode, self._inodes):
             try:
                 self._reopen(one)
             except OSError:

@@ -16,13 +16,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from mirrorfarm.actors.replicator.ancestry import Place, closed_above
 from mirrorfarm.actors.replicator.operations import ROOT
 
 DESCRIPTORS_MAX = 4_096
 _EVICTIONS_MAX = 16  # Tried in one go: the rest is tried the next time.
 _PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-
-Place = tuple[int, bytes]  # Number of the parent, name.
 
 
 class Node:
@@ -154,15 +153,7 @@ class NodeTable:
         return self._nodes.get(number)
 
     def _open_above(self, node: Node) -> None:
-        """Open the directories above a node, from the top: they may be as deep as they like."""
-        above: list[Node] = []
-        while node.names and len(above) < len(self._nodes):
-            parent = self._nodes.get(node.names[0][0])
-            if parent is None or parent.fd >= 0:
-                break
-            above.append(parent)
-            node = parent
-        for one in reversed(above):
+        for one in closed_above(node, self._nodes):
             try:
                 self.give_back(self.use(one.number))
             except OSError:
