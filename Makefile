@@ -9,8 +9,6 @@ STAMP := $(VENV)/.installed
 PACKAGES := python3-venv iproute2 iptables nftables postgresql keepalived nginx-light procps \
   util-linux build-essential python3-dev libnetfilter-queue-dev clang llvm libbpf-dev linux-libc-dev
 COVERAGE := build/coverage
-LIVE_LOG := $(VENV)/live-tests.txt
-LIVE := -q -p no:randomly -rs --timeout=300
 
 # What the kernel's filter is built with. `make bpf BPF_OUT=FILE` builds elsewhere, to compare.
 BPF_SOURCE := netfilter/farm.bpf.c
@@ -80,20 +78,8 @@ format: setup
 unit: setup
 	$(BIN)/pytest -q -n 2 -m 'not live'
 
-# They wait more than they compute: two files at a time. Then, one after the other, those that
-# measure short times or fill the machine. Only files that have live tests are read.
 live: setup
-	@set -o pipefail; code=0; : >$(LIVE_LOG).all; \
-	files=$$(grep -rlE --include='test_*.py' '^[^"]*pytest\.mark\.live' tests | sort); \
-	run() { \
-	  part=0; $(BIN)/pytest $(LIVE) "$${@:2}" $$files | tee $(LIVE_LOG) || part=$$?; \
-	  { echo "live tests, $$1: $$(tail -n 1 $(LIVE_LOG))"; \
-	    grep '^SKIPPED' $(LIVE_LOG); } >>$(LIVE_LOG).all || true; \
-	  [ $$part = 5 ] || [ $$code != 0 ] || code=$$part; \
-	}; \
-	run "two files at a time" -m 'live and not alone' -n 2 --dist loadfile; \
-	run "one after the other" -m 'live and alone'; \
-	mv $(LIVE_LOG).all $(LIVE_LOG); cat $(LIVE_LOG); exit $$code
+	@tests/live/run $(BIN)/pytest $(VENV)/live-tests.txt
 
 test: lint unit live
 
