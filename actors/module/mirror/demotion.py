@@ -17,6 +17,8 @@ def demote(s: State, now: int, why: str) -> None:
     fact(s, now, f"this node gives up the primary role: {why}", "C")
     s.leading = Leading(full_given=s.leading.full_given)
     s.plane.held = False
+    if s.split == "won":
+        s.split = ""  # It does not go on after all.
     become(s, Phase.DEMOTING, now, why)
     procedure.begin(
         s, now, "watch", "kill", "vip down", "plane bare", "scripts stop", "kill", "then demoted"

@@ -23,7 +23,9 @@ def audit(s: State, text: str) -> tuple[str, ...]:
 
 
 def decision(s: State, force: str) -> str:
-    """Return who decided what, as it is audited; `force`: prim primforce split."""
+    """Return who decided what, as it is audited; `force`: prim primforce split terms."""
+    if force == "terms":
+        return f"a term above those of {s.settings.peer}, whose data an administrator gave up"
     if force == "split":
         return f"split: data of {s.settings.node} kept by {policy(s)}"
     return f"{force} by an administrator on {s.settings.node}"

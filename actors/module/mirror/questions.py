@@ -64,6 +64,8 @@ def _on_swapped(s: State, event: RegisterKnown, now: int) -> None:
     a = s.arbiter
     purpose, a.swapping, a.purpose = a.purpose, 0, ""
     a.reading = 0  # Given up for this one. Until now its answer could be on its way: no renewal.
+    if purpose == "settle" and event.outcome != "ok":
+        split.not_settled(s)
     if event.outcome in {"ok", "conflict", "held"} and not _learnt(
         s, event.register, now, event.request
     ):
@@ -154,7 +156,7 @@ def _exact(s: State) -> bool:
 def _follow_register(s: State, now: int) -> None:
     """The register may name this node, or somebody else, without our having asked."""
     register = s.arbiter.register
-    if register is None or s.split == "won":
+    if register is None or (s.split == "won" and s.module.arbiter.kind != "witness"):
         return  # After a split the register is what the winner is about to make of it.
     mine = register.holder == s.settings.node
     if s.phase in LEADERS and s.phase is not Phase.LEAVING:

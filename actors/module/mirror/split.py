@@ -6,6 +6,7 @@ role up and is resynchronised. Decisions are recorded before they have an effect
 """
 
 from mirrorfarm.actors.module.mirror import comparison, demotion, divergence
+from mirrorfarm.actors.module.mirror.holding import peer_may_lead
 from mirrorfarm.actors.module.mirror.orders import (
     ask_swap,
     become,
@@ -53,6 +54,10 @@ def poll(s: State, now: int) -> None:
         _poll_frozen(s, now)
     elif not s.split and _outranked(s, about):
         _win(s, now, "it is primary")
+    elif not s.split and _forgot_terms(s, now):
+        s.split = "won"
+        peer = s.settings.peer
+        fact(s, now, f"{peer} remembers term {about.term}: this node goes on in a term above", "C")
     if s.split == "won" and divergence.writes_held(s):
         _settle(s, now)
 
@@ -86,11 +91,33 @@ def _outranked(s: State, about: Announcement) -> bool:
         return s.peer.silent or not divergence.refusal(s)
     if s.peer.silent or s.phase is Phase.TAKING:
         return False
-    waits = about.role == "WAIT" and about.phase == "waiting" and about.starting
     above = about.term > s.record.term
     # Without a register two nodes may have led in one and the same term.
     level = about.term == s.record.term and comparison.diverged(s.record, about)
-    return waits and (above or level) and not divergence.refusal(s)
+    return _waits(about) and (above or level) and not divergence.refusal(s)
+
+
+def _waits(about: Announcement) -> bool:
+    return about.role == "WAIT" and about.phase == "waiting" and about.starting
+
+
+def _forgot_terms(s: State, now: int) -> bool:
+    """Return whether a node that waits remembers a term which this primary and its witness lost.
+
+    Only an administrator can say that the data here count nevertheless: by forcing this node, or
+    by giving up the other's. Asked only where nobody else can have become primary meanwhile.
+    """
+    a, about, register = s.arbiter, s.peer.about, s.arbiter.register
+    chosen = about.full_wanted or s.leading.full_given
+    if s.peer.silent or not (chosen and _waits(about)) or about.term <= s.record.term:
+        return False
+    if s.module.arbiter.kind != "witness" or s.phase is not Phase.LEADING:
+        return False
+    if peer_may_lead(s) or s.leading.session is not Session.NONE:
+        return False
+    if register is None or a.distrust or a.silent_since_ns or a.swapping or now < a.retry_ns:
+        return False
+    return (register.holder, register.term) == (s.settings.node, s.record.term)
 
 
 def _named_elsewhere(s: State) -> bool:
@@ -132,12 +159,19 @@ def _settle(s: State, now: int) -> None:
     if register is None or s.arbiter.swapping or now < s.arbiter.retry_ns:
         return
     term = max(register.term, s.record.term, s.peer.about.term) + 1
-    if not divergence.written_down(s, "split", term):
+    by = "terms" if s.module.arbiter.kind == "witness" else "split"
+    if not divergence.written_down(s, by, term):
         return
     node = s.settings.node
     wanted = Register(term, register.ver + 1, node, (node,), s.record.gen_cur, register.instance)
     ask_swap(s, "settle", wanted, forced=True)
-    s.arbiter.forced, s.arbiter.forced_by = True, "split"
+    s.arbiter.forced, s.arbiter.forced_by = True, by
+
+
+def not_settled(s: State) -> None:
+    """The arbiter did not give the term. A witness names nobody wrongly: what it says counts."""
+    if s.module.arbiter.kind == "witness":
+        s.split, s.arbiter.forced = "", False
 
 
 def settled(s: State, register: Register, now: int) -> None:
@@ -152,7 +186,7 @@ def settled(s: State, register: Register, now: int) -> None:
         term=register.term,
         sid=0,
         was="alone" if s.record.lone else "prim",
-        forced=divergence.outcome(s, "split", register.term),
+        forced=divergence.outcome(s, s.arbiter.forced_by, register.term),
         given_up=divergence.given_up(s),
         **remember(s),
     )

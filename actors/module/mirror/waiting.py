@@ -78,12 +78,7 @@ def _consider(s: State, now: int) -> None:
         explain_arbiter(s)
         return
     if a.distrust:
-        explain(
-            s,
-            f"{a.distrust}; it is not used, because it could name the wrong node",
-            "an administrator decides which node has the newest data and forces it",
-            f"mirrorfarm -H {n} primforce -m {m}",
-        )
+        _explain_distrust(s, leads=leads)
         if s.force == "primforce":
             _trust_anew(s, now)
         return
@@ -93,6 +88,23 @@ def _consider(s: State, now: int) -> None:
     if split.waits(s, now):
         return
     _from_register(s, a.register, now, p)
+
+
+def _explain_distrust(s: State, *, leads: bool) -> None:
+    """Say why the arbiter is not used; `leads`: the peer is primary, in a term of the past."""
+    n, p, m = s.settings.node, s.settings.peer, s.module.name
+    decides = "an administrator decides which node has the newest data and forces it"
+    order = f"mirrorfarm -H {n} primforce -m {m}"
+    if leads:
+        decides = f"an administrator discards this node's data, or forces it if {p} has older ones"
+        discard = f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} second fullsync -m {m}"
+        order = f"{discard}   (or: {order})"
+    explain(
+        s,
+        f"{s.arbiter.distrust}; it is not used, because it could name the wrong node",
+        decides,
+        order,
+    )
 
 
 def _trust_anew(s: State, now: int) -> None:
