@@ -40,8 +40,11 @@ class Side:
 
     @property
     def forgetful(self) -> bool:
-        """Whether it lost what it had confirmed from memory, and its record tells it so (R12)."""
-        record = self.record
+        """Whether it lost what it had confirmed from memory, and its record tells it so (R12).
+
+        Without a record it is promoted by nobody but an administrator, even less.
+        """
+        record = self.record or self.rotted
         return bool(record and record.from_memory and record.os_boot != self.boot_id)
 
 
