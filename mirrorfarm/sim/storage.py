@@ -26,7 +26,8 @@ class Extents:
 
     memory: dict[int, int] = field(default_factory=dict)  # Extent: number of the write.
     platter: dict[int, int] = field(default_factory=dict)
-    dirty: dict[int, int] = field(default_factory=dict)  # Extent: when it was written, in order.
+    # Extent: the numbers that memory held since the platter did, each with its `order`.
+    dirty: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     kept: set[int] = field(default_factory=set)  # Set aside before a copy replaced it.
     map_file: bytes = b""  # The change map, from a clean end to the next beginning.
     scope: bool = False  # A copy of all that is replicated has ended here once.
@@ -56,7 +57,7 @@ class Extents:
             self.room -= 1
         self.rotten.discard(extent)
         self.order += 1
-        self.dirty[extent] = self.order
+        self.dirty.setdefault(extent, []).append((self.order, value))
         if value:
             self.memory[extent] = value
         else:
@@ -75,22 +76,28 @@ class Extents:
         self.named = (self.map_file, self.scope)
 
     def flush(self, until: int) -> None:
-        """Make durable what was written up to a moment (`order`). OSError if the disk refuses."""
+        """Make durable what was written up to a moment (`order`). OSError if the disk refuses.
+
+        What was written over since then was on its way to the platter already.
+        """
         if self.flush_error:
             error, self.flush_error = self.flush_error, 0
             raise OSError(error, "the flush failed")
         if self.error == errno.EIO:
             raise OSError(self.error, "the disk refuses")
-        done = [extent for extent, order in self.dirty.items() if order <= until]
-        for extent in done:
-            del self.dirty[extent]
-            self._settle(extent)
+        for extent, writes in list(self.dirty.items()):
+            if writes[-1][0] <= until:
+                del self.dirty[extent]
+                self._settle(extent, writes[-1][1])
+            elif writes[0][0] <= until:
+                self._settle(extent, [value for order, value in writes if order <= until][-1])
+                self.dirty[extent] = [write for write in writes if write[0] > until]
 
     def power_fails(self, draws: Draws) -> None:
         """Forget what is not durable; some of it the kernel had written back already."""
-        for extent in self.dirty:
+        for extent, writes in self.dirty.items():
             if not self.lazy and draws.chance(500):
-                self._settle(extent)
+                self._settle(extent, writes[-1][1])
         self.dirty.clear()
         self.memory = dict(self.platter)
         if self.named != (self.map_file, self.scope) and (self.lazy or draws.chance(500)):
@@ -102,8 +109,7 @@ class Extents:
         self.error, self.flush_error, self.room, self.short = 0, 0, -1, 0
         self.rotten.clear()
 
-    def _settle(self, extent: int) -> None:
-        value = self.memory.get(extent, 0)
+    def _settle(self, extent: int, value: int) -> None:
         if value:
             self.platter[extent] = value
         else:

@@ -229,7 +229,9 @@ class Mirror:
         if split.met(s, about):
             split.begin(s, now)
         elif s.phase in LEADERS:
-            if about.term > s.record.term and about.role in {"PRIM", "ALONE"}:
+            # By a register that this node does not believe the peer may lead in an equal term.
+            least = s.record.term + (0 if s.arbiter.distrust else 1)
+            if about.term >= least and about.role in {"PRIM", "ALONE"}:
                 s.arbiter.known = False
                 demotion.demote(s, now, f"{s.settings.peer} is primary in term {about.term}")
             elif restarted and s.leading.session is not Session.NONE:

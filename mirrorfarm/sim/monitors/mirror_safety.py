@@ -62,7 +62,10 @@ class Succession(Monitor):
 
 
 class Acker(Monitor):
-    """S1. Without observations: by gates that open, not by writes that are told."""
+    """S1. Without observations: by gates that open, not by writes that are told.
+
+    Terms are numbered anew where all who knew of them forgot: those of another register are others.
+    """
 
     id = "S1"
     timeless = True
@@ -71,14 +74,16 @@ class Acker(Monitor):
 
     def __init__(self, watch: Watch) -> None:
         super().__init__(watch)
-        self._first: dict[tuple[str, int, int], str] = {}
+        self._first: dict[tuple[str, str, int], str] = {}
 
     def on(self, step: Step) -> None:  # noqa: D102
         facts = self.facts.of(step)
         if facts.advisory:
             return
+        record = facts.side(step.node).record
+        register = record.wit_instance if record else ""
         for term in acknowledged(step):
-            key = (step.process.removesuffix(".replica"), facts.lives, term)
+            key = (step.process.removesuffix(".replica"), register, term)
             first = self._first.setdefault(key, step.node)
             if first != step.node:
                 self.fail(f"{first} and {step.node} both acknowledged in term {term}")

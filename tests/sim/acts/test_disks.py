@@ -117,3 +117,18 @@ def test_names_that_were_not_flushed_may_be_the_old_ones_after_a_loss_of_power()
     disk.name(map_file=b"")
     disk.power_fails(Draws(1, "disk"))
     assert disk.map_file == b""
+
+
+def test_what_is_written_over_while_it_is_flushed_is_durable_as_it_was() -> None:
+    found = set()
+    for seed in range(20):
+        disk = Extents()
+        disk.write(1, 10)
+        until = disk.order
+        disk.write(1, 20)
+        disk.write(2, 30)
+        disk.flush(until)
+        assert disk.volatile == {20, 30}
+        disk.power_fails(Draws(seed, "disk"))
+        found.add((disk.memory.get(1), disk.memory.get(2)))
+    assert found == {(10, None), (20, None), (10, 30), (20, 30)}

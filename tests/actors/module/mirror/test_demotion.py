@@ -22,6 +22,20 @@ def test_a_superseded_primary_kills_its_application_and_removes_its_addresses() 
     assert len(hand.told(ev.VipDown)) >= before[1] + 1
 
 
+@pytest.mark.parametrize("believed", [True, False])
+def test_two_who_lead_in_one_term_have_two_registers_and_one_of_them_is_not_believed(
+    *, believed: bool
+) -> None:
+    """Forced on a new witness that knows of no term: who led by the old one gives way."""
+    hand = Hand(core()).lead()
+    s = hand.mirror.state
+    s.arbiter.distrust = "" if believed else "the arbiter's register is another one than before"
+    about = msg.Announcement("ALONE", "Ready", phase="leading", term=s.record.term, starting=True)
+    hand.give(ev.PeerHeard("default", msg.Heartbeat("default", 1, 1, about)))
+    gave_up = [text for _, text in s.facts if "gives up the primary role: n2 is primary" in text]
+    assert bool(gave_up) is not believed
+
+
 class Undying(Hand):
     """Its application hangs in the kernel: the order to end it is never answered."""
 
