@@ -217,7 +217,8 @@ class Facts:
                 self._recorded(node, self.module(module), record)
             case seen.RecordGone(module):
                 side = self.module(module).side(node)
-                side.rotted = side.record or side.rotted
+                if side.rotted is None or (side.record and side.record.term):
+                    side.rotted = side.record
                 side.before, side.record = side.record, None
             case seen.RegisterGone(module):
                 facts = self.module(module)
