@@ -122,7 +122,8 @@ def test_the_filters_answer_for_as_long_as_the_new_lease_says(farm: Recording) -
         before, after = (world.nodes[name].filter.deadline_ns for world in (usual, longer))
         recorded = farm.processes[name, "web"].states["farm_filter"].restored().state
         assert before == recorded.lease_ns > 0
-        assert 600 * MS <= after - before < 700 * MS  # And it has heard more echoes since.
+        # It has heard the echoes of one more beat since, which is never quite on time.
+        assert 600 * MS <= after - before < 750 * MS
 
 
 def test_faster_and_slower_clocks_disturb_nobody(farm: Recording) -> None:
