@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.limits import MILLISECOND_NS as MS
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
@@ -122,8 +123,9 @@ def test_the_filters_answer_for_as_long_as_the_new_lease_says(farm: Recording) -
         before, after = (world.nodes[name].filter.deadline_ns for world in (usual, longer))
         recorded = farm.processes[name, "web"].states["farm_filter"].restored().state
         assert before == recorded.lease_ns > 0
-        # It has heard the echoes of one more beat since, which is never quite on time.
-        assert 600 * MS <= after - before < 750 * MS
+        echoed = table.lease_of(recorded, 0)  # By echoes that it has heard, perhaps since.
+        assert before <= echoed < before + 2 * recorded.t.pulse_ns
+        assert after == echoed + 600 * MS
 
 
 def test_faster_and_slower_clocks_disturb_nobody(farm: Recording) -> None:
