@@ -23,10 +23,14 @@ stop_units() {
     return $failed
 }
 
+# A unit that starts, stops or waits to be started again is no active one, and must end as well:
+# it would run on without its data.
 kill_units() {
     local unit failed=0
     while read -r unit; do
-        systemctl is-active --quiet "$unit" || continue
+        case "$(systemctl is-active "$unit")" in
+            inactive | failed) continue ;;
+        esac
         systemctl kill --signal=SIGKILL "$unit"
         systemctl stop "$unit" || failed=1
     done < <(units | tac)
