@@ -363,7 +363,8 @@ class FarmWorld(Cluster):
         names = self.names
         pairs = tuple((a, b) for a in names for b in names if a < b and self.apart(a, b))
         quality = self.network.quality
-        self.seen("", Apart(pairs, bool(quality.loss or quality.late)))
+        # What the bus refuses is lost as well.
+        self.seen("", Apart(pairs, bool(quality.loss or quality.late or quality.corrupt)))
 
     # --- what the filters do ---------------------------------------------------------------
 
