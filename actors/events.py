@@ -103,10 +103,6 @@ class AskRenew(Event, frozen=True):
     lease_ns: int
 
 
-class AskCancel(Event, frozen=True):
-    """Order: stop retrying whatever is under way. It may still have happened."""
-
-
 class RegisterKnown(Event, frozen=True):
     """The arbiter answered request `request`, which was sent at `sent_ns`."""
 

@@ -69,9 +69,6 @@ class WitnessClient:
                 self._ask(RegisterCas(request, expected_ver, register, forced, lease_ns), now)
             case ev.AskRenew(request, term, lease_ns):
                 self._renew(RegisterRenew(request, term, lease_ns), now)
-            case ev.AskCancel():
-                self.question = None
-                self.renewals.clear()
             case ev.Received(source, RegisterAnswer() as answer) if source.node == self.witness:
                 if not sites.trick("arbiter.forget_answer"):  # As if it had got lost.
                     self._answered(answer)

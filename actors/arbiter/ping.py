@@ -87,8 +87,6 @@ class PingArbiter:
                 self._tick(now)
             case ev.AskRead() | ev.AskCas() | ev.AskRenew():
                 self._asked(event, now)
-            case ev.AskCancel():
-                self.question = self.renewal = None
             case ev.PingAnswered(request, answered) if request == self.probes:
                 self._pinged(len(answered), now)
             case ev.Received(source, message) if source.node == self.peer and self.begun:

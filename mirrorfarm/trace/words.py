@@ -114,7 +114,6 @@ _PHRASES: Final[dict[str, Callable[[Any], str]]] = {
     "AskCas": _asked,
     "AskRead": lambda _: "asked its arbiter who holds the module",
     "AskRenew": lambda one: f"asked its arbiter to renew its lease of term {one.term}",
-    "AskCancel": lambda _: "stopped asking its arbiter",
     "PeerSilent": lambda one: f"had heard nothing from its peer for {span(one.silent_ns)}",
     "NetworkSilent": lambda one: f"had heard nothing on network {one.network}",
     "NetworkHeard": lambda one: f"heard its peer on network {one.network}",

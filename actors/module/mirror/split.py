@@ -3,6 +3,9 @@
 Both hold their writes first; then both see the same two sides and come to the same by the
 module's policy (`comparison.winner`). The winner takes a term above both, the other gives its
 role up and is resynchronised. Decisions are recorded before they have an effect.
+
+Likewise a primary whose administrator decided goes on in a term above what its waiting peer
+remembers, if it and its witness both lost that (`_forgot_terms`).
 """
 
 from mirrorfarm.actors.module.mirror import comparison, demotion, divergence

@@ -332,7 +332,6 @@ def test_without_addresses_everything_is_granted_but_the_peers_part() -> None:
     request = story.start_change("a", term=2, holder="b")
     story.run()
     assert story.outcome("a", request) == ""
-    story.feed("a", ev.AskCancel())
     assert story.change("a", isr=("a",)) == "ok"
     assert not any(isinstance(event, ev.ArbiterSilent) for event in story.told["a"])
 

@@ -59,7 +59,7 @@ def test_what_a_copy_replaces_is_set_aside_where_the_record_was_damaged() -> Non
 
 def test_an_unknown_event_is_an_invariant_broken() -> None:
     with pytest.raises(AssertionError, match="unknown event"):
-        core().handle(ev.AskCancel(), 1)
+        core().handle(ev.PingAnswered(1, ()), 1)
 
 
 def test_messages_of_strangers_change_nothing() -> None:

@@ -1,4 +1,4 @@
-"""The scripts of the templates `mirror` and `farm` for systemd units, with a systemctl of our own."""
+"""The templates `mirror` and `farm` with systemd units, by a systemctl that notes its orders."""
 
 import subprocess
 from pathlib import Path
