@@ -38,6 +38,11 @@ def lock_path(paths: Paths, module: str) -> Path:
     return paths.run / f"{module}.module.lock"
 
 
+def replica_lock_path(paths: Paths, module: str) -> Path:
+    """Return the file that the replicator of a module holds locked."""
+    return paths.run / f"{module}.replica.lock"
+
+
 def prefer_this_process() -> None:
     """Be scheduled before ordinary work, where the system allows it."""
     try:

@@ -77,3 +77,11 @@ class TraceInvalid(MirrorfarmError):
     """A trace cannot be read: there is none, or it is damaged, foreign or of a newer version."""
 
     exit_code: ClassVar[int] = 11
+
+
+def error_of(exit_code: int, text: str) -> MirrorfarmError:
+    """Return the error with an exit code, as another process told it."""
+    if exit_code == ConfigInvalid.exit_code:
+        return ConfigInvalid(tuple(text.split("\n")))
+    classes = {one.exit_code: one for one in MirrorfarmError.__subclasses__()}
+    return classes.get(exit_code, MirrorfarmError)(text)

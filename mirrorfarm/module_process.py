@@ -30,6 +30,7 @@ from mirrorfarm.children import (
     lock_path,
     os_boot_id,
     prefer_this_process,
+    replica_lock_path,
     telling,
 )
 from mirrorfarm.descriptors import raise_descriptor_limit
@@ -132,7 +133,7 @@ class ModuleProcess:
             ProcessWatcher(module, self._cgroup, self._inbox("checker"), watcher),
             guard,
             PingDoor(),
-            lambda: end_holder(paths.run / f"{name}.replica.lock"),
+            lambda: end_holder(replica_lock_path(paths, name)),
             self.registers.store,
         )
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mirrorfarm.absence import NOT_RUNNING, Absence
-from mirrorfarm.children import Children, hold_lock, lock_path, prefer_this_process, say
+from mirrorfarm.children import (
+    Children,
+    hold_lock,
+    lock_holder,
+    lock_path,
+    prefer_this_process,
+    replica_lock_path,
+    say,
+)
 from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
@@ -43,7 +51,13 @@ ANSWERED_MAX = 64
 ORDERS_MAX = 16  # Of one node, at once; who asked says it again.
 LOOKS = frozenset(("modules", "stats"))  # They change nothing, and wait for no order.
 STATE_SECONDS = 2.0
+HUNG_SECONDS = 5.0  # For each process, or whoever gave the order would have no answer in time.
 CHECK_PREFIX = "farm-check-"
+
+
+def coded(exit_code: int) -> bytes:
+    """Return what tells whoever gave an order which exit code its failure has."""
+    return msgspec.json.encode({"exit_code": exit_code})
 
 
 class Desk:
@@ -69,9 +83,10 @@ class Desk:
         try:
             return self._perform(command)
         except MirrorfarmError as error:
-            return AgentResult(command.request, "refused", str(error))
+            return AgentResult(command.request, "refused", str(error), coded(error.exit_code))
         except OSError as error:
-            return AgentResult(command.request, "failed", f"{command.verb}: {told(error)}")
+            text = f"{command.verb}: {told(error)}"
+            return AgentResult(command.request, "failed", text, coded(SystemUnsuitable.exit_code))
         except Exception as error:  # Whoever asked would wait for an answer that never comes.
             say(f"{command.verb} failed: {error!r}")
             text = f"{command.verb}: the agent failed ({error!r}): its journal says so too"
@@ -133,20 +148,36 @@ class Agent:
 
     def _start_module(self, name: str) -> None:
         self._unstartable.pop(name, None)
-        module = install.load_module(self.paths, name)
+        of_replica = replica_lock_path(self.paths, name)
+        of_module = lock_path(self.paths, name)
+        try:
+            module = install.load_module(self.paths, name)
+        except (MirrorfarmError, OSError):
+            # What serves by the configuration that it began with is watched, and can be stopped.
+            if lock_holder(of_replica):
+                self._want_replica(name)
+            if lock_holder(of_module):
+                self._want_module(name)
+            raise
         if self.keys.name not in module.nodes:
             return
         if module.replication.directories:
-            self.children.want(
-                f"{name}.replica",
-                ("mirrorfarm.actors.replicator.process", name),
-                self.paths.run / f"{name}.replica.lock",
-            )
-        self.children.want(name, ("mirrorfarm.module_process", name), lock_path(self.paths, name))
+            self._want_replica(name)
+        self._want_module(name)
 
-    def _stop_module(self, name: str) -> None:
-        self.children.unwant(name)
-        self.children.unwant(f"{name}.replica")
+    def _want_replica(self, name: str) -> None:
+        words = ("mirrorfarm.actors.replicator.process", name)
+        self.children.want(f"{name}.replica", words, replica_lock_path(self.paths, name))
+
+    def _want_module(self, name: str) -> None:
+        words = ("mirrorfarm.module_process", name)
+        self.children.want(name, words, lock_path(self.paths, name))
+
+    def _stop_module(self, name: str, *, answers: bool = True) -> None:
+        """End the processes of a module; one that hangs would not end by itself."""
+        patience = {} if answers else {"timeout_seconds": HUNG_SECONDS}
+        self.children.unwant(name, **patience)
+        self.children.unwant(f"{name}.replica", **patience)
 
     # --- instead of a module that does not run -----------------------------------------------
 
@@ -266,16 +297,15 @@ class Agent:
     def _config(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
         notes: list[str] = []
-        self._require_stopped(name)
+        answers = self._require_stopped(name)
         install.configure(self.paths, name, notes=notes)
-        self._stop_module(name)
+        self._stop_module(name, answers=answers)
         self._start_or_tell(name)
         return AgentResult(command.request, "done", "\n".join([f"{name} is configured", *notes]))
 
     def _deconfig(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
-        self._require_stopped(name)
-        self._stop_module(name)
+        self._stop_module(name, answers=self._require_stopped(name))
         try:
             install.deconfigure(self.paths, name)
         except (MirrorfarmError, OSError):
@@ -287,28 +317,29 @@ class Agent:
 
     def _uninstall(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
-        self._require_stopped(name)
+        answers = self._require_stopped(name)
         install.uninstall(self.paths, name)  # Refused while it is configured: it runs on.
-        self._stop_module(name)
+        self._stop_module(name, answers=answers)
         return AgentResult(command.request, "done", f"{name} is removed")
 
-    def _require_stopped(self, name: str) -> None:
-        """Raise Refused unless the module is stopped here."""
+    def _require_stopped(self, name: str) -> bool:
+        """Raise Refused unless the module is stopped here; return whether its process answers."""
         if name not in self.children.pids():
-            return
+            return True
         request = secrets.token_hex(8)
         question = Address(self.keys.name, name, MODULE_ACTOR)
         self._asked = request
         self.hub.send(question, "agent", StateQuery(request))
         answer = self._await_state(request)
         if answer is None:
-            return  # It does not even answer: then its process may be replaced.
+            return False  # It does not even answer: then its process may be replaced.
         state = msgspec.json.decode(answer.json).get("state", "")
         if state not in {"STOP", NOT_RUNNING}:
             raise Refused(
                 f"{name} is {state} on {self.keys.name}: stop it first with "
                 f"`mirrorfarm -H {self.keys.name} stop -m {name}`"
             )
+        return True
 
     def _await_state(self, request: str) -> StateAnswer | None:
         """Return the answer to this question; one to an earlier question may come before it."""

@@ -28,6 +28,7 @@ from mirrorfarm.limits import (
     PEERS_MAX,
     SECOND_NS,
 )
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 
 KEY_FILE: Final = "keys.json"
@@ -275,8 +276,10 @@ def _read_secret(path: Path, cure: str) -> bytes:
     """Return the contents of a file that only its owner may read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as cause:
+    except FileNotFoundError as cause:
         raise KeyInvalid(f"{path}: {cause.strerror}: {cure}") from None
+    except OSError as cause:  # It may be there: other keys would be another cluster's.
+        raise KeyInvalid(told(cause)) from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

@@ -24,7 +24,7 @@ from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
 from mirrorfarm.actors.supervisor import BROKEN_EXIT_CODE
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock, telling
+from mirrorfarm.children import hold_lock, replica_lock_path, telling
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import REPLICATION_PORT_FIRST
 from mirrorfarm.modulelog import ModuleLog
@@ -201,10 +201,10 @@ def main(arguments: list[str] | None = None) -> int:
     name = (arguments if arguments is not None else sys.argv[1:])[0]
     paths = Paths.from_environment()
     try:
-        lock = hold_lock(paths.run / f"{name}.replica.lock")
+        lock = hold_lock(replica_lock_path(paths, name))
     except BlockingIOError:
         return 0  # It runs already.
-    code = telling(paths.run / f"{name}.replica.lock", f"replica {name}", lambda: _run(paths, name))
+    code = telling(replica_lock_path(paths, name), f"replica {name}", lambda: _run(paths, name))
     os.close(lock)
     return code
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused, TimedOut
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused, TimedOut, error_of
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
@@ -211,7 +211,7 @@ class Client:
         message = AgentCommand(new_request(), verb, self.who, arguments, package)
         answer = self.ask(Address(node, AGENT, "agent"), message, seconds)
         assert isinstance(answer, AgentResult)
-        settled(answer.outcome, answer.text)
+        settled(answer.outcome, answer.text, exit_code_of(answer))
         return answer
 
     def modules(self, nodes: Iterable[str], seconds: float = STATE_SECONDS) -> dict[str, list[str]]:
@@ -258,13 +258,22 @@ def answerer(source: Address, answer: ANSWER, waiting: Iterable[tuple[Address, s
     return source
 
 
-def settled(outcome: str, text: str) -> str:
-    """Return the text of what is done; raise for what was refused or failed."""
-    if outcome == "refused":
-        raise Refused(text)
-    if outcome != "done":
-        raise MirrorfarmError(text)
-    return text
+def settled(outcome: str, text: str, exit_code: int = 0) -> str:
+    """Return the text of what is done; raise for what was refused or failed.
+
+    `exit_code` says which error of mirrorfarm it was; 0: nobody told.
+    """
+    if outcome == "done":
+        return text
+    untold = Refused if outcome == "refused" else MirrorfarmError
+    raise error_of(exit_code or untold.exit_code, text)
+
+
+def exit_code_of(answer: AgentResult) -> int:
+    """Return the exit code of what an agent refused or failed to do; 0: it named none."""
+    fault = json.loads(answer.json) if answer.outcome != "done" and answer.json else None
+    code = fault.get("exit_code") if isinstance(fault, dict) else None
+    return code if isinstance(code, int) else 0
 
 
 def parse_state(answer: StateAnswer) -> dict[str, Any]:

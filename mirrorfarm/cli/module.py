@@ -8,7 +8,7 @@ import msgspec
 
 from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.show import as_json, clean, table
-from mirrorfarm.errors import MirrorfarmError
+from mirrorfarm.errors import MirrorfarmError, Refused
 from mirrorfarm.limits import MODULES_MAX
 from mirrorfarm.transport.messages import AgentResult
 
@@ -85,6 +85,19 @@ def install(scope: Scope, name: str, source: str, number: int | None, force: boo
     return tell_agents(scope, "install", arguments, packed(name, origin))
 
 
+def require_no_process(scope: Scope, name: str) -> None:
+    """Raise Refused if a module runs here although the agent, which alone can ask it, does not."""
+    from mirrorfarm.children import lock_holder, lock_path
+
+    pid = lock_holder(lock_path(scope.paths, name))
+    if pid:
+        raise Refused(
+            f"module {name} runs here as process {pid}, and only the agent, which does not run, "
+            "can ask whether it is stopped: start it (`systemctl start mirrorfarm`, or "
+            "`mirrorfarm agent` by hand), then repeat this"
+        )
+
+
 def packed(name: str, origin: str | Path) -> bytes:
     """Return a package made from a source, for other nodes."""
     import tempfile
@@ -108,6 +121,7 @@ def config(scope: Scope, name: str) -> int:
 
     if scope.hosts or agent_runs(scope.paths):
         return tell_agents(scope, "config", (name,))
+    require_no_process(scope, name)
     notes: list[str] = []
     door.configure(scope.paths, name, notes=notes)
     for note in notes:
@@ -126,6 +140,7 @@ def deconfig(scope: Scope, name: str) -> int:
 
     if scope.hosts or agent_runs(scope.paths):
         return tell_agents(scope, "deconfig", (name,))
+    require_no_process(scope, name)
     door.deconfigure(scope.paths, name)
     click.echo(f"module {name} is not configured any more")
     return 0
@@ -141,6 +156,7 @@ def uninstall(scope: Scope, name: str) -> int:
 
     if scope.hosts or agent_runs(scope.paths):
         return tell_agents(scope, "uninstall", (name,))
+    require_no_process(scope, name)
     door.uninstall(scope.paths, name)
     click.echo(f"module {name} is removed")
     return 0

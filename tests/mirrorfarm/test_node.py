@@ -1,6 +1,7 @@
 """What an agent does with a module that may run."""
 
 import errno
+import os
 import queue
 import threading
 from pathlib import Path
@@ -11,7 +12,10 @@ import msgspec
 import pytest
 
 from mirrorfarm import node
-from mirrorfarm.errors import ConfigInvalid, Refused
+from mirrorfarm.children import hold_lock, lock_path
+from mirrorfarm.cli.client import exit_code_of, settled
+from mirrorfarm.cli.module import AGENT_SECONDS
+from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.node import ORDERS_MAX, Agent, Desk
 from mirrorfarm.paths import Paths
@@ -29,6 +33,7 @@ class Fake:
         self.agent, self.states = agent, states
         self.ended: list[str] = []
         self.begun: list[str] = []
+        self.patience = 0.0
 
     def pids(self) -> dict[str, int]:
         return {"app": 4711}
@@ -42,8 +47,9 @@ class Fake:
                 text = msgspec.json.encode({"state": state.removeprefix("old ")})
                 self.agent._states.put(StateAnswer(request, text))
 
-    def unwant(self, name: str) -> None:
+    def unwant(self, name: str, timeout_seconds: float = 85) -> None:
         self.ended.append(name)
+        self.patience = timeout_seconds
 
     def want(self, name: str, *_: Any) -> None:
         self.begun.append(name)
@@ -187,6 +193,66 @@ def test_why_a_configured_module_cannot_be_started_is_told_later_as_well(
     with pytest.raises(Refused):
         configured._config(AgentCommand("1", "config", "x", ("app",)))
     assert configured._unstartable == {"app": "it does not fit"}
+
+
+def test_what_runs_by_a_configuration_that_fits_no_more_is_watched(configured: Any) -> None:
+    (configured.paths.cluster_xml).write_text("<cluster/>")
+    lock = hold_lock(lock_path(configured.paths, "app"))
+    try:
+        with pytest.raises(ConfigInvalid):
+            configured._start_or_tell("app")
+    finally:
+        os.close(lock)
+    assert configured.children.begun == ["app"], "else it could not be stopped"
+    with pytest.raises(ConfigInvalid):
+        configured._start_or_tell("app")
+    assert configured.children.begun == ["app"], "nothing runs any more"
+
+
+def test_a_process_that_hangs_is_not_waited_for_longer_than_the_command_waits(
+    configured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured._deconfig(AgentCommand("1", "deconfig", "x", ("app",)))
+    stopped = configured.children.patience
+    monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
+    configured.children.states = (None,)
+    install.configure(configured.paths, "app")
+    configured._deconfig(AgentCommand("2", "deconfig", "x", ("app",)))
+    assert configured.children.ended == ["app", "app.replica"] * 2
+    assert node.STATE_SECONDS + 2 * configured.children.patience < AGENT_SECONDS < stopped
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (ConfigInvalid(("app: one", "app: two")), 3),
+        (Refused("no"), 6),
+        (SystemUnsuitable("no room"), 8),
+        (OSError(errno.ENOSPC, "No space left on device", "/var"), 8),
+    ],
+)
+def test_what_an_agent_refuses_has_the_exit_code_that_it_has_without_one(
+    fault: Exception, code: int
+) -> None:
+    def perform(command: AgentCommand) -> AgentResult:
+        raise fault
+
+    answer = Desk(perform).answer(AgentCommand("1", "config", "x", ("app",)))
+    with pytest.raises(MirrorfarmError) as raised:
+        settled(answer.outcome, answer.text, exit_code_of(answer))
+    assert raised.value.exit_code == code
+    assert str(raised.value) == answer.text
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("refused", 6), ("failed", 1)])
+@pytest.mark.parametrize("told", [b"", b"[]", b'{"exit_code": "x"}', b'{"exit_code": 0}'])
+def test_an_agent_that_tells_no_exit_code_is_understood(
+    outcome: str, code: int, told: bytes
+) -> None:
+    answer = AgentResult("1", outcome, "so it is", told)
+    with pytest.raises(MirrorfarmError, match="so it is") as raised:
+        settled(answer.outcome, answer.text, exit_code_of(answer))
+    assert raised.value.exit_code == code
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Keys are made once, joined with a bundle, guarded by modes; incarnations only grow."""
 
+import errno
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -113,6 +115,20 @@ def test_secrets_open_to_others_are_refused(tmp_path: Path, bits: int) -> None:
 
 def test_a_node_without_keys_is_told_what_to_do(tmp_path: Path) -> None:
     assert "mirrorfarm cluster" in refused(load_keys, Paths(tmp_path))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_keys_that_cannot_be_read_are_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(path: Path, *_: object) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "open", fail)
+    text = refused(load_keys, Paths(tmp_path))
+    assert os.strerror(number) in text
+    assert str(tmp_path) in text
+    assert "mirrorfarm cluster" not in text
 
 
 @pytest.mark.parametrize(

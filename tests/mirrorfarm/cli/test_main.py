@@ -1,6 +1,7 @@
 """Every command as a user calls it: output, errors, exit codes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.children import hold_lock, lock_path
 from mirrorfarm.cli.main import COMMANDS, cli, main
+from mirrorfarm.paths import Paths
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
 
 Run = Callable[..., tuple[int, str, str]]
@@ -189,6 +192,22 @@ def test_a_module_is_installed_and_listed_without_an_agent(root: Path, run: Run)
     assert run("module", "install", "ledger")[0] == 6
     assert run("module", "uninstall", "ledger")[0] == 0
     assert json.loads(run("module", "list", "--json")[1]) == []
+
+
+@pytest.mark.parametrize("verb", ["config", "deconfig", "uninstall"])
+def test_a_module_that_runs_is_not_touched_while_no_agent_can_ask_it(
+    root: Path, run: Run, verb: str
+) -> None:
+    assert run("module", "install", "ledger")[0] == 0
+    lock = hold_lock(lock_path(Paths(root), "ledger"))
+    try:
+        code, _, err = run("module", verb, "ledger")
+    finally:
+        os.close(lock)
+    assert code == 6
+    assert f"runs here as process {os.getpid()}" in err
+    assert "start it" in err
+    assert [row["module"] for row in json.loads(run("module", "list", "--json")[1])] == ["ledger"]
 
 
 def test_unknown_words_are_usage_errors(run: Run) -> None:

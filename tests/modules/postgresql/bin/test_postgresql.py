@@ -128,6 +128,17 @@ def test_number_in_the_file_of_the_other_node_means_nothing_here(service: Servic
         bystander.kill()
 
 
+def test_large_log_is_put_aside_at_the_next_start(service: Service) -> None:
+    log = service.folder / "postgresql.log"
+    log.write_bytes(b"old\n")
+    os.truncate(log, 16 << 20)
+    started = service.script("start_prim", "WAIT", "ALONE", "start")
+    assert started.returncode == 0, started.stderr
+    assert (service.folder / "postgresql.log.1").stat().st_size == 16 << 20
+    assert 0 < log.stat().st_size < 1 << 20
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
 def test_empty_directory_is_no_database(service: Service) -> None:
     (service.folder / "data").rename(service.folder / "elsewhere")
     (service.folder / "data").mkdir()
