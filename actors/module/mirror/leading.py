@@ -60,12 +60,11 @@ def poll(s: State, now: int) -> None:
 
 def gate_of(s: State) -> str:
     """Return who must have a modification before the application is told."""
-    has_all = s.leading.session in HAS_ALL
     if s.leading.lease_closed or s.split:
         return "frozen"
-    if peer_may_lead(s) or has_all:
-        return "both" if has_all else "frozen"
-    return "self" if s.lone else "frozen"
+    if s.leading.session in HAS_ALL:
+        return "both"
+    return "self" if s.lone and not peer_may_lead(s) else "frozen"
 
 
 def gate_usable(s: State, now: int) -> bool:
