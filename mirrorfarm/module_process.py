@@ -149,7 +149,11 @@ class ModuleProcess:
             is_over = guard.is_over if guard is not None else lambda: False
             return VipDoor(module.vips, module.tcpreset, inbox, is_over)
         ledger = self.paths.run / "kernel-parameters.json"
-        return FarmDoor(module, self._chosen.kind, ledger, inbox)
+
+        def log(level: str, text: str) -> None:
+            self._log.write(level, "farm_filter", text)
+
+        return FarmDoor(module, self._chosen.kind, ledger, inbox, log)
 
     def _guard(self, log: Callable[[str, str], None]) -> GuardClient:
         return GuardClient(

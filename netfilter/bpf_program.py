@@ -74,11 +74,7 @@ class Tcx:
     def replace_others(self, name: str) -> None:
         """Detach what has the same name: left by a process that was killed."""
         own, _ = self.program.identity()
-        for other in attached(self.index, self.hook):
-            with contextlib.closing(other):
-                number, other_name = other.identity()
-                if other_name == name and number != own:
-                    other.detach(self.index, self.hook)
+        _detach_tcx(self.index, self.hook, name, but=own)
 
 
 @dataclass(slots=True)
@@ -135,6 +131,44 @@ def _filters(route: Any, index: int, hook: int) -> list[tuple[int, str]]:
         name = options.get_attr("TCA_BPF_NAME") if hasattr(options, "get_attr") else None
         found.append((entry["info"] >> 16, str(name or "")))
     return found
+
+
+def detach_all(name: str) -> None:
+    """Detach every program of this name, at whatever interface, whoever attached it."""
+    for index, _ in socket.if_nameindex():
+        for hook in (TCX_IN, TCX_OUT):
+            try:
+                _detach_tcx(index, hook, name)
+            except OSError as error:
+                if error.errno not in (*_NO_TCX, errno.ENODEV):
+                    raise
+    try:
+        _detach_clsact(name)
+    except NetlinkError as error:
+        raise OSError(error.code, str(error.args[-1])) from error
+
+
+def _detach_tcx(index: int, hook: int, name: str, but: int = 0) -> None:
+    """Detach programs of this name, except for the one with the number `but`."""
+    for program in attached(index, hook):
+        with contextlib.closing(program):
+            number, other_name = program.identity()
+            if other_name == name and number != but:
+                program.detach(index, hook)
+
+
+def _detach_clsact(name: str) -> None:
+    with IPRoute() as route:
+        queues = [q["index"] for q in route.get_qdiscs() if q.get_attr("TCA_KIND") == _CLSACT]
+        found = [
+            Clsact(index, hook, handle, made_queue=True)
+            for index in queues
+            for hook in _PARENTS
+            for handle, other in _filters(route, index, hook)
+            if other == name
+        ]
+    for place in found:
+        place.close()
 
 
 @dataclass(slots=True)

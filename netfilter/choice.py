@@ -10,13 +10,13 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from mirrorfarm.errors import SystemUnsuitable
-from mirrorfarm.netfilter.bpf import BpfFilter
-from mirrorfarm.netfilter.bpf_program import FarmProgram
+from mirrorfarm.netfilter.bpf import BpfFilter, program_name
+from mirrorfarm.netfilter.bpf_program import FarmProgram, detach_all
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import Choice, PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
-from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue
-from mirrorfarm.netfilter.nft import NftFilter
+from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue, remove_rules
+from mirrorfarm.netfilter.nft import NftFilter, remove_tables
 from mirrorfarm.netfilter.nft_rules import removal, rule_set
 from mirrorfarm.netfilter.rules import rule
 
@@ -68,6 +68,22 @@ def make(kind: str, ledger: Path) -> PacketFilter:
             return NftFilter(ledger)
         case "nfqueue":
             return NfqueueFilter(ledger)
+        case _:
+            raise _unknown(kind)
+
+
+def remove_left(kind: str, module: str, queue: int) -> None:
+    """Take a module's filter out of the kernel that a process left which is gone.
+
+    The virtual addresses must be off this node before. Raises SystemUnsuitable or OSError.
+    """
+    match kind:
+        case "bpf":
+            detach_all(program_name(module))
+        case "nft":
+            remove_tables(module)
+        case "nfqueue":
+            remove_rules(module, queue)
         case _:
             raise _unknown(kind)
 

@@ -37,9 +37,9 @@ from mirrorfarm.netfilter.nfqueue_rules import (
     queue_rules,
     rule_set,
 )
-from mirrorfarm.netfilter.nft import TRACKING, has_tables, named_counters
+from mirrorfarm.netfilter.nft import TRACKING, has_tables, named_counters, remove_tables
 from mirrorfarm.netfilter.nft_rules import removal
-from mirrorfarm.netfilter.sysctls import Sysctls
+from mirrorfarm.netfilter.sysctls import FILTER, Sysctls
 
 _RESTORE = ("iptables-restore", "ip6tables-restore")
 _LEFT_BEHIND_MAX = 16  # Rules of killed predecessors: one is usual.
@@ -91,10 +91,10 @@ class NfqueueFilter:
             self._bind()
             self._tables.run(removal(settings.module) + rule_set(settings))
             self._lease = Lease(self._tables, settings.module)
-            self._sysctls = Sysctls(self._ledger, f"filter of {settings.module}")
+            self._sysctls = Sysctls(self._ledger, f"{FILTER} {settings.module}")
             self._sysctls.hold(TRACKING)
             for program in _RESTORE:
-                self._remove_queue_rules(program)
+                _remove_queue_rules(program, settings)
                 _restore(program, queue_rules(settings, "-A"))
         except BaseException:
             self.close()
@@ -151,7 +151,7 @@ class NfqueueFilter:
         self._stop_thread()
         try:
             for program in _RESTORE:
-                self._remove_queue_rules(program)
+                _remove_queue_rules(program, self._settings)
             if self._tables is not None:
                 self._tables.run(removal(self._settings.module))
         finally:
@@ -241,14 +241,12 @@ class NfqueueFilter:
             self._asked["resets" if asked is Mark.RESET else "refused"] += 1
         return verdict
 
-    def _remove_queue_rules(self, program: str) -> None:
-        """Remove our rules, however many there are."""
-        assert self._settings
-        for _ in range(_LEFT_BEHIND_MAX):
-            try:
-                _restore(program, queue_rules(self._settings, "-D"))
-            except SystemUnsuitable:
-                return
+
+def remove_rules(module: str, queue: int) -> None:
+    """Remove a module's rules and tables, whoever made them; raises SystemUnsuitable or OSError."""
+    for program in _RESTORE:
+        _remove_queue_rules(program, Settings(module, (), (), (), 0, queue=queue))
+    remove_tables(module)
 
 
 def check_queue() -> None:
@@ -292,6 +290,15 @@ def _restore(program: str, rules: str) -> None:
         raise SystemUnsuitable(f"{program} hangs: another one holds its lock") from error
     if done.returncode:
         raise SystemUnsuitable(f"{program} refuses the rules of NFQUEUE: {done.stderr.strip()}")
+
+
+def _remove_queue_rules(program: str, settings: Settings) -> None:
+    """Remove a module's rules, however many there are."""
+    for _ in range(_LEFT_BEHIND_MAX):
+        try:
+            _restore(program, queue_rules(settings, "-D"))
+        except SystemUnsuitable:
+            return
 
 
 def _may_have(program: str, rules: str) -> bool:

@@ -13,7 +13,7 @@ from mirrorfarm.netfilter.libnftables import Nftables
 from mirrorfarm.netfilter.nfnetlink import Nfnetlink
 from mirrorfarm.netfilter.nft_elements import changes
 from mirrorfarm.netfilter.nft_rules import removal, rule_set, table_name
-from mirrorfarm.netfilter.sysctls import Sysctls
+from mirrorfarm.netfilter.sysctls import FILTER, Sysctls
 
 # A segment in the middle of a connection that tracking did not see begin must not become a
 # connection of this node; one out of the window must not cease to be one.
@@ -50,7 +50,7 @@ class NftFilter:
             self._tables.run(removal(settings.module) + rule_set(settings))
             self._lease = Lease(self._tables, settings.module)
             # The parameters exist once a rule tracks connections.
-            self._sysctls = Sysctls(self._ledger, f"filter of {settings.module}")
+            self._sysctls = Sysctls(self._ledger, f"{FILTER} {settings.module}")
             self._sysctls.hold(TRACKING)
         except BaseException:
             self.close()
@@ -99,6 +99,15 @@ class NftFilter:
                 self._table = NO_BUCKETS
                 if self._sysctls is not None:
                     self._sysctls.release()
+
+
+def remove_tables(module: str) -> None:
+    """Delete a module's tables, whoever made them; raises SystemUnsuitable or OSError."""
+    tables = Nftables()
+    try:
+        tables.run(removal(module))
+    finally:
+        tables.close()
 
 
 def has_tables(tables: Nftables, module: str) -> bool:

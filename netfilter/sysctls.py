@@ -15,6 +15,8 @@ from typing import Any
 
 from mirrorfarm.errors import SystemUnsuitable
 
+# What a module of a farm holds parameters for; its name follows.
+ADDRESS, FILTER = "address of", "filter of"
 _PARAMETERS = Path("/proc/sys")
 
 

@@ -5,6 +5,7 @@ newcomers have to be looked for, often while some are missing and rarely otherwi
 """
 
 import os
+import re
 import select
 import threading
 import time
@@ -28,6 +29,8 @@ POLL_MISSING_NS: Final = 500 * MILLISECOND_NS
 # files that this process may open, for it needs others as well.
 PIDFDS_MAX: Final = 4_096
 LINE_BYTES_MAX: Final = 4_096
+_AGENT: Final = os.getppid()  # Who started this process.
+_PROGRAMS: Final = re.compile(r" -m mirrorfarm\b|/mirrorfarm agent$")
 
 
 @dataclass(slots=True)
@@ -227,9 +230,16 @@ def _all_processes() -> list[int]:
 
 
 def _own(pid: int, parent: int) -> bool:
-    """Return whether a process outside of the application is this one, its child or its kin."""
-    ours, agent = os.getpid(), os.getppid()
-    return ours in {pid, parent} or (agent in {pid, parent} and "mirrorfarm" in _line(pid))
+    """Return whether a process outside of the application is this one, its child or its kin.
+
+    Whoever adopts this process when its agent is killed has children of all kinds: of those only
+    what is a program of mirrorfarm, not what has the word in a path, is kin.
+    """
+    ours, elder = os.getpid(), os.getppid()
+    if ours in {pid, parent} or elder not in {pid, parent}:
+        return ours in {pid, parent}
+    line = _line(pid)
+    return "mirrorfarm" in line if elder == _AGENT else _PROGRAMS.search(line) is not None
 
 
 def _read(pid: int, name: str, size: int) -> str:

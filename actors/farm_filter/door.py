@@ -27,18 +27,19 @@ from mirrorfarm.actors.events import (
     VipIsDown,
     VipIsUp,
 )
+from mirrorfarm.actors.farm_filter.leftovers import Leftovers
 from mirrorfarm.actors.farm_filter.opening import settings_of
 from mirrorfarm.actors.farm_filter.sockets import count, live
 from mirrorfarm.actors.module.farm.core import VIP
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.actors.vip.addresses import Addresses
+from mirrorfarm.actors.vip.addresses import interfaces_of
 from mirrorfarm.actors.vip.cables import Steady, number_of, without_cable
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.door import REMOVAL
 from mirrorfarm.actors.vip.shared import SharedAddress, strangers
-from mirrorfarm.errors import MirrorfarmError, SystemUnsuitable
+from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.modules.farmconfig import farm_rules
 from mirrorfarm.modules.settings import Farm, Module
 from mirrorfarm.netfilter.announce import relaying_address
@@ -61,18 +62,26 @@ _FAULTS = (OSError, MirrorfarmError)
 class FarmDoor:
     """The filter and the addresses of one farm module on this node."""
 
-    def __init__(self, module: Module, kind: str, ledger: Path, tell: Inbox) -> None:
+    def __init__(
+        self,
+        module: Module,
+        kind: str,
+        ledger: Path,
+        tell: Inbox,
+        log: Callable[[str, str], None] = lambda level, text: None,
+    ) -> None:
         """`kind`: bpf nft nfqueue. `ledger`: the node's file of held kernel parameters.
 
         `tell` is given FilterCounted once a second while the filter is open, CablesOut,
         StrangersSeen and the resource REMOVAL when that changes; and VIP, with the action
-        `wait`, when filter or addresses are lost with an interface.
+        `wait`, when filter or addresses are lost with an interface. `log`: level and text.
         """
         assert module.mode == "farm", "only a farm has a filter"
         self._module = module
         self._farm: Farm = module.farm
         self._kind = kind
         self._ledger = ledger
+        self._left = Leftovers(module, ledger, log)
         self._tell = tell
         self._place = jhash_bucket if kind == "nft" else xxhash_bucket
         self._rules = farm_rules(self._farm.rules)
@@ -141,7 +150,8 @@ class FarmDoor:
 
     def _open(self) -> tuple[str, ...]:
         self._anew = 0
-        if self._stays and not self._close():  # Whatever is left is not known: begin anew.
+        # What is left, also of a process before this one, is not known: begin anew.
+        if (self._stays or self._filter is None) and not self._close():
             return (self._stays,)
         if self._filter is not None or not self._addresses:
             return ()
@@ -149,6 +159,8 @@ class FarmDoor:
             settings = settings_of(self._module, self._find_interfaces())
             if settings.delivery is Delivery.DIRECTED:
                 self.mac = relaying_address(settings.interfaces)
+            self._left.clear()
+            self._left.note(self._kind)
             self._filter = make(self._kind, self._ledger)
             self._filter.open(settings)
             self._filter.apply(self._table)
@@ -179,14 +191,7 @@ class FarmDoor:
 
     def _find_interfaces(self) -> tuple[str, ...]:
         """Return the interfaces on whose networks the addresses are."""
-        addresses = Addresses(self._farm.virtual_addresses)
-        try:
-            targets, faults = addresses.locate()
-        finally:
-            addresses.close()
-        if faults:
-            raise SystemUnsuitable("; ".join(faults))
-        return tuple(dict.fromkeys(target.link.name for target in targets))
+        return interfaces_of(self._farm.virtual_addresses)
 
     def _close(self, *, for_good: bool = True) -> bool:
         """Leave nothing in the kernel; the addresses go first, or every node would answer.
@@ -194,21 +199,27 @@ class FarmDoor:
         Return whether they are gone. If not, the filter stays, and drops everything.
         """
         self._answered, self._interfaces, self._places = None, (), {}
-        if self._shared is not None:
-            if self._module.tcpreset and for_good:
-                _quietly(lambda: reset(self._addresses))
-            try:
-                self._shared.down()
-            except _FAULTS as error:
-                _quietly(self._end_lease)  # If that fails as well, it is over in a moment.
-                self._note_stay(str(error))
-                return False
-            self._shared = None
-        closed, self._filter = self._filter, None
-        if closed is not None:
-            _quietly(closed.close)
+        if self._shared is not None and self._module.tcpreset and for_good:
+            with contextlib.suppress(*_FAULTS):
+                reset(self._addresses)
+        try:
+            (self._shared.down if self._shared is not None else self._left.remove_addresses)()
+        except _FAULTS as error:
+            self._end_lease()
+            self._note_stay(str(error))
+            return False
+        self._shared = None
+        with contextlib.suppress(*_FAULTS):  # What stays is noted: it goes before one is opened.
+            self._end_filter()
         self._note_stay("")
         return True
+
+    def _end_filter(self) -> None:
+        closed, self._filter = self._filter, None
+        if closed is not None:
+            closed.close()
+            self._left.forget()
+        self._left.clear()
 
     def _note_stay(self, why: str) -> None:
         before, self._stays = self._stays, why
@@ -285,7 +296,7 @@ class FarmDoor:
                 self._filter.relay(self._relay)
         except _FAULTS as error:
             # The node is about to say that it closed what may be open still: it must be silent.
-            _quietly(self._end_lease)
+            self._end_lease()
             inbox(FilterFailed(f"the filter {self._kind} refuses its table: {error}"))
             return
         if self._shared is not None:
@@ -293,7 +304,8 @@ class FarmDoor:
 
     def _end_lease(self) -> None:
         if self._filter is not None:
-            self._filter.renew(0)
+            with contextlib.suppress(*_FAULTS):  # It is over in a moment all the same.
+                self._filter.renew(0)
 
     def renew(self, order: RenewLease, inbox: Inbox) -> None:
         """Let the filter work until the deadline; FilterFailed follows if it does not."""
@@ -354,7 +366,9 @@ class FarmDoor:
             except RuntimeError:
                 return  # The worker has ended.
             if found is not None:
-                connections = -1 if turn % _LIVE_EVERY else self._live()
+                connections = -1
+                if turn % _LIVE_EVERY == 0:
+                    connections = live(self._addresses, translating=self._kind == "nft")
                 self._tell(FilterCounted(tuple(sorted(found.items())), connections))
                 turn += 1
 
@@ -371,12 +385,6 @@ class FarmDoor:
             self._strangers = found
             self._tell(StrangersSeen(found))
 
-    def _live(self) -> int:
-        try:
-            return live(self._addresses, translating=self._kind == "nft")
-        except OSError:
-            return -1
-
     def _counters(self) -> dict[str, int] | None:
         self._follow_mac()
         self._mind_others()
@@ -390,11 +398,3 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
-
-
-def _quietly(work: Callable[[], object]) -> None:
-    """Do what has to be tried whatever became of the rest."""
-    try:
-        work()
-    except _FAULTS:
-        return

@@ -1,7 +1,6 @@
 """In which buckets the application has live TCP connections, as the kernel lists them.
 
-`translating`: whether connections count whose address is translated behind the filter. Raises
-OSError if the kernel cannot list them.
+`translating`: whether connections count whose address is translated behind the filter.
 """
 
 import struct
@@ -29,7 +28,10 @@ def count(
     *,
     translating: bool = False,
 ) -> tuple[tuple[bytes, ...], int]:
-    """Return by group the buckets with connections (bitmaps of 128 bytes), and how many."""
+    """Return by group the buckets with connections (bitmaps of 128 bytes), and how many.
+
+    Raises OSError if the kernel cannot list them.
+    """
     found = [0] * groups
     connections = 0
     for address in addresses:
@@ -43,11 +45,14 @@ def count(
 
 
 def live(addresses: tuple[IPAddress, ...], *, translating: bool = False) -> int:
-    """Return how many connections there are, also those that no rule is about."""
-    return sum(
-        len(identities(address)) + (len(translated(address)) if translating else 0)
-        for address in addresses
-    )
+    """Return how many connections there are, also those that no rule is about; -1: not known."""
+    try:
+        return sum(
+            len(identities(address)) + (len(translated(address)) if translating else 0)
+            for address in addresses
+        )
+    except OSError:
+        return -1
 
 
 def packet_of(identity: bytes, address: IPAddress) -> Packet:

@@ -26,6 +26,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from mirrorfarm.actors.vip.sources import Route, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
+from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.netfilter.neighbours import IPAddress
 
@@ -147,9 +148,12 @@ class Addresses:
         """Return which of the module's addresses are on this node, on whatever interface."""
         return tuple(entry for entry in self.configured() if str(entry.address) in self._texts)
 
-    def remove(self) -> None:
-        """Take every address of the module off every interface of this node."""
+    def remove(self, interface: str = "") -> None:
+        """Take every address of the module off every interface of this node, or off that one."""
+        index = socket.if_nametoindex(interface) if interface else 0
         for entry in self.present():
+            if index not in {0, entry.index}:
+                continue
             request = {
                 "index": entry.index,
                 "address": str(entry.address),
@@ -204,6 +208,18 @@ def _keep_others(index: int, version: int) -> None:
             name = socket.if_indextoname(index)
             path = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
             path.write_text("1", encoding="ascii")
+
+
+def interfaces_of(vips: tuple[VirtualAddress, ...]) -> tuple[str, ...]:
+    """Return on whose networks the addresses are; raise SystemUnsuitable if one is on none."""
+    addresses = Addresses(vips)
+    try:
+        targets, faults = addresses.locate()
+    finally:
+        addresses.close()
+    if faults:
+        raise SystemUnsuitable("; ".join(faults))
+    return tuple(dict.fromkeys(target.link.name for target in targets))
 
 
 def suitable(vips: tuple[VirtualAddress, ...]) -> list[str]:

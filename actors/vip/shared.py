@@ -18,7 +18,7 @@ from mirrorfarm.netfilter.announce import Responder
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import BucketTable, Settings
 from mirrorfarm.netfilter.neighbours import mac_text
-from mirrorfarm.netfilter.sysctls import Sysctls
+from mirrorfarm.netfilter.sysctls import ADDRESS, Sysctls
 
 # Answer only for addresses of the interface that was asked; never ask with another one's.
 _ARP = {"arp_ignore": "1", "arp_announce": "2"}
@@ -32,7 +32,7 @@ class SharedAddress:
         """`ledger` is the node's file of held kernel parameters."""
         self._settings = settings
         self._addresses = Addresses(tuple(VirtualAddress(str(a)) for a in settings.addresses))
-        self._sysctls = Sysctls(ledger, f"address of {settings.module}")
+        self._sysctls = Sysctls(ledger, f"{ADDRESS} {settings.module}")
         self._responder: Responder | None = None
         self._promiscuous = promiscuous
         self._interfaces = frozenset(settings.interfaces)

@@ -16,6 +16,7 @@ DOORS = (
     "actors/checker/processes.py",
     "actors/doors.py",
     "actors/farm_filter/door.py",
+    "actors/farm_filter/leftovers.py",
     "actors/farm_filter/sockets.py",
     "actors/farm_filter/translated.py",
     "actors/guard/client.py",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.actors.cgroup import Cgroup
+from mirrorfarm.actors.checker import processes
 from mirrorfarm.actors.checker.processes import ProcessWatcher
 from mirrorfarm.actors.effects import Watch
 from mirrorfarm.actors.events import ProcessesSeen, ProcessGone
@@ -141,6 +142,45 @@ def test_own_process_is_never_taken_for_the_application(bench: Bench) -> None:
     bench.watcher.watch(Watch((2,), 1))
     bench.news()
     assert os.getpid() not in bench.watcher._entries[2].pids
+
+
+@pytest.mark.parametrize(
+    ("words", "is_agent", "count"),
+    [
+        ((), False, 1),
+        (("-m", "mirrorfarm.module_process"), False, 0),
+        ((), True, 0),
+    ],
+    ids=["a service", "a process of mirrorfarm", "a child of the agent"],
+)
+def test_of_the_children_of_whoever_adopted_this_process_only_mirrorfarm_s_are_its_kin(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    is_agent: bool,
+    count: int,
+) -> None:
+    """The agent was killed: services are children of the first process, too."""
+    program = bench.folder / "mirrorfarm" / bench.name
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho begun\nkill -STOP $$\n")
+    program.chmod(0o700)
+    adopter = subprocess.Popen(
+        ["/bin/sh", "-c", '"$@" & wait', "sh", str(program), *words],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert adopter.stdout is not None
+        assert adopter.stdout.readline() == b"begun\n"
+        monkeypatch.setattr(os, "getppid", lambda: adopter.pid)
+        if is_agent:
+            monkeypatch.setattr(processes, "_AGENT", adopter.pid)
+        bench.watcher.watch(Watch((0,), 1))
+        assert bench.news() == ProcessesSeen(0, count, 1)
+    finally:
+        os.killpg(adopter.pid, signal.SIGKILL)
+        adopter.communicate()
 
 
 def test_program_that_restarts_itself_by_exec_is_not_lost(bench: Bench) -> None:
