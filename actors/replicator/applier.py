@@ -38,7 +38,7 @@ from mirrorfarm.actors.replicator.operations import (
     Unlink,
     Write,
 )
-from mirrorfarm.actors.replicator.quarantine import Quarantine, overwrites
+from mirrorfarm.actors.replicator.quarantine import Quarantine, Replacing, overwrites
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -115,8 +115,8 @@ class Applier:
 
         return keep
 
-    def _keep(self, operation: Write | Fallocate | SetAttr, backing: Backing) -> None:
-        """Set aside what an operation overwrites."""
+    def _keep(self, operation: Replacing, backing: Backing) -> None:
+        """Set aside what an operation overwrites, or takes away."""
         if self._aside is None:
             return
         fd = backing.data_fd if overwrites(operation) else backing.fd
@@ -217,7 +217,9 @@ class Applier:
         else:
             backing.learn_absent(operation.node)
             return
-        backing.learn(operation.node, operation.parent, operation.name)
+        made = backing.learn(operation.node, operation.parent, operation.name)
+        if self._aside is not None:
+            self._aside.fresh(operation.directory, made.inode)
 
     def _create(self, backing: Backing, operation: Create) -> None:
         kind = stat.S_IFMT(operation.mode)
