@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -104,13 +105,17 @@ class Quarantine:
             self._keep_zones(key, fd, self._place(key, root_fd, fd), zones)
 
     def name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> None:
-        """What lies at a name is about to lose it, with everything below, however deep."""
+        """What lies at a name is about to lose it, with everything below, however deep.
+
+        The content of a file goes with the last of its names, which may all be below.
+        """
+        links: Counter[int] = Counter()
         levels: list[tuple[int, list[bytes]]] = []
         below, names = parent_fd, [name]
         try:
             while True:
                 while names:
-                    deeper = self._name(directory, root_fd, below, names.pop())
+                    deeper = self._name(directory, root_fd, below, names.pop(), links)
                     if deeper >= 0:
                         levels.append((deeper, []))
                         below, names = deeper, levels[-1][1]
@@ -123,7 +128,9 @@ class Quarantine:
             for level, _ in levels:
                 os.close(level)
 
-    def _name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> int:
+    def _name(
+        self, directory: int, root_fd: int, parent_fd: int, name: bytes, links: Counter[int]
+    ) -> int:
         """Keep what lies at a name; of a directory give a descriptor that lists it, else -1."""
         try:
             status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
@@ -135,8 +142,10 @@ class Quarantine:
         fd = os.open(name, access | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             self._tell(directory, root_fd, fd, removed=True)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                self.content(directory, root_fd, fd)
+            if stat.S_ISREG(status.st_mode):
+                links[status.st_ino] += 1
+                if links[status.st_ino] == status.st_nlink:
+                    self.content(directory, root_fd, fd)
             return inventory.open_root(fd) if stat.S_ISDIR(status.st_mode) else -1
         finally:
             os.close(fd)

@@ -103,6 +103,42 @@ def test_a_file_is_kept_whole_where_the_disk_takes_it_in_parts(
     assert [line["path"] for line in copied.manifest() if "path" in line] == ["letter"]
 
 
+@pytest.mark.parametrize("names", [["a/b/twin"], ["a/twin", "a/a/twin"]])
+def test_a_file_of_which_all_names_are_in_a_tree_that_goes_is_kept_once(
+    copied: Copied, names: list[str]
+) -> None:
+    (copied.root / "a/b").mkdir(parents=True)
+    (copied.root / "a/a").mkdir()
+    (copied.root / "a/b/deep").write_text("deep")
+    for name in names:
+        os.link(copied.root / "a/b/deep", copied.root / name)
+    copied.introduce(5, b"a", DIRECTORY)
+    copied.applier.apply(Rmdir(0, ROOT, b"a"))
+    assert not (copied.root / "a").exists()
+    (place,) = [line["place"] for line in copied.manifest() if "kept" in line]
+    assert (copied.folder / place).read_text() == "deep"
+    gone = {line["path"] for line in copied.manifest() if line.get("mode", 0) & 0o100000}
+    assert gone == {"a/b/deep", *names}
+
+
+@pytest.mark.parametrize("later", ["overwritten", "removed"])
+def test_a_file_with_a_name_that_stays_is_kept_when_that_is_replaced(
+    copied: Copied, later: str
+) -> None:
+    (copied.root / "a/b").mkdir(parents=True)
+    (copied.root / "a/b/deep").write_text("deep")
+    os.link(copied.root / "a/b/deep", copied.root / "outside")
+    copied.introduce(5, b"a", DIRECTORY)
+    copied.applier.apply(Rmdir(0, ROOT, b"a"))
+    assert (copied.root / "outside").read_text() == "deep"
+    copied.introduce(6, b"outside")
+    if later == "overwritten":
+        copied.write(6, b"DEEP")
+    else:
+        copied.applier.apply(Unlink(0, ROOT, b"outside"))
+    assert copied.kept("outside") == b"deep"
+
+
 def test_what_the_session_itself_made_is_not_kept(copied: Copied) -> None:
     uid, gid = os.geteuid(), os.getegid()
     copied.applier.apply(Create(0, 9, ROOT, b"new", FILE, uid, gid, 1))
