@@ -130,7 +130,7 @@ class Applier:
         inode = backing.get(operation.node)
         if inode.absent:
             return
-        if isinstance(operation, SetAttr | Fallocate):
+        if not isinstance(operation, Fsync):
             self._keep(operation, backing)
         match operation:
             case SetAttr():

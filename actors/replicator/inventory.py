@@ -128,13 +128,16 @@ def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:
     )
 
 
-def attributes(way: bytes) -> dict[bytes, bytes]:
-    """Extended attributes of what lies at `way`, not followed; OSError if they cannot be read."""
+def attributes(way: bytes, *, follow: bool = False) -> dict[bytes, bytes]:
+    """Extended attributes of what lies at `way`; OSError if they cannot be read.
+
+    `follow`: `way` is the link in /proc of a descriptor, and what that holds is meant.
+    """
     found: dict[bytes, bytes] = {}
     with _absence():
-        for name in sorted(os.listxattr(way, follow_symlinks=False)):
+        for name in sorted(os.listxattr(way, follow_symlinks=follow)):
             with _absence():
-                found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=False)
+                found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=follow)
     return found
 
 

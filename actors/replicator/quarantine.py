@@ -24,7 +24,9 @@ from mirrorfarm.actors.replicator.operations import (
     INSERT_RANGE,
     SET_SIZE,
     Fallocate,
+    RemoveXattr,
     SetAttr,
+    SetXattr,
     Write,
 )
 from mirrorfarm.limits import ZONE_BYTES
@@ -37,7 +39,7 @@ _DEPTH_MAX: Final = 100  # and each level of it is made.
 _DELETED: Final = b" (deleted)"
 
 Key = tuple[int, int]  # Directory, inode number on this disk.
-Replacing = Write | Fallocate | SetAttr  # Of what is at an inode.
+Replacing = Write | Fallocate | SetAttr | SetXattr | RemoveXattr  # Of what is at an inode.
 
 
 class Quarantine:
@@ -81,7 +83,7 @@ class Quarantine:
                 self.content(operation.directory, root_fd, fd, operation.offset, operation.length)
             case SetAttr() if overwrites(operation):
                 self.content(operation.directory, root_fd, fd, operation.size)
-            case SetAttr():
+            case SetAttr() | SetXattr() | RemoveXattr():
                 self._tell(operation.directory, root_fd, fd)
 
     def content(
@@ -219,8 +221,10 @@ class Quarantine:
         }
         if stat.S_ISLNK(status.st_mode):
             about["target"] = os.fsdecode(os.readlink("", dir_fd=fd))
-        else:
-            about["xattrs"] = _extra(way)
+        extended = inventory.attributes(way, follow=True).items()
+        about["xattrs"] = {
+            os.fsdecode(name): base64.b64encode(value).decode() for name, value in extended
+        }
         self._write(about)
 
     def _write(self, about: dict[str, Any]) -> None:
@@ -317,12 +321,3 @@ def _data(fd: int) -> Iterator[tuple[int, int]]:
             return
         at = os.lseek(fd, start, os.SEEK_HOLE)
         yield start, at
-
-
-def _extra(way: bytes) -> dict[str, str]:
-    found = {}
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listxattr(way)):
-            with contextlib.suppress(OSError):
-                found[name] = base64.b64encode(os.getxattr(way, name)).decode()
-    return found

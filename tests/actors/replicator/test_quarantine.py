@@ -1,5 +1,6 @@
 """What a copy replaces is kept first, with its attributes, and durably."""
 
+import base64
 import json
 import os
 import sys
@@ -13,9 +14,11 @@ from mirrorfarm.actors.replicator.operations import (
     SET_MODE,
     SET_SIZE,
     Create,
+    RemoveXattr,
     Rename,
     Rmdir,
     SetAttr,
+    SetXattr,
     Unlink,
 )
 from mirrorfarm.actors.replicator.quarantine import MANIFEST
@@ -184,6 +187,52 @@ def test_attributes_are_written_down_before_they_change(copied: Copied) -> None:
     copied.introduce(5, b"f")
     copied.applier.apply(SetAttr(0, 5, SET_MODE, 0o644, 0, 0, 0, 0, 0))
     assert [line["mode"] for line in copied.manifest() if line["path"] == "f"] == [0o100600]
+
+
+@pytest.mark.parametrize(
+    "operation", [RemoveXattr(0, 5, b"user.tag"), SetXattr(0, 5, b"user.tag", b"of the primary")]
+)
+def test_extended_attributes_are_written_down_before_they_change(
+    copied: Copied, operation: RemoveXattr | SetXattr
+) -> None:
+    (copied.root / "f").write_text("x")
+    os.setxattr(copied.root / "f", "user.tag", b"only here")
+    copied.introduce(5, b"f")
+    copied.applier.apply(operation)
+    copied.applier.apply(SetAttr(0, 5, SET_MODE, 0o640))
+    copied.applier.apply(SetXattr(0, 5, b"user.tag", b"once more"))
+    (line,) = copied.manifest()
+    assert line["xattrs"] == {"user.tag": base64.b64encode(b"only here").decode()}
+    assert not (copied.folder / "0").exists(), "no content has changed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may set such attributes")
+def test_extended_attributes_of_symbolic_links_are_written_down(copied: Copied) -> None:
+    os.symlink("/nowhere", copied.root / "link")
+    os.setxattr(copied.root / "link", "trusted.tag", b"only here", follow_symlinks=False)
+    copied.introduce(5, b"link", 0o120777)
+    copied.applier.apply(RemoveXattr(0, 5, b"trusted.tag"))
+    assert not os.listxattr(copied.root / "link", follow_symlinks=False)
+    (line,) = copied.manifest()
+    assert line["target"] == "/nowhere"
+    assert line["xattrs"]["trusted.tag"] == base64.b64encode(b"only here").decode()
+
+
+def test_attributes_that_the_disk_does_not_tell_are_not_taken_away(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied.root / "f").write_text("x")
+    os.setxattr(copied.root / "f", "user.tag", b"only here")
+    copied.introduce(5, b"f")
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getxattr", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            copied.applier.apply(RemoveXattr(0, 5, b"user.tag"))
+    assert os.getxattr(copied.root / "f", "user.tag") == b"only here"
 
 
 def test_a_torn_last_line_of_the_manifest_is_overlooked(copied: Copied) -> None:
