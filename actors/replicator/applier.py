@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
+from mirrorfarm.actors.replicator.disks import Disks
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
@@ -65,6 +66,7 @@ class Applier:
             Backing(directory, descriptors_max, own)
             for directory, own in zip(directories, wanted, strict=True)
         ]
+        self._disks = Disks(backing.root_fd for backing in self._backings)
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False
@@ -164,16 +166,12 @@ class Applier:
         return flush
 
     def sync_all(self) -> None:
-        """Make everything durable; OSError if a disk reported a failure since the last time."""
-        for backing in self._backings:
-            fd = os.open(f"/proc/self/fd/{backing.root_fd}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                libc.syncfs(fd)
-            finally:
-                os.close(fd)
+        """Make everything durable; OSError if a disk lost something since the last time."""
+        self._disks.flush()
 
     def close(self) -> None:
         """Close every descriptor."""
+        self._disks.close()
         for backing in self._backings:
             backing.close()
 
