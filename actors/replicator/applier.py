@@ -14,6 +14,7 @@ from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
+from mirrorfarm.actors.replicator.disks import Disks
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
@@ -38,7 +39,7 @@ from mirrorfarm.actors.replicator.operations import (
     Unlink,
     Write,
 )
-from mirrorfarm.actors.replicator.quarantine import Quarantine, overwrites
+from mirrorfarm.actors.replicator.quarantine import Quarantine, Replacing, overwrites
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,6 +66,7 @@ class Applier:
             Backing(directory, descriptors_max, own)
             for directory, own in zip(directories, wanted, strict=True)
         ]
+        self._disks = Disks(backing.root_fd for backing in self._backings)
         self._devices_allowed = devices_allowed
         self._incomplete = incomplete
         self.lenient = False
@@ -115,8 +117,8 @@ class Applier:
 
         return keep
 
-    def _keep(self, operation: Write | Fallocate | SetAttr, backing: Backing) -> None:
-        """Set aside what an operation overwrites."""
+    def _keep(self, operation: Replacing, backing: Backing) -> None:
+        """Set aside what an operation overwrites, or takes away."""
         if self._aside is None:
             return
         fd = backing.data_fd if overwrites(operation) else backing.fd
@@ -130,7 +132,7 @@ class Applier:
         inode = backing.get(operation.node)
         if inode.absent:
             return
-        if isinstance(operation, SetAttr | Fallocate):
+        if not isinstance(operation, Fsync):
             self._keep(operation, backing)
         match operation:
             case SetAttr():
@@ -164,16 +166,12 @@ class Applier:
         return flush
 
     def sync_all(self) -> None:
-        """Make everything durable; OSError if a disk reported a failure since the last time."""
-        for backing in self._backings:
-            fd = os.open(f"/proc/self/fd/{backing.root_fd}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                libc.syncfs(fd)
-            finally:
-                os.close(fd)
+        """Make everything durable; OSError if a disk lost something since the last time."""
+        self._disks.flush()
 
     def close(self) -> None:
         """Close every descriptor."""
+        self._disks.close()
         for backing in self._backings:
             backing.close()
 
@@ -217,7 +215,9 @@ class Applier:
         else:
             backing.learn_absent(operation.node)
             return
-        backing.learn(operation.node, operation.parent, operation.name)
+        made = backing.learn(operation.node, operation.parent, operation.name)
+        if self._aside is not None:
+            self._aside.fresh(operation.directory, made.inode)
 
     def _create(self, backing: Backing, operation: Create) -> None:
         kind = stat.S_IFMT(operation.mode)

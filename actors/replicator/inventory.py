@@ -9,7 +9,6 @@ from typing import Final
 
 import xxhash
 
-from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.limits import ZONE_BYTES
 
@@ -54,15 +53,6 @@ def number_below(path: bytes, root_fd: int) -> int:
 def open_root(root_fd: int) -> int:
     """As `open_directory`, of a directory held by an O_PATH descriptor."""
     return os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def flush_disk(root_fd: int) -> None:
-    """Make all that the disk of a directory was given durable; OSError if it refuses."""
-    fd = open_root(root_fd)
-    try:
-        libc.syncfs(fd)
-    finally:
-        os.close(fd)
 
 
 def told_time(time_ns: int) -> int:
@@ -128,13 +118,16 @@ def describe(name: bytes, status: os.stat_result, way: bytes) -> Entry:
     )
 
 
-def attributes(way: bytes) -> dict[bytes, bytes]:
-    """Extended attributes of what lies at `way`, not followed; OSError if they cannot be read."""
+def attributes(way: bytes, *, follow: bool = False) -> dict[bytes, bytes]:
+    """Extended attributes of what lies at `way`; OSError if they cannot be read.
+
+    `follow`: `way` is the link in /proc of a descriptor, and what that holds is meant.
+    """
     found: dict[bytes, bytes] = {}
     with _absence():
-        for name in sorted(os.listxattr(way, follow_symlinks=False)):
+        for name in sorted(os.listxattr(way, follow_symlinks=follow)):
             with _absence():
-                found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=False)
+                found[os.fsencode(name)] = os.getxattr(way, name, follow_symlinks=follow)
     return found
 
 

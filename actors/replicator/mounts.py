@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mirrorfarm.actors.replicator import inventory, libc, users
+from mirrorfarm.actors.replicator.disks import Disks
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.fuse.mount import clear_leftover
 
@@ -26,6 +27,7 @@ class Mounts:
         self._scope = scope
         self._report = report
         self.systems: list[FileSystem] = []
+        self.disks = Disks()  # Those below, from `watch_disks` on, also when all is unmounted.
         self.aborted = False
         self.users: list[str] = []  # Who used what was ended, in words.
 
@@ -37,6 +39,11 @@ class Mounts:
     def identities(self) -> tuple[Identity, ...]:
         """What tells the disks below from others; only while mounted."""
         return tuple(_identity(system) for system in self.systems)
+
+    def watch_disks(self) -> None:
+        """From now on hear of what the disks below lose; only while mounted."""
+        self.disks.close()
+        self.disks = Disks(self.roots)
 
     def flush(self) -> tuple[Identity, ...]:
         """Have the kernel write back what it holds; return the identities of the disks below.
@@ -106,17 +113,17 @@ def clear_leftovers(directories: Iterable[str]) -> None:
         clear_leftover(os.path.realpath(os.fsencode(directory)))
 
 
-def flush(directory: str | bytes) -> None:
-    """Have the file system that is seen at a path write back what it holds."""
-    fd = inventory.open_directory(directory)
+def _flush(system: FileSystem) -> Identity:
+    """Have the mounted file system write back what it holds.
+
+    A descriptor of it that is kept would keep it busy. What it loses nobody has to tell us: it was
+    this process that refused it.
+    """
+    fd = inventory.open_directory(system.path)
     try:
         libc.syncfs(fd)
     finally:
         os.close(fd)
-
-
-def _flush(system: FileSystem) -> Identity:
-    flush(system.path)
     return _identity(system)
 
 

@@ -21,14 +21,14 @@ from typing import Any, Final
 
 import zmq
 
-from mirrorfarm.actors.replicator import core, gate, inventory, mapfile
+from mirrorfarm.actors.replicator import core, gate, mapfile
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
-from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers, flush
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
@@ -185,10 +185,10 @@ class Plane:
         self._role = "lead"
         self._mount(self.carrier, read_only=False)
         disks = self._mounts.identities()
+        self._mounts.watch_disks()
         if self._settings.replication.ack_mode == "received":
             # A predecessor may have taken in, and confirmed, what is in memory only.
-            for root in self._mounts.roots:
-                inventory.flush_disk(root)
+            self._mounts.disks.flush()
         changes = mapfile.take(self._settings.map_file, map_base, disks)
         self.carrier.reset(changes, map_base if changes is not None else "")
 
@@ -281,6 +281,7 @@ class Plane:
         """Leave nothing of a role, whatever could not be ended as it should."""
         self._role = "off"
         with contextlib.ExitStack() as steps:  # All of them, the last one first.
+            steps.callback(mounts.disks.close)
             steps.callback(self._close_applier)
             steps.callback(self._close_session)
             steps.callback(mounts.unmount, patient=False, stays=stays)
@@ -311,8 +312,8 @@ class Plane:
                 # The only copy that counts from now on must not be in memory alone.
                 self._behind = not session.flush(_DRAIN_NS / SECOND_NS)
         self._close_session()
-        for one in self._settings.replication.directories if disks else ():
-            flush(one.dir)
+        if disks:
+            self._mounts.disks.flush()
         self.carrier.gate.set(gate.OFF)
         base = self.carrier.marks.trusted
         if disks and base:

@@ -1,9 +1,10 @@
 """What a copy is about to replace, set aside first: the writes that only this node has (S15).
 
 A folder per decision: `<index>/<path>` for what is kept of each replicated directory, and
-`manifest.jsonl` with one line for each thing. Files up to `WHOLE_BYTES_MAX` are kept whole; of
-larger ones the zones that are overwritten, at their place in a sparse file. What the session
-itself made is not kept. Everything kept is durable before the disk below is changed.
+`manifest.jsonl` with one line for each thing. Files up to `WHOLE_BYTES_MAX` are kept whole, and
+those that go; of larger ones the zones that are overwritten, at their place in a sparse file. What
+is kept once is never written again, nor is what the session itself made kept. Everything kept is
+durable before the disk below is changed.
 """
 
 import base64
@@ -12,6 +13,8 @@ import errno
 import json
 import os
 import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,20 +24,22 @@ from mirrorfarm.actors.replicator.operations import (
     INSERT_RANGE,
     SET_SIZE,
     Fallocate,
+    RemoveXattr,
     SetAttr,
+    SetXattr,
     Write,
 )
 from mirrorfarm.limits import ZONE_BYTES
 
 WHOLE_BYTES_MAX: Final = 16 * 1_048_576
 MANIFEST: Final = "manifest.jsonl"
-_COPY_BYTES: Final = 1_048_576
 _TWINS_MAX: Final = 1_000
 _PATH_BYTES_MAX: Final = 2_048  # What is kept at a path of its own: the folder's is in front,
 _DEPTH_MAX: Final = 100  # and each level of it is made.
 _DELETED: Final = b" (deleted)"
 
 Key = tuple[int, int]  # Directory, inode number on this disk.
+Replacing = Write | Fallocate | SetAttr | SetXattr | RemoveXattr  # Of what is at an inode.
 
 
 class Quarantine:
@@ -45,7 +50,7 @@ class Quarantine:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fresh: set[Key] = set()  # Made by this session.
-        self._told: set[Key] = set()
+        self._told: dict[Key, int] = {}  # With the size before the first change.
         self._whole: set[Key] = set()
         self._zones: dict[Key, set[int]] = {}
         self._places: dict[Key, Path] = {}
@@ -67,7 +72,7 @@ class Quarantine:
         self._whole.discard(key)  # The number of an inode that is gone.
         self._zones.pop(key, None)
 
-    def replaced(self, operation: Write | Fallocate | SetAttr, root_fd: int, fd: int) -> None:
+    def replaced(self, operation: Replacing, root_fd: int, fd: int) -> None:
         """An operation on an open inode is about to be carried out."""
         match operation:
             case Write():
@@ -78,7 +83,7 @@ class Quarantine:
                 self.content(operation.directory, root_fd, fd, operation.offset, operation.length)
             case SetAttr() if overwrites(operation):
                 self.content(operation.directory, root_fd, fd, operation.size)
-            case SetAttr():
+            case SetAttr() | SetXattr() | RemoveXattr():
                 self._tell(operation.directory, root_fd, fd)
 
     def content(
@@ -90,24 +95,29 @@ class Quarantine:
         if key in self._fresh or key in self._whole or not stat.S_ISREG(status.st_mode):
             return
         self._tell(directory, root_fd, fd)
-        if status.st_size <= WHOLE_BYTES_MAX or (length is None and offset == 0):
+        # Where zones are kept the rest follows, however small the copy has made the file since.
+        small = status.st_size <= WHOLE_BYTES_MAX and key not in self._zones
+        if small or (length is None and offset == 0):
             self._keep_all(key, fd, self._place(key, root_fd, fd))
             return
-        end = status.st_size if length is None else min(status.st_size, offset + length)
-        kept = self._zones.setdefault(key, set())
-        wanted = range(offset // ZONE_BYTES, (max(end, offset) + ZONE_BYTES - 1) // ZONE_BYTES)
-        if zones := [zone for zone in wanted if zone not in kept]:
+        size = min(status.st_size, self._told[key])  # What is behind it, the copy has brought.
+        end = size if length is None else min(size, offset + length)
+        kept = self._zones.get(key, ())
+        if zones := [zone for zone in _zones(offset, end) if zone not in kept]:
             self._keep_zones(key, fd, self._place(key, root_fd, fd), zones)
-            kept.update(zones)
 
     def name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> None:
-        """What lies at a name is about to lose it, with everything below, however deep."""
+        """What lies at a name is about to lose it, with everything below, however deep.
+
+        The content of a file goes with the last of its names, which may all be below.
+        """
+        links: Counter[int] = Counter()
         levels: list[tuple[int, list[bytes]]] = []
         below, names = parent_fd, [name]
         try:
             while True:
                 while names:
-                    deeper = self._name(directory, root_fd, below, names.pop())
+                    deeper = self._name(directory, root_fd, below, names.pop(), links)
                     if deeper >= 0:
                         levels.append((deeper, []))
                         below, names = deeper, levels[-1][1]
@@ -120,7 +130,9 @@ class Quarantine:
             for level, _ in levels:
                 os.close(level)
 
-    def _name(self, directory: int, root_fd: int, parent_fd: int, name: bytes) -> int:
+    def _name(
+        self, directory: int, root_fd: int, parent_fd: int, name: bytes, links: Counter[int]
+    ) -> int:
         """Keep what lies at a name; of a directory give a descriptor that lists it, else -1."""
         try:
             status = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
@@ -132,8 +144,10 @@ class Quarantine:
         fd = os.open(name, access | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             self._tell(directory, root_fd, fd, removed=True)
-            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                self.content(directory, root_fd, fd)
+            if stat.S_ISREG(status.st_mode):
+                links[status.st_ino] += 1
+                if links[status.st_ino] == status.st_nlink:
+                    self.content(directory, root_fd, fd)
             return inventory.open_root(fd) if stat.S_ISDIR(status.st_mode) else -1
         finally:
             os.close(fd)
@@ -159,22 +173,27 @@ class Quarantine:
         return twin
 
     def _keep_all(self, key: Key, fd: int, place: Path) -> None:
-        with _made(place) as out:
-            os.ftruncate(out, os.fstat(fd).st_size)
-            for start, end in _data(fd):
-                for at in range(start, end, _COPY_BYTES):
-                    os.pwrite(out, os.pread(fd, min(_COPY_BYTES, end - at), at), at)
-        self._whole.add(key)
+        size, kept = self._told[key], self._zones.get(key, ())
+        extents = ((start, min(end, size)) for start, end in _data(fd))
+        zones = (zone for extent in extents for zone in _zones(*extent) if zone not in kept)
+        self._copy(key, fd, place, zones)
         self._write({"inode": key[1], "directory": key[0], "kept": "whole", **self._at(place)})
+        self._whole.add(key)
 
     def _keep_zones(self, key: Key, fd: int, place: Path, zones: list[int]) -> None:
-        with _made(place) as out:
-            if os.fstat(out).st_size == 0:
-                os.ftruncate(out, os.fstat(fd).st_size)
-            for zone in zones:
-                os.pwrite(out, os.pread(fd, ZONE_BYTES, zone * ZONE_BYTES), zone * ZONE_BYTES)
+        self._copy(key, fd, place, zones)
         about = {"inode": key[1], "directory": key[0], "kept": "zones", "zones": zones}
         self._write(about | {"zone_bytes": ZONE_BYTES} | self._at(place))
+        self._zones.setdefault(key, set()).update(zones)
+
+    def _copy(self, key: Key, fd: int, place: Path, zones: Iterable[int]) -> None:
+        size = self._told[key]
+        with _made(place) as out:
+            if key not in self._zones:
+                os.ftruncate(out, size)
+            for zone in zones:
+                at = zone * ZONE_BYTES
+                _put(out, os.pread(fd, min(ZONE_BYTES, size - at), at), at)
 
     def _at(self, place: Path) -> dict[str, str]:
         return {"place": str(place.relative_to(self.folder))}
@@ -187,7 +206,7 @@ class Quarantine:
         key = (directory, status.st_ino)
         if (key in self._told or key in self._fresh) and not removed:
             return
-        self._told.add(key)
+        self._told.setdefault(key, status.st_size)
         way = f"/proc/self/fd/{fd}".encode()
         about: dict[str, Any] = {
             "inode": status.st_ino,
@@ -202,18 +221,22 @@ class Quarantine:
         }
         if stat.S_ISLNK(status.st_mode):
             about["target"] = os.fsdecode(os.readlink("", dir_fd=fd))
-        else:
-            about["xattrs"] = _extra(way)
+        extended = inventory.attributes(way, follow=True).items()
+        about["xattrs"] = {
+            os.fsdecode(name): base64.b64encode(value).decode() for name, value in extended
+        }
         self._write(about)
 
     def _write(self, about: dict[str, Any]) -> None:
-        os.write(self._manifest, json.dumps(about).encode() + b"\n")
+        _put(self._manifest, json.dumps(about).encode() + b"\n")
         os.fdatasync(self._manifest)
 
     def _remember(self) -> None:
         """Read what was kept before an interruption; a last line that is torn counts not."""
-        size = os.fstat(self._manifest).st_size
-        for line in os.pread(self._manifest, size, 0).splitlines():
+        lines = os.pread(self._manifest, os.fstat(self._manifest).st_size, 0)
+        if lines and not lines.endswith(b"\n"):
+            _put(self._manifest, b"\n")  # Or the next one would be torn, too.
+        for line in lines.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 about = json.loads(line)
                 key = (int(about["directory"]), int(about["inode"]))
@@ -223,12 +246,14 @@ class Quarantine:
                     self._zones.setdefault(key, set()).update(about["zones"])
                     self._places[key] = self.folder / about["place"]
                 else:
-                    self._told.add(key)
+                    self._told.setdefault(key, int(about["size"]))
 
 
-def overwrites(operation: Write | Fallocate | SetAttr) -> bool:
+def overwrites(operation: Replacing) -> bool:
     """Return whether an operation changes the content of a file, not only its attributes."""
-    return not isinstance(operation, SetAttr) or bool(operation.valid & SET_SIZE)
+    if isinstance(operation, SetAttr):
+        return bool(operation.valid & SET_SIZE)
+    return isinstance(operation, Write | Fallocate)
 
 
 def _path(root_fd: int, fd: int) -> bytes:
@@ -270,23 +295,29 @@ def _made(place: Path) -> Any:
         os.close(parent)
 
 
-def _data(fd: int) -> list[tuple[int, int]]:
-    """Return the extents of a file that are not holes."""
-    found, at, size = [], 0, os.fstat(fd).st_size
+def _zones(start: int, end: int) -> range:
+    """Return the zones that have a part between two places."""
+    last = (end + ZONE_BYTES - 1) // ZONE_BYTES
+    return range(start // ZONE_BYTES, last if start < end else 0)
+
+
+def _put(out: int, data: bytes, at: int | None = None) -> None:
+    """Write all of it: a disk that is nearly full takes a part, and refuses only the next."""
+    done = 0
+    while done < len(data):
+        rest = data[done:]
+        done += os.write(out, rest) if at is None else os.pwrite(out, rest, at + done)
+
+
+def _data(fd: int) -> Iterator[tuple[int, int]]:
+    """Give the extents of a file that are not holes."""
+    at, size = 0, os.fstat(fd).st_size
     while at < size:
         try:
             start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:
-            break
+        except OSError as fault:
+            if fault.errno != errno.ENXIO:
+                raise
+            return
         at = os.lseek(fd, start, os.SEEK_HOLE)
-        found.append((start, at))
-    return found
-
-
-def _extra(way: bytes) -> dict[str, str]:
-    found = {}
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listxattr(way)):
-            with contextlib.suppress(OSError):
-                found[name] = base64.b64encode(os.getxattr(way, name)).decode()
-    return found
+        yield start, at

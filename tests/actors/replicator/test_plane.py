@@ -19,6 +19,7 @@ from mirrorfarm.actors.replicator.gate import ENDED
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.modules.settings import Replicated, Replication
+from tests.actors.replicator.lost_pages import LostPages
 
 
 class FileSystem:
@@ -141,6 +142,32 @@ def test_a_failed_flush_at_a_clean_end_is_told_when_everything_is_ended(
         case.run, errno.ENOSPC, "[Errno 28] No space left on device"
     )
     assert_off(case)
+
+
+@pytest.mark.parametrize("role", ["mount_lead", "mount_follow"])
+def test_what_the_disk_lost_in_a_role_is_told_at_its_end_although_somebody_was_told_before(
+    case: Case, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = LostPages(monkeypatch)
+    if role == "mount_lead":
+        case.lead()
+    else:
+        assert isinstance(case.order("mount_follow", 1), PlaneDone)
+    pages.lose()
+    pages.tell_somebody()
+    fault = PlaneFault(case.run + 1, errno.EIO, "[Errno 5] Input/output error")
+    assert case.order("unmount", True, False) == fault
+    assert_off(case)
+    case.lead(term=2)
+    assert isinstance(case.order("unmount", True, False), PlaneDone)
+
+
+def test_no_role_leaves_a_descriptor_of_the_disk_behind(case: Case) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for term in range(1, 4):
+        case.lead(term)
+        assert isinstance(case.order("unmount", True, False), PlaneDone)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_after_a_failed_end_a_node_leads_and_follows_again(

@@ -1,58 +1,28 @@
-"""What a copy replaces is kept first, whole or in zones, and durably."""
+"""What a copy replaces is kept first, with its attributes, and durably."""
 
+import base64
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mirrorfarm.actors.replicator import quarantine
-from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.operations import (
     ROOT,
     SET_MODE,
     SET_SIZE,
     Create,
-    Introduce,
+    RemoveXattr,
     Rename,
     Rmdir,
     SetAttr,
+    SetXattr,
     Unlink,
-    Write,
 )
-from mirrorfarm.actors.replicator.quarantine import MANIFEST, Quarantine
-from mirrorfarm.limits import ZONE_BYTES
-
-FILE, DIRECTORY = 0o100640, 0o040750
-
-
-class Copied:
-    """A directory that a copy changes, and what is kept of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root, self.folder = folder / "root", folder / "aside"
-        self.root.mkdir()
-        self.applier = Applier([bytes(self.root)])
-        self.begin()
-
-    def begin(self) -> None:
-        self.aside = Quarantine(self.folder)
-        self.applier.begin(lenient=True, aside=self.aside)
-
-    def introduce(self, node: int, name: bytes, mode: int = FILE, parent: int = ROOT) -> None:
-        self.applier.apply(Introduce(0, node, parent, name, mode))
-
-    def write(self, node: int, data: bytes, offset: int = 0) -> None:
-        self.applier.apply(Write(0, node, offset, len(data), 0), data)
-
-    def kept(self, path: str) -> bytes:
-        return (self.folder / "0" / path).read_bytes()
-
-    def manifest(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / MANIFEST).read_text().splitlines()]
+from mirrorfarm.actors.replicator.quarantine import MANIFEST
+from tests.actors.replicator.quarantined import DIRECTORY, FILE, Copied
 
 
 @pytest.fixture
@@ -121,26 +91,55 @@ def test_what_lies_deeper_than_a_path_reaches_is_kept(
     assert not os.listdir(copied.root)
 
 
-def test_of_a_large_file_only_the_overwritten_zones_are_kept(
+def test_a_file_is_kept_whole_where_the_disk_takes_it_in_parts(
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine, "WHOLE_BYTES_MAX", 2 * ZONE_BYTES)
-    old = b"".join(bytes([65 + zone]) * ZONE_BYTES for zone in range(8))
-    (copied.root / "large").write_bytes(old)
-    copied.introduce(5, b"large")
-    copied.write(5, b"x" * 10, 3 * ZONE_BYTES + 5)
-    copied.write(5, b"y" * 10, 3 * ZONE_BYTES + 50)
-    copied.write(5, b"z", 6 * ZONE_BYTES)
-    kept = copied.kept("large")
-    assert len(kept) == len(old)
-    for zone in (3, 6):
-        span = slice(zone * ZONE_BYTES, (zone + 1) * ZONE_BYTES)
-        assert kept[span] == old[span]
-    assert not any(kept[: 3 * ZONE_BYTES]), "untouched zones are holes"
-    assert [line["zones"] for line in copied.manifest() if line.get("kept") == "zones"] == [
-        [3],
-        [6],
-    ]
+    letter = bytes(range(256)) * 40
+    (copied.root / "letter").write_bytes(letter)
+    copied.introduce(7, b"letter")
+    pwrite, write = os.pwrite, os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1_000], at))
+        patch.setattr(os, "write", lambda fd, data: write(fd, data[:30]))
+        copied.applier.apply(Unlink(0, ROOT, b"letter"))
+    assert copied.kept("letter") == letter
+    assert [line["path"] for line in copied.manifest() if "path" in line] == ["letter"]
+
+
+@pytest.mark.parametrize("names", [["a/b/twin"], ["a/twin", "a/a/twin"]])
+def test_a_file_of_which_all_names_are_in_a_tree_that_goes_is_kept_once(
+    copied: Copied, names: list[str]
+) -> None:
+    (copied.root / "a/b").mkdir(parents=True)
+    (copied.root / "a/a").mkdir()
+    (copied.root / "a/b/deep").write_text("deep")
+    for name in names:
+        os.link(copied.root / "a/b/deep", copied.root / name)
+    copied.introduce(5, b"a", DIRECTORY)
+    copied.applier.apply(Rmdir(0, ROOT, b"a"))
+    assert not (copied.root / "a").exists()
+    (place,) = [line["place"] for line in copied.manifest() if "kept" in line]
+    assert (copied.folder / place).read_text() == "deep"
+    gone = {line["path"] for line in copied.manifest() if line.get("mode", 0) & 0o100000}
+    assert gone == {"a/b/deep", *names}
+
+
+@pytest.mark.parametrize("later", ["overwritten", "removed"])
+def test_a_file_with_a_name_that_stays_is_kept_when_that_is_replaced(
+    copied: Copied, later: str
+) -> None:
+    (copied.root / "a/b").mkdir(parents=True)
+    (copied.root / "a/b/deep").write_text("deep")
+    os.link(copied.root / "a/b/deep", copied.root / "outside")
+    copied.introduce(5, b"a", DIRECTORY)
+    copied.applier.apply(Rmdir(0, ROOT, b"a"))
+    assert (copied.root / "outside").read_text() == "deep"
+    copied.introduce(6, b"outside")
+    if later == "overwritten":
+        copied.write(6, b"DEEP")
+    else:
+        copied.applier.apply(Unlink(0, ROOT, b"outside"))
+    assert copied.kept("outside") == b"deep"
 
 
 def test_what_the_session_itself_made_is_not_kept(copied: Copied) -> None:
@@ -150,6 +149,13 @@ def test_what_the_session_itself_made_is_not_kept(copied: Copied) -> None:
     copied.write(9, b"again")
     copied.applier.apply(Unlink(0, ROOT, b"new"))
     assert not (copied.folder / "0").exists()
+
+
+def test_what_was_made_up_for_the_copy_is_not_kept(copied: Copied) -> None:
+    copied.introduce(10, b"made up")
+    copied.write(10, b"brought")
+    assert not (copied.folder / "0").exists()
+    assert copied.manifest() == []
 
 
 def test_after_an_interruption_what_is_kept_already_stays_as_it_was(copied: Copied) -> None:
@@ -183,10 +189,64 @@ def test_attributes_are_written_down_before_they_change(copied: Copied) -> None:
     assert [line["mode"] for line in copied.manifest() if line["path"] == "f"] == [0o100600]
 
 
+@pytest.mark.parametrize(
+    "operation", [RemoveXattr(0, 5, b"user.tag"), SetXattr(0, 5, b"user.tag", b"of the primary")]
+)
+def test_extended_attributes_are_written_down_before_they_change(
+    copied: Copied, operation: RemoveXattr | SetXattr
+) -> None:
+    (copied.root / "f").write_text("x")
+    os.setxattr(copied.root / "f", "user.tag", b"only here")
+    copied.introduce(5, b"f")
+    copied.applier.apply(operation)
+    copied.applier.apply(SetAttr(0, 5, SET_MODE, 0o640))
+    copied.applier.apply(SetXattr(0, 5, b"user.tag", b"once more"))
+    (line,) = copied.manifest()
+    assert line["xattrs"] == {"user.tag": base64.b64encode(b"only here").decode()}
+    assert not (copied.folder / "0").exists(), "no content has changed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may set such attributes")
+def test_extended_attributes_of_symbolic_links_are_written_down(copied: Copied) -> None:
+    os.symlink("/nowhere", copied.root / "link")
+    os.setxattr(copied.root / "link", "trusted.tag", b"only here", follow_symlinks=False)
+    copied.introduce(5, b"link", 0o120777)
+    copied.applier.apply(RemoveXattr(0, 5, b"trusted.tag"))
+    assert not os.listxattr(copied.root / "link", follow_symlinks=False)
+    (line,) = copied.manifest()
+    assert line["target"] == "/nowhere"
+    assert line["xattrs"]["trusted.tag"] == base64.b64encode(b"only here").decode()
+
+
+def test_attributes_that_the_disk_does_not_tell_are_not_taken_away(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copied.root / "f").write_text("x")
+    os.setxattr(copied.root / "f", "user.tag", b"only here")
+    copied.introduce(5, b"f")
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getxattr", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            copied.applier.apply(RemoveXattr(0, 5, b"user.tag"))
+    assert os.getxattr(copied.root / "f", "user.tag") == b"only here"
+
+
 def test_a_torn_last_line_of_the_manifest_is_overlooked(copied: Copied) -> None:
     with (copied.folder / MANIFEST).open("ab") as manifest:
         manifest.write(b'{"inode": 5, "direc')
-    Quarantine(copied.folder).close()
+    (copied.root / "f").write_text("x")
+    (copied.root / "f").chmod(0o600)
+    for mode in (0o640, 0o644):
+        copied.aside.close()
+        copied.begin()
+        copied.introduce(5, b"f")
+        copied.applier.apply(SetAttr(0, 5, SET_MODE, mode))
+    _, line = (copied.folder / MANIFEST).read_text().splitlines()
+    assert json.loads(line)["mode"] == 0o100600
 
 
 def test_nothing_is_replaced_when_it_cannot_be_kept(
