@@ -270,8 +270,10 @@ class Target:
         self._say(frames.DURABLE, 0, frames.pack_numbers([seq]))
 
     def _flush_failed(self, stream: Stream, fault: OSError) -> None:
+        """Believe it also if the session has ended since: a disk tells a loss once, and no other."""
         with self._lock:
-            if self._stream == stream:
+            closed = self._ended or fault.errno == errno.EBADF
+            if self._stream == stream or not closed:
                 self._fail(fault.errno or errno.EIO, str(fault))
 
     def _fail(self, error: int, text: str) -> None:

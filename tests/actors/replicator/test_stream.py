@@ -92,6 +92,7 @@ class Worker:
         self.refuse = b""
         self.flush_gate = threading.Event()
         self.flush_gate.set()
+        self.flush_fault = 0
         self.begun: list[tuple[int, int]] = []
 
     def begin(self, term: int, sid: int) -> None:
@@ -102,8 +103,12 @@ class Worker:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.applied.append(record + payload)
 
+        fault = self.flush_fault
+
         def flush() -> None:
             self.flush_gate.wait(5)
+            if fault:
+                raise OSError(fault, "of a flush")
 
         return flush
 
@@ -263,6 +268,30 @@ def test_a_refusing_disk_ends_the_session_and_nothing_behind_is_acknowledged(cas
     until(lambda: case.worker.failures == [errno.ENOSPC])  # The stream is told first.
     assert case.worker.applied == [b"good"]
     assert source.acked <= good
+
+
+@pytest.mark.parametrize(("fault", "believed"), [(errno.EIO, True), (errno.EBADF, False)])
+def test_what_the_disk_lost_counts_also_when_the_session_is_over(
+    case: Case, fault: int, believed: bool
+) -> None:
+    case.target.accept(1, 1)
+    source, listener = case.source(1, 1)
+    case.worker.flush_gate.clear()
+    case.worker.flush_fault = fault
+    source.send(frames.OP, b"flush", flags=frames.WITH_ANSWER)
+    until(lambda: case.worker.applied)
+    case.worker.flush_fault = 0
+    case.target.accept(2, 1)
+    until(lambda: listener.broken)
+    later, next_listener = case.source(2, 1)
+    assert next_listener.up.wait(5)
+    case.worker.flush_gate.set()
+    if believed:
+        until(lambda: next_listener.broken)
+    else:  # Its file was closed when the session ended.
+        flush = later.send(frames.OP, b"flush", flags=frames.WITH_ANSWER)
+        until(lambda: later.is_safe(flush))
+    until(lambda: case.worker.failures == ([fault] if believed else []))
 
 
 def test_frames_of_a_session_that_is_over_are_never_applied(case: Case) -> None:
