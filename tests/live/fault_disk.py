@@ -1,8 +1,9 @@
 """A disk that fails on command, below a directory of a node: run as `fault_disk.py DIR CONTROL`.
 
 The directory is served by the project's own pass-through file system. The control file holds
-lines: `write`, `fsync` or `read`, then `eio` (always), `once` (the next time alone) or `hold`
-(the call waits until the line is gone).
+lines: `write`, `fsync`, `read` or `mkdir`, then `eio` or `erofs` (always; as a file system that the
+kernel made read-only), `once` (`eio` the next time alone) or `hold` (the call waits until the line
+is gone).
 """
 
 import errno
@@ -22,7 +23,12 @@ from mirrorfarm.actors.replicator.fuse.server import Server
 from mirrorfarm.actors.replicator.fuse.volume import Volume
 from mirrorfarm.actors.replicator.journal import LocalJournal
 
-KINDS = {protocol.WRITE: "write", protocol.FSYNC: "fsync", protocol.READ: "read"}
+KINDS = {
+    protocol.WRITE: "write",
+    protocol.FSYNC: "fsync",
+    protocol.READ: "read",
+    protocol.MKDIR: "mkdir",
+}
 Handler = Callable[[Request], Reply]
 
 
@@ -58,7 +64,7 @@ class Control:
             while (how := self.fault(kind)) == "hold":
                 time.sleep(0.02)
             if how:
-                raise OSError(errno.EIO, "as ordered")
+                raise OSError(errno.EROFS if how == "erofs" else errno.EIO, "as ordered")
             return handler(request)
 
         return handle

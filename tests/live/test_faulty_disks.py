@@ -47,6 +47,30 @@ def test_a_disk_that_cannot_be_read_below_the_data_of_the_primary(lab: Lab, clie
 
 
 @pytest.mark.parametrize("kind", ["write", "fsync"])
+def test_a_disk_that_the_kernel_made_read_only_below_the_data_of_the_primary(
+    lab: Lab, client: Client, kind: str
+) -> None:
+    with faulty(lab, "n1", "/var/lib") as control:
+        client.go_on(60)
+        order(control, f"{kind} erofs\n")
+        lab.wait_state("n2", "ALONE", 60)
+        client.go_on(60)
+        reason = lab.await_words("n1", "the data of this node cannot be trusted", 60)
+        assert "Read-only file system" in reason
+
+
+def test_a_disk_that_takes_no_name_below_the_data_of_the_primary(lab: Lab, client: Client) -> None:
+    with faulty(lab, "n1", "/var/lib") as control:
+        client.go_on(60)
+        order(control, "mkdir eio\n")
+        assert "Input/output error" in lab.run("n1", ["mkdir", f"{DATA}/new"]).stderr
+        lab.wait_state("n2", "ALONE", 60)
+        client.go_on(60)
+        reason = lab.await_words("n1", "the data of this node cannot be trusted", 60)
+        assert "Input/output error" in reason
+
+
+@pytest.mark.parametrize("kind", ["write", "fsync"])
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 def test_a_disk_that_fails_below_the_durable_record(
     lab: Lab, client: Client, victim: str, kind: str

@@ -406,6 +406,41 @@ def test_a_full_disk_is_told_at_the_flush_and_nothing_is_read_that_it_did_not_ta
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+def test_a_disk_that_was_made_read_only_is_a_failed_one(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)
+    try:
+        with mounted(disk) as pair:
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+            for work in (os.mkdir, Path.touch):
+                pair.journal.failures.clear()
+                assert refused(work, pair.point / "new") == errno.EROFS
+                assert pair.journal.failures == [f"local disk: {errno.EROFS}"]
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_part_that_is_mounted_read_only_is_no_failed_disk(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    shown = pair.point / "shown"
+    for folder in (shown, pair.target / "shown"):
+        folder.mkdir()
+        (folder / "file").write_text("content")
+    subprocess.run(["mount", "--bind", shown, shown], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", shown], check=True)
+    pair.files.mount()
+    try:
+        for work, name in ((os.mkdir, "new"), (Path.touch, "new"), (os.unlink, "file")):
+            assert refused(work, shown / name) == errno.EROFS
+        assert refused(os.truncate, shown / "file", 0) == errno.EROFS
+        assert refused(os.setxattr, shown / "file", "user.x", b"y") == errno.EROFS
+        assert pair.journal.failures == []
+    finally:
+        pair.files.unmount(lazy=True)
+        subprocess.run(["umount", shown], check=True)
+
+
 def test_a_device_is_refused_where_the_secondary_would_refuse_it(tmp_path: Path) -> None:
     pair = Pair(tmp_path, devices_allowed=False)
     pair.files.mount()

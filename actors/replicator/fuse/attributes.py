@@ -25,6 +25,7 @@ from mirrorfarm.actors.replicator.operations import (
 )
 
 _OWNER = SET_UID | SET_GID
+_NO_ATTRIBUTE = (errno.ENODATA,)  # Elsewhere a sector that cannot be read.
 
 
 class Attributes:
@@ -66,7 +67,7 @@ class Attributes:
         valid = values[0]
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
             try:
-                with volume.watching_disk():
+                with volume.watching_disk(node):
                     self._apply(node, values)
             except OSError:  # A part of it may have been done.
                 self._tell(node, valid & SET_ALL, os.fstat(node.fd))
@@ -138,7 +139,8 @@ class Attributes:
         start += len(name) + 1
         value = bytes(request.view[start : start + size])
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
-            os.setxattr(node.path, name, value, flags)
+            with volume.watching_disk(node, answers=_NO_ATTRIBUTE):
+                os.setxattr(node.path, name, value, flags)
             node.default_acl = node.capable = None
             operation = SetXattr(volume.directory, node.number, name, value)
             ticket = volume.change(node, operation)
@@ -152,7 +154,8 @@ class Attributes:
         volume = self._volume
         name = request.text(40)
         with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
-            os.removexattr(node.path, name)
+            with volume.watching_disk(node, answers=_NO_ATTRIBUTE):
+                os.removexattr(node.path, name)
             node.default_acl = None
             ticket = volume.change(node, RemoveXattr(volume.directory, node.number, name))
         return Deferred(ticket)

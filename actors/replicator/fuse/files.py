@@ -86,7 +86,7 @@ class Files:
         flags, mode, umask, _ = protocol.CREATE_IN.unpack_from(request.buffer, 40)
         backing = self._flags(flags) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         bits = stat.S_IMODE(mode & ~self._names.mask(parent, umask))
-        with acting_as(request):
+        with self._volume.watching_disk(parent), acting_as(request):
             fd = os.open(name, backing, bits, dir_fd=parent.fd)
         try:
             status = os.fstat(fd)
@@ -104,18 +104,20 @@ class Files:
             raise OSError(errno.EEXIST, "not a regular file")
         node, entry = self._volume.entry(parent, name, status)
         with self._nodes.use(node.number):
-            fd = os.open(node.path, self._flags(flags))
-            return entry + self._add_existing(node, fd, flags)
+            return entry + self._add_existing(node, self._open(node, flags), flags)
 
     def open(self, request: Request) -> Reply:
         """Open a file; its first opening for writing is told to the journal."""
         flags = protocol.OPEN_IN.unpack_from(request.buffer, 40)[0]
         with self._nodes.use(request.node) as node:
             if flags & os.O_ACCMODE == os.O_RDONLY:
-                return self._add(node, os.open(node.path, self._flags(flags)), flags)
+                return self._add(node, self._open(node, flags), flags)
             with self._volume.modifying():
-                fd = os.open(node.path, self._flags(flags))
-                return self._add_existing(node, fd, flags)
+                return self._add_existing(node, self._open(node, flags), flags)
+
+    def _open(self, node: Node, flags: int) -> int:
+        with self._volume.watching_disk(node):
+            return os.open(node.path, self._flags(flags))
 
     def _add_existing(self, node: Node, fd: int, flags: int) -> bytes:
         try:
@@ -234,7 +236,8 @@ class Files:
         return b""
 
     def _keep_capability(self, handle: Handle, value: bytes) -> int:
-        os.setxattr(handle.fd, _CAPABILITY, value)
+        with self._volume.watching_disk():
+            os.setxattr(handle.fd, _CAPABILITY, value)
         volume, number = self._volume, handle.node.number
         with self._nodes.use(number) as node:
             return volume.change(
@@ -299,7 +302,7 @@ def flush_both(volume: Volume, handle: Handle, data_only: bool) -> Reply:
     try:
         (os.fdatasync if data_only else os.fsync)(handle.fd)
     except OSError as fault:
-        if fault.errno not in (errno.EINVAL, errno.EROFS):
+        if fault.errno != errno.EINVAL:
             volume.journal.local_failed(fault.errno or errno.EIO, "data")
         raise
     return Deferred(ticket)

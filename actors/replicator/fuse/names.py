@@ -129,7 +129,7 @@ class Names:
     ) -> Reply:
         volume = self._volume
         with volume.modifying(), self._nodes.use(request.node) as parent, self._nodes.lock:
-            with acting_as(request):
+            with volume.watching_disk(parent), acting_as(request):
                 make(parent)
             status = volume.status(parent, name)
             ticket = self.tell_created(parent, name, status, target)
@@ -201,7 +201,8 @@ class Names:
             excluded = volume.is_excluded(parent, name)
             if excluded is not node.excluded:
                 raise OSError(errno.EXDEV, "only one of both names would be replicated")
-            os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
+            with volume.watching_disk(parent):
+                os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
             operation = Link(volume.directory, old, parent.number, name)
             ticket = 0 if excluded else self._tell(operation, (old,), parent, node, several=(old,))
             status = volume.status(parent, name)
@@ -233,7 +234,8 @@ class Names:
         with ExitStack() as stack:
             number, victim, several = self._lend(stack, parent, name)
             excluded = self._volume.is_excluded(parent, name) or self._is_own_device(victim)
-            (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
+            with self._volume.watching_disk(parent):
+                (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
             try:
                 if excluded:
                     return None
@@ -269,7 +271,8 @@ class Names:
             if self._is_own_device(moved) or (flags and self._is_own_device(other)):
                 raise OSError(errno.EPERM, "devices are not replicated")
             excluded = self._check_border((source, old), (destination, new))
-            libc.rename(source.fd, old, destination.fd, new, flags)
+            with volume.watching_disk(destination):
+                libc.rename(source.fd, old, destination.fd, new, flags)
             operation = Rename(volume.directory, source.number, old, new_number, new, flags)
             touched = (moved_number, other_number) if other_number else (moved_number,)
             try:

@@ -23,7 +23,8 @@ from mirrorfarm.actors.replicator.operations import (
 )
 
 _ORDER_LOCKS: Final = 64
-_LOST_DATA: Final = (errno.EIO, errno.EUCLEAN, errno.ENODATA)  # Not the application's fault.
+# Not the application's fault. EROFS: a file system that met damage takes nothing any more.
+_LOST_DATA: Final = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EROFS)
 
 
 class Handle:
@@ -115,18 +116,30 @@ class Volume:
         if not stat.S_ISREG(mode) or not mode & drop:
             return 0
         mode &= ~drop
-        os.chmod(node.path, stat.S_IMODE(mode))
+        with self.watching_disk(node):
+            os.chmod(node.path, stat.S_IMODE(mode))
         return self.change(node, SetAttr(self.directory, node.number, SET_MODE, mode=mode))
 
     @contextmanager
-    def watching_disk(self) -> Iterator[None]:
-        """Tell the journal when the disk itself fails."""
+    def watching_disk(
+        self, node: Node | None = None, *, answers: tuple[int, ...] = ()
+    ) -> Iterator[None]:
+        """Tell the journal when the disk itself fails.
+
+        `node`: where the change is made; `answers`: errors that a sound disk gives, too.
+        """
         try:
             yield
         except OSError as fault:
-            if fault.errno in _LOST_DATA:
-                self.journal.local_failed(fault.errno, "data")
+            error = fault.errno
+            if error in _LOST_DATA and error not in answers:
+                if error != errno.EROFS or not self._shown_read_only(node):
+                    self.journal.local_failed(error, "data")
             raise
+
+    def _shown_read_only(self, node: Node | None) -> bool:
+        """Whether `node` is seen through a read-only mount of a disk that can be written."""
+        return node is not None and _is_read_only(node.fd) and not _is_read_only(self.nodes.root.fd)
 
     # --- places, for the journal -----------------------------------------------------------
 
@@ -247,6 +260,10 @@ class Volume:
                 os.close(handle.fd)
             self._handles.clear()
         self.nodes.close()
+
+
+def _is_read_only(fd: int) -> bool:
+    return bool(os.statvfs(fd).f_flag & os.ST_RDONLY)
 
 
 @contextmanager

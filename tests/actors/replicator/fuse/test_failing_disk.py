@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from mirrorfarm.actors.replicator.operations import (
     Write,
 )
 
+KILL_SETUID = protocol.WRITE_KILL_SUIDGID
+EXCLUSIVE = protocol.CREATE_IN.pack(os.O_RDWR | os.O_EXCL, 0o600, 0, 0)
 FLAGS = os.O_PATH | os.O_DIRECTORY
 
 
@@ -35,6 +37,10 @@ class Heard(LocalJournal):
 
     def __init__(self) -> None:
         self.told: list[Any] = []
+        self.failures: list[int] = []
+
+    def local_failed(self, error: int, where: str) -> None:
+        self.failures.append(error)
 
     def write(self, operation: Write, data: memoryview) -> int:
         self.told.append(operation)
@@ -60,6 +66,7 @@ class Case:
     def __init__(self, root: Path) -> None:
         self.path = root / "file"
         self.path.write_text("content")
+        self.path.chmod(0o4755)
         self.journal = Heard()
         root_fd = os.open(root, FLAGS)
         self.volume = Volume(
@@ -72,8 +79,32 @@ class Case:
             about_to_wait=lambda: None,
         )
         self.names = Names(self.volume)
+        self.files = Files(self.volume, self.names)
+        self.attributes = Attributes(self.volume)
         self.node, _ = self.volume.entry(self.volume.nodes.root, b"file", self.path.stat())
         self.handle = self.volume.add_handle(Handle(os.open(self.path, os.O_RDWR), self.node, True))
+        with self.volume.nodes.use(self.node.number):
+            """Have its own descriptor open, too."""
+        self.number, self.root = protocol.LONG.pack(self.node.number), protocol.LONG.pack(ROOT)
+
+    # --- requests --------------------------------------------------------------------------
+
+    def writing(self, data: bytes, flags: int = 0) -> Request:
+        body = protocol.WRITE_IN.pack(self.handle, 0, len(data), flags)
+        return self.request(body.ljust(40, b"\0") + data)
+
+    def flushing(self, flags: int) -> Request:
+        return self.request(protocol.FSYNC_IN.pack(self.handle, flags))
+
+    def opening(self, flags: int) -> Request:
+        return self.request(protocol.OPEN_IN.pack(flags, 0))
+
+    def naming(self, size: int) -> Request:
+        return self.request(bytes(size) + b"user.x\0")
+
+    def above(self, head: bytes, *names: bytes) -> Request:
+        """Ask for something in the directory; `head` is what comes before the names."""
+        return self.request(head + b"".join(name + b"\0" for name in names), ROOT)
 
     def request(self, body: bytes, node: int = 0) -> Request:
         request = Request()
@@ -98,14 +129,71 @@ def fails(number: int) -> Any:
     return failing
 
 
+# What of the system fails, and what a request asks then.
+PLACES: dict[str, tuple[Any, str, Callable[[Case], Any]]] = {
+    "write": (os, "pwrite", lambda case: case.files.write(case.writing(b"other"))),
+    "fsync": (os, "fsync", lambda case: case.files.fsync(case.flushing(0))),
+    "fdatasync": (os, "fdatasync", lambda case: case.files.fsync(case.flushing(1))),
+    "open": (os, "open", lambda case: case.files.open(case.opening(os.O_RDWR))),
+    "create": (os, "open", lambda case: case.files.create(case.above(EXCLUSIVE, b"new"))),
+    "mkdir": (os, "mkdir", lambda case: case.names.mkdir(case.above(bytes(8), b"new"))),
+    "mknod": (os, "mknod", lambda case: case.names.mknod(case.above(bytes(16), b"new"))),
+    "symlink": (os, "symlink", lambda case: case.names.symlink(case.above(b"", b"new", b"file"))),
+    "link": (os, "link", lambda case: case.names.link(case.above(case.number, b"new"))),
+    "unlink": (os, "unlink", lambda case: case.names.unlink(case.above(b"", b"file"))),
+    "rmdir": (os, "rmdir", lambda case: case.names.rmdir(case.above(b"", b"file"))),
+    "rename": (
+        libc,
+        "rename",
+        lambda case: case.names.rename(case.above(case.root, b"file", b"new")),
+    ),
+    "setxattr": (os, "setxattr", lambda case: case.attributes.setxattr(case.naming(8))),
+    "removexattr": (os, "removexattr", lambda case: case.attributes.removexattr(case.naming(0))),
+    "setuid": (os, "chmod", lambda case: case.files.write(case.writing(b"other", KILL_SETUID))),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EROFS])
+def test_a_failed_disk_is_believed_at_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
+) -> None:
+    """EROFS: a file system that met damage lets nobody write any more."""
+    where, call, work = PLACES[place]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, call, fails(error))
+        with pytest.raises(OSError, match=os.strerror(error)):
+            work(case)
+    assert case.journal.failures == [error]
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if "sync" not in place])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.EPERM])
+def test_what_a_sound_disk_refuses_is_no_failure(
+    case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
+) -> None:
+    where, call, work = PLACES[place]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, call, fails(error))
+        with pytest.raises(OSError, match=os.strerror(error)):
+            work(case)
+    assert case.journal.failures == []
+
+
+def test_an_attribute_that_is_not_there_is_no_failure(case: Case) -> None:
+    replace = protocol.XATTR_IN.pack(0, 2)
+    for work, body in ((case.attributes.setxattr, replace), (case.attributes.removexattr, b"")):
+        with pytest.raises(OSError, match="No data available"):
+            work(case.request(body + b"user.none\0"))
+    assert case.journal.failures == []
+
+
 def test_bytes_are_handed_over_although_the_setuid_bit_cannot_be_taken_away(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case.path.chmod(0o4755)
     monkeypatch.setattr(os, "chmod", fails(errno.ENOSPC))
-    body = protocol.WRITE_IN.pack(case.handle, 0, 5, protocol.WRITE_KILL_SUIDGID)
     with pytest.raises(OSError, match="No space left"):
-        Files(case.volume, case.names).write(case.request(body.ljust(40, b"\0") + b"other"))
+        case.files.write(case.writing(b"other", KILL_SETUID))
     assert case.path.read_text() == "othernt"
     assert [type(one) for one in case.journal.told] == [Write]
 
