@@ -326,5 +326,18 @@ def truncate_one() -> None:
         sys.exit(7)
 
 
+def map_more_than_the_disk_holds() -> None:
+    with open("file", "w+b") as file:
+        file.truncate(800_000)
+        with mmap.mmap(file.fileno(), 0) as mapping:
+            mapping[:] = b"x" * 800_000
+            try:
+                mapping.flush()
+                raise AssertionError("flushed")
+            except OSError as fault:
+                full = fault.errno == errno.ENOSPC
+            assert full
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

@@ -406,6 +406,20 @@ def test_a_full_disk_is_told_at_the_flush_and_nothing_is_read_that_it_did_not_ta
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+@pytest.mark.parametrize("writeback", [True, False], ids=["commit", "each"])
+def test_a_full_disk_is_told_at_the_flush_of_a_mapping(tmp_path: Path, writeback: bool) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    try:
+        with mounted(disk, writeback=writeback, each=not writeback) as pair:
+            # The mirror lies on this disk, too: only for a part of the mapping there is room.
+            (pair.point / "other").write_bytes(b"o" * 350_000)
+            pair.run("map_more_than_the_disk_holds")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
 def test_a_disk_that_was_made_read_only_is_a_failed_one(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -197,7 +197,7 @@ class Files:
                 ticket = self._keep_capability(handle, kept) or ticket
             if flags & protocol.WRITE_KILL_SUIDGID:
                 ticket = self._drop_privileges(node) or ticket
-        if fault and volume.writeback:
+        if fault and (volume.writeback or flags & protocol.WRITE_CACHE):
             raise fault  # The kernel takes a short answer to its write-back for a full one.
         reply = protocol.WRITTEN.pack(written, 0)
         if volume.each or (handle.synchronous and not volume.writeback):

@@ -13,7 +13,7 @@ from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.attributes import Attributes
 from mirrorfarm.actors.replicator.fuse.files import Files
 from mirrorfarm.actors.replicator.fuse.names import Names
-from mirrorfarm.actors.replicator.fuse.protocol import Request
+from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Request
 from mirrorfarm.actors.replicator.fuse.volume import Handle, Volume
 from mirrorfarm.actors.replicator.journal import LocalJournal
 from mirrorfarm.actors.replicator.operations import (
@@ -196,6 +196,28 @@ def test_bytes_are_handed_over_although_the_setuid_bit_cannot_be_taken_away(
         case.files.write(case.writing(b"other", KILL_SETUID))
     assert case.path.read_text() == "othernt"
     assert [type(one) for one in case.journal.told] == [Write]
+
+
+def test_a_mapping_that_is_taken_in_part_fails_its_flush(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the mode `each`, too, the kernel writes mappings back, and believes a short answer."""
+    write, calls = os.pwrite, []
+
+    def half(fd: int, data: memoryview, offset: int) -> int:
+        calls.append(offset)
+        if len(calls) % 2 == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[:4_096], offset)
+
+    monkeypatch.setattr(os, "pwrite", half)
+    case.volume.writeback, case.volume.each = False, True
+    with pytest.raises(OSError, match="No space left"):
+        case.files.write(case.writing(bytes(8_192), protocol.WRITE_CACHE))
+    short = case.files.write(case.writing(bytes(8_192)))
+    assert isinstance(short, Deferred), "an application hears how much of its own write there is"
+    assert short.body == protocol.WRITTEN.pack(4_096, 0)
+    assert [one.length for one in case.journal.told] == [4_096, 4_096]
 
 
 def test_what_there_was_room_for_is_handed_over(
