@@ -339,5 +339,14 @@ def map_more_than_the_disk_holds() -> None:
             assert full
 
 
+def look_for_data_in_a_mapping() -> None:
+    with open("file", "w+b") as file:
+        file.truncate(1 << 20)
+        with mmap.mmap(file.fileno(), 0) as mapping:
+            mapping[65_536:65_540] = b"data"
+            start = os.lseek(file.fileno(), 0, os.SEEK_DATA)
+            assert start <= 65_536 < os.lseek(file.fileno(), start, os.SEEK_HOLE)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

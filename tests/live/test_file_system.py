@@ -420,6 +420,11 @@ def test_a_full_disk_is_told_at_the_flush_of_a_mapping(tmp_path: Path, writeback
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+def test_what_a_mapping_holds_is_found_before_it_is_written_back(pair: Pair) -> None:
+    pair.run("look_for_data_in_a_mapping")
+    pair.settle()
+
+
 def test_a_disk_that_was_made_read_only_is_a_failed_one(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -271,8 +271,8 @@ class Files:
         return Deferred(ticket) if volume.each else None
 
     def lseek(self, request: Request) -> Reply:
-        """Find data or holes; with the writeback cache only the kernel knows where they are."""
-        if self._volume.writeback:
+        """Find data or holes; what writes or mappings made data only the kernel may know yet."""
+        if not self._volume.read_only:
             raise OSError(errno.ENOSYS, "unknown to the disk")
         number, offset, whence = protocol.LSEEK_IN.unpack_from(request.buffer, 40)
         return protocol.LONG.pack(os.lseek(self._volume.handle(number).fd, offset, whence))
