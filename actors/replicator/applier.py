@@ -71,6 +71,7 @@ class Applier:
         self._incomplete = incomplete
         self.lenient = False
         self._aside: Quarantine | None = None
+        self.lives: Callable[[], None] = lambda: None  # Called again and again by what takes long.
 
     def begin(self, lenient: bool, aside: Quarantine | None = None) -> None:
         """Begin a session: nothing is introduced. `aside` keeps what it replaces."""
@@ -78,8 +79,10 @@ class Applier:
         self._aside = aside
         for index, backing in enumerate(self._backings):
             backing.replacing = self._replacing(index, backing) if aside else None
-        for backing in self._backings:
+            backing.lives = self.lives
             backing.forget_all()
+        if aside is not None:
+            aside.lives = self.lives
 
     def apply(self, operation: ANY_OPERATION, payload: bytes | memoryview = b"") -> None:
         """Apply one operation; OSError if the disk refuses or the tree is not as expected."""

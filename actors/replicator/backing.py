@@ -59,6 +59,7 @@ class Backing:
         self.root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.device = os.fstat(self.root_fd).st_dev
         self._descriptors_max = descriptors_max
+        self.lives: Callable[[], None] = lambda: None  # Called again and again by what takes long.
         self.replacing: Callable[[int, bytes], None] | None = None  # Before `clear` removes.
         self._inodes: dict[int, Inode] = {}
         self._at: dict[Place, Inode] = {}
@@ -320,7 +321,7 @@ class Backing:
                     continue
                 status = os.stat(entry, dir_fd=fd, follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    _remove_tree(os.fsencode(entry), fd)
+                    _remove_tree(os.fsencode(entry), fd, self.lives)
                 else:
                     os.unlink(entry, dir_fd=fd)
         finally:
@@ -338,7 +339,7 @@ class Backing:
         if self.replacing is not None:
             self.replacing(directory_fd, name)
         if stat.S_ISDIR(status.st_mode):
-            _remove_tree(name, directory_fd)
+            _remove_tree(name, directory_fd, self.lives)
         else:
             os.unlink(name, dir_fd=directory_fd)
         known = self.drop_name(parent, name)
@@ -353,13 +354,13 @@ def _disinherit(way: bytes) -> None:
             os.removexattr(way, name, follow_symlinks=False)
 
 
-def _remove_tree(name: bytes, parent_fd: int) -> None:
+def _remove_tree(name: bytes, parent_fd: int, lives: Callable[[], None]) -> None:
     """Remove a directory with all below; `shutil.rmtree` ends at a depth of about 1,000."""
     levels = [(os.open(name, _TO_EMPTY, dir_fd=parent_fd), name)]
     try:
         while levels:
             fd, name = levels[-1]
-            if (deeper := _emptied(fd)) is not None:
+            if (deeper := _emptied(fd, lives)) is not None:
                 levels.append((os.open(deeper, _TO_EMPTY, dir_fd=fd), deeper))
                 continue
             os.rmdir(name, dir_fd=levels[-2][0] if len(levels) > 1 else parent_fd)
@@ -369,10 +370,11 @@ def _remove_tree(name: bytes, parent_fd: int) -> None:
             os.close(fd)
 
 
-def _emptied(fd: int) -> bytes | None:
+def _emptied(fd: int, lives: Callable[[], None]) -> bytes | None:
     """Remove what lies in a directory up to the first directory in it, and give its name."""
     with os.scandir(fd) as entries:
         for entry in entries:
+            lives()
             if entry.is_dir(follow_symlinks=False):
                 return os.fsencode(entry.name)
             os.unlink(entry.name, dir_fd=fd)

@@ -199,8 +199,7 @@ class Plane:
         mapfile.take(self._settings.map_file, "", ())
         self._mount(LocalJournal(), read_only=True)
         self._applier = Applier(self._mounts.roots, exclusions=self._exclusions)
-        follower = Follower(self._applier, self._copied, self._refused)
-        self._follower = follower
+        self._follower = follower = Follower(self._applier, self._copied, self._refused)
         suffices = self._settings.replication.ack_mode == "received"
         deadline = time.monotonic() + _LISTEN_S
         while True:
@@ -213,6 +212,7 @@ class Plane:
                     raise
                 time.sleep(0.1)
             else:
+                self._applier.lives = self.target.lives
                 return
 
     def _accept_session(self, term: int, sid: int, quarantine: str) -> None:

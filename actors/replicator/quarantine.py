@@ -14,7 +14,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ MANIFEST: Final = "manifest.jsonl"
 _TWINS_MAX: Final = 1_000
 _PATH_BYTES_MAX: Final = 2_048  # What is kept at a path of its own: the folder's is in front,
 _DEPTH_MAX: Final = 100  # and each level of it is made.
+_UNFLUSHED_ZONES_MAX: Final = 256  # A flush of more might take too long for who waits meanwhile.
 _DELETED: Final = b" (deleted)"
 
 Key = tuple[int, int]  # Directory, inode number on this disk.
@@ -48,6 +49,7 @@ class Quarantine:
     def __init__(self, folder: Path) -> None:
         """Begin, or go on after an interruption; what was kept then is not kept again."""
         self.folder = folder
+        self.lives: Callable[[], None] = lambda: None  # Called again and again by what takes long.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._fresh: set[Key] = set()  # Made by this session.
         self._told: dict[Key, int] = {}  # With the size before the first change.
@@ -117,6 +119,7 @@ class Quarantine:
         try:
             while True:
                 while names:
+                    self.lives()
                     deeper = self._name(directory, root_fd, below, names.pop(), links)
                     if deeper >= 0:
                         levels.append((deeper, []))
@@ -191,9 +194,12 @@ class Quarantine:
         with _made(place) as out:
             if key not in self._zones:
                 os.ftruncate(out, size)
-            for zone in zones:
+            for number, zone in enumerate(zones, 1):
+                self.lives()
                 at = zone * ZONE_BYTES
                 _put(out, os.pread(fd, min(ZONE_BYTES, size - at), at), at)
+                if number % _UNFLUSHED_ZONES_MAX == 0:
+                    os.fdatasync(out)
 
     def _at(self, place: Path) -> dict[str, str]:
         return {"place": str(place.relative_to(self.folder))}

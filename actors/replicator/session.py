@@ -46,7 +46,9 @@ class Session:
         self._copied = copied
         self._changes: ChangeMap | None = None
         self._started = False
-        self._began_ns = time.monotonic_ns()
+        self._began_ns = self._moved_ns = time.monotonic_ns()
+        self._acked = 0
+        self._timeout_ns = link.timeout_ns
         self.source = Source(link, stream, self)
         self.source.patient = True
         self._asker = Asker(self.source)
@@ -78,7 +80,21 @@ class Session:
 
     def acknowledged(self) -> None:
         """Let go what waited."""
+        if self.source.patient:
+            self._spare_application()
         self._carrier.gate.look_again()
+
+    def _spare_application(self) -> None:
+        """A target that is busy with one order of the copy lives; the application can do without.
+
+        With so much under way that modifications wait, the session ends as after silence.
+        """
+        now, acked = time.monotonic_ns(), self.source.acked
+        if acked != self._acked or not self.source.full:
+            self._acked, self._moved_ns = acked, now
+        elif now - self._moved_ns > self._timeout_ns:
+            limit = self._timeout_ns // 1_000_000
+            self.source.give_up(f"the application waits for the copy longer than {limit} ms")
 
     def session_broken(self, reason: str) -> None:
         """What the stream did not carry is marked; tell."""

@@ -8,6 +8,7 @@ acknowledged behind a modification that the disk refused (R11).
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -93,6 +94,7 @@ class Target:
         self._failed = False
         self._gap_told = False
         self._identity = b""
+        self._lived_ns = 0
         self._flushed: dict[int, bool] = {}  # Frame -> whether its flush is done.
         self._lock = threading.RLock()  # Held while a frame is applied: `accept` waits for it.
         self._flushers = flushers or ThreadPoolExecutor(_FLUSHERS, "flusher")
@@ -112,6 +114,16 @@ class Target:
             self._flushed = {}
             if sid:
                 self._worker.begin(term, sid)
+
+    def lives(self) -> None:
+        """Tell the source that one frame takes long to apply, and goes on; by whoever applies it.
+
+        No flush is confirmed, but a source that copies takes it for progress.
+        """
+        now = time.monotonic_ns()
+        if now - self._lived_ns > self._timeout_ns // 8:
+            self._lived_ns = now
+            self._say(frames.DURABLE, 0)
 
     def close(self) -> None:
         """Apply nothing more, and free the port."""

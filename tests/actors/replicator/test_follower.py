@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ from mirrorfarm.actors.replicator import frames, inventory, questions
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.asking import Asker
 from mirrorfarm.actors.replicator.follower import Follower
-from mirrorfarm.actors.replicator.operations import ROOT, Fsync, Introduce, encode
+from mirrorfarm.actors.replicator.operations import ROOT, Fsync, Introduce, Rmdir, Unlink, encode
+from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.source import Source
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Link, StreamKeys
@@ -61,8 +63,11 @@ class Case:
         self.link = Link(self.context, endpoint, StreamKeys(), 1_000_000_000)
         self.failures: list[tuple[int, str]] = []
         self.applier = Applier([bytes(root)])
-        follower = Follower(self.applier, lambda *_: None, lambda *what: self.failures.append(what))
-        self.target = Target(self.link, follower)
+        self.follower = Follower(
+            self.applier, lambda *_: None, lambda *what: self.failures.append(what)
+        )
+        self.target = Target(self.link, self.follower)
+        self.applier.lives = self.target.lives
         self.sources: list[Source] = []
 
     def session(self, sid: int) -> tuple[Source, Listener]:
@@ -135,18 +140,18 @@ def test_a_fault_of_our_own_is_told_with_its_text(
     until(lambda: listener.answers)
 
 
+def slowed(work: Callable[..., Any]) -> Callable[..., Any]:
+    def slow(*arguments: Any, **more: Any) -> Any:
+        time.sleep(0.01)
+        return work(*arguments, **more)
+
+    return slow
+
+
 def test_a_slow_disk_is_waited_for(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that has to seek for each of some hundred files: no answer takes a second."""
-
-    def slowed(work: Callable[..., Any]) -> Callable[..., Any]:
-        def slow(*arguments: Any, **more: Any) -> Any:
-            time.sleep(0.01)
-            return work(*arguments, **more)
-
-        return slow
-
     names = [b"file%03d" % number for number in range(200)]
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(name)
@@ -168,3 +173,52 @@ def test_a_slow_disk_is_waited_for(
     assert sorted(asker.list_directory(0, ROOT)[1]) == [*names, b"large"]
     assert asker.digests(0, items) == want
     assert not listener.broken
+
+
+def test_one_order_that_takes_long_ends_no_copy(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seconds for all that lies in a directory which the primary has no more."""
+    tree = tmp_path / "tree"
+    (tree / "deep").mkdir(parents=True)
+    for number in range(200):
+        (tree / ("deep" if number % 2 else "") / f"file{number}").touch()
+    source, listener = case.session(1)
+    source.patient = True
+    monkeypatch.setattr(os, "unlink", slowed(os.unlink))
+    done = source.send(frames.OP, encode(Rmdir(0, ROOT, b"tree")))
+    until(lambda: listener.broken or source.is_safe(done), 60)
+    assert not listener.broken
+    assert not tree.exists()
+
+
+def test_a_large_file_that_is_set_aside_ends_no_copy(
+    case: Case, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any
+) -> None:
+    content = bytes(range(250)) * 52_429  # Of 200 zones.
+    (tmp_path / "large").write_bytes(content)
+    folder = tmp_path_factory.mktemp("aside")
+    case.follower.aside = Quarantine(folder)
+    source, listener = case.session(1)
+    source.patient = True
+    monkeypatch.setattr(os, "pread", slowed(os.pread))
+    done = source.send(frames.OP, encode(Unlink(0, ROOT, b"large")))
+    until(lambda: listener.broken or source.is_safe(done), 60)
+    assert not listener.broken
+    assert (folder / "0/large").read_bytes() == content
+    case.follower.aside.close()
+
+
+def test_a_disk_that_hangs_in_the_midst_of_an_order_is_not_waited_for(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").touch()
+    source, listener = case.session(1)
+    source.patient = True
+    monkeypatch.setattr(os, "unlink", lambda *_, **__: hangs.wait(60))
+    source.send(frames.OP, encode(Rmdir(0, ROOT, b"tree")))
+    until(lambda: listener.broken, 60)
+    hangs.set()
+    assert "silent" in listener.broken[0] or "later" in listener.broken[0]

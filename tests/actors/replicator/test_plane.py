@@ -186,6 +186,13 @@ def test_after_a_failed_end_a_node_leads_and_follows_again(
     assert isinstance(case.order("accept_session", 3, 1, ""), PlaneDone)
 
 
+def test_what_takes_long_to_apply_is_told_by_the_target(case: Case) -> None:
+    assert isinstance(case.order("mount_follow", 1), PlaneDone)
+    assert case.plane._applier is not None
+    assert case.plane.target is not None
+    assert case.plane._applier.lives == case.plane.target.lives
+
+
 def test_a_copy_that_cannot_be_made_durable_ends_the_following_all_the_same(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

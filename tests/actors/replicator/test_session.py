@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import zmq
 
+from mirrorfarm.actors.replicator import frames
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.core import PlaneSessionBroken, PlaneSessionUp
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.wire import Link, StreamKeys
+from mirrorfarm.limits import UNACKED_FRAMES_MAX
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -71,3 +73,28 @@ def test_a_session_without_a_thread_for_its_copy_can_be_closed(
     with pytest.raises(RuntimeError):
         case.session.session_up()
     case.session.close()
+
+
+def test_an_application_does_not_wait_for_one_long_order_of_the_copy(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target tells that it lives; but what is under way is as much as may be."""
+    now, source = [time.monotonic_ns()], case.session.source
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
+
+    def go_on_for(seconds: int) -> None:
+        for _ in range(5 * seconds):
+            now[0] += 200_000_000
+            case.session.acknowledged()
+
+    for _ in range(UNACKED_FRAMES_MAX):
+        source.send(frames.OP, b"")
+    go_on_for(100)
+    assert not source.broken, "nobody waits yet"
+    source.send(frames.OP, b"")
+    go_on_for(19)
+    source.acked += 1
+    go_on_for(20)
+    assert not source.broken, "there is progress"
+    go_on_for(2)
+    assert source.broken == "the application waits for the copy longer than 20000 ms"
