@@ -282,7 +282,7 @@ class Target:
         self._say(frames.DURABLE, 0, frames.pack_numbers([seq]))
 
     def _flush_failed(self, stream: Stream, fault: OSError) -> None:
-        """Believe it also if the session has ended since: a disk tells a loss once, and no other."""
+        """Believe it also if the session has ended since: a disk tells a loss only once."""
         with self._lock:
             closed = self._ended or fault.errno == errno.EBADF
             if self._stream == stream or not closed:
