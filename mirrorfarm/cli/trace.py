@@ -103,7 +103,8 @@ def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
 
     Name the traces of all nodes: what one of them did may be wrong only beside another. Each
     violation is told with the steps that led to it. Exit code 1 if there is any; 11 if traces
-    are missing or cannot be read, whatever was found in the others.
+    are missing or cannot be read, whatever was found in the others, or if violations may be
+    none because a trace is cut off or lacks a start.
     """
     from mirrorfarm.cli.trace_check import check_traces
 
