@@ -13,11 +13,17 @@ paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Pat
 
 
 @click.group()
-def trace() -> None:
+@click.pass_obj
+def trace(scope: Scope) -> None:
     """Read the traces that every process writes; of this node if no PATH is named.
 
     A PATH is a file *.mft or a folder that holds some, of one node or copied from several.
     """
+    if scope.hosts:
+        raise click.UsageError(
+            f"-H {scope.hosts}: traces are read on this machine: copy the log folder of that node "
+            f"({scope.paths.log}) here, and name the copy as PATH, without -H"
+        )
 
 
 @trace.command("show")

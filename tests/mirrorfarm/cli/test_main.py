@@ -227,6 +227,23 @@ def test_an_empty_variable_is_not_taken_for_this_node_or_for_nothing(
     assert node.commands == []
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("trace", "check", "takeover"), "-H n2: traces are read on this machine: copy the log"),
+        (("trace", "show"), "-H n2: traces are read on this machine: copy the log"),
+        (("sim", "run", "--seed", "1"), "-H n2: simulations run on this machine"),
+    ],
+)
+def test_a_node_that_cannot_be_meant_is_refused(
+    root: Path, run: Run, words: tuple[str, ...], says: str
+) -> None:
+    code, out, err = run("-H", "n2", *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "names no node" in run("-H", "", *words)[2]
+
+
 def test_a_number_that_no_module_has_is_refused_for_other_nodes_too(node: Node, run: Run) -> None:
     for words in ((), ("-H", "n1")):
         for number in ("0", "-1", "257"):
