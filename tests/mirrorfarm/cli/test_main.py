@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.children import hold_lock, lock_path
-from mirrorfarm.cli.main import COMMANDS, cli, main
+from mirrorfarm.cli.main import COMMANDS, UNREAD, cli, main
 from mirrorfarm.paths import Paths
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
 
@@ -51,6 +51,16 @@ def test_every_command_has_help(name: str, run: Run) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
     assert "Usage" in out
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("trace", "--help")])
+def test_help_that_nobody_reads_ends_as_the_help_says(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mirrorfarm.cli.main", *words]
+    with open(writer, "wb") as unread:
+        done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (UNREAD, b"")
 
 
 def test_help_imports_no_heavy_library() -> None:
