@@ -3,7 +3,10 @@
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -44,6 +47,20 @@ class Scope:
     hosts: str  # "": this node; "*": all; else names with commas.
 
 
+@contextmanager
+def _quiet_when_unread() -> Iterator[None]:
+    """End quietly when whoever reads the output (`head`) has left."""
+    try:
+        yield
+    except (BrokenPipeError, SystemExit) as error:
+        # Click and rich would say 1, which is that something was found to be wrong.
+        if not isinstance(error.__context__ or error, BrokenPipeError):
+            raise
+        if sys.stdout is not None:  # Python flushes it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(UNREAD) from None
+
+
 class LazyGroup(click.Group):
     """A group that imports a command when it is used."""
 
@@ -60,16 +77,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words; the help of the whole is printed here."""
+        with _quiet_when_unread():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command; end quietly when whoever reads its output (`head`) has left."""
-        try:
+        """Run the command."""
+        with _quiet_when_unread():
             return super().invoke(ctx)
-        except (BrokenPipeError, SystemExit) as error:
-            # Click and rich would say 1, which is that something was found to be wrong.
-            if not isinstance(error.__context__ or error, BrokenPipeError):
-                raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it.
-            return UNREAD
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.sim_options import played, traced
 from mirrorfarm.cli.sim_scenario import scenario, seed_number, shrink
 from mirrorfarm.cli.sim_sweep import report, sweep
@@ -11,8 +12,13 @@ from mirrorfarm.errors import SystemUnsuitable
 
 
 @click.group("sim")
-def sim() -> None:
+@click.pass_obj
+def sim(scope: Scope) -> None:
     """Simulate clusters with the cores of production; nothing on this machine is touched."""
+    if scope.hosts:
+        raise click.UsageError(
+            f"-H {scope.hosts}: simulations run on this machine: call it there, without -H"
+        )
     if not __debug__:  # What breaks one would count as a run that went well.
         raise SystemUnsuitable(
             "nothing is simulated without the assertions of the cores: leave out -O of python, "

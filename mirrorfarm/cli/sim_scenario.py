@@ -23,7 +23,8 @@ PAGE_MARKS: Final = (
 
 
 @click.command("scenario")
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+# What cannot be read is told where it is read: together with the faults of all other files.
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option("-q", "--quiet", is_flag=True, help="One line for each file, no story.")
 @traced
 @click.option("--json", "json_wanted", is_flag=True, help="Print a list with one object per file.")

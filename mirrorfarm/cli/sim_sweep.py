@@ -191,7 +191,8 @@ def _what_next(order: "Order", missing: int) -> str:
 def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool) -> int:
     """Join the results of a sweep's parts, or of one under way, and report on them.
 
-    FILES are the .jsonl files. Exit code 1 if anything failed or is missing.
+    FILES are the .jsonl files. Exit code 1 if anything failed or is missing; without --seeds
+    also if a line is damaged or unfinished.
     """
     from mirrorfarm.sim.sweeps.interrupts import Interrupted, interruptible
     from mirrorfarm.sim.sweeps.outputs import refuse_to_replace, require_folder
@@ -229,11 +230,18 @@ def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: b
     notes = list(written.notes)
     if results.damaged:
         notes.append(f"damaged lines, left out: {', '.join(results.damaged[:5])}")
+    if results.torn:
+        torn = ", ".join(results.torn[:5])
+        notes.append(
+            f"unfinished last lines, left out: {torn}: the sweep was cut short, or is under way"
+        )
     if missing:
         first = next(seed for seed in wanted if seed not in have)
         notes.append(f"{missing:,} seeds are missing, {first} is the first of them")
     written = type(written)(written.summary, written.paths, tuple(notes))
     _tell(written, json_wanted, {"missing": missing})
+    # What seed a line was of is not known: only who says what was wanted learns that none lacks.
+    missing = missing or (0 if wanted else len(results.damaged) + len(results.torn))
     return 1 if written.summary.failed or missing or _missed(written.summary) else 0
 
 

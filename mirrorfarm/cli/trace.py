@@ -13,11 +13,17 @@ paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Pat
 
 
 @click.group()
-def trace() -> None:
+@click.pass_obj
+def trace(scope: Scope) -> None:
     """Read the traces that every process writes; of this node if no PATH is named.
 
     A PATH is a file *.mft or a folder that holds some, of one node or copied from several.
     """
+    if scope.hosts:
+        raise click.UsageError(
+            f"-H {scope.hosts}: traces are read on this machine: copy the log folder of that node "
+            f"({scope.paths.log}) here, and name the copy as PATH, without -H"
+        )
 
 
 @trace.command("show")
@@ -103,7 +109,8 @@ def check(scope: Scope, paths: tuple[Path, ...], json_wanted: bool) -> int:
 
     Name the traces of all nodes: what one of them did may be wrong only beside another. Each
     violation is told with the steps that led to it. Exit code 1 if there is any; 11 if traces
-    are missing or cannot be read, whatever was found in the others.
+    are missing or cannot be read, whatever was found in the others, or if violations may be
+    none because a trace is cut off or lacks a start.
     """
     from mirrorfarm.cli.trace_check import check_traces
 

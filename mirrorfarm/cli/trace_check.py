@@ -44,16 +44,25 @@ def check_traces(paths: Iterable[Path], *, json_wanted: bool) -> int:
             err=True,
         )
     tell_holes(result.gaps, 0)
-    if result.missing or faults.count:
+    if _doubtful(result, faults):
         click.echo(clean(f"mirrorfarm: {_lacks(result, faults)}"), err=True)
     return code
 
 
 def _exit_code(result: Checked, faults: Faults) -> int:
     """Return what the check came to; what it could not see decides nothing, either way."""
-    if result.missing or faults.count or not result.steps:
+    if _doubtful(result, faults) or not result.steps:
         return TraceInvalid.exit_code
     return VIOLATED if result.violations else 0
+
+
+def _doubtful(result: Checked, faults: Faults) -> bool:
+    """Return whether so much is missing that what was found decides nothing.
+
+    Messages that their sender's trace lacks are in sound recordings, too, as the last ones before
+    a loss of power: these alone cast no doubt on invariants that held.
+    """
+    return bool(result.missing or faults.count or (result.violations and result.partial))
 
 
 def _lacks(result: Checked, faults: Faults) -> str:
@@ -62,6 +71,15 @@ def _lacks(result: Checked, faults: Faults) -> str:
     if result.missing:
         lacks.append(f"no trace of {', '.join(result.missing)}")
         cures.append("copy var/log/mirrorfarm of these machines as well")
+    elif result.violations and result.partial:
+        whose = ("it", "its trace") if len(result.partial) == 1 else ("them", "their traces")
+        lacks.append(
+            f"{', '.join(result.partial)}: messages that came from {whose[0]} are not in "
+            f"{whose[1]} (cut off, or a start is missing)"
+        )
+        cures.append(
+            f"name all files of {whose[1]}; what a process did just before it was killed is in none"
+        )
     if faults.count:
         lacks.append("a part cannot be read" if faults.unread else "traces are damaged")
         cures.append("what to do about each place is said above")

@@ -1,10 +1,12 @@
 """`mirrorfarm trace merge`: the steps of several nodes in one order that respects causality."""
 
+import contextlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import click
 
@@ -82,11 +84,18 @@ def tell_holes(gaps: int, unordered: int) -> None:
 
 
 def _print_json(merged: Merge) -> None:
-    output, facts = sys.stdout.buffer, Facts()
-    format_ = Jsonl(Subject(merged, "", 0), output.write)
-    for placed in merged.steps():
-        format_.add(placed, facts.of(placed.step))
-    output.flush()
+    with _output() as output:
+        facts, format_ = Facts(), Jsonl(Subject(merged, "", 0), output.write)
+        for placed in merged.steps():
+            format_.add(placed, facts.of(placed.step))
+        output.flush()
+
+
+def _output() -> contextlib.AbstractContextManager[BinaryIO]:
+    """Return the standard output; if that is closed, what takes everything and keeps nothing."""
+    if sys.stdout is None:
+        return Path(os.devnull).open("wb")
+    return contextlib.nullcontext(sys.stdout.buffer)
 
 
 def lines(placed: Placed) -> Iterator[str]:

@@ -27,6 +27,7 @@ from mirrorfarm.sim.monitors.seen import Begun, Fault
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.steps import Step, recorded
+from mirrorfarm.sim.witness import ACTOR as REGISTER
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.files import OnFault, raise_fault, sources
 from mirrorfarm.trace.merge import Merge, Placed
@@ -62,6 +63,9 @@ class Checked:
     # Those that compare nodes by their clocks, where no message compares these: not looked at.
     uncompared: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()  # Processes of the modules that have no trace, as n2/ledger.
+    # Processes from which messages came that their traces lack. A node that loses its power has
+    # some; so has one whose trace is cut off, or whose earlier start was not named.
+    partial: tuple[str, ...] = ()
     gaps: int = 0  # Places where steps are missing: what happened there is not known.
     violations: int = 0
     broken: list[Broken] = field(default_factory=list)  # The first ones.
@@ -119,6 +123,9 @@ class _Watches:
     def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
         self.merged, self._timings = merged, farm_timings
         self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
+        self._recorded = {lane.process for lane in merged.lanes}  # No command line, no agent.
+        self._partial: set[str] = set()
+        self._unordered = 0  # Before this step.
         # Who decides for others alone has nothing that another node might have as well.
         nodes = {lane.node for lane in merged.lanes if lane.process not in _OTHERS}
         self._apart_ns = apart_ns(clock for clock in merged.clocks if clock.node in nodes)
@@ -153,6 +160,7 @@ class _Watches:
 
     def take(self, placed: Placed) -> None:
         """Take the next step in."""
+        self._came(placed)
         step = recorded(placed.step)
         self._ahead[step.node] = placed.at_ns - step.now
         if step.process == WORLD and not self.merged.lanes[placed.lane].starts[0].has_cores:
@@ -166,6 +174,16 @@ class _Watches:
             if len(watch.stories) > self._told.get(id(watch), 0):
                 self._told[id(watch)] = len(watch.stories)
                 self._note(watch, placed.at_ns)
+
+    def _came(self, placed: Placed) -> None:
+        """Note who sent a message that its trace lacks."""
+        early, self._unordered = self.merged.unordered > self._unordered, self.merged.unordered
+        if placed.sending is not None or placed.step.received_id is None or early:
+            return
+        source = placed.step.event.source
+        process = WITNESS_PROCESS if source.actor == REGISTER else source.process
+        if process in self._recorded or process == WITNESS_PROCESS:
+            self._partial.add(f"{source.node}/{process}")
 
     def _begins(self, placed: RecordedStep, step: Step, at_ns: int) -> None:
         """Tell of a new replicator: what an earlier one mounted in this boot is dead, not gone."""
@@ -197,6 +215,7 @@ class _Watches:
         result.uncompared = tuple(name for name in names if name in mute)
         result.violations = sum(len(watch.violations) for watch in watched)
         result.gaps = self.merged.gaps
+        result.partial = tuple(sorted(self._partial.difference(result.missing)))
 
     def _watched(self) -> Iterator[str]:
         """Yield what was looked at: of the module of a farm not what only a mirror can break."""

@@ -72,9 +72,8 @@ def test_a_trace_that_is_cut_off_before_its_first_step_is_not_called_right(
 ) -> None:
     takeover(tmp_path / "whole")
     whole = next((tmp_path / "whole").rglob("*.mft"))
-    _, begin = (offset for offset, _ in itertools.islice(frames(whole, lambda _: None), 2))
     cut = tmp_path / whole.name
-    cut.write_bytes(whole.read_bytes()[: begin + 9])
+    cut.write_bytes(whole.read_bytes()[: header_bytes(whole) + 9])
     exit_code("trace", command, str(cut))
     assert "nothing was" in capsys.readouterr().out
 
@@ -102,6 +101,56 @@ def test_a_violation_in_damaged_traces_may_be_none(
     damaged.write_bytes(content[:middle] + b"x" * 40 + content[middle + 40 :])
     assert exit_code("trace", "check", str(tmp_path)) == 11
     assert "traces are damaged: what is told as a violation may be none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", [-700, 1])  # Without its end, and its header alone.
+def test_a_violation_where_messages_are_missing_in_a_trace_may_be_none(
+    tmp_path: Path, left: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recording is sound: what the witness granted is in the part that is cut off."""
+    shutil.copytree(Path(__file__).parents[2] / "examples/traces/takeover", tmp_path / "traces")
+    (file,) = (tmp_path / "traces/w/witness/trace").iterdir()
+    file.write_bytes(file.read_bytes()[: left if left < 0 else header_bytes(file)])
+    assert exit_code("trace", "check", str(tmp_path / "traces")) == 11
+    told = capsys.readouterr()
+    assert "violations of invariants" in told.out
+    assert "n1/ledger, w/witness: messages that came from them are not in their " in told.err
+    assert "(cut off, or a start is missing): what is told as a violation may be none" in told.err
+    hashed = tmp_path / "hashed"  # Which of its names are command lines cannot be seen there.
+    assert exit_code("trace", "redact", "--to", str(hashed), str(tmp_path / "traces")) == 0
+    capsys.readouterr()
+    assert exit_code("trace", "check", "--json", str(hashed)) == 11
+    assert len(json.loads(capsys.readouterr().out)["partial"]) == 2
+
+
+def header_bytes(trace: Path) -> int:
+    """Return how long the first frame of a trace is, which says whose it is."""
+    _, begin = (offset for offset, _ in itertools.islice(frames(trace, lambda _: None), 2))
+    return begin
+
+
+def test_a_violation_without_an_earlier_start_of_a_process_may_be_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    story = tmp_path / "story.yaml"
+    story.write_text("mirror: {}\nevents:\n  - {at: 9 s, witness_restart: w1}\nend: 12 s\n")
+    assert exit_code("sim", "scenario", str(story), "--trace", str(tmp_path / "traces")) == 0
+    assert exit_code("trace", "check", str(tmp_path / "traces")) == 0
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "traces/w1/witness-1")
+    assert exit_code("trace", "check", str(tmp_path / "traces")) == 11
+    told = capsys.readouterr()
+    assert "violations of invariants" in told.out
+    assert "w1/witness: messages that came from it are not in its trace (cut off, or" in told.err
+
+
+def test_messages_of_a_lost_tail_cast_no_doubt_on_a_sound_recording(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces = Path(__file__).parents[2] / "examples/traces/takeover"  # There n1 loses its power.
+    assert exit_code("trace", "check", "--json", str(traces)) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["partial"], told["violations"]) == (["n1/ledger", "w/witness"], 0)
 
 
 def test_what_a_killed_replicator_mounted_counts_as_dead_not_as_bared(tmp_path: Path) -> None:

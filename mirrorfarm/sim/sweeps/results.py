@@ -41,6 +41,7 @@ class Results:
 
     header: Header
     damaged: list[str] = field(default_factory=list)  # FILE:LINE.
+    torn: list[str] = field(default_factory=list)  # The same of unfinished last lines.
     _places: dict[int, tuple[Path, int]] = field(default_factory=dict)
 
     def seeds(self) -> set[int]:
@@ -200,7 +201,8 @@ def _scan(file: BinaryIO, path: Path, results: Results) -> int:
     while line := file.readline(LINE_BYTES_MAX):
         number += 1
         if not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
-            break  # The torn end.
+            results.torn.append(f"{path}:{number}")
+            break
         results.note(path, offset, number, line)
         offset += len(line)
     return offset

@@ -6,7 +6,8 @@ can be exported into one: `events/run=NAME/part-0.parquet`, and so on. Needs pya
 
 events    one row for each event and each effect
 messages  the sending of a message joined with its receipt, by receiver; not received: it was
-          lost, or its receiver's trace is not among those exported
+          lost, or its receiver's trace is not among those exported; not sent: it came, and its
+          sending is in no trace, as what a command line sends
 roles     how long a node was what, by module; at most until the last step of its process
 writes    the workload of writes, if there is one: from the invocation to the answer
 facts     what steps mean: `mirrorfarm.trace.facts`
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirrorfarm.actors.effects import Send
+from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.export.format import Subject, encode
 from mirrorfarm.trace.export.lives import Lives
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
@@ -201,9 +203,8 @@ class Parquet:
     # --- messages --------------------------------------------------------------------------
 
     def _messages(self, placed: Placed) -> None:
-        step = placed.step
-        if placed.sending is not None:
-            event = step.event
+        step, event, sending = placed.step, placed.step.event, placed.sending
+        if sending is not None:
             key = step.received_id
             assert key is not None, "it was joined by this"
             sent = self._sent.get(key)
@@ -212,11 +213,15 @@ class Parquet:
                 self._sent[key] = (sent[0], sent[1], nodes)
                 if not nodes:
                     del self._sent[key]
-            sending = placed.sending
+        if isinstance(event, Received):
+            number = sent_ns = latency_ns = None
+            if sending is not None:
+                number, sent_ns = sending.number, sending.at_ns
+                latency_ns = placed.at_ns - sent_ns
             self.tables["messages"].add(
                 *(self._seed, event.source.node, event.source.actor, step.node),
-                *(name_of(event.message), event.network, sending.number, placed.number),
-                *(sending.at_ns, placed.at_ns, placed.at_ns - sending.at_ns),
+                *(name_of(event.message), event.network, number, placed.number),
+                *(sent_ns, placed.at_ns, latency_ns),
             )
         sends = (effect for effect in step.effects if type(effect) is Send)
         for effect, message in zip(sends, step.sent_ids, strict=False):

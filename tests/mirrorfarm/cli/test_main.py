@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.children import hold_lock, lock_path
-from mirrorfarm.cli.main import COMMANDS, cli, main
+from mirrorfarm.cli.main import COMMANDS, UNREAD, cli, main
 from mirrorfarm.paths import Paths
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
 
@@ -51,6 +51,16 @@ def test_every_command_has_help(name: str, run: Run) -> None:
     code, out, _ = run(name, "--help")
     assert code == 0
     assert "Usage" in out
+
+
+@pytest.mark.parametrize("words", [("--help",), ("-h",), ("trace", "--help")])
+def test_help_that_nobody_reads_ends_as_the_help_says(words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mirrorfarm.cli.main", *words]
+    with open(writer, "wb") as unread:
+        done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (UNREAD, b"")
 
 
 def test_help_imports_no_heavy_library() -> None:
@@ -225,6 +235,23 @@ def test_an_empty_variable_is_not_taken_for_this_node_or_for_nothing(
         assert code == 2
         assert "names no node" in err
     assert node.commands == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("trace", "check", "takeover"), "-H n2: traces are read on this machine: copy the log"),
+        (("trace", "show"), "-H n2: traces are read on this machine: copy the log"),
+        (("sim", "run", "--seed", "1"), "-H n2: simulations run on this machine"),
+    ],
+)
+def test_a_node_that_cannot_be_meant_is_refused(
+    root: Path, run: Run, words: tuple[str, ...], says: str
+) -> None:
+    code, out, err = run("-H", "n2", *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert "names no node" in run("-H", "", *words)[2]
 
 
 def test_a_number_that_no_module_has_is_refused_for_other_nodes_too(node: Node, run: Run) -> None:

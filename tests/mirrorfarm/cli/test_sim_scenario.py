@@ -7,6 +7,7 @@ import pytest
 
 from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.cli.main import main
+from tests.mirrorfarm.cli.test_trace import bound
 
 TAKEOVER = Path(__file__).parents[3] / "examples" / "scenarios" / "takeover.yaml"
 
@@ -66,6 +67,21 @@ def test_a_file_that_is_not_there_hides_no_faults_of_the_others(
     errors = capsys.readouterr().err
     assert f"{tmp_path / 'none'}: No such file" in errors
     assert f"{tmp_path / 'nor'}: No such file" in errors
+
+
+def test_what_cannot_be_read_hides_no_faults_of_the_others(tmp_path: Path) -> None:
+    closed, faulty = tmp_path / "closed", tmp_path / "faulty"
+    closed.write_text("end: 1 s\n")
+    closed.chmod(0)
+    faulty.write_text("evnts: []\n")
+    code, _, errors = bound("sim", "scenario", closed, tmp_path, faulty)
+    assert code == 3
+    assert f"{closed}: Permission denied" in errors
+    assert f"{tmp_path}: Is a directory" in errors
+    assert f"{faulty}:1: evnts: unknown key" in errors
+    code, _, errors = bound("sim", "scenario", closed, tmp_path, TAKEOVER)
+    assert code == 8
+    assert f"{closed}: Permission denied" in errors
 
 
 def test_no_more_of_a_file_is_read_than_a_scenario_may_have(

@@ -285,6 +285,28 @@ def test_files_without_a_result_are_no_success(tmp_path: Path) -> None:
     assert "only damaged lines" in err
 
 
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        (b"{}\n", "damaged lines, left out: FILE:4"),
+        (b'{"seed":2,"opt', "unfinished last lines, left out: FILE:4"),
+    ],
+)
+def test_a_line_that_is_no_result_is_told_and_may_be_of_a_seed_that_is_missing(
+    tmp_path: Path, end: bytes, says: str
+) -> None:
+    file = tmp_path / "r.jsonl"
+    results_of(file, 2)
+    report = ("report", file, "-o", tmp_path / "report")
+    assert "2 seeds, none failed" in run(*report)[0]
+    with file.open("ab") as whole:
+        whole.write(end)
+    assert says.replace("FILE", str(file)) in run(*report, code=1)[0]
+    assert summary(*report, code=1)["notes"]
+    run(*report, "--seeds", "0..2")  # Nothing of these is missing.
+    assert "2 is the first of them" in run(*report, "--seeds", "0..3", code=1)[0]
+
+
 def test_a_seed_that_is_given_up_is_not_said_to_be_played_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

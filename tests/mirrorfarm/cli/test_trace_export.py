@@ -1,6 +1,7 @@
 """`mirrorfarm trace merge`, `why` and `export` as a user calls them."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def test_merge_gives_vector_clocks_for_programs(recorded: Path, run: Run) -> Non
     code, _, err = run("trace", "merge", "--vectors", recorded)
     assert code == 2
     assert "--vectors needs --json" in err
+
+
+def test_merge_without_an_output_says_what_it_says_beside_it(recorded: Path) -> None:
+    command = f"{sys.executable} -m mirrorfarm.cli.main trace merge --json {recorded} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len(done.stderr.splitlines()) == 3, "the clocks"
 
 
 def test_why_prints_a_paragraph_and_a_diagram(recorded: Path, run: Run) -> None:

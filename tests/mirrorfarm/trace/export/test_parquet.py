@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.actors.events import Started
+from mirrorfarm.cli.main import main
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.export import Options, export
@@ -54,8 +55,10 @@ def test_messages_are_joined_or_lost(recorded: Path, folder: Path) -> None:
     list(merge.steps())
     found = rows(folder, "messages")
     came = [row for row in found if row["received"] is not None]
-    assert len(came) == merge.joined
-    assert all(0 <= row["latency_ns"] < 1_400_000 for row in came), "0.1 to 0.9 ms"
+    joined = [row for row in came if row["sent"] is not None]
+    assert len(joined) == merge.joined
+    assert all(0 <= row["latency_ns"] < 1_400_000 for row in joined), "0.1 to 0.9 ms"
+    assert [row["actor"] for row in came if row["sent"] is None] == ["cli"], "`prim`, to n1"
     lost = [row for row in found if row["received"] is None]
     assert lost
     assert {(row["node"], row["peer"]) for row in lost if row["name"] == "Heartbeat"} == {
@@ -70,6 +73,24 @@ def test_of_a_message_to_several_nodes_it_is_known_who_did_not_get_it(tmp_path: 
     beats = {(row["node"], row["peer"]) for row in lost if row["name"] == "FarmBeat"}
     assert beats >= {("n1", "n3"), ("n3", "n1")}, "n3 was cut off"
     assert None not in {row["peer"] for row in lost}
+
+
+@pytest.mark.parametrize("example", ["takeover", "farm"])
+def test_every_message_that_came_has_a_row_as_in_other_formats(
+    example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export([EXAMPLES / example], Options("parquet", tmp_path / "tables", run="one"))
+    found = rows(tmp_path / "tables", "messages")
+    came = [row for row in found if row["received"] is not None]
+    with pytest.raises(SystemExit):
+        main(["trace", "show", "--kind", "recv", "--json", str(EXAMPLES / example)])
+    assert len(came) == len(capsys.readouterr().out.splitlines())
+    packets = export([EXAMPLES / example], Options("pcapng", tmp_path / "packets")).message
+    assert packets.startswith(f"{len(came)} packets")
+    alone = [row for row in came if row["sent"] is None]
+    assert alone
+    assert all(row["t_received"] for row in alone)
+    assert {(row["t_sent"], row["latency_ns"]) for row in alone} == {(None, None)}
 
 
 def test_roles_are_spans_without_holes(recorded: Path, folder: Path) -> None:
