@@ -55,9 +55,7 @@ class Environment:
             case "power":
                 self._off(name)
             case "process":
-                process = node.host.processes.get(world.module_name)
-                if process is not None:
-                    process.die()
+                self._ends(name)
             case "start":
                 if not node.host.up or not node.host.processes:
                     world.start(name, again=incident.again)
@@ -107,6 +105,17 @@ class Environment:
     def _off(self, name: str) -> None:
         if self._world.nodes[name].host.up:
             self._world.kill(name)
+
+    def _ends(self, name: str) -> None:
+        """End the process of a module. A mirror's starts again by itself, a farm's when it did."""
+        world = self._world
+        process = world.nodes[name].host.processes.get(world.module_name)
+        if process is None or not process.alive:
+            return
+        if world.recording.module.mode == "farm":
+            world.kill(name, power=False)
+        else:
+            process.die()
 
     def _refuses(self, incident: Incident) -> None:
         """Have a disk refuse every record, of a witness every register, for as long as it did."""
