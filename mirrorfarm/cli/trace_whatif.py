@@ -87,6 +87,8 @@ def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
     nodes, witness = recording.module.nodes, recording.witness
     done = tuple(changes.parse(wanted.given, nodes, witness))
     chosen = settings.parse(wanted.sets, nodes, witness)
+    for one in chosen:
+        settings.require_scripts(recording.module, one, recording.missing)
     if not wanted.sets and not done:
         return [Variant()]
     what = ", ".join(str(change) for change in done)

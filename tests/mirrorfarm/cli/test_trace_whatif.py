@@ -17,6 +17,7 @@ from mirrorfarm.sim.steps import Step
 from tests.mirrorfarm.trace.little_cluster import takeover
 
 SECOND_NS = 10**9
+EXAMPLES = Path(__file__).parents[3] / "examples/traces"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -125,6 +126,18 @@ def test_bad_words_get_an_exit_code_and_a_cure(
     got, out, err = run(folder, *words)
     assert (got, out) == (code, "")
     assert any(part in err for part in why.split("|")), err
+
+
+@pytest.mark.parametrize(
+    ("example", "script"), [("takeover", "n1.start_both"), ("farm", "n1.start_prim")]
+)
+def test_a_script_that_the_module_does_not_have_is_refused(
+    run: Run, example: str, script: str
+) -> None:
+    words = ("--set", f"{script}=5s", "--seeds", 1, "--minutes", 0.02, EXAMPLES / example)
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert f"which has no {script.partition('.')[2]} on n1" in err
 
 
 def test_what_a_damaged_trace_lacks_is_told_and_the_rest_played(
