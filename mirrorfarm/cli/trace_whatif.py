@@ -87,6 +87,8 @@ def _variants(recording: Recording, wanted: Wanted) -> list[Variant]:
     nodes, witness = recording.module.nodes, recording.witness
     done = tuple(changes.parse(wanted.given, nodes, witness))
     chosen = settings.parse(wanted.sets, nodes, witness)
+    for one in chosen:
+        settings.require_scripts(recording.module, one, recording.missing)
     if not wanted.sets and not done:
         return [Variant()]
     what = ", ".join(str(change) for change in done)
@@ -120,7 +122,13 @@ def _plain(
         "steps_before": recording.steps,
         "keep_faults": wanted.keep_faults,
         "from_outside": [
-            {"at_ns": one.at_ns, "kind": one.kind, "node": one.node, "text": str(one)}
+            {
+                "at_ns": one.at_ns,
+                "kind": one.kind,
+                "node": one.node,
+                "text": str(one),
+                "reached": one.reached(recording.at_ns, for_ns),
+            }
             for one in recording.outside
         ],
         "modelled": recording.modelled,
@@ -137,9 +145,11 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
         f"{module.name} goes on from {day(recording.at_ns)} {clock_time(recording.at_ns)}, behind "
         f"{recording.steps:,} recorded steps"
     )
-    outside = [str(one) for one in recording.outside]
-    for line in outside[:TOLD_MAX]:
-        click.echo(clean(f"{'kept' if wanted.keep_faults else 'left out'}: {line}"))
+    outside = recording.outside
+    for incident in outside[:TOLD_MAX]:
+        reached = incident.reached(recording.at_ns, for_ns)
+        kept = ("kept" if reached else "not reached") if wanted.keep_faults else "left out"
+        click.echo(clean(f"{kept}: {incident}"))
     if len(outside) > TOLD_MAX:
         click.echo(f"and {len(outside) - TOLD_MAX} more that came from outside")
     for line in recording.modelled:

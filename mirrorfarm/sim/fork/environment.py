@@ -20,6 +20,7 @@ class Environment:
     def __init__(self, world: Any, given: list[Change], *, keep_faults: bool) -> None:
         self._world, self._given, self._keeps = world, given, keep_faults
         self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
+        self._late: dict[tuple[str, str], list[Change]] = {}  # Delays that last, the newest last.
         self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
 
     def begin(self) -> None:
@@ -55,9 +56,7 @@ class Environment:
             case "power":
                 self._off(name)
             case "process":
-                process = node.host.processes.get(world.module_name)
-                if process is not None:
-                    process.die()
+                self._ends(name)
             case "start":
                 if not node.host.up or not node.host.processes:
                     world.start(name, again=incident.again)
@@ -92,8 +91,9 @@ class Environment:
             case "pause":
                 self._pause(change.node, change.for_ns)
             case "delay":
+                self._late.setdefault(way, []).append(change)
                 world.network.lates[way] = change.late_ns
-                world.at(end, world.network.lates.pop, way, None)
+                world.at(end, self._late_no_more, way, change)
             case _ if change.message:
                 lost = Meddling(change.message, *way, EVERY)
                 world.meddle(lost)
@@ -107,6 +107,17 @@ class Environment:
     def _off(self, name: str) -> None:
         if self._world.nodes[name].host.up:
             self._world.kill(name)
+
+    def _ends(self, name: str) -> None:
+        """End the process of a module. A mirror's starts again by itself, a farm's when it did."""
+        world = self._world
+        process = world.nodes[name].host.processes.get(world.module_name)
+        if process is None or not process.alive:
+            return
+        if world.recording.module.mode == "farm":
+            world.kill(name, power=False)
+        else:
+            process.die()
 
     def _refuses(self, incident: Incident) -> None:
         """Have a disk refuse every record, of a witness every register, for as long as it did."""
@@ -139,7 +150,19 @@ class Environment:
             world.freeze(name, for_ns // MILLISECOND_NS)
             world.after(for_ns + 1, world.measure.look)
 
+    def _late_no_more(self, way: tuple[str, str], change: Change) -> None:
+        late = self._late[way]
+        late.remove(change)
+        if late:
+            self._world.network.lates[way] = late[-1].late_ns
+        else:
+            del self._world.network.lates[way]
+
     def _cuts(self, source: str, to: str, end: int) -> None:
+        """Cut one direction until a time, or for good (0), unless it is cut for longer."""
+        until = self._cut.get((source, to), -1)
+        if until == 0 or until >= end > 0:
+            return
         self._world.network.set_way(source, to, up=False)
         self._cut[source, to] = end
         if end:

@@ -54,6 +54,7 @@ class ForkedFarm(Fork, FarmWorld):
         node = FarmNode(self, host, SimFilter(self, host, draws, self.groups), draws)
         node.hands = fit_hands(node.hands, self.recording, self.settings)
         node.watch_pictures()
+        node.powers = (1,) * self.groups
         node.records.latency = latency(self.recording, self.settings, name, "Stored")
         node.records.record = self.recording.records[name]
         return node

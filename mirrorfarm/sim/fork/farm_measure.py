@@ -71,7 +71,16 @@ class FarmMeasure:
 
     def _note_all(self) -> None:
         self._answering, self._moved_ns = self._who(), self.world.now
-        self._processes = {name: self._process(name) for name in self._answering}
+        old = self._processes
+        self._processes = {
+            # A filter may go on answering for a process that has ended.
+            name: old.get(name) if self._is_left_behind(name) else self._process(name)
+            for name in self._answering
+        }
+
+    def _is_left_behind(self, name: str) -> bool:
+        left: bool = self.world.nodes[name].filter.left_behind
+        return left
 
     def _longest(self, lasted_ns: int) -> None:
         self.result.stall_ns = max(self.result.stall_ns or 0, lasted_ns)

@@ -39,6 +39,11 @@ class Incident:
     incarnation: int = 0  # Of a start, and
     again: bool = False  # whether the module started by itself.
 
+    def reached(self, since_ns: int, for_ns: int) -> bool:
+        """Return whether it comes in a run that goes on from a time for so long."""
+        at_next_start = self.kind == "start_fails"  # Of the application, whenever that is.
+        return at_next_start or self.at_ns - since_ns < for_ns
+
     def __str__(self) -> str:
         out = getattr(self.event, "interfaces", ())
         cables = f"the cable of {', '.join(out)} is out" if out else "its cables are in"

@@ -169,7 +169,9 @@ def _cut(row: _Lost, near: list[_Lost]) -> Cut:
     """
     begins = [one.first_ns for one in near if row.before_ns < one.first_ns <= row.first_ns]
     ends = [one.after_ns for one in near if row.last_ns < one.after_ns <= row.after_ns]
-    return Cut(row.source, row.to, min(begins), min(ends, default=0))
+    # Of messages that one step sends through several networks, some may come while others do not.
+    begin_ns = min(begins, default=row.first_ns)
+    return Cut(row.source, row.to, begin_ns, min(ends, default=row.after_ns))
 
 
 def _judged(link: Link, starts: list[Start], pauses: list[Pause]) -> Iterator[tuple[int, int]]:

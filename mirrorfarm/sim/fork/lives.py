@@ -139,7 +139,7 @@ def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[I
     present = reading.open[name].incarnation if up else -1
     for place, start in enumerate(starts):
         if start.incarnation == present or start.begin_ns > at_ns:
-            restarted = place and found and found[-1].kind == "process"
+            restarted = module.mode == "mirror" and found and found[-1].kind == "process"
             if start.incarnation != present and not restarted:
                 found.append(Incident(start.begin_ns, "start", node, incarnation=start.incarnation))
             ended_ns = _ended(reading, name, start)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
 from mirrorfarm.modules.faults import shown, suggestion
@@ -33,7 +34,7 @@ from mirrorfarm.sim.pair import REPLICATOR
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
-from mirrorfarm.trace.modules import processes_of
+from mirrorfarm.trace.modules import first_states, processes_of
 from mirrorfarm.trace.steps import read_items
 from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
@@ -135,6 +136,12 @@ def _module(lanes: list[Lane], wanted: str) -> Module:
             first = _checkpoint(source)
             if first is not None and lane.process not in found:
                 found[lane.process] = (first.kind, first.state, source)
+    if not found and any(_is_only_a_filter(source) for lane in lanes for source in lane.starts):
+        raise UsageInvalid(
+            "these traces are of a simulated farm of which only the filters ran, without the state "
+            "machines that decide what its nodes do: record it anew, with sim run --options "
+            "farm-swarm, or with a scenario whose farm has whole: yes"
+        )
     if wanted and wanted not in found:
         raise UsageInvalid(
             f"--module {shown(wanted)}: not in these traces; {suggestion(wanted, found)}"
@@ -166,6 +173,12 @@ def _checkpoint(source: Source) -> Checkpoint | None:
     if source.process == WITNESS_PROCESS or source.process.endswith(".replica"):
         return None
     return _first(source, MODULE_ACTOR)
+
+
+def _is_only_a_filter(source: Source) -> bool:
+    """Return whether of a farm's module nothing ran but the filter's core."""
+    actors = {state.kind: state.actor for state in first_states(source)}
+    return FarmFilter.__name__ in actors and MODULE_ACTOR not in actors.values()
 
 
 def _first(source: Source, actor: str = "") -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """Settings that a what-if changes: their names, as in userconfig.xml, and what follows."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -129,6 +130,20 @@ def changed(module: Module, settings: Settings) -> Module:
         told = "; ".join(f"{key}: {reason}" for key, reason in faults)
         raise UsageInvalid(f"--set {settings}: no module may have that: {told}")
     return made
+
+
+def require_scripts(
+    module: Module, settings: Settings, missing: Mapping[str, Collection[str]]
+) -> None:
+    """Raise UsageInvalid if a script is to take a time that a node lacks, by `missing`."""
+    for node, name in settings.nodes:
+        lacks = missing.get(node, ())
+        if name in lacks:
+            have = [one for one in OF_NODE if one not in lacks]
+            raise UsageInvalid(
+                f"--set {settings}: {module.name} is a {module.mode}, which has no {name} on "
+                f"{node}; what may be set of that node is {', '.join(have)}"
+            )
 
 
 def _mirror(module: Module, given: dict[str, int]) -> tuple[Module, list[tuple[str, str]]]:

@@ -8,6 +8,7 @@ import pytest
 
 from mirrorfarm.cli.main import main
 from mirrorfarm.cli.trace_whatif import unserved
+from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.unserved import Says
@@ -17,6 +18,7 @@ from mirrorfarm.sim.steps import Step
 from tests.mirrorfarm.trace.little_cluster import takeover
 
 SECOND_NS = 10**9
+EXAMPLES = Path(__file__).parents[3] / "examples/traces"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -91,6 +93,26 @@ def test_what_would_begin_after_the_end_of_each_run_is_refused(folder: Path, run
     assert "--crash: each run is over after 6.00 s, before 'crash n2 +6 s' begins" in err
 
 
+def test_what_no_run_reaches_is_not_said_to_be_kept(folder: Path, run: Run) -> None:
+    words = (folder, "--at", "+14s", "--seeds", 1)
+    power = "n1 lost its power, or all its processes were killed"
+    for minutes, kept, reached in ((0.05, "not reached", False), (0.5, "kept", True)):
+        _, out, _ = run(*words, "--minutes", minutes)
+        (line,) = (one for one in out.splitlines() if one.endswith(power))
+        assert line.partition(":")[0] == kept
+        _, out, _ = run(*words, "--minutes", minutes, "--json")
+        assert [one["reached"] for one in json.loads(out)["from_outside"]] == [reached]
+    _, out, _ = run(*words, "--minutes", 0.05, "--no-faults")
+    assert "\nleft out: " in out
+
+
+def test_a_start_that_fails_is_the_next_one_whenever_that_is() -> None:
+    at_ns = 60 * SECOND_NS
+    assert Incident(at_ns, "start_fails", "n2").reached(0, SECOND_NS)
+    assert not Incident(at_ns, "start", "n2").reached(0, SECOND_NS)
+    assert Incident(at_ns, "start", "n2").reached(0, at_ns + 1)
+
+
 def test_of_many_reasons_three_are_told() -> None:
     said = [Says(f"n{number}", "WAIT", "NotReady", "", "old", "", "") for number in range(6)]
     few = [Result(number, unserved=(one,)) for number, one in enumerate([*said, said[0], said[0]])]
@@ -125,6 +147,18 @@ def test_bad_words_get_an_exit_code_and_a_cure(
     got, out, err = run(folder, *words)
     assert (got, out) == (code, "")
     assert any(part in err for part in why.split("|")), err
+
+
+@pytest.mark.parametrize(
+    ("example", "script"), [("takeover", "n1.start_both"), ("farm", "n1.start_prim")]
+)
+def test_a_script_that_the_module_does_not_have_is_refused(
+    run: Run, example: str, script: str
+) -> None:
+    words = ("--set", f"{script}=5s", "--seeds", 1, "--minutes", 0.02, EXAMPLES / example)
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert f"which has no {script.partition('.')[2]} on n1" in err
 
 
 def test_what_a_damaged_trace_lacks_is_told_and_the_rest_played(

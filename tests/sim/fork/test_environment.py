@@ -8,8 +8,10 @@ import pytest
 
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.incidents import Incident
+from mirrorfarm.sim.fork.links import Cut
 from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.resuming import FORK_NS
@@ -20,6 +22,7 @@ from mirrorfarm.sim.host import Actor
 from mirrorfarm.sim.scenario.playing import play as play_scenario
 from mirrorfarm.sim.scenario.reading import read as read_scenario
 
+NODES = ("n1", "n2")
 FARM = Path(__file__).parents[3] / "examples/traces/farm"
 Recorded = Callable[..., Recording]
 
@@ -86,6 +89,47 @@ def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> No
     world = Forked(recording, 1, Settings(), [])
     world.run_to(FORK_NS + 4 * SECOND_NS)
     assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
+def test_delays_that_overlap_do_not_end_each_other(before: Recording) -> None:
+    words = ["n1->n2 1s 3s", "n1->n2 2s 1s +1s", "n1->n2 3s 4s +1.5s", "n2->n1 4s 1s"]
+    world = Forked(before, 1, Settings(), changes({"delay": words}, NODES), keep_faults=False)
+    found = []
+    for seconds in (0.5, 1.2, 1.7, 2.2, 3.2, 5.4, 5.6):
+        world.run_to(FORK_NS + round(seconds * SECOND_NS))
+        found.append(world.network.lates.get(("n1", "n2"), 0) / SECOND_NS)
+    assert found == [1, 2, 3, 3, 3, 3, 0]
+    assert world.network.lates == {}
+
+
+def test_a_delay_goes_on_behind_one_that_is_shorter(before: Recording) -> None:
+    words = ["n1->n2 1s 3s", "n1->n2 2s 1s +1s"]
+    world = Forked(before, 1, Settings(), changes({"delay": words}, NODES), keep_faults=False)
+    for seconds, late in ((1.5, 2), (2.5, 1), (3.5, None)):
+        world.run_to(FORK_NS + round(seconds * SECOND_NS))
+        assert world.network.lates.get(("n1", "n2")) == (late and late * SECOND_NS)
+
+
+@pytest.mark.parametrize(
+    ("recorded_s", "words", "until_s"),
+    [
+        (None, ["any n1->n2 3s", "any n1->n2 1s +1s"], 3),
+        (None, ["any n1->n2 1s +1s", "any n1->n2 2s", "any n1->n2 3s +1.6s"], 4.6),
+        (4, ["any n1->n2 1s +1s"], 4),
+        (0, ["any n1->n2 1s +1s"], None),  # It was for good.
+    ],
+)
+def test_no_cut_ends_one_that_lasts_longer(
+    before: Recording, recorded_s: int | None, words: list[str], until_s: float | None
+) -> None:
+    at_ns = before.at_ns
+    end_ns = recorded_s and at_ns + recorded_s * SECOND_NS
+    cuts = [] if end_ns is None else [Cut("n1", "n2", at_ns, end_ns)]
+    recording = replace(before, incidents=[], cuts=cuts)
+    world = Forked(recording, 1, Settings(), changes({"drop": words}, NODES))
+    for tenths in range(1, 60, 4):
+        world.run_to(FORK_NS + tenths * SECOND_NS // 10)
+        assert world.network.passes("n1", "n2") == (until_s is not None and tenths > until_s * 10)
 
 
 def test_a_disk_refuses_as_long_as_it_did(before: Recording) -> None:

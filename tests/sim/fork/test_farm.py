@@ -13,6 +13,8 @@ from mirrorfarm.sim.fork.measure import Result
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.sim.fork.settings import Settings
+from mirrorfarm.sim.scenario.playing import play as play_scenario
+from mirrorfarm.sim.scenario.reading import read as scenario
 
 EXAMPLE = Path(__file__).parents[3] / "examples/traces/farm"
 NODES = ("n1", "n2", "n3")
@@ -146,6 +148,38 @@ def test_a_process_that_starts_again_is_taken_back_with_other_clocks(farm: Recor
     assert core is not None
     assert core.state.t.silent_ns == SECOND_NS
     assert world.settled("n1", "n2", "n3")
+
+
+def killed(folder: Path, lasts: str, **farm: int) -> Recording:
+    """Record a farm one of whose processes is killed, and starts again after a while."""
+    fields = ", ".join(f"{key}: {value}" for key, value in {"nodes": 3, **farm}.items())
+    text = (
+        f"farm: {{whole: yes, {fields}}}\n"
+        f"events: [{{at: 2 s, kill_processes: n2, for: {lasts}}}]\nend: 12 s\n"
+    )
+    play_scenario(scenario(text.encode(), "killed.yaml"), tells=False, trace=folder)
+    return read([folder], "service")
+
+
+def test_a_process_that_soon_started_again_does_so_and_was_missed(tmp_path: Path) -> None:
+    recording = killed(tmp_path, "500 ms")
+    assert [(one.kind, one.again) for one in recording.outside] == [
+        ("process", False),
+        ("start", True),
+    ]
+    result = run(recording, 10, keep=True)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
+    assert result.at_end == "n1 n2 n3"
+    paused = run(recording, pause="n3 700ms")
+    assert [(one.node, one.needless) for one in paused.takeovers] == [("n3", True)]
+
+
+def test_a_node_of_a_farm_with_several_groups_starts_again(tmp_path: Path) -> None:
+    recording = killed(tmp_path, "3 s", groups=2)
+    assert [one.kind for one in recording.outside] == ["power", "start"]
+    result = run(recording, 10, keep=True)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
+    assert result.at_end == "n1 n2 n3"
 
 
 def test_a_seed_plays_the_same_again(farm: Recording) -> None:

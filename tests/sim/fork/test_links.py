@@ -66,6 +66,17 @@ def test_a_cut_may_last_to_the_end() -> None:
     assert links.judge(ALWAYS, {}).cuts == [Cut("n1", "n2", 105 * MS, 0)]
 
 
+def test_of_messages_of_one_step_some_may_come_and_others_not() -> None:
+    """One network is cut before the other one, and both are mended within a step."""
+    links = Links()
+    for number in range(20):
+        at_ms, second = 100 + 10 * (number // 2), number % 2
+        comes = at_ms < 140 or at_ms > 170
+        comes = comes or (at_ms == 140 and not second) or (at_ms == 170 and bool(second))
+        send(links, "n1 n2", number, at_ms, comes=comes)
+    assert links.judge(ALWAYS, {}).cuts == [Cut("n1", "n2", 140 * MS, 170 * MS)]
+
+
 def test_of_many_delays_some_are_kept() -> None:
     samples = Samples()
     for value in range(10 * SAMPLES_MAX):

@@ -107,6 +107,14 @@ def test_what_is_neither_a_mirror_nor_a_farm_is_refused(
     )
 
 
+@pytest.mark.parametrize("module", ["", "web"])
+def test_filters_without_modules_are_refused(tmp_path: Path, module: str) -> None:
+    assert play_scenario(scenario(b"farm: {nodes: 3}\nend: 3 s\n", "f.yaml"), trace=tmp_path)
+    text = refused(UsageInvalid, [tmp_path], "service", module=module)
+    assert "of which only the filters ran" in text
+    assert "whole: yes" in text
+
+
 def test_a_redacted_trace_is_refused(takeover: Path, tmp_path: Path) -> None:
     assert redact_traces([takeover], tmp_path, "hash") == 0
     assert "a redacted trace cannot go on" in refused(Refused, [tmp_path], "+14s")

@@ -8,7 +8,14 @@ from mirrorfarm.actors.heartbeat.core import Heartbeat, WatchDue
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.modules.settings import PROFILES, Farm, FarmTiming, HeartbeatNetwork, Module
 from mirrorfarm.sim.fork.recording import Recording
-from mirrorfarm.sim.fork.settings import Settings, changed, parse, resettle, retimed
+from mirrorfarm.sim.fork.settings import (
+    Settings,
+    changed,
+    parse,
+    require_scripts,
+    resettle,
+    retimed,
+)
 from tests.modules.test_farmconfig import farm_of, service
 
 MS = 1_000_000
@@ -146,6 +153,18 @@ def test_a_mirror_has_no_clocks_of_a_farm() -> None:
         UsageInvalid, match=r"app is a mirror, which has no farm.pulse; its .*heart"
     ):
         changed(MODULE, Settings({"farm.pulse": 50 * MS}))
+
+
+def test_a_script_that_a_node_lacks_cannot_take_longer() -> None:
+    missing = {"n1": {"start_both", "transition"}}
+    (both,) = parse(("n1.start_both=5s",), NODES)
+    with pytest.raises(
+        UsageInvalid,
+        match=r"^--set n1.start_both=5 s: app is a mirror, which has no start_both on n1; .*_prim",
+    ):
+        require_scripts(MODULE, both, missing)
+    for settings in parse(("n1.start_prim=5s", "n2.start_both=5s", "n1.fsync=5ms"), NODES):
+        require_scripts(MODULE, settings, missing)
 
 
 def test_a_node_may_be_called_as_the_clocks_are() -> None:
