@@ -19,7 +19,8 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
 3. If A does hear B, but not as a member: B is busy, excludes A and says so, `announce_ns` long
    before it opens. A gives way at once if B's view is the stronger one, else after
    `tolerate_ns`, which is less (`hearing.mind_strangers`); and the urgent answer that A sends
-   makes B give way if it hears A.
+   makes B give way if it hears A. That A has promised a view with B makes B no member: B may
+   have promised another one, and never hear of A's.
    A node that begins anew announces for as long as a lease and that patience: A may be frozen,
    or its agent hang, and hear of it only at the end of its lease.
    What B's agent keeps is not announced: B has its agent hand back what it says, and announces

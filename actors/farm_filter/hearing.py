@@ -308,11 +308,13 @@ def _mind_claim(s: State, peer: Peer, beat: FarmBeat, now: int) -> None:
             if not with_us and number > mine.number:
                 table.lapse(s, now, f"{peer.name} goes on without this node")
                 return
-    if peer.name in claim.members:
+    named = peer.name in claim.members
+    if named and (s.view is None or peer.name in s.view.members):
         peer.tolerated_ns = 0
         return
-    # A view with this node in it that this node has left is the older one, however big.
-    if not with_us and not weaker:
+    # A view with this node in it that this node has left is the older one, however big. And who is
+    # named only in what this node promised may be about to promise that; else it is a stranger.
+    if not with_us and not weaker and not named:
         table.lapse(s, now, f"{peer.name} answers clients in another view, which is the stronger")
     elif not peer.tolerated_ns:
         s.out.append(Log("C", f"{peer.name} answers clients in another view: this one goes on"))

@@ -196,6 +196,23 @@ def test_a_count_of_an_older_table_is_not_believed() -> None:
     assert state.counted == 3
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_who_is_named_in_a_promise_and_goes_on_alone_is_a_stranger(alone: bool) -> None:
+    hand = Hand()
+    hand.join()
+    owners = (bytes([0, 1, 2, 0] * (BUCKETS // 4)),)
+    weights = ((1, 1, 1),)
+    hand.hear(proposal(6, members=NODES, incarnations=(3, 5, 1), weights=weights, owners=owners))
+    assert hand.farm.state.bid is not None
+    for number in range(1, 5):  # It hears nobody, and has promised a view of its own instead.
+        members = 4 if alone else 7
+        beat = msg.FarmBeat(number, 1, "in", "bpf", 7, "r", (1,), (0, 0, 0))
+        hand.hear(msgspec.structs.replace(beat, bid=6, bid_members=members, floor=6), "n3")
+        hand.pass_ms(50, view=5, view_members=3, bid=6, bid_members=7, floor=6)
+    assert (hand.farm.state.view is None) == alone
+    assert (hand.farm.state.lease_ns <= hand.now) == alone
+
+
 def test_heartbeats_of_strangers_and_other_actors_are_ignored() -> None:
     hand = Hand()
     hand.hear(hand.beat(), source="n9")
