@@ -182,6 +182,28 @@ def hangs_in_turn(seed: int) -> None:
     world.run(3_000)
 
 
+def promised_and_gone(seed: int) -> None:
+    """One that comes is deaf before it hears that it is in; others promise to go on with it."""
+    random = Random(seed)
+    world = _farm(seed, 3)
+    world.kill("n3")
+    world.run(900)
+    world.start("n3")
+    for name in ("n2", "n3"):
+        world.meddle(Meddling("ViewCommit", "n1", name, 40))
+
+    def taken_in() -> bool:
+        core = world.nodes["n1"].core
+        return core is not None and core.state.view is not None and "n3" in core.state.view.members
+
+    world.run_until(taken_in, 3_000)
+    for name in ("n1", "n2"):
+        world.cut_one_way(name, "n3")
+    world.run(random.randint(0, 20))
+    world.power("n1", 2)
+    world.run(3_000)
+
+
 def _promised(world: FarmWorld, name: str) -> bool:
     core = world.nodes[name].core
     return core is not None and core.state.bid is not None

@@ -81,6 +81,7 @@ WORLDS: dict[str, Callable[[int], None]] = {
     "stalls": farms.stalls,
     "hangs": farms.hangs,
     "hangs_in_turn": farms.hangs_in_turn,
+    "promised_and_gone": farms.promised_and_gone,
     "unheard": farms.unheard,
     "ring": farms.ring,
     "reborn": farms.reborn,
