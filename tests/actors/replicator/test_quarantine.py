@@ -4,8 +4,6 @@ import base64
 import json
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,14 +21,6 @@ from mirrorfarm.actors.replicator.operations import (
 )
 from mirrorfarm.actors.replicator.quarantine import MANIFEST
 from tests.actors.replicator.quarantined import DIRECTORY, FILE, Copied
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Iterator[Copied]:
-    made = Copied(tmp_path)
-    yield made
-    made.applier.close()
-    made.aside.close()
 
 
 def test_a_file_is_kept_as_it_was_before_its_first_byte_changes(copied: Copied) -> None:

@@ -1,8 +1,7 @@
 """Of a large file zones are kept, each as it was; whatever goes is kept whole in the end."""
 
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -10,14 +9,6 @@ from mirrorfarm.actors.replicator import quarantine
 from mirrorfarm.actors.replicator.operations import ROOT, Create, Rename, Unlink
 from mirrorfarm.limits import ZONE_BYTES
 from tests.actors.replicator.quarantined import FILE, Copied
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Iterator[Copied]:
-    made = Copied(tmp_path)
-    yield made
-    made.applier.close()
-    made.aside.close()
 
 
 def test_of_a_large_file_only_the_overwritten_zones_are_kept(

@@ -153,17 +153,22 @@ PLACES: dict[str, tuple[Any, str, Callable[[Case], Any]]] = {
 }
 
 
+def refuse(case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int) -> None:
+    """Have the disk refuse one call; whoever asked is told so."""
+    where, call, work = PLACES[place]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, call, fails(error))
+        with pytest.raises(OSError, match=os.strerror(error)):
+            work(case)
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EROFS])
 def test_a_failed_disk_is_believed_at_once(
     case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
 ) -> None:
     """EROFS: a file system that met damage lets nobody write any more."""
-    where, call, work = PLACES[place]
-    with monkeypatch.context() as patched:
-        patched.setattr(where, call, fails(error))
-        with pytest.raises(OSError, match=os.strerror(error)):
-            work(case)
+    refuse(case, monkeypatch, place, error)
     assert case.journal.failures == [error]
 
 
@@ -172,11 +177,7 @@ def test_a_failed_disk_is_believed_at_once(
 def test_what_a_sound_disk_refuses_is_no_failure(
     case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
 ) -> None:
-    where, call, work = PLACES[place]
-    with monkeypatch.context() as patched:
-        patched.setattr(where, call, fails(error))
-        with pytest.raises(OSError, match=os.strerror(error)):
-            work(case)
+    refuse(case, monkeypatch, place, error)
     assert case.journal.failures == []
 
 
