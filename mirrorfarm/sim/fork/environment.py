@@ -156,7 +156,7 @@ class Environment:
         if late:
             self._world.network.lates[way] = late[-1].late_ns
         else:
-            del self._world.network.lates[way]
+            self._world.network.lates.pop(way, None)
 
     def _cuts(self, source: str, to: str, end: int) -> None:
         """Cut one direction until a time, or for good (0), unless it is cut for longer."""
