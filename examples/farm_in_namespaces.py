@@ -10,25 +10,21 @@ all nodes recorded, as in `examples/traces/farm`.
 
 import argparse
 import sys
-import threading
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich import box
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab import farm_web
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.farm_events import FarmEvents
 from mirrorfarm.lab.farm_traffic import NEW_PER_SECOND, STREAMS, Count, Traffic
+from mirrorfarm.lab.stage import Stage, ending
 from mirrorfarm.limits import BUCKETS
 
 NODES = ("n1", "n2", "n3")
@@ -42,57 +38,20 @@ twice                connections of either kind that two nodes answered
 longest              that any of them waited for an answer"""
 
 
-class Stage:
+class FarmStage(Stage):
     """What the audience sees: shares, who answers whom, what happens now."""
 
-    def __init__(self, lab: OneMachine, traffic: Traffic, plain: bool) -> None:
-        self.lab, self.traffic, self.plain = lab, traffic, plain
-        self.lines: deque[str] = deque(maxlen=10)
-        self.console = Console(highlight=False)
-        self.begun = time.monotonic()
-        self.states: dict[str, dict[str, Any]] = {}
-        self._end = threading.Event()
-        self._live = None if plain else Live(console=self.console, refresh_per_second=8)
-        self._thread = threading.Thread(target=self._watch, name="stage", daemon=True)
+    def __init__(self, lab: OneMachine, traffic: Traffic, *, plain: bool) -> None:
+        super().__init__(lab, plain=plain, lines=10)
+        self.traffic = traffic
 
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        if self._live:
-            self._thread.join(timeout=5)
-            self._live.update(self._picture(), refresh=True)
-            self._live.stop()
-
-    def say(self, text: str) -> None:
-        """Tell what happens."""
-        line = f"{time.monotonic() - self.begun:6.2f} s  {text}"
-        self.lines.append(line)
-        if self.plain:
-            print(line, flush=True)
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.15):
-            for node in NODES:
-                self.states[node] = self.lab.state(node, seconds=0.3)
-            if self._live:
-                self._live.update(self._picture())
-
-    def _picture(self) -> Group:
+    def picture(self) -> Group:
+        """Draw a line for each node, a tile for each connection, and the latest events."""
         held = Counter(self.traffic.holders())
         nodes = Table(box=None, pad_edge=False)
         for head in ("node", "state", "share of the clients", "streams", "new/s", "says"):
             nodes.add_column(head)
-        for node in NODES:
+        for node in self.lab.nodes:
             nodes.add_row(*self._row(node, self.states.get(node) or {}, held[node]))
         streams = Text("the connections that stay     ")
         for holder in sorted(self.traffic.holders()):
@@ -123,7 +82,7 @@ class Stage:
 class Director(FarmEvents):
     """Makes things happen, and tells what became of the connections."""
 
-    def __init__(self, lab: OneMachine, traffic: Traffic, stage: Stage, settle: float) -> None:
+    def __init__(self, lab: OneMachine, traffic: Traffic, stage: FarmStage, settle: float) -> None:
         super().__init__(lab, traffic, settle)
         self.stage = stage
 
@@ -190,7 +149,7 @@ def is_whole(count: Count) -> bool:
 def run(lab: OneMachine, settle: float, plain: bool, kept: Path | None) -> int:
     """Start the farm, play, tell."""
     traffic = Traffic(lab)
-    with Stage(lab, traffic, plain) as stage:
+    with FarmStage(lab, traffic, plain=plain) as stage:
         stage.say("three nodes start the module web behind one address")
         farm_web.start(lab)
         with traffic:
@@ -214,15 +173,12 @@ def main() -> int:
     if options.traces and options.traces.exists():
         parser.error(f"{options.traces} exists already: name a new folder, or remove it first")
     plain = options.plain or not sys.stdout.isatty()
-    try:
+
+    def play() -> int:
         with OneMachine(nodes=NODES, witness=False) as lab:
             return run(lab, options.settle, plain, options.traces)
-    except MirrorfarmError as error:
-        print(f"mirrorfarm: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; everything is removed", file=sys.stderr)
-        return 130
+
+    return ending(play)
 
 
 if __name__ == "__main__":

@@ -14,21 +14,18 @@ import json
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.records import read_back, text_of
+from mirrorfarm.lab.stage import Stage, ending
 
 PORT = 8080
 RECORDS_PER_SECOND = 100
@@ -103,52 +100,15 @@ def post(address: str, number: int) -> int:
     return answer.status
 
 
-class Stage:
+class MirrorStage(Stage):
     """What the audience sees: the nodes' states, the client's count, what happens now."""
 
-    def __init__(self, lab: OneMachine, writer: Writer, plain: bool) -> None:
-        self.lab, self.writer, self.plain = lab, writer, plain
-        self.lines: deque[str] = deque(maxlen=12)
-        self.console = Console(highlight=False)
-        self.begun = time.monotonic()
-        self.states: dict[str, dict[str, Any]] = {}
-        self._end = threading.Event()
-        self._live = None if plain else Live(console=self.console, refresh_per_second=8)
-        self._thread = threading.Thread(target=self._watch, name="stage", daemon=True)
+    def __init__(self, lab: OneMachine, writer: Writer, *, plain: bool) -> None:
+        super().__init__(lab, plain=plain, lines=12)
+        self.writer = writer
 
-    def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
-            self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._end.set()
-        if self._live:
-            self._thread.join(timeout=5)
-            self._live.update(self._picture(), refresh=True)
-            self._live.stop()
-
-    def say(self, text: str) -> None:
-        """Tell what happens."""
-        line = f"{time.monotonic() - self.begun:6.2f} s  {text}"
-        self.lines.append(line)
-        if self.plain:
-            print(line, flush=True)
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.15):
-            for node in self.lab.nodes:
-                self.states[node] = self.lab.state(node, seconds=0.3)
-            if self._live:
-                self._live.update(self._picture())
-
-    def _picture(self) -> Group:
+    def picture(self) -> Group:
+        """Draw a line for each node, one for the client, and the latest events."""
         nodes = Table(box=None, pad_edge=False)
         for head in ("node", "state", "data", "why"):
             nodes.add_column(head)
@@ -185,7 +145,9 @@ def seconds_until(check: Callable[[], bool], start: float, limit: float, what: s
     return time.monotonic() - start
 
 
-def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times, kept: Path | None) -> None:
+def show(
+    lab: OneMachine, writer: Writer, stage: MirrorStage, times: Times, kept: Path | None
+) -> None:
     """Play the piece: failover, return, swap."""
     begin(lab, writer, stage)
     fail_over(lab, writer, stage, times)
@@ -196,7 +158,7 @@ def show(lab: OneMachine, writer: Writer, stage: Stage, times: Times, kept: Path
     swap(lab, writer, stage, times)
 
 
-def begin(lab: OneMachine, writer: Writer, stage: Stage) -> None:
+def begin(lab: OneMachine, writer: Writer, stage: MirrorStage) -> None:
     """Start both nodes and the client."""
     stage.say("n1 becomes primary, n2 its secondary")
     lab.begin("n1", "n2")
@@ -205,7 +167,7 @@ def begin(lab: OneMachine, writer: Writer, stage: Stage) -> None:
     seconds_until(lambda: len(writer.acknowledged) >= 100, time.monotonic(), 60, "100 records")
 
 
-def fail_over(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+def fail_over(lab: OneMachine, writer: Writer, stage: MirrorStage, times: Times) -> None:
     """Break the primary; measure how long nobody serves."""
     stage.say("the cable of n1 is cut and everything on it is killed")
     writer.reset_gap()
@@ -222,7 +184,7 @@ def fail_over(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> No
     stage.say(f"n2 serves; the client waited {writer.gap:.2f} s")
 
 
-def come_back(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+def come_back(lab: OneMachine, writer: Writer, stage: MirrorStage, times: Times) -> None:
     """Repair it; it is brought up to date."""
     stage.say("n1 comes back while records flow")
     writer.reset_gap()
@@ -237,7 +199,7 @@ def come_back(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> No
     stage.say(f"n1 is SECOND with all data; the client waited {writer.gap:.2f} s")
 
 
-def swap(lab: OneMachine, writer: Writer, stage: Stage, times: Times) -> None:
+def swap(lab: OneMachine, writer: Writer, stage: MirrorStage, times: Times) -> None:
     """Exchange the roles on purpose."""
     stage.say("the roles are swapped back")
     writer.reset_gap()
@@ -288,10 +250,11 @@ def main() -> int:
         parser.error(f"{options.traces} exists already: name a new folder, or remove it first")
     plain = options.plain or not sys.stdout.isatty()
     times = Times()
-    try:
+
+    def play() -> int:
         with OneMachine(module="ledger", profile=options.profile) as lab:
             writer = Writer(lab)
-            with Stage(lab, writer, plain) as stage:
+            with MirrorStage(lab, writer, plain=plain) as stage:
                 try:
                     show(lab, writer, stage, times, options.traces)
                 finally:
@@ -301,12 +264,8 @@ def main() -> int:
             if writer.failure:
                 raise MirrorfarmError(f"the client failed: {writer.failure}")
             return verdict(lab, writer, times, stage.console)
-    except MirrorfarmError as error:
-        print(f"mirrorfarm: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; everything is removed", file=sys.stderr)
-        return 130
+
+    return ending(play)
 
 
 if __name__ == "__main__":

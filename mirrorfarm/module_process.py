@@ -1,6 +1,5 @@
 """The process of one module: its cores, their shells and doors."""
 
-import os
 import secrets
 import signal
 import sys
@@ -24,17 +23,7 @@ from mirrorfarm.actors.slots import SlotStore
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import Timers
 from mirrorfarm.actors.vip.door import VipDoor
-from mirrorfarm.children import (
-    end_holder,
-    hold_lock,
-    lock_path,
-    os_boot_id,
-    prefer_this_process,
-    replica_lock_path,
-    telling,
-)
 from mirrorfarm.descriptors import raise_descriptor_limit
-from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.log_desk import LogDesk
 from mirrorfarm.module_cores import Here, cores
@@ -45,6 +34,14 @@ from mirrorfarm.netfilter.choice import choose
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.own_record import Owner, read_own
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import (
+    end_holder,
+    lock_path,
+    os_boot_id,
+    prefer_this_process,
+    replica_lock_path,
+    run_child,
+)
 from mirrorfarm.transport.address import MODULE_ACTOR, Address
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import load_keys, next_incarnation
@@ -255,17 +252,9 @@ class ModuleProcess:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the process of the module that is named by the first argument."""
-    if not __debug__:
-        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
     name = (arguments if arguments is not None else sys.argv[1:])[0]
     paths = Paths.from_environment()
-    try:
-        lock = hold_lock(lock_path(paths, name))
-    except BlockingIOError:
-        return 0  # It runs already.
-    code = telling(lock_path(paths, name), f"module {name}", lambda: _run(paths, name))
-    os.close(lock)
-    return code
+    return run_child(lock_path(paths, name), f"module {name}", lambda: _run(paths, name))
 
 
 def _run(paths: Paths, name: str) -> int:

@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mirrorfarm.absence import NOT_RUNNING, Absence
-from mirrorfarm.children import (
-    Children,
-    hold_lock,
-    lock_holder,
-    lock_path,
-    prefer_this_process,
-    replica_lock_path,
-    say,
-)
+from mirrorfarm.children import Children
 from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.modules.settings import Cluster
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import (
+    hold_lock,
+    lock_holder,
+    lock_path,
+    prefer_this_process,
+    replica_lock_path,
+    require_assertions,
+    say,
+)
 from mirrorfarm.transport.address import AGENT, MODULE_ACTOR, Address
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import (
@@ -366,8 +367,7 @@ class Agent:
 
 def main() -> int:
     """Run the agent until SIGTERM."""
-    if not __debug__:
-        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
+    require_assertions()
     paths = Paths.from_environment()
     deadline = time.monotonic() + 2
     while True:

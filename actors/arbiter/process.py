@@ -19,13 +19,13 @@ from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.slots import store_failed
 from mirrorfarm.actors.supervisor import Supervisor
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock, os_boot_id, say
 from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, SystemUnsuitable
 from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
 from mirrorfarm.oserrors import reason_of
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, os_boot_id, require_assertions, say
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
 from mirrorfarm.transport.sockets import Bind, endpoint
@@ -164,8 +164,7 @@ def _own(paths: Paths, name: str) -> Witness:
 
 def main() -> int:
     """Run the witness until SIGTERM; return the exit code of the process."""
-    if not __debug__:
-        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
+    require_assertions()
     raise_descriptor_limit()  # A connection of each node by each network, and of strangers.
     paths = Paths.from_environment()
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)

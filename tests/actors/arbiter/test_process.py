@@ -156,11 +156,9 @@ def test_hundreds_of_modules_fit_into_little_memory(story: Story) -> None:
     story.start()
     story.connect()
     assert story.ask("m0", RegisterRead(1)) == "unset"
-    started = time.monotonic()
     for number in range(MODULES):
         story.send(f"m{number}", RegisterCas(10 + number, 0, first("a"), False, SECOND_NS))
     until(lambda: len(story.answers()) == MODULES + 1, 20)
-    assert time.monotonic() - started < 10
     assert all(answer.outcome == "ok" for answer in story.answers().values() if answer.register)
     assert story.process is not None
     status = Path(f"/proc/{story.process.pid}/status").read_text(encoding="ascii")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.children import hold_lock, lock_path
 from mirrorfarm.cli.main import COMMANDS, UNREAD, cli, main
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, lock_path
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,0 +1,93 @@
+"""A process is the only one of its kind, and says why it ended, whoever listens."""
+
+import errno
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mirrorfarm.errors import ConfigInvalid
+from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
+from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, last_words, lock_holder, lock_path, run_child, say
+
+
+def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None:
+    lock = lock_path(Paths(tmp_path), "app")
+    assert lock_holder(lock) == 0
+    descriptor = hold_lock(lock)
+    with pytest.raises(BlockingIOError):
+        hold_lock(lock)
+    assert lock_holder(lock) == os.getpid()
+    os.close(descriptor)
+    assert lock_holder(lock) == 0
+
+
+def test_last_words_are_one_line_and_bounded(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    assert last_words(lock) == ""
+
+    def body() -> int:
+        raise ValueError("first\nsecond " + "x" * 10_000)
+
+    with pytest.raises(ValueError, match="first"):
+        run_child(lock, "a", body)
+    assert last_words(lock).startswith("ValueError: first second xxx")
+    assert len(last_words(lock)) == LAST_WORDS_CHARACTERS_MAX
+    assert run_child(lock, "a", lambda: 0) == 0
+
+
+def test_a_journal_that_is_gone_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", closefd=False) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        say("nobody reads this")
+
+        def body() -> int:
+            raise ConfigInvalid(("u.xml:3: no such thing",))
+
+        assert run_child(tmp_path / "a.lock", "a", body) == ConfigInvalid.exit_code
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)  # What it holds still can be written.
+    assert "no such thing" in last_words(tmp_path / "a.lock")
+
+
+def test_a_journal_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell() -> None:
+        for _ in range(50):
+            say("x" * 10_000)
+
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as hanging:
+        monkeypatch.setattr(sys, "stderr", hanging)
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(10)
+        held_up = teller.is_alive()
+        heard = os.read(reader, 1 << 20)
+        os.set_blocking(reader, False)
+        while teller.is_alive():
+            teller.join(0.01)
+            with suppress(BlockingIOError):
+                os.read(reader, 1 << 20)
+    os.close(reader)
+    assert not held_up
+    assert heard.startswith(b"mirrorfarm: xxx")
+
+
+def test_a_folder_without_room_for_a_lock_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match=r"x\.lock"):
+            hold_lock(tmp_path / "x.lock")
+    os.close(hold_lock(tmp_path / "x.lock"))
