@@ -4,14 +4,14 @@ import msgspec
 
 
 class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Field by field the table of docs/protocols/mirror.md; written whole, in two slots."""
+    """What docs/protocols/mirror.md calls `record`; written whole, in two slots."""
 
     cluster: str = ""
     module: str = ""
     node: str = ""
     counter: int = 0  # +1 for each writing; the newest valid slot wins.
     inc: int = 0  # Incarnation of the process that wrote it.
-    os_boot: str = ""  # Kernel boot id at the time of writing.
+    os_boot: str = ""  # Kernel boot id when `was` became true (mirror), or at the last writing.
     ack_mode: str = "durable"  # durable received
     term: int = 0  # Highest term adopted; never goes back.
     sid: int = 0  # Highest session begun in `term`.
@@ -32,3 +32,4 @@ class NodeRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     partial: str = ""  # Generation whose end this copy may lack: its source went on in it.
     promises: bool = True  # The peer may lead by what this node promised; new: False.
     promised_ns: int = 0  # For how long; 0: for one lease of the process that reads this.
+    wanted_boot: str = ""  # Kernel boot id when `wanted` was told; empty: as `os_boot`.

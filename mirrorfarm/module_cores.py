@@ -47,7 +47,7 @@ def starts_by_itself(module: Module, record: NodeRecord, boot: str) -> bool:
     """Return whether a module begins to run when its process starts."""
     if module.boot == "on":
         return True
-    same_boot = record.os_boot in {"", boot}
+    same_boot = (record.wanted_boot or record.os_boot) in {"", boot}
     return record.wanted and (same_boot or module.boot == "auto")
 
 

@@ -39,8 +39,12 @@ def targets(
 
 def _mac(s: State, name: str) -> bytes:
     beat = s.peers[name].beat
-    known = beat is not None and len(beat.mac) == MAC_BYTES and not beat.mac[0] & 1
-    return beat.mac if beat is not None and known else b""
+    if beat is None or len(beat.mac) != MAC_BYTES or beat.mac[0] & 1:
+        return b""
+    # A node out of service relays nothing: what comes from its MAC is its own, as any client's.
+    member = s.view is not None and name in s.view.members
+    serves = member or beat.wish != "away" or beat.view or beat.bid
+    return beat.mac if serves else b""
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ _HEADER: Final = struct.Struct("<4sBB2xQQQQ")
 HEADER_BYTES: Final = _HEADER.size
 
 # Source to target.
-HELLO: Final = 1  # seq: last frame sent. Record: last frame acknowledged. Answered by WELCOME.
+HELLO: Final = 1  # seq: last frame sent. Record: greeting, last acknowledged. Payload: subject.
 OP: Final = 2  # A modification.
 COPY: Final = 3  # An order or a question of the copy.
 

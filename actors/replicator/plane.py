@@ -32,6 +32,7 @@ from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftover
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
+from mirrorfarm.actors.replicator.subject import Subject
 from mirrorfarm.actors.replicator.target import Target
 from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import MirrorfarmError
@@ -58,6 +59,7 @@ class PlaneSettings:
     map_file: Path
     quarantine: Path  # Folder of what copies replace.
     scope: str = ""  # Control group of the application.
+    subject: Subject = ()
 
 
 class Plane:
@@ -75,8 +77,7 @@ class Plane:
         self._report = report
         self._exit = exit_process
         self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
-        peer_key = settings.keys.peer_public
-        self._doorkeeper = Doorkeeper(self._context, lambda key: key == peer_key)
+        self._doorkeeper = Doorkeeper(self._context, settings.keys.peer_public.__eq__)
         self.carrier = Carrier(
             held=lambda: inbox(core.PlaneHeld()),
             lost=self._lost,
@@ -355,8 +356,7 @@ class Plane:
         except RuntimeError as fault:
             session.source.give_up(f"nothing can wait for it: {fault}")
 
-    def _open_session(self, term: int, sid: int, plan: str, peer: str) -> None:
-        del peer
+    def _open_session(self, term: int, sid: int, plan: str, _peer: str) -> None:
         self._close_session()
         stream = (term, sid, secrets.randbits(63) | 1)
         link = self._link(self._settings.peer)
@@ -368,8 +368,7 @@ class Plane:
             self.session.start(plan, self._mounts.roots, self._exclusions)
         except (*_FAULTS, RuntimeError) as fault:  # No descriptor is left, or no thread.
             self._close_session()
-            reason = f"it could not be opened: {fault}"
-            self._inbox(core.PlaneSessionBroken(term, sid, reason))
+            self._inbox(core.PlaneSessionBroken(term, sid, f"it could not be opened: {fault}"))
 
     def _close_session(self) -> None:
         session, self.session = self.session, None
@@ -377,7 +376,8 @@ class Plane:
             session.close()
 
     def _link(self, endpoint: str) -> Link:
-        return Link(self._context, endpoint, self._settings.keys, self._settings.timeout_ns)
+        s = self._settings
+        return Link(self._context, endpoint, s.keys, s.timeout_ns, s.subject)
 
     # --- news ------------------------------------------------------------------------------
 

@@ -129,6 +129,7 @@ def plane_settings(paths: Paths, cluster: Cluster, module: Module, keys: Keys) -
         paths.module_lib(module.name) / "changes",
         Path(module.replication.quarantine or paths.module_lib(module.name) / "quarantine"),
         scope_of(paths.root, keys.name, module.name),
+        (module.name, *(one.dir for one in module.replication.directories)),
     )
 
 

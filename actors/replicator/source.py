@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import zmq
 
-from mirrorfarm.actors.replicator import frames
+from mirrorfarm.actors.replicator import frames, subject
 from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNACKED_BYTES_MAX, UNACKED_FRAMES_MAX, Nanoseconds
@@ -83,6 +83,7 @@ class Source:
         self.invalid = 0
         self._stream = stream
         self._timeout_ns = link.timeout_ns
+        self._subject = subject.packed(link.subject)
         self._listener = listener
         self._clock = clock
         self._seq = 0
@@ -224,7 +225,8 @@ class Source:
         with self._lock:
             self._hello += 1
             header = frames.pack(frames.HELLO, self._stream, self._seq if self.up else 0)
-            self._wire.send([header, frames.pack_numbers([self._hello, self.acked])])
+            numbers = frames.pack_numbers([self._hello, self.acked])
+            self._wire.send([header, numbers, self._subject])
 
     def _judge(self, now: Nanoseconds) -> None:
         limit = self._timeout_ns if self.up else 2 * self._timeout_ns

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import zmq
 
-from mirrorfarm.actors.replicator import frames
+from mirrorfarm.actors.replicator import frames, subject
 from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNFLUSHED_MAX
@@ -100,6 +100,7 @@ class Target:
         self._flushers = flushers or ThreadPoolExecutor(_FLUSHERS, "flusher")
         self._ended = False
         self._timeout_ns = link.timeout_ns
+        self._subject, self._subject_packed = link.subject, subject.packed(link.subject)
         self._wire = wire if wire is not None else _bound(link)
         self._thread = threading.Thread(target=self._run, name="target", daemon=True)
         if wire is None:
@@ -163,7 +164,11 @@ class Target:
     ) -> None:
         current = (header.term, header.sid) == self.session and header.sid > 0
         if header.kind == frames.HELLO:
-            self._greeted(identity, header, record, current)
+            reason = self._foreign(payload)
+            if reason:
+                self._refuse(identity, header, reason)
+            else:
+                self._greeted(identity, header, record, current)
             return
         if not current or header.nonce != self._nonce or self._failed:
             self.dropped += 1
@@ -179,6 +184,10 @@ class Target:
             self._tell_gap()
         else:
             self._apply(header, record, payload)
+
+    def _foreign(self, told: bytes) -> str:
+        """Why a stream is not of what this target serves; empty: it is."""
+        return "" if told == self._subject_packed else subject.difference(self._subject, told)
 
     def _greeted(
         self, identity: bytes, header: frames.Header, record: bytes, current: bool

@@ -17,6 +17,7 @@ import msgspec
 import zmq
 import zmq.utils.z85
 
+from mirrorfarm.actors.replicator.subject import Subject
 from mirrorfarm.limits import MILLISECOND_NS, STREAM_FRAME_BYTES_MAX, Nanoseconds
 
 _COPY_FREE_BYTES = 65_536  # From here on the copy costs more than its avoidance.
@@ -38,6 +39,7 @@ class Link(NamedTuple):
     endpoint: str
     keys: StreamKeys
     timeout_ns: Nanoseconds
+    subject: Subject = ()  # What is replicated; both ends must have the same.
 
 
 class StreamWire(Protocol):

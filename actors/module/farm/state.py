@@ -93,7 +93,7 @@ def become(s: State, phase: Phase, now: int) -> None:
 
 
 def store(s: State, **changes: object) -> None:
-    """Change the record and make it durable."""
+    """Change the record, which says nothing but what is wanted, and make it durable."""
     s.record = msgspec.structs.replace(
         s.record,
         cluster=s.settings.cluster,
@@ -102,6 +102,7 @@ def store(s: State, **changes: object) -> None:
         counter=s.record.counter + 1,
         inc=s.settings.incarnation,
         os_boot=s.settings.os_boot,
+        wanted_boot=s.settings.os_boot,
         **changes,
     )
     s.out.append(Store(s.record))

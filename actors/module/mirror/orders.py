@@ -62,6 +62,8 @@ def store(s: State, then: str, **changes: object) -> int:
     if changes.get("was") in {"second", "idle"}:
         # A clean end flushes; a promotion does only when the data plane begins to lead.
         changes["from_memory"] = received and changes["was"] == "second"
+    if "wanted" in changes:
+        changes["wanted_boot"] = s.settings.os_boot
     s.record = msgspec.structs.replace(
         s.record,
         cluster=s.settings.cluster,

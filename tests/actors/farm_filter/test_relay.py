@@ -1,6 +1,9 @@
 """Where packets of other nodes are sent on to."""
 
+from typing import Any
+
 import msgspec
+import pytest
 
 from mirrorfarm.actors.farm_filter import relay
 from mirrorfarm.actors.farm_filter.state import Settings, State, View, new_state
@@ -39,6 +42,26 @@ def test_nothing_is_sent_to_a_node_whose_address_is_unknown_or_no_single_one() -
         (row,), peers = relay.targets(state(MACS | {"n3": wrong}), [0], [0])
         assert peers == (MACS["n1"], b"")
         assert row[800:1023] == bytes(223)
+
+
+@pytest.mark.parametrize(
+    ("changes", "relays"),
+    [
+        ({}, False),
+        ({"wish": "in"}, True),
+        ({"wish": "drain"}, True),
+        ({"view": 2}, True),  # It has not closed yet.
+        ({"bid": 4}, True),
+    ],
+)
+def test_what_comes_from_a_node_out_of_service_is_a_clients(
+    changes: dict[str, Any], relays: bool
+) -> None:
+    s = state()
+    s.view = View(3, "n1", 1, ("n1", "n2"), ((1, 1),), (bytes([0]) * BUCKETS,))
+    s.peers["n3"].beat = FarmBeat(1, 1, mac=MACS["n3"], **changes)
+    _, peers = relay.targets(s, [0], [0])
+    assert peers == (MACS["n1"], MACS["n3"] if relays else b"")
 
 
 def test_without_a_view_nothing_is_relayed() -> None:

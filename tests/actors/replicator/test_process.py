@@ -15,12 +15,21 @@ import pytest
 from mirrorfarm.actors.events import Received
 from mirrorfarm.actors.replicator.core import PlaneGated, Replicator
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
-from mirrorfarm.actors.replicator.process import ACTOR, ReplicaDoors
+from mirrorfarm.actors.replicator.process import ACTOR, ReplicaDoors, plane_settings
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.actors.shell import Shell
 from mirrorfarm.actors.supervisor import BROKEN_EXIT_CODE
-from mirrorfarm.modules.settings import Replication
+from mirrorfarm.modules.settings import (
+    Cluster,
+    Module,
+    Network,
+    NodeOnNetwork,
+    Replicated,
+    Replication,
+)
+from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.keys import Keys
 from mirrorfarm.transport.messages import PlaneWish
 
 
@@ -157,3 +166,14 @@ def test_a_log_that_fails_keeps_no_broken_process_alive(
     with pytest.raises(OSError, match="No space"):
         case.doors.failed(ACTOR, AssertionError("never"))
     assert exits.get(timeout=1) == (BROKEN_EXIT_CODE, "ended")
+
+
+def test_the_stream_is_of_the_module_and_its_directories_in_their_order(tmp_path: Path) -> None:
+    network = Network("lan", (NodeOnNetwork("n1", "192.0.2.1"), NodeOnNetwork("n2", "192.0.2.2")))
+    replication = Replication((Replicated("/b"), Replicated("/a")))
+    module = Module("ledger", 3, ("n1", "n2"), replication=replication)
+    keys = Keys("c", "n1", "secret", "public", {"n2": "other"})
+    settings = plane_settings(Paths(tmp_path), Cluster((network,)), module, keys)
+    assert settings.subject == ("ledger", "/b", "/a")
+    assert settings.listen == "tcp://192.0.2.1:5608"
+    assert settings.peer == "tcp://192.0.2.2:5608"

@@ -21,6 +21,7 @@ from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import FrameInvalid
 
 TIMEOUT_NS = 1_000_000_000
+SUBJECT = ("ledger", "/a", "/b")
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -158,6 +159,7 @@ class Case:
                 f"tcp://127.0.0.1:{self.port}",
                 StreamKeys(*self.keys[1], self.keys[0][0]),
                 TIMEOUT_NS,
+                SUBJECT,
             ),
             self.worker,
         )
@@ -165,12 +167,14 @@ class Case:
         self.sources: list[Source] = []
         self.nonce = 0
 
-    def source(self, term: int, sid: int, keys: int = 0) -> tuple[Source, Listener]:
+    def source(
+        self, term: int, sid: int, keys: int = 0, subject: tuple[str, ...] = SUBJECT
+    ) -> tuple[Source, Listener]:
         self.nonce += 1
         listener = Listener()
         own = StreamKeys(*self.keys[keys], self.keys[1][0])
         endpoint = f"tcp://127.0.0.1:{self.relay.port}"
-        link = Link(self.context, endpoint, own, TIMEOUT_NS)
+        link = Link(self.context, endpoint, own, TIMEOUT_NS, subject)
         source = Source(link, (term, sid, self.nonce), listener)
         source.start()
         self.sources.append(source)
@@ -342,6 +346,39 @@ def test_questions_are_answered(case: Case) -> None:
     assert listener.answers == [b"answer to question"]
 
 
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        (("web", "/a", "/b"), "meets the replica of ledger, not that of web"),
+        (("ledger", "/b", "/a"), "is of /b, /a, the peer's of /a, /b"),
+        (("ledger", "/a"), "is of /a, the peer's of /a, /b"),
+        ((), "meets the replica of ledger, not that of nothing"),
+    ],
+)
+@pytest.mark.parametrize("accepted", [(1, 1), (1, 2), (0, 0)])
+def test_a_stream_of_something_else_is_refused_whatever_session_is_open(
+    case: Case, subject: tuple[str, ...], reason: str, accepted: tuple[int, int]
+) -> None:
+    case.target.accept(*accepted)
+    source, listener = case.source(1, 1, subject=subject)
+    source.send(frames.OP, b"another's")
+    until(lambda: listener.broken)
+    assert reason in listener.broken[0]
+    assert case.worker.applied == []
+
+
+@pytest.mark.parametrize("told", [b"", b"{}", b"[1]", b'["a"', b"\xff"])
+def test_a_stream_that_does_not_say_what_it_is_of_is_not_accepted(told: bytes) -> None:
+    paper = Paper()
+    link = Link(None, "", StreamKeys(), TIMEOUT_NS, SUBJECT)  # type: ignore[arg-type]
+    target = Target(link, Worker(), wire=paper, flushers=Later())
+    target.accept(1, 1)
+    hello = frames.pack(frames.HELLO, (1, 1, 5), 0)
+    target.take([[b"peer", hello, frames.pack_numbers([1, 0]), told]])
+    assert paper.sent == []
+    assert target.invalid == 1
+
+
 class Paper:
     """A wire that keeps what is sent."""
 
@@ -384,7 +421,7 @@ def test_what_is_flushed_late_is_said_in_the_name_of_its_own_session(
     def begin(identity: bytes, *stream: int) -> None:
         target.accept(*stream[:2])
         hello = frames.pack(frames.HELLO, stream, 0)  # type: ignore[arg-type]
-        target.take([[identity, hello, pack_numbers([1, 0])]])
+        target.take([[identity, hello, pack_numbers([1, 0]), b"[]"]])
 
     def send(identity: bytes, *stream: int) -> None:
         op = frames.pack(frames.OP, stream, 1, frames.WITH_ANSWER)  # type: ignore[arg-type]
