@@ -15,8 +15,10 @@ from enum import IntEnum
 from mirrorfarm.limits import REMEMBER_SECONDS, REMEMBERED_FLOWS_MAX
 from mirrorfarm.netfilter.filter import BucketTable, Settings
 from mirrorfarm.netfilter.nft_rules import (
+    COUNTERS,
     ERRORS,
     ONGOING,
+    OPENS,
     destinations,
     ingress,
     lease_check,
@@ -37,7 +39,6 @@ from mirrorfarm.netfilter.rules import (
     rules_of,
 )
 
-COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
 _BEFORE, _AFTER = -152, -149  # iptables queues in between, at -150.
 _EARLY = -310  # Before connection tracking, behind the joining of fragments.
 _SETS = ("mine", "foreign", "others")
@@ -50,6 +51,7 @@ _FLOW_TYPE = {
     6: "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service",
 }
 _FAMILIES = {4: "ip", 6: "ip6"}
+_ACCEPTED = [f"{OPENS} counter name opened", "meta mark set 0 counter name accepted accept"]
 
 
 class Mark(IntEnum):
@@ -145,6 +147,7 @@ def rule_set(settings: Settings) -> str:
                 *destinations(settings, "goto virtual"),
             ],
         ),
+        *_chain("accepted", _ACCEPTED),
         *_chain("verdict", _verdict(settings)),
         *_chain(
             "after",
@@ -258,11 +261,10 @@ def _verdict(settings: Settings) -> list[str]:
                 f"meta nfproto {'ipv4' if protocol == 'ip' else 'ipv6'} "
                 f"meta mark {_word(settings, what)} add @{kind}{version} {{ {flow} }}"
             )
-    accept = "meta mark set 0 counter name accepted accept"
     return [
-        f"meta mark {_word(settings, Mark.ONCE)} {accept}",  # Most packets: remembered before.
+        f"meta mark {_word(settings, Mark.ONCE)} goto accepted",  # Most: remembered before.
         *lines,
-        f"meta mark {_word(settings, Mark.TAKE)} {accept}",
+        f"meta mark {_word(settings, Mark.TAKE)} goto accepted",
         "counter name foreign drop",  # Another node's, and whatever passed by the queue.
     ]
 
