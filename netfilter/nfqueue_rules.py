@@ -6,7 +6,8 @@ Packets take three steps in PREROUTING, and the mark of a packet tells the next 
 2. iptables queues what is so marked. Nobody at the queue, or a full queue: dropped.
 3. nftables remembers the verdict that came with the packet, for packets of the same flow.
 
-So one packet of each flow is seen here. What is remembered is forgotten when a bucket moves.
+So one packet of each flow is seen here, but every datagram of those that a rule places one by one
+(ON_IPID). What is remembered is forgotten when a bucket moves.
 """
 
 from enum import IntEnum
@@ -14,8 +15,10 @@ from enum import IntEnum
 from mirrorfarm.limits import REMEMBER_SECONDS, REMEMBERED_FLOWS_MAX
 from mirrorfarm.netfilter.filter import BucketTable, Settings
 from mirrorfarm.netfilter.nft_rules import (
+    COUNTERS,
     ERRORS,
     ONGOING,
+    OPENS,
     destinations,
     ingress,
     lease_check,
@@ -23,10 +26,19 @@ from mirrorfarm.netfilter.nft_rules import (
     table,
     table_name,
 )
-from mirrorfarm.netfilter.packet import Kind, Packet, parse
-from mirrorfarm.netfilter.rules import Known, Placement, Rules, State, accepts, bucket
+from mirrorfarm.netfilter.packet import UDP, Kind, Packet, parse
+from mirrorfarm.netfilter.rules import (
+    ANY_PORT,
+    Filter,
+    Known,
+    Placement,
+    Rules,
+    State,
+    accepts,
+    bucket,
+    rules_of,
+)
 
-COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
 _BEFORE, _AFTER = -152, -149  # iptables queues in between, at -150.
 _EARLY = -310  # Before connection tracking, behind the joining of fragments.
 _SETS = ("mine", "foreign", "others")
@@ -39,6 +51,7 @@ _FLOW_TYPE = {
     6: "ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service",
 }
 _FAMILIES = {4: "ip", 6: "ip6"}
+_ACCEPTED = [f"{OPENS} counter name opened", "meta mark set 0 counter name accepted accept"]
 
 
 class Mark(IntEnum):
@@ -52,6 +65,7 @@ class Mark(IntEnum):
     OTHERS = 6  # Dropped, and so are the segments of the flow that open nothing.
     ONCE = 7  # Taken; nothing is remembered.
     DROP = 8  # Dropped; nothing is remembered.
+    ELSEWHERE = 9  # Dropped as another node's; nothing is remembered.
 
 
 def mark(settings: Settings, what: Mark) -> int:
@@ -74,11 +88,22 @@ def decide(data: bytes, asked: Mark, rules: Rules, seed: int, table: BucketTable
         return Mark.DROP
     state = table.state(place.group, place.bucket)
     taken = accepts(packet, state, Known.NOTHING)
-    if packet.kind not in (Kind.SYN, Kind.STREAM, Kind.UDP):
-        return Mark.ONCE if taken else Mark.DROP  # Without ports there is no flow to remember.
+    if packet.kind not in (Kind.SYN, Kind.STREAM, Kind.UDP) or _is_placed_alone(packet, rules):
+        return Mark.ONCE if taken else Mark.ELSEWHERE  # It says nothing of any other packet.
     if state is State.SOFT and packet.kind is not Kind.UDP:
         return Mark.ONCE if taken else Mark.OTHERS
     return Mark.TAKE if taken else Mark.FOREIGN
+
+
+def _is_placed_alone(packet: Packet, rules: Rules) -> bool:
+    """Tell whether the next datagram of the same flow may be another node's."""
+    if packet.kind is not Kind.UDP or packet.version != 4:
+        return False
+    return next(
+        rule.filter is Filter.ON_IPID
+        for rule in rules_of(packet.destination, rules)
+        if rule.protocol == UDP and rule.port in (ANY_PORT, packet.destination_port)
+    )
 
 
 def _decide_reset(packet: Packet, rules: Rules, seed: int, table: BucketTable) -> Mark:
@@ -122,6 +147,7 @@ def rule_set(settings: Settings) -> str:
                 *destinations(settings, "goto virtual"),
             ],
         ),
+        *_chain("accepted", _ACCEPTED),
         *_chain("verdict", _verdict(settings)),
         *_chain(
             "after",
@@ -235,12 +261,11 @@ def _verdict(settings: Settings) -> list[str]:
                 f"meta nfproto {'ipv4' if protocol == 'ip' else 'ipv6'} "
                 f"meta mark {_word(settings, what)} add @{kind}{version} {{ {flow} }}"
             )
-    accept = "meta mark set 0 counter name accepted accept"
     return [
-        f"meta mark {_word(settings, Mark.ONCE)} {accept}",  # Most packets: remembered before.
+        f"meta mark {_word(settings, Mark.ONCE)} goto accepted",  # Most: remembered before.
         *lines,
-        f"meta mark {_word(settings, Mark.TAKE)} {accept}",
-        "counter name foreign drop",  # FOREIGN, OTHERS, and whatever passed by the queue.
+        f"meta mark {_word(settings, Mark.TAKE)} goto accepted",
+        "counter name foreign drop",  # Another node's, and whatever passed by the queue.
     ]
 
 

@@ -25,7 +25,7 @@ from mirrorfarm.netfilter.rules import ANY_PORT, Filter, Rule, State, rules_of
 _EARLY = -310
 # Behind connection tracking (-200), before anybody's rules for marks (-150).
 _TRACKED = -160
-COUNTERS = ("accepted", "foreign", "refused", "fenced", "resets")
+COUNTERS = ("accepted", "opened", "foreign", "refused", "fenced", "resets")
 LEASE_MARK = 1
 # The sets of buckets, and which states are in each: the usual ones, FOREIGN and HARD, are one
 # element apart, so that closing buckets, and opening those of a dead node, takes the least time.
@@ -184,6 +184,7 @@ def _verdicts() -> list[str]:
         "chain taken {",
         *lease_check(),
         "meta mark set 0",
+        f"{OPENS} counter name opened",
         "counter name accepted accept",
         "}",
         "chain foreign {",

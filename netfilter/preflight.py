@@ -58,10 +58,13 @@ class Probe(NamedTuple):
     size: int = 0  # Bytes after the Ethernet header; 0: as few as possible.
 
 
-# What a packet socket passes to `parse`: no VLAN tag (that is another interface's), then one of
-# the ethertypes, with the protocol of the probes.
+# What a packet socket passes to `parse`: no VLAN (that is another interface's; one of number 0 is
+# a priority alone), then one of the ethertypes, with the protocol of the probes.
 PROGRAM = (
-    (0x20, 0, 0, 0xFFFF_F030),
+    (0x20, 0, 0, 0xFFFF_F030),  # Whether there is a tag: without one the next may be an old one.
+    (0x15, 3, 0, 0),
+    (0x20, 0, 0, 0xFFFF_F02C),
+    (0x54, 0, 0, 0xFFF),
     (0x15, 0, 8, 0),
     (0x28, 0, 0, 12),
     (0x15, 5, 0, ETHERTYPE),

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from mirrorfarm.lab.network import Wiring, inside, order, unique_prefix
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.netfilter.announce import hardware_address
 from mirrorfarm.netfilter.neighbours import mac_text
-from mirrorfarm.netfilter.preflight import Facts, Kind, Place
+from mirrorfarm.netfilter.preflight import Facts, Kind, Place, Probe, build
 from tests.live.farm_work import ADDRESS, ADDRESS6, Stream, answers, install, up, userconfig
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
@@ -377,6 +378,28 @@ def test_frames_of_another_check_are_not_counted(cable: Wiring) -> None:
     finally:
         for part in (a, b, same):
             part.close()
+
+
+def test_frames_that_are_marked_with_a_priority_alone_are_seen(cable: Wiring) -> None:
+    """The kernel takes those of VLAN 0 as the interface's own; others are of another network."""
+    b = part_of(cable, "b", b"1" * 16)
+    try:
+        with inside(cable.namespace("a")):
+            mac = hardware_address("eth0")
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with wire:
+            wire.bind(("eth0", 0))
+            # The last one has to be counted; what came before it was looked at by then.
+            for kind, tag in ((Kind.OWN, 0x6005), (Kind.BROADCAST, 0x6000)):
+                bare = build(Probe(b"1" * 16, kind, 0, 0, 1, 0), mac)
+                wire.send(bare[:12] + b"\x81\0" + tag.to_bytes(2, "big") + bare[12:])
+        deadline = time.monotonic() + 30
+        while not (seen := b.report().seen):
+            assert time.monotonic() < deadline, "nothing was seen"
+            time.sleep(0.01)
+        assert [Kind(row.kind) for row in seen] == [Kind.BROADCAST]
+    finally:
+        b.close()
 
 
 def test_a_part_that_nobody_leads_any_more_ends_and_leaves_nothing(

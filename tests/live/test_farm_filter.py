@@ -328,6 +328,22 @@ def test_of_all_spoofed_packets_each_is_accepted_by_exactly_one_node(kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_connections_are_counted_where_they_are_let_in(kind: str) -> None:
+    with farm(kind, "vmac_invisible") as lab:
+        opened = Counter[str]()
+        for address in (VIP4, VIP6):
+            opened += answers(lab, address, 30)[1]
+        before = total(lab, "opened")
+        for _ in range(20):
+            lab.ask(VIP4)
+        assert total(lab, "opened") == before, "a datagram opens nothing"
+        for node in lab.nodes:
+            counted = node.counters()["opened"]
+            # More only if a client had to ask again; not what other nodes let in.
+            assert opened[node.name] <= counted < sum(opened.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_no_rule_is_about_is_dropped_without_a_word(kind: str) -> None:
     with farm(kind, "vmac_invisible") as lab:
         before = total(lab, "refused")

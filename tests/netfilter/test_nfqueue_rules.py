@@ -1,6 +1,7 @@
 """The verdict of the filter in Python on one packet, and its rule sets."""
 
 import ipaddress
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from mirrorfarm.netfilter.rules import Placement, Rules, State, bucket, rule
 from tests.netfilter import packets
 from tests.netfilter.packets import ACK, SYN, TCP, UDP, ipv4, ipv6, tcp, udp
 
-VIP4, VIP6 = "198.18.0.100", "2001:db8::100"
+VIP4, VIP6, CLIENT = "198.18.0.100", "2001:db8::100", "198.18.0.50"
 RULES: Rules = (rule("tcp", "on_port", "80"), rule("udp", "on_port", "53"))
 SEED = 0x5EED
 SETTINGS = Settings(
@@ -60,7 +61,7 @@ RESET = ipv4(VIP4, "198.18.0.50", TCP, tcp(80, 40_000, packets.RST))
         (opening(6), Mark.FOREIGN, Mark.ONCE, Mark.TAKE),
         (ONGOING, Mark.FOREIGN, Mark.OTHERS, Mark.TAKE),
         (DATAGRAM, Mark.FOREIGN, Mark.TAKE, Mark.TAKE),
-        (PING, Mark.DROP, Mark.ONCE, Mark.ONCE),
+        (PING, Mark.ELSEWHERE, Mark.ONCE, Mark.ONCE),
     ],
     ids=["SYN", "SYN of IPv6", "segment", "datagram", "ping"],
 )
@@ -97,6 +98,41 @@ def test_a_packet_from_fragments_is_placed_by_address_alone_and_not_remembered()
     for port in range(40_000, 40_050):
         data = ipv4("198.18.0.50", VIP4, UDP, udp(port, 53))
         assert decide(data, Mark.FRAGMENTS, RULES, SEED, table) is Mark.ONCE
+
+
+@given(st.integers(0, 65_535), st.sampled_from(State))
+def test_a_datagram_that_is_placed_by_its_identification_decides_for_no_other_one(
+    identification: int, state: State
+) -> None:
+    rules = (rule("udp", "on_port", "54"), rule("udp", "on_ipid"), rule("udp", "on_port"))
+    data, elsewhere, newer = (
+        *(ipv4(CLIENT, VIP4, UDP, udp(9, to), identification=identification) for to in (53, 54)),
+        ipv6("2001:db8::50", VIP6, UDP, udp(9, 53)),
+    )
+    taken = state is not State.FOREIGN
+    for asked in (Mark.UNDECIDED, Mark.FRAGMENTS):
+        found = decide(data, asked, rules, SEED, all_in(state))
+        assert found is (Mark.ONCE if taken else Mark.ELSEWHERE)
+    for other in (elsewhere, newer):  # Placed by port, and by address: IPv6 has no identification.
+        found = decide(other, Mark.UNDECIDED, rules, SEED, all_in(state))
+        assert found is (Mark.TAKE if taken else Mark.FOREIGN)
+
+
+def test_datagrams_of_one_flow_are_spread_by_their_identification() -> None:
+    rules = (rule("udp", "on_ipid"),)
+    table = BucketTable(1, (bytes([State.FOREIGN, State.HARD]) * (BUCKETS // 2),))
+    found = Counter(
+        decide(
+            ipv4(CLIENT, VIP4, UDP, udp(9, 53), identification=number),
+            Mark.UNDECIDED,
+            rules,
+            SEED,
+            table,
+        )
+        for number in range(1_000)
+    )
+    assert set(found) == {Mark.ONCE, Mark.ELSEWHERE}
+    assert min(found.values()) > 400
 
 
 def test_a_reset_leaves_only_a_bucket_that_is_owned_alone() -> None:

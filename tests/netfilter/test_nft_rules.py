@@ -36,6 +36,7 @@ def test_only_one_chain_accepts_packets_to_the_addresses_and_the_lease_comes_fir
         "meta mark set 1",
         "meta mark != @alive counter name fenced drop",
         "meta mark set 0",
+        "tcp flags & (syn|ack) == syn counter name opened",
         "counter name accepted accept",
     ]
     bodies = {name: chain(text, name) for name in re.findall(r"chain (\w+) {\n", text)}

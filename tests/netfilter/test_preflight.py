@@ -3,6 +3,7 @@
 import ipaddress
 import struct
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -86,11 +87,38 @@ def test_the_kernel_passes_probes_alone() -> None:
     probe = build(Probe(TOKEN, Kind.BROADCAST, 0, 0, 0, 0), MAC)
     assert probe[12:14] == ETHERTYPE.to_bytes(2, "big")
     assert passes(probe)
-    assert not passes(probe, tagged=True)
 
 
-def passes(frame: bytes, *, tagged: bool = False) -> bool:
-    """Run the classic BPF program as the kernel would."""
+@pytest.mark.parametrize("ends", [None, V4, V6])
+@pytest.mark.parametrize(
+    ("tag", "present", "passed"),
+    [
+        (0x0000, True, True),
+        (0x6000, True, True),
+        (0x7000, True, True),
+        (0x6005, True, False),
+        (0x0FFF, True, False),
+        (0x6005, False, True),
+    ],
+)
+def test_frames_of_a_vlan_are_not_the_interface_s_but_a_priority_alone_is_no_vlan(
+    ends: tuple[ipaddress.IPv4Address, ipaddress.IPv4Address] | None,
+    tag: int,
+    present: bool,
+    passed: bool,
+) -> None:
+    probe = build(Probe(TOKEN, Kind.VIRTUAL, 0, 0, 0, 0), MAC, VIRTUAL, ends)
+    other = b"\xff" * 6 + MAC + bytes.fromhex("0806") + bytes(46)
+    assert passes(probe, tag, present=present) is passed
+    assert not passes(other, tag, present=present)
+
+
+def passes(frame: bytes, tag: int = 0, *, present: bool = False) -> bool:
+    """Run the classic BPF program as the kernel would.
+
+    What is in the place of the tag says nothing unless one is `present`: some kernels leave there
+    that of a frame which they have handed to the interface of its VLAN.
+    """
     at, value = 0, 0
     while True:
         code, if_true, if_false, k = PROGRAM[at]
@@ -98,8 +126,9 @@ def passes(frame: bytes, *, tagged: bool = False) -> bool:
         if code == 0x06:
             return k > 0
         if code == 0x20:
-            assert k == 0xFFFFF030
-            value = int(tagged)
+            value = {0xFFFFF030: int(present), 0xFFFFF02C: tag}[k]
+        elif code == 0x54:
+            value &= k
         elif code == 0x28:
             (value,) = struct.unpack_from("!H", frame, k)
         elif code == 0x30:
