@@ -26,9 +26,8 @@ from mirrorfarm.netfilter.nft_rules import (
     table,
     table_name,
 )
-from mirrorfarm.netfilter.packet import UDP, Kind, Packet, parse
+from mirrorfarm.netfilter.packet import Kind, Packet, parse
 from mirrorfarm.netfilter.rules import (
-    ANY_PORT,
     Filter,
     Known,
     Placement,
@@ -36,7 +35,7 @@ from mirrorfarm.netfilter.rules import (
     State,
     accepts,
     bucket,
-    rules_of,
+    first_rule,
 )
 
 _BEFORE, _AFTER = -152, -149  # iptables queues in between, at -150.
@@ -97,13 +96,9 @@ def decide(data: bytes, asked: Mark, rules: Rules, seed: int, table: BucketTable
 
 def _is_placed_alone(packet: Packet, rules: Rules) -> bool:
     """Tell whether the next datagram of the same flow may be another node's."""
-    if packet.kind is not Kind.UDP or packet.version != 4:
-        return False
-    return next(
-        rule.filter is Filter.ON_IPID
-        for rule in rules_of(packet.destination, rules)
-        if rule.protocol == UDP and rule.port in (ANY_PORT, packet.destination_port)
-    )
+    rule = first_rule(packet, rules)
+    alone = rule is not None and rule.filter is Filter.ON_IPID
+    return alone and packet.kind is Kind.UDP and packet.version == 4
 
 
 def _decide_reset(packet: Packet, rules: Rules, seed: int, table: BucketTable) -> Mark:

@@ -144,7 +144,7 @@ def bucket(
         case Kind.MALFORMED | Kind.OTHER:
             return Verdict.REFUSED
         case Kind.ARP | Kind.SYN | Kind.STREAM | Kind.UDP | Kind.ECHO | Kind.FRAGMENT:
-            found = _first(packet, rules)
+            found = first_rule(packet, rules)
         case _:
             assert_never(packet.kind)
     if found is None:  # Without a rule for it every node answers ARP, all with the same.
@@ -165,8 +165,8 @@ def accepts(packet: Packet, state: State, known: Known) -> bool:
     return known is Known.CONNECTION
 
 
-def _first(packet: Packet, rules: Rules) -> Rule | None:
-    """Return the first rule that applies."""
+def first_rule(packet: Packet, rules: Rules) -> Rule | None:
+    """Return the first rule that applies to a packet."""
     icmp = packet.kind is Kind.ECHO or (packet.kind is Kind.FRAGMENT and packet.is_icmp)
     for candidate in rules:
         if candidate.virtual_address not in (ANY_ADDRESS, packet.destination):
