@@ -277,6 +277,18 @@ def test_arbiter_left_out_is_the_only_witness_or_nobody() -> None:
     assert ping.arbiter == Arbiter("ping", "", ("198.18.0.254", "198.18.0.253"))
 
 
+def test_which_of_several_witnesses_decides_must_be_said() -> None:
+    cluster = Cluster((NETWORK,), (*CLUSTER.witnesses, Witness("w2", "198.18.0.8")))
+    assert faults_of(service(HEART), cluster) == (
+        "u.xml:1: service/arbiter: cluster.xml has several witnesses (w1, w2): "
+        'write <arbiter kind="witness" name="w1"/>, or another of them',
+    )
+    for said in (Arbiter("witness", "w2"), Arbiter("none")):
+        name = f'name="{said.name}"' if said.name else ""
+        text = service(f'{HEART}<arbiter kind="{said.kind}" {name}/>')
+        assert parsed(text, cluster).arbiter == said
+
+
 def test_virtual_address_is_nobody_elses() -> None:
     for addr in ("198.18.0.1", "198.18.0.9", "127.0.0.1"):
         vip = f"""<vip><interface_list><interface><real_interface>
