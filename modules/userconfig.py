@@ -93,7 +93,6 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         nodes=nodes,
         mode=service["mode"],
         boot=service["boot"],
-        boot_delay_ns=service["boot_delay"],
         failover=service["failover"],
         defaultprim=prim,
         maxloop=service["maxloop"],

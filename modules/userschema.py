@@ -313,7 +313,9 @@ SERVICE = Element(
     {
         "mode": Attribute(kinds.choice("mirror", "farm", "light"), required=True),
         "boot": Attribute(kinds.choice("on", "off", "auto", "ignore"), default="ignore"),
-        "boot_delay": Attribute(kinds.duration("s"), default=0),
+        "boot_delay": Attribute(
+            kinds.duration("s"), ignored="modules start with the agent: delay mirrorfarm.service"
+        ),
         "failover": Attribute(kinds.switch(), default=True),
         "defaultprim": Attribute(kinds.name(), default="alone"),
         "maxloop": Attribute(kinds.whole(0, 10_000), default=MAXLOOP),

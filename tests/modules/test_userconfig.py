@@ -133,6 +133,15 @@ def test_a_process_that_nobody_will_watch_is_noted(mode: str, inner: str, noted:
     assert notes[0].startswith(f"proc {noted[0]}d: has no effect: processes of class {noted[0]}")
 
 
+def test_a_delay_at_boot_is_read_and_noted() -> None:
+    notes: list[str] = []
+    assert parsed(service(HEART, 'boot="on" boot_delay="30"'), notes=notes).boot == "on"
+    assert notes == [
+        "u.xml:1: service.boot_delay: has no effect: modules start with the agent: "
+        "delay mirrorfarm.service"
+    ]
+
+
 def test_smallest_module() -> None:
     module = parsed(service(HEART))
     assert (module.timing, module.has_scripts, module.boot) == (Timing(), False, "ignore")
