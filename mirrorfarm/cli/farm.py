@@ -203,7 +203,7 @@ def check(scope: Scope, module: str, json_wanted: bool) -> int:
     Each node in turn sends marked frames, all others listen: do the virtual MACs reach every
     node, how much is flooded, who answers for the addresses, MTU, round trip, kernel parameters
     and filters. Clients are not disturbed. Takes about 2 seconds and 1 more for each node, at
-    most 100. Exit code: 0 if nothing is a problem, 1 if something is.
+    most 110. Exit code: 0 if nothing is a problem, 1 if something is.
     """
     from mirrorfarm.cli.farm_check import check_farm
 
