@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.cli.main import COMMANDS, UNREAD, cli, main
+from mirrorfarm.cli.main import COMMANDS, INTERRUPTED, UNREAD, cli, main
+from mirrorfarm.cli.state import CODES
+from mirrorfarm.errors import FrameInvalid, MirrorfarmError
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import hold_lock, lock_path
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
@@ -63,6 +65,20 @@ def test_help_that_nobody_reads_ends_as_the_help_says(words: tuple[str, ...]) ->
     assert (done.returncode, done.stderr) == (UNREAD, b"")
 
 
+def test_the_help_names_every_exit_code(run: Run) -> None:
+    text = run("--help")[1].partition("Exit codes: ")[2].partition("Options:")[0]
+    listed = " ".join(text.split())
+    errors: list[type[MirrorfarmError]] = [MirrorfarmError, *MirrorfarmError.__subclasses__()]
+    errors.remove(FrameInvalid)  # No command ends so.
+    codes = {error.exit_code for error in errors}
+    assert {int(entry.split()[0]) for entry in listed.split(", ")} == {
+        0,
+        *codes,
+        INTERRUPTED,
+        UNREAD,
+    }
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys, mirrorfarm.cli.main as m\n"
@@ -91,6 +107,14 @@ def test_the_exit_code_tells_the_state(node: Node, run: Run) -> None:
     for code, name in enumerate(("STOP", "WAIT", "ALONE", "PRIM", "SECOND")):
         node.state = state_json(state=name)
         assert run("state", "-m", "ledger", "-lq")[0] == code
+
+
+def test_the_help_says_which_exit_code_is_which_state(run: Run) -> None:
+    names: dict[int, list[str]] = {}
+    for name, code in CODES.items():
+        names.setdefault(code, []).append(name)
+    said = ", ".join(f"{code} {' or '.join(same)}" for code, same in names.items())
+    assert said in " ".join(run("state", "--help")[1].split())
 
 
 def test_a_silent_node_is_told_and_the_others_are_shown(node: Node, run: Run) -> None:
