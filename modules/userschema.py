@@ -15,6 +15,7 @@ from mirrorfarm.limits import (
     MAXLOOP,
     MILLISECOND_NS,
     NETWORKS_MAX,
+    POWER_MAX,
     RULES_PER_ADDRESS_MAX,
     SCRIPT_LOG_BYTES_MAX,
     SECOND_NS,
@@ -30,7 +31,6 @@ from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 PROCESSES_MAX: Final = 64
 VARIABLES_MAX: Final = 64
 ADDRESSES_MAX: Final = 32
-POWER_MAX: Final = 1 << 20
 RULES_MAX: Final = RULES_PER_ADDRESS_MAX
 
 _ANY: Final = kinds.text(256)

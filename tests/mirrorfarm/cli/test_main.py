@@ -14,6 +14,7 @@ import pytest
 from mirrorfarm.cli.main import COMMANDS, INTERRUPTED, UNREAD, cli, main
 from mirrorfarm.cli.state import CODES
 from mirrorfarm.errors import FrameInvalid, MirrorfarmError
+from mirrorfarm.limits import POWER_MAX
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import hold_lock, lock_path
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
@@ -282,6 +283,15 @@ def test_a_number_that_no_module_has_is_refused_for_other_nodes_too(node: Node, 
     for words in ((), ("-H", "n1")):
         for number in ("0", "-1", "257"):
             assert run(*words, "module", "install", "ledger", "--id", number)[0] == 2
+
+
+def test_a_power_that_no_node_takes_is_refused(node: Node, run: Run) -> None:
+    words = ("farm", "power", "n1")
+    code, _, err = run(*words, str(POWER_MAX + 1), "-m", "ledger")
+    assert code == 2
+    assert str(POWER_MAX) in err
+    assert run(*words, str(POWER_MAX), "-m", "ledger")[0] == 0
+    assert [command.arguments for command in node.commands] == [(str(POWER_MAX),)]
 
 
 def test_a_line_with_a_time_that_no_calendar_has_is_shown(node: Node, run: Run) -> None:
