@@ -265,7 +265,6 @@ class Module(Record, frozen=True):
     nodes: tuple[str, ...]  # The two nodes of a mirror; all of a farm.
     mode: str = "mirror"  # mirror farm light
     boot: str = "ignore"  # on off auto ignore
-    boot_delay_ns: int = 0
     failover: bool = True
     defaultprim: str = "alone"  # alone lastprim or a node's name
     maxloop: int = MAXLOOP

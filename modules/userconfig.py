@@ -93,7 +93,6 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         nodes=nodes,
         mode=service["mode"],
         boot=service["boot"],
-        boot_delay_ns=service["boot_delay"],
         failover=service["failover"],
         defaultprim=prim,
         maxloop=service["maxloop"],
@@ -273,12 +272,15 @@ def _variables(user: Checked, faults: Faults) -> tuple[tuple[str, str], ...]:
 
 
 def _arbiter(service: Checked, cluster: Cluster, faults: Faults) -> Arbiter:
-    """Return who decides; left out: the witness if there is just one, else nobody."""
+    """Return who decides; left out: the only witness, or nobody where there is none."""
     element = service.first("arbiter")
     witnesses = [witness.name for witness in cluster.witnesses]
     if element is None:
-        only = len(witnesses) == 1
-        return Arbiter("witness", witnesses[0]) if only else Arbiter("none")
+        if len(witnesses) > 1:
+            several = f"cluster.xml has several witnesses ({', '.join(witnesses)})"
+            cure = f'write <arbiter kind="witness" name="{witnesses[0]}"/>, or another of them'
+            faults.add(service.line, "service/arbiter", f"{several}: {cure}")
+        return Arbiter("witness", witnesses[0]) if witnesses else Arbiter("none")
     kind, name, addresses = element["kind"], str(element["name"]), element["addr"]
     if kind == "witness" and not name and len(witnesses) == 1:
         name = witnesses[0]

@@ -15,6 +15,7 @@ from mirrorfarm.limits import (
     MAXLOOP,
     MILLISECOND_NS,
     NETWORKS_MAX,
+    POWER_MAX,
     RULES_PER_ADDRESS_MAX,
     SCRIPT_LOG_BYTES_MAX,
     SECOND_NS,
@@ -30,7 +31,6 @@ from mirrorfarm.modules.settings import DIVERGENCE_POLICIES, PROFILES
 PROCESSES_MAX: Final = 64
 VARIABLES_MAX: Final = 64
 ADDRESSES_MAX: Final = 32
-POWER_MAX: Final = 1 << 20
 RULES_MAX: Final = RULES_PER_ADDRESS_MAX
 
 _ANY: Final = kinds.text(256)
@@ -313,7 +313,9 @@ SERVICE = Element(
     {
         "mode": Attribute(kinds.choice("mirror", "farm", "light"), required=True),
         "boot": Attribute(kinds.choice("on", "off", "auto", "ignore"), default="ignore"),
-        "boot_delay": Attribute(kinds.duration("s"), default=0),
+        "boot_delay": Attribute(
+            kinds.duration("s"), ignored="modules start with the agent: delay mirrorfarm.service"
+        ),
         "failover": Attribute(kinds.switch(), default=True),
         "defaultprim": Attribute(kinds.name(), default="alone"),
         "maxloop": Attribute(kinds.whole(0, 10_000), default=MAXLOOP),

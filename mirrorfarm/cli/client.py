@@ -221,6 +221,21 @@ class Client:
             for node, rows in self._rows(nodes, seconds).items()
         }
 
+    def installed(
+        self, nodes: Iterable[str], seconds: float = STATE_SECONDS
+    ) -> dict[str, dict[str, int]]:
+        """Return the installed modules of each node and their ids; a silent node is absent.
+
+        A module whose id cannot be read has 0.
+        """
+        wanted = tuple(nodes)
+        found = self._rows(wanted, seconds)  # In the order in which they answered.
+        return {
+            node: {row["module"]: row["id"] for row in found[node]}
+            for node in wanted
+            if node in found
+        }
+
     def troubles(self, nodes: Iterable[str], module: str) -> dict[str, str]:
         """Return which processes of a module do not come to run, on the nodes where that is so."""
         return {

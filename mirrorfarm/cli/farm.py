@@ -8,6 +8,7 @@ from mirrorfarm.cli.control import act, module_option
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.show import COLOURS, as_json, clean, table
 from mirrorfarm.errors import NodeUnreachable, Refused
+from mirrorfarm.limits import POWER_MAX
 
 HEADS = ("node", "state", "share", "buckets", "new/s", "live", "draining", "note")
 ANSWER_SECONDS = 30.0
@@ -174,7 +175,7 @@ def resume(scope: Scope, node: str, module: str) -> int:
 
 @farm.command("power")
 @click.argument("node")
-@click.argument("power", type=click.IntRange(0, 1 << 20))
+@click.argument("power", type=click.IntRange(0, POWER_MAX))
 @click.option("--group", default="", help="Only in this load-balancing group.")
 @module_option()
 @click.pass_obj
@@ -203,7 +204,7 @@ def check(scope: Scope, module: str, json_wanted: bool) -> int:
     Each node in turn sends marked frames, all others listen: do the virtual MACs reach every
     node, how much is flooded, who answers for the addresses, MTU, round trip, kernel parameters
     and filters. Clients are not disturbed. Takes about 2 seconds and 1 more for each node, at
-    most 100. Exit code: 0 if nothing is a problem, 1 if something is.
+    most 110. Exit code: 0 if nothing is a problem, 1 if something is.
     """
     from mirrorfarm.cli.farm_check import check_farm
 

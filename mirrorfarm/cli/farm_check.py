@@ -226,9 +226,9 @@ class Lead:
     def _ask_all(
         self, nodes: Iterable[str], verb: str, words: tuple[str, ...] = ()
     ) -> dict[str, AgentResult]:
-        left = self._deadline - time.monotonic()
-        if left <= 0 and verb != "end":
-            raise TimedOut(f"the check is not over after {ALL_SECONDS:g} s: is a node overloaded?")
+        seconds = BEGIN_SECONDS if verb == "begin" else ORDER_SECONDS
+        if verb != "end":
+            seconds = min(seconds, self._seconds_left())
         arguments = (self._token, *words)
         questions = {
             node: (
@@ -237,10 +237,17 @@ class Lead:
             )
             for node in nodes
         }
-        answers = self._client.ask_all(
-            questions, BEGIN_SECONDS if verb == "begin" else ORDER_SECONDS
-        )
+        answers = self._client.ask_all(questions, seconds)
+        if verb != "end" and len(answers) < len(questions):
+            self._seconds_left()  # Who was cut short is not called silent.
         return {n: a for n, a in answers.items() if isinstance(a, AgentResult)}
+
+    def _seconds_left(self) -> float:
+        """Return how long the check may still take. Raises TimedOut when it should be over."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut(f"the check is not over after {ALL_SECONDS:g} s: is a node overloaded?")
+        return left
 
 
 # --- what is printed -----------------------------------------------------------------------

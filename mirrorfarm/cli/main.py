@@ -100,9 +100,9 @@ class LazyGroup(click.Group):
 def cli(context: click.Context, hosts: str | None) -> None:
     """High availability for Linux services: mirrored directories, a virtual address, failover.
 
-    Exit codes: 0 done, 2 wrong usage, 3 configuration invalid, 5 a node cannot be reached,
-    6 refused, 7 no final answer in time, 8 this machine is unsuitable, 9 keys, 10 records,
-    11 traces, 130 interrupted, 141 nobody reads the output any more.
+    Exit codes: 0 done, 1 failed or something is wrong, 2 wrong usage, 3 configuration invalid,
+    5 a node cannot be reached, 6 refused, 7 no final answer in time, 8 this machine is unsuitable,
+    9 keys, 10 records, 11 traces, 130 interrupted, 141 nobody reads the output any more.
     """
     if hosts is not None and not hosts.replace(",", " ").split():
         raise click.UsageError("-H names no node (an empty variable?); this one needs no -H")

@@ -1,6 +1,7 @@
 """`mirrorfarm module`: install, configure, list and remove modules, here or on other nodes."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -8,16 +9,17 @@ import msgspec
 
 from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.show import as_json, clean, table
-from mirrorfarm.errors import MirrorfarmError, Refused
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused
 from mirrorfarm.limits import MODULES_MAX
 from mirrorfarm.transport.messages import AgentResult
 
 AGENT_SECONDS = 30.0
+IDS_SECONDS = 3.0  # For the agents to list their modules.
 
 
 @click.group("module")
 def module() -> None:
-    """Install, configure, list and remove modules. Each answers within 30 seconds per node."""
+    """Install, configure, list and remove modules. Each answers within 33 seconds per node."""
 
 
 def tell_agents(scope: Scope, verb: str, arguments: tuple[str, ...], package: bytes = b"") -> int:
@@ -64,12 +66,12 @@ def each_agent(
 @click.option(
     *("--id", "number"),
     type=click.IntRange(1, MODULES_MAX),
-    help="The module's number; default: the smallest free.",
+    help="The module's number; default: the smallest that is free on all these nodes.",
 )
 @click.option("--force", is_flag=True, help="Replace an installed module.")
 @click.pass_obj
 def install(scope: Scope, name: str, source: str, number: int | None, force: bool) -> int:
-    """Install module NAME. Its id must be the same on both nodes."""
+    """Install module NAME. Its id must be the same on both nodes: with -H it is."""
     from mirrorfarm.modules import install as door
 
     origin: str | Path = source or name
@@ -81,8 +83,37 @@ def install(scope: Scope, name: str, source: str, number: int | None, force: boo
         click.echo(f"edit {scope.paths.module_etc(name) / 'conf/userconfig.xml'}")
         click.echo(f"then: mirrorfarm module config {name}")
         return 0
-    arguments = (name, str(number or ""), "force" if force else "")
-    return tell_agents(scope, "install", arguments, packed(name, origin))
+    package = packed(name, origin)
+    worst = 0
+    if number is None:
+        from mirrorfarm.cli.module_ids import common_id
+
+        installed, worst = installed_on(scope)
+        if not installed:
+            return worst
+        number = common_id(name, installed)
+        scope = Scope(scope.paths, ",".join(installed))
+    arguments = (name, str(number), "force" if force else "")
+    return max(worst, tell_agents(scope, "install", arguments, package))
+
+
+def installed_on(scope: Scope) -> tuple[dict[str, dict[str, int]], int]:
+    """Return the modules and their ids of the chosen nodes, and the worst exit code.
+
+    A node that is silent is told, and left out: nobody knows which ids are free there.
+    """
+    from mirrorfarm.cli.client import Client, resolve_nodes
+
+    with Client(scope.paths) as client:
+        nodes = resolve_nodes(scope.paths, scope.hosts, client.node)
+        installed = client.installed(nodes, IDS_SECONDS)
+    worst = 0
+    for node in nodes:
+        if node not in installed:
+            text = "its agent does not tell which modules it has, so nothing is installed there"
+            cure = "see whether it runs and its cables are in, then repeat this"
+            worst = fail(f"{node}: {text}: {cure}", NodeUnreachable.exit_code)
+    return installed, worst
 
 
 def require_no_process(scope: Scope, name: str) -> None:
@@ -120,7 +151,10 @@ def config(scope: Scope, name: str) -> int:
     from mirrorfarm.modules import install as door
 
     if scope.hosts or agent_runs(scope.paths):
-        return tell_agents(scope, "config", (name,))
+        worst = tell_agents(scope, "config", (name,))
+        with suppress(MirrorfarmError):  # What is configured is: nobody could be asked.
+            note_other_ids(scope, name)
+        return worst
     require_no_process(scope, name)
     notes: list[str] = []
     door.configure(scope.paths, name, notes=notes)
@@ -128,6 +162,23 @@ def config(scope: Scope, name: str) -> int:
         click.echo(f"note: {clean(note)}", err=True)
     click.echo(f"module {name} is configured; it starts with the agent: mirrorfarm agent")
     return 0
+
+
+def note_other_ids(scope: Scope, name: str) -> None:
+    """Tell if nodes of a mirror, as far as they answer, have it with different ids."""
+    from mirrorfarm.cli.client import Client
+    from mirrorfarm.cli.module_ids import disagreement
+    from mirrorfarm.modules import install as door
+
+    nodes = door.load_cluster(scope.paths).nodes
+    with suppress(MirrorfarmError, OSError):  # It may be that only the chosen nodes have it.
+        found = door.load_module(scope.paths, name)
+        nodes = found.nodes if found.mode == "mirror" else ()
+    with Client(scope.paths) as client:
+        installed = client.installed(nodes, IDS_SECONDS)
+    text = disagreement(name, installed, str(scope.paths.module_etc(name)))
+    if text:
+        click.echo(f"note: {clean(text)}", err=True)
 
 
 @module.command("deconfig")

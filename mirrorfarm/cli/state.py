@@ -62,7 +62,7 @@ def show_resources(found: Found) -> None:
 def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, quiet: bool) -> int:
     """Show the state of the modules. Answers within 6 seconds.
 
-    With -lq the exit code is: 0 STOP, 1 WAIT, 2 ALONE, 3 PRIM, 4 SECOND, 5 no answer.
+    With -lq the exit code is: 0 STOP, 1 WAIT, 2 ALONE or UP, 3 PRIM, 4 SECOND, 5 no answer.
     """
     if quiet:
         return quiet_code(scope, module)

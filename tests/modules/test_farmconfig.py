@@ -156,6 +156,10 @@ def test_a_light_module_has_neither_peer_nor_address() -> None:
             "host.name: n9 is not a node of this module, which has: n1, n2, n3",
         ),
         (
+            ruled(RULE, '<cluster><host name="n1" power="1000001"/></cluster>'),
+            "host.power: 1000001 is not within 0 to 1000000",
+        ),
+        (
             ruled(RULE, '<cluster><host name="n1" power="0"/></cluster>'),
             "no node of the group has any power",
         ),

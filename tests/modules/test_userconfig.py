@@ -133,6 +133,15 @@ def test_a_process_that_nobody_will_watch_is_noted(mode: str, inner: str, noted:
     assert notes[0].startswith(f"proc {noted[0]}d: has no effect: processes of class {noted[0]}")
 
 
+def test_a_delay_at_boot_is_read_and_noted() -> None:
+    notes: list[str] = []
+    assert parsed(service(HEART, 'boot="on" boot_delay="30"'), notes=notes).boot == "on"
+    assert notes == [
+        "u.xml:1: service.boot_delay: has no effect: modules start with the agent: "
+        "delay mirrorfarm.service"
+    ]
+
+
 def test_smallest_module() -> None:
     module = parsed(service(HEART))
     assert (module.timing, module.has_scripts, module.boot) == (Timing(), False, "ignore")
@@ -275,6 +284,18 @@ def test_arbiter_left_out_is_the_only_witness_or_nobody() -> None:
     assert parsed(service(HEART, 'nodes="n1 n2"'), THREE).arbiter == Arbiter("none")
     ping = parsed(service(HEART + '<arbiter kind="ping" addr="198.18.0.254 198.18.0.253"/>'))
     assert ping.arbiter == Arbiter("ping", "", ("198.18.0.254", "198.18.0.253"))
+
+
+def test_which_of_several_witnesses_decides_must_be_said() -> None:
+    cluster = Cluster((NETWORK,), (*CLUSTER.witnesses, Witness("w2", "198.18.0.8")))
+    assert faults_of(service(HEART), cluster) == (
+        "u.xml:1: service/arbiter: cluster.xml has several witnesses (w1, w2): "
+        'write <arbiter kind="witness" name="w1"/>, or another of them',
+    )
+    for said in (Arbiter("witness", "w2"), Arbiter("none")):
+        name = f'name="{said.name}"' if said.name else ""
+        text = service(f'{HEART}<arbiter kind="{said.kind}" {name}/>')
+        assert parsed(text, cluster).arbiter == said
 
 
 def test_virtual_address_is_nobody_elses() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from mirrorfarm.cli import farm_check
+from mirrorfarm.cli.farm import check as cli_check
 from mirrorfarm.cli.farm_check import Lead, as_objects, show
-from mirrorfarm.errors import NodeUnreachable, Refused
+from mirrorfarm.errors import NodeUnreachable, Refused, TimedOut
 from mirrorfarm.netfilter.preflight import BUSY, Kind
 from mirrorfarm.netfilter.verdicts import evaluate
 from mirrorfarm.transport.messages import AgentCommand, AgentResult
@@ -27,11 +29,13 @@ class Agents:
         self.refusal = refusal
         self.asked: Counter[tuple[str, str]] = Counter()  # Node and verb.
         self.dies_at = ("", "")
+        self.patience: dict[str, float] = {}  # By verb: how long an answer was waited for.
 
     def ask_all(
         self, questions: Mapping[str, tuple[Any, AgentCommand]], seconds: float
     ) -> dict[str, AgentResult]:
         found = {}
+        self.patience |= {order.verb: seconds for _, order in questions.values()}
         for node, (_, order) in questions.items():
             verb = order.verb.removeprefix("farm-check-")
             self.asked[node, verb] += 1
@@ -103,6 +107,34 @@ def test_a_check_that_nobody_takes_part_in_says_why() -> None:
     with pytest.raises(Refused) as refused:
         lead(Agents(refusal=lambda node: "the module is not installed"))
     assert str(refused.value) == "all 16 nodes: the module is not installed"
+
+
+def test_a_check_takes_no_longer_than_its_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = " ".join((cli_check.help or "").split())
+    said = float(text.partition("at most ")[2].split(".")[0])
+    assert said == farm_check.ALL_SECONDS + farm_check.ORDER_SECONDS
+    monkeypatch.setattr(farm_check, "ALL_SECONDS", 9.0)
+    agents = Agents()
+    lead(agents)
+    assert agents.patience.pop("farm-check-end") == farm_check.ORDER_SECONDS
+    assert max(agents.patience.values()) <= 9, "no order lasts longer than the whole"
+
+
+def test_a_node_that_had_no_time_to_answer_is_not_called_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agents = Agents()
+    found = Lead(agents, "web")  # type: ignore[arg-type]
+    found.begin(MANY)
+
+    def wait_to_the_end(*_: Any) -> dict[str, AgentResult]:
+        found._deadline = 0.0
+        return {}
+
+    monkeypatch.setattr(agents, "ask_all", wait_to_the_end)
+    with pytest.raises(TimedOut, match="not over after 100 s"):
+        found._order(MANY, "hold")
+    assert found.check.missing == {}
 
 
 def test_what_is_printed_of_sixteen_nodes_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:

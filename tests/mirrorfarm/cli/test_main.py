@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.cli.main import COMMANDS, UNREAD, cli, main
+from mirrorfarm.cli.main import COMMANDS, INTERRUPTED, UNREAD, cli, main
+from mirrorfarm.cli.state import CODES
+from mirrorfarm.errors import FrameInvalid, MirrorfarmError
+from mirrorfarm.limits import POWER_MAX
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import hold_lock, lock_path
 from tests.mirrorfarm.cli.cluster_of_two import CLUSTER, Node, running_node, state_json
@@ -63,6 +66,20 @@ def test_help_that_nobody_reads_ends_as_the_help_says(words: tuple[str, ...]) ->
     assert (done.returncode, done.stderr) == (UNREAD, b"")
 
 
+def test_the_help_names_every_exit_code(run: Run) -> None:
+    text = run("--help")[1].partition("Exit codes: ")[2].partition("Options:")[0]
+    listed = " ".join(text.split())
+    errors: list[type[MirrorfarmError]] = [MirrorfarmError, *MirrorfarmError.__subclasses__()]
+    errors.remove(FrameInvalid)  # No command ends so.
+    codes = {error.exit_code for error in errors}
+    assert {int(entry.split()[0]) for entry in listed.split(", ")} == {
+        0,
+        *codes,
+        INTERRUPTED,
+        UNREAD,
+    }
+
+
 def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys, mirrorfarm.cli.main as m\n"
@@ -91,6 +108,14 @@ def test_the_exit_code_tells_the_state(node: Node, run: Run) -> None:
     for code, name in enumerate(("STOP", "WAIT", "ALONE", "PRIM", "SECOND")):
         node.state = state_json(state=name)
         assert run("state", "-m", "ledger", "-lq")[0] == code
+
+
+def test_the_help_says_which_exit_code_is_which_state(run: Run) -> None:
+    names: dict[int, list[str]] = {}
+    for name, code in CODES.items():
+        names.setdefault(code, []).append(name)
+    said = ", ".join(f"{code} {' or '.join(same)}" for code, same in names.items())
+    assert said in " ".join(run("state", "--help")[1].split())
 
 
 def test_a_silent_node_is_told_and_the_others_are_shown(node: Node, run: Run) -> None:
@@ -258,6 +283,15 @@ def test_a_number_that_no_module_has_is_refused_for_other_nodes_too(node: Node, 
     for words in ((), ("-H", "n1")):
         for number in ("0", "-1", "257"):
             assert run(*words, "module", "install", "ledger", "--id", number)[0] == 2
+
+
+def test_a_power_that_no_node_takes_is_refused(node: Node, run: Run) -> None:
+    words = ("farm", "power", "n1")
+    code, _, err = run(*words, str(POWER_MAX + 1), "-m", "ledger")
+    assert code == 2
+    assert str(POWER_MAX) in err
+    assert run(*words, str(POWER_MAX), "-m", "ledger")[0] == 0
+    assert [command.arguments for command in node.commands] == [(str(POWER_MAX),)]
 
 
 def test_a_line_with_a_time_that_no_calendar_has_is_shown(node: Node, run: Run) -> None:
