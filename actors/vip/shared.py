@@ -124,7 +124,8 @@ class SharedAddress:
                 target = Target(
                     address, address.max_prefixlen, Link(loopback.index, _LOOPBACK, b""), False
                 )
-                self._addresses.add(target)
+                # Where an interface has no address, one of `lo` is used, in questions of ARP too.
+                self._addresses.add(target, unused=True)
         except OSError as error:
             raise SystemUnsuitable(f"a virtual address cannot be put on lo: {error}") from error
 

@@ -205,6 +205,23 @@ def test_a_second_adapter_on_the_same_network_says_nothing(
     assert ear.ask(VIP4, len(NODES)) == sorted((lab.macs[name], shared) for name in NODES)
 
 
+def test_an_adapter_without_an_address_asks_nobody_in_the_name_of_the_farm(
+    lab: Lab, ear: Ear
+) -> None:
+    """The kernel takes any address of `lo` for a question there; who is asked learns the MAC."""
+    plug_second(lab)
+    lab.await_words("state forwarding", lambda: lab.switch("link", "show", "dev", "second"))
+    client = lab.wiring.address(CLIENT, "lan")
+    lab.ip("a", "route", "add", f"{client}/32", "dev", "eth1")
+    lab.up(Delivery.INVISIBLE)
+    shared = mac_text(virtual_mac(Delivery.INVISIBLE, VIP4))
+    with lab.inside("a"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((str(VIP4), 0))
+        sock.sendto(b"?", (client, 9))
+    lab.await_words("REACHABLE", lambda: lab.ip("a", "neigh", "show", client, "dev", "eth1"))
+    assert {mac for _, mac in ear.claims(VIP4)} == {shared}
+
+
 @pytest.mark.parametrize("delivery", [Delivery.INVISIBLE, Delivery.MULTICAST])
 @pytest.mark.parametrize("address", VIPS, ids=str)
 def test_three_nodes_answer_with_the_shared_mac_each_from_its_own(
