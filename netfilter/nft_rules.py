@@ -26,6 +26,8 @@ _EARLY = -310
 # Behind connection tracking (-200), before anybody's rules for marks (-150).
 _TRACKED = -160
 COUNTERS = ("accepted", "opened", "foreign", "refused", "fenced", "resets")
+# Behind the translation of source addresses (100): only here a container's are virtual again.
+_TRANSLATED = 110
 LEASE_MARK = 1
 # The sets of buckets, and which states are in each: the usual ones, FOREIGN and HARD, are one
 # element apart, so that closing buckets, and opening those of a dead node, takes the least time.
@@ -73,7 +75,7 @@ def rule_set(settings: Settings) -> str:
         "ct state established goto taken",
         "goto rules",
         "}",
-        *_output(settings),
+        *_resets(settings),
     ]
     before = [*_bucket_sets(settings), *_verdicts(), *_bucket_chains(settings)]
     return table("inet", settings, [*before, *lines]) + ingress(settings)
@@ -261,16 +263,17 @@ def _key(one: Rule, version: int, side: str) -> str:
             return f"{address} . ip id"
 
 
-def _output(settings: Settings) -> list[str]:
+def _resets(settings: Settings) -> list[str]:
     """Return what keeps back resets that answer a segment of somebody else's connection.
 
     A SYN that is repeated while its bucket moves leaves a half-open connection at the old owner;
     it would reset the whole one at the new owner. Such a reset has no ACK flag; one by which an
-    application ends its own connection has.
+    application ends its own connection has. Those of containers are forwarded: they pass
+    POSTROUTING, as the node's own do.
     """
     lines = [
         "chain resets {",
-        "type filter hook output priority 0; policy accept;",
+        f"type filter hook postrouting priority {_TRANSLATED}; policy accept;",
         'oifname "lo" accept',
     ]
     for address in settings.addresses:

@@ -28,17 +28,19 @@ class Sysctls:
         self._holder = holder
         self._parameters = parameters
 
-    def hold(self, values: Mapping[str, str]) -> None:
+    def hold(self, values: Mapping[str, str | tuple[str, ...]]) -> None:
         """Set each parameter, such as `net/ipv4/conf/eth0/arp_ignore`.
 
+        Of several values the first is set, unless it has another of them: that stays.
         Raises SystemUnsuitable, which names it, if the kernel does not have or take one; what
         was set until then is held and must be released.
         """
         with self._locked() as entries:
-            for name, value in values.items():
-                entry = entries.setdefault(
-                    name, {"former": self._read(name), "set": value, "holders": []}
-                )
+            for name, wanted in values.items():
+                former = self._read(name)
+                accepted = (wanted,) if isinstance(wanted, str) else wanted
+                value = former if former in accepted else accepted[0]
+                entry = entries.setdefault(name, {"former": former, "set": value, "holders": []})
                 if self._holder not in entry["holders"]:
                     entry["holders"].append(self._holder)
                 self._save(entries)  # First: a crash must not lose the former value.

@@ -37,6 +37,7 @@ _MAIN_TABLE = 254
 _UNICAST = 1
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
+_SCOPE_HOST = 254
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
 
@@ -89,13 +90,18 @@ class Addresses:
         targets = tuple(place for place in places if isinstance(place, Target))
         return targets, tuple(place for place in places if isinstance(place, str))
 
-    def add(self, target: Target) -> None:
-        """Put one address on its interface; nothing if it is there."""
+    def add(self, target: Target, *, unused: bool = False) -> None:
+        """Put one address on its interface; nothing if it is there.
+
+        `unused`: the kernel never takes it, if it is of IPv4, for what the node itself sends.
+        """
         request: dict[str, Any] = {
             "index": target.link.index,
             "address": str(target.address),
             "prefixlen": target.prefix,
         }
+        if target.address.version == 4 and unused:
+            request["scope"] = _SCOPE_HOST
         if target.address.version == 6:
             request["flags"] = _NO_DUPLICATE_DETECTION
             if not target.main:

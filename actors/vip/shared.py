@@ -20,8 +20,10 @@ from mirrorfarm.netfilter.filter import BucketTable, Settings
 from mirrorfarm.netfilter.neighbours import mac_text
 from mirrorfarm.netfilter.sysctls import ADDRESS, Sysctls
 
-# Answer only for addresses of the interface that was asked; never ask with another one's.
-_ARP = {"arp_ignore": "1", "arp_announce": "2"}
+# Answer only for addresses of the interface that was asked; never ask with another one's. Other
+# values of `arp_ignore` that are as good: only to askers of the same subnet, and never.
+_ARP = {"arp_ignore": ("1", "2", "8"), "arp_announce": ("2",)}
+_EVERY_INTERFACE = "all"  # The kernel takes the higher value of this and the interface's own.
 _LOOPBACK = "lo"
 
 
@@ -108,23 +110,12 @@ class SharedAddress:
     def _silent_interfaces(self) -> tuple[str, ...]:
         """Return where the kernel must be silent: also at a second adapter on the same network.
 
-        It would answer there with a MAC that one node has, and no filter is at that adapter.
+        It would answer there with a MAC that one node has, whatever its own subnet is, and no
+        filter is at that adapter. Nobody knows which networks are the same, nor which adapters
+        come later.
         """
-        try:
-            names = {link.index: link.name for link in self._addresses.links()}
-            configured = self._addresses.configured()
-        except OSError as error:
-            raise SystemUnsuitable(f"interfaces cannot be listed: {error}") from error
-        beside = [
-            names[entry.index]
-            for entry in configured
-            if names.get(entry.index, _LOOPBACK) != _LOOPBACK
-            and any(
-                address.version == 4 and address in entry.network
-                for address in self._settings.addresses
-            )
-        ]
-        return tuple(dict.fromkeys((*self._settings.interfaces, *beside)))
+        has_ipv4 = any(address.version == 4 for address in self._settings.addresses)
+        return (*self._settings.interfaces, *[_EVERY_INTERFACE] * has_ipv4)
 
     def _add(self) -> None:
         try:
@@ -133,7 +124,8 @@ class SharedAddress:
                 target = Target(
                     address, address.max_prefixlen, Link(loopback.index, _LOOPBACK, b""), False
                 )
-                self._addresses.add(target)
+                # Where an interface has no address, one of `lo` is used, in questions of ARP too.
+                self._addresses.add(target, unused=True)
         except OSError as error:
             raise SystemUnsuitable(f"a virtual address cannot be put on lo: {error}") from error
 

@@ -26,6 +26,8 @@ OLD, NEW = ("198.18.0.100", "2001:db8::100"), ("198.18.0.101", "2001:db8::101")
 PARAMETERS = (
     "net.ipv4.conf.v0.arp_ignore",
     "net.ipv4.conf.v0.arp_announce",
+    "net.ipv4.conf.all.arp_ignore",
+    "net.ipv4.conf.all.arp_announce",
     "net.netfilter.nf_conntrack_tcp_loose",
     "net.netfilter.nf_conntrack_tcp_be_liberal",
 )

@@ -179,17 +179,47 @@ def test_whether_an_address_is_there_is_seen_for_each_family(lab: Lab) -> None:
         lab.ip("a", "addr", "add", f"{address}/{address.max_prefixlen}", "dev", "lo")
 
 
-def test_a_second_adapter_on_the_same_network_says_nothing(lab: Lab, ear: Ear) -> None:
-    """Its kernel would answer with its own MAC: one node would get all, past its filter."""
+def plug_second(lab: Lab) -> None:
+    """Give the first node another adapter on the same network."""
     switch = lab.wiring.namespace("sw")
     port = ("link", "add", "second", "type", "veth")
     order("ip", "-n", switch, *port, "peer", "name", "eth1", "netns", lab.wiring.namespace("a"))
     order("ip", "-n", switch, "link", "set", "second", "master", "br0", "up")
     lab.ip("a", "link", "set", "eth1", "up")
-    lab.ip("a", "addr", "add", "198.18.0.77/24", "dev", "eth1")
-    lab.up(Delivery.INVISIBLE)
+
+
+@pytest.mark.parametrize("own", ["198.18.0.77/24", "198.19.0.77/24"], ids=["same", "other"])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "late"])
+def test_a_second_adapter_on_the_same_network_says_nothing(
+    lab: Lab, ear: Ear, own: str, late: bool
+) -> None:
+    """Its kernel would answer with its own MAC: one node would get all, past its filter."""
+    if late:
+        lab.up(Delivery.INVISIBLE)
+    plug_second(lab)
+    lab.ip("a", "addr", "add", own, "dev", "eth1")
+    if not late:
+        lab.up(Delivery.INVISIBLE)
+    lab.await_words("state forwarding", lambda: lab.switch("link", "show", "dev", "second"))
     shared = mac_text(virtual_mac(Delivery.INVISIBLE, VIP4))
     assert ear.ask(VIP4, len(NODES)) == sorted((lab.macs[name], shared) for name in NODES)
+
+
+def test_an_adapter_without_an_address_asks_nobody_in_the_name_of_the_farm(
+    lab: Lab, ear: Ear
+) -> None:
+    """The kernel takes any address of `lo` for a question there; who is asked learns the MAC."""
+    plug_second(lab)
+    lab.await_words("state forwarding", lambda: lab.switch("link", "show", "dev", "second"))
+    client = lab.wiring.address(CLIENT, "lan")
+    lab.ip("a", "route", "add", f"{client}/32", "dev", "eth1")
+    lab.up(Delivery.INVISIBLE)
+    shared = mac_text(virtual_mac(Delivery.INVISIBLE, VIP4))
+    with lab.inside("a"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((str(VIP4), 0))
+        sock.sendto(b"?", (client, 9))
+    lab.await_words("REACHABLE", lambda: lab.ip("a", "neigh", "show", client, "dev", "eth1"))
+    assert {mac for _, mac in ear.claims(VIP4)} == {shared}
 
 
 @pytest.mark.parametrize("delivery", [Delivery.INVISIBLE, Delivery.MULTICAST])
@@ -279,8 +309,9 @@ def test_an_interface_that_is_made_anew_is_found_within_seconds(lab: Lab, ear: E
 def test_nothing_is_left_on_a_node_that_gave_the_address_up(lab: Lab, ear: Ear) -> None:
     def seen(name: str) -> list[str]:
         with lab.inside(name):
-            folder = Path("/proc/sys/net/ipv4/conf/eth0")
-            parameters = [(folder / key).read_text() for key in ("arp_ignore", "arp_announce")]
+            folder = Path("/proc/sys/net/ipv4/conf")
+            keys = (f"{of}/arp_{what}" for of in ("eth0", "all") for what in ("ignore", "announce"))
+            parameters = [(folder / key).read_text() for key in keys]
         shown = lab.ip(name, "addr", "show", "dev", "lo") + lab.ip(name, "maddr", "show")
         macs = order("bridge", "-n", lab.wiring.namespace(name), "fdb", "show")
         return [*parameters, shown, macs]

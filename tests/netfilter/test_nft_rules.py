@@ -118,6 +118,9 @@ def test_pings_follow_the_first_rule_by_address_alone() -> None:
 
 def test_resets_without_ack_leave_only_buckets_that_are_owned_alone() -> None:
     text = rule_set(SETTINGS)
+    # Source addresses are translated back at 100, those of what is forwarded as well.
+    hook = "type filter hook postrouting priority 110; policy accept;"
+    assert chain(text, "resets")[0] == hook
     assert (
         "ip saddr 198.18.0.100 tcp sport 80 tcp flags & (rst|ack) == rst "
         "goto resets_4_on_port_0" in chain(text, "resets")

@@ -34,6 +34,16 @@ def test_the_former_value_comes_back(kernel: Path) -> None:
     assert value(kernel) == "0"
 
 
+def test_another_value_that_is_as_good_stays_and_is_left(kernel: Path) -> None:
+    one = holder(kernel, "one")
+    for there, held in (("0", "1"), ("2", "2"), ("3", "1")):
+        (kernel / NAME).write_text(f"{there}\n")
+        one.hold({NAME: ("1", "2", "8")})
+        assert value(kernel) == held
+        one.release()
+        assert value(kernel) == there
+
+
 def test_the_last_of_two_holders_restores(kernel: Path) -> None:
     one, two = holder(kernel, "one"), holder(kernel, "two")
     one.hold({NAME: "1"})
