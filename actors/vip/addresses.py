@@ -59,9 +59,10 @@ class Addresses:
 
     def close(self) -> None:
         """Close the socket; the next use opens one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            with contextlib.suppress(OSError):  # One that failed says so once more.
+                sock.close()
 
     def links(self) -> tuple[Link, ...]:
         """Return the interfaces."""
@@ -172,6 +173,7 @@ class Addresses:
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         """Ask the kernel; a socket that failed is not used again."""
+        fresh = self._socket is None
         if self._socket is None:
             self._socket = IPRoute()
         try:
@@ -180,7 +182,9 @@ class Addresses:
             raise OSError(error.code, str(error.args[-1])) from error
         except OSError:
             self.close()
-            raise
+            if fresh:
+                raise
+        return self._ask(question)  # It may have failed long ago.
 
 
 def is_local(address: IPAddress) -> bool:
