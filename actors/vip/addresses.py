@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from mirrorfarm.actors.guard.process import Addresses as NodeAddresses
 from mirrorfarm.actors.vip.sources import Route, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
 from mirrorfarm.errors import SystemUnsuitable
@@ -39,6 +40,7 @@ _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
+_THE_ENTRY = 0x2000  # RTM_F_FIB_MATCH: tell the route as it is in the table.
 
 _header = struct.Struct("=IHHII")
 _route = struct.Struct("=BBBBBBBBI")
@@ -74,14 +76,15 @@ class Addresses:
         return tuple(found)
 
     def configured(self) -> tuple[Configured, ...]:
-        """Return every address of every interface."""
-        found = []
-        for entry in self._ask(lambda route: list(route.get_addr())):
-            text = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
-            if text is not None:
-                address = ipaddress.ip_address(text)
-                found.append(Configured(entry["index"], address, entry["prefixlen"]))
-        return tuple(found)
+        """Return every address of every interface: none is left out, or OSError is raised.
+
+        Asked as the guard does: pyroute2 does not tell that others changed something meanwhile.
+        """
+        with contextlib.closing(NodeAddresses()) as node:
+            return tuple(
+                Configured(index, ipaddress.ip_address(packed), prefix)
+                for _, prefix, index, packed in node.present()
+            )
 
     def locate(self) -> tuple[tuple[Target, ...], tuple[str, ...]]:
         """Return where the addresses go, and the faults of those that can go nowhere."""
@@ -150,7 +153,10 @@ class Addresses:
         return tuple(entry for entry in self.configured() if str(entry.address) in self._texts)
 
     def remove(self, interface: str = "") -> None:
-        """Take every address of the module off every interface of this node, or off that one."""
+        """Take every address of the module off every interface of this node, or off that one.
+
+        OSError: one may be left.
+        """
         index = socket.if_nametoindex(interface) if interface else 0
         for entry in self.present():
             if index not in {0, entry.index}:
@@ -162,6 +168,11 @@ class Addresses:
             }
             _keep_others(entry.index, entry.address.version)
             self._change("delete", request, errno.EADDRNOTAVAIL)
+        if interface:  # Elsewhere it may stay.
+            return
+        left = [text for text in self._texts if is_local(ipaddress.ip_address(text))]
+        if left:
+            raise OSError(errno.EADDRINUSE, f"{', '.join(left)}: still an address of this node")
 
     def _change(self, verb: str, request: dict[str, Any], harmless: int) -> None:
         """Add or delete; `harmless` is the error that says it was done before."""
@@ -190,11 +201,12 @@ class Addresses:
 def is_local(address: IPAddress) -> bool:
     """Return whether an address is this node's, on whatever interface: the kernel's own route.
 
-    Quicker than a list of all addresses, of which a node may have hundreds.
+    Quicker than a list of all addresses, of which a node may have hundreds. A local route of a
+    whole subnet, as transparent proxies have, says nothing about it.
     """
     packed = address.packed
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = _route.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body = _route.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, _THE_ENTRY)
     body += struct.pack("=HH", 4 + len(packed), _DESTINATION) + packed
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(1.0)
@@ -202,7 +214,8 @@ def is_local(address: IPAddress) -> bool:
         answer = sock.recv(4_096)
     if _header.unpack_from(answer)[1] != _NEW_ROUTE:
         return False  # There is no way to it at all.
-    return bool(_route.unpack_from(answer, _header.size)[7] == _LOCAL)
+    fields = _route.unpack_from(answer, _header.size)
+    return bool(fields[7] == _LOCAL and fields[1] == address.max_prefixlen)
 
 
 def _keep_others(index: int, version: int) -> None:
