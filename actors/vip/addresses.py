@@ -38,6 +38,8 @@ _MAIN_TABLE = 254
 _UNICAST = 1
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
+_ONLINK = 4  # RTNH_F_ONLINK: the gateway is on the link, although no subnet says so.
+_MORE_THAN_A_GATEWAY = ("RTA_VIA", "RTA_ENCAP", "RTA_MULTIPATH")
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
 _THE_ENTRY = 0x2000  # RTM_F_FIB_MATCH: tell the route as it is in the table.
@@ -106,28 +108,48 @@ class Addresses:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
         _keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
-        if target.main and target.address.version == 4:
-            for route in preferring(self.routes(), target.link.index, str(target.address)):
+
+    def prefer(self, target: Target) -> tuple[str, ...]:
+        """Make an address that was added the source of the node's own connections: `one_side`.
+
+        Return, in words, what could not be: the address serves its clients all the same.
+        """
+        if not target.main or target.address.version != 4:
+            return ()
+        own = f"{target.address}: not the source of the node's own connections"
+        try:
+            routes = preferring(self.routes(), target.link.index, str(target.address))
+        except OSError as error:
+            return (f"{own}: routes cannot be listed: {error}",)
+        faults = []
+        for route in routes:
+            try:
                 self._add_route(route)
+            except OSError as error:
+                way = f"via {route.gateway} " if route.gateway else ""
+                where = f"{route.destination} {way}on {target.link.name}"
+                faults.append(f"{own} to {where}: {error}")
+        return tuple(faults)
 
     def routes(self) -> tuple[Route, ...]:
-        """Return the IPv4 routes of the main table that lead to one interface."""
+        """Return the IPv4 routes of the main table."""
         found = []
         for entry in self._ask(lambda route: list(route.get_routes(family=_INET))):
-            index = entry.get_attr("RTA_OIF")
-            if entry["type"] != _UNICAST or index is None:
-                continue
             if (entry.get_attr("RTA_TABLE") or entry["table"]) != _MAIN_TABLE:
                 continue
+            plain = entry["type"] == _UNICAST and not any(
+                entry.get_attr(name) is not None for name in _MORE_THAN_A_GATEWAY
+            )
             found.append(
                 Route(
                     ipaddress.IPv4Network(
                         (entry.get_attr("RTA_DST") or "0.0.0.0", entry["dst_len"])
                     ),
-                    index,
+                    (entry.get_attr("RTA_OIF") or 0) if plain else 0,
                     entry.get_attr("RTA_GATEWAY") or "",
                     entry.get_attr("RTA_PREFSRC") or "",
                     entry.get_attr("RTA_PRIORITY") or 0,
+                    bool(entry["flags"] & _ONLINK),
                 )
             )
         return tuple(found)
@@ -142,6 +164,8 @@ class Addresses:
         }
         if route.gateway:
             request["gateway"] = route.gateway
+        if route.onlink:
+            request["flags"] = _ONLINK
         try:
             self._ask(lambda socket: socket.route("add", **request))
         except OSError as error:

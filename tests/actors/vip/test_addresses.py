@@ -16,7 +16,9 @@ import pytest
 
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.vip.addresses import Addresses, is_local
+from mirrorfarm.actors.vip.core import PRESENCE
 from mirrorfarm.actors.vip.door import REMOVAL, VipDoor
+from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.lab.network import inside
 from mirrorfarm.modules.settings import VirtualAddress
 
@@ -26,6 +28,8 @@ live = [
 ]
 VIP = "198.18.0.100"
 ALIAS = (VirtualAddress(VIP),)
+MAIN = (VirtualAddress(VIP, where="one_side"),)
+GATEWAY = "203.0.113.1"  # In no subnet of the node.
 
 
 class Node:
@@ -52,6 +56,9 @@ class Node:
 
     def has(self, address: str) -> bool:
         return f" {address}/" in self.ip("-o address show")
+
+    def routes(self) -> list[str]:
+        return [line.strip() for line in self.ip("route show").splitlines()]
 
     def door(self, vips: tuple[VirtualAddress, ...]) -> VipDoor:
         with inside(self.name):
@@ -147,3 +154,62 @@ def test_a_socket_that_failed_is_not_used_again() -> None:
     addresses.close()
     del fault  # Its traceback holds what pyroute2 does not close where it failed.
     gc.collect()
+
+
+class TestRoutes:
+    pytestmark = live
+
+    def test_an_address_serves_although_a_route_of_it_is_refused(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        monkeypatch.setattr(Addresses, "_add_route", refuse)
+        announced: list[str] = []
+
+        def announce(targets: tuple[Target, ...]) -> tuple[str, ...]:
+            announced.extend(str(one.address) for one in targets)
+            return ()
+
+        door = node.door(MAIN)
+        monkeypatch.setattr(door._announcer, "announce", announce)
+        door.add(1, node.told.put)
+        failures = node.told.get(timeout=60).failures
+        assert len(failures) == 2
+        assert "198.18.0.0/25 on side0: " in failures[0]
+        assert "Network is unreachable" in failures[0]
+        assert node.has(VIP)
+        assert announced == [VIP]
+        node.ip(f"address del {VIP}/24 dev side0")
+        gone = node.told.get(timeout=60)
+        assert (gone.resource, gone.value) == (PRESENCE, "down")
+
+    def test_a_gateway_that_is_on_the_link_by_word_alone_is_covered(self, node: Node) -> None:
+        node.ip(f"route add default via {GATEWAY} dev side0 onlink")
+        _, failures = node.up(MAIN)
+        assert not failures
+        assert node.has(VIP)
+        assert f"0.0.0.0/1 via {GATEWAY} dev side0 proto static src {VIP} onlink" in node.routes()
+
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "via inet6 2001:db8::1 dev side0",
+            "nexthop via 198.18.0.2 dev side0 nexthop via 198.18.0.3 dev side0",
+            "encap ip id 7 dst 198.18.0.2 dev side0",
+        ],
+    )
+    def test_a_route_that_is_more_than_a_gateway_is_left_alone(self, node: Node, way: str) -> None:
+        node.ip("address add 2001:db8::2/64 dev side0 nodad")
+        try:
+            node.ip(f"route add 0.0.0.0/0 {way}")
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"not with this kernel: {error.stderr}")
+        # Not as good as the first one: what covers it would cover both.
+        node.ip("route add default via 198.18.0.9 dev side0 metric 500")
+        before = node.routes()
+        _, failures = node.up(MAIN)
+        assert not failures
+        added = [line for line in node.routes() if line not in before]
+        assert [line.split()[0] for line in added] == ["198.18.0.0/25", "198.18.0.128/25"]
