@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -75,11 +75,13 @@ class GuardClient:
         The application that guard watches over is the earlier process's; ours starts afresh.
         Were it left waiting, it would end our application at its deadline.
         """
-        forerunner = self._forerunner()
+        forerunners = self._forerunners()
         self._spawn()
-        self._note_number()
-        if forerunner >= 0:
-            self._relieve(forerunner)
+        # Should we end while ours acts, whoever comes then must know of all of them.
+        self._note(self.pid, *forerunners)
+        if forerunners:
+            self._relieve(forerunners.values())
+            self._note(self.pid)
         self._thread.start()
 
     def order(self, order: GuardOrder) -> None:
@@ -145,10 +147,12 @@ class GuardClient:
         self._send(f"addresses {' '.join(self._addresses)}")
         self._send_deadline()
 
-    def _note_number(self) -> None:
-        """Leave the guard's number to the process that comes after this one."""
+    def _note(self, *guards: int) -> None:
+        """Leave the numbers of guards to the process that comes after this one."""
         self._pid_file.parent.mkdir(parents=True, exist_ok=True)
-        self._pid_file.write_text(f"{self._process.pid}\n")
+        fresh = self._pid_file.with_name(f"{self._pid_file.name}.new")
+        fresh.write_text("".join(f"{guard}\n" for guard in guards))
+        fresh.replace(self._pid_file)
 
     def _send_deadline(self) -> None:
         self._send(f"arm {self._deadline_ns}" if self._deadline_ns else "disarm")
@@ -208,7 +212,7 @@ class GuardClient:
             time.sleep(RESTART_SECONDS)
         self._log("C", f"The guard ended with {code}: another one took over")
         try:
-            self._note_number()
+            self._note(self.pid)
         except OSError as error:
             self._log("C", f"The next process will not find this guard: {told(error)}")
         time.sleep(RESTART_SECONDS)  # Should they all end at once, let it cost little.
@@ -222,22 +226,17 @@ class GuardClient:
             return told(error)
         return ""
 
-    def _forerunner(self) -> int:
-        """Return a descriptor of the guard that an earlier process left; -1: there is none."""
+    def _forerunners(self) -> dict[int, int]:
+        """Return the guards that earlier processes left: a descriptor for each number."""
         try:
-            pid = int(self._pid_file.read_text())
-            pidfd = os.pidfd_open(pid)
+            numbers = [int(word) for word in self._pid_file.read_text().split()]
         except (OSError, ValueError):
-            return -1
-        with suppress(OSError):
-            # The number may have gone to a stranger since.
-            if PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                return pidfd
-        os.close(pidfd)
-        return -1
+            return {}
+        found = {number: _open_guard(number) for number in numbers}
+        return {number: guard for number, guard in found.items() if guard >= 0}
 
-    def _relieve(self, forerunner: int) -> None:
-        """Have our guard do now what the earlier one would do later; then end that one."""
+    def _relieve(self, forerunners: Iterable[int]) -> None:
+        """Have our guard do now what the earlier ones would do later; then end those."""
         self._log("E", "A guard of an earlier process is still there: ours acts in its place")
         self._channel.settimeout(FORERUNNER_SECONDS)
         self._send("arm 1")
@@ -245,6 +244,20 @@ class GuardClient:
             pass
         self._channel.settimeout(None)
         self._send_deadline()  # What was the earlier process's is over.
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(forerunner, signal.SIGKILL)
-        os.close(forerunner)
+        for forerunner in forerunners:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(forerunner, signal.SIGKILL)
+            os.close(forerunner)
+
+
+def _open_guard(number: int) -> int:
+    """Return a descriptor of a guard; -1: it ended, and the number may be a stranger's since."""
+    try:
+        guard = os.pidfd_open(number)
+    except (OSError, ValueError):
+        return -1
+    with suppress(OSError):
+        if PROGRAM.encode() in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+            return guard
+    os.close(guard)
+    return -1

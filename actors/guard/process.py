@@ -38,6 +38,8 @@ PRIORITY = 50
 # linux/netlink.h, linux/rtnetlink.h, linux/if_addr.h
 NETLINK_LEVEL, JOIN, LEAVE = 270, 1, 2
 CHANGES = (5, 9)  # Groups: addresses of IPv4, of IPv6.
+FAMILIES = (socket.AF_INET, socket.AF_INET6)
+LISTINGS_MAX = 5  # Of addresses that change while they are listed.
 DONE, ERROR, DELADDR, GETADDR = 3, 2, 21, 22
 REQUEST, ACK, INTERRUPTED, DUMP = 0x1, 0x4, 0x10, 0x300
 GONE = (errno.EADDRNOTAVAIL, errno.ENODEV)
@@ -83,7 +85,7 @@ class Addresses:
 
         `still` is asked once they are found. OSError: one may be left.
         """
-        found = [entry for entry in self._present() if entry[3] in unwanted]
+        found = [entry for entry in self.present() if entry[3] in unwanted]
         refusals = []
         for family, prefix, index, address in found if found and still() else ():
             body = ADDRESS.pack(family, prefix, 0, 0, index)
@@ -97,8 +99,20 @@ class Addresses:
         if refusals:
             raise refusals[0]
 
-    def _present(self) -> Iterator[Found]:
-        for body in self._ask(GETADDR, DUMP, ADDRESS.pack(0, 0, 0, 0, 0)):
+    def present(self) -> list[Found]:
+        """Return every address of the node. OSError: what the kernel said is not whole."""
+        # One family after the other: between them the kernel forgets that something changed.
+        return [entry for family in FAMILIES for entry in self._listed(family)]
+
+    def _listed(self, wanted: int) -> list[Found]:
+        for _ in range(LISTINGS_MAX):
+            with contextlib.suppress(InterruptedError):
+                # A kernel without IPv6 lists all instead.
+                return [entry for entry in self._list(wanted) if entry[0] == wanted]
+        raise InterruptedError(errno.EINTR, "addresses changed whenever they were listed")
+
+    def _list(self, wanted: int) -> Iterator[Found]:
+        for body in self._ask(GETADDR, DUMP, ADDRESS.pack(wanted, 0, 0, 0, 0)):
             family, prefix, _, _, index = ADDRESS.unpack_from(body)
             found, at = {}, ADDRESS.size
             while at + ATTRIBUTE.size <= len(body):
@@ -112,24 +126,28 @@ class Addresses:
     def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
         """Send one request; yield the bodies of the answers until the last one.
 
-        OSError: the kernel refused, or what it said is not whole.
+        OSError: the kernel refused. InterruptedError: something was removed meanwhile, and of the
+        rest an entry may be missing.
         """
         self._sequence += 1
         size = HEADER.size + len(body)
         self._socket.send(HEADER.pack(size, kind, flags | REQUEST, self._sequence, 0) + body)
+        whole = True
         while True:
             data, at = self._socket.recv(PACKET_BYTES_MAX), 0
             while at + HEADER.size <= len(data):
                 size, kind, marks, sequence, _ = HEADER.unpack_from(data, at)
                 if sequence == self._sequence:
-                    if marks & INTERRUPTED:
-                        raise OSError(errno.EINTR, "addresses changed while they were listed")
+                    # Heard to its end all the same: until then the kernel takes no other request.
+                    whole = whole and not marks & INTERRUPTED
                     if kind in (DONE, ERROR):
                         code = int.from_bytes(
                             data[at + HEADER.size :][:4], sys.byteorder, signed=True
                         )
                         if code < 0:
                             raise OSError(-code, os.strerror(-code))
+                        if not whole:
+                            raise InterruptedError
                         return
                     yield data[at + HEADER.size : at + size]
                 at += max(HEADER.size, (size + 3) & ~3)

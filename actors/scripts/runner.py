@@ -41,6 +41,7 @@ REST_NS: Final = 10 * MILLISECOND_NS  # Before output is read that is thrown awa
 OUTPUTS_MAX: Final = 64
 TOO_LATE: Final = "the right to act is over: the guard ended the application, or is about to"
 KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
+WAIT_S_MAX: Final = 3_600.0  # The kernel takes no more than 24 days.
 
 
 @dataclass(slots=True)
@@ -252,12 +253,14 @@ class ScriptRunner:
             self._wake_resting(now)
 
     def _patience(self) -> float | None:
-        """Return the seconds until something is due; None: nothing is."""
+        """Return the seconds until something is due, or may be; None: nothing is."""
         with self._lock:
             times = [running.due_ns for running in self._running.values()]
         times += self._resting.values()
+        if not times:
+            return None
         # One nanosecond more: never wake just before, and then again.
-        return max(0, min(times) - _now() + 1) / SECOND_NS if times else None
+        return min(max(0, min(times) - _now() + 1) / SECOND_NS, WAIT_S_MAX)
 
     def _ended(self, running: _Running) -> None:
         code = running.process.wait()

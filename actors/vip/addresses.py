@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from mirrorfarm.actors.guard.process import Addresses as NodeAddresses
 from mirrorfarm.actors.vip.sources import Route, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
 from mirrorfarm.errors import SystemUnsuitable
@@ -38,8 +39,11 @@ _UNICAST = 1
 _SCOPE_LINK = 253
 _SCOPE_UNIVERSE = 0
 _SCOPE_HOST = 254
+_ONLINK = 4  # RTNH_F_ONLINK: the gateway is on the link, although no subnet says so.
+_MORE_THAN_A_GATEWAY = ("RTA_VIA", "RTA_ENCAP", "RTA_MULTIPATH")
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
+_THE_ENTRY = 0x2000  # RTM_F_FIB_MATCH: tell the route as it is in the table.
 
 _header = struct.Struct("=IHHII")
 _route = struct.Struct("=BBBBBBBBI")
@@ -60,9 +64,10 @@ class Addresses:
 
     def close(self) -> None:
         """Close the socket; the next use opens one."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            with contextlib.suppress(OSError):  # One that failed says so once more.
+                sock.close()
 
     def links(self) -> tuple[Link, ...]:
         """Return the interfaces."""
@@ -74,14 +79,15 @@ class Addresses:
         return tuple(found)
 
     def configured(self) -> tuple[Configured, ...]:
-        """Return every address of every interface."""
-        found = []
-        for entry in self._ask(lambda route: list(route.get_addr())):
-            text = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
-            if text is not None:
-                address = ipaddress.ip_address(text)
-                found.append(Configured(entry["index"], address, entry["prefixlen"]))
-        return tuple(found)
+        """Return every address of every interface: none is left out, or OSError is raised.
+
+        Asked as the guard does: pyroute2 does not tell that others changed something meanwhile.
+        """
+        with contextlib.closing(NodeAddresses()) as node:
+            return tuple(
+                Configured(index, ipaddress.ip_address(packed), prefix)
+                for _, prefix, index, packed in node.present()
+            )
 
     def locate(self) -> tuple[tuple[Target, ...], tuple[str, ...]]:
         """Return where the addresses go, and the faults of those that can go nowhere."""
@@ -108,28 +114,48 @@ class Addresses:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
         _keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
-        if target.main and target.address.version == 4:
-            for route in preferring(self.routes(), target.link.index, str(target.address)):
+
+    def prefer(self, target: Target) -> tuple[str, ...]:
+        """Make an address that was added the source of the node's own connections: `one_side`.
+
+        Return, in words, what could not be: the address serves its clients all the same.
+        """
+        if not target.main or target.address.version != 4:
+            return ()
+        own = f"{target.address}: not the source of the node's own connections"
+        try:
+            routes = preferring(self.routes(), target.link.index, str(target.address))
+        except OSError as error:
+            return (f"{own}: routes cannot be listed: {error}",)
+        faults = []
+        for route in routes:
+            try:
                 self._add_route(route)
+            except OSError as error:
+                way = f"via {route.gateway} " if route.gateway else ""
+                where = f"{route.destination} {way}on {target.link.name}"
+                faults.append(f"{own} to {where}: {error}")
+        return tuple(faults)
 
     def routes(self) -> tuple[Route, ...]:
-        """Return the IPv4 routes of the main table that lead to one interface."""
+        """Return the IPv4 routes of the main table."""
         found = []
         for entry in self._ask(lambda route: list(route.get_routes(family=_INET))):
-            index = entry.get_attr("RTA_OIF")
-            if entry["type"] != _UNICAST or index is None:
-                continue
             if (entry.get_attr("RTA_TABLE") or entry["table"]) != _MAIN_TABLE:
                 continue
+            plain = entry["type"] == _UNICAST and not any(
+                entry.get_attr(name) is not None for name in _MORE_THAN_A_GATEWAY
+            )
             found.append(
                 Route(
                     ipaddress.IPv4Network(
                         (entry.get_attr("RTA_DST") or "0.0.0.0", entry["dst_len"])
                     ),
-                    index,
+                    (entry.get_attr("RTA_OIF") or 0) if plain else 0,
                     entry.get_attr("RTA_GATEWAY") or "",
                     entry.get_attr("RTA_PREFSRC") or "",
                     entry.get_attr("RTA_PRIORITY") or 0,
+                    bool(entry["flags"] & _ONLINK),
                 )
             )
         return tuple(found)
@@ -144,6 +170,8 @@ class Addresses:
         }
         if route.gateway:
             request["gateway"] = route.gateway
+        if route.onlink:
+            request["flags"] = _ONLINK
         try:
             self._ask(lambda socket: socket.route("add", **request))
         except OSError as error:
@@ -155,7 +183,10 @@ class Addresses:
         return tuple(entry for entry in self.configured() if str(entry.address) in self._texts)
 
     def remove(self, interface: str = "") -> None:
-        """Take every address of the module off every interface of this node, or off that one."""
+        """Take every address of the module off every interface of this node, or off that one.
+
+        OSError: one may be left.
+        """
         index = socket.if_nametoindex(interface) if interface else 0
         for entry in self.present():
             if index not in {0, entry.index}:
@@ -167,6 +198,11 @@ class Addresses:
             }
             _keep_others(entry.index, entry.address.version)
             self._change("delete", request, errno.EADDRNOTAVAIL)
+        if interface:  # Elsewhere it may stay.
+            return
+        left = [text for text in self._texts if is_local(ipaddress.ip_address(text))]
+        if left:
+            raise OSError(errno.EADDRINUSE, f"{', '.join(left)}: still an address of this node")
 
     def _change(self, verb: str, request: dict[str, Any], harmless: int) -> None:
         """Add or delete; `harmless` is the error that says it was done before."""
@@ -178,6 +214,7 @@ class Addresses:
 
     def _ask(self, question: Callable[[Any], T]) -> T:
         """Ask the kernel; a socket that failed is not used again."""
+        fresh = self._socket is None
         if self._socket is None:
             self._socket = IPRoute()
         try:
@@ -186,17 +223,20 @@ class Addresses:
             raise OSError(error.code, str(error.args[-1])) from error
         except OSError:
             self.close()
-            raise
+            if fresh:
+                raise
+        return self._ask(question)  # It may have failed long ago.
 
 
 def is_local(address: IPAddress) -> bool:
     """Return whether an address is this node's, on whatever interface: the kernel's own route.
 
-    Quicker than a list of all addresses, of which a node may have hundreds.
+    Quicker than a list of all addresses, of which a node may have hundreds. A local route of a
+    whole subnet, as transparent proxies have, says nothing about it.
     """
     packed = address.packed
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    body = _route.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body = _route.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, _THE_ENTRY)
     body += struct.pack("=HH", 4 + len(packed), _DESTINATION) + packed
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
         sock.settimeout(1.0)
@@ -204,7 +244,8 @@ def is_local(address: IPAddress) -> bool:
         answer = sock.recv(4_096)
     if _header.unpack_from(answer)[1] != _NEW_ROUTE:
         return False  # There is no way to it at all.
-    return bool(_route.unpack_from(answer, _header.size)[7] == _LOCAL)
+    fields = _route.unpack_from(answer, _header.size)
+    return bool(fields[7] == _LOCAL and fields[1] == address.max_prefixlen)
 
 
 def _keep_others(index: int, version: int) -> None:

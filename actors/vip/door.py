@@ -136,9 +136,11 @@ class VipDoor:
         for target in targets:
             try:
                 self._addresses.add(target)
-                added.append(target)
             except OSError as error:
                 faults.append(f"{target.address}: not added on {target.link.name}: {error}")
+                continue
+            added.append(target)
+            faults += self._addresses.prefer(target)
         if self._is_over():  # It ended meanwhile: whoever has the addresses now is not disturbed.
             with contextlib.suppress(OSError):  # The guard removes them as well.
                 self._addresses.remove()

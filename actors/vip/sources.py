@@ -14,13 +14,14 @@ LONGEST_SPLIT = 30  # A longer destination has no room for two halves.
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route of the main table."""
+    """A route of the main table."""
 
     destination: ipaddress.IPv4Network
-    index: int  # Of the interface.
+    index: int  # Of the interface; 0: it leads elsewhere, or in a way that is not ours to copy.
     gateway: str = ""  # Empty: on the link.
     source: str = ""  # Preferred; empty: the kernel chooses.
     metric: int = 0
+    onlink: bool = False  # The gateway is in no subnet of the interface.
 
 
 def preferring(routes: tuple[Route, ...], index: int, address: str) -> tuple[Route, ...]:

@@ -328,6 +328,37 @@ def test_new_module_process_fences_in_place_of_the_guard_that_the_old_one_left(
     client.close()
 
 
+def test_a_guard_is_known_until_it_is_relieved_whoever_dies_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it ends, at its time, an application that is in order."""
+    if not (bench.cgroup.path / "cgroup.kill").exists():
+        pytest.skip("one version is enough: the parent takes the preferred one")
+    old, orphan = bench.module(FAR)
+    old.kill()
+    old.wait()
+
+    def die(*_: Any) -> None:
+        raise InterruptedError
+
+    second, third = bench.client(), bench.client()
+    with monkeypatch.context() as dying:
+        dying.setattr(second, "_relieve", die)
+        with pytest.raises(InterruptedError):
+            second.start()
+    bench.guards.append(second.pid)
+    assert not ended(orphan)
+    application = bench.application()
+    third.start()
+    assert application.wait(timeout=20) == -signal.SIGKILL
+    assert eventually(lambda: ended(orphan))
+    assert eventually(lambda: ended(second.pid)), "nor does the second one's stay"
+    second._process.wait()
+    second._channel.close()
+    assert bench.application().poll() is None
+    third.close()
+
+
 def addresses(namespace: str) -> set[str]:
     shown = subprocess.run(
         ["ip", "-n", namespace, "-j", "address", "show", "dev", "side0"],

@@ -121,6 +121,16 @@ def test_script_that_hangs_is_ended_at_its_time_limit(bench: Bench) -> None:
     assert eventually(lambda: bench.cgroup.processes() == [])
 
 
+def test_a_time_limit_longer_than_the_kernel_waits_is_kept(bench: Bench) -> None:
+    bench.write("#!/bin/sh\nexec sleep 60\n", name="stop_prim")
+    bench.start(name="stop_prim", seconds=30 * 24 * 3_600)
+    bench.write("#!/bin/sh\nexit 3\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 3)
+    bench.runner.end(EndScript(1, "stop_prim"))
+    assert bench.news() == ScriptEnded(1, "stop_prim", -15)
+
+
 def test_script_that_ignores_sigterm_is_killed(bench: Bench, monkeypatch: Any) -> None:
     monkeypatch.setattr("mirrorfarm.actors.scripts.runner.TERM_NS", 100 * MILLISECOND_NS)
     bench.write("#!/bin/sh\ntrap '' TERM\necho ready > ready\nwhile :; do sleep 60; done\n")
