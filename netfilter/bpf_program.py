@@ -295,12 +295,12 @@ class FarmProgram:
     def set_peers(self, own: bytes, peers: Sequence[bytes]) -> None:
         """Name the hardware addresses by which frames are relayed; the first peer is number 1.
 
-        They are for virtual addresses that are set as directed.
+        They are for virtual addresses that are set as directed. Empty: that peer relays nothing.
         """
         assert len(peers) < tables.EVERY_PEER, "more peers than a cluster has nodes"
         numbered = [own, *peers, *[b""] * (tables.EVERY_PEER - 1 - len(peers))]
         former = [self.maps["peers"].get(i.to_bytes(4, "little")) for i in range(len(numbered))]
-        for mac in peers:
+        for mac in filter(None, peers):
             self.maps["relays"].put(tables.relay_key(mac), bytes(4))
         self.maps["peers"].put_many(
             (i.to_bytes(4, "little"), tables.peer_value(mac)) for i, mac in enumerate(numbered)

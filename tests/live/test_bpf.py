@@ -332,8 +332,7 @@ def test_what_a_peer_relayed_is_not_relayed_again(directed: FarmProgram) -> None
     directed.change_buckets(group, [number], State.FOREIGN, 2)
     assert directed.run(addressed(frame, PEERS[0])).returned == DROPPED
     assert directed.verdicts()["foreign"] == 1
-    directed.set_peers(OWN_MAC, PEERS[1:])  # Not a peer any more.
-    directed.change_buckets(group, [number], State.FOREIGN, 1)
+    directed.set_peers(OWN_MAC, (b"", *PEERS[1:]))  # It relays nothing any more.
     assert directed.run(addressed(frame, PEERS[0])).returned == REDIRECT
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirrorfarm.lab import farm_web
+from mirrorfarm.lab import farm_web, network
 from mirrorfarm.lab.cluster import OneMachine
-from mirrorfarm.lab.network import order
 from tests.live.farm_work import (
     ADDRESS,
     ADDRESS6,
@@ -16,6 +15,7 @@ from tests.live.farm_work import (
     PORT,
     Stream,
     answers,
+    ask,
     await_members,
     install,
     up,
@@ -90,10 +90,19 @@ def test_a_node_whose_interface_takes_another_hardware_address_goes_on_answering
     """A bond changes it with the adapter that it uses: what is relayed must go to the new one."""
     await_members(lab, "n1", set(NODES))
     change = ("link", "set", "eth0", "address", f"02:00:5e:00:00:0{node[1]}")
-    order("ip", "-n", lab.wiring.namespace(node), *change)
+    network.order("ip", "-n", lab.wiring.namespace(node), *change)
     deadline = time.monotonic() + 60
     while set(found := answers(lab, 60, seconds=0.3)) != set(NODES):
         assert time.monotonic() < deadline, found
+
+
+def test_a_node_whose_module_is_stopped_reaches_the_address_as_any_client(lab: OneMachine) -> None:
+    lab.order("n2", "stop")
+    await_members(lab, "n1", {"n1", "n3"})
+    with network.inside(lab.wiring.namespace("n2")):
+        assert {ask() for _ in range(60)} == {"n1", "n3"}
+    lab.order("n2", "start")
+    await_members(lab, "n1", set(NODES))
 
 
 def ask_from(port: int) -> str:
