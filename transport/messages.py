@@ -56,6 +56,7 @@ class Announcement(msgspec.Struct, frozen=True, array_like=True, gc=False):
     partial: str = ""  # Generation whose end its copy may lack.
     given_up: str = ""  # The generation of its peer that a decision gave up last.
     lease_ns: int = 0  # For how long it keeps a promise; 0: it does not say.
+    directories: str = ""  # Digest of what it replicates; empty: it does not say.
 
 
 # --- heartbeat and leases ------------------------------------------------------------------
@@ -131,6 +132,7 @@ class SyncOffer(Message, frozen=True):
     gen_base: str
     gen_hist: tuple[str, ...]
     ver: int = 0  # Version of the register when this was offered: older ones say nothing of it.
+    directories: str = ""  # Digest of what is replicated; empty: it does not say.
 
 
 class SyncAccepted(Message, frozen=True):

@@ -6,7 +6,7 @@ import msgspec
 
 from mirrorfarm.actors.arbiter.advisory import advisory
 from mirrorfarm.actors.module import procedure
-from mirrorfarm.actors.module.mirror import divergence
+from mirrorfarm.actors.module.mirror import alike, divergence
 from mirrorfarm.actors.module.mirror.missing import keeps_out
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import Basis, State
@@ -107,6 +107,7 @@ def announcement(s: State) -> Announcement:
         partial=r.partial,
         given_up=r.given_up[0] if r.given_up else "",
         lease_ns=s.lease.lease_ns,
+        directories=alike.directories(s.module),
         split=divergence.announced(s),
         changes=divergence.changes(s) if s.split else -1,
         refuses=divergence.refusal(s) if s.phase in LEADERS and not s.peer.silent else "",
@@ -140,6 +141,11 @@ def explanation(s: State) -> tuple[str, str, str]:
             "the script is mended and run again",
             f"mirrorfarm -H {s.settings.node} restart -m {s.module.name}",
         )
+    if s.phase is Phase.LEADING and not s.reason and not s.peer.silent:
+        if why := divergence.refusal(s):
+            n, m = s.settings.peer, s.module.name
+            reason = f"{n} is not resynchronised: {why}"
+            return reason, f"it says what to do: mirrorfarm -H {n} why -m {m}", ""
     if s.phase is Phase.LEADING and not s.reason and (why := keeps_out(s)):
         command = f"mirrorfarm -H {s.settings.node} state -v -m {s.module.name}"
         return why, "the arbiter counts it in", command

@@ -5,7 +5,7 @@ Whoever has writes that the source of a copy lacks sets aside what the copy repl
 `split.py` decides who goes on.
 """
 
-from mirrorfarm.actors.module.mirror import comparison
+from mirrorfarm.actors.module.mirror import alike, comparison
 from mirrorfarm.actors.module.mirror.orders import store
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.limits import FORCED_AUDIT_MAX, GENERATION_HISTORY_MAX
@@ -89,6 +89,8 @@ def changes(s: State) -> int:
 def refusal(s: State) -> str:
     """Return why this primary must not overwrite the peer's data yet; "": it may."""
     about = s.peer.about
+    if other := alike.difference(s, about.directories):
+        return other
     if about.full_wanted:
         return ""
     if comparison.unrelated(s.record, about):

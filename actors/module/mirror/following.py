@@ -5,7 +5,7 @@ they change and consistent only when all of them are durable (S12).
 """
 
 from mirrorfarm.actors.events import VipProbe
-from mirrorfarm.actors.module.mirror import divergence
+from mirrorfarm.actors.module.mirror import alike, divergence
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
     become,
@@ -66,7 +66,7 @@ def _refusal(s: State, offer: SyncOffer) -> str:
         return "the data here are inconsistent"
     if offer.plan != "full" and s.leading.full_wanted and s.has_plane:
         return "an administrator wants all data copied"  # It was offered before that was heard.
-    return ""
+    return alike.difference(s, offer.directories)
 
 
 def _begin(s: State, offer: SyncOffer, now: int) -> None:

@@ -9,7 +9,7 @@ after a question that is still unanswered (R1).
 import msgspec
 
 from mirrorfarm.actors import sites
-from mirrorfarm.actors.module.mirror import comparison, divergence
+from mirrorfarm.actors.module.mirror import alike, comparison, divergence
 from mirrorfarm.actors.module.mirror.holding import arm, keep_lease, peer_may_lead
 from mirrorfarm.actors.module.mirror.orders import (
     ask_read,
@@ -259,7 +259,16 @@ def _send_offer(s: State, now: int) -> None:
     r = s.record
     register = s.arbiter.register
     ver = register.ver if register else 0
-    offer = SyncOffer(r.term, s.leading.sid, s.leading.plan, r.gen_cur, r.gen_base, r.gen_hist, ver)
+    offer = SyncOffer(
+        r.term,
+        s.leading.sid,
+        s.leading.plan,
+        r.gen_cur,
+        r.gen_base,
+        r.gen_hist,
+        ver,
+        alike.directories(s.module),
+    )
     send_peer(s, offer)
 
 

@@ -3,7 +3,7 @@
 import msgspec
 
 from mirrorfarm.actors.effects import EndReplica, Log, Send, Store
-from mirrorfarm.actors.module.mirror import demotion, following, leading, waiting
+from mirrorfarm.actors.module.mirror import demotion, following, leading, preference
 from mirrorfarm.actors.module.mirror.orders import fact, send_plane, store
 from mirrorfarm.actors.module.mirror.phases import FOLLOWERS, IN_ROLE, LEADERS, Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
@@ -135,7 +135,7 @@ def _ask(s: State, now: int, unanswered_max: int) -> None:
 
 def _leave_it_to_peer(s: State, now: int) -> None:
     """Nobody serves the directories here: a role that was just taken is the peer's, if it can."""
-    if s.phase is Phase.TAKING and waiting.peer_could_lead(s):
+    if s.phase is Phase.TAKING and preference.peer_could_lead(s):
         demotion.demote(s, now, f"its replicator does not run; {s.settings.peer} can take the role")
 
 

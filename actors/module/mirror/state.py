@@ -179,6 +179,7 @@ class State:
     leading: Leading = field(default_factory=Leading)
     target: Target = field(default_factory=Target)
     promise_until_ns: int = 0
+    yields_since_ns: int = 0  # The role is left to a peer that could take it; 0: it is not.
     promises: bool = True  # Its record says that it may: a later process then keeps them.
     started_ns: int = 0
     os_crashed: bool = False

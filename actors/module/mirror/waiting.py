@@ -6,7 +6,7 @@ Promotion is only by the arbiter, only from the in-sync set, into a new term (R8
 import msgspec
 
 from mirrorfarm.actors.events import VipProbe
-from mirrorfarm.actors.module.mirror import comparison, divergence, split
+from mirrorfarm.actors.module.mirror import alike, comparison, divergence, split
 from mirrorfarm.actors.module.mirror.describe import forgetful, half_copied
 from mirrorfarm.actors.module.mirror.following import give_up
 from mirrorfarm.actors.module.mirror.missing import explain_arbiter, explain_what_is_held
@@ -24,6 +24,7 @@ from mirrorfarm.actors.module.mirror.orders import (
     tell,
 )
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase, Session
+from mirrorfarm.actors.module.mirror.preference import leaves_it_to_peer, peer_could_lead
 from mirrorfarm.actors.module.mirror.state import Leading, State, Target
 from mirrorfarm.limits import GENERATION_HISTORY_MAX, SECOND_NS
 from mirrorfarm.transport.messages import Register
@@ -119,7 +120,14 @@ def _trust_anew(s: State, now: int) -> None:
 def _wait_for_offer(s: State) -> None:
     why = s.peer.about.refuses
     n, p, m = s.settings.node, s.settings.peer, s.module.name
-    if why:
+    if other := alike.difference(s, s.peer.about.directories):
+        explain(
+            s,
+            f"{p} is primary, but {other}",
+            "the replicated directories are made the same on both nodes, in the same order",
+            f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} module config {m}",
+        )
+    elif why:
         explain(
             s,
             f"{p} is primary, but {why}",
@@ -197,8 +205,7 @@ def _from_register(s: State, register: Register, now: int, p: str) -> None:
             f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} prim -m {m}",
         )
         return
-    if _leave_it_to_peer(s, register, now):
-        explain(s, "")
+    if leaves_it_to_peer(s, register, now):
         return
     if _addresses_free(s, now):
         explain(s, "")
@@ -263,33 +270,6 @@ def _outside(s: State, register: Register, now: int) -> None:
         f"mirrorfarm -H {p} start -m {m}   (or, giving up its newer writes: "
         f"mirrorfarm -H {n} stop -m {m}; mirrorfarm -H {n} {verb} -m {m})",
     )
-
-
-def peer_could_lead(s: State) -> bool:
-    """Return whether the peer is there, with data that count, and could take the role."""
-    about = s.peer.about
-    usable = about.starting and about.cons and not about.failed
-    return s.peer_in_isr and usable and not s.peer.silent and not s.peer.left
-
-
-def _leave_it_to_peer(s: State, register: Register, now: int) -> bool:
-    """Return whether the peer may be there and has the better claim."""
-    detection_ns = s.module.timing.detection_ns
-    if s.peer.silent:
-        return now - max(s.peer.heard_ns, s.started_ns) < detection_ns
-    about = s.peer.about
-    if s.peer.left or not about.starting or about.failed or not about.cons:
-        return False
-    if about.phase == "demoting":
-        return False  # It gives the role up, and may not be done with that for long.
-    if about.forgetful:
-        return False  # It does not count itself in.
-    if s.settings.peer not in register.isr or s.force == "prim":
-        return False
-    preferred = s.module.defaultprim
-    if preferred not in register.isr:
-        preferred = register.holder
-    return preferred == s.settings.peer
 
 
 def _addresses_free(s: State, now: int) -> bool:
