@@ -66,7 +66,8 @@ class FarmModule:
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
                 if run == s.token and "start_both" in _names(s.step):
-                    s.unstarted = ", ".join(failed)
+                    # One that stops is run again with force; `transition` starts nothing.
+                    s.unstarted = ", ".join(n for n in failed if n.startswith("start_"))
                 procedure.complete(s, now, "scripts", run)
             case ev.ApplicationGone(run):
                 procedure.complete(s, now, "kill", run)
