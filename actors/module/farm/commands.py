@@ -20,7 +20,7 @@ from mirrorfarm.actors.module.farm.describe import (
     stranger_words,
 )
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
-from mirrorfarm.actors.module.farm.state import State, become, store
+from mirrorfarm.actors.module.farm.state import VIP, State, become, store
 from mirrorfarm.limits import POWER_MAX, SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
@@ -305,6 +305,9 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
         return
     if event.action == "wait":
         s.blocked[event.resource] = event.reason
+        if event.resource == VIP:
+            # No client reaches this node: the others take them now, not after its stop scripts.
+            procedure.set_wish(s, "away")
     s.found[event.resource] = event.action
     if s.phase is Phase.UP:
         act_on_found(s, now)

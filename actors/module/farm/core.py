@@ -15,14 +15,13 @@ from mirrorfarm.actors.module.answers import fact, take_early
 from mirrorfarm.actors.module.farm import commands, procedure
 from mirrorfarm.actors.module.farm.describe import state_json
 from mirrorfarm.actors.module.farm.phases import Phase
-from mirrorfarm.actors.module.farm.state import Settings, State, become
+from mirrorfarm.actors.module.farm.state import VIP, Settings, State, become
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.scripts.sequences import around_traffic
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
-VIP = "farm.address"  # The resource that is down when filter or addresses cannot be raised.
 VIP_AGAIN_NS = 5 * SECOND_NS
 
 
@@ -92,14 +91,19 @@ class FarmModule:
             case ev.FilterCounted(counters, connections):
                 commands.on_counted(s, dict(counters), connections, now)
             case FarmTick():
-                s.wake_ns = 0
-                s.blocked.pop(VIP, None)  # It is tried again.
+                self._on_tick()
             case ev.Started():
                 # Whatever a predecessor left is removed before anything else.
                 become(s, Phase.RESETTING, now)
                 procedure.begin(s, now, "farm away", "kill", "vip down", "then reset")
             case _:
                 s.out.append(Log("D", f"ignored {type(event).__name__}"))
+
+    def _on_tick(self) -> None:
+        s = self.state
+        s.wake_ns = 0
+        if s.phase is Phase.WAITING:
+            s.blocked.pop(VIP, None)  # It is tried again.
 
     def _on_message(self, source: Address, message: msg.ANY_MESSAGE, now: int) -> None:
         s = self.state

@@ -15,6 +15,8 @@ from mirrorfarm.modules.settings import Module
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
+VIP = "farm.address"  # The resource that is down when filter or addresses cannot be raised.
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
