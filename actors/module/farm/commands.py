@@ -176,6 +176,7 @@ def ended(s: State, now: int) -> None:
     again = s.stopping_for == "stopstart"
     become(s, Phase.STOPPED, now)
     s.stopping_for, s.unstarted = "", ""
+    _take_back_power(s)
     fact(s, now, "Local state STOP NotReady")
     explain_stop(s)
     if again:
@@ -272,8 +273,18 @@ def _power(s: State, words: tuple[str, ...]) -> str:
         return (
             f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.group_names)}"
         )
+    s.power_ordered = True
     tell(s, "farm_filter", FarmPower(int(words[0]), group))
     return ""
+
+
+def _take_back_power(s: State) -> None:
+    """Have the powers of the configuration again: an order holds until the module stops."""
+    if s.power_ordered:
+        s.power_ordered = False
+        for group in s.module.farm.groups:
+            power = group.power_of(s.settings.node)
+            tell(s, "farm_filter", FarmPower(power, group.name))
 
 
 def _traffic(s: State, now: int, words: tuple[str, ...]) -> str:

@@ -65,6 +65,7 @@ class State:
     strangers: tuple[str, ...] = ()  # address=mac of who else answers for an address.
     cables_out: tuple[str, ...] = ()  # Interfaces at which no client can come.
     drain_ordered: bool = False  # By an administrator: it stays up without new clients.
+    power_ordered: bool = False  # By an administrator: not that of the configuration.
     drain_since_ns: int = 0
     picture: FarmPicture | None = None
     counters: dict[str, int] = field(default_factory=dict)  # Of the filter.
