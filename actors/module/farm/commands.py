@@ -253,7 +253,7 @@ def _drain(s: State, now: int, *, on: bool) -> str:
     if s.phase is not Phase.UP:
         able = "drained" if on else "resumed"
         return f"this node is {role_of(s)} {status_of(s)}: it can be {able} when it is UP Ready"
-    if not on and s.unstarted:
+    if not on and s.unstarted and s.intent != "in":  # Where only start_prim failed it serves.
         return f"the application may not run: script {s.unstarted} failed. First restart it"
     if s.drain_ordered != on:
         s.drain_ordered = on

@@ -64,9 +64,8 @@ class FarmModule:
             case ev.SequenceEnded(run, failed):
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
-                if run == s.token and "start_both" in _names(s.step):
-                    # One that stops is run again with force; `transition` starts nothing.
-                    s.unstarted = ", ".join(n for n in failed if n.startswith("start_"))
+                if run == s.token:
+                    _note_unstarted(s, failed)
                 procedure.complete(s, now, "scripts", run)
             case ev.ApplicationGone(run):
                 procedure.complete(s, now, "kill", run)
@@ -146,6 +145,18 @@ class FarmModule:
 def members(picture: ev.FarmPicture) -> tuple[str, ...]:
     """Return who is in."""
     return tuple(node.name for node in picture.nodes if node.member)
+
+
+def _note_unstarted(s: State, failed: tuple[str, ...]) -> None:
+    """Remember which start scripts failed: those before the traffic opens, and those after."""
+    scripts = _names(s.step)
+    # One that stops is run again with force; `transition` starts nothing.
+    failed = tuple(name for name in failed if name.startswith("start_"))
+    if "start_both" in scripts:
+        s.unstarted = ", ".join(failed)
+    elif "start_prim" in scripts and failed:
+        before = (s.unstarted,) if s.unstarted else ()
+        s.unstarted = ", ".join((*before, *failed))
 
 
 def _names(step: str) -> tuple[str, ...]:
