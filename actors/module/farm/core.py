@@ -173,6 +173,8 @@ def reset(s: State, now: int) -> None:
     """Nothing of a predecessor is left."""
     become(s, Phase.STOPPED, now)
     commands.explain_stop(s)
+    if s.failed:  # The record said whether the module is to run.
+        fact(s, now, s.failed, "C")
     stays = take_early(
         s,
         lambda source, command: commands.on_command(s, source, command, now),
