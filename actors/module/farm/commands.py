@@ -239,10 +239,14 @@ def force_stop(s: State, now: int) -> None:
 
 
 def restart(s: State, now: int) -> None:
-    """Run the stop and the start scripts; meanwhile other nodes take the new clients."""
+    """Run the stop and the start scripts; meanwhile other nodes take the new clients.
+
+    Nothing is watched meanwhile, not even what `prestart` brought up: afterwards it is looked at
+    anew, and what is still down is told once more.
+    """
     become(s, Phase.RESTARTING, now)
     procedure.begin(
-        s, now, "watch pre", "farm drain", "scripts restart UP before", "farm in",
+        s, now, "watch", "farm drain", "scripts restart UP before", "farm in",
         "scripts restart UP after", "watch pre prim both", "then risen",
     )  # fmt: skip
 
