@@ -30,7 +30,7 @@ from mirrorfarm.actors.events import (
 from mirrorfarm.actors.farm_filter.leftovers import Leftovers
 from mirrorfarm.actors.farm_filter.opening import settings_of
 from mirrorfarm.actors.farm_filter.sockets import count, live
-from mirrorfarm.actors.module.farm.core import VIP
+from mirrorfarm.actors.module.farm.state import VIP
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns

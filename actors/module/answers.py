@@ -103,7 +103,8 @@ def take(
         _send(s, source, command.request, "accepted", "the module's process is just starting")
         return
     fact(s, now, f"Action {command.verb} called by {command.who}", "U")
-    s.loop.clear()
+    if command.verb != "traffic":  # By which a start script opens, at every restart as well.
+        s.loop.clear()
     if len(s.pending) >= PENDING_MAX:
         _answer(s, source, command.request, "refused", TOO_MANY)
         return

@@ -180,7 +180,7 @@ def resume(scope: Scope, node: str, module: str) -> int:
 @module_option()
 @click.pass_obj
 def power(scope: Scope, node: str, power: int, group: str, module: str) -> int:
-    """Set the weight of NODE now; 0: no traffic. Lasts until its module is started anew."""
+    """Set the weight of NODE now; 0: no traffic. Lasts until its module stops."""
     words = (str(power), group) if group else (str(power),)
     return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, who="")
 

@@ -20,7 +20,7 @@ from mirrorfarm.actors.module.farm.describe import (
     stranger_words,
 )
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
-from mirrorfarm.actors.module.farm.state import State, become, store
+from mirrorfarm.actors.module.farm.state import VIP, State, become, store
 from mirrorfarm.limits import POWER_MAX, SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
@@ -176,6 +176,7 @@ def ended(s: State, now: int) -> None:
     again = s.stopping_for == "stopstart"
     become(s, Phase.STOPPED, now)
     s.stopping_for, s.unstarted = "", ""
+    _take_back_power(s)
     fact(s, now, "Local state STOP NotReady")
     explain_stop(s)
     if again:
@@ -238,10 +239,14 @@ def force_stop(s: State, now: int) -> None:
 
 
 def restart(s: State, now: int) -> None:
-    """Run the stop and the start scripts; meanwhile other nodes take the new clients."""
+    """Run the stop and the start scripts; meanwhile other nodes take the new clients.
+
+    Nothing is watched meanwhile, not even what `prestart` brought up: afterwards it is looked at
+    anew, and what is still down is told once more.
+    """
     become(s, Phase.RESTARTING, now)
     procedure.begin(
-        s, now, "watch pre", "farm drain", "scripts restart UP before", "farm in",
+        s, now, "watch", "farm drain", "scripts restart UP before", "farm in",
         "scripts restart UP after", "watch pre prim both", "then risen",
     )  # fmt: skip
 
@@ -252,7 +257,7 @@ def _drain(s: State, now: int, *, on: bool) -> str:
     if s.phase is not Phase.UP:
         able = "drained" if on else "resumed"
         return f"this node is {role_of(s)} {status_of(s)}: it can be {able} when it is UP Ready"
-    if not on and s.unstarted:
+    if not on and s.unstarted and s.intent != "in":  # Where only start_prim failed it serves.
         return f"the application may not run: script {s.unstarted} failed. First restart it"
     if s.drain_ordered != on:
         s.drain_ordered = on
@@ -272,8 +277,18 @@ def _power(s: State, words: tuple[str, ...]) -> str:
         return (
             f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.group_names)}"
         )
+    s.power_ordered = True
     tell(s, "farm_filter", FarmPower(int(words[0]), group))
     return ""
+
+
+def _take_back_power(s: State) -> None:
+    """Have the powers of the configuration again: an order holds until the module stops."""
+    if s.power_ordered:
+        s.power_ordered = False
+        for group in s.module.farm.groups:
+            power = group.power_of(s.settings.node)
+            tell(s, "farm_filter", FarmPower(power, group.name))
 
 
 def _traffic(s: State, now: int, words: tuple[str, ...]) -> str:
@@ -305,6 +320,9 @@ def on_resource(s: State, event: ResourceChanged, now: int) -> None:
         return
     if event.action == "wait":
         s.blocked[event.resource] = event.reason
+        if event.resource == VIP:
+            # No client reaches this node: the others take them now, not after its stop scripts.
+            procedure.set_wish(s, "away")
     s.found[event.resource] = event.action
     if s.phase is Phase.UP:
         act_on_found(s, now)

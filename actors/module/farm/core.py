@@ -15,14 +15,13 @@ from mirrorfarm.actors.module.answers import fact, take_early
 from mirrorfarm.actors.module.farm import commands, procedure
 from mirrorfarm.actors.module.farm.describe import state_json
 from mirrorfarm.actors.module.farm.phases import Phase
-from mirrorfarm.actors.module.farm.state import Settings, State, become
+from mirrorfarm.actors.module.farm.state import VIP, Settings, State, become
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.scripts.sequences import around_traffic
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
-VIP = "farm.address"  # The resource that is down when filter or addresses cannot be raised.
 VIP_AGAIN_NS = 5 * SECOND_NS
 
 
@@ -65,8 +64,8 @@ class FarmModule:
             case ev.SequenceEnded(run, failed):
                 for name in failed:
                     fact(s, now, f"script {name}", "C")
-                if run == s.token and "start_both" in _names(s.step):
-                    s.unstarted = ", ".join(failed)
+                if run == s.token:
+                    _note_unstarted(s, failed)
                 procedure.complete(s, now, "scripts", run)
             case ev.ApplicationGone(run):
                 procedure.complete(s, now, "kill", run)
@@ -91,14 +90,19 @@ class FarmModule:
             case ev.FilterCounted(counters, connections):
                 commands.on_counted(s, dict(counters), connections, now)
             case FarmTick():
-                s.wake_ns = 0
-                s.blocked.pop(VIP, None)  # It is tried again.
+                self._on_tick()
             case ev.Started():
                 # Whatever a predecessor left is removed before anything else.
                 become(s, Phase.RESETTING, now)
                 procedure.begin(s, now, "farm away", "kill", "vip down", "then reset")
             case _:
                 s.out.append(Log("D", f"ignored {type(event).__name__}"))
+
+    def _on_tick(self) -> None:
+        s = self.state
+        s.wake_ns = 0
+        if s.phase is Phase.WAITING:
+            s.blocked.pop(VIP, None)  # It is tried again.
 
     def _on_message(self, source: Address, message: msg.ANY_MESSAGE, now: int) -> None:
         s = self.state
@@ -143,6 +147,18 @@ def members(picture: ev.FarmPicture) -> tuple[str, ...]:
     return tuple(node.name for node in picture.nodes if node.member)
 
 
+def _note_unstarted(s: State, failed: tuple[str, ...]) -> None:
+    """Remember which start scripts failed: those before the traffic opens, and those after."""
+    scripts = _names(s.step)
+    # One that stops is run again with force; `transition` starts nothing.
+    failed = tuple(name for name in failed if name.startswith("start_"))
+    if "start_both" in scripts:
+        s.unstarted = ", ".join(failed)
+    elif "start_prim" in scripts and failed:
+        before = (s.unstarted,) if s.unstarted else ()
+        s.unstarted = ", ".join((*before, *failed))
+
+
 def _names(step: str) -> tuple[str, ...]:
     """Return the scripts of a step."""
     word, _, rest = step.partition(" ")
@@ -157,6 +173,8 @@ def reset(s: State, now: int) -> None:
     """Nothing of a predecessor is left."""
     become(s, Phase.STOPPED, now)
     commands.explain_stop(s)
+    if s.failed:  # The record said whether the module is to run.
+        fact(s, now, s.failed, "C")
     stays = take_early(
         s,
         lambda source, command: commands.on_command(s, source, command, now),

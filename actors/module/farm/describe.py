@@ -36,6 +36,8 @@ def explanation(s: State) -> tuple[str, str, str]:
     word = s.step.partition(" ")[0]
     if s.phase in ENDING and word in AWAITED:
         return (*AWAITED[word], f"mirrorfarm -H {node} log -m {name}")
+    if s.phase is Phase.STOPPED and s.failed:
+        return f"{s.reason}: {s.failed}", s.would_change, s.command
     if s.phase is not Phase.UP or s.reason:
         return s.reason, s.would_change, s.command
     if s.unstarted:

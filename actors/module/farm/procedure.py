@@ -14,7 +14,7 @@ from mirrorfarm.actors.events import (
     WatchClasses,
 )
 from mirrorfarm.actors.module.answers import explain, fact, tell
-from mirrorfarm.actors.module.farm.state import State
+from mirrorfarm.actors.module.farm.state import VIP, State
 from mirrorfarm.actors.module.procedure import Procedures
 from mirrorfarm.actors.scripts.sequences import around_traffic
 from mirrorfarm.limits import SECOND_NS
@@ -74,7 +74,10 @@ def set_wish(s: State, wish: str, *, by_script: bool = False) -> None:
     """Tell the filter how to take part.
 
     With `scriptcontrol` only the module's scripts open; but what must be closed is closed.
+    Without filter and addresses nobody opens.
     """
+    if wish == "in" and VIP in s.blocked:
+        return
     if wish == "in" and s.module.farm.script_control and not by_script:
         return
     if wish == "drain" and s.intent == "away":

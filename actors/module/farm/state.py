@@ -15,6 +15,8 @@ from mirrorfarm.modules.settings import Module
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
+VIP = "farm.address"  # The resource that is down when filter or addresses cannot be raised.
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -63,6 +65,7 @@ class State:
     strangers: tuple[str, ...] = ()  # address=mac of who else answers for an address.
     cables_out: tuple[str, ...] = ()  # Interfaces at which no client can come.
     drain_ordered: bool = False  # By an administrator: it stays up without new clients.
+    power_ordered: bool = False  # By an administrator: not that of the configuration.
     drain_since_ns: int = 0
     picture: FarmPicture | None = None
     counters: dict[str, int] = field(default_factory=dict)  # Of the filter.
