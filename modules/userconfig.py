@@ -8,7 +8,7 @@ import msgspec
 
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
 from mirrorfarm.modules.addresses import build_vips
-from mirrorfarm.modules.clocks import build_heartbeats, build_timing
+from mirrorfarm.modules.clocks import build_heartbeats, build_timing, timeouts_aside
 from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
 from mirrorfarm.modules.schema import Checked, Checker, Macros
@@ -69,7 +69,7 @@ def parse_userconfig(
     module = _build(checked.all("service")[0], name, id, cluster, faults)
     faults.raise_if_any()
     if notes is not None:
-        notes += _unwatched(module)
+        notes += [*timeouts_aside(module), *_unwatched(module)]
     if used is not None:
         used.update(macros.used)
     return module
@@ -79,6 +79,7 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
     check_mode(service, faults)
     nodes = _nodes(service, cluster, faults)
     mirror = service["mode"] == "mirror"
+    timing = build_timing(service, faults) if mirror else Timing()
     prim = str(service["defaultprim"])
     if prim not in {"alone", "lastprim", *nodes}:
         reason = f"{prim} is neither alone, lastprim nor a node of this module"
@@ -97,8 +98,8 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         defaultprim=prim,
         maxloop=service["maxloop"],
         loop_interval_ns=service["loop_interval"],
-        timing=build_timing(service, faults) if mirror else Timing(),
-        heartbeats=build_heartbeats(service, nodes, cluster, faults) if mirror else (),
+        timing=timing,
+        heartbeats=build_heartbeats(service, timing, nodes, cluster, faults) if mirror else (),
         vips=build_vips(vip, cluster, faults) if mirror else (),
         replication=_replication(service.first("rfs"), faults),
         processes=_processes(errd, faults),
