@@ -69,7 +69,7 @@ def parse_userconfig(
     module = _build(checked.all("service")[0], name, id, cluster, faults)
     faults.raise_if_any()
     if notes is not None:
-        notes += [*timeouts_aside(module), *_unwatched(module)]
+        notes += [*_no_way_back(module), *timeouts_aside(module), *_unwatched(module)]
     if used is not None:
         used.update(macros.used)
     return module
@@ -233,6 +233,20 @@ def _processes(errd: Checked | None, faults: Faults) -> tuple[Process, ...]:
         processes[process.ident] = process
         _check_process(process, element.line, faults)
     return tuple(processes.values())
+
+
+def _no_way_back(module: Module) -> list[str]:
+    """Return what is said of `defaultprim`, with which nobody takes the role back here."""
+    prim = module.defaultprim
+    if prim == "alone":
+        return []
+    if module.mode != "mirror":
+        return [f"service.defaultprim: has no effect: a {module.mode} module has no primary"]
+    does = "does what alone does"
+    if prim != "lastprim":
+        does = f"says only that {prim} leads when both nodes wait and both have the current data"
+    swap = f"to give a node the role back: mirrorfarm swap -m {module.name}"
+    return [f"service.defaultprim: {prim} {does}: nobody takes the role back by itself; {swap}"]
 
 
 def _unwatched(module: Module) -> list[str]:

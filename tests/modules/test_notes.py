@@ -5,6 +5,20 @@ import pytest
 from tests.modules.test_userconfig import HEART, parsed, service
 
 
+def test_what_the_reference_product_does_by_itself_and_nobody_here_is_noted() -> None:
+    def noted(prim: str) -> list[str]:
+        notes: list[str] = []
+        parsed(service(HEART, f'defaultprim="{prim}"'), notes=notes)
+        return notes
+
+    assert noted("alone") == []
+    (note,) = noted("lastprim")
+    assert note.startswith("service.defaultprim: lastprim does what alone does: nobody takes")
+    notes: list[str] = []
+    parsed('<safe><service mode="light" defaultprim="n1"/></safe>', notes=notes)
+    assert notes == ["service.defaultprim: has no effect: a light module has no primary"]
+
+
 @pytest.mark.parametrize(
     ("mode", "inner", "noted"),
     [("mirror", HEART, ["mine"]), ("light", "", ["second", "sec", "mine"])],

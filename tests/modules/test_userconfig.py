@@ -115,6 +115,9 @@ def test_module_with_everything() -> None:
         "u.xml:9: replicated.mode",
         "u.xml:13: interface.check",
         "u.xml:13: interface.arpreroute",
+        "service.defaultprim: n2 says only that n2 leads when both nodes wait and both have the "
+        "current data: nobody takes the role back by itself; to give a node the role back: "
+        "mirrorfarm swap -m app",
     ]
 
 
