@@ -36,19 +36,24 @@ class Here:
     record: NodeRecord | None
     seed: int  # 64 secret random bits, for the identities of data generations.
     fault: str = ""  # Why the record that was found is not used.
+    start: bool = False  # Whatever the record says: in a simulation, nobody has to order it.
 
     @property
     def starts(self) -> bool:
         """Whether the module begins to run when its process starts."""
-        return starts_by_itself(self.module, self.record or NodeRecord(), self.os_boot)
+        record = self.record or NodeRecord()
+        return self.start or starts_by_itself(self.module, record, self.os_boot)
 
 
 def starts_by_itself(module: Module, record: NodeRecord, boot: str) -> bool:
-    """Return whether a module begins to run when its process starts."""
-    if module.boot == "on":
+    """Return whether a module begins to run when its process starts.
+
+    Within the boot in which it was told what is wanted of it, it goes on as told.
+    """
+    told = record.wanted_boot or record.os_boot
+    if module.boot == "on" and told != boot:
         return True
-    same_boot = (record.wanted_boot or record.os_boot) in {"", boot}
-    return record.wanted and (same_boot or module.boot == "auto")
+    return record.wanted and (told in {"", boot} or module.boot == "auto")
 
 
 def cores(here: Here, chosen: Choice | None, mac: bytes = b"") -> dict[str, Core]:

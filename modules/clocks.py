@@ -9,7 +9,7 @@ from typing import Final
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Checked
-from mirrorfarm.modules.settings import PROFILES, Cluster, HeartbeatNetwork, Timing
+from mirrorfarm.modules.settings import PROFILES, Cluster, HeartbeatNetwork, Module, Timing
 
 GUARD_MARGIN_NS_MIN: Final = 10 * MILLISECOND_NS  # To remove addresses and kill processes.
 GUARD_MARGIN_DIVISOR: Final = 16  # The guard acts this share of the lease before its end.
@@ -46,20 +46,37 @@ def build_timing(service: Checked, faults: Faults) -> Timing:
 def timing_faults(timing: Timing) -> list[tuple[str, str]]:
     """Return what no module may have, as key and reason."""
     faults: list[tuple[str, str]] = []
-    pulse, detection, lease = timing.heartbeat_ns, timing.detection_ns, timing.lease_ns
+    detection, lease = timing.detection_ns, timing.lease_ns
     if lease <= detection:
         reason = f"{_ms(lease)} is not longer than the detection time of {_ms(detection)}"
         faults.append(("heart.lease", f"{reason}: it would end before a silence is noticed"))
+    if lease // GUARD_MARGIN_DIVISOR < GUARD_MARGIN_NS_MIN:
+        least = _ms(GUARD_MARGIN_NS_MIN * GUARD_MARGIN_DIVISOR)
+        reason = f"{_ms(lease)} is shorter than {least}"
+        faults.append(("heart.lease", f"{reason}: the guard could not fence inside the lease"))
+    return faults + _pulse_faults(timing, timing.heartbeat_ns)
+
+
+def own_pulse_faults(timing: Timing, heartbeat: HeartbeatNetwork) -> list[tuple[str, str]]:
+    """Return what no network may have that has a pulse of its own, as key and reason.
+
+    It may be the only one left: a pulse of another one does not make its own good.
+    """
+    if heartbeat.pulse_ns == timing.heartbeat_ns:
+        return []
+    faults = _pulse_faults(timing, heartbeat.pulse_ns)
+    return [("heartbeat.pulse", f"{key} of {reason}") for key, reason in faults]
+
+
+def _pulse_faults(timing: Timing, pulse: int) -> list[tuple[str, str]]:
+    faults: list[tuple[str, str]] = []
+    detection, lease = timing.detection_ns, timing.lease_ns
     if detection <= 3 * pulse:
         reason = f"{_ms(detection)} is not longer than 3 pulses of {_ms(pulse)}"
         faults.append(("heart.detection", f"{reason}: a few lost packets would be a dead node"))
     if lease - lease // GATE_MARGIN_DIVISOR <= 3 * pulse:
         reason = f"{_ms(lease)} less an eighth is not longer than 3 pulses of {_ms(pulse)}"
         faults.append(("heart.lease", f"{reason}: a few lost packets would hold every write"))
-    if lease // GUARD_MARGIN_DIVISOR < GUARD_MARGIN_NS_MIN:
-        least = _ms(GUARD_MARGIN_NS_MIN * GUARD_MARGIN_DIVISOR)
-        reason = f"{_ms(lease)} is shorter than {least}"
-        faults.append(("heart.lease", f"{reason}: the guard could not fence inside the lease"))
     if timing.replication_timeout_ns < pulse:
         reason = f"{_ms(timing.replication_timeout_ns)} is shorter than a pulse of {_ms(pulse)}"
         faults.append(("heart.replication_timeout", reason))
@@ -67,15 +84,13 @@ def timing_faults(timing: Timing) -> list[tuple[str, str]]:
 
 
 def build_heartbeats(
-    service: Checked, nodes: tuple[str, ...], cluster: Cluster, faults: Faults
+    service: Checked, timing: Timing, nodes: tuple[str, ...], cluster: Cluster, faults: Faults
 ) -> tuple[HeartbeatNetwork, ...]:
     """Return the networks that carry heartbeats, each with its own clocks."""
     heart = service.first("heart")
     if heart is None:
         return ()
-    profile = PROFILES[service["profile"]]
-    pulse_ns = heart["pulse"] or profile.heartbeat_ns
-    timeout_ns = heart["timeout"] or heart["detection"] or profile.detection_ns
+    timeout_ns = heart["timeout"] or timing.detection_ns
     heartbeats: dict[str, HeartbeatNetwork] = {}
     idents: list[str] = []
     for element in heart.all("heartbeat"):
@@ -89,15 +104,29 @@ def build_heartbeats(
         heartbeats[name] = HeartbeatNetwork(
             name=name,
             ident=ident,
-            pulse_ns=element["pulse"] or pulse_ns,
+            pulse_ns=element["pulse"] or timing.heartbeat_ns,
             timeout_ns=element["timeout"] or timeout_ns,
             flow=ident == FLOW,
         )
         _check_network(element, nodes, cluster, faults)
         _check_pulse(heartbeats[name], element.line, faults)
+        for key, reason in own_pulse_faults(timing, heartbeats[name]):
+            faults.add(element.line, key, reason)
     if FLOW in idents and service.first("rfs") is None:
         faults.add(heart.line, "heartbeat.ident", "flow needs an <rfs> to carry")
     return tuple(heartbeats.values())
+
+
+def timeouts_aside(module: Module) -> list[str]:
+    """Return what is said of networks with a timeout that is not the time to detect the peer."""
+    detection_ns = module.timing.detection_ns
+    return [
+        f"heartbeat {network.ident}: its timeout of {_ms(network.timeout_ns)} says only when this "
+        f"network counts as lost, and how long prim listens to it first: the peer counts as lost "
+        f"after heart.detection, {_ms(detection_ns)}"
+        for network in module.heartbeats
+        if network.timeout_ns != detection_ns
+    ]
 
 
 def _check_network(

@@ -8,7 +8,7 @@ import msgspec
 
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
 from mirrorfarm.modules.addresses import build_vips
-from mirrorfarm.modules.clocks import build_heartbeats, build_timing
+from mirrorfarm.modules.clocks import build_heartbeats, build_timing, timeouts_aside
 from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
 from mirrorfarm.modules.schema import Checked, Checker, Macros
@@ -69,7 +69,7 @@ def parse_userconfig(
     module = _build(checked.all("service")[0], name, id, cluster, faults)
     faults.raise_if_any()
     if notes is not None:
-        notes += _unwatched(module)
+        notes += [*_no_way_back(module), *timeouts_aside(module), *_unwatched(module)]
     if used is not None:
         used.update(macros.used)
     return module
@@ -79,6 +79,7 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
     check_mode(service, faults)
     nodes = _nodes(service, cluster, faults)
     mirror = service["mode"] == "mirror"
+    timing = build_timing(service, faults) if mirror else Timing()
     prim = str(service["defaultprim"])
     if prim not in {"alone", "lastprim", *nodes}:
         reason = f"{prim} is neither alone, lastprim nor a node of this module"
@@ -97,8 +98,8 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         defaultprim=prim,
         maxloop=service["maxloop"],
         loop_interval_ns=service["loop_interval"],
-        timing=build_timing(service, faults) if mirror else Timing(),
-        heartbeats=build_heartbeats(service, nodes, cluster, faults) if mirror else (),
+        timing=timing,
+        heartbeats=build_heartbeats(service, timing, nodes, cluster, faults) if mirror else (),
         vips=build_vips(vip, cluster, faults) if mirror else (),
         replication=_replication(service.first("rfs"), faults),
         processes=_processes(errd, faults),
@@ -232,6 +233,20 @@ def _processes(errd: Checked | None, faults: Faults) -> tuple[Process, ...]:
         processes[process.ident] = process
         _check_process(process, element.line, faults)
     return tuple(processes.values())
+
+
+def _no_way_back(module: Module) -> list[str]:
+    """Return what is said of `defaultprim`, with which nobody takes the role back here."""
+    prim = module.defaultprim
+    if prim == "alone":
+        return []
+    if module.mode != "mirror":
+        return [f"service.defaultprim: has no effect: a {module.mode} module has no primary"]
+    does = "does what alone does"
+    if prim != "lastprim":
+        does = f"says only that {prim} leads when both nodes wait and both have the current data"
+    swap = f"to give a node the role back: mirrorfarm swap -m {module.name}"
+    return [f"service.defaultprim: {prim} {does}: nobody takes the role back by itself; {swap}"]
 
 
 def _unwatched(module: Module) -> list[str]:

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.core import FarmFilter
@@ -220,15 +218,15 @@ class FarmWorld(Cluster):
         own = self.module_name
         process = Process(host, own, incarnation, node.hands.doors, record, self._died)
         host.processes[own] = process
-        module = self.module(node)
         here = Here(
             self.identity,
             name,
-            msgspec.structs.replace(module, boot="on" if again else module.boot),
+            self.module(node),
             incarnation,
             host.boot_id,
             node.records.record,
             node.draws.word(),
+            start=again,
         )
         kind = node.changes.get("mode", "bpf")
         for actor, core in cores(here, Choice(kind, "simulated")).items():

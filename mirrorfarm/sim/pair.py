@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror.core import Mirror
@@ -188,16 +186,16 @@ class MirrorNode:
             self.hands.guard.deadline_ns = 0  # An earlier process left it: it acts at once.
             self.hands.fence()
         process = self._process(module.name, self.hands.doors)
-        boot = "on" if again else module.boot
         here = Here(
             self.cluster.identity,
             host.name,
-            msgspec.structs.replace(module, boot=boot),
+            module,
             process.incarnation,
             host.boot_id,
             self.records.record,
             self.draws.word(),
             self.records.damaged,
+            start=again,
         )
         actors = {name: process.add(name, core) for name, core in cores(here, None).items()}
         self.seen(Begun(module.name, process.incarnation, host.boot_id))

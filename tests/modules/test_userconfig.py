@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import (
-    PROFILES,
     Arbiter,
     Cluster,
     HeartbeatNetwork,
@@ -116,29 +115,9 @@ def test_module_with_everything() -> None:
         "u.xml:9: replicated.mode",
         "u.xml:13: interface.check",
         "u.xml:13: interface.arpreroute",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("mode", "inner", "noted"),
-    [("mirror", HEART, ["mine"]), ("light", "", ["second", "sec", "mine"])],
-)
-def test_a_process_that_nobody_will_watch_is_noted(mode: str, inner: str, noted: list[str]) -> None:
-    classes = ("prim", "second", "sec", "both", "pre", "mine")
-    procs = "".join(f'<proc name="{one}d" class="{one}"/>' for one in classes)
-    notes: list[str] = []
-    text = service(f"{inner}<errd>{procs}</errd><user/>").replace('"mirror"', f'"{mode}"')
-    parsed(text, notes=notes)
-    assert [note.split(" of class ")[1].split()[0] for note in notes] == noted
-    assert notes[0].startswith(f"proc {noted[0]}d: has no effect: processes of class {noted[0]}")
-
-
-def test_a_delay_at_boot_is_read_and_noted() -> None:
-    notes: list[str] = []
-    assert parsed(service(HEART, 'boot="on" boot_delay="30"'), notes=notes).boot == "on"
-    assert notes == [
-        "u.xml:1: service.boot_delay: has no effect: modules start with the agent: "
-        "delay mirrorfarm.service"
+        "service.defaultprim: n2 says only that n2 leads when both nodes wait and both have the "
+        "current data: nobody takes the role back by itself; to give a node the role back: "
+        "mirrorfarm swap -m app",
     ]
 
 
@@ -239,36 +218,6 @@ def test_what_is_set_aside_does_not_lie_in_what_is_replicated() -> None:
 def test_directories_may_share_the_beginning_of_a_name() -> None:
     rfs = '<rfs><replicated dir="/data"/><replicated dir="/data2"/></rfs>'
     assert len(parsed(service(HEART + rfs)).replication.directories) == 2
-
-
-@pytest.mark.parametrize(
-    ("clocks", "reason"),
-    [
-        ('lease="2s"', "2000 ms is not longer than the detection time of 2000 ms"),
-        ('pulse="700"', "heart.detection: 2000 ms is not longer than 3 pulses of 700 ms"),
-        ('detection="100" lease="150" pulse="20"', "shorter than 160 ms: the guard"),
-        ('pulse="90" detection="280" lease="300"', "would hold every write"),
-        ('replication_timeout="100"', "100 ms is shorter than a pulse of 250 ms"),
-        ('timeout="700"', "heartbeat.timeout: 700 ms is not longer than 3 pulses"),
-    ],
-)
-def test_clocks_keep_their_relations(clocks: str, reason: str) -> None:
-    faults = faults_of(service(f'<heart {clocks}><heartbeat name="default"/></heart>'))
-    assert any(reason in fault for fault in faults), faults
-
-
-def test_profiles_are_valid_as_they_are() -> None:
-    for profile, timing in PROFILES.items():
-        assert parsed(service(HEART, f'profile="{profile}"')).timing == timing
-
-
-def test_clocks_of_the_reference_product_bring_a_lease_along() -> None:
-    heart = '<heart pulse="700" timeout="30000"><heartbeat name="default"/></heart>'
-    module = parsed(service(heart))
-    assert module.timing.heartbeat_ns == 700 * MILLISECOND_NS
-    assert module.timing.detection_ns == 30 * SECOND_NS
-    assert module.timing.lease_ns == 37_500 * MILLISECOND_NS
-    assert module.heartbeats[0].timeout_ns == 30 * SECOND_NS
 
 
 def test_mirror_in_a_larger_cluster_names_its_nodes() -> None:

@@ -161,10 +161,10 @@ def ended(s: State, now: int) -> None:
 
 def force_stop(s: State, now: int) -> None:
     """End everything at once, without the graceful scripts."""
+    store(s, "", wanted=False)
     if s.phase is Phase.STOPPED:
         return
     s.stopping_for = "stop"
-    store(s, "", wanted=False)
     if s.phase is not Phase.STOPPING:
         become(s, Phase.STOPPING, now, "")
     procedure.begin(

@@ -37,6 +37,7 @@ from mirrorfarm.transport.messages import (
 OFFER_AGAIN_NS = 500 * MILLISECOND_NS
 OFFER_TIMEOUT_NS = 30 * SECOND_NS
 HAS_ALL = (Session.SYNCED, Session.GROWING, Session.JOINED)  # The peer has every modification.
+GAVE_UP = ("STOP", "WAIT")  # Roles in which a secondary follows nobody.
 
 
 def poll(s: State, now: int) -> None:
@@ -170,8 +171,8 @@ def _take_peer_in(s: State, now: int) -> None:
     match leading.session:
         case Session.JOINED:
             session = (peer.about.term, peer.about.sid)
-            gave_up = peer.about.role == "WAIT" and session == (s.record.term, leading.sid)
-            if gave_up and not peer.silent:  # It waits for an offer; no stream may tell us.
+            gave_up = peer.about.role in GAVE_UP and session == (s.record.term, leading.sid)
+            if gave_up and not peer.silent:  # No stream may tell us.
                 lose(s, now, f"it is in {peer.about.role}")
         case Session.NONE:
             if s.has_plane and not (s.plane.settled and s.plane.wish.role == "lead"):
@@ -195,7 +196,7 @@ def _take_peer_in(s: State, now: int) -> None:
                     leading.session = Session.SYNCED
                     return
             patience_over = now - leading.since_ns > s.module.timing.detection_ns
-            if patience_over and not peer.silent and peer.about.role in {"STOP", "WAIT"}:
+            if patience_over and not peer.silent and peer.about.role in GAVE_UP:
                 lose(s, now, f"it is in {peer.about.role}")
         case Session.SYNCED:
             _grow(s, now)

@@ -18,7 +18,7 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.actors.scripts.core import Scripts
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.modules import kinds
-from mirrorfarm.modules.clocks import timing_faults
+from mirrorfarm.modules.clocks import own_pulse_faults, timing_faults
 from mirrorfarm.modules.farmclocks import farm_timing_faults, pulse_of, with_pulse
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
@@ -164,7 +164,8 @@ def _mirror(module: Module, given: dict[str, int]) -> tuple[Module, list[tuple[s
         timeout = timing.detection_ns if timeout == old.detection_ns else timeout
         networks.append(msgspec.structs.replace(network, pulse_ns=pulse, timeout_ns=timeout))
     made = msgspec.structs.replace(module, timing=timing, heartbeats=tuple(networks))
-    return made, timing_faults(timing)
+    faults = [fault for network in networks for fault in own_pulse_faults(timing, network)]
+    return made, timing_faults(timing) + faults
 
 
 def _farm(module: Module, given: dict[str, int]) -> tuple[Module, list[tuple[str, str]]]:

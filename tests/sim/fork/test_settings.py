@@ -97,6 +97,14 @@ def test_what_no_module_may_have_is_refused() -> None:
         changed(MODULE, Settings({"heart.detection": 300 * MS}))
 
 
+def test_a_pulse_that_a_network_keeps_must_fit_too() -> None:
+    slow = HeartbeatNetwork("green", "green", 600 * MS, 2_000 * MS)
+    module = msgspec.structs.replace(MODULE, heartbeats=(*MODULE.heartbeats, slow))
+    why = "heartbeat.pulse: heart.detection of 1000 ms is not longer than 3 pulses of 600 ms"
+    with pytest.raises(UsageInvalid, match=why):
+        changed(module, Settings({"heart.detection": 1_000 * MS}))
+
+
 FARM = Module("web", 1, ("n1", "n2", "n3"), "farm", farm=Farm(timing=FarmTiming(slow_start_ns=9)))
 
 

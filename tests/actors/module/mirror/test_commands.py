@@ -10,6 +10,7 @@ from mirrorfarm.actors.module.answers import ANSWER_NS
 from mirrorfarm.actors.module.mirror.core import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.procedure import ADDRESS_AGAIN_NS
+from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.transport import messages as msg
 from tests.actors.module.mirror.building import ADMIN, BOTH, PLANE, Hand, core
 
@@ -90,6 +91,26 @@ def test_stop_and_start_bring_the_same_node_back() -> None:
     assert not hand.mirror.state.record.wanted
     hand.give(order("start", "r10"))
     assert hand.mirror.state.phase is Phase.WAITING  # Until the peer's silence is certain.
+
+
+class SlowKill(Hand):
+    """The kill of what a predecessor left takes a while."""
+
+    def _answer(self, event: Any) -> None:
+        if not isinstance(event, ev.KillApplication):
+            super()._answer(event)
+
+
+@pytest.mark.parametrize("verb", ["stop", "forcestop"])
+def test_a_stop_while_the_process_is_just_starting_is_not_forgotten(verb: str) -> None:
+    hand = SlowKill(core(NodeRecord(os_boot="boot-1", wanted=True)))
+    s = hand.mirror.state
+    hand.give(ev.Started(), order(verb))
+    assert s.phase is Phase.RESETTING
+    hand.give(ev.ApplicationGone(s.token))
+    assert (s.phase, outcomes(hand)) == (Phase.STOPPED, ["accepted", "accepted", "done"])
+    assert not s.record.wanted, "else it would start by itself with its next process"
+    assert not [one for one in hand.said if isinstance(one, fx.Store)][-1].record.wanted
 
 
 def test_a_resource_that_is_down_restarts_until_there_is_no_use() -> None:

@@ -1,5 +1,7 @@
 """The gate follows from the state, and contains everybody who could be promoted (R1)."""
 
+from typing import Any
+
 import pytest
 
 from mirrorfarm.actors import events as ev
@@ -7,14 +9,15 @@ from mirrorfarm.actors.module.mirror import holding, leading
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.actors.module.mirror.state import State
 from mirrorfarm.actors.record import NodeRecord
-from mirrorfarm.transport.messages import Register, Synced
+from mirrorfarm.modules.settings import Replication
+from mirrorfarm.transport.messages import Announcement, Register, Synced
 from tests.actors.module.mirror.building import BOTH, state
 
 ALONE = Register(1, 2, "n1", ("n1",), "g0", "i0")
 
 
-def leader(register: Register, session: Session = Session.NONE) -> State:
-    s = state(NodeRecord(term=1, sid=3, gen_cur="g0", cons=True, was="prim"))
+def leader(register: Register, session: Session = Session.NONE, **changes: Any) -> State:
+    s = state(NodeRecord(term=1, sid=3, gen_cur="g0", cons=True, was="prim"), **changes)
     s.phase, s.arbiter.register = Phase.LEADING, register
     s.leading.session, s.leading.sid = session, 4
     return s
@@ -75,6 +78,19 @@ def test_words_of_an_older_session_are_not_counted() -> None:
     assert s.leading.session is Session.COPYING
     leading.on_synced(s, Synced(1, 4))
     assert s.leading.session is Session.SYNCED
+
+
+@pytest.mark.parametrize("role", ["STOP", "WAIT"])
+@pytest.mark.parametrize(("sid", "lost"), [(4, True), (3, False)])
+def test_a_secondary_that_gave_up_is_left_behind_without_a_stream_that_breaks(
+    role: str, sid: int, lost: bool
+) -> None:
+    s = leader(BOTH, Session.JOINED, replication=Replication())
+    s.peer.silent, s.peer.about = False, Announcement(role=role, term=1, sid=sid)
+    s.lease.granted(1_000_000_000)
+    leading.poll(s, 1_000_000_001)
+    assert (s.leading.session is Session.NONE) is lost, "what it said before it joined is no news"
+    assert (s.leading.lost == f"it is in {role}") is lost
 
 
 def test_a_change_map_begins_only_where_every_write_is_traced() -> None:
