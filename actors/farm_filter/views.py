@@ -396,4 +396,4 @@ def open_when_quiet(s: State, now: int) -> None:
         return
     if s.opened != table.own(s, s.view):
         table.open_own(s)
-    s.reason = ""
+    s.reason = s.failed = ""
