@@ -166,6 +166,29 @@ def _step(s: State, name: str, now: int) -> int:
     return min(steps, 1 + age_ns * (steps - 1) // s.t.slow_start_ns)
 
 
+def joined_at(s: State, name: str, view: View, now: int) -> int:
+    """Return since when a peer counts as joined that `view` brings together with this node.
+
+    Who was in no view may lead from the next one on: how far the others are their weights tell.
+    Where this node gets its full weight at once nobody is spared.
+    """
+    t, steps = s.t, s.t.slow_start_steps
+    if s.view is not None or not t.slow_start_ns or _step_in(s, view, s.settings.node) == steps:
+        return now
+    passed = (_step_in(s, view, name) or steps) - 1
+    age_ns = -(-passed * t.slow_start_ns // (steps - 1)) if passed else 0
+    return now - age_ns or 1
+
+
+def _step_in(s: State, view: View, name: str) -> int:
+    """Return the step of the slow start at which `view` weighs a member; 0: it does not tell."""
+    index = view.index(name)
+    for row, power in zip(view.weights, _powers(s, name), strict=True):
+        if power and row[index]:
+            return max(1, min(s.t.slow_start_steps, row[index] // power))
+    return 0
+
+
 def next_step_ns(s: State, now: int) -> int:
     """Return when the next member's share grows; 0: none is on its way."""
     if not s.t.slow_start_ns or s.view is None or s.t.slow_start_steps == 1:

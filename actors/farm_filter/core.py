@@ -128,6 +128,7 @@ class FarmFilter:
                 table.apply(s)
             case FilterFailed(reason):
                 table.lapse(s, now, reason)
+                s.failed = reason
             case Started():
                 table.apply(s)
                 s.out.append(RenewLease(0))
@@ -152,6 +153,7 @@ class FarmFilter:
         s.urgent = True
         if wish == "away":
             table.lapse(s, now, "it leaves the farm")
+            s.failed = ""
             s.alone_ns = 0
 
     def _on_power(self, power: int, group: str) -> None:

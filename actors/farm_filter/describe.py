@@ -104,6 +104,13 @@ def explanation(s: State, now: int) -> tuple[str, str]:
         return "", ""
     if s.wish == "away":
         return "the module does not take part in the farm here", "it is started"
+    reason, would_change = _awaited(s, now)
+    # What is awaited is only what follows: it fails again when it is taken in.
+    return (f"{reason}; before: {s.failed}" if s.failed else reason), would_change
+
+
+def _awaited(s: State, now: int) -> tuple[str, str]:
+    """Return what a node that takes part waits for, and what would change that."""
     if now < s.mute_ns:
         return (
             "the filter of an earlier process may still answer clients",

@@ -16,7 +16,7 @@ NUMBER_STEP_MAX = 1 << 32
 # What of a heartbeat can call for a decision.
 _GIST = attrgetter(
     *("incarnation", "wish", "mode", "seed", "rules", "powers"),
-    *("view", "view_members", "bid", "bid_members", "floor", "draining"),
+    *("view", "view_members", "bid", "bid_members", "floor", "draining", "mac"),
 )
 
 
@@ -182,8 +182,8 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         if drains != s.drains.get(peer.name):
             s.drains[peer.name] = drains
             table.apply(s)
-    if s.mac and (before is None or before.mac != beat.mac):
-        table.apply(s)  # Now it is known where its packets are relayed to.
+    if s.mac and not same:
+        table.apply(s)  # Whom packets are relayed to depends also on what a node takes part in.
     _mind_claim(s, peer, beat, now)
     if s.view is not None and s.lease_ns < s.pulse_ns + s.t.retry_ns:
         table.renew(s, now)  # An old echo ended it, and the next pulse may be too late.

@@ -216,6 +216,7 @@ class State:
     lapsed_ns: int = 0  # When it last left a view without another one.
     alone_ns: int = 0  # Not to go on before without most of the last view: see `hears_few`.
     reason: str = ""  # Why no client is answered here.
+    failed: str = ""  # How the filter failed, until this node opens again or leaves.
     picture: FarmPicture | None = None  # What was told last,
     pictured_ns: int = 0  # and when it was looked at.
     due_ns: int = 0  # When the next thing is due, as far as is known.

@@ -10,6 +10,7 @@ from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import (
     coordinator,
     is_bound,
+    joined_at,
     wanted_members,
     wanted_weights,
 )
@@ -370,7 +371,7 @@ def _install(s: State, view: View, commit: ViewCommit, now: int) -> None:
         if peer.name in before and not stays and beat is not None and beat.wish == "in":
             peer.departures = [*peer.departures, now][-DEPARTURES_MAX:]
         if not stays:
-            peer.joined_ns = now if peer.name in view.members else 0
+            peer.joined_ns = joined_at(s, peer.name, view, now) if peer.name in view.members else 0
         peer.member_inc = beat.incarnation if beat is not None else 0
     s.joined_ns = s.joined_ns or now
     told = dict(commit.draining)
@@ -395,4 +396,4 @@ def open_when_quiet(s: State, now: int) -> None:
         return
     if s.opened != table.own(s, s.view):
         table.open_own(s)
-    s.reason = ""
+    s.reason = s.failed = ""

@@ -97,7 +97,8 @@ class Wiring:
         The kernel of all machines is one: without this, a machine without power would go on
         answering for its addresses.
         """
-        lines = ["link set lo up"] if on else []
+        own = ["link set lo down", "addr flush dev lo", "link set lo up"]  # With 127.0.0.1 again.
+        lines = own if on else []
         for number, _ in enumerate(self.networks):
             host = self.hosts[machine]
             if not on:

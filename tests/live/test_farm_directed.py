@@ -105,6 +105,20 @@ def test_a_node_whose_module_is_stopped_reaches_the_address_as_any_client(lab: O
     await_members(lab, "n1", set(NODES))
 
 
+def test_a_node_that_died_and_whose_module_stays_stopped_reaches_the_address_as_any_client(
+    lab: OneMachine,
+) -> None:
+    lab.kill_node("n3")
+    await_members(lab, "n1", {"n1", "n2"})
+    lab.start_node("n3")
+    with network.inside(lab.wiring.namespace("n3")):
+        deadline = time.monotonic() + 60  # Its module first has to say that it takes no part.
+        while (found := {ask(seconds=0.3) for _ in range(60)}) != {"n1", "n2"}:
+            assert time.monotonic() < deadline, found
+    lab.order("n3", "start")
+    await_members(lab, "n1", set(NODES))
+
+
 def ask_from(port: int) -> str:
     """Return who answers a client with this port, which is free again at once: it ends last."""
     with socket.create_connection((ADDRESS, PORT), ASK_SECONDS, ("", port)) as link:

@@ -366,20 +366,6 @@ def test_while_it_is_held_back_the_others_say_for_how_long_and_keep_their_bucket
     assert world.shares() == {"n1": 512, "n2": 512, "n3": 0}
 
 
-def test_a_joiner_starts_slowly() -> None:
-    world = farm(slow_start_ns=3 * SECOND_NS, slow_start_steps=4)
-    world.kill("n3")
-    world.run(5_000)
-    world.start("n3")
-    seen = []
-    for _ in range(60):
-        world.run(100)
-        if world.shares()["n3"] not in seen:
-            seen.append(world.shares()["n3"])
-    assert seen in ([0, 114, 205, 279, 341], [0, 114, 205, 279, 342])
-    assert resets(world) == 0
-
-
 def test_power_zero_takes_no_client_and_strict_priority_passes_on() -> None:
     world = farm()
     world.power("n1", 0)

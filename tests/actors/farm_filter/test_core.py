@@ -55,6 +55,13 @@ class Hand:
         )
         return msgspec.structs.replace(beat, **changes)
 
+    def picture(self) -> ev.FarmPicture:
+        """Return what the module was told last."""
+        told = [effect.event for effect in self.said if isinstance(effect, fx.Tell)]
+        picture = told[-1]
+        assert isinstance(picture, ev.FarmPicture)
+        return picture
+
     def pass_ms(self, milliseconds: int, **changes: Any) -> None:
         """Let time pass; n1 beats every 100 ms."""
         for step in range(milliseconds // 10):
@@ -181,6 +188,24 @@ def test_a_hardware_address_that_was_not_known_at_first_is_told_and_relayed_from
     assert {beat.mac for beat in sent(said, msg.FarmBeat)} == {own}
     tables = [effect for effect in said if isinstance(effect, fx.ApplyTable)]
     assert other in tables[-1].peers
+
+
+def test_a_filter_that_failed_is_the_reason_told_until_the_node_answers_again_or_leaves() -> None:
+    hand = Hand()
+    hand.join()
+    assert hand.picture().reason == ""
+    hand.give(ev.FilterFailed("the table is refused"))
+    awaited = "n1 has to take this node in"
+    assert hand.picture().reason == f"{awaited}; before: the table is refused"
+    hand.pass_ms(400, view=5, view_members=1, floor=5)
+    assert hand.picture().reason == f"{awaited}; before: the table is refused"
+    hand.hear(proposal(6))
+    hand.pass_ms(700, bid=6, bid_members=3, floor=6)
+    hand.hear(msg.ViewCommit(6, 3, (("n1", ()),)))
+    hand.give(ev.FarmWish("drain"))
+    assert hand.picture().reason == ""
+    hand.give(ev.FilterFailed("the lease is refused"), ev.FarmWish("away"), ev.FarmWish("in"))
+    assert hand.picture().reason == awaited
 
 
 def test_a_count_of_an_older_table_is_not_believed() -> None:

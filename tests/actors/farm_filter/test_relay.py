@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mirrorfarm.actors.farm_filter import relay
+from mirrorfarm.actors.effects import ApplyTable
+from mirrorfarm.actors.farm_filter import relay, table
+from mirrorfarm.actors.farm_filter.hearing import hear
 from mirrorfarm.actors.farm_filter.state import Settings, State, View, new_state
-from mirrorfarm.limits import BUCKETS
+from mirrorfarm.limits import BUCKETS, SECOND_NS
 from mirrorfarm.netfilter.tables import EVERY_PEER
 from mirrorfarm.transport.messages import FarmBeat
 
@@ -62,6 +64,27 @@ def test_what_comes_from_a_node_out_of_service_is_a_clients(
     s.peers["n3"].beat = FarmBeat(1, 1, mac=MACS["n3"], **changes)
     _, peers = relay.targets(s, [0], [0])
     assert peers == (MACS["n1"], MACS["n3"] if relays else b"")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"wish": "in", "view": 2}, {"incarnation": 2}),  # It died, and its module stays stopped.
+        ({"view": 2}, {}),  # It was left out before it had closed.
+    ],
+)
+def test_a_node_that_says_that_it_is_out_of_service_is_a_client_from_then_on(
+    first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    s = state()
+    s.view = View(3, "n1", 1, ("n1", "n2"), ((1, 1),), (bytes([0]) * BUCKETS,))
+    s.peers["n3"].beat = beat = FarmBeat(1, 1, mac=MACS["n3"], **first)
+    table.apply(s)
+    assert s.relayed[1] == (MACS["n1"], MACS["n3"])
+    told = {"number": 2, "wish": "away", "view": 0}
+    s.out = []
+    hear(s, s.peers["n3"], msgspec.structs.replace(beat, **told, **then), "lan", SECOND_NS)
+    assert [e.peers for e in s.out if isinstance(e, ApplyTable)] == [(MACS["n1"], b"")]
 
 
 def test_without_a_view_nothing_is_relayed() -> None:
