@@ -289,12 +289,13 @@ class SyncProgress(Message, frozen=True):
 
 
 class Command(Message, frozen=True):
-    """An administrator's order to a module's state machine."""
+    """An order to a module's state machine: an administrator's, or that of a script."""
 
     request: str  # Idempotency key.
     verb: str  # start stop restart stopstart swap prim second primforce forcestop
     who: str
     arguments: tuple[str, ...] = ()
+    identity: str = ""  # Which script, or other program, orders it by itself; "": nobody does.
 
 
 class CommandResult(Message, frozen=True):

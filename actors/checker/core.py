@@ -104,7 +104,7 @@ class Checker:
         resource = f"proc.{checked.process.ident}"
         if not fault:
             return [Tell(MODULE_ACTOR, ResourceChanged(resource, "up"))]
-        changed = ResourceChanged(resource, "down", checked.process.action, fault)
+        changed = ResourceChanged(resource, "down", _action_for(checked.process), fault)
         return [Tell(MODULE_ACTOR, changed), Log("C", fault)]
 
 
@@ -113,6 +113,18 @@ def is_watched(process: Process, classes: tuple[str, ...]) -> bool:
     if process.process_class == "both":
         return bool({"both", "prim", "second"} & set(classes))
     return process.process_class in classes
+
+
+def is_prestarted(settings: Module, resource: str) -> bool:
+    """Return whether `prestart` brings up what this resource is about."""
+    before = (one.ident for one in settings.processes if one.process_class == "pre")
+    return resource in {f"proc.{ident}" for ident in before}
+
+
+def _action_for(process: Process) -> str:
+    """Return what is done when it is down: a restart does not run `prestart`."""
+    again = process.process_class == "pre" and process.action == "restart"
+    return "stopstart" if again else process.action
 
 
 def grace_ns(settings: Module, process: Process) -> Nanoseconds:

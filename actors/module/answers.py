@@ -19,6 +19,7 @@ PENDING_MAX = 32
 ANSWER_NS = 840 * SECOND_NS  # After that whoever ordered it is told that it is not done yet.
 TOO_MANY = "too many commands are under way"
 STOPPING_VERBS = ("stop", "forcestop", "shutdown")
+SCRIPTED = ("traffic",)  # Verbs that are there for scripts only.
 
 
 @dataclass(slots=True)
@@ -103,8 +104,8 @@ def take(
         _send(s, source, command.request, "accepted", "the module's process is just starting")
         return
     fact(s, now, f"Action {command.verb} called by {command.who}", "U")
-    if command.verb != "traffic":  # By which a start script opens, at every restart as well.
-        s.loop.clear()
+    if not command.identity and command.verb not in SCRIPTED:
+        s.loop.clear()  # An administrator looks at it.
     if len(s.pending) >= PENDING_MAX:
         _answer(s, source, command.request, "refused", TOO_MANY)
         return
@@ -165,9 +166,12 @@ def _send(s: Answering, source: Address, request: str, outcome: str, text: str) 
 
 
 def loops_too_often(s: Answering, now: int, interval_ns: int, maxloop: int) -> bool:
-    """Note a restart that nobody ordered; return whether it is one too many (L5)."""
+    """Note a restart that no administrator ordered; return whether it is one too many (L5)."""
     if not interval_ns:
         return False
     s.loop = [at for at in s.loop if now - at < interval_ns][-maxloop:]
     s.loop.append(now)
-    return len(s.loop) > maxloop
+    if len(s.loop) <= maxloop:
+        return False
+    fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
+    return True

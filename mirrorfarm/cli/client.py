@@ -72,8 +72,11 @@ def process_name(pid: int) -> str:
 class Client:
     """One command line, or one program, on the bus of this node."""
 
-    def __init__(self, paths: Paths, who: str = "") -> None:
-        """Attach. Raises KeyInvalid, or NodeUnreachable when the agent does not run."""
+    def __init__(self, paths: Paths, who: str = "", identity: str = "") -> None:
+        """Attach. Raises KeyInvalid, or NodeUnreachable when the agent does not run.
+
+        `identity`: which script or program orders by itself, without an administrator.
+        """
         keys = load_keys(paths)
         if not agent_runs(paths):
             raise NodeUnreachable(
@@ -82,7 +85,9 @@ class Client:
             )
         self.node = keys.name
         self.paths = paths
-        self.who = who or f"SYSTEM/{os.environ.get('SUDO_USER') or os.environ.get('USER', 'root')}"
+        user = identity or os.environ.get("SUDO_USER") or os.environ.get("USER", "root")
+        self.who = who or f"SYSTEM/{user}"
+        self.identity = identity
         self._answers: queue.Queue[tuple[Address, ANSWER]] = queue.Queue(ANSWERS_MAX)
         settings = AttachmentSettings(
             socket=paths.bus_socket,
@@ -188,7 +193,7 @@ class Client:
                 f"is installed, `mirrorfarm -H {node} module config {module}` makes it ready"
             )
         to = Address(node, module, MODULE_ACTOR)
-        message = Command(request or new_request(), verb, self.who, arguments)
+        message = Command(request or new_request(), verb, self.who, arguments, self.identity)
         answer = self.ask_all({to: (to, message)}, seconds).get(to)
         if answer is None:
             raise TimedOut(

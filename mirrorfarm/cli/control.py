@@ -39,14 +39,29 @@ def module_option(
     )
 
 
+def identity_option() -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """Return the option `-i`, by which an order is known not to be an administrator's."""
+    return click.option(
+        *("-i", "--identity", "identity"),
+        default="",
+        help="Which script or handler orders it: told in the log, and counted by maxloop.",
+    )
+
+
 def act(
-    scope: Scope, module: str, verb: str, arguments: tuple[str, ...], *, seconds: float, who: str
+    scope: Scope,
+    module: str,
+    verb: str,
+    arguments: tuple[str, ...],
+    *,
+    seconds: float,
+    identity: str,
 ) -> int:
     """Order `verb` on every chosen node, one after the other; return the worst exit code."""
     from mirrorfarm.cli.client import Client, resolve_nodes
 
     worst = 0
-    with Client(scope.paths, who and f"SYSTEM/{who}") as client:
+    with Client(scope.paths, identity=identity) as client:
         for node in resolve_nodes(scope.paths, scope.hosts, client.node):
             try:
                 text = client.command(node, module, verb, arguments, seconds=seconds)
@@ -69,15 +84,13 @@ def verb_command(verb: str) -> click.Command:
         show_default=True,
         help="Seconds to wait for the final answer.",
     )
-    @click.option(
-        *("-i", "--identity", "who"),
-        default="",
-        help="Who orders it, for the log: a script or a handler.",
-    )
+    @identity_option()
     @click.argument("arguments", nargs=-1)
     @click.pass_obj
-    def run(scope: Scope, module: str, timeout: float, who: str, arguments: tuple[str, ...]) -> int:
-        return act(scope, module, verb, arguments, seconds=timeout, who=who)
+    def run(
+        scope: Scope, module: str, timeout: float, identity: str, arguments: tuple[str, ...]
+    ) -> int:
+        return act(scope, module, verb, arguments, seconds=timeout, identity=identity)
 
     return run
 

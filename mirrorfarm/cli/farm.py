@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from mirrorfarm.cli.control import act, module_option
+from mirrorfarm.cli.control import act, identity_option, module_option
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.show import COLOURS, as_json, clean, table
 from mirrorfarm.errors import NodeUnreachable, Refused
@@ -158,19 +158,21 @@ def _on(scope: Scope, node: str) -> Scope:
 @farm.command("drain")
 @click.argument("node")
 @module_option()
+@identity_option()
 @click.pass_obj
-def drain(scope: Scope, node: str, module: str) -> int:
+def drain(scope: Scope, node: str, module: str, identity: str) -> int:
     """Let NODE take no new clients and keep its live connections; `farm resume` ends it."""
-    return act(_on(scope, node), module, "drain", (), seconds=ANSWER_SECONDS, who="")
+    return act(_on(scope, node), module, "drain", (), seconds=ANSWER_SECONDS, identity=identity)
 
 
 @farm.command("resume")
 @click.argument("node")
 @module_option()
+@identity_option()
 @click.pass_obj
-def resume(scope: Scope, node: str, module: str) -> int:
+def resume(scope: Scope, node: str, module: str, identity: str) -> int:
     """Let NODE take new clients again."""
-    return act(_on(scope, node), module, "resume", (), seconds=ANSWER_SECONDS, who="")
+    return act(_on(scope, node), module, "resume", (), seconds=ANSWER_SECONDS, identity=identity)
 
 
 @farm.command("power")
@@ -178,20 +180,22 @@ def resume(scope: Scope, node: str, module: str) -> int:
 @click.argument("power", type=click.IntRange(0, POWER_MAX))
 @click.option("--group", default="", help="Only in this load-balancing group.")
 @module_option()
+@identity_option()
 @click.pass_obj
-def power(scope: Scope, node: str, power: int, group: str, module: str) -> int:
+def power(scope: Scope, node: str, power: int, *, group: str, module: str, identity: str) -> int:
     """Set the weight of NODE now; 0: no traffic. Lasts until its module stops."""
     words = (str(power), group) if group else (str(power),)
-    return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, who="")
+    return act(_on(scope, node), module, "power", words, seconds=ANSWER_SECONDS, identity=identity)
 
 
 @farm.command("traffic")
 @click.argument("what", type=click.Choice(["open", "close"]))
 @module_option()
+@identity_option()
 @click.pass_obj
-def traffic(scope: Scope, what: str, module: str) -> int:
+def traffic(scope: Scope, what: str, module: str, identity: str) -> int:
     """Take clients on this node, or no new ones: for scripts, with scriptcontrol="on"."""
-    return act(scope, module, "traffic", (what,), seconds=ANSWER_SECONDS, who="")
+    return act(scope, module, "traffic", (what,), seconds=ANSWER_SECONDS, identity=identity)
 
 
 @farm.command("check")

@@ -26,6 +26,7 @@ from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
 IMMEDIATE = ("power", "drain", "resume", "traffic")  # Scripts order them, too, and wait for it.
+STOPS = ("stop", "stopstart", "shutdown")
 FINISH = ("scripts WAIT->STOP before", "kill", "then ended")
 _GRAVITY = ("restart", "wait", "stopstart", "stop")  # What checkers order.
 LEAVE = ("scripts UP->WAIT before", "farm away", "scripts UP->WAIT after", "vip down")
@@ -46,16 +47,22 @@ def _obey(s: State, command: Command, now: int) -> str:
     match command.verb:
         case "start":
             return _start(s, now)
-        case "stop" | "shutdown" | "stopstart":
-            if command.verb == "stopstart" and s.phase is Phase.STOPPED:
+        case "stopstart":
+            under_way = s.stopping_for in STOPS
+            if command.identity and not under_way and _stops_for_good(s, now):
+                return ""
+            if s.phase is Phase.STOPPED:
                 return _start(s, now)
+            stop(s, now, "stopstart", drain="nodrain" not in words)
+        case "stop" | "shutdown":
             stop(s, now, command.verb, drain="nodrain" not in words)
         case "forcestop":
             force_stop(s, now)
         case "restart":
             if s.phase is not Phase.UP:
                 return f"nothing to restart in {role_of(s)} {status_of(s)}"
-            restart(s, now)
+            if not (command.identity and _stops_for_good(s, now)):
+                restart(s, now)
         case "drain" | "resume":
             return _drain(s, now, on=command.verb == "drain")
         case "power":
@@ -129,7 +136,7 @@ def stop(s: State, now: int, why: str, *, drain: bool = True) -> None:
         store(s, wanted=False)
     if s.phase is Phase.STOPPED:
         return
-    if s.stopping_for in {"stop", "stopstart", "shutdown"}:
+    if s.stopping_for in STOPS:
         if why != "stopstart":
             s.stopping_for = why
         if not drain and s.phase is Phase.DRAINING:
@@ -338,9 +345,7 @@ def act_on_found(s: State, now: int) -> None:
     s.found.clear()
     if not action:
         return
-    if action != "stop" and loops_too_often(s, now, s.module.loop_interval_ns, s.module.maxloop):
-        fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
-        stop(s, now, "stop", drain=False)
+    if action != "stop" and _stops_for_good(s, now):
         return
     fact(s, now, f"Action {action} called by errd")
     match action:
@@ -351,6 +356,14 @@ def act_on_found(s: State, now: int) -> None:
         case _:
             # What serves the connections is broken: they are not waited for.
             stop(s, now, action, drain=False)
+
+
+def _stops_for_good(s: State, now: int) -> bool:
+    """Count a restart that no administrator ordered; stop, and say so, if it is one too many."""
+    if not loops_too_often(s, now, s.module.loop_interval_ns, s.module.maxloop):
+        return False
+    stop(s, now, "stop", drain=False)
+    return True
 
 
 # --- answers -------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
-"""What administrators and checkers order of a mirror; each command ends with a final answer."""
+"""What administrators and scripts order of a mirror; each command ends with a final answer."""
 
-from mirrorfarm.actors.events import ResourceChanged
 from mirrorfarm.actors.module.answers import (
     ANSWER_NS,
     Pending,
@@ -46,8 +45,12 @@ def _obey(s: State, command: Command, now: int) -> str:
     elif verb == "restart":
         if s.phase not in (Phase.LEADING, Phase.FOLLOWING):
             return f"nothing to restart in {role_of(s)} {status_of(s)}"
-        restart(s, now)
+        if not (command.identity and stops_for_good(s, now)):
+            restart(s, now)
     elif verb == "stopstart":
+        under_way = s.stopping_for in STOPS
+        if command.identity and not under_way and stops_for_good(s, now):
+            return ""
         if s.phase is Phase.STOPPED:
             return _start(s, "start", full=False, now=now)
         stop(s, now, "stopstart")
@@ -174,6 +177,14 @@ def force_stop(s: State, now: int) -> None:
     procedure.take_addresses_away(s)
 
 
+def stops_for_good(s: State, now: int) -> bool:
+    """Count a restart that no administrator ordered; stop, and say so, if it is one too many."""
+    if not loops_too_often(s, now, s.module.loop_interval_ns, s.module.maxloop):
+        return False
+    stop(s, now, "stop")
+    return True
+
+
 def restart(s: State, now: int) -> None:
     """Run the stop and the start scripts; the role stays, and has its addresses."""
     if s.phase is Phase.FOLLOWING:
@@ -265,40 +276,6 @@ def led(s: State, now: int) -> None:
     """The application runs here."""
     become(s, Phase.LEADING, now, "")
     fact(s, now, f"Local state {role_of(s)} {status_of(s)}")
-
-
-# --- checkers ------------------------------------------------------------------------------
-
-
-def on_resource(s: State, event: ResourceChanged, now: int) -> None:
-    """A checker found something: act on it, within the loop limit."""
-    s.resources[event.resource] = event.value
-    level = "C" if event.value == "down" else "I"
-    fact(s, now, f"Resource {event.resource} set to {event.value} {event.reason}".rstrip(), level)
-    if event.value != "down" or event.action == "noaction" or s.phase is not Phase.LEADING:
-        if event.value != "down" or s.phase is not Phase.FOLLOWING:
-            return
-    if event.action == "noaction":
-        return
-    often = (s.module.loop_interval_ns, s.module.maxloop)
-    if event.action != "stop" and loops_too_often(s, now, *often):
-        fact(s, now, f"Action stop called by maxloop: {len(s.loop)} in the interval", "C")
-        stop(s, now, "stop")
-        return
-    fact(s, now, f"Action {event.action} called by errd")
-    if event.action == "stop":
-        stop(s, now, "stop")
-    elif event.action == "stopstart" and _may_leave(s):
-        stop(s, now, "stopstart")
-    else:
-        restart(s, now)
-
-
-def _may_leave(s: State) -> bool:
-    """Return whether the service goes on if this node leaves its role for a while."""
-    if s.phase is Phase.FOLLOWING:
-        return not names_nobody(s)  # Else its primary could not leave it behind.
-    return handover.may_hand_over(s)
 
 
 # --- answers -------------------------------------------------------------------------------

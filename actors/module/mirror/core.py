@@ -25,6 +25,7 @@ from mirrorfarm.actors.module.mirror import (
     questions,
     split,
     waiting,
+    watched,
 )
 from mirrorfarm.actors.module.mirror.describe import announcement, announcement_basis, state_json
 from mirrorfarm.actors.module.mirror.lease import Lease
@@ -154,7 +155,7 @@ class Mirror:
                     for conflict in conflicts:
                         fact(s, now, f"virtual address in use: {conflict}", "C")
             case ev.ResourceChanged():
-                commands.on_resource(s, event, now)
+                watched.on_resource(s, event, now)
             case ev.GuardActed(deadline):
                 if s.guard_ns == deadline:  # Else it was given another one since, and still has it.
                     s.guard_ns = 0
@@ -286,6 +287,7 @@ class Mirror:
     def _poll(self, now: int) -> None:
         """Do what is due; again if something was, because that can make more due."""
         s = self.state
+        watched.poll(s, now)
         guard_ns = s.guard_ns
         before = (s.phase, s.step, s.leading.session, s.target.step, len(s.out))
         self._look(now)

@@ -209,6 +209,7 @@ class State:
     loop: list[int] = field(default_factory=list)
     facts: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=FACTS_MAX))
     resources: dict[str, str] = field(default_factory=dict)
+    put_off: list[str] = field(default_factory=list)  # Those down for which a stopstart is owed.
     guard_ns: int = 0
     announced: Announcement | None = None
     announced_basis: Basis | None = None  # What that was made of.

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 
-from mirrorfarm.actors.checker.core import GRACE_NS, Checker, GraceOver
+from mirrorfarm.actors.checker.core import GRACE_NS, Checker, GraceOver, is_prestarted
 from mirrorfarm.actors.effects import ANY_EFFECT, Later, Log, Tell, Watch
 from mirrorfarm.actors.events import (
     Event,
@@ -163,3 +163,18 @@ def test_grace_that_is_over_before_the_first_count_waits_for_it() -> None:
         story.told(ProcessesSeen(0, 0, 1))[0]
         == changed("postgres", "down", "restart", "Process postgres not running")[0]
     )
+
+
+def test_what_prestart_began_is_not_restarted_in_place() -> None:
+    for action, told in (("restart", "stopstart"), ("stop", "stop"), ("noaction", "noaction")):
+        helper = Process(name="helper", process_class="pre", action=action)
+        story = Story(Checker(settings(helper, DATABASE)))
+        story.told(WatchClasses(("pre",)))
+        story.told(ProcessesSeen(0, 1, 1))
+        (gone,) = story.told(ProcessGone(0, 0, 1))
+        assert isinstance(gone, Tell)
+        assert isinstance(gone.event, ResourceChanged)
+        assert gone.event.action == told
+    module = settings(DATABASE, GATEWAY)
+    assert is_prestarted(module, "proc.gateway")
+    assert not is_prestarted(module, "proc.postgres")

@@ -31,8 +31,10 @@ class State:
         self.done.append(command.verb)
         return "no" if command.verb == "dance" else ""
 
-    def order(self, request: str, verb: str = "start", *, ready: bool = True) -> str:
-        command = Command(request, verb, "test")
+    def order(
+        self, request: str, verb: str = "start", *, ready: bool = True, identity: str = ""
+    ) -> str:
+        command = Command(request, verb, "test", identity=identity)
         answers.take(self, ADMIN, command, 5, self.obey if ready else None)
         return self.last()
 
@@ -113,5 +115,10 @@ def test_one_restart_too_many_is_noticed_within_its_interval_only() -> None:
     ]
     assert not answers.loops_too_often(s, 60 * hour, 24 * hour, 2)
     assert not any(answers.loops_too_often(s, 61 * hour, 0, 2) for _ in range(9))
-    s.order("a")
+    assert answers.loops_too_often(s, 62 * hour, 24 * hour, 1)
+    assert "Action stop called by maxloop: 2 in the interval" in s.facts[-1][1]
+    s.order("a", identity="start_prim")
+    s.order("b", "traffic")
+    assert s.loop, "scripts order that by themselves"
+    s.order("c")
     assert s.loop == []  # An administrator has looked at it.

@@ -157,6 +157,15 @@ def test_the_module_comes_from_the_environment_of_scripts(
     assert run("swap")[0] == 0
 
 
+def test_an_order_of_a_script_says_whose_it_is(node: Node, run: Run) -> None:
+    assert run("stopstart", "-m", "ledger", "-i", "start_prim")[0] == 0
+    assert run("farm", "power", "n1", "2", "-m", "ledger", "-i", "start_prim")[0] == 0
+    assert run("stopstart", "-m", "ledger")[0] == 0
+    given = [(one.verb, one.identity) for one in node.commands]
+    assert given == [("stopstart", "start_prim"), ("power", "start_prim"), ("stopstart", "")]
+    assert node.commands[0].who == "SYSTEM/start_prim"
+
+
 def test_waitstate_waits_for_a_stable_state(node: Node, run: Run) -> None:
     assert run("waitstate", "PRIM", "-m", "ledger")[0] == 0
     code, _, err = run("waitstate", "ALONE", "-m", "ledger", "--timeout", "0.3")

@@ -87,9 +87,9 @@ class Hand:
         owed, self.owed = self.owed, []
         return self.give(*owed)
 
-    def order(self, verb: str, *words: str, request: str = "") -> "Hand":
-        """Give an administrator's order."""
-        order = msg.Command(request or f"r{self.now}", verb, "test", words)
+    def order(self, verb: str, *words: str, request: str = "", identity: str = "") -> "Hand":
+        """Give an order: an administrator's, or that of a script with this identity."""
+        order = msg.Command(request or f"r{self.now}", verb, "test", words, identity)
         return self.give(ev.Received(ADMIN, order))
 
     def up(self) -> "Hand":

@@ -1,5 +1,7 @@
 """Orders and failures of a farm's node at odd moments."""
 
+import pytest
+
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.answers import ANSWER_NS
 from mirrorfarm.actors.module.farm.phases import Phase
@@ -171,3 +173,42 @@ def test_what_comes_when_too_much_waits_for_the_start_is_refused() -> None:
         hand.order("start", request=f"r{number}")
     assert hand.outcomes()[-2][0] == "accepted"
     assert hand.outcomes()[-1] == ("refused", "too many commands are under way")
+
+
+@pytest.mark.parametrize("mode", ["farm", "light"])
+@pytest.mark.parametrize("verb", ["stopstart", "restart"])
+def test_a_script_that_orders_the_same_again_and_again_is_stopped(mode: str, verb: str) -> None:
+    words = ("nodrain",) if verb == "stopstart" else ()
+    hand = Hand(core(mode=mode, maxloop=2)).up()
+    for _ in range(2):
+        hand.order(verb, *words, identity="start_both")
+        assert hand.machine.state.phase is Phase.UP
+    hand.order(verb, *words, identity="start_both")
+    assert hand.machine.state.phase is Phase.STOPPED
+    assert hand.outcomes()[-1][0] == "failed"
+    facts = [fact["text"] for fact in hand.state()["facts"]]
+    assert "Action stop called by maxloop: 3 in the interval" in facts
+
+
+def test_scripts_that_control_the_traffic_leave_what_checkers_began_counted() -> None:
+    hand = Hand(core(farm=Farm(script_control=True), maxloop=2)).up()
+    for _ in range(3):
+        hand.order("traffic", "open").order("power", "2", identity="start_both")
+        hand.give(ev.ResourceChanged("proc.x", "down", "stopstart", "gone"))
+    assert hand.machine.state.phase is Phase.STOPPED
+
+
+def test_an_administrator_who_orders_it_again_and_again_is_obeyed() -> None:
+    hand = Hand(core(maxloop=2)).up()
+    for _ in range(4):
+        hand.order("stopstart", "nodrain")
+    assert hand.machine.state.phase is Phase.UP
+    assert hand.machine.state.loop == []
+
+
+def test_what_scripts_order_again_while_it_is_done_counts_once() -> None:
+    hand = Hand(core(maxloop=1)).up()
+    hand.obedient = False
+    for _ in range(3):
+        hand.order("stopstart", identity="checker")
+    assert len(hand.machine.state.loop) == 1

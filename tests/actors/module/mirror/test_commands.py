@@ -15,8 +15,8 @@ from mirrorfarm.transport import messages as msg
 from tests.actors.module.mirror.building import ADMIN, BOTH, PLANE, Hand, core
 
 
-def order(verb: str, request: str = "r9") -> ev.Received:
-    return ev.Received(ADMIN, msg.Command(request, verb, "test"))
+def order(verb: str, request: str = "r9", identity: str = "") -> ev.Received:
+    return ev.Received(ADMIN, msg.Command(request, verb, "test", identity=identity))
 
 
 def outcomes(hand: Hand, request: str = "r9") -> list[str]:
@@ -120,6 +120,52 @@ def test_a_resource_that_is_down_restarts_until_there_is_no_use() -> None:
         assert hand.mirror.state.phase is Phase.LEADING
     hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
     assert hand.mirror.state.phase is Phase.STOPPED
+
+
+def lead_again(hand: Hand) -> None:
+    """Let the peer's silence become certain."""
+    hand.now += hand.mirror.state.module.timing.detection_ns
+    hand.give(Tick())
+    assert hand.mirror.state.phase is Phase.LEADING
+
+
+@pytest.mark.parametrize("verb", ["stopstart", "restart"])
+def test_a_script_that_orders_the_same_again_and_again_is_stopped(verb: str) -> None:
+    hand = Hand(core(maxloop=2)).lead()
+    for request in ("r1", "r2"):
+        hand.give(order(verb, f"{verb} {request}", "start_prim"))
+        lead_again(hand)
+    assert hand.mirror.state.phase is Phase.LEADING
+    hand.give(order(verb, "r11", "start_prim"))
+    assert hand.mirror.state.phase is Phase.STOPPED
+    assert outcomes(hand, "r11") == ["accepted", "failed"]
+    words = "Action stop called by maxloop: 3 in the interval"
+    assert words in [text for _, text in hand.mirror.state.facts]
+
+
+def test_an_order_of_a_script_leaves_what_checkers_began_counted() -> None:
+    hand = Hand(core(maxloop=2)).lead()
+    for number in range(2):
+        hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
+        hand.give(order("swap", f"s{number}", "start_prim"))
+    hand.give(order("restart", "r11"))
+    assert hand.mirror.state.loop == [], "an administrator has looked at it"
+    for _ in range(2):
+        hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
+    hand.give(order("swap", "s11", "start_prim"))
+    hand.give(ev.ResourceChanged("proc.x", "down", "restart"))
+    assert hand.mirror.state.phase is Phase.STOPPED
+
+
+def test_what_scripts_order_again_while_it_is_done_counts_once() -> None:
+    hand = HeldScripts(core(maxloop=1))
+    hand.lead()
+    hand.release()
+    for number in range(3):
+        hand.give(order("stopstart", f"s{number}", "checker"))
+    hand.release()
+    assert hand.mirror.state.phase is Phase.WAITING
+    assert len(hand.mirror.state.loop) == 1
 
 
 GONE = ev.ResourceChanged("vip.presence", "down", "stopstart", "(another program removed it)")
