@@ -1,6 +1,6 @@
 """What administrators, scripts and checkers order of a farm module."""
 
-from mirrorfarm.actors.events import FarmPower, ResourceChanged, WatchClasses
+from mirrorfarm.actors.events import ResourceChanged, WatchClasses
 from mirrorfarm.actors.module.answers import (
     ANSWER_NS,
     Pending,
@@ -12,7 +12,7 @@ from mirrorfarm.actors.module.answers import (
     tell,
 )
 from mirrorfarm.actors.module.answers import take as take_command
-from mirrorfarm.actors.module.farm import procedure
+from mirrorfarm.actors.module.farm import procedure, shares
 from mirrorfarm.actors.module.farm.describe import (
     explanation,
     role_of,
@@ -21,7 +21,7 @@ from mirrorfarm.actors.module.farm.describe import (
 )
 from mirrorfarm.actors.module.farm.phases import SERVING, STABLE, Phase
 from mirrorfarm.actors.module.farm.state import VIP, State, become, store
-from mirrorfarm.limits import POWER_MAX, SECOND_NS
+from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Command
 
@@ -64,11 +64,11 @@ def _obey(s: State, command: Command, now: int) -> str:
             if not (command.identity and _stops_for_good(s, now)):
                 restart(s, now)
         case "drain" | "resume":
-            return _drain(s, now, on=command.verb == "drain")
+            return shares.drain(s, now, on=command.verb == "drain")
         case "power":
-            return _power(s, words)
+            return shares.power(s, words)
         case "traffic":
-            return _traffic(s, now, words)
+            return shares.traffic(s, now, words)
         case "prim" | "second" | "primforce" | "swap":
             return f"{command.verb} is for mirrors: here every node is UP"
         case verb:
@@ -183,7 +183,7 @@ def ended(s: State, now: int) -> None:
     again = s.stopping_for == "stopstart"
     become(s, Phase.STOPPED, now)
     s.stopping_for, s.unstarted = "", ""
-    _take_back_power(s)
+    shares.take_back_power(s)
     fact(s, now, "Local state STOP NotReady")
     explain_stop(s)
     if again:
@@ -256,59 +256,6 @@ def restart(s: State, now: int) -> None:
         s, now, "watch", "farm drain", "scripts restart UP before", "farm in",
         "scripts restart UP after", "watch pre prim both", "then risen",
     )  # fmt: skip
-
-
-def _drain(s: State, now: int, *, on: bool) -> str:
-    if not s.is_farm:
-        return "a light module has no other node that could take its clients"
-    if s.phase is not Phase.UP:
-        able = "drained" if on else "resumed"
-        return f"this node is {role_of(s)} {status_of(s)}: it can be {able} when it is UP Ready"
-    if not on and s.unstarted and s.intent != "in":  # Where only start_prim failed it serves.
-        return f"the application may not run: script {s.unstarted} failed. First restart it"
-    if s.drain_ordered != on:
-        s.drain_ordered = on
-        fact(s, now, "drains by order: no new clients" if on else "takes new clients again")
-        procedure.tell_wish(s)
-    return ""
-
-
-def _power(s: State, words: tuple[str, ...]) -> str:
-    """`power N [GROUP]`: this node's share of the clients, live."""
-    if not s.is_farm:
-        return "a light module has no power: it serves alone"
-    if not words or not words[0].isdecimal() or int(words[0]) > POWER_MAX:
-        return f"power needs a number from 0 to {POWER_MAX}"
-    group = words[1] if len(words) > 1 else ""
-    if group and group not in s.module.farm.group_names:
-        return (
-            f"no load-balancing group {group!r}: there are {', '.join(s.module.farm.group_names)}"
-        )
-    s.power_ordered = True
-    tell(s, "farm_filter", FarmPower(int(words[0]), group))
-    return ""
-
-
-def _take_back_power(s: State) -> None:
-    """Have the powers of the configuration again: an order holds until the module stops."""
-    if s.power_ordered:
-        s.power_ordered = False
-        for group in s.module.farm.groups:
-            power = group.power_of(s.settings.node)
-            tell(s, "farm_filter", FarmPower(power, group.name))
-
-
-def _traffic(s: State, now: int, words: tuple[str, ...]) -> str:
-    """`traffic open|close`: what the module's scripts say when they control it."""
-    if not s.is_farm or not s.module.farm.script_control:
-        return 'traffic is opened and closed by itself, without scriptcontrol="on"'
-    if words not in {("open",), ("close",)}:
-        return "traffic is either to open or to close"
-    if words == ("open",) and s.phase not in {Phase.RISING, Phase.UP, Phase.RESTARTING}:
-        return f"traffic is not opened in {role_of(s)} {status_of(s)}"
-    fact(s, now, f"the scripts {words[0]} the traffic")
-    procedure.set_wish(s, "in" if words == ("open",) else "drain", by_script=True)
-    return ""
 
 
 # --- checkers ------------------------------------------------------------------------------
