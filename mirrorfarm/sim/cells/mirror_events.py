@@ -78,9 +78,13 @@ def _held(probe: Probe, actor: Actor) -> bool:
 
 
 def _guard(probe: Probe, actor: Actor) -> bool:
-    """The guard acts."""
+    """The guard acts; for whoever watches, its deadline is over at that moment."""
     world: Any = probe.world
-    world.nodes[actor.process.host.name].hands.fence()
+    host = actor.process.host
+    side = world.modules[MODULE].monitors.facts.side(host.name)
+    deadline_ns, side.guard_ns = side.guard_ns, host.clocks.boot(host.engine.now)
+    world.nodes[host.name].hands.fence()
+    side.guard_ns = deadline_ns
     actor.give(ev.GuardActed(0))
     return True
 
