@@ -2,7 +2,6 @@
 
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -13,7 +12,6 @@ from mirrorfarm.sim.cells.__main__ import main as walk
 from mirrorfarm.sim.cells.walk import attempt, cases
 from mirrorfarm.sim.coverage.__main__ import main as coverage
 from mirrorfarm.sim.coverage.collector import Collector
-from mirrorfarm.sim.monitors.mirror_roles import AsItSays
 from mirrorfarm.sim.sweeps.results import Appender, Header
 
 GROUNDS = {"mirror": mirror.GROUND, "farm": farm.GROUND}
@@ -43,11 +41,7 @@ def test_a_walk_comes_into_every_phase_and_has_every_event(name: str) -> None:
 def test_a_core_that_goes_on_without_its_application_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def goes_on(*_: Any) -> None:
-        return None
-
-    monkeypatch.setattr(demotion, "demote", goes_on)
-    monkeypatch.setattr(AsItSays, "on", goes_on)  # It would be sooner.
+    monkeypatch.setattr(demotion, "demote", lambda *_: None)
     wanted = "n1 leading (restart) +0: GuardActed"
     case = next(case for case in cases(mirror.GROUND, [0]) if str(case) == wanted)
     assert "its application does not run" in attempt(case, Collector()).fault
@@ -71,7 +65,7 @@ def test_the_command_tells_each_case_that_fails(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(demotion, "demote", lambda *_: None)
     shown = CliRunner().invoke(walk, ["--only", "n1 leading (restart) +0: GuardActed"])
     assert shown.exit_code == 1
-    assert "n1 leading (restart) +0: GuardActed\n    X7: n1 is" in shown.output
+    assert "n1 leading (restart) +0: GuardActed\n    L4: n1 is" in shown.output
 
 
 @pytest.mark.parametrize(
