@@ -1,7 +1,11 @@
 """Which directories above an inode must be opened before it can be."""
 
+import errno
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
+
+# Something else is at a place, or nothing. Any other error says nothing about what is there.
+GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 Place = tuple[int, bytes]  # Number of the parent, name.
 

@@ -10,8 +10,18 @@ import errno
 import os
 import threading
 from collections.abc import Iterable
+from typing import Final
 
 from mirrorfarm.actors.replicator import inventory, libc
+
+# Not the application's fault. EROFS: a file system that met damage takes nothing any more.
+_FAILURES: Final = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EROFS)
+NO_ATTRIBUTE: Final = (errno.ENODATA,)  # Elsewhere a sector that cannot be read.
+
+
+def is_failure(fault: OSError, answers: tuple[int, ...] = ()) -> bool:
+    """Whether a disk that answers so has failed; `answers`: what a sound one says there, too."""
+    return fault.errno in _FAILURES and fault.errno not in answers
 
 
 class Disks:

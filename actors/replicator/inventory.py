@@ -9,11 +9,13 @@ from typing import Final
 
 import xxhash
 
+from mirrorfarm.actors.replicator import libc
 from mirrorfarm.actors.replicator.questions import Entry
 from mirrorfarm.limits import ZONE_BYTES
 
 _TIME_MAX_NS: Final = 2**63 - 1  # The year 2262; records hold no later time, and none before 1677.
 _PATH_BYTES_MAX: Final = 4_095  # Of one system call.
+_BY_FD: Final = b"/proc/self/fd/"
 _NONE: Final = (errno.ENODATA, errno.ENOENT, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
@@ -66,6 +68,35 @@ def names(directory_fd: int) -> list[bytes]:
     return sorted(os.fsencode(name) for name in os.listdir(directory_fd))
 
 
+def status_at(directory_fd: int, name: bytes) -> os.stat_result:
+    """Status of what lies at `name`; EXDEV where a file system is mounted that does not answer."""
+    try:
+        return os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except OSError as fault:
+        if fault.errno != errno.ENOENT and libc.is_mount_point(directory_fd, name):
+            raise OSError(errno.EXDEV, "another file system inside of a directory") from fault
+        raise
+
+
+@contextlib.contextmanager
+def placing(directory_fd: int, path: bytes = b"") -> Iterator[None]:
+    """Have an OSError of the block name the whole path: most name the last part of it, or none."""
+    try:
+        yield
+    except OSError as fault:
+        above = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+        fault.filename = os.path.normpath(os.path.join(above, path, _named(fault)))
+        raise
+
+
+def _named(fault: OSError) -> bytes:
+    """What an OSError names, of a path through a descriptor what is behind that."""
+    if not isinstance(fault.filename, str | bytes):
+        return b""
+    named = os.fsencode(fault.filename)
+    return named.removeprefix(_BY_FD).partition(b"/")[2] if named.startswith(_BY_FD) else named
+
+
 def is_device(mode: int) -> bool:
     """Whether an inode is a device: these are not replicated."""
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
@@ -77,7 +108,7 @@ def entry(directory_fd: int, name: bytes, *, devices: bool = False) -> Entry | N
     That is another file system and, unless asked for, a device.
     """
     try:
-        status = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        status = status_at(directory_fd, name)
         if is_device(status.st_mode) and not devices:
             return None
         if status.st_dev != os.fstat(directory_fd).st_dev:
@@ -86,7 +117,7 @@ def entry(directory_fd: int, name: bytes, *, devices: bool = False) -> Entry | N
         return describe(name, status, way)
     except OSError as fault:
         # A symbolic link of a moment ago may be something else by now.
-        if fault.errno in (errno.ENOENT, errno.EINVAL):
+        if fault.errno in (errno.ENOENT, errno.EINVAL, errno.EXDEV):
             return None
         raise
 

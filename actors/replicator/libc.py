@@ -1,6 +1,7 @@
 """System calls that Python does not offer: mounts, renames with flags, holes, credentials."""
 
 import ctypes
+import errno
 import os
 from typing import Final
 
@@ -20,6 +21,8 @@ _CLONE_FS: Final = 0x200
 _PR_GET_SECUREBITS: Final = 27
 _PR_SET_SECUREBITS: Final = 28
 _SECBIT_NO_SETUID_FIXUP: Final = 4
+_SYS_OPENAT2: Final = 437
+_RESOLVE_NO_XDEV: Final = 1
 _SYS_GETDENTS64: Final = {"x86_64": 217}.get(os.uname().machine, 61)  # 61: every newer port.
 
 _c_off = ctypes.c_int64
@@ -80,6 +83,17 @@ def directory_entries(fd: int, buffer: ctypes.Array[ctypes.c_char], bytes_max: i
     """Fill `buffer` as getdents64(2) does; give the number of bytes filled, 0 at the end."""
     number = ctypes.c_long(_SYS_GETDENTS64)
     return _checked(_libc.syscall(number, ctypes.c_int(fd), buffer, ctypes.c_size_t(bytes_max)))
+
+
+def is_mount_point(directory_fd: int, name: bytes) -> bool:
+    """Whether something is mounted at a name; what is mounted is not asked."""
+    how = (ctypes.c_uint64 * 3)(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_NO_XDEV)
+    number, size = ctypes.c_long(_SYS_OPENAT2), ctypes.c_size_t(ctypes.sizeof(how))
+    fd = _libc.syscall(number, ctypes.c_int(directory_fd), name, how, size)
+    if fd < 0:
+        return ctypes.get_errno() == errno.EXDEV
+    os.close(fd)
+    return False
 
 
 def detach_thread_umask() -> None:

@@ -305,7 +305,9 @@ class Names:
             path = path + b"/" + step.name if path else step.name
             try:
                 number = inventory.number_below(path, self._roots[place.directory])
-            except OSError:
+            except OSError as fault:
+                if fault.errno not in _NOT_THERE:
+                    raise
                 return places.introductions(place.node)  # Moved; this may take a whole walk.
             if number != step.node:
                 return places.introductions(place.node)

@@ -67,14 +67,15 @@ class Copy:
         whole: list[tuple[int, int]] = []
         while places:
             place = places.pop()
-            fd = self._names.open(place)
+            fd = self._open(place)
             if fd < 0:  # Moved: it will be visited again. Or gone.
                 # Something that is not whole may have come into a directory that is.
                 whole_there = not place.only and self._carrier.moves.is_whole(place.key)
                 missed = missed or not whole_there
                 continue
             try:
-                places += self._visit(place, fd)
+                with inventory.placing(fd):
+                    places += self._visit(place, fd)
             finally:
                 os.close(fd)
             if place.deep:
@@ -83,6 +84,10 @@ class Copy:
             for key in whole:
                 self._carrier.moves.copied(key)
         return not missed
+
+    def _open(self, place: Place) -> int:
+        with inventory.placing(self._roots[place.directory], place.path):
+            return self._names.open(place)
 
     def _visit(self, place: Place, fd: int) -> list[Place]:
         """Put one directory right; return those below that must be visited."""
@@ -157,21 +162,28 @@ class Copy:
         places = [Place(directory, (), False)]
         while places:
             place = places.pop()
-            fd = self._names.open(place)
+            fd = self._open(place)
             if fd < 0:
                 continue  # Moved: what came elsewhere is noted. Or gone.
             try:
-                for name, inode, is_directory in self._names.entries(place, fd):
-                    if is_directory:
-                        step = Introduce(directory, inode, place.node, name, stat.S_IFDIR)
-                        places.append(Place(directory, (*place.chain, step), False))
-                    elif change := changes.nodes.get((directory, inode)):
-                        entry = inventory.entry(fd, name)
-                        if entry is not None and (entry.links > 1 or change.whole):
-                            parent = changes.nodes.setdefault((directory, place.node), Change())
-                            parent.names = True
+                with inventory.placing(fd):
+                    places += self._widen_by(place, fd, changes)
             finally:
                 os.close(fd)
+
+    def _widen_by(self, place: Place, fd: int, changes: ChangeMap) -> list[Place]:
+        """See `_widen`; return the directories below."""
+        deeper = []
+        for name, inode, is_directory in self._names.entries(place, fd):
+            if is_directory:
+                step = Introduce(place.directory, inode, place.node, name, stat.S_IFDIR)
+                deeper.append(Place(place.directory, (*place.chain, step), False))
+            elif change := changes.nodes.get((place.directory, inode)):
+                entry = inventory.entry(fd, name)
+                if entry is not None and (entry.links > 1 or change.whole):
+                    parent = changes.nodes.setdefault((place.directory, place.node), Change())
+                    parent.names = True
+        return deeper
 
 
 def _batches(moved: dict[Key, frozenset[int]]) -> Iterator[dict[Key, frozenset[int]]]:

@@ -15,11 +15,13 @@ from mirrorfarm.actors.replicator.core import (
     PlaneSessionBroken,
     PlaneSessionUp,
 )
+from mirrorfarm.actors.replicator.disks import is_failure
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.resync import Copy
 from mirrorfarm.actors.replicator.source import Source
 from mirrorfarm.actors.replicator.wire import Link
 from mirrorfarm.errors import FrameInvalid
+from mirrorfarm.oserrors import told
 
 CHECKPOINT_S: Final = 5.0  # How long a change stays marked, once the secondary has flushed it.
 
@@ -115,9 +117,9 @@ class Session:
                 self._copy()
                 self._checkpoints()
             except OSError as fault:
-                if fault.errno in {errno.EIO, errno.EUCLEAN}:
-                    self._carrier.local_failed(fault.errno, "data")
-                self.source.give_up(f"the copy failed: {fault}")
+                if is_failure(fault):
+                    self._carrier.local_failed(fault.errno or errno.EIO, "data")
+                self.source.give_up(f"the copy failed: {told(fault)}")
             except FrameInvalid as fault:
                 self.source.give_up(f"the copy got a senseless answer: {fault}")
             except SessionLost:

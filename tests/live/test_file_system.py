@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from mirrorfarm.actors.replicator import inventory
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.exclusions import Exclusions
-from mirrorfarm.actors.replicator.fuse import mount
+from mirrorfarm.actors.replicator.fuse import mount, protocol
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+from mirrorfarm.actors.replicator.fuse.protocol import Reply, Request
 from mirrorfarm.actors.replicator.journal import LocalJournal, Places
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
@@ -458,6 +460,33 @@ def test_a_part_that_is_mounted_read_only_is_no_failed_disk(tmp_path: Path) -> N
     finally:
         pair.files.unmount(lazy=True)
         subprocess.run(["umount", shown], check=True)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOTCONN])
+def test_what_is_mounted_below_and_fails_is_no_failed_disk(tmp_path: Path, error: int) -> None:
+    def fails(_: Request) -> Reply:
+        raise OSError(error, "as ordered")
+
+    pair = Pair(tmp_path)
+    inner = pair.point / "inner"
+    inner.mkdir()
+    other = FileSystem(inner, 0, LocalJournal(), read_only=True)  # So nothing is cached.
+    other.mount()
+    below = os.open(pair.point, os.O_RDONLY)
+    try:
+        assert other._server is not None
+        handlers: Any = other._server._handlers
+        handlers[protocol.GETATTR] = fails
+        assert refused(os.stat, inner) == error
+        pair.files.mount()
+        assert refused(os.stat, inner) == errno.EXDEV
+        assert [name.name for name in os.scandir(pair.point)] == ["inner"]
+        assert inventory.entry(below, b"inner") is None, "it is not replicated"
+        assert pair.journal.failures == []
+    finally:
+        os.close(below)
+        pair.files.unmount(lazy=True)
+        other.unmount(lazy=True)
 
 
 def test_a_device_is_refused_where_the_secondary_would_refuse_it(tmp_path: Path) -> None:

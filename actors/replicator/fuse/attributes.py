@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from mirrorfarm.actors.replicator import inventory, libc
+from mirrorfarm.actors.replicator.disks import NO_ATTRIBUTE
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import Node
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Reply, Request
@@ -25,7 +26,6 @@ from mirrorfarm.actors.replicator.operations import (
 )
 
 _OWNER = SET_UID | SET_GID
-_NO_ATTRIBUTE = (errno.ENODATA,)  # Elsewhere a sector that cannot be read.
 
 
 class Attributes:
@@ -49,7 +49,7 @@ class Attributes:
 
     def getattr(self, request: Request) -> Reply:
         """Tell the attributes of an inode."""
-        with self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
             return self._attributes(os.fstat(node.fd))
 
     def _attributes(self, status: os.stat_result) -> bytes:
@@ -65,10 +65,10 @@ class Attributes:
         volume = self._volume
         values = protocol.SETATTR_IN.unpack_from(request.buffer, 40)
         valid = values[0]
-        with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
+        number = request.node
+        with volume.modifying(number), self._nodes.use(number) as node, volume.order(node):
             try:
-                with volume.watching_disk(node):
-                    self._apply(node, values)
+                self._apply(node, values)
             except OSError:  # A part of it may have been done.
                 self._tell(node, valid & SET_ALL, os.fstat(node.fd))
                 raise
@@ -138,9 +138,12 @@ class Attributes:
         name = request.text(start)
         start += len(name) + 1
         value = bytes(request.view[start : start + size])
-        with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
-            with volume.watching_disk(node, answers=_NO_ATTRIBUTE):
-                os.setxattr(node.path, name, value, flags)
+        with (
+            volume.modifying(request.node, answers=NO_ATTRIBUTE),
+            self._nodes.use(request.node) as node,
+            volume.order(node),
+        ):
+            os.setxattr(node.path, name, value, flags)
             node.default_acl = node.capable = None
             operation = SetXattr(volume.directory, node.number, name, value)
             ticket = volume.change(node, operation)
@@ -153,9 +156,12 @@ class Attributes:
         """Remove an extended attribute."""
         volume = self._volume
         name = request.text(40)
-        with volume.modifying(), self._nodes.use(request.node) as node, volume.order(node):
-            with volume.watching_disk(node, answers=_NO_ATTRIBUTE):
-                os.removexattr(node.path, name)
+        with (
+            volume.modifying(request.node, answers=NO_ATTRIBUTE),
+            self._nodes.use(request.node) as node,
+            volume.order(node),
+        ):
+            os.removexattr(node.path, name)
             node.default_acl = None
             ticket = volume.change(node, RemoveXattr(volume.directory, node.number, name))
         return Deferred(ticket)
@@ -164,19 +170,21 @@ class Attributes:
         """Read an extended attribute, or its size."""
         size = protocol.XATTR_IN.unpack_from(request.buffer, 40)[0]
         name = request.text(48)
-        with self._nodes.use(request.node) as node:
+        watching = self._volume.watching_disk(answers=NO_ATTRIBUTE)
+        with watching, self._nodes.use(request.node) as node:
             return _sized(os.getxattr(node.path, name), size)
 
     def listxattr(self, request: Request) -> Reply:
         """List the extended attributes, or tell the list's size."""
         size = protocol.XATTR_IN.unpack_from(request.buffer, 40)[0]
-        with self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
             names = os.listxattr(node.path)
         return _sized(b"".join(os.fsencode(name) + b"\0" for name in names), size)
 
     def statfs(self, request: Request) -> Reply:
         """Tell how full the disk is."""
-        found = os.statvfs(self._nodes.root.fd)
+        with self._volume.watching_disk():
+            found = os.statvfs(self._nodes.root.fd)
         return protocol.STATFS_OUT.pack(
             found.f_blocks,
             found.f_bfree,

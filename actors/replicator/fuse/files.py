@@ -71,7 +71,7 @@ class Files:
         flags = protocol.CREATE_IN.unpack_from(request.buffer, 40)[0]
         name = request.text(56)
         volume = self._volume
-        with volume.modifying(), self._nodes.use(request.node) as parent:
+        with volume.modifying(request.node), self._nodes.use(request.node) as parent:
             try:
                 with self._nodes.lock:
                     fd, node, ticket, entry = self._create(request, parent, name)
@@ -86,7 +86,7 @@ class Files:
         flags, mode, umask, _ = protocol.CREATE_IN.unpack_from(request.buffer, 40)
         backing = self._flags(flags) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         bits = stat.S_IMODE(mode & ~self._names.mask(parent, umask))
-        with self._volume.watching_disk(parent), acting_as(request):
+        with acting_as(request):
             fd = os.open(name, backing, bits, dir_fd=parent.fd)
         try:
             status = os.fstat(fd)
@@ -109,15 +109,14 @@ class Files:
     def open(self, request: Request) -> Reply:
         """Open a file; its first opening for writing is told to the journal."""
         flags = protocol.OPEN_IN.unpack_from(request.buffer, 40)[0]
-        with self._nodes.use(request.node) as node:
-            if flags & os.O_ACCMODE == os.O_RDONLY:
-                return self._add(node, self._open(node, flags), flags)
-            with self._volume.modifying():
-                return self._add_existing(node, self._open(node, flags), flags)
+        volume, number = self._volume, request.node
+        writing = bool(flags & os.O_ACCMODE)
+        watching = volume.modifying(number) if writing else volume.watching_disk()
+        with watching, self._nodes.use(number) as node:
+            return self._add_existing(node, self._open(node, flags), flags)
 
     def _open(self, node: Node, flags: int) -> int:
-        with self._volume.watching_disk(node):
-            return os.open(node.path, self._flags(flags))
+        return os.open(node.path, self._flags(flags))
 
     def _add_existing(self, node: Node, fd: int, flags: int) -> bytes:
         try:
@@ -179,11 +178,13 @@ class Files:
         volume = self._volume
         handle = volume.handle(number)
         node = handle.node
-        with volume.modifying(), volume.order(node):
+        with volume.modifying(node.number), volume.order(node):
             kept = self._capability(handle) if flags & protocol.WRITE_CACHE else b""
             written, fault = self._write_all(handle, data, offset)
-            if not written and fault:
-                raise fault
+            if fault:
+                if not written:
+                    raise fault
+                volume.judge(fault, node.number)
             ticket = 0
             status = os.fstat(handle.fd)
             if status.st_nlink and not node.excluded:
@@ -204,15 +205,13 @@ class Files:
             return Deferred(ticket, reply)
         return reply
 
-    def _write_all(
-        self, handle: Handle, data: memoryview, offset: int
-    ) -> tuple[int, OSError | None]:
+    @staticmethod
+    def _write_all(handle: Handle, data: memoryview, offset: int) -> tuple[int, OSError | None]:
         """Write as much as the disk takes; return how much, and why it was not everything."""
         written = 0
         try:
-            with self._volume.watching_disk():
-                while written < len(data):
-                    written += os.pwrite(handle.fd, data[written:], offset + written)
+            while written < len(data):
+                written += os.pwrite(handle.fd, data[written:], offset + written)
         except OSError as fault:
             handle.node.unwritten = True
             return written, fault
@@ -236,8 +235,7 @@ class Files:
         return b""
 
     def _keep_capability(self, handle: Handle, value: bytes) -> int:
-        with self._volume.watching_disk():
-            os.setxattr(handle.fd, _CAPABILITY, value)
+        os.setxattr(handle.fd, _CAPABILITY, value)
         volume, number = self._volume, handle.node.number
         with self._nodes.use(number) as node:
             return volume.change(
@@ -253,12 +251,11 @@ class Files:
         number, offset, length, mode = protocol.FALLOCATE_IN.unpack_from(request.buffer, 40)
         volume = self._volume
         node = volume.handle(number).node
-        with volume.modifying(), self._nodes.use(node.number), volume.order(node):
+        with volume.modifying(node.number), self._nodes.use(node.number), volume.order(node):
             fd = volume.handle(number).fd
             before = os.fstat(fd).st_size
             try:
-                with volume.watching_disk():
-                    libc.fallocate(fd, mode, offset, length)
+                libc.fallocate(fd, mode, offset, length)
             except OSError:
                 if (size := os.fstat(fd).st_size) != before:  # There was room for a part of it.
                     volume.change(node, SetAttr(volume.directory, node.number, SET_SIZE, size=size))
@@ -294,7 +291,9 @@ class Files:
 def flush_both(volume: Volume, handle: Handle, data_only: bool) -> Reply:
     """Start the secondary's flush, do the local one, wait for the secondary."""
     node, ticket = handle.node, handle.node.ticket
-    if not node.excluded and (node.names or os.fstat(handle.fd).st_nlink):
+    with volume.watching_disk():
+        named = bool(node.names) or os.fstat(handle.fd).st_nlink > 0
+    if named and not node.excluded:
         node.told = True
         if not volume.read_only:
             ticket = volume.journal.fsync(Fsync(volume.directory, node.number, data_only))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.disks import NO_ATTRIBUTE, is_failure
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import Node
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Reply, Request
@@ -62,7 +63,7 @@ class Names:
         """Find a name; the kernel may remember that there is none."""
         volume = self._volume
         name = request.text(40)
-        with self._nodes.use(request.node) as parent:
+        with volume.watching_disk(), self._nodes.use(request.node) as parent:
             try:
                 status = volume.status(parent, name)
             except FileNotFoundError:
@@ -86,7 +87,7 @@ class Names:
 
     def readlink(self, request: Request) -> Reply:
         """Read where a symbolic link points."""
-        with self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
             return os.readlink(b"", dir_fd=node.fd)
 
     # --- creating --------------------------------------------------------------------------
@@ -128,8 +129,9 @@ class Names:
         self, request: Request, name: bytes, make: Callable[[Node], None], target: bytes = b""
     ) -> Reply:
         volume = self._volume
-        with volume.modifying(), self._nodes.use(request.node) as parent, self._nodes.lock:
-            with volume.watching_disk(parent), acting_as(request):
+        number = request.node
+        with volume.modifying(number), self._nodes.use(number) as parent, self._nodes.lock:
+            with acting_as(request):
                 make(parent)
             status = volume.status(parent, name)
             ticket = self.tell_created(parent, name, status, target)
@@ -183,7 +185,9 @@ class Names:
             try:
                 os.getxattr(parent.path, _DEFAULT_ACL)
                 parent.default_acl = True
-            except OSError:
+            except OSError as fault:
+                if is_failure(fault, NO_ATTRIBUTE):
+                    raise
                 parent.default_acl = False
         return 0 if parent.default_acl else umask
 
@@ -193,7 +197,7 @@ class Names:
         name = request.text(48)
         volume, nodes = self._volume, self._nodes
         with (
-            volume.modifying(),
+            volume.modifying(request.node),
             nodes.use(request.node) as parent,
             nodes.use(old) as node,
             nodes.lock,
@@ -201,8 +205,7 @@ class Names:
             excluded = volume.is_excluded(parent, name)
             if excluded is not node.excluded:
                 raise OSError(errno.EXDEV, "only one of both names would be replicated")
-            with volume.watching_disk(parent):
-                os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
+            os.link(node.path, name, dst_dir_fd=parent.fd, follow_symlinks=True)
             operation = Link(volume.directory, old, parent.number, name)
             ticket = 0 if excluded else self._tell(operation, (old,), parent, node, several=(old,))
             status = volume.status(parent, name)
@@ -214,7 +217,7 @@ class Names:
         """Remove a name."""
         name = request.text(40)
         with (
-            self._volume.modifying(),
+            self._volume.modifying(request.node),
             self._nodes.use(request.node) as parent,
             self._nodes.lock,
         ):
@@ -224,7 +227,7 @@ class Names:
         """Remove an empty directory."""
         name = request.text(40)
         with (
-            self._volume.modifying(),
+            self._volume.modifying(request.node),
             self._nodes.use(request.node) as parent,
             self._nodes.lock,
         ):
@@ -234,8 +237,7 @@ class Names:
         with ExitStack() as stack:
             number, victim, several = self._lend(stack, parent, name)
             excluded = self._volume.is_excluded(parent, name) or self._is_own_device(victim)
-            with self._volume.watching_disk(parent):
-                (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
+            (os.unlink if kind is Unlink else os.rmdir)(name, dir_fd=parent.fd)
             try:
                 if excluded:
                     return None
@@ -262,7 +264,7 @@ class Names:
         new = request.text(offset + 1 + len(old))
         volume, nodes = self._volume, self._nodes
         with ExitStack() as stack:
-            stack.enter_context(volume.modifying())
+            stack.enter_context(volume.modifying(new_number))
             source = stack.enter_context(nodes.use(request.node))
             destination = stack.enter_context(nodes.use(new_number))
             stack.enter_context(nodes.lock)
@@ -271,8 +273,7 @@ class Names:
             if self._is_own_device(moved) or (flags and self._is_own_device(other)):
                 raise OSError(errno.EPERM, "devices are not replicated")
             excluded = self._check_border((source, old), (destination, new))
-            with volume.watching_disk(destination):
-                libc.rename(source.fd, old, destination.fd, new, flags)
+            libc.rename(source.fd, old, destination.fd, new, flags)
             operation = Rename(volume.directory, source.number, old, new_number, new, flags)
             touched = (moved_number, other_number) if other_number else (moved_number,)
             try:

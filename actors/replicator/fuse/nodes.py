@@ -16,7 +16,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from mirrorfarm.actors.replicator.ancestry import Place, closed_above
+from mirrorfarm.actors.replicator import inventory
+from mirrorfarm.actors.replicator.ancestry import GONE, Place, closed_above
 from mirrorfarm.actors.replicator.operations import ROOT
 
 DESCRIPTORS_MAX = 4_096
@@ -105,7 +106,7 @@ class NodeTable:
     # --- lending ---------------------------------------------------------------------------
 
     def use(self, number: int) -> Node:
-        """Lend a node whose descriptor is open; ESTALE if the inode is not to be found."""
+        """Lend a node whose descriptor is open; ESTALE if the inode is not there any more."""
         with self._table_lock:
             node = self._nodes.get(number)
             if node is None:
@@ -156,7 +157,9 @@ class NodeTable:
         for one in closed_above(node, self._nodes):
             try:
                 self.give_back(self.use(one.number))
-            except OSError:
+            except OSError as fault:
+                if fault.errno not in GONE:
+                    raise
                 return  # Another name may lead there.
 
     def _reopen(self, node: Node) -> None:
@@ -177,9 +180,11 @@ class NodeTable:
     def _search(self, node: Node) -> int:
         for parent, name in node.names:
             try:
-                with self.use(parent) as directory:
+                with self.use(parent) as directory, inventory.placing(directory.fd):
                     fd = os.open(name, _PATH_ONLY, dir_fd=directory.fd)
-            except OSError:
+            except OSError as fault:
+                if fault.errno not in GONE:
+                    raise
                 continue
             status = os.fstat(fd)
             if status.st_ino == node.number and status.st_dev == self.device:
@@ -292,7 +297,8 @@ class NodeTable:
     def way_to(self, number: int) -> list[tuple[int, int, bytes, int]] | None:
         """Give the steps (number, parent, name, mode) from the root; `lock` is held.
 
-        Every step is checked on the disk. None: the inode has no name any more.
+        Every step is checked on the disk: OSError if that does not tell. None: the inode has no
+        name any more.
         """
         steps: list[tuple[int, int, bytes, int]] = []
         while number != ROOT:
@@ -311,9 +317,11 @@ class NodeTable:
         node = self._nodes.get(number)
         for parent, name in node.names if node is not None else ():
             try:
-                with self.use(parent) as directory:
+                with self.use(parent) as directory, inventory.placing(directory.fd):
                     status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            except OSError:
+            except OSError as fault:
+                if fault.errno not in GONE:
+                    raise
                 continue
             if status.st_ino == number and status.st_dev == self.device:
                 return number, parent, name, status.st_mode
@@ -323,7 +331,9 @@ class NodeTable:
         try:
             with self.use(number) as node:
                 status = os.fstat(node.fd)
-        except OSError:
+        except OSError as fault:
+            if fault.errno not in GONE:
+                raise
             return False
         return status.st_nlink == 0
 
@@ -341,7 +351,7 @@ def _walk(root_fd: int, device: int) -> Iterator[list[tuple[int, int, bytes, int
     OSError if something cannot be read, so that nothing is held to be gone that is not.
     """
     fd = os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    levels: list[tuple[int, list[str], int]] = [(fd, os.listdir(fd), ROOT)]
+    levels: list[tuple[int, list[bytes], int]] = [(fd, inventory.names(fd), ROOT)]
     steps: list[tuple[int, int, bytes, int]] = []
     unread: OSError | None = None
     try:
@@ -354,16 +364,18 @@ def _walk(root_fd: int, device: int) -> Iterator[list[tuple[int, int, bytes, int
                 continue
             name = names.pop()
             try:
-                status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                with inventory.placing(fd):
+                    status = inventory.status_at(fd, name)
             except OSError as fault:
-                unread = fault
+                if fault.errno != errno.EXDEV:  # That is of no other file system.
+                    unread = fault
                 continue
-            step = (status.st_ino, parent, os.fsencode(name), status.st_mode)
+            step = (status.st_ino, parent, name, status.st_mode)
             yield [*steps, step]
             if stat.S_ISDIR(status.st_mode) and status.st_dev == device:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                 deeper = os.open(name, flags, dir_fd=fd)
-                levels.append((deeper, os.listdir(deeper), status.st_ino))
+                levels.append((deeper, inventory.names(deeper), status.st_ino))
                 steps.append(step)
         if unread is not None:  # What is looked for may lie there.
             raise unread

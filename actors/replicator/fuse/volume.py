@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from mirrorfarm.actors.replicator import inventory, libc
+from mirrorfarm.actors.replicator.disks import is_failure
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.nodes import DESCRIPTORS_MAX, Node, NodeTable
@@ -23,8 +24,6 @@ from mirrorfarm.actors.replicator.operations import (
 )
 
 _ORDER_LOCKS: Final = 64
-# Not the application's fault. EROFS: a file system that met damage takes nothing any more.
-_LOST_DATA: Final = (errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.EROFS)
 
 
 class Handle:
@@ -80,15 +79,16 @@ class Volume:
     # --- gate and order --------------------------------------------------------------------
 
     @contextmanager
-    def modifying(self) -> Iterator[None]:
-        """Stay inside the gate for one modification."""
+    def modifying(self, node: int, *, answers: tuple[int, ...] = ()) -> Iterator[None]:
+        """Stay inside the gate for one modification, and watch the disk; see `watching_disk`."""
         if self.read_only:
             raise OSError(errno.EROFS, "read-only")
         if self.journal.frozen:
             self.about_to_wait()
         self.journal.enter()
         try:
-            yield
+            with self.watching_disk(node, answers=answers):
+                yield
         finally:
             self.journal.leave()
 
@@ -116,30 +116,35 @@ class Volume:
         if not stat.S_ISREG(mode) or not mode & drop:
             return 0
         mode &= ~drop
-        with self.watching_disk(node):
-            os.chmod(node.path, stat.S_IMODE(mode))
+        os.chmod(node.path, stat.S_IMODE(mode))
         return self.change(node, SetAttr(self.directory, node.number, SET_MODE, mode=mode))
 
     @contextmanager
-    def watching_disk(
-        self, node: Node | None = None, *, answers: tuple[int, ...] = ()
-    ) -> Iterator[None]:
+    def watching_disk(self, node: int = ROOT, *, answers: tuple[int, ...] = ()) -> Iterator[None]:
         """Tell the journal when the disk itself fails.
 
-        `node`: where the change is made; `answers`: errors that a sound disk gives, too.
+        Around all that a request does, but for its wait at the gate. `node`: of the request;
+        `answers`: errors that a sound disk gives, too.
         """
         try:
             yield
         except OSError as fault:
-            error = fault.errno
-            if error in _LOST_DATA and error not in answers:
-                if error != errno.EROFS or not self._shown_read_only(node):
-                    self.journal.local_failed(error, "data")
+            self.judge(fault, node, answers)
             raise
 
-    def _shown_read_only(self, node: Node | None) -> bool:
-        """Whether `node` is seen through a read-only mount of a disk that can be written."""
-        return node is not None and _is_read_only(node.fd) and not _is_read_only(self.nodes.root.fd)
+    def judge(self, fault: OSError, node: int, answers: tuple[int, ...] = ()) -> None:
+        """As `watching_disk`, of an error that the request goes on after."""
+        if is_failure(fault, answers):
+            if fault.errno != errno.EROFS or not self._shown_read_only(node):
+                self.journal.local_failed(fault.errno or errno.EIO, "data")
+
+    def _shown_read_only(self, number: int) -> bool:
+        """Whether an inode is seen through a read-only mount of a disk that can be written."""
+        try:
+            with self.nodes.use(number) as node:
+                return _is_read_only(node.fd) and not _is_read_only(self.nodes.root.fd)
+        except OSError:
+            return False
 
     # --- places, for the journal -----------------------------------------------------------
 
@@ -150,14 +155,15 @@ class Volume:
 
     def introductions(self, node: int) -> tuple[Introduce, ...] | None:
         """All that leads to `node`, root first; see `Places`."""
-        steps = self.nodes.way_to(node)
-        if steps is None:
-            return None
-        for step in steps:
-            known = self.nodes.get(step[0])
-            if known is not None:
-                known.told = True
-        return tuple(Introduce(self.directory, *step, self._target(*step)) for step in steps)
+        with self.watching_disk():
+            steps = self.nodes.way_to(node)
+            if steps is None:
+                return None
+            for step in steps:
+                known = self.nodes.get(step[0])
+                if known is not None:
+                    known.told = True
+            return tuple(Introduce(self.directory, *step, self._target(*step)) for step in steps)
 
     def _target(self, _: int, parent: int, name: bytes, mode: int) -> bytes:
         """Where a symbolic link points; OSError if the disk does not tell."""
@@ -170,7 +176,7 @@ class Volume:
 
     def status(self, parent: Node, name: bytes) -> os.stat_result:
         """What lies at `name`; EXDEV where another file system is mounted."""
-        found = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+        found = inventory.status_at(parent.fd, name)
         if found.st_dev != self.nodes.device or found.st_ino == ROOT:
             raise OSError(errno.EXDEV, "another file system inside of a replicated directory")
         return found

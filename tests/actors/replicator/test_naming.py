@@ -90,6 +90,22 @@ def test_a_directory_that_went_before_the_target_heard_of_it_is_not_asked_for(
     os.close(fd)
 
 
+def test_a_way_that_cannot_be_read_is_not_held_to_have_moved(
+    copying: Copying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "folder").mkdir()
+    place = copying.place(b"folder", (tmp_path / "folder").stat().st_ino)
+    with monkeypatch.context() as patched:
+        patched.setattr(inventory, "number_below", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            copying.names.introduce(place, copying.root, [])
+    (tmp_path / "folder").rmdir()
+    copying.names.introduce(place, copying.root, [])
+
+
 def test_what_came_into_a_whole_directory_that_moves_is_looked_for_again(
     copying: Copying,
 ) -> None:

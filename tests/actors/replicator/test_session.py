@@ -1,18 +1,24 @@
 """A session whose copy or stream fails in a way that nobody foresaw."""
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zmq
 
-from mirrorfarm.actors.replicator import frames
+from mirrorfarm.actors.replicator import frames, inventory
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.core import PlaneSessionBroken, PlaneSessionUp
+from mirrorfarm.actors.replicator.exclusions import Exclusions
+from mirrorfarm.actors.replicator.naming import Names
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.wire import Link, StreamKeys
 from mirrorfarm.limits import UNACKED_FRAMES_MAX
+from mirrorfarm.oserrors import told
 
 
 def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
@@ -29,7 +35,8 @@ class Case:
         self.context: zmq.Context[Any] = zmq.Context()
         self.said: list[Any] = []
         link = Link(self.context, "tcp://127.0.0.1:9", StreamKeys(), 20_000_000_000)
-        carrier = Carrier(held=lambda: None, lost=lambda *_: None)
+        self.lost: list[tuple[int, str]] = []
+        carrier = Carrier(held=lambda: None, lost=lambda *what: self.lost.append(what))
         self.session = Session(carrier, link, (1, 2, 3), self.said.append, lambda: None)
 
 
@@ -54,6 +61,22 @@ def test_a_copy_that_breaks_off_for_any_reason_ends_the_session(
     reason = """the copy failed: RuntimeError("can't start new thread")"""
     until(lambda: len(case.said) == 2)
     assert case.said == [PlaneSessionUp(1, 2), PlaneSessionBroken(1, 2, reason)]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.EACCES])
+def test_a_disk_that_cannot_be_read_for_the_copy_is_named_with_a_cure(
+    case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(Names, "introduce", fails)
+    case.session.start("full", [inventory.open_directory(bytes(tmp_path))], [Exclusions()])
+    case.session.session_up()
+    until(lambda: len(case.said) == 2)
+    named = OSError(error, os.strerror(error), tmp_path)
+    assert case.said[1] == PlaneSessionBroken(1, 2, f"the copy failed: {told(named)}")
+    assert case.lost == [(error, "data")] * (error != errno.EACCES)
 
 
 def test_a_stream_whose_thread_fails_is_told_to_be_broken(

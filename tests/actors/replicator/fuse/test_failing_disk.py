@@ -12,6 +12,7 @@ from mirrorfarm.actors.replicator import inventory, libc
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.attributes import Attributes
 from mirrorfarm.actors.replicator.fuse.files import Files
+from mirrorfarm.actors.replicator.fuse.listing import Listing
 from mirrorfarm.actors.replicator.fuse.names import Names
 from mirrorfarm.actors.replicator.fuse.protocol import Deferred, Request
 from mirrorfarm.actors.replicator.fuse.volume import Handle, Volume
@@ -81,8 +82,11 @@ class Case:
         self.names = Names(self.volume)
         self.files = Files(self.volume, self.names)
         self.attributes = Attributes(self.volume)
+        self.listing = Listing(self.volume)
         self.node, _ = self.volume.entry(self.volume.nodes.root, b"file", self.path.stat())
         self.handle = self.volume.add_handle(Handle(os.open(self.path, os.O_RDWR), self.node, True))
+        folder = Handle(inventory.open_root(root_fd), self.volume.nodes.root)
+        self.folder = self.volume.add_handle(folder)
         with self.volume.nodes.use(self.node.number):
             """Have its own descriptor open, too."""
         self.number, self.root = protocol.LONG.pack(self.node.number), protocol.LONG.pack(ROOT)
@@ -96,8 +100,15 @@ class Case:
     def flushing(self, flags: int) -> Request:
         return self.request(protocol.FSYNC_IN.pack(self.handle, flags))
 
+    def flushing_removed(self) -> Request:
+        self.node.names = ()  # As known; whether it has others, the disk is asked.
+        return self.flushing(0)
+
     def opening(self, flags: int) -> Request:
         return self.request(protocol.OPEN_IN.pack(flags, 0))
+
+    def listed(self) -> Request:
+        return self.request(protocol.READ_IN.pack(self.folder, 0, 4_096), ROOT)
 
     def naming(self, size: int) -> Request:
         return self.request(bytes(size) + b"user.x\0")
@@ -152,10 +163,34 @@ PLACES: dict[str, tuple[Any, str, Callable[[Case], Any]]] = {
     "setuid": (os, "chmod", lambda case: case.files.write(case.writing(b"other", KILL_SETUID))),
 }
 
+# The same of what is only asked, also before and after something is changed.
+QUESTIONS: dict[str, tuple[Any, str, Callable[[Case], Any]]] = {
+    "lookup": (os, "stat", lambda case: case.names.lookup(case.above(b"", b"file"))),
+    "getattr": (os, "fstat", lambda case: case.attributes.getattr(case.request(bytes(16)))),
+    "readlink": (os, "readlink", lambda case: case.names.readlink(case.request(b""))),
+    "getxattr": (os, "getxattr", lambda case: case.attributes.getxattr(case.naming(8))),
+    "listxattr": (os, "listxattr", lambda case: case.attributes.listxattr(case.request(bytes(8)))),
+    "statfs": (os, "statvfs", lambda case: case.attributes.statfs(case.request(b""))),
+    "opendir": (os, "open", lambda case: case.listing.opendir(case.above(b""))),
+    "readdir": (libc, "directory_entries", lambda case: case.listing.readdir(case.listed())),
+    "readdirplus": (os, "stat", lambda case: case.listing.readdirplus(case.listed())),
+    "open to read": (os, "open", lambda case: case.files.open(case.opening(os.O_RDONLY))),
+    "written": (os, "fstat", lambda case: case.files.write(case.writing(b"other"))),
+    "capable": (
+        os,
+        "getxattr",
+        lambda case: case.files.write(case.writing(b"other", protocol.WRITE_CACHE)),
+    ),
+    "flushed": (os, "fstat", lambda case: case.files.fsync(case.flushing_removed())),
+    "victim": (os, "stat", lambda case: case.names.unlink(case.above(b"", b"file"))),
+    "made": (os, "stat", lambda case: case.names.mkdir(case.above(bytes(8), b"new"))),
+    "inherited": (os, "getxattr", lambda case: case.names.mkdir(case.above(bytes(8), b"new"))),
+}
+
 
 def refuse(case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int) -> None:
     """Have the disk refuse one call; whoever asked is told so."""
-    where, call, work = PLACES[place]
+    where, call, work = (PLACES | QUESTIONS)[place]
     with monkeypatch.context() as patched:
         patched.setattr(where, call, fails(error))
         with pytest.raises(OSError, match=os.strerror(error)):
@@ -181,9 +216,75 @@ def test_what_a_sound_disk_refuses_is_no_failure(
     assert case.journal.failures == []
 
 
+@pytest.mark.parametrize("place", QUESTIONS)
+@pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EBADMSG])
+def test_a_disk_that_does_not_tell_has_failed(
+    case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
+) -> None:
+    refuse(case, monkeypatch, place, error)
+    assert case.journal.failures == [error]
+
+
+@pytest.mark.parametrize("place", [place for place in QUESTIONS if place != "inherited"])
+@pytest.mark.parametrize(
+    "error", [errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT, errno.EMFILE]
+)
+def test_what_a_sound_disk_does_not_tell_is_no_failure(
+    case: Case, monkeypatch: pytest.MonkeyPatch, place: str, error: int
+) -> None:
+    refuse(case, monkeypatch, place, error)
+    assert case.journal.failures == []
+
+
+def test_what_is_not_there_is_no_failure(case: Case) -> None:
+    assert case.names.lookup(case.above(b"", b"none")) == case.names._nowhere
+    case.path.unlink()
+    case.volume.nodes._close(case.node)
+    with pytest.raises(OSError, match="without a known name"):
+        case.files.open(case.opening(os.O_RDONLY))
+    assert case.journal.failures == []
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@pytest.mark.parametrize("error", [errno.EIO, errno.EUCLEAN, errno.EMFILE])
+def test_an_inode_whose_descriptor_was_closed_fails_as_the_disk_does(
+    case: Case, monkeypatch: pytest.MonkeyPatch, flags: int, error: int
+) -> None:
+    case.volume.nodes._close(case.node)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fails(error))
+        with pytest.raises(OSError, match=os.strerror(error)):
+            case.files.open(case.opening(flags))
+    assert case.journal.failures == [error] * (error != errno.EMFILE)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_write_that_failed_half_way_is_believed_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch, *, cached: bool
+) -> None:
+    def half(fd: int, data: memoryview, offset: int, write: Any = os.pwrite) -> int:
+        if offset:
+            raise OSError(errno.EIO, "Input/output error")
+        return int(write(fd, data[:4_096], offset))
+
+    monkeypatch.setattr(os, "pwrite", half)
+    case.volume.writeback, case.volume.each = False, True
+    request = case.writing(bytes(8_192), protocol.WRITE_CACHE if cached else 0)
+    if cached:
+        with pytest.raises(OSError, match="Input/output"):
+            case.files.write(request)
+    else:
+        case.files.write(request)
+    assert case.journal.failures == [errno.EIO]
+
+
 def test_an_attribute_that_is_not_there_is_no_failure(case: Case) -> None:
-    replace = protocol.XATTR_IN.pack(0, 2)
-    for work, body in ((case.attributes.setxattr, replace), (case.attributes.removexattr, b"")):
+    replace, size = protocol.XATTR_IN.pack(0, 2), bytes(8)
+    for work, body in (
+        (case.attributes.setxattr, replace),
+        (case.attributes.removexattr, b""),
+        (case.attributes.getxattr, size),
+    ):
         with pytest.raises(OSError, match="No data available"):
             work(case.request(body + b"user.none\0"))
     assert case.journal.failures == []
@@ -284,6 +385,7 @@ def test_a_link_that_cannot_be_read_is_not_held_to_be_none(
         patched.setattr(os, "readlink", fails(errno.EIO))
         with pytest.raises(OSError, match="Input/output"):
             case.volume.introductions(node.number)
+        assert case.journal.failures == [errno.EIO]
         with pytest.raises(OSError, match="Input/output"):
             inventory.target(folder, b"link")
     assert case.volume.introductions(node.number) is not None

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,24 @@ def test_nothing_is_held_to_be_gone_that_cannot_be_read(
             patched.setattr(os, "stat", fails)
             with pytest.raises(OSError, match="Input/output error"):
                 names_on_the_way(table, node.number)
+
+
+@pytest.mark.parametrize("call", ["stat", "open"])
+def test_another_name_does_not_hide_that_the_disk_failed_at_the_first(
+    table: NodeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    os.link(tmp_path / "file", tmp_path / "other name")
+    for name in (b"file", b"other name"):
+        node = look_up(table, table.root, name)
+    works = getattr(os, call)
+
+    def fails_once(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.setattr(os, call, works)
+        raise OSError(errno.EIO, "Input/output error", "file")
+
+    monkeypatch.setattr(os, call, fails_once)
+    with pytest.raises(OSError, match="Input/output error") as told:
+        names_on_the_way(table, node.number) if call == "stat" else table.use(node.number)
+    assert told.value.filename == bytes(tmp_path / "file")
+    assert names_on_the_way(table, node.number) == [b"file"]
