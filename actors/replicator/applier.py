@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator.ancestry import GONE
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
-from mirrorfarm.actors.replicator.disks import Disks
+from mirrorfarm.actors.replicator.disks import Disks, is_failure
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import (
     ANY_OPERATION,
@@ -287,7 +288,7 @@ class Applier:
                 backing.clear_own(operation.parent, operation.name)
             remove(operation.name, dir_fd=parent_fd)
         except OSError as fault:
-            if not self.lenient:
+            if not self.lenient or is_failure(fault):
                 raise
             if fault.errno != errno.ENOENT:
                 backing.clear(operation.parent, operation.name)
@@ -348,8 +349,8 @@ class Applier:
         if known is not None and not known.absent:
             try:
                 backing.fd(known.number)
-            except OSError:
-                if not self.lenient:
+            except OSError as fault:
+                if not self.lenient or fault.errno not in GONE:
                     raise
         return known
 

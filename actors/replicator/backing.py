@@ -14,8 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from mirrorfarm.actors.replicator import libc
-from mirrorfarm.actors.replicator.ancestry import Place, closed_above
+from mirrorfarm.actors.replicator import inventory, libc
+from mirrorfarm.actors.replicator.ancestry import GONE, Place, closed_above
 from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.operations import RENAME_NOREPLACE, ROOT, Create, Rename
 
@@ -116,14 +116,20 @@ class Backing:
         for one in closed_above(inode, self._inodes):
             try:
                 self._reopen(one)
-            except OSError:
+            except OSError as fault:
+                if fault.errno not in GONE:
+                    raise
                 return  # Another name may lead there.
 
     def _reopen(self, inode: Inode) -> None:
         for parent, name in inode.names:
             try:
-                fd = os.open(name, _PATH_ONLY, dir_fd=self.fd(parent))
-            except OSError:
+                above = self.fd(parent)
+                with inventory.placing(above):
+                    fd = os.open(name, _PATH_ONLY, dir_fd=above)
+            except OSError as fault:
+                if fault.errno not in GONE:
+                    raise
                 continue
             status = os.fstat(fd)
             if status.st_ino == inode.inode and status.st_dev == self.device:
@@ -190,7 +196,9 @@ class Backing:
             return None
         try:
             return known if os.fstat(self.fd(known.number)).st_ino == inode else None
-        except OSError:
+        except OSError as fault:
+            if fault.errno not in GONE:
+                raise
             return None  # It went with its directory; the number is another one's now.
 
     def learn_absent(self, number: int) -> None:
@@ -291,9 +299,10 @@ class Backing:
 
     def excludes(self, parent: int, name: bytes) -> bool:
         """Whether a name in a known directory, itself replicated, is this node's own."""
-        return bool(self.exclusions) and self.exclusions.excludes(self._path(parent), name)
+        return bool(self.exclusions) and self.exclusions.excludes(self.path(parent), name)
 
-    def _path(self, number: int) -> bytes:
+    def path(self, number: int) -> bytes:
+        """Give the path of what is known, relative to the root, by its first names."""
         parts: list[bytes] = []
         inode = self._inodes.get(number)
         while inode is not None and inode.names:
@@ -309,7 +318,7 @@ class Backing:
         """
         if not self.exclusions:
             return
-        path = self._path(parent)
+        path = self.path(parent)
         path = path + b"/" + name if path else name
         try:
             fd = os.open(name, _PATH_ONLY | os.O_DIRECTORY, dir_fd=self.fd(parent))
@@ -360,9 +369,10 @@ def _remove_tree(name: bytes, parent_fd: int, lives: Callable[[], None]) -> None
     try:
         while levels:
             fd, name = levels[-1]
-            if (deeper := _emptied(fd, lives)) is not None:
-                levels.append((os.open(deeper, _TO_EMPTY, dir_fd=fd), deeper))
-                continue
+            with inventory.placing(fd):
+                if (deeper := _emptied(fd, lives)) is not None:
+                    levels.append((os.open(deeper, _TO_EMPTY, dir_fd=fd), deeper))
+                    continue
             os.rmdir(name, dir_fd=levels[-2][0] if len(levels) > 1 else parent_fd)
             os.close(levels.pop()[0])
     finally:

@@ -3,12 +3,13 @@
 A fault of our own in that is told as one of the disk: what is here cannot be trusted either.
 """
 
+import contextlib
 import errno
 import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -17,9 +18,11 @@ import msgspec
 from mirrorfarm.actors.replicator import inventory, operations, questions
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.backing import Backing, Inode
+from mirrorfarm.actors.replicator.disks import is_failure
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.target import Answer, Flush
 from mirrorfarm.errors import FrameInvalid
+from mirrorfarm.oserrors import told
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _T = TypeVar("_T")
@@ -36,6 +39,10 @@ class OwnFault(OSError):
 
     def __str__(self) -> str:
         return self.strerror or ""
+
+
+def _ignore(_: str) -> None:
+    """Report to nobody."""
 
 
 def _number(inode: Inode | None) -> int:
@@ -60,11 +67,16 @@ class Follower:
         applier: Applier,
         copied: Callable[[int, int], None],
         failed: Callable[[int, str], None],
+        report: Callable[[str], None] = _ignore,
     ) -> None:
-        """`copied(term, sid)`: the copy is here and durable. `failed(errno, text)`: the disk."""
+        """`copied(term, sid)`: the copy is here and durable. `failed(errno, text)`: the disk.
+
+        `report` gets what of the disk failed, and what to do.
+        """
         self._applier = applier
         self._copied = copied
         self._failed = failed
+        self._report = report
         self._session = (0, 0)
         self._ends: set[int] = set()
         self._lock = threading.Lock()
@@ -85,9 +97,10 @@ class Follower:
 
     def _apply(self, record: bytes, payload: bytes) -> Flush | None:
         operation = operations.decode(record, len(payload))
-        if isinstance(operation, operations.Fsync):
-            return partial(_carried_out, self._applier.flusher(operation))
-        self._applier.apply(operation, payload)
+        with self._telling(operation):
+            if isinstance(operation, operations.Fsync):
+                return partial(_carried_out, self._applier.flusher(operation))
+            self._applier.apply(operation, payload)
         return None
 
     def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
@@ -98,6 +111,10 @@ class Follower:
         if payload:
             raise FrameInvalid("a question has no payload")
         question = questions.decode(record)
+        with self._telling(question):
+            return self._answer(question)
+
+    def _answer(self, question: questions.ANY_QUESTION) -> Answer | Callable[[], Answer] | None:
         match question:
             case questions.List():
                 return question.number, _encode(self._list(question)), b""
@@ -114,6 +131,22 @@ class Follower:
             case questions.Flush():
                 pass
         return self._flusher(question.number)
+
+    @contextlib.contextmanager
+    def _telling(self, asked: operations.ANY_OPERATION | questions.ANY_QUESTION) -> Iterator[None]:
+        """Say where the disk failed, and what to do."""
+        try:
+            if isinstance(asked, questions.Flush | questions.End):
+                yield
+                return
+            backing = self._applier.backing(asked.directory)
+            node = getattr(asked, "parent", getattr(asked, "node", operations.ROOT))
+            with inventory.placing(backing.root_fd, backing.path(node)):
+                yield
+        except OSError as fault:
+            if is_failure(fault):
+                self._report(told(fault))
+            raise
 
     def copied(self, answer: Answer) -> None:
         """Everything before a Flush or an End is durable."""
@@ -180,13 +213,14 @@ class Follower:
             if inode.absent or not stat.S_ISREG(inode.mode):
                 found.append([b""] * item.count)
                 continue
-            fd = backing.data_fd(item.node)
             digests: list[bytes] = []
             found.append(digests)
-            for zone in range(item.first, item.first + item.count):
-                digests += inventory.digests(fd, zone, 1)
-                if time.monotonic() > ends:
-                    return questions.Digests(found)
+            with inventory.placing(backing.root_fd, backing.path(item.node)):
+                fd = backing.data_fd(item.node)
+                for zone in range(item.first, item.first + item.count):
+                    digests += inventory.digests(fd, zone, 1)
+                    if time.monotonic() > ends:
+                        return questions.Digests(found)
         return questions.Digests(found)
 
     def _attributes(self, question: questions.Attributes) -> list[bytes]:

@@ -200,13 +200,13 @@ class Plane:
         mapfile.take(self._settings.map_file, "", ())
         self._mount(LocalJournal(), read_only=True)
         self._applier = Applier(self._mounts.roots, exclusions=self._exclusions)
-        self._follower = follower = Follower(self._applier, self._copied, self._refused)
+        self._follower = worker = Follower(self._applier, self._copied, self._refused, self._report)
         suffices = self._settings.replication.ack_mode == "received"
         deadline = time.monotonic() + _LISTEN_S
         while True:
             try:
                 self.target = Target(
-                    self._link(self._settings.listen), follower, received_suffices=suffices
+                    self._link(self._settings.listen), worker, received_suffices=suffices
                 )
             except zmq.ZMQError:
                 if time.monotonic() > deadline:

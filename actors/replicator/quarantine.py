@@ -120,11 +120,13 @@ class Quarantine:
             while True:
                 while names:
                     self.lives()
-                    deeper = self._name(directory, root_fd, below, names.pop(), links)
+                    with inventory.placing(below):
+                        deeper = self._name(directory, root_fd, below, names.pop(), links)
                     if deeper >= 0:
                         levels.append((deeper, []))
                         below, names = deeper, levels[-1][1]
-                        names += reversed(inventory.names(deeper))
+                        with inventory.placing(deeper):
+                            names += reversed(inventory.names(deeper))
                 if not levels:
                     return
                 os.close(levels.pop()[0])
@@ -166,7 +168,7 @@ class Quarantine:
             path = b"?%d" % key[1]
         place = self.folder / str(key[0]) / os.fsdecode(path)
         twin, number = place, 0
-        while os.path.lexists(twin) or not _can_be_made(twin, self.folder):
+        while _is_taken(twin) or not _can_be_made(twin, self.folder):
             number += 1
             if number > _TWINS_MAX:
                 raise FileExistsError(f"{place}: kept too often")
@@ -193,13 +195,14 @@ class Quarantine:
         size = self._told[key]
         with _made(place) as out:
             if key not in self._zones:
-                os.ftruncate(out, size)
+                with inventory.placing(out):
+                    os.ftruncate(out, size)
             for number, zone in enumerate(zones, 1):
                 self.lives()
                 at = zone * ZONE_BYTES
                 _put(out, os.pread(fd, min(ZONE_BYTES, size - at), at), at)
                 if number % _UNFLUSHED_ZONES_MAX == 0:
-                    os.fdatasync(out)
+                    _flush(out, data_only=True)
 
     def _at(self, place: Path) -> dict[str, str]:
         return {"place": str(place.relative_to(self.folder))}
@@ -235,11 +238,12 @@ class Quarantine:
 
     def _write(self, about: dict[str, Any]) -> None:
         _put(self._manifest, json.dumps(about).encode() + b"\n")
-        os.fdatasync(self._manifest)
+        _flush(self._manifest, data_only=True)
 
     def _remember(self) -> None:
         """Read what was kept before an interruption; a last line that is torn counts not."""
-        lines = os.pread(self._manifest, os.fstat(self._manifest).st_size, 0)
+        with inventory.placing(self._manifest):
+            lines = os.pread(self._manifest, os.fstat(self._manifest).st_size, 0)
         if lines and not lines.endswith(b"\n"):
             _put(self._manifest, b"\n")  # Or the next one would be torn, too.
         for line in lines.splitlines():
@@ -276,6 +280,15 @@ def _path(root_fd: int, fd: int) -> bytes:
     return path[len(root.rstrip(b"/")) + 1 :]
 
 
+def _is_taken(place: Path) -> bool:
+    """Return whether something is kept at a place; OSError if that cannot be known."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def _can_be_made(place: Path, folder: Path) -> bool:
     """Return whether no part of the way to `place` is kept as a file."""
     return not any(
@@ -291,14 +304,19 @@ def _made(place: Path) -> Any:
     out = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         yield out
-        os.fsync(out)
+        _flush(out)
     finally:
         os.close(out)
     parent = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(parent)
+        _flush(parent)
     finally:
         os.close(parent)
+
+
+def _flush(fd: int, *, data_only: bool = False) -> None:
+    with inventory.placing(fd):
+        (os.fdatasync if data_only else os.fsync)(fd)
 
 
 def _zones(start: int, end: int) -> range:
@@ -310,9 +328,10 @@ def _zones(start: int, end: int) -> range:
 def _put(out: int, data: bytes, at: int | None = None) -> None:
     """Write all of it: a disk that is nearly full takes a part, and refuses only the next."""
     done = 0
-    while done < len(data):
-        rest = data[done:]
-        done += os.write(out, rest) if at is None else os.pwrite(out, rest, at + done)
+    with inventory.placing(out):
+        while done < len(data):
+            rest = data[done:]
+            done += os.write(out, rest) if at is None else os.pwrite(out, rest, at + done)
 
 
 def _data(fd: int) -> Iterator[tuple[int, int]]:

@@ -71,9 +71,11 @@ def test_a_disk_that_cannot_be_read_for_the_copy_is_named_with_a_cure(
         raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr(Names, "introduce", fails)
-    case.session.start("full", [inventory.open_directory(bytes(tmp_path))], [Exclusions()])
+    root = inventory.open_directory(bytes(tmp_path))
+    case.session.start("full", [root], [Exclusions()])
     case.session.session_up()
     until(lambda: len(case.said) == 2)
+    os.close(root)
     named = OSError(error, os.strerror(error), tmp_path)
     assert case.said[1] == PlaneSessionBroken(1, 2, f"the copy failed: {told(named)}")
     assert case.lost == [(error, "data")] * (error != errno.EACCES)
