@@ -1,9 +1,9 @@
 """A disk that fails on command, below a directory of a node: run as `fault_disk.py DIR CONTROL`.
 
 The directory is served by the project's own pass-through file system. The control file holds
-lines: `write`, `fsync`, `read` or `mkdir`, then `eio` or `erofs` (always; as a file system that the
-kernel made read-only), `once` (`eio` the next time alone) or `hold` (the call waits until the line
-is gone).
+lines: `write`, `fsync`, `read`, `mkdir` or `lookup`, then `eio` or `erofs` (always; as a file
+system that the kernel made read-only), `once` (`eio` the next time alone) or `hold` (the call waits
+until the line is gone).
 """
 
 import errno
@@ -28,6 +28,7 @@ KINDS = {
     protocol.FSYNC: "fsync",
     protocol.READ: "read",
     protocol.MKDIR: "mkdir",
+    protocol.LOOKUP: "lookup",
 }
 Handler = Callable[[Request], Reply]
 

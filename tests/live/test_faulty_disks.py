@@ -70,6 +70,17 @@ def test_a_disk_that_takes_no_name_below_the_data_of_the_primary(lab: Lab, clien
         assert "Input/output error" in reason
 
 
+def test_a_disk_that_finds_no_name_below_the_data_of_the_primary(lab: Lab, client: Client) -> None:
+    with faulty(lab, "n1", "/var/lib") as control:
+        client.go_on(60)
+        order(control, "lookup eio\n")
+        assert "Input/output error" in lab.run("n1", ["stat", f"{DATA}/other"]).stderr
+        lab.wait_state("n2", "ALONE", 60)
+        client.go_on(60)
+        reason = lab.await_words("n1", "the data of this node cannot be trusted", 60)
+        assert "Input/output error" in reason
+
+
 @pytest.mark.parametrize("kind", ["write", "fsync"])
 @pytest.mark.parametrize("victim", ["n1", "n2"])
 def test_a_disk_that_fails_below_the_durable_record(
