@@ -1,10 +1,14 @@
 """The ids that modules are given on several nodes, by real agents that start no processes."""
 
+import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +22,10 @@ from mirrorfarm.limits import MODULES_MAX
 from mirrorfarm.modules import install
 from mirrorfarm.node import Agent
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, lock_path
+from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import create_cluster, join_cluster
+from mirrorfarm.transport.messages import Frame, StateAnswer, StateQuery
 from tests.transport.bus import free_port, until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -28,6 +35,9 @@ Two = dict[str, Agent]
 class NoProcesses:
     """Children of an agent that never begin."""
 
+    def __init__(self) -> None:
+        self.present: dict[str, int] = {}  # Stand-ins.
+
     def start(self) -> None: ...
 
     def want(self, *_: object) -> None: ...
@@ -35,7 +45,7 @@ class NoProcesses:
     def unwant(self, *_: object, **__: object) -> None: ...
 
     def pids(self) -> dict[str, int]:
-        return {}
+        return self.present
 
     def trouble(self, name: str) -> None:
         del name
@@ -74,6 +84,26 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return int(end.value.code or 0), out, err
 
     return call
+
+
+@contextmanager
+def running(agent: Agent, name: str, state: dict[str, Any]) -> Iterator[None]:
+    """Have a process of a module there that tells its state."""
+
+    def answer(frame: Frame, _network: str) -> None:
+        if isinstance(frame.message, StateQuery):
+            told = StateAnswer(frame.message.request, json.dumps(state).encode())
+            attachment.send(frame.source, frame.to.actor, told)
+
+    keys = agent.keys
+    settings = AttachmentSettings(agent.paths.bus_socket, keys.cluster, keys.name, name, 2)
+    attachment = Attachment(settings, answer)
+    agent.children.present[name] = 4711  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        attachment.close()
+        del agent.children.present[name]  # type: ignore[attr-defined]
 
 
 def ids(two: Two) -> dict[str, dict[str, int]]:
@@ -146,6 +176,30 @@ def test_different_ids_are_told_with_the_cure_once_a_mirror_is_configured(
         assert run(*words.split())[0] == 0
     assert ids(two) == {"n1": {"app": 1}, "n2": {"app": 1}}
     assert run("module", "config", "app") == (0, "n1: app is configured\n", "")
+
+
+def test_a_module_that_runs_keeps_its_id(two: Two, run: Run) -> None:
+    paths = two["n1"].paths
+    put(two["n1"], "app", 1)
+    force = ("module", "install", "app", "--from", "ledger", "--force", "--id")
+    with running(two["n1"], "app", {"state": "PRIM"}):
+        for words in (("-H", "*"), ()):
+            code, _, err = run(*words, *force, "2")
+            assert code == Refused.exit_code
+            assert "app is PRIM on n1: stop it first with `mirrorfarm -H n1 stop -m app`" in err
+            assert install.installed(paths) == [("app", 1)]
+    assert "n1: module app is installed with id 2" in run(*force, "2")[1]
+    two.pop("n1").close(children=False)
+    lock = hold_lock(lock_path(paths, "app"))
+    try:
+        code, _, err = run(*force, "3")
+        assert (code, install.installed(paths)) == (Refused.exit_code, [("app", 2)])
+        assert f"app runs here as process {os.getpid()}" in err
+        assert run(*force, "2")[0] == 0, "its id is the same"
+    finally:
+        os.close(lock)
+    assert run(*force, "3")[0] == 0
+    assert install.installed(paths) == [("app", 3)]
 
 
 def test_a_node_that_does_not_answer_is_not_compared(
