@@ -236,7 +236,7 @@ class Client:
         wanted = tuple(nodes)
         found = self._rows(wanted, seconds)  # In the order in which they answered.
         return {
-            node: {row["module"]: row["id"] for row in found[node]}
+            node: {row["module"]: row.get("id", 0) for row in found[node]}
             for node in wanted
             if node in found
         }

@@ -26,6 +26,7 @@ from mirrorfarm.process import hold_lock, lock_path
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import create_cluster, join_cluster
 from mirrorfarm.transport.messages import Frame, StateAnswer, StateQuery
+from tests.mirrorfarm.cli.cluster_of_two import state_json
 from tests.transport.bus import free_port, until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -100,6 +101,8 @@ def running(agent: Agent, name: str, state: dict[str, Any]) -> Iterator[None]:
     attachment = Attachment(settings, answer)
     agent.children.present[name] = 4711  # type: ignore[attr-defined]
     try:
+        with Client(agent.paths) as client:
+            until(lambda: client.states([(keys.name, name)]) == {(keys.name, name): state})
         yield
     finally:
         attachment.close()
@@ -200,6 +203,72 @@ def test_a_module_that_runs_keeps_its_id(two: Two, run: Run) -> None:
         os.close(lock)
     assert run(*force, "3")[0] == 0
     assert install.installed(paths) == [("app", 3)]
+
+
+@pytest.fixture
+def different(two: Two) -> Two:
+    """Both run a mirror, with ids that differ."""
+    for number, (node, agent) in zip((2, 1), two.items(), strict=True):
+        put(agent, "app", number)
+        install.configure(agent.paths, "app")
+        agent._unstartable["app"] = f"{node} was not told to start it"
+    return two
+
+
+TOLD = "module app has id 2 on n1, id 1 on n2: the ids must be the same"
+
+
+def mirror(node: str, number: int, **changes: Any) -> dict[str, Any]:
+    return state_json(module="app", node=node, mode="mirror", id=number) | changes
+
+
+def test_the_state_of_several_nodes_tells_ids_that_differ(different: Two, run: Run) -> None:
+    n1, n2 = different.values()
+    with running(n1, "app", mirror("n1", 2)), running(n2, "app", mirror("n2", 1)):
+        for words in ((), ("-m", "app")):
+            code, out, err = run("-H", "*", "state", *words)
+            assert (code, out.count("PRIM")) == (0, 2)
+            assert f"note: {TOLD}" in err
+            assert "`mirrorfarm module install app --from" in err
+        rows = json.loads(run("-H", "*", "state", "--json")[1])
+        assert [row["id_conflict"].startswith(TOLD) for row in rows] == [True, True]
+        assert run("state")[2] == ""
+        assert "id_conflict" not in run("state", "--json")[1]
+
+
+def test_an_order_to_start_several_nodes_tells_ids_that_differ(different: Two, run: Run) -> None:
+    n1, n2 = different.values()
+    with running(n1, "app", mirror("n1", 2)), running(n2, "app", mirror("n2", 1)):
+        for verb, hosts, told in (("start", "*", 1), ("prim", "n1", 0), ("stop", "n1,n2", 0)):
+            err = run("-H", hosts, verb, "-m", "app", "--timeout", "0.1")[2]
+            assert err.count(f"note: {TOLD}") == told
+
+
+def test_the_id_of_what_does_not_tell_it_is_the_one_that_its_agent_knows(
+    different: Two, run: Run
+) -> None:
+    n1, n2 = different.values()
+    older = mirror("n1", 2)
+    del older["id"]
+    with running(n1, "app", older):
+        code, out, err = run("-H", "*", "state")
+        assert code == 0
+        assert "NOT RUNNING" in out
+        assert f"note: {TOLD}" in err
+        with running(n2, "app", mirror("n2", 2)):
+            assert run("-H", "*", "state")[2] == "", "it runs by that one"
+
+
+@pytest.mark.parametrize("changes", [{"mode": "farm"}, {"mode": "light"}, {"mode": None}])
+def test_only_ids_of_a_mirror_must_be_the_same(
+    different: Two, run: Run, changes: dict[str, Any]
+) -> None:
+    n1, n2 = different.values()
+    with (
+        running(n1, "app", mirror("n1", 2, **changes)),
+        running(n2, "app", mirror("n2", 1, **changes)),
+    ):
+        assert run("-H", "*", "state")[2] == ""
 
 
 def test_a_node_that_does_not_answer_is_not_compared(
