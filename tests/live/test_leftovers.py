@@ -32,6 +32,18 @@ from tests.mirrorfarm.test_node import CLUSTER, asked
 pytestmark = pytest.mark.live
 ADDRESSES = ("198.18.0.9", "2001:db8::9")
 ORDERS = ("deconfig", "uninstall")
+REPLICATOR = """
+import sys, time
+from pathlib import Path
+from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
+from mirrorfarm.actors.replicator.journal import LocalJournal
+from mirrorfarm.process import hold_lock
+kept = hold_lock(Path(sys.argv[1]))
+system = FileSystem(sys.argv[2], 0, LocalJournal())
+system.mount()
+print("mounted", flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -124,20 +136,25 @@ def test_a_directory_that_is_used_keeps_its_module_and_a_dead_one_is_unmounted(
     agent: Any, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
-    system = FileSystem(data, 0, LocalJournal())
-    system.mount()
+    lock = replica_lock_path(agent.paths, "app")
+    words = (sys.executable, "-c", REPLICATOR, str(lock), str(data))
+    replicator = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert replicator.stdout is not None
+    assert replicator.stdout.readline() == b"mounted\n"
     user = subprocess.Popen(["sleep", "600"], cwd=data)
-    replicator = hold_lock(replica_lock_path(agent.paths, "app"))  # We are it.
     try:
         (data / "kept").touch()
-        assert f"process {user.pid} (sleep 600), which uses {data}" in told(agent, "deconfig")
-        system.end()  # As if the replicator was killed.
+        text = told(agent, "deconfig")
+        assert f"process {user.pid} (sleep 600), which uses {data}. Mend" in text
+        assert f"`kill {replicator.pid}`" not in text
+        replicator.kill()
+        replicator.wait()
         assert f"`kill {user.pid}`" in told(agent, "deconfig")
     finally:
+        replicator.kill()
+        replicator.communicate()
         user.kill()
         user.wait()
-        os.close(replicator)
-        system.end()
     take_away(agent)
     assert [path.name for path in data.iterdir()] == ["kept"]
 
