@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mirrorfarm import leftovers
 from mirrorfarm.absence import NOT_RUNNING, Absence
 from mirrorfarm.children import Children
 from mirrorfarm.descriptors import raise_descriptor_limit
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.modules.settings import Cluster
+from mirrorfarm.order_desk import Desk
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import (
@@ -48,50 +50,12 @@ from mirrorfarm.transport.zmq import Hub
 if TYPE_CHECKING:
     from mirrorfarm.farm_check import FarmChecks
 
-ANSWERED_MAX = 64
 ORDERS_MAX = 16  # Of one node, at once; who asked says it again.
 LOOKS = frozenset(("modules", "stats"))  # They change nothing, and wait for no order.
 STATE_SECONDS = 2.0
+STOPPED = "STOP"
 HUNG_SECONDS = 5.0  # For each process, or whoever gave the order would have no answer in time.
 CHECK_PREFIX = "farm-check-"
-
-
-def coded(exit_code: int) -> bytes:
-    """Return what tells whoever gave an order which exit code its failure has."""
-    return msgspec.json.encode({"exit_code": exit_code})
-
-
-class Desk:
-    """One order at a time; the same request again is answered again."""
-
-    def __init__(self, perform: Callable[[AgentCommand], AgentResult]) -> None:
-        self._perform = perform
-        self._answered: dict[str, AgentResult] = {}
-        self._lock = threading.Lock()
-
-    def answer(self, command: AgentCommand) -> AgentResult:
-        """Return the result of an order, performed once."""
-        with self._lock:
-            result = self._answered.get(command.request)
-            if result is None:
-                result = self._try(command)
-                while len(self._answered) >= ANSWERED_MAX:
-                    self._answered.pop(next(iter(self._answered)))
-                self._answered[command.request] = result
-        return result
-
-    def _try(self, command: AgentCommand) -> AgentResult:
-        try:
-            return self._perform(command)
-        except MirrorfarmError as error:
-            return AgentResult(command.request, "refused", str(error), coded(error.exit_code))
-        except OSError as error:
-            text = f"{command.verb}: {told(error)}"
-            return AgentResult(command.request, "failed", text, coded(SystemUnsuitable.exit_code))
-        except Exception as error:  # Whoever asked would wait for an answer that never comes.
-            say(f"{command.verb} failed: {error!r}")
-            text = f"{command.verb}: the agent failed ({error!r}): its journal says so too"
-            return AgentResult(command.request, "failed", text)
 
 
 def _not_a_node(paths: Paths, name: str, cluster: Cluster) -> str:
@@ -289,25 +253,34 @@ class Agent:
         name, number, force = (*command.arguments, "", "", "")[:3]
         wanted = int(number) if number.isdigit() else None
         source: str | bytes = command.package or name
-        got = install.install(
-            self.paths, name, source=source, module_id=wanted, force=force == "force"
-        )
+        forced = force == "force"
+        renumbered = forced and install.changes_id(self.paths, name, wanted)
+        state = self._require_renumberable(name) if renumbered else ""
+        got = install.install(self.paths, name, source=source, module_id=wanted, force=forced)
+        if renumbered:  # What runs by the old id would meet nobody, until it starts anew.
+            self._stop_module(name, answers=bool(state))
+            if name in install.configured(self.paths):
+                with suppress(MirrorfarmError, OSError):  # Why is told by `state`.
+                    self._start_or_tell(name)
         text = f"module {name} is installed with id {got}; next: mirrorfarm module config {name}"
         return AgentResult(command.request, "done", text)
 
     def _config(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
         notes: list[str] = []
-        answers = self._require_stopped(name)
+        state = self._require_stopped(name)
         install.configure(self.paths, name, notes=notes)
-        self._stop_module(name, answers=answers)
+        self._stop_module(name, answers=bool(state))
         self._start_or_tell(name)
         return AgentResult(command.request, "done", "\n".join([f"{name} is configured", *notes]))
 
     def _deconfig(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
-        self._stop_module(name, answers=self._require_stopped(name))
+        state = self._require_ended(name)
+        self._stop_module(name, answers=bool(state))
         try:
+            if state != STOPPED:
+                leftovers.clear(self.paths, name)
             install.deconfigure(self.paths, name)
         except (MirrorfarmError, OSError):
             with suppress(MirrorfarmError, OSError):
@@ -318,29 +291,47 @@ class Agent:
 
     def _uninstall(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
-        answers = self._require_stopped(name)
+        state = self._require_ended(name)
         install.uninstall(self.paths, name)  # Refused while it is configured: it runs on.
-        self._stop_module(name, answers=answers)
+        self._stop_module(name, answers=bool(state))
         return AgentResult(command.request, "done", f"{name} is removed")
 
-    def _require_stopped(self, name: str) -> bool:
-        """Raise Refused unless the module is stopped here; return whether its process answers."""
+    def _require_renumberable(self, name: str) -> str:
+        try:
+            return self._require_ended(name)
+        except Refused as error:
+            reason = f"{name} keeps its id as long as it runs, for its ports are made from that"
+            raise Refused(f"{reason}: {error}") from None
+
+    def _require_ended(self, name: str) -> str:
+        """Raise Refused unless nothing of the module goes on here; return as `_require_stopped`."""
+        state = self._require_stopped(name)
+        if state != STOPPED:
+            why = self._troubles(name) or "it has no process"
+            if not state:
+                pid = self.children.pids().get(name, 0)
+                why = f"its process does not answer: `kill -9 {pid}` has it started anew"
+            leftovers.require_none(self.paths, self.keys.name, name, why)
+        return state
+
+    def _require_stopped(self, name: str) -> str:
+        """Raise Refused if the module runs here; return STOP, NOT RUNNING, or "": it hangs."""
         if name not in self.children.pids():
-            return True
+            return NOT_RUNNING
         request = secrets.token_hex(8)
         question = Address(self.keys.name, name, MODULE_ACTOR)
         self._asked = request
         self.hub.send(question, "agent", StateQuery(request))
         answer = self._await_state(request)
         if answer is None:
-            return False  # It does not even answer: then its process may be replaced.
-        state = msgspec.json.decode(answer.json).get("state", "")
-        if state not in {"STOP", NOT_RUNNING}:
+            return ""  # It does not even answer: then its process may be replaced.
+        state = str(msgspec.json.decode(answer.json).get("state"))
+        if state not in {STOPPED, NOT_RUNNING}:
             raise Refused(
                 f"{name} is {state} on {self.keys.name}: stop it first with "
                 f"`mirrorfarm -H {self.keys.name} stop -m {name}`"
             )
-        return True
+        return state
 
     def _await_state(self, request: str) -> StateAnswer | None:
         """Return the answer to this question; one to an earlier question may come before it."""

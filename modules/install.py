@@ -32,7 +32,7 @@ from mirrorfarm.modules.faults import Faults, shown
 from mirrorfarm.modules.package import USERCONFIG, check_files, pack, unpack
 from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.modules.suitability import unsuitable
-from mirrorfarm.modules.userconfig import parse_userconfig
+from mirrorfarm.modules.userconfig import claims, parse_userconfig
 from mirrorfarm.paths import Paths
 
 
@@ -229,6 +229,27 @@ def load_module(paths: Paths, name: str) -> Module:
         cluster=load_cluster(paths),
         environment=environment,
     )
+
+
+def claimed(paths: Paths, name: str) -> tuple[list[str], list[str]]:
+    """Return virtual addresses and replicated directories of a module as it is configured.
+
+    Also where nothing can run by that: what began with it may be on this node still. Raises
+    Refused if the name is none.
+    """
+    _check_name(name)
+    try:
+        return claims(*_read_active(paths, name))
+    except MirrorfarmError:
+        try:
+            return claims(read_file(_active(paths, name)), {})
+        except (MirrorfarmError, FileNotFoundError):
+            return [], []
+
+
+def changes_id(paths: Paths, name: str, wanted: int | None) -> bool:
+    """Return whether an installation with an id, or any, gives an installed module another one."""
+    return _has_id(paths, name) and wanted not in (None, module_id(paths, name))
 
 
 def _read_active(paths: Paths, name: str) -> tuple[bytes, dict[str, str]]:

@@ -1,7 +1,7 @@
 """userconfig.xml: one module, checked value by value, then as a whole, into a frozen record."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -73,6 +73,29 @@ def parse_userconfig(
     if used is not None:
         used.update(macros.used)
     return module
+
+
+def claims(text: bytes, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return the virtual addresses and the replicated directories that a userconfig.xml names.
+
+    Of a file with faults, and of one that fits its cluster no more, as far as it can be read.
+    """
+    faults = Faults("")
+    tree = parse(text, faults)
+    if tree is None:
+        return [], []
+    macros = Macros(environment)
+    macros.define(tree, faults)
+    elements = list(_below(Checker(faults, macros, []).check(tree, SAFE)))
+    addresses = [one["addr"] for one in elements if one.tag == "virtual_addr"]
+    directories = [one["dir"] for one in elements if one.tag == "replicated"]
+    return [str(one) for one in addresses if one], [str(one) for one in directories if one]
+
+
+def _below(element: Checked) -> Iterator[Checked]:
+    yield element
+    for child in element.children:
+        yield from _below(child)
 
 
 def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faults) -> Module:

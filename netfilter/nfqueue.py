@@ -20,6 +20,7 @@ from typing import Any
 
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.extras import installing
 from mirrorfarm.limits import (
     PACKET_HEAD_BYTES_MAX,
     QUEUE_SOCKET_BYTES,
@@ -268,8 +269,8 @@ def _library() -> Any:
         return importlib.import_module("netfilterqueue")
     except ImportError as error:
         raise SystemUnsuitable(
-            "the Python package netfilterqueue is not installed: install "
-            "libnetfilter-queue-dev and gcc, then `pip install mirrorfarm[nfqueue]`"
+            "the Python package netfilterqueue is not installed: run `apt install build-essential "
+            f"python3-dev libnetfilter-queue-dev`, then {installing('nfqueue')}"
         ) from error
 
 

@@ -41,6 +41,15 @@ def users(directory: bytes, scope: str) -> list[User]:
     return found
 
 
+def members(scope: str) -> list[User]:
+    """Return the processes of an application that live, by its control group."""
+    return [
+        User(number, _command(number), True)
+        for number in sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+        if _is_in(number, scope) and _lives(number)
+    ]
+
+
 def end(user: User, scope: str) -> None:
     """Kill a process of the application, unless its number means another one by now."""
     with suppress(OSError):
@@ -76,6 +85,17 @@ def _command(pid: int) -> str:
             if words:
                 return words[:_COMMAND_CHARACTERS_MAX]
     return "?"
+
+
+def _lives(pid: int) -> bool:
+    """Return whether a process runs a program: one that ended may wait long for its parent."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _is_in(pid: int, scope: str) -> bool:

@@ -37,6 +37,7 @@ ACTOR: Final = "cli"
 REPEAT_SECONDS: Final = 0.5  # A question may be lost; its request number makes it harmless.
 STATE_SECONDS: Final = 3.0
 KNOWN_SECONDS: Final = 1.0  # For the agent to list its modules before one of them is ordered about.
+SILENT_SECONDS: Final = 10.0  # A node that says nothing for so long is not there.
 ANSWERS_MAX: Final = 1_000
 QUESTION = Command | StateQuery | LogQuery | AgentCommand
 ANSWER = CommandResult | StateAnswer | LogAnswer | AgentResult
@@ -182,8 +183,9 @@ class Client:
     ) -> str:
         """Give an order to a module and return what it said when done.
 
-        Raises Refused with the reason, MirrorfarmError when it failed, TimedOut without a final
-        answer within `seconds`; repeating it with the same `request` is harmless.
+        Raises Refused with the reason, MirrorfarmError when it failed, NodeUnreachable when not
+        even its agent answers, TimedOut without a final answer within `seconds`; repeating it with
+        the same `request` is harmless.
         """
         known = self.modules([node], min(seconds, KNOWN_SECONDS)).get(node)
         if known is not None and module not in known:
@@ -194,7 +196,15 @@ class Client:
             )
         to = Address(node, module, MODULE_ACTOR)
         message = Command(request or new_request(), verb, self.who, arguments, self.identity)
-        answer = self.ask_all({to: (to, message)}, seconds).get(to)
+        first = seconds if known is not None else min(seconds, SILENT_SECONDS)
+        answer = self.ask_all({to: (to, message)}, first).get(to)
+        if answer is None and first < seconds:  # Others may wait for their turn.
+            if not self.modules([node], KNOWN_SECONDS):
+                raise NodeUnreachable(
+                    f"{node} does not answer, and nobody knows whether {verb} of {module} arrived: "
+                    "see whether its agent runs and its cables are in, then repeat this"
+                )
+            answer = self.ask_all({to: (to, message)}, seconds - first).get(to)
         if answer is None:
             raise TimedOut(
                 f"{verb} of {module} on {node} has no final answer within {seconds:g} s; it may "
@@ -236,7 +246,7 @@ class Client:
         wanted = tuple(nodes)
         found = self._rows(wanted, seconds)  # In the order in which they answered.
         return {
-            node: {row["module"]: row["id"] for row in found[node]}
+            node: {row["module"]: row.get("id", 0) for row in found[node]}
             for node in wanted
             if node in found
         }

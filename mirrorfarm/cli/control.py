@@ -26,6 +26,8 @@ VERBS: Final[dict[str, tuple[str, float]]] = {
     "forcestop": ("End the module and every process of its application, at once.", 60),
 }
 
+STARTS: Final = ("start", "prim", "second", "primforce")  # They wait for what the nodes exchange.
+
 
 def module_option(
     required: bool = True,
@@ -58,11 +60,17 @@ def act(
     identity: str,
 ) -> int:
     """Order `verb` on every chosen node, one after the other; return the worst exit code."""
-    from mirrorfarm.cli.client import Client, resolve_nodes
+    from mirrorfarm.cli.client import KNOWN_SECONDS, Client, resolve_nodes
+    from mirrorfarm.cli.module_ids import disagreements
 
     worst = 0
     with Client(scope.paths, identity=identity) as client:
-        for node in resolve_nodes(scope.paths, scope.hosts, client.node):
+        nodes = resolve_nodes(scope.paths, scope.hosts, client.node)
+        if verb in STARTS and len(nodes) > 1:
+            states = client.states([(node, module) for node in nodes], KNOWN_SECONDS)
+            for text in disagreements(client, states).values():
+                click.echo(f"note: {clean(text)}", err=True)
+        for node in nodes:
             try:
                 text = client.command(node, module, verb, arguments, seconds=seconds)
                 click.echo(f"{node}: {clean(text) or f'{verb} done'}")

@@ -68,40 +68,42 @@ def state(scope: Scope, module: str, json_wanted: bool) -> int:
 
 def _show(states: States, silent: list[str]) -> None:
     rows, colours = [], []
-    for node, told in sorted(states.items()):
+    for node, told in sorted(states.items()):  # One of another version may tell less.
         details = told["farm"]
-        own = next((one for one in details["nodes"] if one["name"] == node), None)
+        nodes: list[dict[str, Any]] = details.get("nodes", [])
+        own = next((one for one in nodes if one.get("name") == node), {})
         traffic = details.get("traffic") or {}
-        draining = details["draining"]
+        draining = details.get("draining") or {}
         rows.append(
             (
                 node,
-                f"{told['state']} {told['status']}",
-                _by_group(own["share_permille"], _percent) if own else "",
-                _by_group(own["buckets"], str) if own else "",
+                f"{told.get('state', '')} {told.get('status', '')}",
+                _by_group(own.get("share_permille", {}), _percent),
+                _by_group(own.get("buckets", {}), str),
                 str(traffic.get("new_per_s", "")),
                 str(traffic.get("connections", "")),
-                f"{draining['connections']} in {draining['buckets']}"
-                if draining["buckets"]
+                f"{draining.get('connections', '?')} in {draining['buckets']}"
+                if draining.get("buckets")
                 else "",
                 str(told.get("reason") or details.get("reason") or ""),
             )
         )
-        colours.append(COLOURS.get(str(told["status"]), ""))
+        colours.append(COLOURS.get(str(told.get("status")), ""))
     rows += [(node, "ERROR", "", "", "", "", "", "no answer") for node in silent]
     table(HEADS, rows, [*colours, *(["red"] * len(silent))])
     for node, told in sorted(states.items()):
         details = told["farm"]
         click.echo(
             clean(
-                f"{node}: filter {details['mode']}"
+                f"{node}: filter {details.get('mode', '?')}"
                 f"{' (' + details['why'] + ')' if details.get('why') else ''}, "
-                f"view {details['view']} of {', '.join(details['members']) or 'nobody'}"
+                f"view {details.get('view', '?')} of "
+                f"{', '.join(details.get('members', ())) or 'nobody'}"
             )
         )
-        for other in details["nodes"]:
-            if other["name"] != node and other["reason"]:
-                click.echo(clean(f"{node}: {other['name']}: {other['reason']}"))
+        for other in details.get("nodes", ()):
+            if other.get("name") != node and other.get("reason"):
+                click.echo(clean(f"{node}: {other.get('name')}: {other['reason']}"))
 
 
 def _percent(permille: int) -> str:

@@ -35,6 +35,7 @@ COLOURS = {
 }
 WIDTH = 98
 SILENT = "the agent does not answer"
+FOREIGN = "its agent answers as another version of mirrorfarm does: all nodes need the same one"
 Known = TypeVar("Known", Facts, Report)
 
 
@@ -77,8 +78,9 @@ class Lead:
             if result is None:
                 check.missing[node] = SILENT
             elif result.outcome == "done":
-                check.facts[node] = msgspec.json.decode(result.json, type=Facts)
-                self._live.append(node)
+                if (facts := self._read(node, result, Facts)) is not None:
+                    check.facts[node] = facts
+                    self._live.append(node)
             else:
                 check.missing[node] = result.text
         refusals = [text for text in check.missing.values() if text.startswith(BUSY)]
@@ -141,9 +143,9 @@ class Lead:
         live, self._live = self._live, []
         for node, result in self._ask_all(live, "end").items():
             if result.outcome == "done":
-                told = msgspec.json.decode(result.json, type=Report)
-                pings = self.check.reports.get(node, told).pings
-                self.check.reports[node] = msgspec.structs.replace(told, pings=pings)
+                if (told := self._read(node, result, Report)) is not None:
+                    pings = self.check.reports.get(node, told).pings
+                    self.check.reports[node] = msgspec.structs.replace(told, pings=pings)
             else:
                 self._lose(node, result.text)
         for node in live:
@@ -211,11 +213,20 @@ class Lead:
                 self._lose(node, f"the agent did not answer to {verb!r} in time")
             elif result.outcome != "done":
                 self._lose(node, result.text)
-        return {
-            node: msgspec.json.decode(result.json, type=Report)
+        found = {
+            node: self._read(node, result, Report)
             for node, result in answers.items()
             if result.outcome == "done" and result.json
         }
+        return {node: report for node, report in found.items() if report is not None}
+
+    def _read(self, node: str, result: AgentResult, kind: type[Known]) -> Known | None:
+        """Return what a node told; None: it means something else by that, and is left out."""
+        try:
+            return msgspec.json.decode(result.json, type=kind)
+        except msgspec.DecodeError:
+            self._lose(node, FOREIGN)
+            return None
 
     def _lose(self, node: str, why: str) -> None:
         self.check.missing.setdefault(node, why)

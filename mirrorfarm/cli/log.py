@@ -10,6 +10,7 @@ from mirrorfarm.cli.control import module_option
 from mirrorfarm.cli.main import Scope
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import Refused
+from mirrorfarm.paths import Paths
 
 if TYPE_CHECKING:
     from mirrorfarm.cli.client import Client
@@ -58,17 +59,18 @@ def log(  # noqa: PLR0917 - one argument for each option.
 
     Levels: C critical, E event, U order of an administrator, S script, I and D information.
     """
-    from mirrorfarm.cli.client import Client
+    from mirrorfarm.cli.client import Client, resolve_nodes
 
     if not scope.hosts and not scope.paths.module_log(module).is_dir():
         raise Refused(f"{module} has no log on this node: is it spelt so, was it ever started?")
-    if "," in scope.hosts or scope.hosts == "*":
+    node, *others = resolve_nodes(scope.paths, scope.hosts, "")
+    if others:
         raise click.UsageError("log shows one node at a time: -H NODE")
     client = Client(scope.paths) if scope.hosts else None
     after, wanted = -BATCH, count
     try:
         while True:
-            lines, after = read(scope, client, module, after)
+            lines, after = read(scope.paths, client, (node, module), after)
             chosen = [line for line in lines if verbose or level_of(line) not in {"I", "D"}]
             for line in chosen[-wanted:]:
                 click.echo(clean(line) if json_wanted else line_text(line))
@@ -81,11 +83,14 @@ def log(  # noqa: PLR0917 - one argument for each option.
             client.close()
 
 
-def read(scope: Scope, client: "Client | None", module: str, after: int) -> tuple[list[str], int]:
-    """Return up to BATCH lines after `after`, and the number to go on from."""
+def read(
+    paths: Paths, client: "Client | None", of: tuple[str, str], after: int
+) -> tuple[list[str], int]:
+    """Return up to BATCH lines after `after` of a module on a node, and where to go on."""
+    node, module = of
     if client:
-        answer = client.log(scope.hosts, module, after, BATCH)
+        answer = client.log(node, module, after, BATCH)
         return list(answer.lines), answer.next_after
     from mirrorfarm.modulelog import read_log
 
-    return read_log(scope.paths.module_log(module), after, BATCH)
+    return read_log(paths.module_log(module), after, BATCH)

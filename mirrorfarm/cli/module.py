@@ -72,12 +72,16 @@ def each_agent(
 @click.pass_obj
 def install(scope: Scope, name: str, source: str, number: int | None, force: bool) -> int:
     """Install module NAME. Its id must be the same on both nodes: with -H it is."""
+    from mirrorfarm.cli.client import agent_runs
     from mirrorfarm.modules import install as door
 
     origin: str | Path = source or name
     if source and Path(source).exists():
         origin = Path(source).absolute()
-    if not scope.hosts:
+    renumbered = not scope.hosts and force and door.changes_id(scope.paths, name, number)
+    if not scope.hosts and not (renumbered and agent_runs(scope.paths)):
+        if renumbered:
+            require_ended(scope, name)
         number = door.install(scope.paths, name, source=origin, module_id=number, force=force)
         click.echo(f"module {name} is installed with id {number}")
         click.echo(f"edit {scope.paths.module_etc(name) / 'conf/userconfig.xml'}")
@@ -118,15 +122,27 @@ def installed_on(scope: Scope) -> tuple[dict[str, dict[str, int]], int]:
 
 def require_no_process(scope: Scope, name: str) -> None:
     """Raise Refused if a module runs here although the agent, which alone can ask it, does not."""
-    from mirrorfarm.process import lock_holder, lock_path
+    from mirrorfarm.process import lock_holder, lock_path, replica_lock_path
 
-    pid = lock_holder(lock_path(scope.paths, name))
+    locks = (lock_path(scope.paths, name), replica_lock_path(scope.paths, name))
+    pid = next(filter(None, map(lock_holder, locks)), 0)
     if pid:
         raise Refused(
             f"module {name} runs here as process {pid}, and only the agent, which does not run, "
             "can ask whether it is stopped: start it (`systemctl start mirrorfarm`, or "
             "`mirrorfarm agent` by hand), then repeat this"
         )
+
+
+def require_ended(scope: Scope, name: str) -> None:
+    """Raise Refused if something of a module goes on here without its process and the agent."""
+    from mirrorfarm import leftovers
+    from mirrorfarm.transport.keys import KEY_FILE, load_keys
+
+    require_no_process(scope, name)
+    if (scope.paths.keys / KEY_FILE).exists():  # Else nothing has ever run here.
+        node = load_keys(scope.paths).name
+        leftovers.require_none(scope.paths, node, name, "it has no process, nor is there an agent")
 
 
 def packed(name: str, origin: str | Path) -> bytes:
@@ -185,13 +201,19 @@ def note_other_ids(scope: Scope, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def deconfig(scope: Scope, name: str) -> int:
-    """Undo the configuration of a stopped module; its files and data stay."""
+    """Undo the configuration of a stopped module; its files and data stay.
+
+    Refused while its application or a virtual address is left here, whatever its process does.
+    """
     from mirrorfarm.cli.client import agent_runs
     from mirrorfarm.modules import install as door
 
     if scope.hosts or agent_runs(scope.paths):
         return tell_agents(scope, "deconfig", (name,))
-    require_no_process(scope, name)
+    from mirrorfarm import leftovers
+
+    require_ended(scope, name)
+    leftovers.clear(scope.paths, name)
     door.deconfigure(scope.paths, name)
     click.echo(f"module {name} is not configured any more")
     return 0
@@ -207,7 +229,7 @@ def uninstall(scope: Scope, name: str) -> int:
 
     if scope.hosts or agent_runs(scope.paths):
         return tell_agents(scope, "uninstall", (name,))
-    require_no_process(scope, name)
+    require_ended(scope, name)
     door.uninstall(scope.paths, name)
     click.echo(f"module {name} is removed")
     return 0

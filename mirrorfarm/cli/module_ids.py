@@ -1,10 +1,15 @@
 """One id for a module on all its nodes: the port of its replication is made from it."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mirrorfarm.errors import Refused
 from mirrorfarm.limits import MODULES_MAX
 
+if TYPE_CHECKING:
+    from mirrorfarm.cli.client import Client
+
+States = Mapping[tuple[str, str], Mapping[str, Any] | None]  # (node, module); None: no answer.
 Installed = Mapping[str, Mapping[str, int]]  # Node -> module -> id; 0: it cannot be read.
 
 
@@ -40,6 +45,40 @@ def disagreement(name: str, installed: Installed, folder: str) -> str:
         f"`mirrorfarm module install {name} --from {folder} --force --id {number}` and "
         f"`mirrorfarm module config {name}`"
     )
+
+
+def disagreements(client: "Client", states: States) -> dict[str, str]:
+    """Return for each mirror that has different ids on the nodes that answered what is wrong.
+
+    An id is that of the process, or of the agent where none runs. A farm may have several.
+    """
+    from mirrorfarm.cli.client import KNOWN_SECONDS
+
+    states = dict(sorted(states.items()))  # Not in the order in which they answered.
+    nodes: dict[str, list[str]] = {}
+    for (node, name), state in states.items():
+        if state:
+            nodes.setdefault(name, []).append(node)
+    mirrors = {name for (_, name), state in states.items() if state and _is_mirror(state)}
+    several = {name: nodes[name] for name in sorted(mirrors) if len(nodes[name]) > 1}
+    if not several:
+        return {}
+    asked = dict.fromkeys(node for some in several.values() for node in some)
+    installed = client.installed(asked, KNOWN_SECONDS)
+    found = {node: installed.get(node, {}) for node in asked}
+    for (node, name), state in states.items():
+        number = (state or {}).get("id")
+        if node in found and isinstance(number, int):
+            found[node][name] = number
+    told = {}
+    for name, some in several.items():
+        folder = str(client.paths.module_etc(name))
+        told[name] = disagreement(name, {node: found[node] for node in some}, folder)
+    return {name: text for name, text in told.items() if text}
+
+
+def _is_mirror(state: Mapping[str, Any]) -> bool:
+    return state.get("mode") == "mirror"
 
 
 def _present(name: str, installed: Installed) -> dict[str, int]:

@@ -6,7 +6,7 @@ import click
 
 from mirrorfarm.cli.control import module_option
 from mirrorfarm.cli.main import Scope
-from mirrorfarm.cli.show import COLOURS, as_json, label, since, table
+from mirrorfarm.cli.show import COLOURS, as_json, clean, label, since, table
 from mirrorfarm.errors import MirrorfarmError, NodeUnreachable
 
 CODES = {"STOP": 0, "WAIT": 1, "ALONE": 2, "UP": 2, "PRIM": 3, "SECOND": 4}
@@ -14,17 +14,22 @@ HEADS = ("module", "node", "state", "status", "data", "since", "reason")
 Found = dict[tuple[str, str], dict[str, Any] | None]  # (node, module); None: no answer.
 
 
-def collect(scope: Scope, module: str) -> tuple[Found, list[str]]:
-    """Return the states of one module, or all, on the chosen nodes; and the silent nodes."""
+def collect(scope: Scope, module: str) -> tuple[Found, list[str], dict[str, str]]:
+    """Return the states of one module, or all, on the chosen nodes; the silent nodes.
+
+    And by module what is wrong with ids that differ.
+    """
     from mirrorfarm.cli.client import Client, resolve_nodes
+    from mirrorfarm.cli.module_ids import disagreements
 
     with Client(scope.paths) as client:
         nodes = resolve_nodes(scope.paths, scope.hosts, client.node)
         known = {node: [module] for node in nodes} if module else client.modules(nodes)
         wanted = [(node, name) for node in nodes for name in known.get(node, [])]
         states = client.states(wanted)
+        conflicts = disagreements(client, states)
     found: Found = {key: states.get(key) for key in sorted(wanted, key=lambda key: key[::-1])}
-    return found, [node for node in nodes if node not in known]
+    return found, [node for node in nodes if node not in known], conflicts
 
 
 def show_table(found: Found, silent: list[str]) -> None:
@@ -60,16 +65,18 @@ def show_resources(found: Found) -> None:
 @click.option("-l", "-q", "-lq", "quiet", is_flag=True, help="Only the exit code tells the state.")
 @click.pass_obj
 def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, quiet: bool) -> int:
-    """Show the state of the modules. Answers within 6 seconds.
+    """Show the state of the modules. Answers within 7 seconds.
 
     With -lq the exit code is: 0 STOP, 1 WAIT, 2 ALONE or UP, 3 PRIM, 4 SECOND, 5 no answer.
     """
     if quiet:
         return quiet_code(scope, module)
-    found, silent = collect(scope, module or "")
+    found, silent, conflicts = collect(scope, module or "")
     if json_wanted:
         answers = [
-            now or {"node": node, "module": name, "error": "no answer"}
+            {**now, **({"id_conflict": conflicts[name]} if name in conflicts else {})}
+            if now
+            else {"node": node, "module": name, "error": "no answer"}
             for (node, name), now in found.items()
         ]
         click.echo(as_json([*answers, *({"node": node, "error": "no answer"} for node in silent)]))
@@ -77,6 +84,8 @@ def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, qu
         show_table(found, silent)
         if verbose:
             show_resources(found)
+        for text in conflicts.values():
+            click.echo(f"note: {clean(text)}", err=True)
     missing = silent + [node for (node, _), now in found.items() if now is None]
     if missing:
         raise NodeUnreachable(f"no answer from {', '.join(dict.fromkeys(missing))}")
@@ -88,7 +97,7 @@ def quiet_code(scope: Scope, module: str | None) -> int:
     if not module or "," in scope.hosts or scope.hosts == "*":
         raise click.UsageError("-lq needs one module (-m) and one node")
     try:
-        found, _ = collect(scope, module)
+        found, _, _ = collect(scope, module)
     except MirrorfarmError:
         return NodeUnreachable.exit_code
     for now in found.values():

@@ -16,7 +16,8 @@ from mirrorfarm.cli.client import exit_code_of, settled
 from mirrorfarm.cli.module import AGENT_SECONDS
 from mirrorfarm.errors import ConfigInvalid, MirrorfarmError, Refused, SystemUnsuitable
 from mirrorfarm.modules import install
-from mirrorfarm.node import ORDERS_MAX, Agent, Desk
+from mirrorfarm.node import ORDERS_MAX, Agent
+from mirrorfarm.order_desk import Desk
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import hold_lock, lock_path
 from mirrorfarm.transport.address import Address
@@ -53,6 +54,9 @@ class Fake:
 
     def want(self, name: str, *_: Any) -> None:
         self.begun.append(name)
+
+    def trouble(self, name: str) -> None:
+        del name
 
 
 def asked(*states: str | None) -> Any:
@@ -179,6 +183,26 @@ def test_a_module_that_cannot_be_deconfigured_runs_on(
     monkeypatch.setattr(install, "deconfigure", refuse)
     with pytest.raises(OSError, match="Read-only"):
         configured._deconfig(AgentCommand("1", "deconfig", "x", ("app",)))
+    assert configured.children.begun == ["app"]
+
+
+def test_a_module_keeps_its_id_as_long_as_it_runs(configured: Any) -> None:
+    package = install.package(configured.paths, "app")
+
+    def give(number: str) -> None:
+        configured._install(AgentCommand("1", "install", "x", ("app", number, "force"), package))
+
+    configured.children.states = ("UP",)
+    with pytest.raises(Refused, match=r"keeps its id .*: app is UP on n1: .* -H n1 stop -m app`"):
+        give("7")
+    give("")
+    give("1")
+    assert install.installed(configured.paths) == [("app", 1)]
+    assert configured.children.ended == []
+    configured.children.states = ("STOP",)
+    give("7")
+    assert install.installed(configured.paths) == [("app", 7)]
+    assert configured.children.ended == ["app", "app.replica"], "they have the old id"
     assert configured.children.begun == ["app"]
 
 

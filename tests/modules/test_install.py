@@ -2,6 +2,8 @@
 
 import ctypes
 import errno
+import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -362,3 +364,27 @@ def test_a_folder_in_the_place_of_a_file_is_named(paths: Paths) -> None:
     file.mkdir()
     with pytest.raises(Refused, match=r"conf/userconfig\.xml is not a regular file"):
         modules.configure(paths, "db")
+
+
+def test_what_a_module_claims_is_told_also_where_it_cannot_run(paths: Paths) -> None:
+    text = b"""<safe><macro name="IP" value="198.18.0.9"/><service mode="mirror"><heart>
+<heartbeat name="default"/></heart><vip><interface_list><interface><real_interface>
+<virtual_addr addr="%IP%"/><virtual_addr addr="2001:DB8:0::9"/></real_interface></interface>
+</interface_list></vip><rfs><replicated dir="/srv/%OF_ENVIRONMENT%"/></rfs></service></safe>"""
+    active = paths.module_lib("app") / "active/userconfig.xml"
+    assert modules.claimed(paths, "app") == ([], [])
+    active.parent.mkdir(parents=True)
+    active.write_bytes(text)
+    addresses = ["198.18.0.9", "2001:db8::9"]
+    assert modules.claimed(paths, "app")[0] == addresses, "not known is the environment"
+    kept = {"sha256": hashlib.sha256(text).hexdigest(), "environment": {"OF_ENVIRONMENT": "data"}}
+    (active.parent / "environment.json").write_text(json.dumps(kept))
+    paths.cluster_xml.write_text("<cluster/>")
+    assert modules.claimed(paths, "app") == (addresses, ["/srv/data"])
+    active.write_bytes(text[:-10])
+    assert modules.claimed(paths, "app") == ([], [])
+    active.unlink()
+    active.mkdir()
+    assert modules.claimed(paths, "app") == ([], [])
+    with pytest.raises(Refused, match="cannot name a module"):
+        modules.claimed(paths, "../app")

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from mirrorfarm.errors import NodeUnreachable, SystemUnsuitable
+from mirrorfarm.extras import installing
 from mirrorfarm.sim.sweeps.engines import Wanted
 from mirrorfarm.sim.sweeps.plan import Batch, Finished
 from mirrorfarm.sim.sweeps.processes import deaf_to_interrupts
@@ -18,8 +19,8 @@ try:
     import distributed
 except ImportError as error:
     raise SystemUnsuitable(
-        f"--engine dask: Dask is not installed ({error}); run pip install 'mirrorfarm[dask]', or "
-        "use --engine processes"
+        f"--engine dask: Dask is not installed ({error}); run {installing('dask')}, or use "
+        "--engine processes"
     ) from error
 
 IN_LINE = 2  # Batches per thread of a worker: the next one is there when one ends.

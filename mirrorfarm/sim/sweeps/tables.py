@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mirrorfarm.extras import installing
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.unfinished import whole
 
@@ -17,7 +18,7 @@ except ImportError:  # The lines of JSON hold the same.
 
 GROUP_ROWS = 10_000  # In memory at a time.
 NAME = "results.parquet"
-CURE = "pyarrow is not installed; pip install 'mirrorfarm[analysis]' gives Parquet"
+CURE = f"pyarrow is not installed; {installing('analysis')} gives Parquet"
 
 
 def can_write() -> bool:

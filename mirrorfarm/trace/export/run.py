@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
+from mirrorfarm.extras import installing
 from mirrorfarm.oserrors import naming
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.export.format import Format, Subject
@@ -148,7 +149,7 @@ def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], N
         from mirrorfarm.trace.export.parquet import Parquet  # noqa: PLC0415 - it is optional.
     except ImportError as error:
         raise TraceInvalid(
-            "parquet needs pyarrow: pip install 'mirrorfarm[analysis]', or choose another format"
+            f"parquet needs pyarrow: {installing('analysis')}, or choose another format"
         ) from error
     with naming(options.output):
         format_ = Parquet(subject, options.output)

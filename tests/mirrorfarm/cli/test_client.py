@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm.cli import client as client_module
 from mirrorfarm.cli.client import Client, agent_runs, process_name, resolve_nodes
 from mirrorfarm.errors import KeyInvalid, MirrorfarmError, NodeUnreachable, Refused, TimedOut
 from mirrorfarm.limits import NAME_PATTERN
@@ -71,6 +72,34 @@ def test_an_order_to_a_module_that_is_not_configured_is_refused_at_once(node: No
         pytest.raises(Refused, match=r"leger is not configured on n1 .*: ledger.*module config"),
     ):
         client.command("n1", "leger", "start", seconds=60)
+
+
+def test_an_order_to_a_node_that_is_not_there_does_not_wait_for_its_whole_limit(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SILENT_SECONDS", 0.3)
+    with Client(node.paths) as client, pytest.raises(NodeUnreachable, match="n2 does not answer"):
+        client.command("n2", "ledger", "start", seconds=20)
+
+
+def test_an_order_to_a_node_that_comes_back_is_given_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "SILENT_SECONDS", 1.2)
+    answered, node.outcomes = node.outcomes, []
+    with Client(node.paths) as client:
+        ask = client.modules
+
+        def modules(nodes: list[str], seconds: float) -> dict[str, list[str]]:
+            """It answers when it is asked again."""
+            if not node.commands:
+                return {}
+            node.outcomes = answered
+            return ask(nodes, seconds)
+
+        monkeypatch.setattr(client, "modules", modules)
+        assert client.command("n1", "ledger", "start", seconds=60) == "it is so"
+    assert len({command.request for command in node.commands}) == 1
 
 
 def test_a_silent_node_is_unreachable(node: Node) -> None:

@@ -29,6 +29,7 @@ class Agents:
         self.refusal = refusal
         self.asked: Counter[tuple[str, str]] = Counter()  # Node and verb.
         self.dies_at = ("", "")
+        self.differs_at = ("", "")  # Its answer has not the fields that ours has.
         self.patience: dict[str, float] = {}  # By verb: how long an answer was waited for.
 
     def ask_all(
@@ -47,7 +48,8 @@ class Agents:
                 found[node] = AgentResult(order.request, "refused", why)
                 continue
             told = facts(node, nodes=MANY) if verb == "begin" else report(node, nodes=MANY)
-            found[node] = AgentResult(order.request, "done", "", msgspec.json.encode(told))
+            text = b'{"seen": 1}' if (node, verb) == self.differs_at else msgspec.json.encode(told)
+            found[node] = AgentResult(order.request, "done", "", text)
         return found
 
     def states(self, wanted: list[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -97,6 +99,17 @@ def test_a_node_that_fails_in_the_turn_of_another_is_waited_for_once_only() -> N
     assert agents.asked["n5", "hold"] == 1
     assert not any(agents.asked["n5", verb] for verb in ("send", "announce", "send-wide", "end"))
     assert set(check.present) == {*MANY} - {"n5"}
+
+
+@pytest.mark.parametrize("verb", ["begin", "ask", "end"])
+def test_a_node_of_another_version_takes_no_part_in_a_check(verb: str) -> None:
+    agents = Agents()
+    agents.differs_at = "n5", verb
+    check = lead(agents).check
+    assert list(check.missing) == ["n5"]
+    assert "another version of mirrorfarm" in check.missing["n5"]
+    assert set(check.present) == {*MANY} - {"n5"}
+    assert evaluate(check), "of the others there is something to say"
 
 
 def test_a_check_that_nobody_takes_part_in_says_why() -> None:

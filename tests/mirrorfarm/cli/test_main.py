@@ -182,6 +182,14 @@ def test_why_tells_both_nodes(node: Node, run: Run) -> None:
     assert "n2 does not answer about ledger; n1 heard it 1.0 s ago, as SECOND Ready." in text
 
 
+def test_the_log_of_a_node_that_does_not_exist_is_not_waited_for(node: Node, run: Run) -> None:
+    code, _, err = run("-H", "n3", "log", "-m", "ledger")
+    assert code == 6
+    assert "n3: not a node of this cluster: n1, n2" in err
+    assert run("-H", "n1,n2", "log", "-m", "ledger")[0] == 2
+    assert run("-H", "*", "log", "-m", "ledger")[0] == 2
+
+
 def test_the_log_is_shown_without_an_agent(root: Path, run: Run) -> None:
     lines = (("E", "Local state PRIM Ready"), ("D", "a detail"), ("C", "bell \x07"))
     folder = root / "var/log/mirrorfarm/modules/ledger"

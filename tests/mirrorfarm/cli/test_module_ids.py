@@ -1,10 +1,14 @@
 """The ids that modules are given on several nodes, by real agents that start no processes."""
 
+import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +22,11 @@ from mirrorfarm.limits import MODULES_MAX
 from mirrorfarm.modules import install
 from mirrorfarm.node import Agent
 from mirrorfarm.paths import Paths
+from mirrorfarm.process import hold_lock, lock_path
+from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import create_cluster, join_cluster
+from mirrorfarm.transport.messages import Frame, StateAnswer, StateQuery
+from tests.mirrorfarm.cli.cluster_of_two import state_json
 from tests.transport.bus import free_port, until
 
 Run = Callable[..., tuple[int, str, str]]
@@ -28,6 +36,9 @@ Two = dict[str, Agent]
 class NoProcesses:
     """Children of an agent that never begin."""
 
+    def __init__(self) -> None:
+        self.present: dict[str, int] = {}  # Stand-ins.
+
     def start(self) -> None: ...
 
     def want(self, *_: object) -> None: ...
@@ -35,7 +46,7 @@ class NoProcesses:
     def unwant(self, *_: object, **__: object) -> None: ...
 
     def pids(self) -> dict[str, int]:
-        return {}
+        return self.present
 
     def trouble(self, name: str) -> None:
         del name
@@ -74,6 +85,28 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
         return int(end.value.code or 0), out, err
 
     return call
+
+
+@contextmanager
+def running(agent: Agent, name: str, state: dict[str, Any]) -> Iterator[None]:
+    """Have a process of a module there that tells its state."""
+
+    def answer(frame: Frame, _network: str) -> None:
+        if isinstance(frame.message, StateQuery):
+            told = StateAnswer(frame.message.request, json.dumps(state).encode())
+            attachment.send(frame.source, frame.to.actor, told)
+
+    keys = agent.keys
+    settings = AttachmentSettings(agent.paths.bus_socket, keys.cluster, keys.name, name, 2)
+    attachment = Attachment(settings, answer)
+    agent.children.present[name] = 4711  # type: ignore[attr-defined]
+    try:
+        with Client(agent.paths) as client:
+            until(lambda: client.states([(keys.name, name)]) == {(keys.name, name): state})
+        yield
+    finally:
+        attachment.close()
+        del agent.children.present[name]  # type: ignore[attr-defined]
 
 
 def ids(two: Two) -> dict[str, dict[str, int]]:
@@ -146,6 +179,96 @@ def test_different_ids_are_told_with_the_cure_once_a_mirror_is_configured(
         assert run(*words.split())[0] == 0
     assert ids(two) == {"n1": {"app": 1}, "n2": {"app": 1}}
     assert run("module", "config", "app") == (0, "n1: app is configured\n", "")
+
+
+def test_a_module_that_runs_keeps_its_id(two: Two, run: Run) -> None:
+    paths = two["n1"].paths
+    put(two["n1"], "app", 1)
+    force = ("module", "install", "app", "--from", "ledger", "--force", "--id")
+    with running(two["n1"], "app", {"state": "PRIM"}):
+        for words in (("-H", "*"), ()):
+            code, _, err = run(*words, *force, "2")
+            assert code == Refused.exit_code
+            assert "app is PRIM on n1: stop it first with `mirrorfarm -H n1 stop -m app`" in err
+            assert install.installed(paths) == [("app", 1)]
+    assert "n1: module app is installed with id 2" in run(*force, "2")[1]
+    two.pop("n1").close(children=False)
+    lock = hold_lock(lock_path(paths, "app"))
+    try:
+        code, _, err = run(*force, "3")
+        assert (code, install.installed(paths)) == (Refused.exit_code, [("app", 2)])
+        assert f"app runs here as process {os.getpid()}" in err
+        assert run(*force, "2")[0] == 0, "its id is the same"
+    finally:
+        os.close(lock)
+    assert run(*force, "3")[0] == 0
+    assert install.installed(paths) == [("app", 3)]
+
+
+@pytest.fixture
+def different(two: Two) -> Two:
+    """Both run a mirror, with ids that differ."""
+    for number, (node, agent) in zip((2, 1), two.items(), strict=True):
+        put(agent, "app", number)
+        install.configure(agent.paths, "app")
+        agent._unstartable["app"] = f"{node} was not told to start it"
+    return two
+
+
+TOLD = "module app has id 2 on n1, id 1 on n2: the ids must be the same"
+
+
+def mirror(node: str, number: int, **changes: Any) -> dict[str, Any]:
+    return state_json(module="app", node=node, mode="mirror", id=number) | changes
+
+
+def test_the_state_of_several_nodes_tells_ids_that_differ(different: Two, run: Run) -> None:
+    n1, n2 = different.values()
+    with running(n1, "app", mirror("n1", 2)), running(n2, "app", mirror("n2", 1)):
+        for words in ((), ("-m", "app")):
+            code, out, err = run("-H", "*", "state", *words)
+            assert (code, out.count("PRIM")) == (0, 2)
+            assert f"note: {TOLD}" in err
+            assert "`mirrorfarm module install app --from" in err
+        rows = json.loads(run("-H", "*", "state", "--json")[1])
+        assert [row["id_conflict"].startswith(TOLD) for row in rows] == [True, True]
+        assert run("state")[2] == ""
+        assert "id_conflict" not in run("state", "--json")[1]
+
+
+def test_an_order_to_start_several_nodes_tells_ids_that_differ(different: Two, run: Run) -> None:
+    n1, n2 = different.values()
+    with running(n1, "app", mirror("n1", 2)), running(n2, "app", mirror("n2", 1)):
+        for verb, hosts, told in (("start", "*", 1), ("prim", "n1", 0), ("stop", "n1,n2", 0)):
+            err = run("-H", hosts, verb, "-m", "app", "--timeout", "0.1")[2]
+            assert err.count(f"note: {TOLD}") == told
+
+
+def test_the_id_of_what_does_not_tell_it_is_the_one_that_its_agent_knows(
+    different: Two, run: Run
+) -> None:
+    n1, n2 = different.values()
+    older = mirror("n1", 2)
+    del older["id"]
+    with running(n1, "app", older):
+        code, out, err = run("-H", "*", "state")
+        assert code == 0
+        assert "NOT RUNNING" in out
+        assert f"note: {TOLD}" in err
+        with running(n2, "app", mirror("n2", 2)):
+            assert run("-H", "*", "state")[2] == "", "it runs by that one"
+
+
+@pytest.mark.parametrize("changes", [{"mode": "farm"}, {"mode": "light"}, {"mode": None}])
+def test_only_ids_of_a_mirror_must_be_the_same(
+    different: Two, run: Run, changes: dict[str, Any]
+) -> None:
+    n1, n2 = different.values()
+    with (
+        running(n1, "app", mirror("n1", 2, **changes)),
+        running(n2, "app", mirror("n2", 1, **changes)),
+    ):
+        assert run("-H", "*", "state")[2] == ""
 
 
 def test_a_node_that_does_not_answer_is_not_compared(

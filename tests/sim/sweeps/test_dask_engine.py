@@ -11,7 +11,7 @@ from mirrorfarm.sim.sweeps.work import Work
 from tests.sim.sweeps.stand_in import HEAVY, killed_once, quick, slow
 from tests.sim.sweeps.watching import order_of, play_all
 
-pytest.importorskip("distributed", reason="Dask is not installed: pip install mirrorfarm[dask]")
+pytest.importorskip("distributed", reason="Dask is not installed: pip install -e '.[dask]'")
 
 
 def test_two_workers_play_what_one_process_plays(tmp_path: Path) -> None:

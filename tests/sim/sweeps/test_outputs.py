@@ -128,5 +128,5 @@ def test_without_pyarrow_the_rest_is_there_and_the_cure_is_told(
 ) -> None:
     monkeypatch.setattr(tables, "pyarrow", None)
     written = write_outputs(results_of(tmp_path, 4), tmp_path, replay=replay)
-    assert "pip install 'mirrorfarm[analysis]'" in written.notes[0]
+    assert "pip install -e '.[analysis]'" in written.notes[0]
     assert [p.name for p in written.paths] == ["summary.json", "01-S3.txt", "report.html"]

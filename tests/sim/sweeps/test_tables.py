@@ -11,7 +11,7 @@ from mirrorfarm.sim.sweeps.result import SEED_END, SeedResult
 from mirrorfarm.sim.sweeps.tables import GROUP_ROWS, schema, write_parquet
 from tests.sim.sweeps.stand_in import quick
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="pip install mirrorfarm[analysis]")
+parquet = pytest.importorskip("pyarrow.parquet", reason="pip install -e '.[analysis]'")
 
 
 def test_every_field_of_every_result_is_in_the_table(tmp_path: Path) -> None:

@@ -212,5 +212,5 @@ def test_without_pyarrow_it_says_what_to_install(
     recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "mirrorfarm.trace.export.parquet", None)
-    with pytest.raises(TraceInvalid, match=r"pip install 'mirrorfarm\[analysis\]'"):
+    with pytest.raises(TraceInvalid, match=r"pip install -e '\.\[analysis\]'"):
         export([recorded], Options("parquet", tmp_path / "out"))
