@@ -213,3 +213,48 @@ class TestRoutes:
         assert not failures
         added = [line for line in node.routes() if line not in before]
         assert [line.split()[0] for line in added] == ["198.18.0.0/25", "198.18.0.128/25"]
+
+    def test_what_covers_a_route_has_all_that_the_route_has(self, node: Node) -> None:
+        """Through a tunnel with a smaller MTU connections would stand still without it."""
+        metrics = (
+            "metric 100 mtu lock 1400 advmss 1300 window 40000 rto_min 50ms hoplimit 9 "
+            "initcwnd 20 initrwnd 30 features ecn quickack 1 congctl reno fastopen_no_cookie 1"
+        )
+        node.ip(f"route add default via 198.18.0.9 dev side0 realm 5 {metrics}")
+        node.ip("route add 203.0.113.0/24 dev side0 scope global mtu 1300")
+        before = {line.split()[0]: line for line in node.routes()}
+        door, failures = node.up(MAIN)
+        assert not failures
+
+        def alike(route: str, half: str) -> bool:
+            """Whether a half is there that differs in nothing but destination and source."""
+            words = before[route].split()
+            found = [line.split() for line in node.routes() if line.startswith(f"{half} ")]
+            ours = [word for word in found[0] if word not in ("proto", "static", "src", VIP)]
+            return ours[1:] == words[1:]
+
+        assert all(alike("default", half) for half in ("0.0.0.0/1", "128.0.0.0/1"))
+        assert all(alike("203.0.113.0/24", f"203.0.113.{n}/25") for n in (0, 128))
+        door.remove(2, node.told.put)
+        assert node.told.get(timeout=60) == VipIsDown(2)
+        assert {line.split()[0]: line for line in node.routes()} == before
+
+    def test_a_route_for_one_type_of_service_draws_nothing_else(self, node: Node) -> None:
+        node.ip("route add default tos 0x10 via 198.18.0.8 dev side0")
+        node.ip("route add default via 198.18.0.9 dev side0")
+        node.ip("link add side2 type veth peer name side3")
+        for link in ("side2", "side3"):
+            node.ip(f"link set {link} up")
+        node.ip("address add 198.19.0.1/24 dev side2")
+        node.ip("route add 203.0.113.0/24 via 198.18.0.9 dev side0")
+        node.ip("route add 203.0.113.0/24 tos 0x10 via 198.19.0.9 dev side2")
+        _, failures = node.up(MAIN)
+        assert not failures
+
+        def way(address: str, service: str = "") -> list[str]:
+            words = node.ip(f"route get {address} {service}").split()
+            return [words[words.index(name) + 1] for name in ("via", "src")]
+
+        assert way("192.0.2.1") == ["198.18.0.9", VIP]
+        assert way("192.0.2.1", "tos 0x10") == ["198.18.0.8", VIP]
+        assert way("203.0.113.1", "tos 0x10") == ["198.19.0.9", "198.19.0.1"]
