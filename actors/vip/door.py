@@ -13,12 +13,14 @@ from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.core import PRESENCE
 from mirrorfarm.actors.vip.probe import probe
+from mirrorfarm.actors.vip.routes import News
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 from mirrorfarm.oserrors import told
 
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
+SOURCE = "vip.source"  # Resource: down while routes are refused that `one_side` needs.
 NO_RIGHT = "the virtual addresses are not set: the guard has acted, or is about to"
 _ORDERS_MAX = 16
 _LOOK_S = 1.0
@@ -81,7 +83,7 @@ class VipDoor:
         tell: Inbox = lambda event: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`tell` is given the resources REMOVAL and PRESENCE when they change.
+        """`tell` is given the resources REMOVAL, PRESENCE and SOURCE when they change.
 
         `is_over` tells whether this node may have the addresses no more: it may have stood still
         between an order and what is done about it, and the guard has removed them meanwhile.
@@ -95,6 +97,8 @@ class VipDoor:
         self._addresses = Addresses(vips)
         self._probed = Addresses(vips)  # The prober's own socket.
         self._announcer = Announcer()
+        self._news = News()
+        self._refused: tuple[str, ...] = ()  # Routes, in words, when they were last looked at.
         self._up: tuple[Target, ...] = ()
         self._orders = _Worker("vip orders", self._look)
         self._probes = _Worker("vip probes")
@@ -119,6 +123,7 @@ class VipDoor:
         """End the threads and close the sockets."""
         # A netlink socket is closed by the thread that opened it.
         self._orders.put(self._addresses.close)
+        self._orders.put(self._news.close)
         self._probes.put(self._probed.close)
         self._orders.close()
         self._probes.close()
@@ -132,7 +137,8 @@ class VipDoor:
         except OSError as error:
             return (f"interfaces cannot be listed: {error}",)
         faults = list(located)
-        added = []
+        added: list[Target] = []
+        refused: list[str] = []
         for target in targets:
             try:
                 self._addresses.add(target)
@@ -140,13 +146,13 @@ class VipDoor:
                 faults.append(f"{target.address}: not added on {target.link.name}: {error}")
                 continue
             added.append(target)
-            faults += self._addresses.prefer(target)
+            refused += self._addresses.prefer(target)
         if self._is_over():  # It ended meanwhile: whoever has the addresses now is not disturbed.
             with contextlib.suppress(OSError):  # The guard removes them as well.
                 self._addresses.remove()
             return (NO_RIGHT,)
-        self._up = tuple(added)
-        return (*faults, *self._announcer.announce(self._up))
+        self._up, self._refused = tuple(added), tuple(refused)
+        return (*faults, *refused, *self._announcer.announce(self._up))
 
     def _look(self) -> None:
         """Notice that another program removed an address, as a restart of the network does.
@@ -165,6 +171,26 @@ class VipDoor:
             self._tell(ResourceChanged(PRESENCE, "down", "stopstart", why))
         elif before >= _MISSES and not gone:
             self._tell(ResourceChanged(PRESENCE, "up"))
+        self._follow_routes()
+
+    def _follow_routes(self) -> None:
+        """Follow a new gateway, and make anew what went with a link that was down."""
+        main = [target for target in self._up if target.main]
+        try:
+            if not main or not (self._news.heard() or self._refused):
+                return
+            if not all(is_local(target.address) for target in main):
+                return  # Its routes went with it, and come with it.
+        except OSError:
+            return  # Nothing is known.
+        self._note_refused(tuple(one for target in main for one in self._addresses.prefer(target)))
+
+    def _note_refused(self, refused: tuple[str, ...]) -> None:
+        before, self._refused = self._refused, refused
+        if refused and refused != before:
+            self._tell(ResourceChanged(SOURCE, "down", reason=f"({'; '.join(refused)})"))
+        elif before and not refused:
+            self._tell(ResourceChanged(SOURCE, "up"))
 
     def _announce_again(self) -> None:
         """Announce what is here still: who has it now would be cut off from its clients."""
@@ -177,6 +203,7 @@ class VipDoor:
     def _remove(self, run: int, inbox: Inbox) -> None:
         """Try until nothing is left, or a newer order makes this one void."""
         self._up = ()
+        self._note_refused(())
         while True:
             try:
                 present = tuple(entry.address for entry in self._addresses.present())

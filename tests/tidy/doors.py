@@ -37,6 +37,7 @@ DOORS = (
     "actors/vip/door.py",
     "actors/vip/neighbour_entries.py",
     "actors/vip/probe.py",
+    "actors/vip/routes.py",
     "actors/vip/shared.py",
     "modules/catalog.py",
     "modules/disk.py",

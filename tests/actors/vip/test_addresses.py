@@ -8,8 +8,9 @@ import os
 import queue
 import socket
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.vip.addresses import Addresses, is_local
 from mirrorfarm.actors.vip.core import PRESENCE
-from mirrorfarm.actors.vip.door import REMOVAL, VipDoor
+from mirrorfarm.actors.vip.door import REMOVAL, SOURCE, VipDoor
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.lab.network import inside
 from mirrorfarm.modules.settings import VirtualAddress
@@ -72,6 +73,13 @@ class Node:
         event = self.told.get(timeout=60)
         assert isinstance(event, VipIsUp)
         return door, event.failures
+
+
+def until(condition: Callable[[], bool], told: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -258,3 +266,42 @@ class TestRoutes:
         assert way("192.0.2.1") == ["198.18.0.9", VIP]
         assert way("192.0.2.1", "tos 0x10") == ["198.18.0.8", VIP]
         assert way("203.0.113.1", "tos 0x10") == ["198.19.0.9", "198.19.0.1"]
+
+    def test_the_node_follows_a_gateway_that_was_changed(self, node: Node) -> None:
+        """Clients beyond it would get no answers any more, nor would the node."""
+        node.ip("route add default via 198.18.0.8 dev side0")
+        door, failures = node.up(MAIN)
+        assert not failures
+        node.ip("route replace default via 198.18.0.9 dev side0")
+        new = f"0.0.0.0/1 via 198.18.0.9 dev side0 proto static src {VIP}"
+        until(lambda: new in node.routes(), node.routes)
+        assert not any("198.18.0.8" in line for line in node.routes())
+        node.ip("route del default")
+        until(lambda: not any("198.18.0.9" in line for line in node.routes()), node.routes)
+        assert f"198.18.0.0/25 dev side0 proto static scope link src {VIP}" in node.routes()
+        door.remove(2, node.told.put)
+        assert node.told.get(timeout=60) == VipIsDown(2)
+
+    def test_a_link_that_was_down_has_its_routes_again(self, node: Node) -> None:
+        node.up(MAIN)
+        before = node.routes()
+        node.ip("link set side0 down")
+        node.ip("link set side0 up")
+        until(lambda: node.routes() == before, node.routes)
+
+    def test_a_route_that_is_refused_later_is_told_until_it_is_there(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node.up(MAIN)
+        whole = Addresses._add_route
+
+        def refuse(self: Addresses, route: Any) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        monkeypatch.setattr(Addresses, "_add_route", refuse)
+        node.ip("route add default via 198.18.0.9 dev side0")
+        told = node.told.get(timeout=60)
+        assert (told.resource, told.value, told.action) == (SOURCE, "down", "noaction")
+        assert "0.0.0.0/1 via 198.18.0.9 on side0: " in told.reason
+        monkeypatch.setattr(Addresses, "_add_route", whole)
+        assert node.told.get(timeout=60) == ResourceChanged(SOURCE, "up")
