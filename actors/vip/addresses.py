@@ -35,6 +35,8 @@ from mirrorfarm.netfilter.neighbours import IPAddress
 _NO_DUPLICATE_DETECTION = 0x02  # IFA_F_NODAD
 _FOR_EVER = 0xFFFFFFFF
 _SCOPE_HOST = 254
+_SECONDARY = 0x01  # IFA_F_SECONDARY: not the first of its subnet, which is the source.
+_OURS = 0x4D  # IFA_PROTO of virtual addresses, also of other modules (since Linux 5.18).
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
 _THE_ENTRY = 0x2000  # RTM_F_FIB_MATCH: tell the route as it is in the table.
@@ -101,6 +103,7 @@ class Addresses:
             "index": target.link.index,
             "address": str(target.address),
             "prefixlen": target.prefix,
+            "proto": _OURS,
         }
         if target.address.version == 4 and unused:
             request["scope"] = _SCOPE_HOST
@@ -110,6 +113,31 @@ class Addresses:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
         _keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
+
+    def is_in_front(self, target: Target) -> bool:
+        """Return whether an alias is the source of the node's own connections, against its word.
+
+        So it is after the address of the interface went and came back, or another one came.
+        """
+        if target.main or target.address.version != 4:
+            return False
+        subnet = ipaddress.IPv4Network((target.address.packed, target.prefix), strict=False)
+        first, behind = False, False
+        where = {"family": socket.AF_INET, "index": target.link.index}
+        for entry in self._ask(lambda route: list(route.get_addr(**where))):
+            text, ours = entry.get_attr("IFA_LOCAL"), entry.get_attr("IFA_PROTO") == _OURS
+            secondary = bool(entry["flags"] & _SECONDARY)
+            if entry["prefixlen"] == target.prefix and ipaddress.IPv4Address(text) in subnet:
+                first |= ours and not secondary and text == str(target.address)
+                behind |= secondary and not ours
+        return first and behind
+
+    def step_back(self, target: Target) -> None:
+        """Let another address of its subnet be the source: the kernel takes the one that stays."""
+        request = {"index": target.link.index, "address": str(target.address)}
+        _keep_others(target.link.index, target.address.version)
+        self._change("delete", {**request, "prefixlen": target.prefix}, errno.EADDRNOTAVAIL)
+        self.add(target)
 
     def prefer(self, target: Target) -> tuple[str, ...]:
         """Make an address that was added the source of the node's own connections: `one_side`.

@@ -5,6 +5,7 @@ import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.shell import Inbox
@@ -171,19 +172,39 @@ class VipDoor:
             self._tell(ResourceChanged(PRESENCE, "down", "stopstart", why))
         elif before >= _MISSES and not gone:
             self._tell(ResourceChanged(PRESENCE, "up"))
-        self._follow_routes()
+        self._follow()
 
-    def _follow_routes(self) -> None:
-        """Follow a new gateway, and make anew what went with a link that was down."""
-        main = [target for target in self._up if target.main]
+    def _follow(self) -> None:
+        """Follow what others change of links, addresses and routes: an address needs them all."""
         try:
-            if not main or not (self._news.heard() or self._refused):
-                return
-            if not all(is_local(target.address) for target in main):
-                return  # Its routes went with it, and come with it.
+            changed = bool(self._up) and self._news.heard()
+            if changed and self._look_at_links():
+                self._announce_again()
+            for target in self._up if changed else ():
+                if is_local(target.address) and self._addresses.is_in_front(target):
+                    self._step_back(target)
+            main = [target for target in self._up if target.main]
+            # The routes of one that is gone went with it, and come with it.
+            if (changed or self._refused) and all(is_local(target.address) for target in main):
+                faults = [fault for target in main for fault in self._addresses.prefer(target)]
+                self._note_refused(tuple(faults))
         except OSError:
-            return  # Nothing is known.
-        self._note_refused(tuple(one for target in main for one in self._addresses.prefer(target)))
+            self._news.close()  # Nothing is known: all is looked at again.
+
+    def _look_at_links(self) -> bool:
+        """Take names and MACs that the interfaces have now; return whether a MAC is another."""
+        links = {link.index: link for link in self._addresses.links()}
+        before = self._up
+        self._up = tuple(replace(one, link=links.get(one.link.index, one.link)) for one in before)
+        return any(old.link.mac != new.link.mac for old, new in zip(before, self._up, strict=True))
+
+    def _step_back(self, target: Target) -> None:
+        if self._is_over():
+            return
+        self._addresses.step_back(target)
+        if self._is_over():  # It ended meanwhile, and the guard may have been before us.
+            with contextlib.suppress(OSError):
+                self._addresses.remove()
 
     def _note_refused(self, refused: tuple[str, ...]) -> None:
         before, self._refused = self._refused, refused
@@ -198,6 +219,7 @@ class VipDoor:
             return
         # A fault was told when the address came up; the next announcement may get through.
         with contextlib.suppress(OSError):
+            self._look_at_links()
             self._announcer.announce(tuple(one for one in self._up if is_local(one.address)))
 
     def _remove(self, run: int, inbox: Inbox) -> None:

@@ -23,7 +23,8 @@ _PACKETS_AT_ONCE_MAX = 4_096
 
 # linux/netlink.h, linux/rtnetlink.h
 _SOL_NETLINK, _JOIN, _STRICT = 270, 1, 12
-_LINKS, _ROUTES = 1, 7  # Groups that are told: of interfaces, of routes of IPv4.
+# Groups that are told: of interfaces, of addresses and of routes of IPv4.
+_LINKS, _ADDRESSES, _ROUTES = 1, 5, 7
 _NEW, _DELETE, _GET = 24, 25, 26
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _INTERRUPTED, _DUMP, _CREATE, _EXCLUSIVE = 0x1, 0x4, 0x10, 0x300, 0x400, 0x200
@@ -64,7 +65,7 @@ def remove(route: Route) -> None:
 
 
 class News:
-    """Tells whether routes or interfaces have changed. The first answer is that they have."""
+    """Tells whether interfaces, addresses or routes have changed; the first answer is yes."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -97,7 +98,7 @@ class News:
         try:
             sock.setblocking(False)
             sock.bind((0, 0))  # Without a number of its own it is told nothing.
-            for group in (_LINKS, _ROUTES):
+            for group in (_LINKS, _ADDRESSES, _ROUTES):
                 sock.setsockopt(_SOL_NETLINK, _JOIN, group)
         except OSError:
             sock.close()

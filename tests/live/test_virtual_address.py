@@ -305,6 +305,35 @@ def test_the_main_address_is_the_source_of_the_node_s_own_connections(lab: Lab) 
     assert source_of("198.18.0.3") == "198.18.0.1"
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["one-module", "two-modules"])
+def test_an_alias_gives_way_to_the_node_s_own_address_that_came_back(lab: Lab, count: int) -> None:
+    """As when the network's daemon sets it anew: until then the alias is the first."""
+    vips = [f"198.18.0.{100 + number}" for number in range(count)]
+    for vip in vips:
+        up(lab.door(lab.a, (VirtualAddress(vip),)), lab.a)
+    own = ("198.18.0.1/24", "dev", "eth0")
+    ip("-n", lab.a.name, "addr", "del", *own)
+    assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
+    time.sleep(1.5)  # Doors of which none may give way to another one look at it.
+    assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
+    ip("-n", lab.a.name, "addr", "add", *own)
+    assert wait(lambda: "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3"))
+    assert wait(lambda: all(lab.a.has(vip) for vip in vips))
+
+
+def test_clients_learn_that_the_interface_has_another_hardware_address(lab: Lab) -> None:
+    """Also the announcements that are due yet tell the new one: who heard the old was cut off."""
+    door = lab.door(lab.a, (VirtualAddress(VIP4),))
+    up(door, lab.a)
+    assert lab.c.reaches(VIP4)
+    old, new = lab.a.mac(), "02:00:5e:00:00:77"
+    assert lab.c.neighbour(VIP4) == old
+    ip("-n", lab.a.name, "link", "set", "eth0", "address", new)
+    assert wait(lambda: lab.c.neighbour(VIP4) == new)
+    door.announce()
+    assert not wait(lambda: lab.c.neighbour(VIP4) != new, 0.5)
+
+
 @pytest.mark.parametrize("dual", [False, True], ids=["plain", "mapped"])
 def test_an_open_connection_of_the_address_is_reset_at_removal(lab: Lab, dual: bool) -> None:
     door = lab.door(lab.a, (VirtualAddress(VIP4),))
