@@ -17,6 +17,7 @@ DOORS = (
     "actors/doors.py",
     "actors/farm_filter/door.py",
     "actors/farm_filter/leftovers.py",
+    "actors/farm_filter/places.py",
     "actors/farm_filter/sockets.py",
     "actors/farm_filter/translated.py",
     "actors/guard/client.py",
