@@ -111,7 +111,7 @@ class Addresses:
             request["flags"] = _NO_DUPLICATE_DETECTION
             if not target.main:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
-        _keep_others(target.link.index, target.address.version)
+        keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
 
     def is_in_front(self, target: Target) -> bool:
@@ -135,7 +135,7 @@ class Addresses:
     def step_back(self, target: Target) -> None:
         """Let another address of its subnet be the source: the kernel takes the one that stays."""
         request = {"index": target.link.index, "address": str(target.address)}
-        _keep_others(target.link.index, target.address.version)
+        keep_others(target.link.index, target.address.version)
         self._change("delete", {**request, "prefixlen": target.prefix}, errno.EADDRNOTAVAIL)
         self.add(target)
 
@@ -200,7 +200,7 @@ class Addresses:
                 "address": str(entry.address),
                 "prefixlen": entry.prefix,
             }
-            _keep_others(entry.index, entry.address.version)
+            keep_others(entry.index, entry.address.version)
             self._change("delete", request, errno.EADDRNOTAVAIL)
         if interface:  # Elsewhere it may stay.
             return
@@ -252,13 +252,14 @@ def is_local(address: IPAddress) -> bool:
     return bool(fields[7] == _LOCAL and fields[1] == address.max_prefixlen)
 
 
-def _keep_others(index: int, version: int) -> None:
+def keep_others(index: int, version: int) -> None:
     """Let other addresses of a subnet stay when its first one goes; IPv6 has no first one."""
     if version == 4:
         with contextlib.suppress(OSError):  # Without it an address can be taken all the same.
             name = socket.if_indextoname(index)
             path = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
-            path.write_text("1", encoding="ascii")
+            if path.read_text(encoding="ascii").strip() != "1":
+                path.write_text("1", encoding="ascii")
 
 
 def interfaces_of(vips: tuple[VirtualAddress, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.actors.vip.addresses import Addresses, is_local
+from mirrorfarm.actors.vip.addresses import Addresses, is_local, keep_others
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.core import PRESENCE
@@ -176,6 +176,8 @@ class VipDoor:
 
     def _follow(self) -> None:
         """Follow what others change of links, addresses and routes: an address needs them all."""
+        for target in self._up:  # The guard, which would take others along, may be next.
+            keep_others(target.link.index, target.address.version)
         try:
             changed = bool(self._up) and self._news.heard()
             if changed and self._look_at_links():

@@ -268,6 +268,20 @@ def test_an_address_that_is_the_first_of_its_subnet_goes_alone(lab: Lab, by_guar
     assert "198.19.0.0/24" in ip("-n", lab.a.name, "route", "show")
 
 
+def test_an_address_goes_alone_also_after_another_program_set_the_parameter_back(lab: Lab) -> None:
+    """As `sysctl --system` does; the guard removes addresses and nothing else."""
+    first, other = "198.19.0.100", "198.19.0.101"
+    for one in (first, other):
+        up(lab.door(lab.a, (VirtualAddress(one, 24, "eth0"),)), lab.a)
+    sysctl = ("netns", "exec", lab.a.name, "sysctl", "-q")
+    ip(*sysctl, "-w", "net.ipv4.conf.eth0.promote_secondaries=0")
+    assert wait(lambda: ip(*sysctl, "net.ipv4.conf.eth0.promote_secondaries").strip()[-1] == "1")
+    guard = lab.a.enter(GuardAddresses)
+    guard.remove(frozenset({socket.inet_aton(first)}))
+    guard.close()
+    assert [lab.a.has(one) for one in (first, other)] == [False, True]
+
+
 def test_an_alias_is_not_the_source_of_the_node_s_own_connections(lab: Lab) -> None:
     up(lab.door(lab.a), lab.a)
     assert "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
