@@ -330,9 +330,17 @@ def test_an_alias_gives_way_to_the_node_s_own_address_that_came_back(lab: Lab, c
     assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
     time.sleep(1.5)  # Doors of which none may give way to another one look at it.
     assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
-    ip("-n", lab.a.name, "addr", "add", *own)
-    assert wait(lambda: "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3"))
-    assert wait(lambda: all(lab.a.has(vip) for vip in vips))
+    with (
+        lab.a.enter(lambda: socket.create_server((VIP4, PORT))) as server,
+        lab.c.enter(lambda: socket.create_connection((VIP4, PORT), 30)) as client,
+        server.accept()[0] as connection,
+    ):
+        ip("-n", lab.a.name, "addr", "add", *own)
+        assert wait(lambda: "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3"))
+        assert wait(lambda: all(lab.a.has(vip) for vip in vips))
+        connection.send(b"it goes on")
+        client.settimeout(30)
+        assert client.recv(10) == b"it goes on"
 
 
 def test_clients_learn_that_the_interface_has_another_hardware_address(lab: Lab) -> None:
