@@ -11,7 +11,7 @@ from typing import Any
 from mirrorfarm.errors import SystemUnsuitable
 
 _LIBRARY = "libnftables.so.1"
-_JSON = 1 << 4  # NFT_CTX_OUTPUT_JSON
+_JSON, _TERSE = 1 << 4, 1 << 11  # NFT_CTX_OUTPUT_*: as objects; without elements of sets.
 
 
 class TransactionRefused(OSError):
@@ -60,8 +60,11 @@ class Nftables:
         self._call(commands)
 
     def list(self, what: str) -> list[dict[str, Any]]:
-        """Return what `list …` prints, as objects; raise TransactionRefused."""
-        self._library.nft_ctx_output_set_flags(self._context, _JSON)
+        """Return what `list …` prints, as objects; raise TransactionRefused.
+
+        Of sets the elements are left out, where the library knows how to.
+        """
+        self._library.nft_ctx_output_set_flags(self._context, _JSON | _TERSE)
         try:
             text = self._call(f"list {what}\n")
         finally:

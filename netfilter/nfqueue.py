@@ -38,7 +38,15 @@ from mirrorfarm.netfilter.nfqueue_rules import (
     queue_rules,
     rule_set,
 )
-from mirrorfarm.netfilter.nft import TRACKING, has_tables, named_counters, remove_tables
+from mirrorfarm.netfilter.nft import (
+    PARTS_EVERY,
+    TRACKING,
+    Part,
+    has_parts,
+    named_counters,
+    parts,
+    remove_tables,
+)
 from mirrorfarm.netfilter.nft_rules import removal
 from mirrorfarm.netfilter.sysctls import FILTER, Sysctls
 
@@ -48,7 +56,6 @@ _RESTORE_SECONDS = 10
 _LOOK_SECONDS = 0.3  # The lease is renewed by the thread that looks.
 _NO_RULE = 1  # What iptables ends with; 4 if another one holds its lock.
 _TURN_SECONDS = 1.0
-_RULES_EVERY = 5  # Looks at the rules of iptables, each of which is a process, are more seldom.
 _PROBED_QUEUE = 65_535  # Modules count from 0.
 _NETLINK_NETFILTER = 12
 _QUEUE_CONFIG = 0x302  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG.
@@ -77,6 +84,7 @@ class NfqueueFilter:
         self._tables: Nftables | None = None
         self._lease: Lease | None = None
         self._sysctls: Sysctls | None = None
+        self._parts: frozenset[Part] = frozenset()
 
     def open(self, settings: Settings) -> None:
         """Load the rules and answer the queue; what a killed predecessor left is replaced.
@@ -91,6 +99,7 @@ class NfqueueFilter:
         try:
             self._bind()
             self._tables.run(removal(settings.module) + rule_set(settings))
+            self._parts = parts(self._tables, settings.module)
             self._lease = Lease(self._tables, settings.module)
             self._sysctls = Sysctls(self._ledger, f"{FILTER} {settings.module}")
             self._sysctls.hold(TRACKING)
@@ -125,13 +134,14 @@ class NfqueueFilter:
         return False
 
     def is_whole(self) -> bool:
-        """Return whether its tables are there, and now and then its rules of iptables."""
+        """Return whether its tables are there, and now and then each rule, of iptables, too."""
         assert self._settings
         assert self._tables
-        if not has_tables(self._tables, self._settings.module):
-            return False
         self._looks += 1
-        if self._looks % _RULES_EVERY:
+        each = self._looks % PARTS_EVERY == 0
+        if not has_parts(self._tables, self._settings.module, self._parts, each=each):
+            return False
+        if not each:
             return True
         wanted = queue_rules(self._settings, "-C")
         return all(_may_have(program, wanted) for program in _RESTORE)

@@ -23,6 +23,11 @@ TRACKING = {
 }
 
 
+PARTS_EVERY = 5  # Looks at all of the rules, which take several milliseconds, are more seldom.
+
+Part = tuple[str, str, int]  # Family, kind (table, chain, rule, set), the kernel's number.
+
+
 class NftFilter:
     """A `PacketFilter` of nftables. To be used by one thread."""
 
@@ -36,6 +41,8 @@ class NftFilter:
         self._sets: Nfnetlink | None = None
         self._lease: Lease | None = None
         self._sysctls: Sysctls | None = None
+        self._parts: frozenset[Part] = frozenset()
+        self._looks = 0
 
     def open(self, settings: Settings) -> None:
         """Load the rules in one transaction; what a killed predecessor left is replaced by it.
@@ -48,6 +55,7 @@ class NftFilter:
         try:
             self._sets = Nfnetlink()
             self._tables.run(removal(settings.module) + rule_set(settings))
+            self._parts = parts(self._tables, settings.module)
             self._lease = Lease(self._tables, settings.module)
             # The parameters exist once a rule tracks connections.
             self._sysctls = Sysctls(self._ledger, f"{FILTER} {settings.module}")
@@ -77,9 +85,11 @@ class NftFilter:
         return False
 
     def is_whole(self) -> bool:
-        """Return whether both tables are there."""
+        """Return whether its tables are there, and now and then each part of them."""
         assert self._tables
-        return has_tables(self._tables, self._module)
+        self._looks += 1
+        each = self._looks % PARTS_EVERY == 0
+        return has_parts(self._tables, self._module, self._parts, each=each)
 
     def counters(self) -> dict[str, int]:
         """Return packets by what was done with them."""
@@ -110,11 +120,31 @@ def remove_tables(module: str) -> None:
         tables.close()
 
 
-def has_tables(tables: Nftables, module: str) -> bool:
-    """Return whether a module's tables are in the kernel; raises OSError if it does not tell."""
+def parts(tables: Nftables, module: str) -> frozenset[Part]:
+    """Return of what a module's tables consist; raises OSError if the kernel does not tell.
+
+    What was removed and made anew, as from a copy of the rules that somebody saved, is another
+    table: the kernel never gives its number twice. Its sets hold the buckets of that time.
+    """
+    found = set(_tables(tables, module))
+    for family in {family for family, _, _ in found}:
+        for entry in tables.list(f"table {family} {table_name(module)}"):
+            for kind, about in entry.items():
+                if "handle" in about:
+                    found.add((family, kind, about["handle"]))
+    return frozenset(found)
+
+
+def has_parts(tables: Nftables, module: str, wanted: frozenset[Part], *, each: bool) -> bool:
+    """Return whether what was loaded is there: the same tables, and `each` part of them."""
+    there = parts(tables, module) if each else _tables(tables, module)
+    return there >= (wanted if each else {part for part in wanted if part[1] == "table"})
+
+
+def _tables(tables: Nftables, module: str) -> frozenset[Part]:
     listed = [entry["table"] for entry in tables.list("tables") if "table" in entry]
-    own = {table["family"] for table in listed if table["name"] == table_name(module)}
-    return own >= {"inet", "netdev"}
+    own = [table for table in listed if table["name"] == table_name(module)]
+    return frozenset((table["family"], "table", table["handle"]) for table in own)
 
 
 def named_counters(tables: Nftables, module: str) -> dict[str, int]:

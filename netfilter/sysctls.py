@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mirrorfarm.errors import SystemUnsuitable
 # What a module of a farm holds parameters for; its name follows.
 ADDRESS, FILTER = "address of", "filter of"
 _PARAMETERS = Path("/proc/sys")
+_OF_INTERFACES = "net/ipv4/conf"
 
 
 class Sysctls:
@@ -41,6 +43,10 @@ class Sysctls:
                 accepted = (wanted,) if isinstance(wanted, str) else wanted
                 value = former if former in accepted else accepted[0]
                 entry = entries.setdefault(name, {"former": former, "set": value, "holders": []})
+                number = _number(name)
+                if entry.get("interface", number) != number:  # It was made anew.
+                    entry["former"] = former
+                entry.update(accepted=list(accepted), interface=number)
                 if self._holder not in entry["holders"]:
                     entry["holders"].append(self._holder)
                 self._save(entries)  # First: a crash must not lose the former value.
@@ -60,9 +66,32 @@ class Sysctls:
                 if not entry["holders"]:
                     del entries[name]
                     with contextlib.suppress(SystemUnsuitable):
-                        if self._read(name) == entry["set"]:
-                            self._write(name, entry["former"])
+                        if self._read(_now(name, entry)) == entry["set"]:
+                            self._write(_now(name, entry), entry["former"])
             self._save(entries)
+
+    def keep(self) -> bool:
+        """Set again what others have changed since; return whether there was anything.
+
+        Raises SystemUnsuitable if the kernel does not take it any more.
+        """
+        if not self._changed(self._load()):
+            return False
+        with self._locked() as entries:
+            changed = self._changed(entries)
+            for name in changed:
+                self._write(_now(name, entries[name]), entries[name]["set"])
+        return bool(changed)
+
+    def _changed(self, entries: Mapping[str, Any]) -> list[str]:
+        """Return what of its own has no value that is as good; one that is gone is left out."""
+        found = []
+        for name, entry in entries.items():
+            if self._holder in entry["holders"]:
+                with contextlib.suppress(SystemUnsuitable):
+                    if self._read(_now(name, entry)) not in entry.get("accepted", [entry["set"]]):
+                        found.append(name)
+        return found
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[dict[str, Any]]:
@@ -104,3 +133,22 @@ class Sysctls:
                 f"kernel parameter {name} cannot be set to {value}: {error.strerror}; "
                 "the farm filter needs root and a writable /proc/sys"
             ) from error
+
+
+def _number(name: str) -> int:
+    """Return the number of the interface whose parameter this is; 0: of none."""
+    folder, interface, _ = name.rsplit("/", 2) if name.count("/") > 1 else ("", "", "")
+    try:
+        return socket.if_nametoindex(interface) if folder == _OF_INTERFACES else 0
+    except OSError:
+        return 0
+
+
+def _now(name: str, entry: Mapping[str, Any]) -> str:
+    """Return what a parameter is called now: its interface may have another name."""
+    folder, _, parameter = name.rsplit("/", 2) if name.count("/") > 1 else ("", "", "")
+    try:
+        number = int(entry.get("interface", 0))
+        return f"{folder}/{socket.if_indextoname(number)}/{parameter}" if number else name
+    except OSError:
+        return name

@@ -27,15 +27,16 @@ from mirrorfarm.actors.events import (
     VipIsDown,
     VipIsUp,
 )
-from mirrorfarm.actors.farm_filter.leftovers import Leftovers
+from mirrorfarm.actors.farm_filter.leftovers import Leftovers, keep_parameters
 from mirrorfarm.actors.farm_filter.opening import settings_of
+from mirrorfarm.actors.farm_filter.places import Places
 from mirrorfarm.actors.farm_filter.sockets import count, live
 from mirrorfarm.actors.module.farm.state import VIP
 from mirrorfarm.actors.shell import Inbox
 from mirrorfarm.actors.supervisor import heard
 from mirrorfarm.actors.timers import boot_clock_ns
 from mirrorfarm.actors.vip.addresses import interfaces_of
-from mirrorfarm.actors.vip.cables import Steady, number_of, without_cable
+from mirrorfarm.actors.vip.cables import Steady, without_cable
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.door import REMOVAL
 from mirrorfarm.actors.vip.shared import SharedAddress, strangers
@@ -91,7 +92,7 @@ class FarmDoor:
         self._counter = ThreadPoolExecutor(1, "farm sockets")
         self._table = NO_BUCKETS
         self._relay = NO_RELAY
-        self._places: dict[str, int] = {}  # Interfaces at which it is, by their numbers.
+        self._places = Places(self._find_interfaces)  # At which it is.
         self.mac = self._own_mac()  # To which others relay; empty: nothing is relayed.
         self._told_mac = self.mac  # The network may be late, or its interface made anew.
         self._filter: PacketFilter | None = None
@@ -172,7 +173,7 @@ class FarmDoor:
         except _FAULTS as error:
             self._close()
             return (f"filter {self._kind}: {error}", *((self._stays,) if self._stays else ()))
-        self._places = {name: number_of(name) for name in settings.interfaces}
+        self._places.take(settings.interfaces)
         if self._is_lost:
             self._is_lost = False
             self._tell(ResourceChanged(VIP, "up"))
@@ -185,7 +186,7 @@ class FarmDoor:
         if self._farm.delivery != Delivery.DIRECTED:
             return b""
         try:
-            return relaying_address(tuple(self._places) or self._find_interfaces())
+            return relaying_address(self._places.names or self._find_interfaces())
         except _FAULTS:
             return b""  # Told when the addresses are taken.
 
@@ -198,7 +199,8 @@ class FarmDoor:
 
         Return whether they are gone. If not, the filter stays, and drops everything.
         """
-        self._answered, self._interfaces, self._places = None, (), {}
+        self._answered, self._interfaces = None, ()
+        self._places.take(())
         if self._shared is not None and self._module.tcpreset and for_good:
             with contextlib.suppress(*_FAULTS):
                 reset(self._addresses)
@@ -228,22 +230,15 @@ class FarmDoor:
         elif before and not why:
             self._tell(ResourceChanged(REMOVAL, "up"))
 
-    def _has_new_interface(self) -> bool:
-        """Return whether an interface was removed and made anew, and receives again."""
-        places = self._places
-        anew = [name for name in places if number_of(name) not in (0, places[name])]
-        return bool(set(anew).difference(without_cable(tuple(anew))))
-
-    def _raise_anew(self) -> None:
+    def _raise_anew(self, are_left: bool) -> None:
         """Raise filter and addresses again: at a new interface there is no filter at all.
 
         It may get its own addresses only in a moment. If not, the module waits for that.
         """
-        if self._has_new_interface():
+        tries = self._anew
+        if are_left and self._places.names:  # It may have been closed meanwhile.
             self._close(for_good=False)
             tries = _ANEW_LOOKS
-        else:
-            tries = self._anew
         if not tries:
             return
         failures = self._open()
@@ -270,9 +265,11 @@ class FarmDoor:
 
     def _mind_others(self) -> None:
         """Put there again what another program removed, as `nft flush ruleset` does."""
-        if self._filter is None or self._shared is None or self._stays:
+        if self._filter is None or self._shared is None or self._stays or self._places.are_gone():
             return
         with contextlib.suppress(*_FAULTS):  # If nothing is known its lease says what it does.
+            if keep_parameters(self._ledger, self._module.name):
+                self._shared.announce()  # Neighbours may have learned the address of a node.
             lost = [f"the filter {self._kind}"] * (not self._filter.is_whole())
             if lost := lost + ["an address"] * (not self._shared.is_whole()):
                 self._close(for_good=False)
@@ -355,9 +352,9 @@ class FarmDoor:
             if answered % _STRANGERS_EVERY == 1:
                 with contextlib.suppress(RuntimeError):  # It has ended.
                     self._counter.submit(heard, self._look_for_strangers)
-            if self._anew or self._has_new_interface():
+            if (are_left := self._places.are_left()) or self._anew:
                 with contextlib.suppress(RuntimeError):  # It has ended.
-                    self._submit(self._raise_anew).result()
+                    self._submit(self._raise_anew, are_left).result()
             looks += 1
             if looks % _COUNT_EVERY:
                 continue
@@ -398,3 +395,5 @@ class FarmDoor:
         self._ends.set()
         self._worker.shutdown(wait=True)
         self._counter.shutdown(wait=False)
+        self._ticker.join(timeout=5)
+        self._places.close()

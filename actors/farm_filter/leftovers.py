@@ -98,8 +98,8 @@ class Leftovers:
                     raise SystemUnsuitable(
                         f"what an earlier process left of the filter {kind} stays: {error}"
                     ) from error
-        for holder in (ADDRESS, FILTER):
-            Sysctls(self._ledger, f"{holder} {self._module}").release()
+        for held in _parameters(self._ledger, self._module):
+            held.release()
         self.forget()
 
     def _read(self, log: Callable[[str, str], None]) -> Note | None:
@@ -115,3 +115,15 @@ class Leftovers:
                 "of the present configuration and filters of every kind are removed",
             )
             return Note(self._addresses, "", self._queue)
+
+
+def keep_parameters(ledger: Path, module: str) -> bool:
+    """Set the kernel parameters of a module again that others changed; return whether any was.
+
+    Raises SystemUnsuitable or OSError if that cannot be.
+    """
+    return any([held.keep() for held in _parameters(ledger, module)])
+
+
+def _parameters(ledger: Path, module: str) -> list[Sysctls]:
+    return [Sysctls(ledger, f"{holder} {module}") for holder in (ADDRESS, FILTER)]

@@ -25,7 +25,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from mirrorfarm.actors.guard.process import Addresses as NodeAddresses
-from mirrorfarm.actors.vip.sources import Route, preferring
+from mirrorfarm.actors.vip import routes
+from mirrorfarm.actors.vip.sources import Route, covering, preferring
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target, locate
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.modules.settings import VirtualAddress
@@ -33,14 +34,9 @@ from mirrorfarm.netfilter.neighbours import IPAddress
 
 _NO_DUPLICATE_DETECTION = 0x02  # IFA_F_NODAD
 _FOR_EVER = 0xFFFFFFFF
-_INET = 2
-_MAIN_TABLE = 254
-_UNICAST = 1
-_SCOPE_LINK = 253
-_SCOPE_UNIVERSE = 0
 _SCOPE_HOST = 254
-_ONLINK = 4  # RTNH_F_ONLINK: the gateway is on the link, although no subnet says so.
-_MORE_THAN_A_GATEWAY = ("RTA_VIA", "RTA_ENCAP", "RTA_MULTIPATH")
+_SECONDARY = 0x01  # IFA_F_SECONDARY: not the first of its subnet, which is the source.
+_OURS = 0x4D  # IFA_PROTO of virtual addresses, also of other modules (since Linux 5.18).
 _NEW_ROUTE, _GET_ROUTE = 24, 26  # RTM_*
 _DESTINATION, _LOCAL = 1, 2  # RTA_DST, RTN_LOCAL
 _THE_ENTRY = 0x2000  # RTM_F_FIB_MATCH: tell the route as it is in the table.
@@ -61,6 +57,8 @@ class Addresses:
         self._vips = vips
         self._texts = tuple(str(ipaddress.ip_address(vip.addr)) for vip in vips)
         self._socket: Any = None
+        # By address, the routes that make it a source: those to remove when others change.
+        self._made: dict[str, frozenset[Route]] = {}
 
     def close(self) -> None:
         """Close the socket; the next use opens one."""
@@ -105,6 +103,7 @@ class Addresses:
             "index": target.link.index,
             "address": str(target.address),
             "prefixlen": target.prefix,
+            "proto": _OURS,
         }
         if target.address.version == 4 and unused:
             request["scope"] = _SCOPE_HOST
@@ -112,26 +111,62 @@ class Addresses:
             request["flags"] = _NO_DUPLICATE_DETECTION
             if not target.main:
                 request.update(preferred_lft=0, valid_lft=_FOR_EVER)
-        _keep_others(target.link.index, target.address.version)
+        keep_others(target.link.index, target.address.version)
         self._change("add", request, errno.EEXIST)
+
+    def is_in_front(self, target: Target) -> bool:
+        """Return whether an alias is the source of the node's own connections, against its word.
+
+        So it is after the address of the interface went and came back, or another one came.
+        """
+        if target.main or target.address.version != 4:
+            return False
+        subnet = ipaddress.IPv4Network((target.address.packed, target.prefix), strict=False)
+        first, behind = False, False
+        where = {"family": socket.AF_INET, "index": target.link.index}
+        for entry in self._ask(lambda route: list(route.get_addr(**where))):
+            text, ours = entry.get_attr("IFA_LOCAL"), entry.get_attr("IFA_PROTO") == _OURS
+            secondary = bool(entry["flags"] & _SECONDARY)
+            if entry["prefixlen"] == target.prefix and ipaddress.IPv4Address(text) in subnet:
+                first |= ours and not secondary and text == str(target.address)
+                behind |= secondary and not ours
+        return first and behind
+
+    def step_back(self, target: Target) -> None:
+        """Let another address of its subnet be the source: the kernel takes the one that stays."""
+        request = {"index": target.link.index, "address": str(target.address)}
+        keep_others(target.link.index, target.address.version)
+        self._change("delete", {**request, "prefixlen": target.prefix}, errno.EADDRNOTAVAIL)
+        self.add(target)
 
     def prefer(self, target: Target) -> tuple[str, ...]:
         """Make an address that was added the source of the node's own connections: `one_side`.
 
-        Return, in words, what could not be: the address serves its clients all the same.
+        Called again it follows routes that others have changed meanwhile. Return, in words, what
+        could not be: the address serves its clients all the same.
         """
         if not target.main or target.address.version != 4:
             return ()
         own = f"{target.address}: not the source of the node's own connections"
         try:
-            routes = preferring(self.routes(), target.link.index, str(target.address))
+            there = self.routes()
         except OSError as error:
             return (f"{own}: routes cannot be listed: {error}",)
+        text = str(target.address)
+        wanted = covering(there, target.link.index, text)
+        gone = self._made.get(text, frozenset()).difference(wanted)
+        keys = {route.key for route in gone}
+        left = tuple(route for route in there if route.key not in keys)
+        new = preferring(left, target.link.index, text)
+        self._made[text] = frozenset(wanted)
         faults = []
-        for route in routes:
+        # First what leads where no route leads any more: a new one may take its place.
+        changes = [(self._remove_route, route) for route in gone]
+        for change, route in (*changes, *[(self._add_route, route) for route in new]):
             try:
-                self._add_route(route)
+                change(route)
             except OSError as error:
+                self._made[text] |= gone & {route}
                 way = f"via {route.gateway} " if route.gateway else ""
                 where = f"{route.destination} {way}on {target.link.name}"
                 faults.append(f"{own} to {where}: {error}")
@@ -139,44 +174,13 @@ class Addresses:
 
     def routes(self) -> tuple[Route, ...]:
         """Return the IPv4 routes of the main table."""
-        found = []
-        for entry in self._ask(lambda route: list(route.get_routes(family=_INET))):
-            if (entry.get_attr("RTA_TABLE") or entry["table"]) != _MAIN_TABLE:
-                continue
-            plain = entry["type"] == _UNICAST and not any(
-                entry.get_attr(name) is not None for name in _MORE_THAN_A_GATEWAY
-            )
-            found.append(
-                Route(
-                    ipaddress.IPv4Network(
-                        (entry.get_attr("RTA_DST") or "0.0.0.0", entry["dst_len"])
-                    ),
-                    (entry.get_attr("RTA_OIF") or 0) if plain else 0,
-                    entry.get_attr("RTA_GATEWAY") or "",
-                    entry.get_attr("RTA_PREFSRC") or "",
-                    entry.get_attr("RTA_PRIORITY") or 0,
-                    bool(entry["flags"] & _ONLINK),
-                )
-            )
-        return tuple(found)
+        return routes.listed()
 
     def _add_route(self, route: Route) -> None:
-        request: dict[str, Any] = {
-            "dst": str(route.destination),
-            "oif": route.index,
-            "prefsrc": route.source,
-            "table": _MAIN_TABLE,
-            "scope": _SCOPE_UNIVERSE if route.gateway else _SCOPE_LINK,
-        }
-        if route.gateway:
-            request["gateway"] = route.gateway
-        if route.onlink:
-            request["flags"] = _ONLINK
-        try:
-            self._ask(lambda socket: socket.route("add", **request))
-        except OSError as error:
-            if error.errno != errno.EEXIST:
-                raise
+        routes.add(route)
+
+    def _remove_route(self, route: Route) -> None:
+        routes.remove(route)
 
     def present(self) -> tuple[Configured, ...]:
         """Return which of the module's addresses are on this node, on whatever interface."""
@@ -196,7 +200,7 @@ class Addresses:
                 "address": str(entry.address),
                 "prefixlen": entry.prefix,
             }
-            _keep_others(entry.index, entry.address.version)
+            keep_others(entry.index, entry.address.version)
             self._change("delete", request, errno.EADDRNOTAVAIL)
         if interface:  # Elsewhere it may stay.
             return
@@ -248,13 +252,14 @@ def is_local(address: IPAddress) -> bool:
     return bool(fields[7] == _LOCAL and fields[1] == address.max_prefixlen)
 
 
-def _keep_others(index: int, version: int) -> None:
+def keep_others(index: int, version: int) -> None:
     """Let other addresses of a subnet stay when its first one goes; IPv6 has no first one."""
     if version == 4:
         with contextlib.suppress(OSError):  # Without it an address can be taken all the same.
             name = socket.if_indextoname(index)
             path = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
-            path.write_text("1", encoding="ascii")
+            if path.read_text(encoding="ascii").strip() != "1":
+                path.write_text("1", encoding="ascii")
 
 
 def interfaces_of(vips: tuple[VirtualAddress, ...]) -> tuple[str, ...]:

@@ -5,20 +5,23 @@ import ipaddress
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp, VipProbed
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.actors.vip.addresses import Addresses, is_local
+from mirrorfarm.actors.vip.addresses import Addresses, is_local, keep_others
 from mirrorfarm.actors.vip.announce import Announcer
 from mirrorfarm.actors.vip.connections import reset
 from mirrorfarm.actors.vip.core import PRESENCE
 from mirrorfarm.actors.vip.probe import probe
+from mirrorfarm.actors.vip.routes import News
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.modules.settings import VirtualAddress
 from mirrorfarm.netfilter.neighbours import IPAddress, mac_text
 from mirrorfarm.oserrors import told
 
 REMOVAL = "vip.removal"  # Resource: down while an address stays that was to be removed.
+SOURCE = "vip.source"  # Resource: down while routes are refused that `one_side` needs.
 NO_RIGHT = "the virtual addresses are not set: the guard has acted, or is about to"
 _ORDERS_MAX = 16
 _LOOK_S = 1.0
@@ -81,7 +84,7 @@ class VipDoor:
         tell: Inbox = lambda event: None,
         is_over: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`tell` is given the resources REMOVAL and PRESENCE when they change.
+        """`tell` is given the resources REMOVAL, PRESENCE and SOURCE when they change.
 
         `is_over` tells whether this node may have the addresses no more: it may have stood still
         between an order and what is done about it, and the guard has removed them meanwhile.
@@ -95,6 +98,8 @@ class VipDoor:
         self._addresses = Addresses(vips)
         self._probed = Addresses(vips)  # The prober's own socket.
         self._announcer = Announcer()
+        self._news = News()
+        self._refused: tuple[str, ...] = ()  # Routes, in words, when they were last looked at.
         self._up: tuple[Target, ...] = ()
         self._orders = _Worker("vip orders", self._look)
         self._probes = _Worker("vip probes")
@@ -119,6 +124,7 @@ class VipDoor:
         """End the threads and close the sockets."""
         # A netlink socket is closed by the thread that opened it.
         self._orders.put(self._addresses.close)
+        self._orders.put(self._news.close)
         self._probes.put(self._probed.close)
         self._orders.close()
         self._probes.close()
@@ -132,7 +138,8 @@ class VipDoor:
         except OSError as error:
             return (f"interfaces cannot be listed: {error}",)
         faults = list(located)
-        added = []
+        added: list[Target] = []
+        refused: list[str] = []
         for target in targets:
             try:
                 self._addresses.add(target)
@@ -140,13 +147,13 @@ class VipDoor:
                 faults.append(f"{target.address}: not added on {target.link.name}: {error}")
                 continue
             added.append(target)
-            faults += self._addresses.prefer(target)
+            refused += self._addresses.prefer(target)
         if self._is_over():  # It ended meanwhile: whoever has the addresses now is not disturbed.
             with contextlib.suppress(OSError):  # The guard removes them as well.
                 self._addresses.remove()
             return (NO_RIGHT,)
-        self._up = tuple(added)
-        return (*faults, *self._announcer.announce(self._up))
+        self._up, self._refused = tuple(added), tuple(refused)
+        return (*faults, *refused, *self._announcer.announce(self._up))
 
     def _look(self) -> None:
         """Notice that another program removed an address, as a restart of the network does.
@@ -165,6 +172,48 @@ class VipDoor:
             self._tell(ResourceChanged(PRESENCE, "down", "stopstart", why))
         elif before >= _MISSES and not gone:
             self._tell(ResourceChanged(PRESENCE, "up"))
+        self._follow()
+
+    def _follow(self) -> None:
+        """Follow what others change of links, addresses and routes: an address needs them all."""
+        for target in self._up:  # The guard, which would take others along, may be next.
+            keep_others(target.link.index, target.address.version)
+        try:
+            changed = bool(self._up) and self._news.heard()
+            if changed and self._look_at_links():
+                self._announce_again()
+            for target in self._up if changed else ():
+                if is_local(target.address) and self._addresses.is_in_front(target):
+                    self._step_back(target)
+            main = [target for target in self._up if target.main]
+            # The routes of one that is gone went with it, and come with it.
+            if (changed or self._refused) and all(is_local(target.address) for target in main):
+                faults = [fault for target in main for fault in self._addresses.prefer(target)]
+                self._note_refused(tuple(faults))
+        except OSError:
+            self._news.close()  # Nothing is known: all is looked at again.
+
+    def _look_at_links(self) -> bool:
+        """Take names and MACs that the interfaces have now; return whether a MAC is another."""
+        links = {link.index: link for link in self._addresses.links()}
+        before = self._up
+        self._up = tuple(replace(one, link=links.get(one.link.index, one.link)) for one in before)
+        return any(old.link.mac != new.link.mac for old, new in zip(before, self._up, strict=True))
+
+    def _step_back(self, target: Target) -> None:
+        if self._is_over():
+            return
+        self._addresses.step_back(target)
+        if self._is_over():  # It ended meanwhile, and the guard may have been before us.
+            with contextlib.suppress(OSError):
+                self._addresses.remove()
+
+    def _note_refused(self, refused: tuple[str, ...]) -> None:
+        before, self._refused = self._refused, refused
+        if refused and refused != before:
+            self._tell(ResourceChanged(SOURCE, "down", reason=f"({'; '.join(refused)})"))
+        elif before and not refused:
+            self._tell(ResourceChanged(SOURCE, "up"))
 
     def _announce_again(self) -> None:
         """Announce what is here still: who has it now would be cut off from its clients."""
@@ -172,11 +221,13 @@ class VipDoor:
             return
         # A fault was told when the address came up; the next announcement may get through.
         with contextlib.suppress(OSError):
+            self._look_at_links()
             self._announcer.announce(tuple(one for one in self._up if is_local(one.address)))
 
     def _remove(self, run: int, inbox: Inbox) -> None:
         """Try until nothing is left, or a newer order makes this one void."""
         self._up = ()
+        self._note_refused(())
         while True:
             try:
                 present = tuple(entry.address for entry in self._addresses.present())

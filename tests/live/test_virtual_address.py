@@ -268,6 +268,20 @@ def test_an_address_that_is_the_first_of_its_subnet_goes_alone(lab: Lab, by_guar
     assert "198.19.0.0/24" in ip("-n", lab.a.name, "route", "show")
 
 
+def test_an_address_goes_alone_also_after_another_program_set_the_parameter_back(lab: Lab) -> None:
+    """As `sysctl --system` does; the guard removes addresses and nothing else."""
+    first, other = "198.19.0.100", "198.19.0.101"
+    for one in (first, other):
+        up(lab.door(lab.a, (VirtualAddress(one, 24, "eth0"),)), lab.a)
+    sysctl = ("netns", "exec", lab.a.name, "sysctl", "-q")
+    ip(*sysctl, "-w", "net.ipv4.conf.eth0.promote_secondaries=0")
+    assert wait(lambda: ip(*sysctl, "net.ipv4.conf.eth0.promote_secondaries").strip()[-1] == "1")
+    guard = lab.a.enter(GuardAddresses)
+    guard.remove(frozenset({socket.inet_aton(first)}))
+    guard.close()
+    assert [lab.a.has(one) for one in (first, other)] == [False, True]
+
+
 def test_an_alias_is_not_the_source_of_the_node_s_own_connections(lab: Lab) -> None:
     up(lab.door(lab.a), lab.a)
     assert "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
@@ -303,6 +317,43 @@ def test_the_main_address_is_the_source_of_the_node_s_own_connections(lab: Lab) 
     ip("-n", lab.a.name, "addr", "del", f"{VIP4}/24", "dev", "eth0")  # As the guard does.
     assert ip("-n", lab.a.name, "route", "show") == before
     assert source_of("198.18.0.3") == "198.18.0.1"
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one-module", "two-modules"])
+def test_an_alias_gives_way_to_the_node_s_own_address_that_came_back(lab: Lab, count: int) -> None:
+    """As when the network's daemon sets it anew: until then the alias is the first."""
+    vips = [f"198.18.0.{100 + number}" for number in range(count)]
+    for vip in vips:
+        up(lab.door(lab.a, (VirtualAddress(vip),)), lab.a)
+    own = ("198.18.0.1/24", "dev", "eth0")
+    ip("-n", lab.a.name, "addr", "del", *own)
+    assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
+    time.sleep(1.5)  # Doors of which none may give way to another one look at it.
+    assert f"src {VIP4} " in ip("-n", lab.a.name, "route", "get", "198.18.0.3")
+    with (
+        lab.a.enter(lambda: socket.create_server((VIP4, PORT))) as server,
+        lab.c.enter(lambda: socket.create_connection((VIP4, PORT), 30)) as client,
+        server.accept()[0] as connection,
+    ):
+        ip("-n", lab.a.name, "addr", "add", *own)
+        assert wait(lambda: "src 198.18.0.1 " in ip("-n", lab.a.name, "route", "get", "198.18.0.3"))
+        assert wait(lambda: all(lab.a.has(vip) for vip in vips))
+        connection.send(b"it goes on")
+        client.settimeout(30)
+        assert client.recv(10) == b"it goes on"
+
+
+def test_clients_learn_that_the_interface_has_another_hardware_address(lab: Lab) -> None:
+    """Also the announcements that are due yet tell the new one: who heard the old was cut off."""
+    door = lab.door(lab.a, (VirtualAddress(VIP4),))
+    up(door, lab.a)
+    assert lab.c.reaches(VIP4)
+    old, new = lab.a.mac(), "02:00:5e:00:00:77"
+    assert lab.c.neighbour(VIP4) == old
+    ip("-n", lab.a.name, "link", "set", "eth0", "address", new)
+    assert wait(lambda: lab.c.neighbour(VIP4) == new)
+    door.announce()
+    assert not wait(lambda: lab.c.neighbour(VIP4) != new, 0.5)
 
 
 @pytest.mark.parametrize("dual", [False, True], ids=["plain", "mapped"])

@@ -70,6 +70,19 @@ def test_what_somebody_else_changed_is_left_alone(kernel: Path) -> None:
     assert value(kernel) == "2"
 
 
+def test_what_somebody_else_changed_is_set_again_if_it_is_to_be_kept(kernel: Path) -> None:
+    one, other = holder(kernel, "one"), holder(kernel, "other")
+    one.hold({NAME: ("1", "2")})
+    for there, kept in (("0", "1"), ("2", "2"), ("8", "1")):
+        (kernel / NAME).write_text(f"{there}\n")
+        assert not other.keep()
+        assert value(kernel) == there
+        assert one.keep() is (there != kept)
+        assert value(kernel) == kept
+    (kernel / NAME).unlink()
+    assert not one.keep()
+
+
 def test_a_parameter_that_is_gone_does_not_stop_the_others(kernel: Path) -> None:
     (kernel / "net/gone").write_text("5")
     one = holder(kernel, "one")

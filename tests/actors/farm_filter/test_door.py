@@ -13,7 +13,7 @@ import pytest
 
 from mirrorfarm.actors.effects import RenewLease
 from mirrorfarm.actors.events import HardwareIs, ResourceChanged, VipIsDown, VipIsUp
-from mirrorfarm.actors.farm_filter import door
+from mirrorfarm.actors.farm_filter import door, places
 from mirrorfarm.actors.vip.shared import SharedAddress
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.modules.settings import Farm, FarmAddress, Module
@@ -213,7 +213,7 @@ def test_what_went_with_an_interface_is_raised_at_the_new_one(
 ) -> None:
     bench.door.add(1, bench.inbox.put)
     assert bench.inbox.get(timeout=10) == VipIsUp(1)
-    monkeypatch.setattr(door, "number_of", lambda _: 77)
+    monkeypatch.setattr(places, "number_of", lambda _: 77)
     until(lambda: bench.kernel.calls[2:] == ["down", "close", "open", "up"])
     bench.door.renew(RenewLease(77), bench.inbox.put)
     assert bench.kernel.renewed[-1] == 77
@@ -229,7 +229,7 @@ def test_a_new_interface_without_addresses_has_the_module_wait(
     assert bench.inbox.get(timeout=10) == VipIsUp(1)
     bench.kernel.no_up = True
     monkeypatch.setattr(door, "_LOOK_S", 0.01)
-    monkeypatch.setattr(door, "number_of", lambda _: 77)
+    monkeypatch.setattr(places, "number_of", lambda _: 77)
     told: list[ResourceChanged] = []
 
     def is_told() -> bool:

@@ -8,8 +8,9 @@ import os
 import queue
 import socket
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from mirrorfarm.actors.events import ResourceChanged, VipIsDown, VipIsUp
 from mirrorfarm.actors.vip.addresses import Addresses, is_local
 from mirrorfarm.actors.vip.core import PRESENCE
-from mirrorfarm.actors.vip.door import REMOVAL, VipDoor
+from mirrorfarm.actors.vip.door import REMOVAL, SOURCE, VipDoor
 from mirrorfarm.actors.vip.subnets import Target
 from mirrorfarm.lab.network import inside
 from mirrorfarm.modules.settings import VirtualAddress
@@ -72,6 +73,13 @@ class Node:
         event = self.told.get(timeout=60)
         assert isinstance(event, VipIsUp)
         return door, event.failures
+
+
+def until(condition: Callable[[], bool], told: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -213,3 +221,87 @@ class TestRoutes:
         assert not failures
         added = [line for line in node.routes() if line not in before]
         assert [line.split()[0] for line in added] == ["198.18.0.0/25", "198.18.0.128/25"]
+
+    def test_what_covers_a_route_has_all_that_the_route_has(self, node: Node) -> None:
+        """Through a tunnel with a smaller MTU connections would stand still without it."""
+        metrics = (
+            "metric 100 mtu lock 1400 advmss 1300 window 40000 rto_min 50ms hoplimit 9 "
+            "initcwnd 20 initrwnd 30 features ecn quickack 1 congctl reno fastopen_no_cookie 1"
+        )
+        node.ip(f"route add default via 198.18.0.9 dev side0 realm 5 {metrics}")
+        node.ip("route add 203.0.113.0/24 dev side0 scope global mtu 1300")
+        before = {line.split()[0]: line for line in node.routes()}
+        door, failures = node.up(MAIN)
+        assert not failures
+
+        def alike(route: str, half: str) -> bool:
+            """Whether a half is there that differs in nothing but destination and source."""
+            words = before[route].split()
+            found = [line.split() for line in node.routes() if line.startswith(f"{half} ")]
+            ours = [word for word in found[0] if word not in ("proto", "static", "src", VIP)]
+            return ours[1:] == words[1:]
+
+        assert all(alike("default", half) for half in ("0.0.0.0/1", "128.0.0.0/1"))
+        assert all(alike("203.0.113.0/24", f"203.0.113.{n}/25") for n in (0, 128))
+        door.remove(2, node.told.put)
+        assert node.told.get(timeout=60) == VipIsDown(2)
+        assert {line.split()[0]: line for line in node.routes()} == before
+
+    def test_a_route_for_one_type_of_service_draws_nothing_else(self, node: Node) -> None:
+        node.ip("route add default tos 0x10 via 198.18.0.8 dev side0")
+        node.ip("route add default via 198.18.0.9 dev side0")
+        node.ip("link add side2 type veth peer name side3")
+        for link in ("side2", "side3"):
+            node.ip(f"link set {link} up")
+        node.ip("address add 198.19.0.1/24 dev side2")
+        node.ip("route add 203.0.113.0/24 via 198.18.0.9 dev side0")
+        node.ip("route add 203.0.113.0/24 tos 0x10 via 198.19.0.9 dev side2")
+        _, failures = node.up(MAIN)
+        assert not failures
+
+        def way(address: str, service: str = "") -> list[str]:
+            words = node.ip(f"route get {address} {service}").split()
+            return [words[words.index(name) + 1] for name in ("via", "src")]
+
+        assert way("192.0.2.1") == ["198.18.0.9", VIP]
+        assert way("192.0.2.1", "tos 0x10") == ["198.18.0.8", VIP]
+        assert way("203.0.113.1", "tos 0x10") == ["198.19.0.9", "198.19.0.1"]
+
+    def test_the_node_follows_a_gateway_that_was_changed(self, node: Node) -> None:
+        """Clients beyond it would get no answers any more, nor would the node."""
+        node.ip("route add default via 198.18.0.8 dev side0")
+        door, failures = node.up(MAIN)
+        assert not failures
+        node.ip("route replace default via 198.18.0.9 dev side0")
+        new = f"0.0.0.0/1 via 198.18.0.9 dev side0 proto static src {VIP}"
+        until(lambda: new in node.routes(), node.routes)
+        assert not any("198.18.0.8" in line for line in node.routes())
+        node.ip("route del default")
+        until(lambda: not any("198.18.0.9" in line for line in node.routes()), node.routes)
+        assert f"198.18.0.0/25 dev side0 proto static scope link src {VIP}" in node.routes()
+        door.remove(2, node.told.put)
+        assert node.told.get(timeout=60) == VipIsDown(2)
+
+    def test_a_link_that_was_down_has_its_routes_again(self, node: Node) -> None:
+        node.up(MAIN)
+        before = node.routes()
+        node.ip("link set side0 down")
+        node.ip("link set side0 up")
+        until(lambda: node.routes() == before, node.routes)
+
+    def test_a_route_that_is_refused_later_is_told_until_it_is_there(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node.up(MAIN)
+        whole = Addresses._add_route
+
+        def refuse(self: Addresses, route: Any) -> None:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+        monkeypatch.setattr(Addresses, "_add_route", refuse)
+        node.ip("route add default via 198.18.0.9 dev side0")
+        told = node.told.get(timeout=60)
+        assert (told.resource, told.value, told.action) == (SOURCE, "down", "noaction")
+        assert "0.0.0.0/1 via 198.18.0.9 on side0: " in told.reason
+        monkeypatch.setattr(Addresses, "_add_route", whole)
+        assert node.told.get(timeout=60) == ResourceChanged(SOURCE, "up")
