@@ -19,7 +19,8 @@ class Environment:
 
     def __init__(self, world: Any, given: list[Change], *, keep_faults: bool) -> None:
         self._world, self._given, self._keeps = world, given, keep_faults
-        self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
+        # By direction and network: until when by virtual time; 0: for good.
+        self._cut: dict[tuple[str, str, str], int] = {}
         self._late: dict[tuple[str, str], list[Change]] = {}  # Delays that last, the newest last.
         self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
 
@@ -52,7 +53,7 @@ class Environment:
             case "cut":
                 lasts_ns = incident.until_ns - incident.at_ns
                 end = world.now + lasts_ns if incident.until_ns else 0
-                self._cuts(name, incident.other, end)
+                self._cuts(name, incident.other, end, incident.network)
             case "power":
                 self._off(name)
             case "process":
@@ -158,24 +159,35 @@ class Environment:
         else:
             self._world.network.lates.pop(way, None)
 
-    def _cuts(self, source: str, to: str, end: int) -> None:
-        """Cut one direction until a time, or for good (0), unless it is cut for longer."""
-        until = self._cut.get((source, to), -1)
-        if until == 0 or until >= end > 0:
-            return
-        self._world.network.set_way(source, to, up=False)
-        self._cut[source, to] = end
-        if end:
-            self._world.at(end, self._mends, source, to, end)
+    def _cuts(self, source: str, to: str, end: int, network: str = "") -> None:
+        """Cut one direction until a time, or for good (0), unless it is cut for longer.
 
-    def _mends(self, source: str, to: str, end: int) -> None:
-        if self._cut.get((source, to)) == end:
-            del self._cut[source, to]
-            self._world.network.set_way(source, to, up=True)
+        Of one network, or (empty) of all.
+        """
+        names = (network,) if network else self._world.network.names
+        for way in ((source, to, name) for name in names):
+            until = self._cut.get(way, -1)
+            if until == 0 or until >= end > 0:
+                continue
+            self._world.network.set_way(source, to, up=False, network=way[2])
+            self._cut[way] = end
+            if end:
+                self._world.at(end, self._mends, way, end)
+
+    def _mends(self, way: tuple[str, str, str], end: int) -> None:
+        if self._cut.get(way) == end:
+            del self._cut[way]
+            source, to, network = way
+            self._world.network.set_way(source, to, up=True, network=network)
 
     # --- what others ask -------------------------------------------------------------------
 
     def is_cut_off(self, name: str) -> bool:
-        """Return whether a link of a node is cut that nobody mends."""
+        """Return whether a link of a node is cut, on every network, that nobody mends."""
         horizon = self._world.measure.end_ns
-        return any(name in way and (not end or end >= horizon) for way, end in self._cut.items())
+        lasting = {way for way, end in self._cut.items() if not end or end >= horizon}
+        return any(
+            all((source, to, network) in lasting for network in self._world.network.names)
+            for source, to, _ in lasting
+            if name in {source, to}
+        )

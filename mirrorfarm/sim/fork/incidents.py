@@ -36,6 +36,7 @@ class Incident:
     other: str = ""
     until_ns: int = 0  # 0: it did not end by itself.
     event: Any = None  # What brought a command, or was noticed.
+    network: str = ""  # Of a cut; "": all of them.
     incarnation: int = 0  # Of a start, and
     again: bool = False  # whether the module started by itself.
 
@@ -50,5 +51,6 @@ class Incident:
         text = _WORDS[self.kind].format(
             node=self.node, other=self.other, event=self.event, cables=cables
         )
+        text += f" by network {self.network}" if self.network else ""
         lasted = f" for {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
         return f"{clock_time(self.at_ns)}  {text}{lasted}"

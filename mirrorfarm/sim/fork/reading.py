@@ -146,15 +146,16 @@ class Reading:
             process = effect.to.process
             process = WITNESS_PROCESS if effect.to.actor == WITNESS_ACTOR else process
             for name in effect.to.nodes:
-                self._sent((here, step.incarnation, number), name, process, at_ns)
+                message = (here, step.incarnation, number)
+                self._sent(message, name, process, at_ns, effect.network)
 
-    def _sent(self, message: MessageId, to: str, process: str, at_ns: int) -> None:
+    def _sent(self, message: MessageId, to: str, process: str, at_ns: int, network: str) -> None:
         if not self.forked:
             self._under_way[message, to] = at_ns
             if len(self._under_way) > UNDER_WAY_MAX:
                 del self._under_way[next(iter(self._under_way))]
         if to != message[0]:
-            self.links.sent(message, to, process, at_ns)
+            self.links.sent(message, to, process, at_ns, network)
 
     # --- what happened ---------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class Recording:
     incidents: list[Incident]
     cuts: list[Cut]
     losses: dict[tuple[str, str], int]
+    network_losses: dict[tuple[str, str, str], int]
     delays: dict[tuple[str, str], Samples]
     durations: dict[tuple[str, str], Samples]
     missing: dict[str, set[str]]
@@ -83,7 +84,10 @@ class Recording:
     def outside(self) -> list[Incident]:
         """Everything that came from outside behind the fork, cuts included, in its order."""
         cuts = [
-            Incident(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns)
+            Incident(
+                *(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns),
+                network=one.network,
+            )
             for one in self.cuts
             if not one.end_ns or one.end_ns > self.at_ns
         ]
@@ -260,6 +264,7 @@ def _recording(
         ),
         cuts=links.cuts,
         losses=links.losses,
+        network_losses=links.network_losses,
         delays=links.delays,
         durations=reading.durations,
         missing=reading.missing,

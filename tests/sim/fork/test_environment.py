@@ -31,9 +31,10 @@ Recorded = Callable[..., Recording]
 def fixture_recorded(tmp_path: Path) -> Recorded:
     """Record what happens to a mirror in service in two seconds; go on just before."""
 
-    def record(*events: str, at: str = "service") -> Recording:
+    def record(*events: str, at: str = "service", networks: int = 1) -> Recording:
         lines = [f"  - {{at: {event}}}" for event in ("0 s, write: 5", *events)]
-        text = "\n".join(["mirror: {profile: fast}", "events:", *lines, "end: 3 s", ""])
+        mirror = f"mirror: {{profile: fast, networks: {networks}}}"
+        text = "\n".join([mirror, "events:", *lines, "end: 3 s", ""])
         play_scenario(read_scenario(text.encode(), "story.yaml"), tells=False, trace=tmp_path)
         return read([tmp_path], at)
 
@@ -89,6 +90,32 @@ def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> No
     world = Forked(recording, 1, Settings(), [])
     world.run_to(FORK_NS + 4 * SECOND_NS)
     assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
+def test_a_network_of_two_that_is_down_is_cut_and_the_other_one_loses_nothing(
+    recorded: Recorded,
+) -> None:
+    recording = recorded("0.5 s, network_down: second, for: 1.5 s", networks=2)
+    assert {text.partition(" for ")[0] for text in told(recording)} == {
+        "nothing came from n1 to n2 by network second",
+        "nothing came from n2 to n1 by network second",
+    }
+    world = Forked(recording, 1, Settings(), [])
+    network = world.network
+    assert {one.loss for one in network.qualities.values()} == {0}
+    for seconds, passes in ((0.4, True), (1, False), (2.6, True)):
+        world.run_to(FORK_NS + round(seconds * SECOND_NS))
+        assert network.passes("n1", "n2", "second") == passes
+        assert network.passes("n1", "n2", "default")
+        assert not world.environment.is_cut_off("n1")
+
+
+def test_who_has_one_network_left_is_not_cut_off(before: Recording) -> None:
+    network = before.module.heartbeats[0].name
+    cuts = [Cut("n1", "n2", before.at_ns, 0, network), Cut("n1", "n2", before.at_ns, 0, "other")]
+    for one, is_cut_off in zip(cuts, (True, False), strict=True):
+        world = Forked(replace(before, incidents=[], cuts=[one]), 1, Settings(), [])
+        assert world.environment.is_cut_off("n1") == is_cut_off
 
 
 def test_delays_that_overlap_do_not_end_each_other(before: Recording) -> None:
