@@ -10,7 +10,7 @@ from mirrorfarm.sim.storage import Refusal
 
 # Orders that take the primary role from a node, or give it.
 MOVES: Final = frozenset(
-    ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce")
+    ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce", "shutdown")
 )
 
 

@@ -217,9 +217,9 @@ class Reading:
             self._note(at_ns, "exit", node)
         self._exits[name] = exits
         match event:
-            case ev.Received(source=source, message=Command()) if step.actor == MODULE_ACTOR:
-                if source.module.startswith("cli-"):
-                    self._note(at_ns, "command", node, event=event)
+            case ev.Received(message=Command()) if step.actor == MODULE_ACTOR:
+                # An administrator's, or of its own process: the node shuts down.
+                self._note(at_ns, "command", node, event=event)
             case ev.ScriptEnded(name="start_prim" | "start_both", code=code) if code != 0:
                 self._note(at_ns, "start_fails", node)
             case ev.CablesOut():

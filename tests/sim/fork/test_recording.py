@@ -66,6 +66,27 @@ def test_orders_are_kept(tmp_path: Path) -> None:
     assert any("start_prim takes 2 ms: it did not run" in one for one in recording.modelled)
 
 
+def test_a_node_that_is_shut_down_hands_its_role_over_again(tmp_path: Path) -> None:
+    cluster = LittleCluster(tmp_path)
+    cluster.start("n1")
+    cluster.run(500)
+    cluster.command("n1", "prim")
+    cluster.run(4_000)
+    cluster.start("n2")
+    cluster.run(6_000)
+    cluster.shut_down("n1")
+    cluster.run(2_000)
+    cluster.kill("n1")
+    cluster.run(10_000)
+    cluster.close()
+    recording = read([tmp_path], "+10s")
+    told = [str(one).split("  ")[1] for one in recording.outside]
+    assert told[0] == "n1 was ordered to shutdown"
+    result = play(recording, Variant(), 1, 8 * SECOND_NS)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
+    assert result.takeovers[0].took_ns < recording.module.timing.detection_ns, "nobody waited"
+
+
 def test_a_witness_without_a_trace_has_what_the_nodes_knew(takeover: Path) -> None:
     recording = read([takeover / "n1", takeover / "n2"], "+14s")
     assert recording.register is not None
