@@ -238,6 +238,7 @@ def _recording(
 ) -> Recording:
     _require_births(reading, sources)
     alive = lives.alive(reading, module)
+    module = _present(reading, module, sources, alive)
     processes = {name: _running(reading, name, module, sources, on_fault) for name in alive}
     links = reading.links.judge(reading.starts, reading.pauses)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
@@ -272,6 +273,25 @@ def _recording(
         steps=reading.moment.number,
         modelled=_modelled(module, reading),
     )
+
+
+def _present(
+    reading: Reading, module: Module, sources: dict[tuple[str, int], Source], alive: list[Name]
+) -> Module:
+    """Return the settings at the fork: a module may have been given others since it was recorded.
+
+    Those of a node that runs, if any does.
+    """
+    names = [(node, module.name) for node in module.nodes]
+    for name in sorted(names, key=lambda one: one not in alive):
+        waiting = reading.open.get(name)
+        if waiting is None:
+            continue
+        first = _checkpoint(sources[name[0], waiting.incarnation])
+        if first is not None:
+            present: Module = State(first.kind, first.state).restored().state.settings.module
+            return present
+    return module
 
 
 def _running(
