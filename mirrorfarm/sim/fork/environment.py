@@ -1,5 +1,6 @@
 """What is done to a forked cluster: what came from outside when it was recorded, and changes."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
@@ -8,10 +9,12 @@ from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.meddling import EVERY, Meddling
 from mirrorfarm.sim.storage import Refusal
 
-# Orders that take the primary role from a node, or give it.
+# Orders that take the primary role from a node, or give it;
 MOVES: Final = frozenset(
     ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce", "shutdown")
 )
+
+GIVES: Final = frozenset(("swap", "prim", "primforce"))  # whichever node gets one of these.
 
 
 class Environment:
@@ -22,7 +25,8 @@ class Environment:
         # By direction and network: until when by virtual time; 0: for good.
         self._cut: dict[tuple[str, str, str], int] = {}
         self._late: dict[tuple[str, str], list[Change]] = {}  # Delays that last, the newest last.
-        self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
+        self.moved_ns = -1  # When somebody ordered the role away last, or it had to go,
+        self._moved: dict[str, int] = {}  # and from which node.
 
     def begin(self) -> None:
         """Put everything on the agenda."""
@@ -64,8 +68,9 @@ class Environment:
             case "pause":
                 self._pause(name, incident.until_ns - incident.at_ns)
             case "command":
-                if incident.event.message.verb in MOVES:
-                    self.moved_ns = world.now
+                verb = incident.event.message.verb
+                if verb in MOVES:
+                    self._moves(world.nodes if verb in GIVES else (name,))
                 world.ask(name, world.module_name, incident.event)
             case "cables":
                 process = node.host.processes.get(world.module_name)
@@ -143,7 +148,12 @@ class Environment:
         elif f"{world.module_name}.replica" in node.host.processes and node.plane is not None:
             node.plane.fail_storage(incident.event)
         if node is not None:
-            self.moved_ns = world.now
+            self._moves((incident.node,))
+
+    def _moves(self, names: Iterable[str]) -> None:
+        """Note that what these nodes had is taken from them."""
+        self.moved_ns = self._world.now
+        self._moved |= dict.fromkeys(names, self.moved_ns)
 
     def _pause(self, name: str, for_ns: int) -> None:
         world = self._world
@@ -181,6 +191,10 @@ class Environment:
             self._world.network.set_way(source, to, up=True, network=network)
 
     # --- what others ask -------------------------------------------------------------------
+
+    def moved(self, name: str, since_ns: int) -> bool:
+        """Return whether a node was ordered to give something up since, or had to."""
+        return self._moved.get(name, -1) > since_ns
 
     def is_cut_off(self, name: str) -> bool:
         """Return whether a link of a node is cut, on every network, that nobody mends."""

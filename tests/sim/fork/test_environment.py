@@ -118,6 +118,20 @@ def test_who_has_one_network_left_is_not_cut_off(before: Recording) -> None:
         assert world.environment.is_cut_off("n1") == is_cut_off
 
 
+@pytest.mark.parametrize(
+    ("order", "needless"),
+    [("restart, node: n2", True), ("stop, node: n1", False), ("swap, node: n2", False)],
+)
+def test_an_order_explains_what_its_own_node_gave_up(
+    recorded: Recorded, order: str, needless: bool
+) -> None:
+    recording = recorded(f"0.5 s, command: {order}")
+    pause = tuple(changes({"pause": ["n1 900ms +1.5s"]}, NODES))
+    result = play(recording, Variant(changes=pause), 1, 6 * SECOND_NS)
+    assert [one.node for one in result.takeovers][-1:] == ["n2"]
+    assert result.takeovers[-1].needless == needless
+
+
 def test_delays_that_overlap_do_not_end_each_other(before: Recording) -> None:
     words = ["n1->n2 1s 3s", "n1->n2 2s 1s +1s", "n1->n2 3s 4s +1.5s", "n2->n1 4s 1s"]
     world = Forked(before, 1, Settings(), changes({"delay": words}, NODES), keep_faults=False)
