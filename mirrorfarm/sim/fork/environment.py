@@ -61,7 +61,10 @@ class Environment:
             case "power":
                 self._off(name)
             case "process":
-                self._ends(name)
+                self._ends(name, incident)
+            case "replica":
+                self._dies(f"{world.module_name}.replica", incident)
+                self._moves((name,))
             case "start":
                 if not node.host.up or not node.host.processes:
                     world.start(name, again=incident.again)
@@ -114,8 +117,8 @@ class Environment:
         if self._world.nodes[name].host.up:
             self._world.kill(name)
 
-    def _ends(self, name: str) -> None:
-        """End the process of a module. A mirror's starts again by itself, a farm's when it did."""
+    def _ends(self, name: str, incident: Incident) -> None:
+        """End the process of a module. It starts again when it did."""
         world = self._world
         process = world.nodes[name].host.processes.get(world.module_name)
         if process is None or not process.alive:
@@ -123,7 +126,19 @@ class Environment:
         if world.recording.module.mode == "farm":
             world.kill(name, power=False)
         else:
-            process.die()
+            self._dies(world.module_name, incident)
+
+    def _dies(self, name: str, incident: Incident) -> None:
+        """End a process of a mirror, and have it back after as long as it was away."""
+        world, node = self._world, self._world.nodes[incident.node]
+        process = node.host.processes.get(name)
+        if process is None or not process.alive:
+            return
+        usual, node.restarts = node.restarts, not incident.until_ns
+        process.die()
+        node.restarts = usual
+        if incident.until_ns:
+            world.after(incident.until_ns - incident.at_ns, node._restart, process)
 
     def _refuses(self, incident: Incident) -> None:
         """Have a disk refuse every record, of a witness every register, for as long as it did."""

@@ -12,6 +12,7 @@ PAUSE_NS_MIN: Final = 20 * MILLISECOND_NS
 _WORDS: Final = {
     "power": "{node} lost its power, or all its processes were killed",
     "process": "the module's process of {node} ended",
+    "replica": "the replicator's process of {node} ended",
     "start": "{node} started",
     "cut": "nothing came from {node} to {other}",
     "pause": "{node} did not run",
@@ -52,5 +53,6 @@ class Incident:
             node=self.node, other=self.other, event=self.event, cables=cables
         )
         text += f" by network {self.network}" if self.network else ""
-        lasted = f" for {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
+        how = ", and was back after" if self.kind in {"process", "replica"} else " for"
+        lasted = f"{how} {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
         return f"{clock_time(self.at_ns)}  {text}{lasted}"

@@ -7,6 +7,7 @@ it that anybody received.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import MILLISECOND_NS
@@ -21,6 +22,7 @@ from mirrorfarm.transport.address import WITNESS_PROCESS
 
 INCIDENTS_MAX = 10_000
 _TOGETHER_NS = 1_000 * MILLISECOND_NS  # Processes of one node that a loss of power ends.
+_AWAY_NS = 250 * MILLISECOND_NS  # For so long at most, as far as anybody knows.
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def incidents(
         for one in _of_node(reading, module, node, up=up):
             alone = one.kind == "start" and by_itself((node, one.incarnation))
             found.append(replace(one, again=alone))
+        found += _of_replica(reading, module, node)
     witness = (module.arbiter.name, WITNESS_PROCESS)
     if witness in reading.open:
         found += _of_witness(reading, witness, up=witness in running)
@@ -150,7 +153,26 @@ def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[I
                     later <= one.begin_ns < later + _TOGETHER_NS for one in replicas
                 )
                 kind = "process" if alone and later - ended_ns < 2 * _TOGETHER_NS else "power"
-                found.append(Incident(max(ended_ns, at_ns), kind, node))
+                back_ns = later if kind == "process" and module.mode == "mirror" else 0
+                found.append(Incident(max(ended_ns, at_ns), kind, node, until_ns=back_ns))
+    return found
+
+
+def _of_replica(reading: Reading, module: Module, node: str) -> list[Incident]:
+    """Return how the process of a node's replicator ended alone after the fork.
+
+    It may have had nothing to say for long before: it is taken to have been away for a moment.
+    """
+    at_ns = reading.moment.at_ns
+    together = [one.begin_ns for one in reading.starts[node, module.name]]
+    found: list[Incident] = []
+    for start, later in pairwise(reading.starts.get((node, f"{module.name}.replica"), [])):
+        back_ns = later.begin_ns
+        if back_ns <= at_ns or any(abs(back_ns - one) < _TOGETHER_NS for one in together):
+            continue
+        heard_ns = reading.heard_of.get((node, start.incarnation), 0)
+        ended_ns = max(start.end_ns, heard_ns, back_ns - _AWAY_NS, at_ns)
+        found.append(Incident(ended_ns, "replica", node, until_ns=back_ns))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.actors import events as ev
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.incidents import Incident
@@ -79,6 +79,27 @@ def test_a_record_that_cannot_be_written_cannot_be_so_again(recorded: Recorded) 
     result = run(recording)
     assert result.at_end == "nobody"
     assert "the durable record: no space (28)" in result.unserved[0].reason
+
+
+@pytest.mark.parametrize(
+    ("killed", "told_of"), [("kill_module", "module"), ("kill_replica", "replicator")]
+)
+def test_a_process_that_ended_is_back_when_it_was(
+    recorded: Recorded, killed: str, told_of: str
+) -> None:
+    recording = recorded(f"1 s, {killed}: n1")
+    (incident,) = recording.outside
+    assert f"the {told_of}'s process of n1 ended, and was back after" in str(incident)
+    name = "app.replica" if told_of == "replicator" else "app"
+    for seed in range(3):
+        world = Forked(recording, seed, Settings(), [])
+        process = world.nodes["n1"].host.processes[name]
+        world.run_to(FORK_NS + incident.at_ns - recording.at_ns + 1)
+        assert not process.alive
+        world.run_to(FORK_NS + incident.until_ns - recording.at_ns - MILLISECOND_NS)
+        assert world.nodes["n1"].host.processes[name] is process
+        world.run_to(FORK_NS + incident.until_ns - recording.at_ns + MILLISECOND_NS)
+        assert world.nodes["n1"].host.processes[name].alive
 
 
 def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> None:
