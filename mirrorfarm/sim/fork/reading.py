@@ -59,6 +59,8 @@ class Reading:
     incidents: list[Incident] = field(default_factory=list)
     pauses: dict[str, list[Pause]] = field(default_factory=dict)  # By node.
     register: Register | None = None  # The last one that a node knew before the fork.
+    # What the clock of a machine showed at the first step behind the fork, by start of a process.
+    next_clock: dict[tuple[str, int], int] = field(default_factory=dict)
     end_ns: int = 0
     forked: bool = False
     _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)  # By recipient.
@@ -88,6 +90,8 @@ class Reading:
 
     def _take(self, placed: Placed, name: Name) -> None:
         step, at_ns = placed.step, placed.at_ns
+        if self.forked:
+            self.next_clock.setdefault((step.node, step.incarnation), step.now_ns)
         waiting = self._started(step, name, at_ns)
         answered = waiting.take(step, at_ns)
         tail = self.tails.get((step.node, step.incarnation))

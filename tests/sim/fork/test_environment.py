@@ -102,6 +102,29 @@ def test_a_process_that_ended_is_back_when_it_was(
         assert world.nodes["n1"].host.processes[name].alive
 
 
+def test_a_witness_that_was_started_anew_is_there_again(recorded: Recorded) -> None:
+    """Clocks that cannot be compared well let its last answer come behind its next start."""
+    recording = recorded("0.5 s, witness_restart: w1", "1 s, stand_still: n2, for: 1 s")
+    kinds = [one.kind for one in recording.outside if one.node == "w1"]
+    assert kinds == ["witness_ends", "witness_starts"]
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + SECOND_NS)
+    assert world.witness_node.host.up
+
+
+def test_no_node_is_late_at_the_fork_because_clocks_cannot_be_compared(recorded: Recorded) -> None:
+    recording = recorded("1 s, stand_still: n2, for: 1 s")
+    assert recording.modelled[0].startswith("what links took: the clock of n2 may be ")
+    for node in ("n1", "n2"):
+        running = recording.processes[node, "app"]
+        for _, timer in running.waiting.due():
+            late_ns = recording.machines[node].boot_ns - timer.at_ns
+            assert late_ns < 10 * MILLISECOND_NS, (node, timer)
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + SECOND_NS // 10)
+    assert world.role("n1") == "PRIM Ready"
+
+
 def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> None:
     recording = recorded("1 s, power: n2, for: 0.5 s")
     assert [(one.kind, one.again) for one in recording.outside] == [
