@@ -17,6 +17,7 @@ from mirrorfarm.trace.steps import MessageId, Step
 from mirrorfarm.trace.words import absent, clock_time
 
 KEPT_MAX: Final = 64  # Messages of one actor to another one by one network.
+WAYS_MAX: Final = 4_096  # Each command line that is answered makes a new one.
 
 _Way = tuple[str, str, str, str]  # From a node; to a node, its process, its actor.
 
@@ -93,10 +94,13 @@ class Silences:
                 continue  # Nobody knows whether it left.
             for node in effect.to.nodes:
                 way = (step.node, node, effect.to.process, effect.to.actor)
-                row = self._sent.setdefault(way, {}).setdefault(effect.network, {})
+                rows = self._sent[way] = self._sent.pop(way, {})
+                row = rows.setdefault(effect.network, {})
                 row[message] = placed.number
                 if len(row) > KEPT_MAX:
                     del row[next(iter(row))]
+        while len(self._sent) > WAYS_MAX:
+            del self._sent[next(iter(self._sent))]  # That was used least lately.
 
     def seen(self, placed: Placed, absence: Absence) -> Silence:
         """Return a silence that a step tells of, which was taken in last."""
