@@ -29,7 +29,7 @@ from mirrorfarm.sim.monitors.watches import Watches
 from mirrorfarm.sim.steps import Step, recorded
 from mirrorfarm.sim.witness import ACTOR as REGISTER
 from mirrorfarm.trace.clocks import NodeClock
-from mirrorfarm.trace.files import OnFault, raise_fault, sources
+from mirrorfarm.trace.files import OnFault, Source, raise_fault, sources
 from mirrorfarm.trace.merge import Merge, Placed
 from mirrorfarm.trace.modules import first_states, missing
 from mirrorfarm.trace.steps import Step as RecordedStep
@@ -41,6 +41,8 @@ _OTHERS: Final = {WITNESS_PROCESS, WORLD}  # Processes that are no module's.
 # Invariants that compare nodes by their clocks.
 _COMPARING: Final = {"X1", "X2", *(kind.id for kind in farm_recorded.TIMED)}
 _ANY: Final = {CommandsEnd.id, Limits.id}  # Invariants of mirrors and farms.
+
+Start = tuple[str, str, int]  # Of a process: its node, its name, its incarnation.
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def check(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> Checked:
     are no traces.
     """
     paths = list(paths)
-    watches = _Watches(Merge(paths, on_fault), timings(paths))
+    watches = _Watches(Merge(paths, on_fault), timings(paths), retimed(paths))
     result = watches.result
     result.missing = tuple(missing(sources(paths, lambda _: None)))
     for placed in watches.merged.steps():
@@ -92,17 +94,34 @@ def timings(paths: Iterable[Path]) -> dict[str, FarmTiming]:
     """Return the clocks of farms, by module, as far as the states of their cores are recorded."""
     found: dict[str, FarmTiming] = {}
     for source in sources(paths, lambda _: None):
-        if source.process in found:
-            continue
-        for item in first_states(source):
-            if item.kind == FarmFilter.__name__:
-                try:
-                    core = snapshot.restore(FarmFilter, item.state)
-                except ValueError:  # Of a build whose cores have another state.
-                    break
-                found[source.process] = core.state.settings.timing
-                break
+        timing = _timing(source) if source.process not in found else None
+        if timing is not None:
+            found[source.process] = timing
     return found
+
+
+def retimed(paths: Iterable[Path]) -> dict[Start, FarmTiming]:
+    """Return the clocks of the starts that had others than the first one of their module."""
+    first: dict[str, FarmTiming] = {}
+    found: dict[Start, FarmTiming] = {}
+    for source in sources(paths, lambda _: None):
+        timing = _timing(source)
+        if timing is not None and first.setdefault(source.process, timing) != timing:
+            found[source.node, source.process, source.incarnation] = timing
+    return found
+
+
+def _timing(source: Source) -> FarmTiming | None:
+    """Return the clocks with which a process of a farm began, if its state says so."""
+    for item in first_states(source):
+        if item.kind == FarmFilter.__name__:
+            try:
+                core = snapshot.restore(FarmFilter, item.state)
+            except ValueError:  # Of a build whose cores have another state.
+                return None
+            timing: FarmTiming = core.state.settings.timing
+            return timing
+    return None
 
 
 def apart_ns(clocks: Iterable[NodeClock]) -> int | None:
@@ -120,8 +139,10 @@ def apart_ns(clocks: Iterable[NodeClock]) -> int | None:
 class _Watches:
     """One watch for each module, and one more for the filters of each farm."""
 
-    def __init__(self, merged: Merge, farm_timings: dict[str, FarmTiming]) -> None:
-        self.merged, self._timings = merged, farm_timings
+    def __init__(
+        self, merged: Merge, farm_timings: dict[str, FarmTiming], others: dict[Start, FarmTiming]
+    ) -> None:
+        self.merged, self._timings, self._others = merged, farm_timings, others
         self.result = Checked(processes=tuple(sorted(lane.name for lane in merged.lanes)))
         self._recorded = {lane.process for lane in merged.lanes}  # No command line, no agent.
         self._partial: set[str] = set()
@@ -148,7 +169,8 @@ class _Watches:
         watch.clock = clock_time
         return watch
 
-    def _farm(self, process: str) -> Watch:
+    def _farm(self, process: str, start: Start) -> Watch:
+        """Return the watch of a farm, for a step of one start: a farm may get other clocks."""
         watch = self._farms.get(process)
         if watch is None:
             timing, kinds = self._timings.get(process), farm_recorded.UNTIMED
@@ -156,6 +178,8 @@ class _Watches:
             if timing is not None and self._apart_ns is not None:
                 kinds = (*farm_recorded.TIMED, *kinds)
             watch = self._farms[process] = self._hung(Watch(kinds, farm=facts))
+        if process in self._timings:
+            watch.farm.timing = self._others.get(start, self._timings[process])
         return watch
 
     def take(self, placed: Placed) -> None:
@@ -168,7 +192,11 @@ class _Watches:
             return
         if step.event.__class__ is Started and step.process.endswith(".replica"):
             self._begins(placed.step, step, placed.at_ns)
-        watches = (self._farm(step.process),) if step.actor == FILTER else self._modules.of(step)
+        if step.actor == FILTER:
+            start = (step.node, step.process, placed.step.incarnation)
+            watches: Iterable[Watch] = (self._farm(step.process, start),)
+        else:
+            watches = self._modules.of(step)
         for watch in watches:
             watch.step(step, placed.at_ns)
             if len(watch.stories) > self._told.get(id(watch), 0):
@@ -216,6 +244,8 @@ class _Watches:
         result.violations = sum(len(watch.violations) for watch in watched)
         result.gaps = self.merged.gaps
         result.partial = tuple(sorted(self._partial.difference(result.missing)))
+        # The states of cores, which say whose traces there must be, are not in redacted copies.
+        result.missing += tuple(one for one in result.partial if one not in result.processes)
 
     def _watched(self) -> Iterator[str]:
         """Yield what was looked at: of the module of a farm not what only a mirror can break."""

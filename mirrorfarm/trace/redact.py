@@ -102,7 +102,10 @@ class Redactor:
     def item(self, value: Any) -> Any:
         """Return an event or effect without names, of the same type."""
         if isinstance(value, Named) and len(value) == 1 + len(value.fields):
-            return _kind(value[0], tuple(value.fields))(*(self.value(one) for one in value[1:]))
+            fields = tuple(value.fields)
+            if len(set(fields)) < len(fields):  # The header of the trace is damaged or forged.
+                fields = tuple(f"field{number}" for number in range(len(fields)))
+            return _kind(value[0], fields)(*(self.value(one) for one in value[1:]))
         if isinstance(value, list):  # Of a type that this build does not know.
             return [*value[:1], *(self.value(one) for one in value[1:])]
         return self.value(value)

@@ -19,11 +19,13 @@ from mirrorfarm.trace.facts import Fact, Facts, name_of, said
 from mirrorfarm.trace.files import OnFault, raise_fault
 from mirrorfarm.trace.finding import Candidate, Search, step_id
 from mirrorfarm.trace.merge import Merge, Placed
-from mirrorfarm.trace.words import absent, clock_time, given, main_fact
+from mirrorfarm.trace.silences import Silence, Silences
+from mirrorfarm.trace.words import clock_time, given, main_fact
 
 LINKS_MAX: Final = 40  # Of a chain.
 CLAUSES_MAX: Final = 14  # Of a paragraph.
-_ROOTS: Final = frozenset(("Started", "Command"))  # Nobody inside led to these.
+PULSE: Final = "PulseDue"  # A heartbeat is sent whatever happened.
+_ROOTS: Final = frozenset(("Started", "Command", PULSE))  # Nobody inside led to these.
 
 OnStep = Callable[[int, int], None]  # How many steps have been read, and of how many.
 
@@ -35,7 +37,7 @@ class Link:
     placed: Placed
     facts: list[Fact]
     link: str  # How it is tied to the one after it: message told timer answer none.
-    absence: Absence | None
+    silence: Silence | None
     waited_ns: int = 0  # By a timer.
 
 
@@ -146,14 +148,18 @@ def _slice(causes: Causes, number: int) -> list[int]:
 
 def _fetched(merge: Merge, causes: Causes, numbers: list[int], on_step: OnStep) -> list[Link]:
     """Read the steps of the chain once more."""
-    wanted, facts = set(numbers), Facts()
+    wanted, facts, silences = set(numbers), Facts(), Silences()
+    silent: dict[int, Silence] = {}
     known: dict[int, tuple[Placed, list[Fact]]] = {}
     times: dict[int, int] = {}
     setters = {causes.causes[number] for number in numbers if causes.links[number] == TIMER}
     for placed in merge.steps():
         told = facts.of(placed.step)
+        silences.add(placed)
         if placed.number in wanted:
             known[placed.number] = (placed, told)
+            if placed.number in causes.absences:
+                silent[placed.number] = silences.seen(placed, causes.absences[placed.number])
         if placed.number in setters:
             times[placed.number] = placed.at_ns
         on_step(merge.total + placed.number, 2 * merge.total)
@@ -165,7 +171,9 @@ def _fetched(merge: Merge, causes: Causes, numbers: list[int], on_step: OnStep) 
         link = causes.links[number]
         since = times.get(causes.causes[number], 0) if link == TIMER else 0
         waited = placed.at_ns - since if since else 0
-        chain.append(Link(placed, told, LINKS[link], causes.absences.get(number), waited))
+        chain.append(Link(placed, told, LINKS[link], silent.get(number), waited))
+        if link == TIMER and name_of(placed.step.event) == PULSE:
+            break
     return chain
 
 
@@ -180,7 +188,7 @@ def _clauses(what: Candidate, chain: list[Link]) -> list[str]:
         step = link.placed.step
         text = given(step, link.facts)
         if link.link == "timer":
-            text = "" if link.absence else f"{step.node}'s {step.actor} had waited"
+            text = "" if link.silence else f"{step.node}'s {step.actor} had waited"
             if text and link.waited_ns:
                 text += f" {span(link.waited_ns)}"
         elif place and not text and place == len(chain) - 1:
@@ -188,10 +196,10 @@ def _clauses(what: Candidate, chain: list[Link]) -> list[str]:
         if text and text not in texts:
             texts.add(text)
             clauses.append(f"{text} ({clock_time(link.placed.at_ns)})")
-        if link.absence is not None:
-            clauses.append(absent(link.absence))
+        if link.silence is not None:
+            clauses.append(str(link.silence))
     last = chain[-1]
-    if last.absence is None and name_of(said(last.placed.step.event)) not in _ROOTS:
+    if last.silence is None and name_of(said(last.placed.step.event)) not in _ROOTS:
         if last.link in {"none", "timer"} and len(clauses) > 1:
             clauses[-1] += ", and what led to that came from outside the cores or was not recorded"
     return clauses
@@ -206,8 +214,8 @@ def _drawn(chain: list[Link]) -> Diagram:
     for link in reversed(chain):
         step = link.placed.step
         here = f"{step.node} {step.actor}"
-        if link.absence is not None:
-            _draw_absence(diagram, link.absence, here)
+        if link.silence is not None and not link.silence.ran:
+            _draw_absence(diagram, link.silence.absence, here)
         name = name_of(said(step.event))
         at = clock_time(link.placed.at_ns)
         if before is None:

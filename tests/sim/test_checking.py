@@ -91,6 +91,19 @@ def test_what_is_told_without_all_traces_may_be_wrong_and_that_is_said(
     assert json.loads(capsys.readouterr().out)["missing"] == []
 
 
+def test_that_a_trace_is_missing_beside_redacted_ones_is_told_as_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    takeover(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "whole/n2")
+    assert exit_code("trace", "redact", str(tmp_path / "whole"), "--to", str(tmp_path / "red")) == 0
+    capsys.readouterr()
+    assert exit_code("trace", "check", "--json", str(tmp_path / "red")) == TraceInvalid.exit_code
+    told = json.loads(capsys.readouterr().out)
+    module = next(name.partition("/")[2] for name in told["processes"] if "witness" not in name)
+    assert [name.partition("/")[2] for name in told["missing"]] == [module]
+
+
 def test_a_violation_in_damaged_traces_may_be_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

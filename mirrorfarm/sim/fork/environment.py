@@ -1,5 +1,6 @@
 """What is done to a forked cluster: what came from outside when it was recorded, and changes."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
@@ -8,10 +9,12 @@ from mirrorfarm.sim.fork.incidents import Incident
 from mirrorfarm.sim.meddling import EVERY, Meddling
 from mirrorfarm.sim.storage import Refusal
 
-# Orders that take the primary role from a node, or give it.
+# Orders that take the primary role from a node, or give it;
 MOVES: Final = frozenset(
-    ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce")
+    ("stop", "restart", "stopstart", "swap", "forcestop", "second", "prim", "primforce", "shutdown")
 )
+
+GIVES: Final = frozenset(("swap", "prim", "primforce"))  # whichever node gets one of these.
 
 
 class Environment:
@@ -19,9 +22,11 @@ class Environment:
 
     def __init__(self, world: Any, given: list[Change], *, keep_faults: bool) -> None:
         self._world, self._given, self._keeps = world, given, keep_faults
-        self._cut: dict[tuple[str, str], int] = {}  # Until when by virtual time; 0: for good.
+        # By direction and network: until when by virtual time; 0: for good.
+        self._cut: dict[tuple[str, str, str], int] = {}
         self._late: dict[tuple[str, str], list[Change]] = {}  # Delays that last, the newest last.
-        self.moved_ns = -1  # When somebody ordered the role away last, or it had to go.
+        self.moved_ns = -1  # When somebody ordered the role away last, or it had to go,
+        self._moved: dict[str, int] = {}  # and from which node.
 
     def begin(self) -> None:
         """Put everything on the agenda."""
@@ -52,19 +57,23 @@ class Environment:
             case "cut":
                 lasts_ns = incident.until_ns - incident.at_ns
                 end = world.now + lasts_ns if incident.until_ns else 0
-                self._cuts(name, incident.other, end)
+                self._cuts(name, incident.other, end, incident.network)
             case "power":
                 self._off(name)
             case "process":
-                self._ends(name)
+                self._ends(name, incident)
+            case "replica":
+                self._dies(f"{world.module_name}.replica", incident)
+                self._moves((name,))
             case "start":
                 if not node.host.up or not node.host.processes:
                     world.start(name, again=incident.again)
             case "pause":
                 self._pause(name, incident.until_ns - incident.at_ns)
             case "command":
-                if incident.event.message.verb in MOVES:
-                    self.moved_ns = world.now
+                verb = incident.event.message.verb
+                if verb in MOVES:
+                    self._moves(world.nodes if verb in GIVES else (name,))
                 world.ask(name, world.module_name, incident.event)
             case "cables":
                 process = node.host.processes.get(world.module_name)
@@ -108,8 +117,8 @@ class Environment:
         if self._world.nodes[name].host.up:
             self._world.kill(name)
 
-    def _ends(self, name: str) -> None:
-        """End the process of a module. A mirror's starts again by itself, a farm's when it did."""
+    def _ends(self, name: str, incident: Incident) -> None:
+        """End the process of a module. It starts again when it did."""
         world = self._world
         process = world.nodes[name].host.processes.get(world.module_name)
         if process is None or not process.alive:
@@ -117,7 +126,19 @@ class Environment:
         if world.recording.module.mode == "farm":
             world.kill(name, power=False)
         else:
-            process.die()
+            self._dies(world.module_name, incident)
+
+    def _dies(self, name: str, incident: Incident) -> None:
+        """End a process of a mirror, and have it back after as long as it was away."""
+        world, node = self._world, self._world.nodes[incident.node]
+        process = node.host.processes.get(name)
+        if process is None or not process.alive:
+            return
+        usual, node.restarts = node.restarts, not incident.until_ns
+        process.die()
+        node.restarts = usual
+        if incident.until_ns:
+            world.after(incident.until_ns - incident.at_ns, node._restart, process)
 
     def _refuses(self, incident: Incident) -> None:
         """Have a disk refuse every record, of a witness every register, for as long as it did."""
@@ -142,7 +163,12 @@ class Environment:
         elif f"{world.module_name}.replica" in node.host.processes and node.plane is not None:
             node.plane.fail_storage(incident.event)
         if node is not None:
-            self.moved_ns = world.now
+            self._moves((incident.node,))
+
+    def _moves(self, names: Iterable[str]) -> None:
+        """Note that what these nodes had is taken from them."""
+        self.moved_ns = self._world.now
+        self._moved |= dict.fromkeys(names, self.moved_ns)
 
     def _pause(self, name: str, for_ns: int) -> None:
         world = self._world
@@ -158,24 +184,39 @@ class Environment:
         else:
             self._world.network.lates.pop(way, None)
 
-    def _cuts(self, source: str, to: str, end: int) -> None:
-        """Cut one direction until a time, or for good (0), unless it is cut for longer."""
-        until = self._cut.get((source, to), -1)
-        if until == 0 or until >= end > 0:
-            return
-        self._world.network.set_way(source, to, up=False)
-        self._cut[source, to] = end
-        if end:
-            self._world.at(end, self._mends, source, to, end)
+    def _cuts(self, source: str, to: str, end: int, network: str = "") -> None:
+        """Cut one direction until a time, or for good (0), unless it is cut for longer.
 
-    def _mends(self, source: str, to: str, end: int) -> None:
-        if self._cut.get((source, to)) == end:
-            del self._cut[source, to]
-            self._world.network.set_way(source, to, up=True)
+        Of one network, or (empty) of all.
+        """
+        names = (network,) if network else self._world.network.names
+        for way in ((source, to, name) for name in names):
+            until = self._cut.get(way, -1)
+            if until == 0 or until >= end > 0:
+                continue
+            self._world.network.set_way(source, to, up=False, network=way[2])
+            self._cut[way] = end
+            if end:
+                self._world.at(end, self._mends, way, end)
+
+    def _mends(self, way: tuple[str, str, str], end: int) -> None:
+        if self._cut.get(way) == end:
+            del self._cut[way]
+            source, to, network = way
+            self._world.network.set_way(source, to, up=True, network=network)
 
     # --- what others ask -------------------------------------------------------------------
 
+    def moved(self, name: str, since_ns: int) -> bool:
+        """Return whether a node was ordered to give something up since, or had to."""
+        return self._moved.get(name, -1) > since_ns
+
     def is_cut_off(self, name: str) -> bool:
-        """Return whether a link of a node is cut that nobody mends."""
+        """Return whether a link of a node is cut, on every network, that nobody mends."""
         horizon = self._world.measure.end_ns
-        return any(name in way and (not end or end >= horizon) for way, end in self._cut.items())
+        lasting = {way for way, end in self._cut.items() if not end or end >= horizon}
+        return any(
+            all((source, to, network) in lasting for network in self._world.network.names)
+            for source, to, _ in lasting
+            if name in {source, to}
+        )

@@ -65,7 +65,7 @@ class FarmMeasure:
         environment = self.world.environment
         failed = any(self._process(name) is not self._processes[name] for name in gone)
         cut = any(environment.is_cut_off(name) for name in gone)
-        moved = environment.moved_ns > self._moved_ns
+        moved = any(environment.moved(name, self._moved_ns) for name in gone)
         needless = not (failed or cut or moved)
         self.result.takeovers.append(Takeover(" ".join(gone), took_ns, needless))
 

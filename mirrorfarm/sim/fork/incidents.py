@@ -12,6 +12,7 @@ PAUSE_NS_MIN: Final = 20 * MILLISECOND_NS
 _WORDS: Final = {
     "power": "{node} lost its power, or all its processes were killed",
     "process": "the module's process of {node} ended",
+    "replica": "the replicator's process of {node} ended",
     "start": "{node} started",
     "cut": "nothing came from {node} to {other}",
     "pause": "{node} did not run",
@@ -36,6 +37,7 @@ class Incident:
     other: str = ""
     until_ns: int = 0  # 0: it did not end by itself.
     event: Any = None  # What brought a command, or was noticed.
+    network: str = ""  # Of a cut; "": all of them.
     incarnation: int = 0  # Of a start, and
     again: bool = False  # whether the module started by itself.
 
@@ -50,5 +52,7 @@ class Incident:
         text = _WORDS[self.kind].format(
             node=self.node, other=self.other, event=self.event, cables=cables
         )
-        lasted = f" for {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
+        text += f" by network {self.network}" if self.network else ""
+        how = ", and was back after" if self.kind in {"process", "replica"} else " for"
+        lasted = f"{how} {span(self.until_ns - self.at_ns)}" if self.until_ns else ""
         return f"{clock_time(self.at_ns)}  {text}{lasted}"

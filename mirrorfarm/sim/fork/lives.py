@@ -7,6 +7,7 @@ it that anybody received.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import MILLISECOND_NS
@@ -21,6 +22,7 @@ from mirrorfarm.transport.address import WITNESS_PROCESS
 
 INCIDENTS_MAX = 10_000
 _TOGETHER_NS = 1_000 * MILLISECOND_NS  # Processes of one node that a loss of power ends.
+_AWAY_NS = 250 * MILLISECOND_NS  # For so long at most, as far as anybody knows.
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ def machine(reading: Reading, node: str, sources: dict[tuple[str, int], Source])
     for _ in range(2):  # Clocks run at nearly the same rate.
         boot_ns += at_ns - reading.merge.at(node, incarnation, boot_ns)
     boot_id = str(source.header.get("os_boot", ""))
+    # Where clocks cannot be compared well, as around a machine that stood still with its clock,
+    # its own steps say more: else its timers, and its guard, would be late at the fork.
+    same = {inc for inc, one in own.items() if str(one.header.get("os_boot", "")) == boot_id}
+    before = [
+        waiting.now_ns
+        for (name, _), waiting in reading.open.items()
+        if name == node and waiting.incarnation in same
+    ]
+    behind = [reading.next_clock.get((node, inc), boot_ns) for inc in same]
+    boot_ns = max([*before, min([boot_ns, *behind])])
     clocks = [one for one in reading.merge.clocks if (one.node, one.boot) == (node, boot_id)]
     fast = round(clocks[0].fast_ppm) if clocks else 0
     return Machine(boot_ns, source.epoch_ns + boot_ns, fast, boot_id, max(open_, default=0))
@@ -87,10 +99,20 @@ def _start(reading: Reading, name: Name) -> Start:
     return next(one for one in reading.starts[name] if one.incarnation == incarnation)
 
 
+def _last(reading: Reading, name: Name, start: Start) -> int:
+    """Return when a start of a process was there last: before the next one, whoever hears of it.
+
+    What it sent may come later, as to a node that stands still.
+    """
+    last_ns = max(start.end_ns, reading.heard_of.get((name[0], start.incarnation), 0))
+    starts = reading.starts[name]
+    later = starts[starts.index(start) + 1 :]
+    return min(last_ns, later[0].begin_ns - 1) if later else last_ns
+
+
 def _ended(reading: Reading, name: Name, start: Start) -> int:
     """Return when the process of a module ended; 0: it did not, as far as is known."""
-    node = name[0]
-    last_ns = max(start.end_ns, reading.heard_of.get((node, start.incarnation), 0))
+    node, last_ns = name[0], _last(reading, name, start)
     if start is not reading.starts[name][-1]:
         return last_ns
     if not reading.silent and not reading.heard:  # A farm: whoever runs beats all the time.
@@ -103,7 +125,7 @@ def _ended(reading: Reading, name: Name, start: Start) -> int:
 
 def _witness_ended(reading: Reading, name: Name, start: Start) -> int:
     """Return when a start of the witness ended; 0: it did not, as far as is known."""
-    last_ns = max(start.end_ns, reading.heard_of.get((name[0], start.incarnation), 0))
+    last_ns = _last(reading, name, start)
     replaced = start is not reading.starts[name][-1]
     return last_ns if replaced or reading.arbiter_silent_ns > last_ns else 0
 
@@ -124,6 +146,7 @@ def incidents(
         for one in _of_node(reading, module, node, up=up):
             alone = one.kind == "start" and by_itself((node, one.incarnation))
             found.append(replace(one, again=alone))
+        found += _of_replica(reading, module, node)
     witness = (module.arbiter.name, WITNESS_PROCESS)
     if witness in reading.open:
         found += _of_witness(reading, witness, up=witness in running)
@@ -150,7 +173,26 @@ def _of_node(reading: Reading, module: Module, node: str, *, up: bool) -> list[I
                     later <= one.begin_ns < later + _TOGETHER_NS for one in replicas
                 )
                 kind = "process" if alone and later - ended_ns < 2 * _TOGETHER_NS else "power"
-                found.append(Incident(max(ended_ns, at_ns), kind, node))
+                back_ns = later if kind == "process" and module.mode == "mirror" else 0
+                found.append(Incident(max(ended_ns, at_ns), kind, node, until_ns=back_ns))
+    return found
+
+
+def _of_replica(reading: Reading, module: Module, node: str) -> list[Incident]:
+    """Return how the process of a node's replicator ended alone after the fork.
+
+    It may have had nothing to say for long before: it is taken to have been away for a moment.
+    """
+    at_ns = reading.moment.at_ns
+    together = [one.begin_ns for one in reading.starts[node, module.name]]
+    found: list[Incident] = []
+    for start, later in pairwise(reading.starts.get((node, f"{module.name}.replica"), [])):
+        back_ns = later.begin_ns
+        if back_ns <= at_ns or any(abs(back_ns - one) < _TOGETHER_NS for one in together):
+            continue
+        heard_ns = reading.heard_of.get((node, start.incarnation), 0)
+        ended_ns = max(start.end_ns, min(heard_ns, back_ns - 1), back_ns - _AWAY_NS, at_ns)
+        found.append(Incident(ended_ns, "replica", node, until_ns=back_ns))
     return found
 
 

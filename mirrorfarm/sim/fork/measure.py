@@ -115,7 +115,7 @@ class Measure:
         world, (old, process) = self.world, self._leader
         environment = world.environment
         failed = process is None or not process.alive or process is not self._process(old)
-        moved = environment.moved_ns > self._moved_ns
+        moved = environment.moved(old, self._moved_ns)
         needless = not (failed or moved or environment.is_cut_off(old))
         took_ns = world.now - self._ended_ns if self._ended_ns >= 0 else 0
         self.result.takeovers.append(Takeover(name, took_ns, needless))

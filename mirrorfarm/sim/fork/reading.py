@@ -59,6 +59,8 @@ class Reading:
     incidents: list[Incident] = field(default_factory=list)
     pauses: dict[str, list[Pause]] = field(default_factory=dict)  # By node.
     register: Register | None = None  # The last one that a node knew before the fork.
+    # What the clock of a machine showed at the first step behind the fork, by start of a process.
+    next_clock: dict[tuple[str, int], int] = field(default_factory=dict)
     end_ns: int = 0
     forked: bool = False
     _under_way: dict[tuple[MessageId, str], int] = field(default_factory=dict)  # By recipient.
@@ -88,6 +90,8 @@ class Reading:
 
     def _take(self, placed: Placed, name: Name) -> None:
         step, at_ns = placed.step, placed.at_ns
+        if self.forked:
+            self.next_clock.setdefault((step.node, step.incarnation), step.now_ns)
         waiting = self._started(step, name, at_ns)
         answered = waiting.take(step, at_ns)
         tail = self.tails.get((step.node, step.incarnation))
@@ -146,15 +150,16 @@ class Reading:
             process = effect.to.process
             process = WITNESS_PROCESS if effect.to.actor == WITNESS_ACTOR else process
             for name in effect.to.nodes:
-                self._sent((here, step.incarnation, number), name, process, at_ns)
+                message = (here, step.incarnation, number)
+                self._sent(message, name, process, at_ns, effect.network)
 
-    def _sent(self, message: MessageId, to: str, process: str, at_ns: int) -> None:
+    def _sent(self, message: MessageId, to: str, process: str, at_ns: int, network: str) -> None:
         if not self.forked:
             self._under_way[message, to] = at_ns
             if len(self._under_way) > UNDER_WAY_MAX:
                 del self._under_way[next(iter(self._under_way))]
         if to != message[0]:
-            self.links.sent(message, to, process, at_ns)
+            self.links.sent(message, to, process, at_ns, network)
 
     # --- what happened ---------------------------------------------------------------------
 
@@ -216,9 +221,9 @@ class Reading:
             self._note(at_ns, "exit", node)
         self._exits[name] = exits
         match event:
-            case ev.Received(source=source, message=Command()) if step.actor == MODULE_ACTOR:
-                if source.module.startswith("cli-"):
-                    self._note(at_ns, "command", node, event=event)
+            case ev.Received(message=Command()) if step.actor == MODULE_ACTOR:
+                # An administrator's, or of its own process: the node shuts down.
+                self._note(at_ns, "command", node, event=event)
             case ev.ScriptEnded(name="start_prim" | "start_both", code=code) if code != 0:
                 self._note(at_ns, "start_fails", node)
             case ev.CablesOut():

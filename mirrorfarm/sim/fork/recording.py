@@ -4,7 +4,7 @@ What no trace holds is modelled, and `Recording.modelled` says so: the contents 
 witness's register where its trace is not given.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ from mirrorfarm.sim.fork.waiting import Doors, Waiting
 from mirrorfarm.sim.fork.watched import watch_of
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.pair import REPLICATOR
+from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
@@ -41,6 +42,7 @@ from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 
 MODES: Final = ("mirror", "farm")
+CERTAINTY: Final = 4  # A clock must be known better than this part of a silence.
 OnStep = Callable[[int, int], None]
 
 
@@ -72,6 +74,7 @@ class Recording:
     incidents: list[Incident]
     cuts: list[Cut]
     losses: dict[tuple[str, str], int]
+    network_losses: dict[tuple[str, str, str], int]
     delays: dict[tuple[str, str], Samples]
     durations: dict[tuple[str, str], Samples]
     missing: dict[str, set[str]]
@@ -83,7 +86,10 @@ class Recording:
     def outside(self) -> list[Incident]:
         """Everything that came from outside behind the fork, cuts included, in its order."""
         cuts = [
-            Incident(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns)
+            Incident(
+                *(max(one.begin_ns, self.at_ns), "cut", one.source, one.to, one.end_ns),
+                network=one.network,
+            )
             for one in self.cuts
             if not one.end_ns or one.end_ns > self.at_ns
         ]
@@ -234,6 +240,7 @@ def _recording(
 ) -> Recording:
     _require_births(reading, sources)
     alive = lives.alive(reading, module)
+    module = _present(reading, module, sources, alive)
     processes = {name: _running(reading, name, module, sources, on_fault) for name in alive}
     links = reading.links.judge(reading.starts, reading.pauses)
     machines = [*module.nodes, *({module.arbiter.name} & {node for node, _ in sources})]
@@ -260,6 +267,7 @@ def _recording(
         ),
         cuts=links.cuts,
         losses=links.losses,
+        network_losses=links.network_losses,
         delays=links.delays,
         durations=reading.durations,
         missing=reading.missing,
@@ -267,6 +275,25 @@ def _recording(
         steps=reading.moment.number,
         modelled=_modelled(module, reading),
     )
+
+
+def _present(
+    reading: Reading, module: Module, sources: dict[tuple[str, int], Source], alive: list[Name]
+) -> Module:
+    """Return the settings at the fork: a module may have been given others since it was recorded.
+
+    Those of a node that runs, if any does.
+    """
+    names = [(node, module.name) for node in module.nodes]
+    for name in sorted(names, key=lambda one: one not in alive):
+        waiting = reading.open.get(name)
+        if waiting is None:
+            continue
+        first = _checkpoint(sources[name[0], waiting.incarnation])
+        if first is not None:
+            present: Module = State(first.kind, first.state).restored().state.settings.module
+            return present
+    return module
 
 
 def _running(
@@ -312,9 +339,25 @@ def _record(
     return record
 
 
+def _uncertain(module: Module, reading: Reading) -> Iterator[str]:
+    """Tell of clocks that are so uncertain that what links took is no better than a guess."""
+    is_mirror = module.mode == "mirror"
+    silence_ns = module.timing.detection_ns if is_mirror else module.farm.timing.silent_ns
+    errors: dict[str, int] = {}
+    for clock in reading.merge.clocks:
+        if clock.node in module.nodes and clock.error_ns is not None:
+            errors[clock.node] = max(errors.get(clock.node, 0), clock.error_ns)
+    for node, error_ns in errors.items():
+        if error_ns * CERTAINTY > silence_ns:
+            yield (
+                f"what links took: the clock of {node} may be {span(error_ns)} wrong in these "
+                "traces, as of a machine that stood still; name those of another time"
+            )
+
+
 def _modelled(module: Module, reading: Reading) -> list[str]:
     """Return what is not from the recording."""
-    found: list[str] = []
+    found = list(_uncertain(module, reading))
     if module.replication.directories:
         found += [
             "a client that writes ten times a second: no trace says what applications write",

@@ -21,8 +21,9 @@ def network_of(world: Any, names: tuple[str, ...]) -> SeenNetwork:
     network.names = names
     for (source, to), seen in recording.delays.items():
         if seen.values:
-            loss = recording.losses.get((source, to), 0)
+            every = recording.losses.get((source, to), 0)
             for name in names:
+                loss = recording.network_losses.get((source, to, name), every)
                 network.qualities[name, source, to] = SeenQuality(loss=loss, seen=seen)
     return network
 

@@ -133,7 +133,8 @@ class Forked(Fork, World):
         made = self._made(found.host, process, running, doors, found._died)
         for actor, state in running.states.items():
             core = state.restored()
-            resettle(core, self.module)
+            if self.settings.module:  # Else each node keeps its own clocks.
+                resettle(core, self.module)
             made.add(actor, core)
         if process != self.module_name:
             around = self._around[node] = ForkedAround(found, made)

@@ -1,7 +1,9 @@
 """JSON Lines: one object for each step, with full names.
 
 With `tla`, only what a specification of the mirror speaks of, as etcd's raft writes it for TLC:
-`{"tag":"trace","event":{"name":…,"nid":…,"state":{…}}}`.
+`{"tag":"trace","event":{"name":…,"nid":…,"state":{…}}}`. What a node ordered of its data plane, and
+what it has on its disk, are variables of their own: `plane`, `durable` and, without a witness,
+`register`. A process that starts anew has only what is on its disk.
 """
 
 from dataclasses import dataclass, field
@@ -10,11 +12,12 @@ from typing import Any, Final
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.export.format import Subject, Write, encode
-from mirrorfarm.trace.facts import Fact, name_of
+from mirrorfarm.trace.facts import Fact, module_of, name_of
 from mirrorfarm.trace.finding import step_id
 from mirrorfarm.trace.merge import Placed
 from mirrorfarm.trace.text import as_json
 from mirrorfarm.trace.words import iso_time
+from mirrorfarm.transport.address import WITNESS_PROCESS, Address
 
 
 @dataclass(slots=True)
@@ -90,6 +93,10 @@ _MESSAGES: Final = {
     "ViewCommit": ("number",),
 }
 _STATE: Final = ("role", "status", "term", "sid", "ver", "cons", "gate", "holder", "isr")
+REGISTER: Final = "register"
+# Facts that are not of the state machine's own variables, and under which name theirs are.
+_PARTS: Final = {"gate": "plane", "durable": "durable", REGISTER: REGISTER}
+_ON_DISK: Final = {"durable", REGISTER}
 
 
 @dataclass(slots=True)
@@ -98,47 +105,69 @@ class Tla:
 
     write: Write
     _states: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    _starts: dict[int, int] = field(default_factory=dict)  # By lane: the present one.
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
         """Write a line for each action of the step, in their order."""
+        self._begin(placed)
         event = placed.step.event
         if isinstance(event, Received):
-            self._message(placed, "Receive", event.source.node, event.message)
+            self._message(placed, "Receive", event.source, event.message)
         for fact in facts:
             if fact.kind in _ACTIONS:
                 self._action(placed, fact)
         for effect in placed.step.effects:
             if isinstance(effect, Send):
-                self._message(placed, "Send", effect.to.node, effect.message)
+                self._message(placed, "Send", effect.to, effect.message)
 
     def close(self) -> str:
         """Nothing is left."""
         return ""
 
-    def _action(self, placed: Placed, fact: Fact) -> None:
-        state = self._state(placed, str(fact.values.get("module", "")))
-        state |= {key: one for key, one in fact.values.items() if key in _STATE}
-        more = {key: one for key, one in fact.values.items() if key not in _STATE}
-        self._line(placed, _ACTIONS[fact.kind], state, more)
+    def _begin(self, placed: Placed) -> None:
+        """Forget what an earlier start of a module's process was, but for what is on its disk."""
+        step = placed.step
+        before = self._starts.get(placed.lane, step.incarnation)
+        self._starts[placed.lane] = step.incarnation
+        state = self._states.get((step.node, step.process))
+        if before != step.incarnation and state is not None:
+            for name in state.keys() - _ON_DISK:
+                del state[name]
 
-    def _message(self, placed: Placed, action: str, other: str, message: Any) -> None:
+    def _action(self, placed: Placed, fact: Fact) -> None:
+        module = str(fact.values.get("module", module_of(placed.step)))
+        state = self._state(placed, module)
+        new = {key: one for key, one in fact.values.items() if key in _STATE}
+        more = {key: one for key, one in fact.values.items() if key not in _STATE}
+        part = _PARTS.get(fact.kind)
+        if part is None or (part == REGISTER and placed.step.process == WITNESS_PROCESS):
+            state |= new
+        else:
+            if "gate" in new:
+                state["gate"] = new.pop("gate")
+            state[part] = new
+        self._line(placed, _ACTIONS[fact.kind], module, state, more)
+
+    def _message(self, placed: Placed, action: str, other: Address, message: Any) -> None:
         fields = _MESSAGES.get(name_of(message))
         if fields is None or isinstance(message, list):
             return
-        told = {"type": name_of(message), "with": other}
+        told = {"type": name_of(message), "with": other.node}
         told |= {name: as_json(getattr(message, name)) for name in fields}
-        self._line(placed, action, self._state(placed, ""), {"msg": told})
+        own = module_of(placed.step)
+        module = other.module if own == WITNESS_PROCESS else own  # It serves many.
+        self._line(placed, action, module, self._state(placed, module), {"msg": told})
 
     def _state(self, placed: Placed, module: str) -> dict[str, Any]:
-        step = placed.step
-        return self._states.setdefault((step.node, module or step.process), {})
+        return self._states.setdefault((placed.step.node, module), {})
 
-    def _line(self, placed: Placed, name: str, state: dict[str, Any], more: dict[str, Any]) -> None:
-        step = placed.step
+    def _line(
+        self, placed: Placed, name: str, module: str, state: dict[str, Any], more: dict[str, Any]
+    ) -> None:
         event = {
             "name": name,
-            "nid": step.node,
-            "module": step.process.removesuffix(".replica"),
+            "nid": placed.step.node,
+            "module": module,
             "at_ns": placed.at_ns,
             "lamport": placed.lamport,
             "state": state,

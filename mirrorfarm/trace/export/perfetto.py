@@ -61,7 +61,8 @@ class Perfetto:
         if placed.sending is not None:
             self._arrow(placed, track)
         for one in facts:
-            if one.kind in {"role", "status", "view"}:
+            # Who commits a view does not answer by it yet, and perhaps never will.
+            if one.kind in {"role", "status"} or (one.kind == "view" and "open" in one.values):
                 self._state(placed, one)
         if isinstance(step.event, Received) and isinstance(step.event.message, SyncProgress):
             done = {"bytes": step.event.message.bytes_done}
@@ -101,7 +102,7 @@ class Perfetto:
         track = (step.node, step.process, f"{module_of(step)} is")
         self._state_ends(placed.lane, placed.at_ns)
         values = fact.values
-        name = f"view {values['view']}" if fact.kind == "view" else _role(values)
+        name = _view(values) if fact.kind == "view" else _role(values)
         self._states[placed.lane] = track
         begin = {"name": name, "cat": "state", "ph": "B", **self._at(track, placed.at_ns)}
         self._event({**begin, "args": values})
@@ -131,6 +132,10 @@ class Perfetto:
     def _event(self, event: dict[str, Any]) -> None:
         self.write((b'{"traceEvents":[\n' if self._first else b",\n") + encode(event))
         self._first = False
+
+
+def _view(values: dict[str, Any]) -> str:
+    return f"view {values['view']}" if values["open"] else "answers nobody"
 
 
 def _role(values: dict[str, Any]) -> str:

@@ -98,6 +98,12 @@ class LittleCluster:
         source = Address(name, "cli-7", "cli")
         self._tell(self.machines[name], "module", ev.Received(source, order, "", 99, 1))
 
+    def shut_down(self, name: str) -> None:
+        """Have the node's process order what it does when its machine goes down."""
+        order = msg.Command("r-shutdown", "shutdown", "SYSTEM", ())
+        own = Address(name, LEDGER, "process")
+        self._tell(self.machines[name], "module", ev.Received(own, order))
+
     def close(self) -> None:
         for machine in self.machines.values():
             if machine.cores:

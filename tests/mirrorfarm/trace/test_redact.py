@@ -52,6 +52,12 @@ def test_what_only_a_simulation_saw_keeps_its_fields_and_can_be_written(mode: st
     assert encoder.unreadable == 0
 
 
+def test_fields_that_a_header_names_alike_are_redacted_each() -> None:
+    redacted = Redactor("hash", KEY, WORDS).item(Named(["Seen", CANARY, 5], ["who", "who"]))
+    name, who, number = plain(redacted)
+    assert (name, who == CANARY, number) == ("Seen", False, 5)
+
+
 def test_words_of_the_protocol_numbers_and_types_remain() -> None:
     redacted = Redactor("hash", KEY, WORDS).value(Announce(ABOUT, at_once=True))
     about = redacted.about

@@ -1,13 +1,22 @@
 """`why` tells the chain of causes of one event, in words and as a diagram."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from mirrorfarm.actors.effects import Send, Tell
+from mirrorfarm.actors.events import NetworkHeard, NetworkSilent
 from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.sim.scenario.playing import play
+from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.trace import diagram
 from mirrorfarm.trace.diagram import Diagram
+from mirrorfarm.trace.finding import step_id
+from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.steps import MessageId
 from mirrorfarm.trace.why import why
+from mirrorfarm.trace.words import clock_time
 from tests.mirrorfarm.trace.little_cluster import LittleCluster
 
 
@@ -61,6 +70,87 @@ def test_the_diagram_tells_the_same_forwards(recorded: Path) -> None:
 def test_an_order_of_an_administrator_is_a_first_cause(recorded: Path) -> None:
     answer = why([recorded], "n1 ALONE")
     assert answer.paragraph.endswith("n1 was ordered to prim by anna (08:00:03.5000).")
+
+
+@pytest.fixture(name="networks", scope="module")
+def fixture_networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror with two networks: one is down for a while, later both are cut."""
+    folder = tmp_path_factory.mktemp("networks")
+    story = b"""
+mirror: {profile: fast, networks: 2}
+events:
+  - {at: 0.5 s, network_down: second, for: 1 s}
+  - {at: 3 s, cut: n1 n2, for: 1 s}
+end: 5 s
+"""
+    play(read(story, "story.yaml"), tells=False, trace=folder)
+    return folder
+
+
+def silent_steps(folder: Path) -> list[Placed]:
+    """Return the steps in which n2 says that a network is silent."""
+    return [
+        placed
+        for placed in Merge([folder]).steps()
+        if placed.step.node == "n2" and placed.step.actor == "heartbeat"
+        if any(type(e) is Tell and type(e.event) is NetworkSilent for e in placed.step.effects)
+    ]
+
+
+def beats(folder: Path, before: Placed, network: str = "") -> tuple[str, int]:
+    """Return when the last heartbeat of n1 came to n2 before a step, and how many did not since.
+
+    By one network, or (empty) by any.
+    """
+    at_ns = number = 0
+    sent: dict[MessageId | None, int] = {}
+    for placed in Merge([folder]).steps():
+        step = placed.step
+        if placed.number >= before.number:
+            break
+        if step.actor != "heartbeat":
+            continue
+        if step.node == "n1":
+            sends = [one for one in step.effects if type(one) is Send]
+            for one, message in zip(sends, step.sent_ids, strict=True):
+                if one.network == network or not network:
+                    sent[message] = placed.number
+        elif placed.sending is not None and step.event.network in {network or step.event.network}:
+            at_ns, number = placed.at_ns, placed.sending.number
+            del sent[step.received_id]
+    return clock_time(at_ns), sum(one > number for one in sent.values())
+
+
+def test_a_silent_network_says_nothing_of_the_other_one(networks: Path) -> None:
+    first = silent_steps(networks)[0]
+    came, many = beats(networks, first, "second")
+    assert many == 6
+    answer = why([networks], step_id(first.step))
+    assert answer.paragraph.endswith(
+        f"because the last message from n1 by network second came at {came}, while n1 sent 6 "
+        "messages more by it: it lost them."
+    ), answer.paragraph
+    assert "6 messages lost" in answer.diagram
+
+
+def test_what_came_is_not_counted_as_lost(networks: Path) -> None:
+    last = silent_steps(networks)[-1]
+    came, many = beats(networks, last)
+    answer = why([networks], "n2 silent")
+    assert f"came at {came}, while n1 sent {many} messages more: the network" in answer.paragraph
+
+
+def test_a_heartbeat_that_is_sent_has_no_cause(networks: Path) -> None:
+    answers = [
+        why([networks], step_id(placed.step)).paragraph
+        for placed in Merge([networks]).steps()
+        if placed.step.node == "n2" and placed.step.actor == "heartbeat"
+        if any(type(e) is Tell and type(e.event) is NetworkHeard for e in placed.step.effects)
+    ]
+    assert len(answers) == 5
+    for text in answers[2:]:
+        assert "stood still" not in text
+        assert re.search(r"n1's heartbeat had waited 50.0 ms \([0-9:.]+\)\.$", text), text
 
 
 def test_a_network_that_lost_messages_is_named_as_the_cause(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.actors import events as ev
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.fork.changes import parse as changes
 from mirrorfarm.sim.fork.farm import ForkedFarm
 from mirrorfarm.sim.fork.incidents import Incident
@@ -31,9 +31,10 @@ Recorded = Callable[..., Recording]
 def fixture_recorded(tmp_path: Path) -> Recorded:
     """Record what happens to a mirror in service in two seconds; go on just before."""
 
-    def record(*events: str, at: str = "service") -> Recording:
+    def record(*events: str, at: str = "service", networks: int = 1) -> Recording:
         lines = [f"  - {{at: {event}}}" for event in ("0 s, write: 5", *events)]
-        text = "\n".join(["mirror: {profile: fast}", "events:", *lines, "end: 3 s", ""])
+        mirror = f"mirror: {{profile: fast, networks: {networks}}}"
+        text = "\n".join([mirror, "events:", *lines, "end: 3 s", ""])
         play_scenario(read_scenario(text.encode(), "story.yaml"), tells=False, trace=tmp_path)
         return read([tmp_path], at)
 
@@ -80,6 +81,50 @@ def test_a_record_that_cannot_be_written_cannot_be_so_again(recorded: Recorded) 
     assert "the durable record: no space (28)" in result.unserved[0].reason
 
 
+@pytest.mark.parametrize(
+    ("killed", "told_of"), [("kill_module", "module"), ("kill_replica", "replicator")]
+)
+def test_a_process_that_ended_is_back_when_it_was(
+    recorded: Recorded, killed: str, told_of: str
+) -> None:
+    recording = recorded(f"1 s, {killed}: n1")
+    (incident,) = recording.outside
+    assert f"the {told_of}'s process of n1 ended, and was back after" in str(incident)
+    name = "app.replica" if told_of == "replicator" else "app"
+    for seed in range(3):
+        world = Forked(recording, seed, Settings(), [])
+        process = world.nodes["n1"].host.processes[name]
+        world.run_to(FORK_NS + incident.at_ns - recording.at_ns + 1)
+        assert not process.alive
+        world.run_to(FORK_NS + incident.until_ns - recording.at_ns - MILLISECOND_NS)
+        assert world.nodes["n1"].host.processes[name] is process
+        world.run_to(FORK_NS + incident.until_ns - recording.at_ns + MILLISECOND_NS)
+        assert world.nodes["n1"].host.processes[name].alive
+
+
+def test_a_witness_that_was_started_anew_is_there_again(recorded: Recorded) -> None:
+    """Clocks that cannot be compared well let its last answer come behind its next start."""
+    recording = recorded("0.5 s, witness_restart: w1", "1 s, stand_still: n2, for: 1 s")
+    kinds = [one.kind for one in recording.outside if one.node == "w1"]
+    assert kinds == ["witness_ends", "witness_starts"]
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + SECOND_NS)
+    assert world.witness_node.host.up
+
+
+def test_no_node_is_late_at_the_fork_because_clocks_cannot_be_compared(recorded: Recorded) -> None:
+    recording = recorded("1 s, stand_still: n2, for: 1 s")
+    assert recording.modelled[0].startswith("what links took: the clock of n2 may be ")
+    for node in ("n1", "n2"):
+        running = recording.processes[node, "app"]
+        for _, timer in running.waiting.due():
+            late_ns = recording.machines[node].boot_ns - timer.at_ns
+            assert late_ns < 10 * MILLISECOND_NS, (node, timer)
+    world = Forked(recording, 1, Settings(), [])
+    world.run_to(FORK_NS + SECOND_NS // 10)
+    assert world.role("n1") == "PRIM Ready"
+
+
 def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> None:
     recording = recorded("1 s, power: n2, for: 0.5 s")
     assert [(one.kind, one.again) for one in recording.outside] == [
@@ -89,6 +134,46 @@ def test_a_module_that_started_by_itself_does_so_again(recorded: Recorded) -> No
     world = Forked(recording, 1, Settings(), [])
     world.run_to(FORK_NS + 4 * SECOND_NS)
     assert (world.role("n1"), world.role("n2")) == ("PRIM Ready", "SECOND Ready")
+
+
+def test_a_network_of_two_that_is_down_is_cut_and_the_other_one_loses_nothing(
+    recorded: Recorded,
+) -> None:
+    recording = recorded("0.5 s, network_down: second, for: 1.5 s", networks=2)
+    assert {text.partition(" for ")[0] for text in told(recording)} == {
+        "nothing came from n1 to n2 by network second",
+        "nothing came from n2 to n1 by network second",
+    }
+    world = Forked(recording, 1, Settings(), [])
+    network = world.network
+    assert {one.loss for one in network.qualities.values()} == {0}
+    for seconds, passes in ((0.4, True), (1, False), (2.6, True)):
+        world.run_to(FORK_NS + round(seconds * SECOND_NS))
+        assert network.passes("n1", "n2", "second") == passes
+        assert network.passes("n1", "n2", "default")
+        assert not world.environment.is_cut_off("n1")
+
+
+def test_who_has_one_network_left_is_not_cut_off(before: Recording) -> None:
+    network = before.module.heartbeats[0].name
+    cuts = [Cut("n1", "n2", before.at_ns, 0, network), Cut("n1", "n2", before.at_ns, 0, "other")]
+    for one, is_cut_off in zip(cuts, (True, False), strict=True):
+        world = Forked(replace(before, incidents=[], cuts=[one]), 1, Settings(), [])
+        assert world.environment.is_cut_off("n1") == is_cut_off
+
+
+@pytest.mark.parametrize(
+    ("order", "needless"),
+    [("restart, node: n2", True), ("stop, node: n1", False), ("swap, node: n2", False)],
+)
+def test_an_order_explains_what_its_own_node_gave_up(
+    recorded: Recorded, order: str, needless: bool
+) -> None:
+    recording = recorded(f"0.5 s, command: {order}")
+    pause = tuple(changes({"pause": ["n1 900ms +1.5s"]}, NODES))
+    result = play(recording, Variant(changes=pause), 1, 6 * SECOND_NS)
+    assert [one.node for one in result.takeovers][-1:] == ["n2"]
+    assert result.takeovers[-1].needless == needless
 
 
 def test_delays_that_overlap_do_not_end_each_other(before: Recording) -> None:

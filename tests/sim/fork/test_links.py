@@ -7,10 +7,12 @@ ALWAYS = {(name, "app"): [Start(1, 0, 10**12)] for name in ("n1", "n2")}
 WITNESS = {("w", "witness"): [Start(1, 0, 10**12)]}
 
 
-def send(links: Links, way: str, number: int, at_ms: int, *, comes: bool) -> None:
+def send(
+    links: Links, way: str, number: int, at_ms: int, *, comes: bool, network: str = ""
+) -> None:
     source, to = way.split()
     message = (source, 1, number)
-    links.sent(message, to, "witness" if to == "w" else "app", at_ms * MS)
+    links.sent(message, to, "witness" if to == "w" else "app", at_ms * MS, network)
     if comes:
         links.received(message, to, at_ms * MS + 2 * MS)
 
@@ -75,6 +77,21 @@ def test_of_messages_of_one_step_some_may_come_and_others_not() -> None:
         comes = comes or (at_ms == 140 and not second) or (at_ms == 170 and bool(second))
         send(links, "n1 n2", number, at_ms, comes=comes)
     assert links.judge(ALWAYS, {}).cuts == [Cut("n1", "n2", 140 * MS, 170 * MS)]
+
+
+def test_a_network_of_several_is_cut_alone_and_that_is_no_loss() -> None:
+    links = Links()
+    for number in range(200):
+        at_ms, name = 100 + 10 * (number // 2), ("red", "green")[number % 2]
+        comes = not 300 <= at_ms < 400 and not (name == "green" and at_ms >= 600)
+        send(links, "n1 n2", number, at_ms, comes=comes and number != 20, network=name)
+    found = links.judge(ALWAYS, {})
+    assert found.cuts == [
+        Cut("n1", "n2", 300 * MS, 400 * MS),
+        Cut("n1", "n2", 600 * MS, 0, "green"),
+    ]
+    assert found.network_losses == {("n1", "n2", "red"): 10, ("n1", "n2", "green"): 0}
+    assert found.losses == {("n1", "n2"): 0}
 
 
 def test_of_many_delays_some_are_kept() -> None:

@@ -3,11 +3,14 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from mirrorfarm.actors.effects import StartScript
 from mirrorfarm.cli.trace_redact import redact_traces
 from mirrorfarm.errors import MirrorfarmError, Refused, TraceInvalid, UsageInvalid
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.settings import HeartbeatNetwork, Timing
 from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.runs import Variant, play
 from mirrorfarm.sim.fork.settings import Settings
@@ -64,6 +67,62 @@ def test_orders_are_kept(tmp_path: Path) -> None:
     told = [str(one).split("  ")[1] for one in recording.outside]
     assert told == ["n1 was ordered to stop"]
     assert any("start_prim takes 2 ms: it did not run" in one for one in recording.modelled)
+
+
+def test_a_node_that_is_shut_down_hands_its_role_over_again(tmp_path: Path) -> None:
+    cluster = LittleCluster(tmp_path)
+    cluster.start("n1")
+    cluster.run(500)
+    cluster.command("n1", "prim")
+    cluster.run(4_000)
+    cluster.start("n2")
+    cluster.run(6_000)
+    cluster.shut_down("n1")
+    cluster.run(2_000)
+    cluster.kill("n1")
+    cluster.run(10_000)
+    cluster.close()
+    recording = read([tmp_path], "+10s")
+    told = [str(one).split("  ")[1] for one in recording.outside]
+    assert told[0] == "n1 was ordered to shutdown"
+    result = play(recording, Variant(), 1, 8 * SECOND_NS)
+    assert [(one.node, one.needless) for one in result.takeovers] == [("n2", False)]
+    assert result.takeovers[0].took_ns < recording.module.timing.detection_ns, "nobody waited"
+
+
+def test_a_module_that_was_configured_anew_goes_on_with_its_present_clocks(tmp_path: Path) -> None:
+    cluster = LittleCluster(tmp_path)
+    slow = msgspec.structs.replace(
+        cluster.module,
+        timing=Timing(250 * MILLISECOND_NS, 6 * SECOND_NS, 8 * SECOND_NS),
+        heartbeats=(HeartbeatNetwork("red", "red", 250 * MILLISECOND_NS, 6 * SECOND_NS),),
+    )
+    for module in (cluster.module, slow):
+        cluster.module = module
+        cluster.start("n1")
+        cluster.run(500)
+        cluster.command("n1", "prim")
+        cluster.run(4_000)
+        cluster.start("n2")
+        cluster.run(8_000)
+        cluster.kill("n1")
+        if module is not slow:
+            cluster.kill("n2")
+        cluster.run(16_000)
+    cluster.close()
+    recording = read([tmp_path], "+36s")
+    assert recording.module == slow
+    result = play(recording, Variant(), 1, 20 * SECOND_NS)
+    assert [one.node for one in result.takeovers] == ["n2"]
+    steps = Merge([tmp_path]).steps()
+    serving = [
+        placed.at_ns
+        for placed in steps
+        if placed.step.node == "n2" and placed.at_ns > recording.at_ns
+        if any(type(one) is StartScript and one.name == "start_prim" for one in placed.step.effects)
+    ]
+    took_ns = serving[0] - recording.outside[0].at_ns
+    assert abs(result.takeovers[0].took_ns - took_ns) < 500 * MILLISECOND_NS, "as it was recorded"
 
 
 def test_a_witness_without_a_trace_has_what_the_nodes_knew(takeover: Path) -> None:

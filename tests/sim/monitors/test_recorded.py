@@ -10,6 +10,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.guard.core import Guard
 from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
+from mirrorfarm.modules.farmclocks import with_pulse
 from mirrorfarm.modules.settings import PROFILES, FarmTiming
 from mirrorfarm.sim import checking, sweep
 from mirrorfarm.sim.farm import FarmWorld
@@ -217,6 +218,24 @@ def test_a_farm_is_checked_by_the_clocks_of_its_own_settings(
     assert {one.invariant for one in checking.check([tmp_path]).broken} == {"F8"}
     monkeypatch.setattr(checking, "timings", lambda paths: {})
     assert set(checking.check([tmp_path]).invariants) & {"F2", "F7", "F8"} == set()
+
+
+def test_a_farm_that_got_other_clocks_is_checked_by_those_of_each_start(tmp_path: Path) -> None:
+    first = msgspec.structs.replace(TIMING, scan_ns=300 * MILLISECOND_NS)
+    second = with_pulse(first, 2 * first.pulse_ns, 6)
+    world = FarmWorld(3, 3, first, monitors=())
+    recorder = Recorder(world, tmp_path)
+    for timing in (first, second):
+        world.timing = timing
+        for name in world.names:
+            world.start(name, "in")
+        assert world.run_until(lambda: world.settled(*world.names), 10_000)
+        for name in world.names:
+            world.kill(name, power=False)
+        world.run(5_000)
+    recorder.close()
+    assert checking.check([tmp_path]).broken == []
+    assert list(checking.retimed([tmp_path]).values()) == [second] * 3
 
 
 def test_clocks_that_no_message_compares_give_no_verdict() -> None:

@@ -4,6 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mirrorfarm.sim.scenario.playing import play
+from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.trace.export import Options, export
 from mirrorfarm.trace.merge import Merge
 
@@ -66,3 +70,56 @@ def test_a_validator_of_traces_gets_actions_and_variables(recorded: Path, tmp_pa
     stored = [event for event in events if event["name"] == "Durable"][-1]
     assert stored["state"]["role"] in {"PRIM", "ALONE"}, "variables keep their values"
     assert "Heartbeat" not in {kind for kind, _, _ in sent}
+
+
+@pytest.fixture(name="simulated", scope="module")
+def fixture_simulated(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """A mirror with data planes, whose primary loses its power and comes back."""
+    folder = tmp_path_factory.mktemp("simulated")
+    story = (
+        b"mirror: {profile: fast}\nevents: [{at: 0.5 s, power: n1}, {at: 2 s, start: n1}]\nend: 4 s"
+    )
+    play(read(story, "story.yaml"), tells=False, trace=folder / "traces")
+    return [record["event"] for record in lines(folder / "traces", folder, "tla")]
+
+
+def test_a_variable_is_of_who_it_is_told_of(simulated: list[dict[str, Any]]) -> None:
+    """The data plane has a role and a term of its own, and what is durable is older."""
+    states = [(event["nid"], event["state"]) for event in simulated]
+    roles = {state["role"] for _, state in states if "role" in state}
+    assert roles == {"STOP", "WAIT", "ALONE", "PRIM", "SECOND"}
+    for node in ("n1", "n2", "w1"):
+        terms = [state["term"] for name, state in states if name == node and "term" in state]
+        assert terms == sorted(terms), "no term goes back"
+    gates = [event["state"] for event in simulated if event["name"] == "Gate"]
+    assert {state["plane"]["role"] for state in gates} == {"off", "lead", "follow"}
+    stored = [event["state"]["durable"] for event in simulated if event["name"] == "Durable"]
+    assert stored[-1]["term"] == 2
+
+
+def test_messages_of_a_data_plane_have_the_variables_of_its_module(
+    simulated: list[dict[str, Any]],
+) -> None:
+    copied = [e for e in simulated if e.get("msg", {}).get("type") == "CopyComplete"]
+    assert copied
+    assert all(event["state"]["role"] == "SECOND" for event in copied)
+
+
+def test_a_process_that_starts_anew_has_only_what_is_on_its_disk(
+    simulated: list[dict[str, Any]],
+) -> None:
+    own = [event for event in simulated if event["nid"] == "n1" and event["module"] == "app"]
+    places = [place for place, event in enumerate(own) if event.get("before") == ""]
+    assert len(places) == 2
+    state = own[places[1] - 1]["state"]  # It gives an order before it says what it is.
+    assert state.keys() == {"durable", "plane", "gate"}
+    assert (state["durable"]["term"], state["plane"]["role"]) == (1, "off")
+
+
+def test_the_witness_is_told_by_module_and_so_are_its_messages(
+    recorded: Path, tmp_path: Path
+) -> None:
+    events = [record["event"] for record in lines(recorded, tmp_path, "tla")]
+    assert {event["module"] for event in events} == {"ledger"}
+    of_witness = [event for event in events if event["nid"] == "w" and "holder" in event["state"]]
+    assert {event["name"] for event in of_witness} == {"Install", "Receive", "Send"}

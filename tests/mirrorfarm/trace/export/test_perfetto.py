@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mirrorfarm.trace.export import Options, export
+from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.merge import Merge
 
 # What each phase must have, after the Trace Event Format.
@@ -97,3 +98,23 @@ def test_a_role_ends_with_its_process(
         holes = [one for one, two in changes if one["ts"] != two["ts"]]
         ends = [(end_ns - begin_ns) / 1_000 for _, end_ns in spans]
         assert [e["ts"] for e in (*holes, states[-1])] == ends
+
+
+def test_of_a_farm_a_view_is_a_slice_while_its_node_answers_by_it(tmp_path: Path) -> None:
+    farm = Path(__file__).parents[4] / "examples/traces/farm"
+    export([farm], Options("perfetto", tmp_path / "out"))
+    events = json.loads((tmp_path / "out").read_text())["traceEvents"]
+    begins = [event for event in events if event["ph"] == "B"]
+    assert len(begins) > 20
+    for event in begins:
+        told = f"view {event['args']['view']}" if event["args"]["open"] else "answers nobody"
+        assert event["name"] == told
+    recorded = [
+        (placed.step.node, fact.values)
+        for facts in [Facts()]
+        for placed in Merge([farm]).steps()
+        for fact in facts.of(placed.step)
+        if fact.kind == "view" and "open" in fact.values
+    ]
+    nodes = {e["pid"]: e["args"]["name"] for e in events if e.get("name") == "process_name"}
+    assert [(nodes[event["pid"]], event["args"]) for event in begins] == recorded
