@@ -70,6 +70,6 @@ def shrink_plan(
         raise Refused(
             f"seed {plan.seed:#x} breaks {violation}, but its tape comes to {found}: keep the seed"
         )
-    shrinking = Shrinking(tape, invariant, lambda: time.monotonic() > until, tell)
+    shrinking = Shrinking(tape, again.cause, lambda: time.monotonic() > until, tell)
     best = shrinking.run()
     return Shrunk(best, play(best), plan.seed, shrinking.tried, len(tape.events), shrinking.whole)
