@@ -1,6 +1,7 @@
 """Seeds of cores that are broken on purpose become short scenarios that fail the same way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +22,9 @@ from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.playing import play
 from mirrorfarm.sim.scenario.reading import read
-from mirrorfarm.sim.scenario.record import Event, Scenario
+from mirrorfarm.sim.scenario.record import EVENTS_MAX, Event, Scenario
 from mirrorfarm.sim.scenario.tape import record
+from mirrorfarm.sim.shrinking import seeds as seeds_module
 from mirrorfarm.sim.shrinking import shrink as shrink_module
 from mirrorfarm.sim.shrinking.seeds import shrink, shrink_plan
 from mirrorfarm.sim.shrinking.shrink import Progress, Shrinking
@@ -202,3 +204,22 @@ def test_a_seed_in_which_something_cannot_be_is_shrunk(monkeypatch: pytest.Monke
     shrunk = shrink_plan(plan_of("mirror", found))
     assert "WriteHeld while leading, which cannot be" in shrunk.outcome.violation
     assert len(shrunk.scenario.events) < shrunk.events_before
+
+
+def test_a_scenario_that_is_too_long_to_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long life, and no time to shrink it: its seed is the better example."""
+    writes = tuple(Event(n * SECOND_NS, Write(1)) for n in range(EVENTS_MAX + 1))
+    tape = Scenario(events=writes, end_ns=EVENTS_MAX * SECOND_NS)
+
+    def breaks(scenario: Scenario, **_: bool) -> Outcome:
+        return Outcome(scenario, "S1: lost", scenario.end_ns)
+
+    monkeypatch.setattr(seeds_module, "record", lambda plan: (tape, "S1: lost"))
+    monkeypatch.setattr(seeds_module, "play", breaks)
+    plan = plan_of("mirror-swarm", 1)
+    assert f"more than {EVENTS_MAX}" in shrink_plan(plan, 0.0).unreadable
+    monkeypatch.setattr(seeds_module, "shrink_plan", lambda plan: shrink_plan(plan, 0.0))
+    with pytest.raises(Refused, match=f"more than {EVENTS_MAX}"):
+        shrink("mirror-swarm", 1)
+    short = shrink_plan(plan, 0.0)
+    assert not replace(short, scenario=replace(tape, events=writes[1:])).unreadable
