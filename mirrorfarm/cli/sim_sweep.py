@@ -1,7 +1,7 @@
 """`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from mirrorfarm.cli.sim_options import Number, played, workers_option, workers_o
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written
+    from mirrorfarm.sim.sweeps.results import Results
     from mirrorfarm.sim.sweeps.summary import Summary
     from mirrorfarm.sim.sweeps.sweep import Order
 
@@ -229,20 +230,7 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
         )
     missing = count_missing(wanted, have)
     written = write_outputs(results, folder, missing=missing, tell=_show)
-    notes = list(written.notes)
-    if results.damaged:
-        notes.append(f"damaged lines, left out: {', '.join(results.damaged[:5])}")
-    if results.torn:
-        torn = ", ".join(results.torn[:5])
-        notes.append(
-            f"unfinished last lines, left out: {torn}: the sweep was cut short, or is under way"
-        )
-    if results.differing:
-        lines = ", ".join(results.differing[:5])
-        notes.append(
-            f"lines unlike an earlier one of the same seed: {lines}: options, build and seed make "
-            "a run, which is played the same each time. The later line counts"
-        )
+    notes = [*written.notes, *_about_lines(results)]
     others = sum(seed not in wanted for seed in have) if wanted else 0
     if others:
         notes.append(f"{others:,} seeds are none of --seeds {seeds}: they are counted as well")
@@ -255,6 +243,21 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
     missing = missing or (0 if wanted else len(results.damaged) + len(results.torn))
     wrong = written.summary.failed or missing or results.differing or _missed(written.summary)
     return 1 if wrong else 0
+
+
+def _about_lines(results: "Results") -> Iterator[str]:
+    """Yield what has to be said about lines of files of results."""
+    if results.damaged:
+        yield f"damaged lines, left out: {', '.join(results.damaged[:5])}"
+    if results.torn:
+        torn = ", ".join(results.torn[:5])
+        yield f"unfinished last lines, left out: {torn}: the sweep was cut short, or is under way"
+    if results.differing:
+        lines = ", ".join(results.differing[:5])
+        yield (
+            f"lines unlike an earlier one of the same seed: {lines}: options, build and seed make "
+            "a run, which is played the same each time. The later line counts"
+        )
 
 
 def _tell(written: "Written", json_wanted: bool, extra: Mapping[str, object]) -> None:
