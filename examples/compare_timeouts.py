@@ -27,6 +27,7 @@ from mirrorfarm.transport.messages import FarmBeat, Heartbeat
 
 RECORDED = Path(__file__).parent / "traces/takeover"
 SECOND_NS = 10**9
+SEEDS_MAX = 100_000
 PULSES = 6  # In a timeout to which the recorded pulse does not fit.
 
 
@@ -109,6 +110,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="runs with each timeout")
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
     given = parser.parse_args()
+    if not 1 <= given.seeds <= SEEDS_MAX:
+        raise UsageInvalid(f"--seeds {given.seeds}: from 1 to {SEEDS_MAX} runs with each timeout")
     folders = given.folders or [RECORDED]
     try:
         timeouts = [duration_ns(text) for text in given.timeouts.split(",")]

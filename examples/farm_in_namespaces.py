@@ -31,6 +31,7 @@ NODES = ("n1", "n2", "n3")
 COLOURS = {"n1": "dodger_blue2", "n2": "orange1", "n3": "green3", "": "bright_red"}
 TILE_COLUMNS, TILE_ROWS = 60, 5
 SHARE_COLUMNS = 30
+SETTLE_MAX = 3_600
 LEGEND = """\
 kept, reset, silent  of the connections that stay; silent: no answer for 3 s
 new, failed          connections made meanwhile and answered; reset, refused, or silent
@@ -172,6 +173,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.traces and options.traces.exists():
         parser.error(f"{options.traces} exists already: name a new folder, or remove it first")
+    if not 0 <= options.settle <= SETTLE_MAX:
+        parser.error(f"--settle {options.settle:g}: from 0 to {SETTLE_MAX} seconds")
     plain = options.plain or not sys.stdout.isatty()
 
     def play() -> int:

@@ -218,6 +218,7 @@ def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> N
             "events_before": shrunk.events_before,
             "events": len(shrunk.scenario.events),
             "minimal": shrunk.whole,
+            "unreadable": shrunk.unreadable,
         }
         click.echo(as_json(about))
         return
@@ -233,3 +234,6 @@ def _tell_shrunk(shrunk: "Shrunk", file: Path | None, *, json_wanted: bool) -> N
         f"({shrunk.tried} tried; {state})",
         err=True,
     )
+    if why := shrunk.unreadable:
+        cure = "give it more --seconds, or keep the seed"
+        click.secho(f"`sim scenario` will not read it: {clean(why)}; {cure}", fg="red", err=True)

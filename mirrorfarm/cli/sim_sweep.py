@@ -1,7 +1,7 @@
 """`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from mirrorfarm.cli.sim_options import Number, played, workers_option, workers_o
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written
+    from mirrorfarm.sim.sweeps.results import Results
     from mirrorfarm.sim.sweeps.summary import Summary
     from mirrorfarm.sim.sweeps.sweep import Order
 
@@ -191,8 +192,8 @@ def _what_next(order: "Order", missing: int) -> str:
 def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool) -> int:
     """Join the results of a sweep's parts, or of one under way, and report on them.
 
-    FILES are the .jsonl files. Exit code 1 if anything failed or is missing; without --seeds
-    also if a line is damaged or unfinished.
+    FILES are the .jsonl files. Exit code 1 if anything failed or is missing, or if two results of
+    a seed differ; without --seeds also if a line is damaged or unfinished.
     """
     from mirrorfarm.sim.sweeps.interrupts import Interrupted, interruptible
     from mirrorfarm.sim.sweeps.outputs import refuse_to_replace, require_folder
@@ -200,23 +201,25 @@ def report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool)
     from mirrorfarm.sim.sweeps.sweep import command_to_report
 
     refuse_to_replace(files, folder)
-    wanted = parse_seeds(seeds) if seeds else range(0)
+    if seeds:
+        parse_seeds(seeds)  # Before a folder is made.
     require_folder(folder)
     try:
         with interruptible():
-            return _report(files, folder, wanted, json_wanted)
+            return _report(files, folder, seeds, json_wanted)
     except Interrupted:
         _tell_interrupted(command_to_report(files, folder, seeds))
         return INTERRUPTED
 
 
-def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: bool) -> int:
+def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool) -> int:
     """Join results and report on them; return the exit code. Raises Refused if there are none."""
     from mirrorfarm.errors import Refused
     from mirrorfarm.sim.sweeps.outputs import write_outputs
     from mirrorfarm.sim.sweeps.results import read_results
-    from mirrorfarm.sim.sweeps.seeds import count_missing
+    from mirrorfarm.sim.sweeps.seeds import count_missing, parse_seeds
 
+    wanted = parse_seeds(seeds) if seeds else range(0)
     results = read_results(files)
     have = results.seeds()
     if not have:
@@ -227,14 +230,10 @@ def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: b
         )
     missing = count_missing(wanted, have)
     written = write_outputs(results, folder, missing=missing, tell=_show)
-    notes = list(written.notes)
-    if results.damaged:
-        notes.append(f"damaged lines, left out: {', '.join(results.damaged[:5])}")
-    if results.torn:
-        torn = ", ".join(results.torn[:5])
-        notes.append(
-            f"unfinished last lines, left out: {torn}: the sweep was cut short, or is under way"
-        )
+    notes = [*written.notes, *_about_lines(results)]
+    others = sum(seed not in wanted for seed in have) if wanted else 0
+    if others:
+        notes.append(f"{others:,} seeds are none of --seeds {seeds}: they are counted as well")
     if missing:
         first = next(seed for seed in wanted if seed not in have)
         notes.append(f"{missing:,} seeds are missing, {first} is the first of them")
@@ -242,7 +241,23 @@ def _report(files: tuple[Path, ...], folder: Path, wanted: range, json_wanted: b
     _tell(written, json_wanted, {"missing": missing})
     # What seed a line was of is not known: only who says what was wanted learns that none lacks.
     missing = missing or (0 if wanted else len(results.damaged) + len(results.torn))
-    return 1 if written.summary.failed or missing or _missed(written.summary) else 0
+    wrong = written.summary.failed or missing or results.differing or _missed(written.summary)
+    return 1 if wrong else 0
+
+
+def _about_lines(results: "Results") -> Iterator[str]:
+    """Yield what has to be said about lines of files of results."""
+    if results.damaged:
+        yield f"damaged lines, left out: {', '.join(results.damaged[:5])}"
+    if results.torn:
+        torn = ", ".join(results.torn[:5])
+        yield f"unfinished last lines, left out: {torn}: the sweep was cut short, or is under way"
+    if results.differing:
+        lines = ", ".join(results.differing[:5])
+        yield (
+            f"lines unlike an earlier one of the same seed: {lines}: options, build and seed make "
+            "a run, which is played the same each time. The later line counts"
+        )
 
 
 def _tell(written: "Written", json_wanted: bool, extra: Mapping[str, object]) -> None:

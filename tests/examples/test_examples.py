@@ -101,6 +101,32 @@ def test_timeouts_are_compared_on_the_recorded_takeover() -> None:
     assert took[-1] > 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare_timeouts.py", "--seeds", "0"),
+        ("compare_timeouts.py", "--seeds", "-3"),
+        ("compare_timeouts.py", "--seeds", f"{10**20}"),
+        ("farm_in_namespaces.py", "--settle", "nan"),
+        ("farm_in_namespaces.py", "--settle", "-1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused_before_anything_begins(
+    words: tuple[str, ...],
+) -> None:
+    name, option, number = words
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), f"{option}={number}"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 2
+    assert f"{option} {number}: from " in done.stderr
+    assert not done.stdout
+
+
 def test_silences_are_compared_on_the_recorded_farm() -> None:
     told = run(
         "compare_timeouts.py", "--seeds", "1", "--timeouts", "0.4s,30s", str(TRACES / "farm")

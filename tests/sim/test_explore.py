@@ -185,3 +185,16 @@ def test_the_first_state_is_a_primary_with_its_secondary() -> None:
     world = pair(0, 0)
     phases = [node.cores[MODULE_ACTOR].state.phase for node in world.nodes.values()]
     assert phases == [Phase.LEADING, Phase.FOLLOWING]
+
+
+@pytest.mark.parametrize("option", ["bound", "writes", "walks", "seconds"])
+def test_less_than_nothing_is_not_taken_for_all_there_is(option: str) -> None:
+    shown = CliRunner().invoke(main, [f"--{option}", "-1", "--kind", "lose", "--states", "50"])
+    assert f"'--{option}'" in shown.output
+    assert "states in" not in shown.output
+
+
+def test_a_time_that_is_no_number_is_refused() -> None:
+    shown = CliRunner().invoke(main, ["--seconds", "nan", "--states", "50"])
+    assert "--seconds nan" in shown.output
+    assert "states in" not in shown.output

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from math import isnan
 from random import Random
 
 import click
@@ -12,11 +13,12 @@ from mirrorfarm.sim.explore.state import KINDS, World
 
 PROGRESS_SECONDS = 10
 STATES_MAX = 100_000_000  # Of one moment at a time in memory: a few hundred bytes each.
+COUNT = click.IntRange(0)  # Less than none would be as many as there are, and never end.
 
 
 @click.command()
-@click.option("--bound", default=0, show_default=True, help="Disturbances in one run.")
-@click.option("--writes", default=1, show_default=True, help="Writes in one run.")
+@click.option("--bound", type=COUNT, default=0, show_default=True, help="Disturbances in one run.")
+@click.option("--writes", type=COUNT, default=1, show_default=True, help="Writes in one run.")
 @click.option("--root", type=click.Choice(sorted(ROOTS)), default="pair", show_default=True)
 @click.option(
     *("--kind", "kinds"),
@@ -24,9 +26,17 @@ STATES_MAX = 100_000_000  # Of one moment at a time in memory: a few hundred byt
     type=click.Choice(KINDS),
     help="Of disturbances; may be given more than once.  [default: all]",
 )
-@click.option("--states", default=STATES_MAX, show_default=True, help="Stop after so many states.")
-@click.option("--seconds", default=1e9, help="Stop after so many seconds.")
-@click.option("--walks", default=0, help="Instead: so many ways at random, of 1,000 moves each.")
+@click.option(
+    "--states",
+    type=click.IntRange(1),
+    default=STATES_MAX,
+    show_default=True,
+    help="Stop after so many states.",
+)
+@click.option("--seconds", type=click.FloatRange(0), default=1e9, help="Stop after so many seconds.")
+@click.option(
+    "--walks", type=COUNT, default=0, help="Instead: so many ways at random, of 1,000 moves each."
+)
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def main(
     *,
@@ -45,6 +55,8 @@ def main(
     or held up. The exit code is 1 if an invariant is violated, 2 if the walk was stopped before
     every state within the bound was seen.
     """
+    if isnan(seconds):  # Never over, as the range does not see.
+        raise click.UsageError("--seconds nan: not a number")
     first = ROOTS[root](bound, writes, kinds or KINDS)
     result = _walks(first, walks) if walks else explore(first, states, seconds, _Progress())
     if as_json:

@@ -1,5 +1,6 @@
 """What became of a scenario."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ class Outcome:
     at_ns: int = 0  # When that showed, or when it ended.
     chain: tuple[Step, ...] = ()  # What led to it.
     story: tuple[str, ...] = ()  # The same as text.
+    mended: bool = False  # It was at its end already, and all was being mended.
     turns: int = 0  # Events that cores were given.
     unmet: list[str] = field(default_factory=list)  # Expectations.
     moments: list[Moment] = field(default_factory=list)
@@ -33,6 +35,11 @@ class Outcome:
     def invariant(self) -> str:
         """The name of the invariant that does not hold; "" if all do."""
         return self.violation.partition(":")[0]
+
+    @property
+    def cause(self) -> str:
+        """What is broken: see `cause_of`."""
+        return cause_of(self.violation, self.story)
 
     @property
     def as_expected(self) -> bool:
@@ -53,3 +60,14 @@ class Outcome:
             "moments": [[one.at_ns, one.node, one.text] for one in self.moments],
             "story": list(self.story),
         }
+
+
+def cause_of(violation: str, story: Sequence[str]) -> str:
+    """Return what is broken: the invariant, and more of those that stand for many things.
+
+    Of an assertion of a core it is where it stands (`asserted`), of a state machine which cell.
+    """
+    invariant = violation.partition(":")[0]
+    if invariant == "assert" and story:
+        return f"assert: {story[-1]}"
+    return violation if invariant == "matrix" else invariant

@@ -8,6 +8,7 @@ from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import perform, words
 from mirrorfarm.sim.acts.kinds import duration_text
 from mirrorfarm.sim.acts.people import Write
+from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors.asserted import asserted
 from mirrorfarm.sim.monitors.causes import backwards
 from mirrorfarm.sim.recording.recorder import Recorder
@@ -32,7 +33,7 @@ def play(scenario: Scenario, *, tells: bool = True, trace: Path | None = None) -
     cluster = run.cluster
     recorder = Recorder(cluster, trace) if trace is not None else None
     cluster.tricks = Tricks(scenario.seed, on=scenario.tricks)
-    with uncollected(), trap(), cluster.tricks:
+    with uncollected(), trap(), cluster.tricks, watching(Collector()):  # As seeds are played.
         try:
             run.play()
         except AssertionError as error:  # A violation; or a core's own: it is wrong.
@@ -68,6 +69,7 @@ class _Run:
         self._advance(self._begun + scenario.end_ns)
         if scenario.converges:
             self._note("", "everything is mended")
+            self.outcome.mended = True
             self._stage.end()
             self._look()
         self.outcome.at_ns = cluster.now - self._begun

@@ -12,6 +12,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim import farm_sweep, sweep
 from mirrorfarm.sim.acts.act import Act, meant
 from mirrorfarm.sim.acts.people import Write
+from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.farm_sweep import FarmSwarm
 from mirrorfarm.sim.mirrored import Mirrored
 from mirrorfarm.sim.monitors.asserted import asserted
@@ -68,7 +69,8 @@ def _listen(world: World, module: Mirrored, tape: list[tuple[int, Act]]) -> None
 
 def _violation(play: Callable[[], None]) -> str:
     try:
-        play()
+        with watching(Collector()):
+            play()
     except AssertionError as error:  # A violation; or a core's own: it is wrong.
         return str(asserted(error))
     return ""

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mirrorfarm.errors import Refused
+from mirrorfarm.errors import ConfigInvalid, Refused
 from mirrorfarm.sim.plans import Plan, plan_of
 from mirrorfarm.sim.scenario.outcome import Outcome
 from mirrorfarm.sim.scenario.playing import play
+from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.sim.scenario.record import Scenario
 from mirrorfarm.sim.scenario.tape import record
 from mirrorfarm.sim.scenario.writing import write
@@ -37,6 +38,15 @@ class Shrunk:
         return write(self.scenario, (head[:COMMENT_CHARACTERS],))
 
     @property
+    def unreadable(self) -> str:
+        """Why its file is read by nobody: it is too long still; "": it is read."""
+        try:
+            read(self.text.encode(), "it")
+        except ConfigInvalid as error:
+            return str(error)
+        return ""
+
+    @property
     def explanation(self) -> str:
         """A page with the diagram of what happens, and what led to the violation."""
         story = "\n".join(self.outcome.story) or "no step alone leads to it"
@@ -49,9 +59,13 @@ class Shrunk:
 def shrink(options: str, seed: int) -> str:
     """Return the file of the shortest scenario that fails as a seed does, within a minute.
 
-    `options`: see `plan_of`. Raises Refused if the seed does not fail.
+    `options`: see `plan_of`. Raises Refused if the seed does not fail, or the scenario is too long
+    still to be read.
     """
-    return shrink_plan(plan_of(options, seed)).text
+    shrunk = shrink_plan(plan_of(options, seed))
+    if why := shrunk.unreadable:
+        raise Refused(f"after {SECONDS:g} s it is too long still for a scenario: {why}")
+    return shrunk.text
 
 
 def shrink_plan(
@@ -70,6 +84,6 @@ def shrink_plan(
         raise Refused(
             f"seed {plan.seed:#x} breaks {violation}, but its tape comes to {found}: keep the seed"
         )
-    shrinking = Shrinking(tape, invariant, lambda: time.monotonic() > until, tell)
+    shrinking = Shrinking(tape, again.cause, lambda: time.monotonic() > until, tell)
     best = shrinking.run()
     return Shrunk(best, play(best), plan.seed, shrinking.tried, len(tape.events), shrinking.whole)

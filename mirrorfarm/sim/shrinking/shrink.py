@@ -1,5 +1,7 @@
 """Shrinks a scenario that fails: each candidate must break the same invariant.
 
+Of an assertion of a core: the same assertion.
+
 The end is cut at the violation, events are left out (delta debugging), then writes, then parts
 of the cluster; times and lengths are rounded. All of it again, until nothing changes any more or
 the time is over: the best so far is what counts, at any moment.
@@ -43,7 +45,7 @@ class Shrinking:
     """A scenario that fails, ever shorter."""
 
     best: Scenario
-    invariant: str  # Its name; what else fails does not count.
+    cause: str  # See `Outcome.cause`; what else fails does not count.
     is_over: Callable[[], bool] = lambda: False
     tell: Callable[[Progress], None] = _untold
     tried: int = 0
@@ -89,7 +91,7 @@ class Shrinking:
         self.tell(Progress(doing, self.tried, len(self.best.events)))
 
     def _fails(self, candidate: Scenario) -> bool:
-        """Try one; keep it if the same invariant breaks."""
+        """Try one; keep it if the same is broken."""
         if self.is_over():
             raise TimeIsOver
         key = repr(candidate)
@@ -100,7 +102,7 @@ class Shrinking:
         outcome = play(candidate, tells=False)
         if self.tried % 10 == 0:
             self._say(self._doing)
-        if outcome.invariant != self.invariant:
+        if outcome.cause != self.cause:
             return False
         self.accepted += 1
         self.best = cut(candidate, outcome)
@@ -190,8 +192,8 @@ def merge(present: Event, event: Event, candidate: Event) -> Event:
 
 def cut(scenario: Scenario, outcome: Outcome) -> Scenario:
     """Return the scenario without what comes after its violation."""
-    if outcome.at_ns > scenario.end_ns:
-        return scenario  # It is the calm end that fails.
+    if outcome.mended:
+        return scenario  # It is the calm end that fails, perhaps as soon as it begins.
     end = -(-outcome.at_ns // MILLISECOND_NS) * MILLISECOND_NS
     events: Sequence[Event] = [one for one in scenario.events if one.at_ns <= outcome.at_ns]
     return replace(

@@ -1,6 +1,7 @@
 """Pictures as SVG: bars, a curve, the time line of a run. Colours are the page's classes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.running import Moment
@@ -81,8 +82,11 @@ def curve(name: str, points: Sequence[tuple[int, int]], across: str, upwards: st
 
 
 def timeline(name: str, moments: Sequence[Moment], end_ns: int) -> Element:
-    """Return one lane for each node: its states as spans, faults as marks; time in seconds."""
-    moments = moments[:MOMENTS_MAX]
+    """Return one lane for each node: its states as spans, faults as marks; time in seconds.
+
+    Of a run with very many moments the last ones are shown: how it ended.
+    """
+    moments = _last(moments)
     begin_ns = min((moment.time_ns for moment in moments), default=0)
     lanes = sorted({moment.node for moment in moments})
     names = list(dict.fromkeys(m.text for m in moments if m.kind == "state"))
@@ -110,6 +114,15 @@ def timeline(name: str, moments: Sequence[Moment], end_ns: int) -> Element:
     shapes.append(text(WIDTH - MARGIN, height + 16, _seconds(end_ns), "end"))
     shapes += _legend(colours, height + ROW)
     return picture(name, height + ROW * (2 + len(colours) // 5), *shapes)
+
+
+def _last(moments: Sequence[Moment]) -> Sequence[Moment]:
+    """Return the last moments, and what every node was at the first of them."""
+    if len(moments) <= MOMENTS_MAX:
+        return moments
+    earlier, last = moments[:-MOMENTS_MAX], moments[-MOMENTS_MAX:]
+    states = {moment.node: moment for moment in earlier if moment.kind == "state"}
+    return [*(replace(one, time_ns=last[0].time_ns) for one in states.values()), *last]
 
 
 def _legend(colours: dict[str, str], top: float) -> list[Element]:

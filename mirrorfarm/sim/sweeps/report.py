@@ -136,7 +136,9 @@ def _failovers(summary: Summary) -> list[Element]:
     }
     note = (
         f"{len(summary.failover_ns):,} times another node than the last one began to serve, "
-        "counted from the end of the last one. Times grow with the faults that go on meanwhile."
+        "counted from the end of the last one. Times grow with the faults that go on meanwhile. "
+        "A node that stands still meanwhile has no end of its own: taking over from it is not "
+        "counted."
     )
     return [
         *found,

@@ -7,7 +7,7 @@ one that is damaged elsewhere is reported, and its seed is played again.
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -37,11 +37,15 @@ _HEADER_DECODER = msgspec.json.Decoder(Header)
 
 @dataclass(slots=True)
 class Results:
-    """Where the result of each seed is, in one or several files; the last of a seed counts."""
+    """Where the result of each seed is, in one or several files.
+
+    The last of a seed counts, but for a run that broke off: that may be its machine's fault.
+    """
 
     header: Header
     damaged: list[str] = field(default_factory=list)  # FILE:LINE.
     torn: list[str] = field(default_factory=list)  # The same of unfinished last lines.
+    differing: list[str] = field(default_factory=list)  # Of lines unlike one before of that seed.
     _places: dict[int, tuple[Path, int]] = field(default_factory=dict)
 
     def seeds(self) -> set[int]:
@@ -71,8 +75,15 @@ class Results:
             self.header.build,
         ):
             self.damaged.append(f"{path}:{number}")
-        else:
-            self._places[result.seed] = (path, offset)
+            return
+        known = self._places.get(result.seed)
+        earlier = _read_again(*known) if known is not None else None
+        if earlier is not None and "error" in (earlier.outcome, result.outcome):
+            if earlier.outcome != "error":
+                return
+        elif earlier is not None and earlier != replace(result, wall_seconds=earlier.wall_seconds):
+            self.differing.append(f"{path}:{number}")
+        self._places[result.seed] = (path, offset)
 
 
 def read_results(paths: Iterable[Path]) -> Results:
@@ -206,6 +217,12 @@ def _scan(file: BinaryIO, path: Path, results: Results) -> int:
         results.note(path, offset, number, line)
         offset += len(line)
     return offset
+
+
+def _read_again(path: Path, offset: int) -> SeedResult | None:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return _decode(file.readline(LINE_BYTES_MAX))
 
 
 def _decode(line: bytes) -> SeedResult | None:

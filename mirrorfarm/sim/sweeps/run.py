@@ -8,6 +8,7 @@ from typing import Any, Final
 from mirrorfarm.sim import build, running
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.running import Moment, Played, command_of
+from mirrorfarm.sim.scenario.outcome import cause_of
 from mirrorfarm.sim.shrinking.seeds import shrink
 from mirrorfarm.sim.sweeps.result import (
     MESSAGE_CHARACTERS_MAX,
@@ -86,9 +87,16 @@ def _outcome(invariant: str) -> Any:
 
 
 def _signature(played: Played) -> str:
-    """Return the abstract state at the end: what every node is."""
+    """Return the abstract state at the end: what every node is; before it, which assertion failed.
+
+    All assertions are of one invariant: without that, different faults would be one class.
+    """
     last = {one.node: one.text for one in played.moments if one.kind == "state"}
-    return ", ".join(f"{node} {text}" for node, text in sorted(last.items()))
+    state = ", ".join(f"{node} {text}" for node, text in sorted(last.items()))
+    broken = played.violation
+    cause = cause_of(str(broken), broken.story) if broken else ""
+    _, apart, which = cause.partition(": ")
+    return f"{which}: {state}" if apart else state
 
 
 __all__ = ["SHRINK", "Shrink", "build_id", "command_of", "failovers", "replay_seed", "run_seed"]

@@ -307,6 +307,19 @@ def test_a_line_that_is_no_result_is_told_and_may_be_of_a_seed_that_is_missing(
     assert "2 is the first of them" in run(*report, "--seeds", "0..3", code=1)[0]
 
 
+def test_what_does_not_agree_with_another_part_or_was_not_wanted_is_told(tmp_path: Path) -> None:
+    parts = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for part in parts:
+        results_of(part, 3)
+    words: list[str | Path] = ["report", "-o", tmp_path / "report", *parts]
+    assert "3 seeds, none failed" in run(*words)[0], "the same results twice"
+    shown, _ = run(*words, "--seeds", "0..2")
+    assert "1 seeds are none of --seeds 0..2: they are counted as well" in shown
+    parts[0].write_bytes(parts[0].read_bytes().replace(b'"steps":', b'"steps":1', 1))
+    shown, _ = run(*words, code=1)
+    assert f"lines unlike an earlier one of the same seed: {parts[1]}:2" in shown
+
+
 def test_a_seed_that_is_given_up_is_not_said_to_be_played_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

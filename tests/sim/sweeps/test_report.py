@@ -4,6 +4,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps.pictures import MOMENTS_MAX, timeline
 from mirrorfarm.sim.sweeps.report import NOTHING_ELSE, Worst, render
 from mirrorfarm.sim.sweeps.summary import summarize
 from tests.sim.sweeps.stand_in import quick
@@ -92,3 +93,19 @@ def test_a_sweep_without_anything_has_a_report() -> None:
     assert "No failover was recorded." in page.words
     assert "No fault was injected." in page.words
     assert "Nothing was played" in page.words
+
+
+def test_the_picture_of_a_long_run_shows_its_end() -> None:
+    """And what a node was that changed for the last time before."""
+    second, count = 1_000_000_000, 3 * MOMENTS_MAX
+    moments = [
+        Moment(0, "n2", "state", "following"),
+        *(Moment(n * second, "n1", "state", f"phase{n % 2}") for n in range(count)),
+        Moment(count * second, "", "violation", "S3: lost"),
+    ]
+    drawn = "".join(timeline("a run", moments, count * second).itertext())
+    begin = f"{count - MOMENTS_MAX + 1}.000 s"
+    assert f"{count}.000 s: S3: lost" in drawn
+    assert f"n1 phase1, {count - 1}.000 s to {count}.000 s" in drawn
+    assert f"n2 following, {begin} to {count}.000 s" in drawn
+    assert "n1 phase1, 1.000 s" not in drawn

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from mirrorfarm.errors import RecordInvalid, Refused
 from mirrorfarm.sim.sweeps.outputs import write_outputs
+from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import LINE_BYTES_MAX, Appender, Header, read_results
 from tests.sim.sweeps.stand_in import quick
 
@@ -184,3 +186,35 @@ def test_parts_are_joined_and_a_seed_counts_once(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", 1, 2)
     results = read_results([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
     assert [result.seed for result in results] == [1, 2, 4]
+
+
+def keep(path: Path, result: SeedResult) -> Path:
+    appender = Appender(path, HEADER)
+    appender.append([result])
+    appender.close()
+    return path
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_two_results_of_a_seed_that_differ_are_told(tmp_path: Path, backwards: bool) -> None:
+    """One of them failed: whichever counts, the other one does not vanish in silence."""
+    good = quick("mirror", 1)
+    bad = replace(good, outcome="violation", invariant="S3", digest="f" * 32)
+    paths = [keep(tmp_path / "a.jsonl", bad), keep(tmp_path / "b.jsonl", good)]
+    ordered = paths[::-1] if backwards else paths
+    assert read_results(ordered).differing == [f"{ordered[1]}:2"]
+    again = keep(tmp_path / "c.jsonl", replace(good, wall_seconds=9.0))
+    assert not read_results([paths[1], again]).differing, "another machine is slower"
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_run_that_went_to_its_end_counts_more_than_one_that_broke_off(
+    tmp_path: Path, backwards: bool
+) -> None:
+    """Its worker died, say, for want of memory, and it was played again."""
+    good = quick("mirror", 1)
+    lost = replace(good, outcome="error", invariant="WorkerDied", digest="")
+    paths = [keep(tmp_path / "a.jsonl", lost), keep(tmp_path / "b.jsonl", good)]
+    results = read_results(paths[::-1] if backwards else paths)
+    assert list(results) == [good]
+    assert not results.differing

@@ -1,11 +1,15 @@
 """The seam to the simulator: pure, told by options that are checked."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.module.mirror import leading
+from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.sim.running import Moment
+from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.run import build_id, failovers, replay_seed, run_seed
 
 
@@ -78,3 +82,25 @@ def test_a_farm_node_without_a_process_is_down() -> None:
     result, moments = replay_seed("farm", 4)
     assert "down" in {moment.text for moment in moments if moment.kind == "state"}
     assert "down" not in result.signature  # All are up at the end.
+
+
+def test_two_assertions_are_two_classes_of_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their nodes are: both are of the invariant `assert`."""
+    honest = Mirror.handle
+
+    def handle(core: Mirror, event: Any, now: int) -> list[Any]:
+        if isinstance(event, ev.PeerHeard):
+            if others:
+                raise AssertionError("of something else")
+            raise AssertionError("of something")
+        return honest(core, event, now)
+
+    monkeypatch.setattr(Mirror, "handle", handle)
+    others = list[SeedResult]()
+    first, again = run_seed("mirror", 0), run_seed("mirror", 0)
+    others.append(first)
+    other = run_seed("mirror", 0)
+    assert first.invariant == other.invariant == "assert"
+    assert first.signature == again.signature
+    assert first.signature.partition(": n1 ")[2] == other.signature.partition(": n1 ")[2] != ""
+    assert first.signature != other.signature
