@@ -19,8 +19,8 @@ from mirrorfarm.actors.module.mirror.state import Settings
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import Module
 
-# Longer ago than any deadline but those of OLDER_NS, that of an offer (30 s) and that of a question
-# to a settled plane (2 s): at the former a session ends for a reason that it would end for anyway.
+# Longer ago than any deadline but that of an offer (30 s) and that of a question to a settled
+# plane (2 s): at the former a session ends for a reason that it would end for anyway.
 OLD_NS = 1_250 * MILLISECOND_NS
 IDENTITY_CHARACTERS = 32
 
