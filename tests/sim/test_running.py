@@ -87,7 +87,9 @@ def test_an_assertion_of_a_core_is_a_violation(monkeypatch: pytest.MonkeyPatch) 
     assert (len(outcome.digest), outcome.steps > 0) == (16, True)
     result, moments = replay_seed("mirror", seed)
     assert (result.outcome, result.invariant) == ("violation", "assert")
-    assert result.signature.startswith("n1 ")
+    place, _, states = result.signature.rpartition(": ")
+    assert "wrong: raise AssertionError" in place
+    assert states.startswith("n1 ")
     assert moments[-1].text == outcome.outcome
     shrunk = shrink_plan(plan_of("mirror", seed), 0.5)
     assert shrunk.outcome.invariant == "assert"
