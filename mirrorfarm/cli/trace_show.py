@@ -256,7 +256,7 @@ def merged(
         if wanted.nodes and source.node not in wanted.nodes:
             continue
         at = positions.setdefault(_key(source), Position())
-        parts.append(odd.look(source, rows(source, read_items(source, faults, at))))
+        parts.append(odd.look(source, rows(source, read_items(source, faults, at), at)))
     return heapq.merge(*parts, key=lambda row: row.real_ns)
 
 

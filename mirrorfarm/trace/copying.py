@@ -37,6 +37,7 @@ class Copy:
         same = ("build", "cores", "types")
         kept: dict[str, Any] = {name: header[name] for name in same if name in header}
         kept |= {"epoch_real_ns": source.epoch_ns, "redact": mode}
+        self._header = kept  # Of the files that are yet to begin.
         self._ring = Ring(folder, origin, FILE_BYTES, FILES, header=kept)
         self._redactor = redactor
 
@@ -53,6 +54,10 @@ class Copy:
                 continue
             count += 1
             number = item.number
+            if item.epoch_ns != self._header["epoch_real_ns"]:  # A file has one for all its steps.
+                self._ring.flush(ends=True)
+                self._ring.give_up()
+                self._header["epoch_real_ns"] = item.epoch_ns
             self._ring.ready(item.now_ns, item.number)
             effects = [value(effect) for effect in item.effects]
             event = value(item.event)

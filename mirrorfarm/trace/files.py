@@ -68,6 +68,7 @@ class Source:
 
     header: dict[str, Any]  # Of the first of them.
     files: tuple[Path, ...]
+    epochs: dict[Path, int]  # Of each file: when the node's clock began, as was believed then.
 
     @property
     def node(self) -> str:
@@ -91,7 +92,7 @@ class Source:
 
     @property
     def epoch_ns(self) -> int:
-        """The time of day when the node's clock began."""
+        """The time of day when the node's clock began, as the oldest file has it."""
         return int(self.header["epoch_real_ns"])
 
 
@@ -127,7 +128,8 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
 
 def _source(files: list[tuple[Path, dict[str, Any]]]) -> Source:
     files = sorted(files, key=lambda one: one[0])  # They may be named in any order.
-    return Source(files[0][1], tuple(path for path, _ in files))
+    epochs = {path: int(header["epoch_real_ns"]) for path, header in files}
+    return Source(files[0][1], tuple(epochs), epochs)
 
 
 def _nothing(named: list[Path], unread: list[Fault]) -> str:

@@ -95,6 +95,7 @@ class Position:
     path: Path | None = None
     offset: int = 0  # Of the frame that was begun last.
     number: int = 0  # Of the last step.
+    epoch_ns: int = 0  # That of the file.
 
 
 def read_items(
@@ -109,7 +110,7 @@ def read_items(
             continue
         begin = at.offset if path == at.path else 0
         for offset, content in frames(path, on_fault, begin):
-            at.path, at.offset = path, offset
+            at.path, at.offset, at.epoch_ns = path, offset, source.epochs[path]
             if offset == 0:
                 continue  # The header.
             decoder = Decoder(content, source.header.get("types"))
@@ -119,7 +120,7 @@ def read_items(
                 if known and decoder.lamport != at.number:
                     yield Gap(decoder.lamport - at.number, decoder.now)
                 known = True
-                for item in _items(source, decoder):
+                for item in _items(source, decoder, at.epoch_ns):
                     number = item.number if isinstance(item, Step) else decoder.lamport
                     if number > seen:
                         yield item
@@ -132,10 +133,10 @@ def read_items(
             at.number = decoder.lamport
 
 
-def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
+def _items(source: Source, decoder: Decoder, epoch_ns: int) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
-    made = _maker(source, decoder)
+    made = _maker(source, decoder, epoch_ns)
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
@@ -168,10 +169,9 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
         yield step
 
 
-def _maker(source: Source, decoder: Decoder) -> Callable[[str, Any], Step]:
+def _maker(source: Source, decoder: Decoder, epoch_ns: int) -> Callable[[str, Any], Step]:
     """Return what makes a step of the record that was read last."""
-    node, process = source.node, source.process
-    incarnation, epoch_ns = source.incarnation, source.epoch_ns
+    node, process, incarnation = source.node, source.process, source.incarnation
 
     def made(actor: str, event: Any) -> Step:
         now, number = decoder.now, decoder.lamport
