@@ -209,10 +209,15 @@ def _is_file(path: Path, on_fault: OnFault) -> bool:
 
 
 def read_header(path: Path, on_fault: OnFault = raise_fault) -> dict[str, Any] | None:
-    """Return the header of a file; None, and a fault told, if it has none that is understood."""
+    """Return the header of a file; None, and a fault told, if it has none that is understood.
+
+    None also of a file that is not there any more: a recorder removes its oldest ones.
+    """
     faults: list[Fault] = []
     try:
         content = next((frame for _, frame in frames(path, faults.append)), b"")
+    except FileNotFoundError:  # It was removed meanwhile.
+        return None
     except OSError as error:
         on_fault(_unread(path, error))
         return None

@@ -366,10 +366,11 @@ def _compared(
 def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:
     """Return a source's records as plain values; what is damaged is told by the pass after."""
     for path in source.files:
-        for offset, content in frames(path, lambda _: None):
-            decoder = Decoder(content)
-            if offset:
-                with contextlib.suppress(FrameBroken):
-                    for record in decoder.read() if decoder.open() else ():
-                        if isinstance(record, Slot):
-                            yield decoder, record
+        with contextlib.suppress(FileNotFoundError):  # It was removed meanwhile.
+            for offset, content in frames(path, lambda _: None):
+                decoder = Decoder(content)
+                if offset:
+                    with contextlib.suppress(FrameBroken):
+                        for record in decoder.read() if decoder.open() else ():
+                            if isinstance(record, Slot):
+                                yield decoder, record

@@ -1,5 +1,6 @@
 """The steps of cores, in the order in which they were recorded."""
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -93,44 +94,55 @@ class Position:
     """How far a process's trace was read."""
 
     path: Path | None = None
-    offset: int = 0  # Of the frame that was begun last.
-    number: int = 0  # Of the last step.
+    offset: int = 0  # Of the frame that was begun last,
+    given: int = 0  # how many of its items were returned,
+    before: int | None = None  # and the number of the step before it.
+    number: int | None = None  # Of the last step; None: it is not known which one comes next.
     epoch_ns: int = 0  # That of the file.
 
 
 def read_items(
     source: Source, on_fault: OnFault = raise_fault, at: Position | None = None
 ) -> Iterator[Item]:
-    """Return everything that one process recorded, in its order; go on from `at`, if given."""
-    seen = at.number if at is not None and at.path is not None else -1
+    """Return everything that one process recorded, in its order; go on from `at`, if given.
+
+    Of a file that its recorder removes meanwhile, as it does with the oldest, nothing is returned.
+    """
     at = at or Position()
-    known = False  # Which step comes next.
     for path in source.files:
         if at.path is not None and path < at.path:
             continue
         begin = at.offset if path == at.path else 0
-        for offset, content in frames(path, on_fault, begin):
-            at.path, at.offset, at.epoch_ns = path, offset, source.epochs[path]
-            if offset == 0:
-                continue  # The header.
-            decoder = Decoder(content, source.header.get("types"))
-            try:
-                if not decoder.open():
-                    continue
-                if known and decoder.lamport != at.number:
-                    yield Gap(decoder.lamport - at.number, decoder.now)
-                known = True
-                for item in _items(source, decoder, at.epoch_ns):
-                    number = item.number if isinstance(item, Step) else decoder.lamport
-                    if number > seen:
+        with contextlib.suppress(FileNotFoundError):
+            for offset, content in frames(path, on_fault, begin):
+                if (path, offset) != (at.path, at.offset):
+                    at.path, at.offset, at.given, at.before = path, offset, 0, at.number
+                    at.epoch_ns = source.epochs[path]
+                decoder = Decoder(content, source.header.get("types"))
+                items = _frame(source, decoder, at, on_fault) if offset else ()  # 0: the header.
+                for count, item in enumerate(items, 1):
+                    if count > at.given:
+                        at.given = count
                         yield item
-                if decoder.rest:  # The last step is cut off, perhaps only for now.
-                    decoder.lamport = max(seen, decoder.lamport - 1)
-            except MALFORMED as error:  # FrameBroken, or what a slot holds is no value at all.
-                on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
-                yield Gap(0, decoder.now)
-                known = False
-            at.number = decoder.lamport
+
+
+def _frame(source: Source, decoder: Decoder, at: Position, on_fault: OnFault) -> Iterator[Item]:
+    """Return what is missing before a frame, and what it holds; `at.number` keeps up."""
+    at.number = at.before
+    try:
+        if not decoder.open():
+            return
+        if at.number is not None and at.number != decoder.lamport:
+            yield Gap(decoder.lamport - at.number, decoder.now)
+        at.number = decoder.lamport
+        for item in _items(source, decoder, at.epoch_ns):
+            at.number = item.number if isinstance(item, Step) else decoder.lamport
+            yield item
+    except MALFORMED as error:  # FrameBroken, or what a slot holds is no value at all.
+        assert at.path is not None, "a frame is in a file"
+        on_fault(Fault(at.path, at.offset, f"the frame is damaged: {error}", _LEFT_OUT))
+        at.number = None
+        yield Gap(0, decoder.now)
 
 
 def _items(source: Source, decoder: Decoder, epoch_ns: int) -> Iterator[Item]:

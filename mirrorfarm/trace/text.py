@@ -86,7 +86,7 @@ class Row:
 def rows(source: Source, items: Iterator[Item], at: Position) -> Iterator[Row]:
     """Return the rows of what a process recorded; `at` is where its items are being read."""
     node, process = source.node, source.process
-    number = 0
+    number = at.number or 0
     for item in items:
         if not isinstance(item, Step):
             actor = item.actor if isinstance(item, Checkpoint) else ""
