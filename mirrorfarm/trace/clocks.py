@@ -56,11 +56,11 @@ def span(ns: int) -> str:
         return f"{ns / 1_000:.0f} us"
     if ns < SECOND_NS:
         return f"{ns / 1_000_000:.1f} ms"
-    seconds = ns / SECOND_NS
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
+    if ns < 120 * SECOND_NS:
+        return f"{ns / SECOND_NS:.2f} s"
+    minutes, seconds = divmod(round(ns / SECOND_NS), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {seconds} s"
 
 
 @dataclass(slots=True)
