@@ -30,6 +30,7 @@ ROUTINE: Final = frozenset(
         "PeerHeard",
         "RegisterRead",
         "RegisterRenew",
+        "RegisterAnswer",
         "SyncProgress",
         "PlaneProgress",
         "FilterCounted",
