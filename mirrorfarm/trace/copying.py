@@ -6,7 +6,8 @@ from typing import Any
 
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.redact import Redactor
-from mirrorfarm.trace.steps import Gap, Item, Step
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item
 from mirrorfarm.transport.trace_ring import FILE_BYTES, Origin, Ring
 
 REPLICA = ".replica"  # Behind the name of a module: its data plane.

@@ -7,7 +7,7 @@ each core's next checkpoint.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgpack
 
@@ -15,10 +15,9 @@ from mirrorfarm.actors import sites, snapshot
 from mirrorfarm.actors.events import Event
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.registry import CORES
-from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
+from mirrorfarm.trace.step import TRICKS, Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item
 from mirrorfarm.transport.trace_encoder import plain
-
-TRICKS: Final = "tricks"  # A note before a step of a simulation: what its core was made to do.
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,62 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import MALFORMED, Checkpoint, Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.trace.step import Step, Unreadable
 from mirrorfarm.transport.trace_encoder import SEND
 
-# Node and incarnation of the sending process (no two of a node have the same), and its number.
-MessageId = tuple[str, int, int]
-
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
-
-
-class Step(msgspec.Struct):
-    """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
-
-    Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
-    is `Named`, or a list where no header tells its fields; one that could not be recorded is
-    `Unreadable`.
-    """
-
-    node: str
-    actor: str
-    now_ns: int  # Boot clock of the node.
-    event: Any
-    effects: list[Any]
-    process: str = ""
-    incarnation: int = 0
-    number: int = 0  # Of the step in its process.
-    epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
-    sent: list[int | None] = []  # Of each Send: number of its frame.
-
-    @property
-    def real_ns(self) -> int:
-        """The time of day on the node."""
-        return self.epoch_ns + self.now_ns
-
-    @property
-    def received_id(self) -> MessageId | None:
-        """Which message this is about, if it came from another process."""
-        event = self.event
-        if isinstance(event, Received) and event.sequence:
-            return (event.source.node, event.incarnation, event.sequence)
-        return None
-
-    @property
-    def sent_ids(self) -> list[MessageId | None]:
-        """Which messages left with this, in the order of its Send effects; None: not known."""
-        return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands for an event or effect that could not be recorded: it was too large."""
-
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.facts import name_of
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.named import Named
-from mirrorfarm.trace.steps import Gap, Item, Position, Step, Unreadable
+from mirrorfarm.trace.step import Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item, Position
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 

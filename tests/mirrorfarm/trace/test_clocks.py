@@ -3,7 +3,8 @@
 import pytest
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare, span
+from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare
+from mirrorfarm.trace.words import span
 from tests.mirrorfarm.trace.clock_messages import messages
 
 A: Boot = ("n1", "b")

@@ -11,7 +11,8 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.replay import Difference, Replay
-from mirrorfarm.trace.steps import Gap, Item, Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item, read_items
 from tests.mirrorfarm.trace.recorded import record_simulations
 
 

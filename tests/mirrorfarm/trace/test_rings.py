@@ -17,7 +17,8 @@ from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import Source, sources
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.redact import KEY_BYTES, Redactor, vocabulary
-from mirrorfarm.trace.steps import Gap, Item, Position, Step, read_items, read_steps
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item, Position, read_items, read_steps
 from mirrorfarm.transport.trace_ring import FILE_BYTES, FILES, Ring
 from tests.mirrorfarm.trace.recorded import ORIGIN
 
