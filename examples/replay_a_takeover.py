@@ -18,8 +18,9 @@ from mirrorfarm.errors import MirrorfarmError, TraceInvalid
 from mirrorfarm.trace.facts import Fact, Facts, in_sync
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.finding import step_id
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.replay import Replay
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.steps import read_items
 from mirrorfarm.trace.why import why
 from mirrorfarm.transport.trace_ring import sources as build_of_sources

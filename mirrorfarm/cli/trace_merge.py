@@ -18,7 +18,8 @@ from mirrorfarm.trace.export.format import Subject
 from mirrorfarm.trace.export.jsonl import Jsonl
 from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.finding import step_id
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.text import Row
 from mirrorfarm.trace.words import clock_time, day
 

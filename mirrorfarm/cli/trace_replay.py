@@ -15,7 +15,8 @@ from mirrorfarm.errors import Refused, TraceInvalid
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import Source, require_single, sources
 from mirrorfarm.trace.replay import Difference, Replay
-from mirrorfarm.trace.steps import Item, Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Item, read_items
 from mirrorfarm.trace.text import Row, told
 from mirrorfarm.transport.trace_ring import sources as build_of_sources
 

@@ -16,11 +16,11 @@ from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown as shown_word
 from mirrorfarm.modules.faults import suggestion
-from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.files import Fault, Source, require_single, sources
 from mirrorfarm.trace.registry import EFFECTS, EVENTS, MESSAGES
 from mirrorfarm.trace.steps import Position, read_items
 from mirrorfarm.trace.text import KINDS, Row, rows
+from mirrorfarm.trace.words import span
 
 POLL_SECONDS = 0.5
 PLACES_MAX = 100  # Of a file, that are told; the others are counted.
@@ -256,7 +256,7 @@ def merged(
         if wanted.nodes and source.node not in wanted.nodes:
             continue
         at = positions.setdefault(_key(source), Position())
-        parts.append(odd.look(source, rows(source, read_items(source, faults, at))))
+        parts.append(odd.look(source, rows(source, read_items(source, faults, at), at)))
     return heapq.merge(*parts, key=lambda row: row.real_ns)
 
 

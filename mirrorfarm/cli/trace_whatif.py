@@ -17,8 +17,7 @@ from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.runs import Run, Variant
 from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
 from mirrorfarm.sim.sweeps.plan import Finished
-from mirrorfarm.trace.clocks import span
-from mirrorfarm.trace.words import clock_time, day
+from mirrorfarm.trace.words import clock_time, day, span
 
 VIOLATED: Final = 1
 MIRROR_HEADS: Final = (

@@ -26,7 +26,7 @@ from mirrorfarm.lab.configuration import LEDGER_EXTRA, cluster_xml, mirror_xml
 from mirrorfarm.lab.machine import PRIVATE, Machine, hierarchies, remove_group
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.paths import Paths
-from mirrorfarm.trace import read_steps
+from mirrorfarm.trace.steps import read_steps
 from mirrorfarm.transport.trace import FLUSH_SECONDS
 
 CLIENT_HOST = 200

@@ -30,9 +30,10 @@ from mirrorfarm.sim.steps import Step, recorded
 from mirrorfarm.sim.witness import ACTOR as REGISTER
 from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.files import OnFault, Source, raise_fault, sources
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.modules import first_states, missing
-from mirrorfarm.trace.steps import Step as RecordedStep
+from mirrorfarm.trace.step import Placed
+from mirrorfarm.trace.step import Step as RecordedStep
 from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import WITNESS_PROCESS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mirrorfarm.trace.steps import Step as RecordedStep
+from mirrorfarm.trace.step import Step as RecordedStep
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True, gc=False):

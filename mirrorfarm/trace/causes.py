@@ -13,7 +13,7 @@ from typing import Any, Final
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.trace.facts import Fact, name_of, said
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 
 KEPT_MAX: Final = 256  # Of one kind, that are awaited by one actor.
 SENDINGS_KEPT: Final = 64  # Of one node to another, to count what did not arrive.
@@ -30,6 +30,7 @@ ROUTINE: Final = frozenset(
         "PeerHeard",
         "RegisterRead",
         "RegisterRenew",
+        "RegisterAnswer",
         "SyncProgress",
         "PlaneProgress",
         "FilterCounted",

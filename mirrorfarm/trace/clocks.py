@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.curves import Curve, Fit, fit
+from mirrorfarm.trace.words import span
 
 SAMPLES_MAX: Final = 65_536  # Messages that are remembered for this.
 
@@ -48,19 +48,6 @@ class NodeClock(msgspec.Struct, frozen=True):
             f"{self.node}: its time of day is {span(abs(self.ahead_ns))} {direction} "
             f"({known}; {self.messages} messages compared; {self.fast_ppm:+.1f} ppm)"
         )
-
-
-def span(ns: int) -> str:
-    """Return a duration as a person says it."""
-    if ns < 1_000_000:
-        return f"{ns / 1_000:.0f} us"
-    if ns < SECOND_NS:
-        return f"{ns / 1_000_000:.1f} ms"
-    seconds = ns / SECOND_NS
-    if seconds < 120:
-        return f"{seconds:.2f} s"
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60:.0f} s"
 
 
 @dataclass(slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.redact import Redactor
-from mirrorfarm.trace.steps import Gap, Item, Step
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item
 from mirrorfarm.transport.trace_ring import FILE_BYTES, Origin, Ring
 
 REPLICA = ".replica"  # Behind the name of a module: its data plane.
@@ -37,6 +38,7 @@ class Copy:
         same = ("build", "cores", "types")
         kept: dict[str, Any] = {name: header[name] for name in same if name in header}
         kept |= {"epoch_real_ns": source.epoch_ns, "redact": mode}
+        self._header = kept  # Of the files that are yet to begin.
         self._ring = Ring(folder, origin, FILE_BYTES, FILES, header=kept)
         self._redactor = redactor
 
@@ -53,6 +55,10 @@ class Copy:
                 continue
             count += 1
             number = item.number
+            if item.epoch_ns != self._header["epoch_real_ns"]:  # A file has one for all its steps.
+                self._ring.flush(ends=True)
+                self._ring.give_up()
+                self._header["epoch_real_ns"] = item.epoch_ns
             self._ring.ready(item.now_ns, item.number)
             effects = [value(effect) for effect in item.effects]
             event = value(item.event)

@@ -7,7 +7,8 @@ Clocks also run at different rates, so a line is laid through that (D. Mills, RF
 same bounds, one pair of messages at a time).
 
 A rate changes with the temperature, and when a clock is disciplined. If messages contradict the
-line, each of them bounds the time around it only: the less, the further off it is.
+line, each of them bounds the time around it only: the less, the further off it is. A clock that
+jumped, or stood still with its machine, has a curve of its own on both sides of that.
 """
 
 from bisect import bisect_right
@@ -25,6 +26,8 @@ RATE_CERTAINTY: Final = 4  # So many standard errors must a rate be from none.
 RATE_MAX: Final = 0.001  # A clock that is off by more is not a clock.
 KNOTS_MAX: Final = 1_024  # Of a curve.
 KNOT_SPAN_NS: Final = SECOND_NS  # At least between two of them.
+JUMPS_MAX: Final = 100  # Of one clock, that are told apart.
+FALL_MAX: Final = 0.99  # Of a curve: one that falls as fast as time goes could not be turned round.
 
 Point = tuple[int, float]  # A time by the first clock, and how far the second is ahead.
 
@@ -134,23 +137,83 @@ def _bent(
     begin, end = min(above[0][0], below[0][0]), max(above[-1][0], below[-1][0])
     origin = above[0][1]  # Differences of large numbers, before they become floats.
 
-    def rest(ahead: int, at: int) -> float:
-        return ahead - origin - rate * (at - begin)
+    def rests(points: list[tuple[int, int]]) -> list[Point]:
+        return [(at, ahead - origin - rate * (at - begin)) for at, ahead in points]
 
-    most = _bound([(at, rest(ahead, at)) for at, ahead in above])
-    under = _bound([(at, -rest(ahead, at)) for at, ahead in below])
-    count = max(1, min(KNOTS_MAX, (end - begin) // KNOT_SPAN_NS))
-    times = sorted({begin + (end - begin) * knot // count for knot in range(count + 1)})
-    rests = [(most(at) - under(at)) / 2 for at in times]
-    curve = Curve(tuple(times), tuple(rests))
-    worst = 0.0
-    seen = sorted({at for at, _ in above + below})
-    for at, after in pairwise([*seen, end]):
-        here = curve.ahead(at)
-        error = max(abs(most(at) - here), abs(under(at) + here))
-        worst = max(worst, error + RATE_MAX * (after - at) / 2)  # In between nothing bounds it.
-    offsets = [origin + one + rate * (at - begin) for at, one in zip(times, rests, strict=True)]
-    return Curve(tuple(times), tuple(offsets), rate), round(worst)
+    parts = _parts(rests(above), rests(below))
+    curves = [part.curve(KNOTS_MAX * part.length // (end - begin + 1)) for part in parts]
+    knots: list[Point] = []
+    for at, rest in (knot for own, _ in curves for knot in own):
+        last, fallen = knots[-1] if knots else (at - 1, rest)
+        if at > last and rest - fallen >= -FALL_MAX * (at - last):
+            knots.append((at, rest))
+    times = tuple(at for at, _ in knots)
+    curve = Curve(times, tuple(rest for _, rest in knots))
+    worst = max(
+        error + max(abs(curve.ahead(at) - rest) for at, rest in own) for own, error in curves
+    )
+    jumps = [abs(own[0][1] - before[-1][1]) for (before, _), (own, _) in pairwise(curves)]
+    offsets = [origin + rest + rate * (at - begin) for at, rest in knots]
+    return Curve(times, tuple(offsets), rate), round(max([worst, *jumps]))
+
+
+class _Part(NamedTuple):
+    """A time in which a clock did not jump, as far as messages say: their bounds, sorted."""
+
+    above: list[Point]
+    below: list[Point]
+
+    @property
+    def begin(self) -> int:
+        return min(self.above[0][0], self.below[0][0])
+
+    @property
+    def length(self) -> int:
+        return max(self.above[-1][0], self.below[-1][0]) - self.begin
+
+    def curve(self, knots_max: int) -> tuple[list[Point], float]:
+        """Return the knots of the curve amid the bounds; its error."""
+        begin, end = self.begin, self.begin + self.length
+        count = max(1, min(knots_max, self.length // KNOT_SPAN_NS))
+        most = _bound(self.above)
+        under = _bound([(at, -ahead) for at, ahead in self.below])
+        times = sorted({begin + (end - begin) * knot // count for knot in range(count + 1)})
+        knots = [(at, (most(at) - under(at)) / 2) for at in times]
+        curve = Curve(tuple(times), tuple(ahead for _, ahead in knots))
+        worst = 0.0
+        seen = sorted({at for at, _ in self.above + self.below})
+        for at, after in pairwise([*seen, end]):
+            here = curve.ahead(at)
+            error = max(abs(most(at) - here), abs(under(at) + here))
+            worst = max(worst, error + RATE_MAX * (after - at) / 2)  # In between nothing bounds it.
+        return knots, worst
+
+
+def _parts(above: list[Point], below: list[Point]) -> list[_Part]:
+    """Return the times between jumps: behind one, messages contradict those before it.
+
+    A machine that stood still with its clock makes one. What was under way then is left out, if it
+    agrees with neither side: it bounds the clock in one direction only. What jumps all the time is
+    taken for one that never does.
+    """
+    parts = [_Part([], [])]
+    most, least, before = float("inf"), float("-inf"), 0
+    bounds = [(*point, True) for point in above] + [(*point, False) for point in below]
+    for at, ahead, is_above in sorted(bounds):
+        drift = RATE_MAX * (at - before)
+        most, least, before = most + drift, least - drift, at
+        if ahead < least if is_above else ahead > most:
+            parts.append(_Part([], []))
+            most, least = float("inf"), float("-inf")
+        part = parts[-1]
+        if is_above:
+            part.above.append((at, ahead))
+            most = min(most, ahead)
+        else:
+            part.below.append((at, ahead))
+            least = max(least, ahead)
+    bounded = [part for part in parts if part.above and part.below]
+    return bounded if 0 < len(bounded) <= JUMPS_MAX else [_Part(above, below)]
 
 
 def _bound(points: list[Point]) -> Callable[[int], float]:

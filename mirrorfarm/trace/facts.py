@@ -13,7 +13,7 @@ import msgspec
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
-from mirrorfarm.trace.steps import Step, Unreadable
+from mirrorfarm.trace.step import Step, Unreadable
 from mirrorfarm.transport import messages as msg
 
 PENDING_MAX: Final = 1_024

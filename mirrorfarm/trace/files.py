@@ -68,6 +68,7 @@ class Source:
 
     header: dict[str, Any]  # Of the first of them.
     files: tuple[Path, ...]
+    epochs: dict[Path, int]  # Of each file: when the node's clock began, as was believed then.
 
     @property
     def node(self) -> str:
@@ -91,7 +92,7 @@ class Source:
 
     @property
     def epoch_ns(self) -> int:
-        """The time of day when the node's clock began."""
+        """The time of day when the node's clock began, as the oldest file has it."""
         return int(self.header["epoch_real_ns"])
 
 
@@ -127,7 +128,8 @@ def sources(paths: Iterable[Path], on_fault: OnFault = raise_fault) -> list[Sour
 
 def _source(files: list[tuple[Path, dict[str, Any]]]) -> Source:
     files = sorted(files, key=lambda one: one[0])  # They may be named in any order.
-    return Source(files[0][1], tuple(path for path, _ in files))
+    epochs = {path: int(header["epoch_real_ns"]) for path, header in files}
+    return Source(files[0][1], tuple(epochs), epochs)
 
 
 def _nothing(named: list[Path], unread: list[Fault]) -> str:
@@ -207,10 +209,15 @@ def _is_file(path: Path, on_fault: OnFault) -> bool:
 
 
 def read_header(path: Path, on_fault: OnFault = raise_fault) -> dict[str, Any] | None:
-    """Return the header of a file; None, and a fault told, if it has none that is understood."""
+    """Return the header of a file; None, and a fault told, if it has none that is understood.
+
+    None also of a file that is not there any more: a recorder removes its oldest ones.
+    """
     faults: list[Fault] = []
     try:
         content = next((frame for _, frame in frames(path, faults.append)), b"")
+    except FileNotFoundError:  # It was removed meanwhile.
+        return None
     except OSError as error:
         on_fault(_unread(path, error))
         return None

@@ -6,8 +6,7 @@ from typing import Final
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.facts import Fact, name_of, said
-from mirrorfarm.trace.merge import Placed
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.trace.step import Placed, Step
 from mirrorfarm.trace.words import clock_time, day, main_fact
 
 CANDIDATES_MAX: Final = 20

@@ -27,39 +27,14 @@ from mirrorfarm.trace.files import (
     sources,
 )
 from mirrorfarm.trace.sequences import Sequences
-from mirrorfarm.trace.steps import Gap, MessageId, Step, read_items
+from mirrorfarm.trace.step import MessageId, Placed, Sending, Step
+from mirrorfarm.trace.steps import Gap, read_items
 from mirrorfarm.transport.trace_encoder import RECV, SEND
 
 UNDER_WAY_MAX: Final = 65_536  # Messages that were sent and may still be received.
 AHEAD: Final = 64  # Steps of one process are recorded in another order than its messages leave.
 CLOCK_MAX: Final = 1 << 61  # 73 years: no clock of a machine that runs shows more.
 NOTES_MAX: Final = 1_000  # Of a process.
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """A message that left: which step sent it, and what was known then."""
-
-    number: int  # Of the step in the whole.
-    at_ns: int
-    lamport: int
-    vector: tuple[int, ...]
-    lane: int
-    actor: str
-    effect: Send
-
-
-@dataclass(slots=True)
-class Placed:
-    """A step and its place in the whole."""
-
-    step: Step
-    lane: int  # Index of its process in `Merge.lanes`.
-    number: int  # From 0 on.
-    at_ns: int  # Time of day, by the clock of the reference; never before what led to it, or 1970.
-    lamport: int
-    sending: Sending | None  # Of the message that the step received, if its sending is known.
-    vector: tuple[int, ...]  # By lane; empty unless asked for.
 
 
 @dataclass(slots=True)
@@ -366,10 +341,11 @@ def _compared(
 def _records(source: Source) -> Iterator[tuple[Decoder, Slot]]:
     """Return a source's records as plain values; what is damaged is told by the pass after."""
     for path in source.files:
-        for offset, content in frames(path, lambda _: None):
-            decoder = Decoder(content)
-            if offset:
-                with contextlib.suppress(FrameBroken):
-                    for record in decoder.read() if decoder.open() else ():
-                        if isinstance(record, Slot):
-                            yield decoder, record
+        with contextlib.suppress(FileNotFoundError):  # It was removed meanwhile.
+            for offset, content in frames(path, lambda _: None):
+                decoder = Decoder(content)
+                if offset:
+                    with contextlib.suppress(FrameBroken):
+                        for record in decoder.read() if decoder.open() else ():
+                            if isinstance(record, Slot):
+                                yield decoder, record

@@ -7,7 +7,7 @@ each core's next checkpoint.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgpack
 
@@ -15,10 +15,9 @@ from mirrorfarm.actors import sites, snapshot
 from mirrorfarm.actors.events import Event
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.registry import CORES
-from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
+from mirrorfarm.trace.step import TRICKS, Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item
 from mirrorfarm.transport.trace_encoder import plain
-
-TRICKS: Final = "tricks"  # A note before a step of a simulation: what its core was made to do.
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Replay:
     )
     _broken: dict[str, tuple[Step, Exception]] = field(default_factory=dict)
     _last: dict[str, Step] = field(default_factory=dict)
-    _tricks: list[Any] = field(default_factory=list)  # Of the next step.
+    _tricks: tuple[str, list[Any]] = ("", [])  # Of the next step, if it is this actor's.
 
     def run(self, items: Iterable[Item]) -> Iterator[Difference]:
         """Replay what a process recorded; a core that differed rests until its next checkpoint."""
@@ -58,16 +57,18 @@ class Replay:
             if isinstance(item, Step):
                 counts["steps"] += 1
                 counts["records"] += 1 + len(item.effects)
+                (tricked, tricks), self._tricks = self._tricks, ("", [])
                 core = cores.get(item.actor)
                 if core is None:
                     self._skip(item)
                     continue
-                found = self._step(core, item)
+                found = self._step(core, item, tricks if tricked == item.actor else [])
             elif isinstance(item, Checkpoint):
                 found = self._checkpoint(item)
             elif isinstance(item, Gap):
                 counts["gaps"] += 1
                 self.cores.clear()
+                self._tricks = ("", [])
                 continue
             else:
                 self._note(item)
@@ -84,7 +85,7 @@ class Replay:
         self.counts["skipped"] += 1
         self.counts["skipped_records"] += 1 + len(step.effects)
 
-    def _step(self, core: Any, step: Step) -> Difference | None:
+    def _step(self, core: Any, step: Step, tricks: list[Any]) -> Difference | None:
         actor = step.actor
         if actor in self._broken:
             return _broke(*self._broken.pop(actor))
@@ -94,8 +95,8 @@ class Replay:
             del self.cores[actor]
             return None
         try:
-            if self._tricks:
-                effects = self._handle(core, step)
+            if tricks:
+                effects = _tricked(core, step, tricks)
             else:
                 effects = core.handle(step.event, step.now_ns)
         except Exception as error:  # As it may have done when it was recorded.
@@ -107,19 +108,6 @@ class Replay:
         if place is None:
             return None
         return Difference(step, step.effects, list(effects), place, "effects")
-
-    def _handle(self, core: Any, step: Step) -> Any:
-        """Give a core an event; at the sites that it asks, what was decided then is so again."""
-        decided, self._tricks = self._tricks, []
-
-        def trick(name: str) -> bool:
-            return bool(decided.pop(0)[1]) if decided and decided[0][0] == name else False
-
-        sites.play(trick)
-        try:
-            return core.handle(step.event, step.now_ns)
-        finally:
-            sites.play(None)
 
     def _checkpoint(self, item: Checkpoint) -> Difference | None:
         self.counts["checkpoints"] += 1
@@ -142,12 +130,27 @@ class Replay:
         return None
 
     def _note(self, note: Note) -> None:
-        if note.name == TRICKS and len(note.values) == 2 and type(note.values[1]) is list:
-            self._tricks = [one for one in note.values[1] if type(one) is list and len(one) == 2]
+        if note.name == TRICKS and [type(value) for value in note.values] == [str, list]:
+            actor, tricks = note.values
+            decided = [one for one in tricks if type(one) is list and len(one) == 2]
+            self._tricks = (actor, decided)
         if note.name == "broke" and note.values and note.values[0] in self._broken:
             self.counts["broke"] += 1
             del self._broken[note.values[0]]
             self.cores.pop(note.values[0], None)
+
+
+def _tricked(core: Any, step: Step, decided: list[Any]) -> Any:
+    """Give a core an event; at the sites that it asks, what was decided then is so again."""
+
+    def trick(name: str) -> bool:
+        return bool(decided.pop(0)[1]) if decided and decided[0][0] == name else False
+
+    sites.play(trick)
+    try:
+        return core.handle(step.event, step.now_ns)
+    finally:
+        sites.play(None)
 
 
 def _broke(step: Step, error: Exception) -> Difference:

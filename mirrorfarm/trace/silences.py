@@ -12,8 +12,7 @@ from typing import Final
 from mirrorfarm.actors.effects import Send, Tell
 from mirrorfarm.actors.events import ArbiterSilent, NetworkSilent, PeerSilent, Received
 from mirrorfarm.trace.causes import Absence
-from mirrorfarm.trace.merge import Placed
-from mirrorfarm.trace.steps import MessageId, Step
+from mirrorfarm.trace.step import MessageId, Placed, Step
 from mirrorfarm.trace.words import absent, clock_time
 
 KEPT_MAX: Final = 64  # Messages of one actor to another one by one network.

@@ -1,67 +1,18 @@
 """The steps of cores, in the order in which they were recorded."""
 
+import contextlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.decoder import MALFORMED, Checkpoint, Decoder, FrameBroken, Note, Slot
 from mirrorfarm.trace.files import Fault, OnFault, Source, frames, raise_fault, sources
+from mirrorfarm.trace.step import Step, Unreadable
 from mirrorfarm.transport.trace_encoder import SEND
 
-# Node and incarnation of the sending process (no two of a node have the same), and its number.
-MessageId = tuple[str, int, int]
-
 _LEFT_OUT = "the rest of this frame is left out; take another copy of the file if you have one"
-
-
-class Step(msgspec.Struct):
-    """The core of `actor` was given `event` at `now_ns` and asked for `effects`.
-
-    Events and effects are those of `mirrorfarm.actors`; one whose type this build does not know
-    is `Named`, or a list where no header tells its fields; one that could not be recorded is
-    `Unreadable`.
-    """
-
-    node: str
-    actor: str
-    now_ns: int  # Boot clock of the node.
-    event: Any
-    effects: list[Any]
-    process: str = ""
-    incarnation: int = 0
-    number: int = 0  # Of the step in its process.
-    epoch_ns: int = 0  # Time of day = epoch_ns + now_ns, as far as the node knew.
-    sent: list[int | None] = []  # Of each Send: number of its frame.
-
-    @property
-    def real_ns(self) -> int:
-        """The time of day on the node."""
-        return self.epoch_ns + self.now_ns
-
-    @property
-    def received_id(self) -> MessageId | None:
-        """Which message this is about, if it came from another process."""
-        event = self.event
-        if isinstance(event, Received) and event.sequence:
-            return (event.source.node, event.incarnation, event.sequence)
-        return None
-
-    @property
-    def sent_ids(self) -> list[MessageId | None]:
-        """Which messages left with this, in the order of its Send effects; None: not known."""
-        return [n if n is None else (self.node, self.incarnation, n) for n in self.sent]
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands for an event or effect that could not be recorded: it was too large."""
-
-    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,49 +44,61 @@ class Position:
     """How far a process's trace was read."""
 
     path: Path | None = None
-    offset: int = 0  # Of the frame that was begun last.
-    number: int = 0  # Of the last step.
+    offset: int = 0  # Of the frame that was begun last,
+    given: int = 0  # how many of its items were returned,
+    before: int | None = None  # and the number of the step before it.
+    number: int | None = None  # Of the last step; None: it is not known which one comes next.
+    epoch_ns: int = 0  # That of the file.
 
 
 def read_items(
     source: Source, on_fault: OnFault = raise_fault, at: Position | None = None
 ) -> Iterator[Item]:
-    """Return everything that one process recorded, in its order; go on from `at`, if given."""
-    seen = at.number if at is not None and at.path is not None else -1
+    """Return everything that one process recorded, in its order; go on from `at`, if given.
+
+    Of a file that its recorder removes meanwhile, as it does with the oldest, nothing is returned.
+    """
     at = at or Position()
-    known = False  # Which step comes next.
     for path in source.files:
         if at.path is not None and path < at.path:
             continue
         begin = at.offset if path == at.path else 0
-        for offset, content in frames(path, on_fault, begin):
-            at.path, at.offset = path, offset
-            if offset == 0:
-                continue  # The header.
-            decoder = Decoder(content, source.header.get("types"))
-            try:
-                if not decoder.open():
-                    continue
-                if known and decoder.lamport != at.number:
-                    yield Gap(decoder.lamport - at.number, decoder.now)
-                known = True
-                for item in _items(source, decoder):
-                    number = item.number if isinstance(item, Step) else decoder.lamport
-                    if number > seen:
+        with contextlib.suppress(FileNotFoundError):
+            for offset, content in frames(path, on_fault, begin):
+                if (path, offset) != (at.path, at.offset):
+                    at.path, at.offset, at.given, at.before = path, offset, 0, at.number
+                    at.epoch_ns = source.epochs[path]
+                decoder = Decoder(content, source.header.get("types"))
+                items = _frame(source, decoder, at, on_fault) if offset else ()  # 0: the header.
+                for count, item in enumerate(items, 1):
+                    if count > at.given:
+                        at.given = count
                         yield item
-                if decoder.rest:  # The last step is cut off, perhaps only for now.
-                    decoder.lamport = max(seen, decoder.lamport - 1)
-            except MALFORMED as error:  # FrameBroken, or what a slot holds is no value at all.
-                on_fault(Fault(path, offset, f"the frame is damaged: {error}", _LEFT_OUT))
-                yield Gap(0, decoder.now)
-                known = False
-            at.number = decoder.lamport
 
 
-def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
+def _frame(source: Source, decoder: Decoder, at: Position, on_fault: OnFault) -> Iterator[Item]:
+    """Return what is missing before a frame, and what it holds; `at.number` keeps up."""
+    at.number = at.before
+    try:
+        if not decoder.open():
+            return
+        if at.number is not None and at.number != decoder.lamport:
+            yield Gap(decoder.lamport - at.number, decoder.now)
+        at.number = decoder.lamport
+        for item in _items(source, decoder, at.epoch_ns):
+            at.number = item.number if isinstance(item, Step) else decoder.lamport
+            yield item
+    except MALFORMED as error:  # FrameBroken, or what a slot holds is no value at all.
+        assert at.path is not None, "a frame is in a file"
+        on_fault(Fault(at.path, at.offset, f"the frame is damaged: {error}", _LEFT_OUT))
+        at.number = None
+        yield Gap(0, decoder.now)
+
+
+def _items(source: Source, decoder: Decoder, epoch_ns: int) -> Iterator[Item]:
     """Return what one frame holds; records become steps."""
     step: Step | None = None
-    made = _maker(source, decoder)
+    made = _maker(source, decoder, epoch_ns)
     for record in decoder.read():
         if isinstance(record, Slot):
             if record.timed:
@@ -168,10 +131,9 @@ def _items(source: Source, decoder: Decoder) -> Iterator[Item]:
         yield step
 
 
-def _maker(source: Source, decoder: Decoder) -> Callable[[str, Any], Step]:
+def _maker(source: Source, decoder: Decoder, epoch_ns: int) -> Callable[[str, Any], Step]:
     """Return what makes a step of the record that was read last."""
-    node, process = source.node, source.process
-    incarnation, epoch_ns = source.incarnation, source.epoch_ns
+    node, process, incarnation = source.node, source.process, source.incarnation
 
     def made(actor: str, event: Any) -> Step:
         now, number = decoder.now, decoder.lamport

@@ -13,7 +13,8 @@ from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.facts import name_of
 from mirrorfarm.trace.files import Source
 from mirrorfarm.trace.named import Named
-from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable
+from mirrorfarm.trace.step import Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item, Position
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.trace_encoder import PROTOCOL_BYTES, STAND_IN, STAND_IN_BYTES
 
@@ -83,15 +84,15 @@ class Row:
         return row | ({"frame": self.frame} if self.frame is not None else {})
 
 
-def rows(source: Source, items: Iterator[Item]) -> Iterator[Row]:
-    """Return the rows of what a process recorded."""
+def rows(source: Source, items: Iterator[Item], at: Position) -> Iterator[Row]:
+    """Return the rows of what a process recorded; `at` is where its items are being read."""
     node, process = source.node, source.process
-    number = 0
+    number = at.number or 0
     for item in items:
         if not isinstance(item, Step):
             actor = item.actor if isinstance(item, Checkpoint) else ""
             kind = type(item).__name__.lower()
-            real_ns = source.epoch_ns + item.now_ns
+            real_ns = at.epoch_ns + item.now_ns
             yield Row(real_ns, item.now_ns, node, process, actor, number, kind, item)
             continue
         number = item.number

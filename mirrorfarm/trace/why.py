@@ -13,14 +13,15 @@ from typing import Final
 
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.trace.causes import LINKS, NONE, TIMER, Absence, Causes
-from mirrorfarm.trace.clocks import NodeClock, span
+from mirrorfarm.trace.clocks import NodeClock
 from mirrorfarm.trace.diagram import Diagram
 from mirrorfarm.trace.facts import Fact, Facts, name_of, said
 from mirrorfarm.trace.files import OnFault, raise_fault
 from mirrorfarm.trace.finding import Candidate, Search, step_id
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.silences import Silence, Silences
-from mirrorfarm.trace.words import clock_time, given, main_fact
+from mirrorfarm.trace.step import Placed
+from mirrorfarm.trace.words import clock_time, given, main_fact, span
 
 LINKS_MAX: Final = 40  # Of a chain.
 CLAUSES_MAX: Final = 14  # Of a paragraph.

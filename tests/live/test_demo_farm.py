@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mirrorfarm.trace import read_steps
+from mirrorfarm.trace.steps import read_steps
 from tests.live.demo_work import interrupt, leftovers
 
 # Alone: a new connection that a busy machine leaves unanswered would fail with its node.

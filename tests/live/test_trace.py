@@ -15,9 +15,9 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.cli.main import main
 from mirrorfarm.lab.cluster import OneMachine
 from mirrorfarm.lab.records import text_of
-from mirrorfarm.trace import Step, read_steps
 from mirrorfarm.trace.files import sources
-from mirrorfarm.trace.steps import Gap, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, read_items, read_steps
 from tests.transport.bus import until
 
 pytestmark = pytest.mark.live

@@ -17,7 +17,8 @@ from mirrorfarm.actors.effects import Later, Log, PlaneOrder, Send, Tell
 from mirrorfarm.actors.events import PeerSilent, Received, Started
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import read_header, sources
-from mirrorfarm.trace.steps import Gap, Item, Step, Unreadable, read_items
+from mirrorfarm.trace.step import Step, Unreadable
+from mirrorfarm.trace.steps import Gap, Item, read_items
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import AgentCommand, Probe, StateAnswer
 from mirrorfarm.transport.trace import QUEUE_STEPS_MAX, TOO_SLOW, TraceWriter, _Step

@@ -15,7 +15,8 @@ from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source
 from mirrorfarm.trace.registry import CORES
 from mirrorfarm.trace.replay import Replay
-from mirrorfarm.trace.steps import Gap, Item, Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item, read_items
 
 FARM_CORES: Final = ("scripts", "checker", "vip", "farm_filter", "module")
 MODULE_CORES: Final = ("heartbeat", "arbiter", "scripts", "checker", "vip", "guard", "module")

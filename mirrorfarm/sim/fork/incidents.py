@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.trace.clocks import span
-from mirrorfarm.trace.words import clock_time
+from mirrorfarm.trace.words import clock_time, span
 
 PAUSE_NS_MIN: Final = 20 * MILLISECOND_NS
 

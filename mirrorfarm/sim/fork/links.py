@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.trace.merge import UNDER_WAY_MAX
-from mirrorfarm.trace.steps import MessageId
+from mirrorfarm.trace.step import MessageId
 
 CUT_MESSAGES: Final = 3
 UNDER_WAY_NS: Final = 250 * MILLISECOND_NS  # At the end of a recording they may still come.

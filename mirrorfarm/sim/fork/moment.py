@@ -15,7 +15,8 @@ from mirrorfarm.modules.faults import shown
 from mirrorfarm.sim.acts.kinds import duration_ns
 from mirrorfarm.trace.facts import Facts
 from mirrorfarm.trace.finding import Search
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.words import clock_time, day
 from mirrorfarm.transport.messages import Announcement, Heartbeat
 

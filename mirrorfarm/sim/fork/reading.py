@@ -14,8 +14,8 @@ from mirrorfarm.sim.fork.moment import Moment
 from mirrorfarm.sim.fork.waiting import Waiting
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.steps import recorded
-from mirrorfarm.trace.merge import UNDER_WAY_MAX, Merge, Placed
-from mirrorfarm.trace.steps import MessageId, Step
+from mirrorfarm.trace.merge import UNDER_WAY_MAX, Merge
+from mirrorfarm.trace.step import MessageId, Placed, Step
 from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Command, Register
 

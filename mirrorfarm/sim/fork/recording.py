@@ -31,13 +31,12 @@ from mirrorfarm.sim.fork.waiting import Doors, Waiting
 from mirrorfarm.sim.fork.watched import watch_of
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.pair import REPLICATOR
-from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
 from mirrorfarm.trace.modules import first_states, processes_of
 from mirrorfarm.trace.steps import read_items
-from mirrorfarm.trace.words import clock_time
+from mirrorfarm.trace.words import clock_time, span
 from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 

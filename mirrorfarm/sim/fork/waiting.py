@@ -16,7 +16,7 @@ from mirrorfarm.actors.replicator import core as plane
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace.causes import ANSWERS, ASKS, KEPT_MAX
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.trace.step import Step
 from mirrorfarm.transport.address import MODULE_ACTOR
 
 STALE_NS: Final = SECOND_NS  # What an inbox has held for longer was lost with a part of the trace.

@@ -8,7 +8,7 @@ with the fault that silenced the peer. Where two nodes contradict each other, bo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,10 +16,10 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.steps import Step
-from mirrorfarm.trace import steps as traced
 from mirrorfarm.trace.causes import NONE, TIMER, Causes
 from mirrorfarm.trace.facts import Fact, Facts
-from mirrorfarm.trace.merge import Lane, Placed, Sending
+from mirrorfarm.trace.step import Placed, Sending
+from mirrorfarm.trace.step import Step as RecordedStep
 from mirrorfarm.trace.words import absent, given
 
 STEPS_MAX: Final = 64  # Of a chain; most of them only carry on, and are not told.
@@ -53,6 +53,13 @@ _SILENCES: Final = (ev.PeerSilent, ev.NetworkSilent, ev.ArbiterSilent)
 _FAULTS: Final = (seen.Fault, seen.PowerLost, seen.Died)
 
 
+class _Lane(NamedTuple):
+    """One process of one node."""
+
+    node: str
+    process: str
+
+
 @dataclass(slots=True)
 class Chains:
     """Some steps, in their order, and what led to each."""
@@ -75,7 +82,7 @@ class Chains:
             key = (step.node, WORLD if observed else step.process)
             if key not in lanes:
                 lanes[key] = len(lanes)
-                self._causes.lanes.append(Lane(*key, []))
+                self._causes.lanes.append(_Lane(*key))
             if step.event.__class__ is seen.Begun:
                 start = (step.node, step.event.process)
                 incarnations[start] = incarnations.get(start, 0) + 1
@@ -94,7 +101,7 @@ class Chains:
     ) -> Placed:
         at_ns = self.moment(step.node, step.now)
         effects = list(step.effects)
-        whole = traced.Step(
+        whole = RecordedStep(
             *(step.node, step.actor, step.now, step.event, effects),
             WORLD if isinstance(step.event, seen.Seen) else step.process,
             incarnation,

@@ -7,7 +7,7 @@ from mirrorfarm.actors import snapshot
 from mirrorfarm.actors.effects import Send
 from mirrorfarm.sim.host import Actor, Process
 from mirrorfarm.trace.registry import CORES
-from mirrorfarm.trace.replay import TRICKS
+from mirrorfarm.trace.step import TRICKS
 from mirrorfarm.transport.trace_ring import Ring
 
 Decisions = list[tuple[str, bool]]  # At sites that play tricks: which one, and whether it did.

@@ -7,7 +7,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from mirrorfarm.trace.facts import Fact
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 
 Write = Callable[[bytes], Any]
 

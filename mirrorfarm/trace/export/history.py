@@ -14,7 +14,7 @@ from typing import Any, Final
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.trace.export.format import Write, encode
 from mirrorfarm.trace.facts import Fact
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 
 NO_WORKLOAD: Final = (
     "these traces hold no workload of writes: record a run of the simulator "

@@ -14,7 +14,7 @@ from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.export.format import Subject, Write, encode
 from mirrorfarm.trace.facts import Fact, module_of, name_of
 from mirrorfarm.trace.finding import step_id
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.text import as_json
 from mirrorfarm.trace.words import iso_time
 from mirrorfarm.transport.address import WITNESS_PROCESS, Address

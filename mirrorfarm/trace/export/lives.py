@@ -6,7 +6,7 @@ So whatever lasts, as a role does, ends with the last step of its start of the p
 
 from dataclasses import dataclass, field
 
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 
 
 @dataclass(slots=True)

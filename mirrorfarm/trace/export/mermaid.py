@@ -9,7 +9,7 @@ from mirrorfarm.trace.diagram import Diagram
 from mirrorfarm.trace.export.format import Write
 from mirrorfarm.trace.export.shiviz import is_news
 from mirrorfarm.trace.facts import Fact, name_of, said
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.words import clock_time, main_fact
 
 NOTED = frozenset(("role", "view", "fault", "silent", "guard", "failure", "command"))

@@ -26,8 +26,8 @@ from mirrorfarm.actors.events import Received
 from mirrorfarm.trace.export.format import Subject, encode
 from mirrorfarm.trace.export.lives import Lives
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
-from mirrorfarm.trace.merge import UNDER_WAY_MAX, Placed
-from mirrorfarm.trace.steps import MessageId
+from mirrorfarm.trace.merge import UNDER_WAY_MAX
+from mirrorfarm.trace.step import MessageId, Placed
 from mirrorfarm.trace.text import as_json
 from mirrorfarm.unfinished import unfinished
 

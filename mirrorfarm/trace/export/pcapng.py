@@ -12,10 +12,10 @@ from typing import Final
 
 from mirrorfarm.actors.events import Received
 from mirrorfarm.errors import FrameInvalid
-from mirrorfarm.trace.clocks import span
 from mirrorfarm.trace.export.format import Subject, Write
 from mirrorfarm.trace.facts import Fact, name_of
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
+from mirrorfarm.trace.words import span
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.codec import encode
 from mirrorfarm.transport.messages import Frame

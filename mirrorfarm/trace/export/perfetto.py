@@ -15,7 +15,7 @@ from mirrorfarm.trace.export.format import Subject, Write, encode
 from mirrorfarm.trace.export.lives import Lives
 from mirrorfarm.trace.facts import Fact, module_of, name_of, said
 from mirrorfarm.trace.finding import step_id
-from mirrorfarm.trace.merge import Placed
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.words import iso_time, main_fact
 from mirrorfarm.transport.messages import SyncProgress
 

@@ -14,7 +14,8 @@ from typing import Final
 from mirrorfarm.trace.causes import ROUTINE
 from mirrorfarm.trace.export.format import Subject, Write
 from mirrorfarm.trace.facts import Fact, name_of, said
-from mirrorfarm.trace.merge import UNDER_WAY_MAX, Lane, Placed
+from mirrorfarm.trace.merge import UNDER_WAY_MAX, Lane
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.words import main_fact
 
 EVENTS_MAX: Final = 5_000

@@ -22,7 +22,8 @@ from mirrorfarm.cli.main import UNREAD, main
 from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.trace.files import sources
-from mirrorfarm.trace.steps import Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import read_items
 from mirrorfarm.transport.trace import TraceWriter
 from mirrorfarm.transport.trace_ring import Origin, Ring
 from mirrorfarm.transport.trace_ring import sources as build_of_sources

@@ -12,7 +12,8 @@ import zstandard
 from mirrorfarm.cli.main import main
 from mirrorfarm.trace.decoder import MADE_MAX, VALUES_MAX
 from mirrorfarm.trace.files import Fault, sources
-from mirrorfarm.trace.steps import Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import read_items
 
 Run = Callable[..., tuple[int, str]]
 HEADER: dict[str, Any] = {

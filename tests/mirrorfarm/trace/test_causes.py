@@ -6,7 +6,8 @@ from mirrorfarm.actors.effects import Later
 from mirrorfarm.actors.events import ArbiterTick, Started
 from mirrorfarm.trace.causes import LINKS, Causes
 from mirrorfarm.trace.facts import Facts, name_of, said
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 from tests.mirrorfarm.trace.test_robust import trace
 
 

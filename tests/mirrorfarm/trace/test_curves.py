@@ -103,3 +103,22 @@ def test_a_clock_that_stood_still_is_told_to_be_wrong_by_that() -> None:
     found = fit(*between(lambda at: -5 * SECOND_NS * (at > 50 * SECOND_NS)))
     assert found.error_ns is not None
     assert 2 * SECOND_NS < found.error_ns <= 5 * SECOND_NS
+
+
+def test_a_clock_that_stood_still_is_known_before_and_after() -> None:
+    begin, end = 300 * SECOND_NS, 305 * SECOND_NS
+
+    def shown(at: int) -> int:
+        return at + at * 20 // 1_000_000 - max(0, min(at, end) - begin)
+
+    there, back = between(lambda at: shown(at) - at, count=3_000, seconds=600)
+    still = range(begin, end)
+    woken = [(sent, shown(end)) for sent, came in there if sent + came - shown(sent) in still]
+    there = [one for one in there if one[0] not in still] + woken
+    back = [one for one in back if one[1] not in still]
+    found = fit(there, back)
+    for second in (*range(299), *range(307, 600)):
+        at = second * SECOND_NS
+        assert abs(found.curve.ahead(at) - (shown(at) - at)) < MILLISECOND_NS, second
+        assert abs(found.curve.first(shown(at)) - at) < MILLISECOND_NS, second
+    assert found.error_ns == pytest.approx(end - begin, rel=0.01), "while it stood still"

@@ -6,7 +6,7 @@ from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.trace.facts import Facts, name_of
-from mirrorfarm.trace.steps import Step, Unreadable
+from mirrorfarm.trace.step import Step, Unreadable
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 

@@ -17,7 +17,8 @@ from mirrorfarm.actors.events import PeerSilent, Started
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.trace import files
 from mirrorfarm.trace.files import Fault, frames, read_header, require_single, sources
-from mirrorfarm.trace.steps import Gap, Position, Step, read_items, read_steps
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Position, read_items, read_steps
 from mirrorfarm.transport.trace import TraceWriter
 from mirrorfarm.transport.trace_ring import FRAME_BYTES_MAX, Origin
 from tests.mirrorfarm.trace.recorded import ORIGIN

@@ -11,7 +11,8 @@ from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.trace import merge as merging
 from mirrorfarm.trace.files import Fault
-from mirrorfarm.trace.merge import Merge, Placed
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Probe
 from mirrorfarm.transport.trace_ring import Origin, Ring

@@ -11,7 +11,8 @@ from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.replay import Difference, Replay
-from mirrorfarm.trace.steps import Gap, Item, Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import Gap, Item, read_items
 from tests.mirrorfarm.trace.recorded import record_simulations
 
 
@@ -112,24 +113,44 @@ def test_events_and_states_of_other_builds_are_left_out_and_counted(
     assert (replay.counts["skipped"], differences) == (1, [])
 
 
-def test_a_trick_that_was_played_is_played_again_and_nonsense_is_none(
-    simulated: list[Item], monkeypatch: pytest.MonkeyPatch
-) -> None:
+SITE = "heartbeat.skip_pulse"
+
+
+@pytest.fixture
+def asking(simulated: list[Item], monkeypatch: pytest.MonkeyPatch) -> tuple[Checkpoint, Step]:
+    """Have heartbeats ask only whether a trick is played; the state of one, and a step of it."""
     birth = next(
         one for one in simulated if isinstance(one, Checkpoint) and one.kind == "Heartbeat"
     )
     step = next(one for one in simulated if isinstance(one, Step) and one.actor == birth.actor)
 
     def handle(core: Heartbeat, event: Any, now: int) -> list[Any]:
-        return [Log("I", str(sites.trick("heartbeat.skip_pulse"))) for _ in range(3)]
+        return [Log("I", str(sites.trick(SITE))) for _ in range(3)]
 
     monkeypatch.setattr(Heartbeat, "handle", handle)
-    site = "heartbeat.skip_pulse"
-    told = [[site, False], [site, True]]
+    return birth, step
+
+
+def test_a_trick_that_was_played_is_played_again_and_nonsense_is_none(
+    asking: tuple[Checkpoint, Step],
+) -> None:
+    birth, step = asking
+    told = [[SITE, False], [SITE, True]]
     did = Step("n1", birth.actor, 1, step.event, [Log("I", x) for x in ("False", "True", "False")])
     usual = Step("n1", birth.actor, 1, step.event, [Log("I", "False")] * 3)
     _, differences = replayed([birth, Note("tricks", (birth.actor, told)), did, usual])
     assert differences == []
-    for nonsense in (7, [7], [[site]], None):
+    for nonsense in (7, [7], [[SITE]], None):
         _, differences = replayed([birth, Note("tricks", (birth.actor, nonsense)), usual])
         assert differences == []
+
+
+def test_a_trick_is_played_to_no_other_core_and_to_no_step_behind_a_gap(
+    asking: tuple[Checkpoint, Step],
+) -> None:
+    birth, step = asking
+    usual = Step("n1", birth.actor, 1, step.event, [Log("I", "False")] * 3)
+    own, others = (Note("tricks", (name, [[SITE, True]])) for name in (birth.actor, "other"))
+    assert replayed([birth, others, usual])[1] == [], "as with --actor"
+    assert replayed([birth, own, Gap(1), birth, usual])[1] == []
+    assert replayed([own, usual, birth, usual])[1] == [], "its step was not replayed"

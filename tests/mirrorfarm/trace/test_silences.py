@@ -3,9 +3,8 @@
 from mirrorfarm.actors.effects import Send, Tell
 from mirrorfarm.actors.events import ArbiterSilent, NetworkSilent, PeerSilent, Received, Started
 from mirrorfarm.trace.causes import Absence
-from mirrorfarm.trace.merge import Placed, Sending
 from mirrorfarm.trace.silences import KEPT_MAX, WAYS_MAX, Silence, Silences
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.trace.step import Placed, Sending, Step
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Leave
 

@@ -4,7 +4,8 @@ from mirrorfarm.actors.effects import ApplyTable, Later, Send
 from mirrorfarm.actors.events import PeerSilent, Received, Started
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.named import Named
-from mirrorfarm.trace.steps import Gap, Unreadable
+from mirrorfarm.trace.step import Unreadable
+from mirrorfarm.trace.steps import Gap
 from mirrorfarm.trace.text import TEXT_MAX, Row, as_json, told
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.messages import Announcement, Probe, StateAnswer

@@ -13,8 +13,8 @@ from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.trace import diagram
 from mirrorfarm.trace.diagram import Diagram
 from mirrorfarm.trace.finding import step_id
-from mirrorfarm.trace.merge import Merge, Placed
-from mirrorfarm.trace.steps import MessageId
+from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import MessageId, Placed
 from mirrorfarm.trace.why import why
 from mirrorfarm.trace.words import clock_time
 from tests.mirrorfarm.trace.little_cluster import LittleCluster

@@ -10,7 +10,7 @@ from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.actors.replicator.core import PlaneCopied, PlaneDone
 from mirrorfarm.actors.scripts.core import MISSING
 from mirrorfarm.sim.fork.waiting import Answered, Waiting
-from mirrorfarm.trace.steps import Step
+from mirrorfarm.trace.step import Step
 from mirrorfarm.transport.messages import Register
 
 STEP_NS = 100_000_000

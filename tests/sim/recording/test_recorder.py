@@ -22,7 +22,8 @@ from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.named import OLDER
 from mirrorfarm.trace.replay import Replay
-from mirrorfarm.trace.steps import Step, read_items
+from mirrorfarm.trace.step import Step
+from mirrorfarm.trace.steps import read_items
 
 ROOT = Path(__file__).parents[3]
 TAKEOVER = ROOT / "examples" / "scenarios" / "takeover.yaml"

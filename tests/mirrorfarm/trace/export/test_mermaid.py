@@ -19,6 +19,7 @@ def test_a_takeover_is_drawn_with_its_roles(recorded: Path, tmp_path: Path) -> N
     text = "\n".join(lines)
     assert 5 < text.count("->>") <= ARROWS_MAX
     assert "Heartbeat" not in text
+    assert "RegisterAnswer" not in text, "one comes each second"
     assert text.index("was ordered to prim") < text.index("became ALONE in term 1")
     assert text.index("became PRIM in term 2") < text.index("became ALONE in term 2")
 
