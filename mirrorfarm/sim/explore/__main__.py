@@ -33,7 +33,9 @@ COUNT = click.IntRange(0)  # Less than none would be as many as there are, and n
     show_default=True,
     help="Stop after so many states.",
 )
-@click.option("--seconds", type=click.FloatRange(0), default=1e9, help="Stop after so many seconds.")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=1e9, help="Stop after so many seconds."
+)
 @click.option(
     "--walks", type=COUNT, default=0, help="Instead: so many ways at random, of 1,000 moves each."
 )
