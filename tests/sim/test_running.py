@@ -1,55 +1,21 @@
-"""A run that is told: what decides about it, and the story of what it violates."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""A run that is told: the story of what it violates."""
 
 import pytest
 
 from mirrorfarm.actors.module.mirror import leading
 from mirrorfarm.actors.module.mirror.state import State
-from mirrorfarm.sim import build, running
+from mirrorfarm.sim import running
 from mirrorfarm.sim.monitors.watch import STEPS_KEPT
 from mirrorfarm.sim.plans import plan_of
 from mirrorfarm.sim.shrinking.seeds import shrink_plan
 from mirrorfarm.sim.sweeps.run import replay_seed
 
 SEEDS = 60
-PLAYS = """
-import sys
-from mirrorfarm.sim import running
-for options in ("mirror", "mirror,modules=2", "farm"):
-    running.run(1, options)
-for name, module in sys.modules.items():
-    if name.partition(".")[0] == "mirrorfarm" and module.__file__:
-        print(module.__file__)
-"""
-# Loaded, but it decides nothing.
-BESIDE = {"__init__.py": "says the version, for the heads of traces"}
-DOORS = ("actors/replicator/fuse", "actors/replicator/resync.py", "actors/vip/door.py")
 
 
 def story(seed: int, keeps: int) -> list[str]:
     violation = running.play(plan_of("mirror", seed), keeps=keeps).violation
     return violation.story if violation is not None else []
-
-
-def test_the_build_is_told_by_all_that_a_run_loads() -> None:
-    played = subprocess.run(
-        [sys.executable, "-c", PLAYS], capture_output=True, text=True, check=True, timeout=60
-    )
-    root = Path(running.__file__).parents[1]
-    loaded = {Path(line).relative_to(root).as_posix() for line in played.stdout.splitlines()}
-    covered = {path.relative_to(root).as_posix() for path in build.sources()}
-    assert {"sim/running.py", "limits.py", "trace/steps.py"} <= loaded
-    assert sorted(loaded - covered - set(BESIDE)) == []
-
-
-def test_doors_and_what_only_tells_of_runs_are_no_part_of_the_build() -> None:
-    covered = [path.as_posix() for path in build.sources()]
-    folders = {path.parent.name for path in build.sources()}
-    assert not folders & {"sweeps", "shrinking", "cells", "export", "cli"}
-    assert not [path for path in covered if any(door in path for door in DOORS)]
 
 
 def test_a_violated_seed_is_played_again_for_its_whole_story(
