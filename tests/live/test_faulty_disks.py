@@ -59,22 +59,18 @@ def test_a_disk_that_the_kernel_made_read_only_below_the_data_of_the_primary(
         assert "Read-only file system" in reason
 
 
-def test_a_disk_that_takes_no_name_below_the_data_of_the_primary(lab: Lab, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [("mkdir eio", ("mkdir", f"{DATA}/new")), ("lookup eio", ("stat", f"{DATA}/other"))],
+    ids=["takes", "finds"],
+)
+def test_a_disk_that_takes_or_finds_no_name_below_the_data_of_the_primary(
+    lab: Lab, client: Client, failure: str, words: tuple[str, str]
+) -> None:
     with faulty(lab, "n1", "/var/lib") as control:
         client.go_on(60)
-        order(control, "mkdir eio\n")
-        assert "Input/output error" in lab.run("n1", ["mkdir", f"{DATA}/new"]).stderr
-        lab.wait_state("n2", "ALONE", 60)
-        client.go_on(60)
-        reason = lab.await_words("n1", "the data of this node cannot be trusted", 60)
-        assert "Input/output error" in reason
-
-
-def test_a_disk_that_finds_no_name_below_the_data_of_the_primary(lab: Lab, client: Client) -> None:
-    with faulty(lab, "n1", "/var/lib") as control:
-        client.go_on(60)
-        order(control, "lookup eio\n")
-        assert "Input/output error" in lab.run("n1", ["stat", f"{DATA}/other"]).stderr
+        order(control, f"{failure}\n")
+        assert "Input/output error" in lab.run("n1", [*words]).stderr
         lab.wait_state("n2", "ALONE", 60)
         client.go_on(60)
         reason = lab.await_words("n1", "the data of this node cannot be trusted", 60)
