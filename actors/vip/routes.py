@@ -13,21 +13,32 @@ import struct
 import sys
 from collections.abc import Iterator
 
+from mirrorfarm.actors.guard.process import (
+    ACK,
+    ATTRIBUTE,
+    DONE,
+    DUMP,
+    ERROR,
+    HEADER,
+    INTERRUPTED,
+    JOIN,
+    LISTINGS_MAX,
+    NETLINK_LEVEL,
+    PACKET_BYTES_MAX,
+    PACKETS_AT_ONCE_MAX,
+    REQUEST,
+)
 from mirrorfarm.actors.vip.sources import Route
 
 MAIN_TABLE = 254
-_RECEIVE_BYTES = 65_536
-_LISTINGS_MAX = 5  # Of routes that change while they are listed.
 _TIMEOUT_S = 1.0
-_PACKETS_AT_ONCE_MAX = 4_096
 
 # linux/netlink.h, linux/rtnetlink.h
-_SOL_NETLINK, _JOIN, _STRICT = 270, 1, 12
+_STRICT = 12  # NETLINK_GET_STRICT_CHK
 # Groups that are told: of interfaces, of addresses and of routes of IPv4.
 _LINKS, _ADDRESSES, _ROUTES = 1, 5, 7
 _NEW, _DELETE, _GET = 24, 25, 26
-_ERROR, _DONE = 2, 3
-_REQUEST, _ACK, _INTERRUPTED, _DUMP, _CREATE, _EXCLUSIVE = 0x1, 0x4, 0x10, 0x300, 0x400, 0x200
+_CREATE, _EXCLUSIVE = 0x400, 0x200
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _FLOW, _TABLE = 1, 4, 5, 6, 7, 8, 11, 15
 _VIA, _ENCAP, _MULTIPATH = 18, 22, 9
 _MORE_THAN_A_GATEWAY = (_VIA, _ENCAP, _MULTIPATH)
@@ -37,20 +48,18 @@ _UNICAST = 1
 _ONLINK = 4  # RTNH_F_ONLINK: the gateway is on the link, although no subnet says so.
 _KIND = 0x3FFF  # Of an attribute, without its flags.
 
-_header = struct.Struct("=IHHII")
 _route = struct.Struct("=BBBBBBBBI")
-_attribute = struct.Struct("=HH")
 _word = struct.Struct("=I")
 
 
 def listed() -> tuple[Route, ...]:
     """Return the routes of the main table, in the kernel's order; OSError: not all are known."""
-    for _ in range(_LISTINGS_MAX):
+    for _ in range(LISTINGS_MAX):
         with contextlib.suppress(InterruptedError), _open() as sock:
             with contextlib.suppress(OSError):  # Since Linux 4.20; else it tells all tables.
-                sock.setsockopt(_SOL_NETLINK, _STRICT, 1)
+                sock.setsockopt(NETLINK_LEVEL, _STRICT, 1)
             body = _route.pack(socket.AF_INET, 0, 0, 0, MAIN_TABLE, 0, 0, 0, 0)
-            return tuple(_read(one) for one in _ask(sock, _GET, _DUMP, body) if _is_main(one))
+            return tuple(_read(one) for one in _ask(sock, _GET, DUMP, body) if _is_main(one))
     raise InterruptedError(errno.EINTR, "routes changed whenever they were listed")
 
 
@@ -76,9 +85,9 @@ class News:
             self._socket = self._join()
             return True
         changed = False
-        for _ in range(_PACKETS_AT_ONCE_MAX):
+        for _ in range(PACKETS_AT_ONCE_MAX):
             try:
-                self._socket.recv(_RECEIVE_BYTES)
+                self._socket.recv(PACKET_BYTES_MAX)
             except BlockingIOError:
                 break
             except OSError:  # More changed than there was room for.
@@ -99,7 +108,7 @@ class News:
             sock.setblocking(False)
             sock.bind((0, 0))  # Without a number of its own it is told nothing.
             for group in (_LINKS, _ADDRESSES, _ROUTES):
-                sock.setsockopt(_SOL_NETLINK, _JOIN, group)
+                sock.setsockopt(NETLINK_LEVEL, JOIN, group)
         except OSError:
             sock.close()
             raise
@@ -129,7 +138,7 @@ def _change(kind: int, flags: int, route: Route, *harmless: int) -> None:
         body += _packed(_PRIORITY, _word.pack(route.metric))
     try:
         with _open() as sock:
-            for _ in _ask(sock, kind, flags | _ACK, body + route.rest):
+            for _ in _ask(sock, kind, flags | ACK, body + route.rest):
                 pass
     except OSError as error:
         if error.errno not in harmless:
@@ -138,15 +147,15 @@ def _change(kind: int, flags: int, route: Route, *harmless: int) -> None:
 
 def _ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
     """Send one request; yield the bodies of the answers. InterruptedError: some may be missing."""
-    sock.send(_header.pack(_header.size + len(body), kind, flags | _REQUEST, 1, 0) + body)
+    sock.send(HEADER.pack(HEADER.size + len(body), kind, flags | REQUEST, 1, 0) + body)
     whole = True
     while True:
-        data, at = sock.recv(_RECEIVE_BYTES), 0
-        while at + _header.size <= len(data):
-            size, answer, marks, _, _ = _header.unpack_from(data, at)
-            content = data[at + _header.size : at + size]
-            whole = whole and not marks & _INTERRUPTED
-            if answer in (_DONE, _ERROR):
+        data, at = sock.recv(PACKET_BYTES_MAX), 0
+        while at + HEADER.size <= len(data):
+            size, answer, marks, _, _ = HEADER.unpack_from(data, at)
+            content = data[at + HEADER.size : at + size]
+            whole = whole and not marks & INTERRUPTED
+            if answer in (DONE, ERROR):
                 code = int.from_bytes(content[:4], sys.byteorder, signed=True) if content else 0
                 if code < 0:
                     raise OSError(-code, os.strerror(-code))
@@ -154,7 +163,7 @@ def _ask(sock: socket.socket, kind: int, flags: int, body: bytes) -> Iterator[by
                     raise InterruptedError
                 return
             yield content
-            at += max(_header.size, (size + 3) & ~3)
+            at += max(HEADER.size, (size + 3) & ~3)
 
 
 def _is_main(body: bytes) -> bool:
@@ -182,13 +191,13 @@ def _read(body: bytes) -> Route:
 
 def _attributes(body: bytes) -> dict[int, bytes]:
     found, at = {}, _route.size
-    while at + _attribute.size <= len(body):
-        size, kind = _attribute.unpack_from(body, at)
-        found[kind & _KIND] = body[at + _attribute.size : at + size]
-        at += max(_attribute.size, (size + 3) & ~3)
+    while at + ATTRIBUTE.size <= len(body):
+        size, kind = ATTRIBUTE.unpack_from(body, at)
+        found[kind & _KIND] = body[at + ATTRIBUTE.size : at + size]
+        at += max(ATTRIBUTE.size, (size + 3) & ~3)
     return found
 
 
 def _packed(kind: int, value: bytes) -> bytes:
     """Return an attribute, filled up to whole words."""
-    return _attribute.pack(_attribute.size + len(value), kind) + value + bytes(-len(value) % 4)
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
