@@ -226,12 +226,16 @@ class Decoder:
         for path in paths:
             if path == [0]:
                 raise FrameBroken("a slot whose type would change")
+            if min(path) < 0:
+                raise FrameBroken("a slot names a place from its end")
             place = value
             for index in path[:-1]:
                 place = place[index]
             if type(place) is not list or not 0 <= path[-1] < len(place):
                 raise FrameBroken("a slot names a place that it does not have")
             places.append((place, path[-1]))
+        if len({(id(row), index) for row, index in places}) < len(places):
+            raise FrameBroken("a slot names a place twice")
         for row, index in places:
             row[index] = _frozen(row[index])
         known = class_of(value)
@@ -252,7 +256,9 @@ class Decoder:
             slot.made = None
             self._count(slot.size)
             if record[at] == TOLD:
-                _give(slot, self._slots[record[at + 1]])
+                teller = self._slots[record[at + 1]]
+                self._count(max(0, teller.size - slot.size))
+                _give(slot, teller)
             else:
                 self._change(slot, record, at)
         slot.now = self.now
@@ -267,9 +273,14 @@ class Decoder:
 
     def _change(self, slot: Slot, record: list[Any], at: int) -> None:
         places, count, since = slot.places, len(slot.places), self.now - slot.now
+        before = -1
         for index in range(at, len(record), 2):
             number, new = record[index], record[index + 1]
-            row, place = places[number] if number < count else places[number - count]
+            which = number if number < count else number - count
+            if which <= before:  # Each is made anew once, as was counted.
+                raise FrameBroken("its places do not follow one another")
+            before = which
+            row, place = places[which]
             if type(new) is int and type(row[place]) is int:
                 row[place] += new if number < count else new + since
             elif type(new) is dict:
@@ -319,6 +330,8 @@ def _changed(row: Any, changes: dict[str, Any]) -> tuple[Any, ...]:
     parts = list(row)
     for key, new in changes.items():
         place = int(key)
+        if str(place) != key or place < 0:  # Another spelling of a part would make it again.
+            raise FrameBroken("a part is not named by its number")
         if type(new) is int and type(parts[place]) is int:
             parts[place] += new
         elif type(new) is dict:

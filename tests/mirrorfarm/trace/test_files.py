@@ -53,6 +53,7 @@ def packed(*values: Any, window_log: int = 18, raw: bytes = b"") -> bytes:
 HEADER = {"mft": 2, "node": "n1", "process": "web", "inc": 1, "epoch_real_ns": 0, "build": "b"}
 HEAD = {"now": 5, "lamport": 1, "records": 0, "digest": bytes(16)}
 STARTED = [-1, 0, "module", ["Started"], []]
+WIDE = [-1, 0, "module", ["OfTomorrow", [0, 0]], [[1]]]
 
 
 def test_a_file_may_end_anywhere(tmp_path: Path) -> None:
@@ -186,6 +187,12 @@ def test_what_is_no_trace_is_refused_with_its_name(
         ([[-1, 0, "module", "PeerSilent", [[1]]]], b""),
         ([[-1, 1, "module", ["Log", "E", "x"], []], [0]], b""),  # An effect without an event.
         ([STARTED, [0, 1], [-1, 0, "module", ["PeerSilent", 1], [[1]]], [1, 1, 0, {"0": 1}]], b""),
+        ([WIDE, [0, 1, 0, 1, 0, 1]], b""),  # Places made again and again, by one record:
+        ([WIDE, [0, 1, 0, 1, 1, 1]], b""),
+        ([WIDE, [0, 1, 0, {"0": 1, "00": 1}]], b""),  # its parts,
+        ([WIDE, [0, 1, 0, {"-1": 1}]], b""),
+        ([[*WIDE[:4], [[1], [1]]], [0, 1]], b""),  # and under several numbers.
+        ([[*WIDE[:4], [[1, 0], [-1, 0]]], [0, 1]], b""),
         ([[-12, 5, bytes(16)]], b""),  # A digest of something else.
         ([[-11, "module"]], b""),
         ([[-10]], b""),

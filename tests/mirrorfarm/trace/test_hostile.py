@@ -5,6 +5,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgpack
 import msgspec
 import pytest
 import zstandard
@@ -12,6 +13,8 @@ import zstandard
 from mirrorfarm.actors.events import Received, Started
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.trace import decoder
+from mirrorfarm.trace.decoder import Decoder, FrameBroken
 from mirrorfarm.trace.export import FORMATS, Options, export
 from mirrorfarm.trace.files import Fault, frames
 from mirrorfarm.trace.why import why
@@ -62,6 +65,21 @@ def test_a_forged_trace_is_no_crash(name: str, recorded: Path, tmp_path: Path) -
             told += 1
         told += bool(faults)
     assert told > ROUNDS // 12
+
+
+def test_an_event_that_was_told_counts_as_often_as_it_is_taken_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoder, "MADE_MAX", 10_000)
+    told = [-1, 1, "module", ["Tell", "module", ["OfTomorrow", [0] * 1_000]], []]
+    records: list[Any] = [told, [0]]
+    for slot in range(1, 100):
+        records += [[-1, 0, "module", ["OfTomorrow", 0], [[1]]], [slot, 0, -1, 0]]
+    head = {"now": 0, "lamport": 1, "records": 0, "digest": bytes(16)}
+    frame = Decoder(b"".join(msgpack.packb(one) for one in (head, *records)))
+    assert frame.open()
+    with pytest.raises(FrameBroken, match="more than 10,000 values"):
+        list(frame.read())
 
 
 def test_times_and_numbers_beyond_all_bounds_are_left_out(tmp_path: Path) -> None:
