@@ -50,9 +50,9 @@ class Hoard:
     def _end_greediest(self) -> bool:
         found = connections()
         gained = {name: got - self._before.get(name, 0) for name, (_, got) in found.items()}
-        if not gained:
+        name = max(gained, key=lambda one: gained[one], default="")
+        if gained.get(name, 0) <= 0:  # Nobody brought it. And sockets that listen bring nothing.
             return False
-        name = max(gained, key=lambda one: gained[one])
         return _end(found[name][0], name)
 
 

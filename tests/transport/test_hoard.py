@@ -1,5 +1,6 @@
 """Parts of a message are kept by libzmq until the last one came: they must not take all memory."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -145,3 +146,18 @@ def test_a_process_without_connections_has_none_to_end(monkeypatch: pytest.Monke
     assert not one.look()
     used += LIMIT
     assert not one.look()
+
+
+def test_a_socket_that_listens_is_not_ended_where_no_connection_brought_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used = LIMIT
+    monkeypatch.setattr(hoard, "BYTES_MAX", LIMIT)
+    monkeypatch.setattr(hoard, "resident_bytes", lambda: used)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = Hoard()
+        assert not one.look()
+        used += LIMIT
+        assert not one.look()
+        with socket.create_connection(listener.getsockname(), 10):
+            pass
