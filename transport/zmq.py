@@ -248,14 +248,11 @@ class Hub:
 
     def _bind_rest(self) -> None:
         """Bind what is not bound yet."""
-        still: list[Bind] = []
-        for bind in self._state.unbound:
+        for bind in tuple(self._state.unbound):
             router = bound_router(self._context, self._settings.keys, bind)
-            if router is None:
-                still.append(bind)
-            else:
+            if router is not None:
+                self._state.unbound.remove(bind)  # At once: the next one may fail otherwise.
                 self._watch_router(router, bind.network)
-        self._state.unbound = still
 
     def _watch_router(self, router: Socket, network: str) -> None:
         def take(parts: list[zmq.Frame]) -> None:

@@ -26,7 +26,15 @@ from mirrorfarm.transport.messages import (
     RegisterAnswer,
     StateAnswer,
 )
-from mirrorfarm.transport.sockets import Bind, Context, Link, Socket, endpoint, peer_dealer
+from mirrorfarm.transport.sockets import (
+    Bind,
+    Context,
+    Link,
+    Socket,
+    bound_router,
+    endpoint,
+    peer_dealer,
+)
 from mirrorfarm.transport.zmq import Hub, HubSettings
 from tests.transport.bus import CLUSTER, Inbox, Relay, free_port, make_keys, until
 
@@ -425,6 +433,30 @@ def test_an_address_that_comes_later_is_bound_then(pair: Pair) -> None:
     until(lambda: not hub.unbound())
     pair.start("n1")
     pair.meet(by="red")
+
+
+def test_an_address_that_is_bound_is_not_bound_again_when_the_next_one_fails(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[Bind] = []
+    tries: list[str] = []
+
+    def scarce(context: Context, keys: Keys, bind: Bind) -> Socket | None:
+        if busy:
+            return None
+        tries.append(bind.network)
+        if bind.network == "blue" and not failed:
+            failed.append(bind)
+            raise zmq.ZMQError(errno.EMFILE)
+        return bound_router(context, keys, bind)
+
+    busy = True
+    monkeypatch.setattr(bus, "TICK_MS", 50)
+    monkeypatch.setattr(bus, "bound_router", scarce)
+    hub = pair.start("n2")
+    busy = False
+    until(lambda: not hub.unbound())
+    assert tries == ["red", "blue", "blue"]
 
 
 def test_a_link_that_cannot_be_opened_anew_now_is_opened_later(
