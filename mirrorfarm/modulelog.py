@@ -28,6 +28,7 @@ LINE_BYTES_MAX = 12 * TEXT_CHARACTERS_MAX + 1_000  # JSON may write 12 bytes for
 PATIENCE_SECONDS = 0.05  # With a disk that may hang; while it does, nobody waits at all.
 LINES_WAITING_MAX = 1_000
 CLOSE_SECONDS = 2.0
+FILE_MODE: Final = 0o640  # Its folder may have been made by whoever came first, for something else.
 _TOO_FAST: Final = "the log could not be written so fast"
 
 
@@ -102,7 +103,7 @@ class ModuleLog:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         last = _last_number(self._path) or _last_number(_older(self._path))
         self._number, self._end = max(self._number, last), -1
-        return self._path.open("a+b", buffering=0)
+        return _open(self._path)
 
     def _put(self, now: float, level: str, origin: str, text: str) -> str:
         """Write a line; return why not, or nothing: a full disk must not stop the module."""
@@ -145,8 +146,13 @@ class ModuleLog:
                     self._path.replace(_older(self._path))
         if not self._path.exists() or self._end > BYTES_MAX:
             # Until there is another, this one serves.
-            self._file, self._end = self._path.open("a+b", buffering=0), -1
+            self._file, self._end = _open(self._path), -1
             file.close()
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a log; what modules and scripts say is not for every user of the machine."""
+    return open(path, "a+b", buffering=0, opener=lambda name, how: os.open(name, how, FILE_MODE))
 
 
 def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:

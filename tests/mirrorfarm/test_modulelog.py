@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -101,12 +102,26 @@ def test_a_new_file_that_cannot_be_opened_ends_no_log(
 
     with closing(ModuleLog(tmp_path)) as log:
         with monkeypatch.context() as scarce:
-            scarce.setattr(Path, "open", refuse)
+            scarce.setattr(os, "open", refuse)
             log.write("E", "module", "first")
             log.write("E", "module", "second")
         log.write("E", "module", "third")
         log.write("E", "module", "fourth")
         assert "fourth" in (tmp_path / "log.jsonl.1").read_text()
+
+
+def test_other_users_do_not_read_a_log_whichever_process_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modulelog, "BYTES_MAX", 1)
+    folder = tmp_path / "web"
+    with closing(ModuleLog(folder / "replica")) as replica, closing(ModuleLog(folder)) as module:
+        for log in (replica, module):
+            log.write("E", "module", "first")
+            log.write("E", "module", "second")
+    logs = [path for path in folder.rglob("log.jsonl*") if path.stat().st_mode & 0o640 == 0o640]
+    assert len(logs) == 4
+    assert not any(path.stat().st_mode & 0o027 for path in logs)
 
 
 def texts_of(folder: Path) -> list[str]:
