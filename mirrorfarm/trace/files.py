@@ -258,7 +258,9 @@ def frames(path: Path, on_fault: OnFault, begin: int = 0) -> Iterator[tuple[int,
                 end, content = _frame(window, at)
             except _Damaged as damage:
                 fault = fault or Fault(path, at, str(damage), _LEFT_OUT)
-                at = window.find(MAGIC, at + 1)
+                # Its blocks have three bytes at least: no frame begins so soon after it. Nor are
+                # many forged heads that share their blocks each followed through all of those.
+                at = window.find(MAGIC, at + 1 + damage.blocks)
                 continue
             if fault is not None:
                 on_fault(replace(fault, end=at - 1))
@@ -270,7 +272,11 @@ def frames(path: Path, on_fault: OnFault, begin: int = 0) -> Iterator[tuple[int,
 
 
 class _Damaged(ValueError):
-    pass
+    """No frame is there, or one that cannot be read; it seemed to have so many `blocks`."""
+
+    def __init__(self, reason: str, blocks: int = 0) -> None:
+        super().__init__(reason)
+        self.blocks = blocks
 
 
 class _Window:
@@ -332,14 +338,15 @@ def _extent(data: bytes, begin: int) -> int:
         raise _Damaged(f"the frame's head is damaged ({error})") from error
     if parameters.window_size > WINDOW_BYTES_MAX:
         raise _Damaged(f"the frame asks for {parameters.window_size} bytes of memory")
-    last = False
+    last, blocks = False, 0
     while not last:
         if at - begin > PACKED_BYTES_MAX:
-            raise _Damaged(f"the frame is longer than {PACKED_BYTES_MAX} bytes")
+            raise _Damaged(f"the frame is longer than {PACKED_BYTES_MAX} bytes", blocks)
         head = int.from_bytes(data[at : at + 3], "little")
         last, kind, size = bool(head & 1), head >> 1 & 3, head >> 3
         if kind == 3 or size > BLOCK_BYTES_MAX:
-            raise _Damaged("the frame has a block of absurd length")
+            raise _Damaged("the frame has a block of absurd length", blocks)
+        blocks += 1
         at += 3 + (1 if kind == 1 else size)
         if at > len(data):
             return len(data)

@@ -310,6 +310,30 @@ def test_two_folders_with_the_same_start_are_refused(tmp_path: Path) -> None:
         require_single(found)
 
 
+def test_forged_heads_that_share_their_blocks_are_not_all_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+    honest = files._extent
+
+    def extent(data: bytes, begin: int) -> int:
+        looked_at.append(begin)
+        return honest(data, begin)
+
+    monkeypatch.setattr(files, "_extent", extent)
+    heads = [
+        files.MAGIC + b"\0\x40" + (9 * to_come << 3).to_bytes(3, "little") for to_come in (2, 1, 0)
+    ]
+    shared = b"\x08\0\0x" * (files.PACKED_BYTES_MAX // 4 + 1)  # Blocks of one byte.
+    path = tmp_path / "x.mft"
+    good = packed(HEAD, STARTED, [0, 1])
+    path.write_bytes(packed(HEADER) + b"".join(heads) + shared + good)
+    assert [content for _, content in frames(path, lambda _: None)][1:] == [
+        b"".join(msgpack.packb(one) for one in (HEAD, STARTED, [0, 1]))
+    ]
+    assert len(looked_at) == 3
+
+
 def test_a_file_of_gigabytes_is_read_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
