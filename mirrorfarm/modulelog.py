@@ -103,7 +103,7 @@ class ModuleLog:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         last = _last_number(self._path) or _last_number(_older(self._path))
         self._number, self._end = max(self._number, last), -1
-        return _open(self._path)
+        return open(self._path, "a+b", buffering=0, opener=_for_root)
 
     def _put(self, now: float, level: str, origin: str, text: str) -> str:
         """Write a line; return why not, or nothing: a full disk must not stop the module."""
@@ -145,14 +145,14 @@ class ModuleLog:
                 if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
                     self._path.replace(_older(self._path))
         if not self._path.exists() or self._end > BYTES_MAX:
-            # Until there is another, this one serves.
-            self._file, self._end = _open(self._path), -1
+            # Until there is another, this one serves. Its folder may have been removed as well.
+            self._file = self._opened()
             file.close()
 
 
-def _open(path: Path) -> IO[bytes]:
+def _for_root(name: str, how: int) -> int:
     """Open a log; what modules and scripts say is not for every user of the machine."""
-    return open(path, "a+b", buffering=0, opener=lambda name, how: os.open(name, how, FILE_MODE))
+    return os.open(name, how, FILE_MODE)
 
 
 def read_log(folder: Path, after: int, count: int) -> tuple[list[str], int]:

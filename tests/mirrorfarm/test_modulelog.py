@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -122,6 +123,16 @@ def test_other_users_do_not_read_a_log_whichever_process_comes_first(
     logs = [path for path in folder.rglob("log.jsonl*") if path.stat().st_mode & 0o640 == 0o640]
     assert len(logs) == 4
     assert not any(path.stat().st_mode & 0o027 for path in logs)
+
+
+def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "web"
+    with closing(ModuleLog(folder)) as log:
+        log.write("E", "module", "first")
+        shutil.rmtree(folder)
+        for text in ("second", "third", "fourth"):
+            log.write("E", "module", text)
+    assert texts_of(folder) == ["third", "fourth"]  # The second is in what was removed.
 
 
 def texts_of(folder: Path) -> list[str]:

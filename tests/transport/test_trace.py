@@ -1,6 +1,7 @@
 """What was traced is read back as it was; an idle trace costs nothing, a full one never waits."""
 
 import resource
+import shutil
 import signal
 import threading
 import time
@@ -331,9 +332,11 @@ def test_values_of_foreign_types_are_named_not_shown(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_does_not_reach_the_caller(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path / "t", ORIGIN)
     (tmp_path / "t").rmdir()
+    (tmp_path / "t").touch()
     writer.step(*STEPS[0])
     writer.step(*STEPS[1])
     until(lambda: writer.counters()["failed"] == 2)
+    (tmp_path / "t").unlink()
     (tmp_path / "t").mkdir()
     writer.step(*STEPS[2])
     writer.close()
@@ -345,9 +348,11 @@ def test_what_began_while_the_disk_refused_tells_its_state_once_it_is_written(
 ) -> None:
     writer, core = TraceWriter(tmp_path / "t", ORIGIN), Counter(3)
     (tmp_path / "t").rmdir()
+    (tmp_path / "t").touch()
     writer.watch("module", core, lambda visit: visit.look(core))
     writer.step("module", 1, Started(), [])
     until(lambda: writer.counters()["failed"] == 1)
+    (tmp_path / "t").unlink()
     (tmp_path / "t").mkdir()
     writer.step("module", 2, Started(), [])
     until(lambda: any(kept(path) for path in (tmp_path / "t").iterdir()))
@@ -396,6 +401,26 @@ def test_a_folder_that_cannot_be_made_is_told_and_made_later(tmp_path: Path) -> 
     finally:
         writer.close()
     assert [step[2] for step in steps_of(folder)] == [2]
+
+
+def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    folder = tmp_path / "log/trace"
+    writer = TraceWriter(folder, ORIGIN, on_loss=lambda *what: told.append(what))
+    writer.watch("module", Counter(), lambda visit: None)
+    try:
+        writer.step("module", 1, Started(), [])
+        until(lambda: folder.exists() and any(folder.iterdir()) and not writer._queue)
+        shutil.rmtree(tmp_path / "log")
+        writer.step("module", 2, Started(), [])
+        until(lambda: told)
+        assert "No such file or directory" in told[0][1]
+        writer.step("module", 3, Started(), [])
+        until(lambda: len(told) == 2)
+        assert told[1] == (1, "")
+    finally:
+        writer.close()
+    assert [step[2] for step in steps_of(folder)] == [3]
 
 
 def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: Path) -> None:
