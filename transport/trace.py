@@ -151,7 +151,10 @@ class TraceWriter:
             if not (self._too_slow or self._closing):
                 self._too_slow = True  # Told by a thread that does not wait for the disk.
                 told = threading.Thread(target=self._tell_loss, args=(TOO_SLOW,), daemon=True)
-                told.start()
+                try:
+                    told.start()
+                except RuntimeError:  # No thread to be had: the next step that is lost tells it.
+                    self._too_slow = False
             return
         if self._lost:
             self._queue.append(_Note(entry.now, "lost", (self._lost,)))

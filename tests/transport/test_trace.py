@@ -423,6 +423,29 @@ def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) ->
     assert [step[2] for step in steps_of(folder)] == [3]
 
 
+def test_that_steps_are_lost_is_told_later_if_there_is_no_thread_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, str]] = []
+    writer = TraceWriter(tmp_path, ORIGIN, on_loss=lambda *what: told.append(what))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    try:
+        with writer._changed:  # The writer cannot take any.
+            for number in range(QUEUE_STEPS_MAX):
+                writer._take(_step(number))
+            with monkeypatch.context() as scarce:
+                scarce.setattr(threading.Thread, "start", refuse)
+                writer.step("module", 1, Started(), [])
+            writer.step("module", 2, Started(), [])
+        until(lambda: told)
+        assert told[0][1] == TOO_SLOW
+    finally:
+        writer.close()
+
+
 def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: Path) -> None:
     told: list[tuple[int, str]] = []
     goes_on = threading.Event()
