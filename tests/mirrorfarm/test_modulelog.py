@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -107,6 +108,28 @@ def test_a_new_file_that_cannot_be_opened_ends_no_log(
         log.write("E", "module", "third")
         log.write("E", "module", "fourth")
         assert "fourth" in (tmp_path / "log.jsonl.1").read_text()
+
+
+def test_a_log_that_was_removed_with_its_folder_begins_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    with closing(ModuleLog(folder)) as log:
+        log.write("E", "module", "first")
+        shutil.rmtree(folder)
+        log.write("E", "module", "second")
+        log.write("E", "module", "third")
+    assert texts_of(folder) == ["second", "third"]
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_log_that_another_program_put_aside_is_not_written_to_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "first")
+        path.rename(tmp_path / "aside")
+        path.touch()
+        log.write("E", "module", "second")
+    assert texts_of(tmp_path) == ["second"]
+    assert read_log(tmp_path, 0, 100)[1] == 2
 
 
 def texts_of(folder: Path) -> list[str]:
