@@ -29,6 +29,8 @@ POLL_MISSING_NS: Final = 500 * MILLISECOND_NS
 # files that this process may open, for it needs others as well.
 PIDFDS_MAX: Final = 4_096
 LINE_BYTES_MAX: Final = 4_096
+# Java's class path alone may have 128 KiB; what tells programs apart comes after it.
+COMMAND_LINE_BYTES_MAX: Final = 262_144
 _AGENT: Final = os.getppid()  # Who started this process.
 _PROGRAMS: Final = re.compile(r" -m mirrorfarm\b|/mirrorfarm agent$")
 
@@ -260,7 +262,7 @@ def _read(pid: int, name: str, size: int) -> str:
 
 
 def _line(pid: int) -> str:
-    return _read(pid, "cmdline", LINE_BYTES_MAX).rstrip("\0").replace("\0", " ")
+    return _read(pid, "cmdline", COMMAND_LINE_BYTES_MAX).rstrip("\0").replace("\0", " ")
 
 
 def _unit(pid: int) -> str:

@@ -108,6 +108,15 @@ def test_process_is_known_by_its_command_line(bench: Bench) -> None:
     assert bench.news() == ProcessesSeen(1, 2, 1)
 
 
+def test_what_follows_a_long_class_path_counts(bench: Bench) -> None:
+    words = [f"{'library.jar:' * 10_000} {bench.name}", "61"]
+    application = subprocess.Popen(words, executable=bench.program)
+    bench.started.append(application)
+    bench.cgroup.add(application.pid)
+    bench.watcher.watch(Watch((1,), 1))
+    assert bench.news() == ProcessesSeen(1, 1, 1)
+
+
 def test_one_process_may_count_for_several_entries(bench: Bench) -> None:
     application = bench.application(61)
     bench.watcher.watch(Watch((0, 1), 1))
