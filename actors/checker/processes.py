@@ -197,7 +197,7 @@ class ProcessWatcher:
         foreign = set()
         for pid in pids:
             words = _read(pid, "stat", LINE_BYTES_MAX).rpartition(")")[2].split()
-            if not words or words[0] in "ZX":  # The state: dead, whether waited for or not.
+            if not words or _is_dead(words[0], int(words[17])):
                 continue
             if pid in application or not _own(pid, int(words[1])):
                 foreign.add(pid)
@@ -242,6 +242,11 @@ def _own(pid: int, parent: int) -> bool:
         return ours in {pid, parent}
     line = _line(pid)
     return "mirrorfarm" in line if elder == _AGENT else _PROGRAMS.search(line) is not None
+
+
+def _is_dead(state: str, threads: int) -> bool:
+    """Return whether a process has ended, waited for or not; the state is its first thread's."""
+    return state in "ZX" and threads <= 1
 
 
 def _read(pid: int, name: str, size: int) -> str:
