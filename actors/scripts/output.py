@@ -117,12 +117,19 @@ class RunLog:
             self._break(error)
 
     def close(self) -> None:
-        """Close the file, if it is open."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close the file, if it is open; some file systems refuse only now what was written."""
+        file, self._file = self._file, -1
+        if file < 0:
+            return
+        try:
+            with naming(self.path):
+                os.close(file)
+        except OSError as error:
+            self._break(error)
 
     def _break(self, error: OSError) -> None:
+        if self.broken:
+            return  # It was told: closing it fails as well.
         self.broken = True
         self.close()
         self._on_fault(told(error))

@@ -77,6 +77,24 @@ def test_a_file_that_cannot_be_written_is_told_once_and_stops_nobody(
     assert why.startswith(f"{log.path}: No space left on device: ")
 
 
+def test_a_file_that_cannot_be_closed_is_told_once_and_stops_nobody(
+    tmp_path: Path, writer: LogWriter
+) -> None:
+    """Over a network, or beyond a quota, closing may say what writing did not."""
+    told: list[str] = []
+    log = RunLog(tmp_path, "start_prim", (), told.append)
+    log.open()
+    os.close(log._file)
+    writer.do(log.close)
+    next_log = RunLog(tmp_path, "stop_prim", (), told.append)
+    writer.do(next_log.open)
+    writer.close()
+    assert next_log.path.exists()
+    (why,) = told
+    assert why.startswith(f"{log.path}: Bad file descriptor: ")
+    next_log.close()
+
+
 def test_output_waits_for_a_disk_that_is_slow(
     tmp_path: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
