@@ -17,6 +17,8 @@ def unfit(script: Path) -> str:
     try:
         found = script.stat()
     except FileNotFoundError:
+        if os.path.islink(script):  # It was meant to be there.
+            return f"not run: {script} leads to {os.path.realpath(script)}, which does not exist"
         return MISSING
     except OSError as error:
         return f"not run: {script}: {error.strerror}"
@@ -25,7 +27,8 @@ def unfit(script: Path) -> str:
     if not found.st_mode & 0o111:
         return f"not run: {script} is not executable: chmod u+x {script}"
     # Whoever can write the file or its folder could have the node run anything as root.
-    for path in (script, script.parent):
+    target = Path(os.path.realpath(script))
+    for path in dict.fromkeys((script, script.parent, target.parent)):
         if fault := _foreign(path):
             return f"not run: {fault}"
     return ""

@@ -57,6 +57,18 @@ def test_script_in_a_folder_that_others_can_write_does_not_run(script: Path) -> 
     assert f"chmod go-w {script.parent}" in unfit(script)
 
 
+def test_link_is_as_fit_as_what_it_leads_to(script: Path, tmp_path: Path) -> None:
+    link = script.with_name("start_both")
+    folder = tmp_path / "elsewhere"
+    link.symlink_to(folder / "start")
+    assert unfit(link) == f"not run: {link} leads to {folder}/start, which does not exist"
+    folder.mkdir()
+    script.rename(folder / "start")
+    assert unfit(link) == ""
+    folder.chmod(0o777)
+    assert f"chmod go-w {folder}" in unfit(link)
+
+
 def test_folder_named_like_a_script_does_not_run(script: Path) -> None:
     folder = script.with_name("stop_prim")
     folder.mkdir()
