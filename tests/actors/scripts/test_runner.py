@@ -246,10 +246,23 @@ def test_script_for_which_no_descriptor_is_left_is_a_failure(
         bench.start()
     news = bench.news()
     assert (news.run, news.name) == (1, "start_prim")
-    assert "Too many open files" in news.failure
+    assert news.failure.endswith(": Too many open files: allow more open files (`ulimit -n`)")
     assert eventually(lambda: not bench.runner._outputs)
     assert eventually(lambda: bench.cgroup.processes() == []), "what cannot be awaited is ended"
     bench.write("#!/bin/sh\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+
+
+def test_script_whose_control_group_was_removed_is_a_failure_that_names_the_cure(
+    bench: Bench,
+) -> None:
+    bench.write("#!/bin/sh\n")
+    bench.cgroup.path.rmdir()
+    bench.start()
+    news = bench.news()
+    assert f"{bench.cgroup.path}, was removed: `kill {os.getpid()}`" in news.failure
+    bench.cgroup.create()
     bench.start()
     assert bench.news() == ScriptEnded(1, "start_prim", 0)
 
