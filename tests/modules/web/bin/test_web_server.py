@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -107,6 +108,28 @@ def test_one_connection_may_ask_hold_many_times(service: Service) -> None:
         assert (answer.status, answer.read()) == (200, b"n1")
         assert link.sock is sock
     link.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_beyond_the_first_limit_of_files_are_served(tmp_path: Path, kind: str) -> None:
+    """As where a script begins with the 1,024 files that systems give at first."""
+    web = Service(tmp_path, free_port(), kind)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    links = [web.link() for _ in range(80)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        assert web.script("start_both", "WAIT", "UP", "start").returncode == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        for link in links:
+            link.request("GET", "/hold")
+            answer = link.getresponse()
+            assert (answer.status, answer.read()) == (200, b"n1")
+    finally:
+        for link in links:
+            link.close()
+        web.script("stop_both", "force")
 
 
 def test_page_is_one_file_that_asks_for_tiles(service: Service) -> None:
