@@ -132,14 +132,25 @@ def test_empty_pipe_is_not_its_end(writer: LogWriter) -> None:
 
 
 def test_only_the_newest_logs_are_kept(tmp_path: Path) -> None:
-    for number in range(10):
-        (tmp_path / f"2026-01-0{number}_x.ulog").touch()
-    (tmp_path / "other").touch()
-    prune(tmp_path, 3)
+    paths = [tmp_path / f"2026-01-0{number}_x.ulog" for number in range(10)]
+    for path in (*paths, tmp_path / "other"):
+        path.touch()
+    prune(paths[9], 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "2026-01-07_x.ulog",
         "2026-01-08_x.ulog",
         "2026-01-09_x.ulog",
         "other",
     ]
-    prune(tmp_path / "none")
+    prune(tmp_path / "none" / "any")
+
+
+def test_logs_of_a_clock_that_was_ahead_go_first(tmp_path: Path) -> None:
+    names = ["2026-01-01_x", "2026-01-02_x", "2099-01-01_x", "2099-01-02_x"]
+    paths = [tmp_path / f"{name}.ulog" for name in names]
+    for path in paths:
+        path.touch()
+    prune(paths[1], 3)
+    assert sorted(tmp_path.iterdir()) == [*paths[:2], paths[3]]
+    prune(paths[1], 1)
+    assert sorted(tmp_path.iterdir()) == [paths[1]]
