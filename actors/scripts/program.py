@@ -47,12 +47,15 @@ def _foreign(path: Path) -> str:
     return ""
 
 
-def environment(settings: Module, node: str, paths: Paths) -> dict[str, str]:
-    """Return all that a script inherits; a variable of the user's cannot replace ours."""
+def environment(settings: Module, node: str, paths: Paths) -> dict[str, str | bytes]:
+    """Return all that a script inherits; a variable of the user's cannot replace ours.
+
+    Those of the user are what LANG says, whatever this process has its file names in.
+    """
     commands = str(Path(sys.executable).parent)
     installed = paths.module_etc(settings.name)
     return {
-        **dict(settings.variables),
+        **{name: value.encode() for name, value in settings.variables},
         "SAFE": commands,
         "SAFEVAR": str(paths.lib),
         "SAFEBIN": commands,

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,12 +86,30 @@ def test_variables_of_the_user_reach_scripts_but_cannot_replace_ours(tmp_path: P
     )
     settings = Module(name="db", id=1, nodes=("node1", "node2"), variables=variables)
     given = environment(settings, "node2", Paths(tmp_path))
-    assert given["SERVICES"] == "a, b"
+    assert given["SERVICES"] == b"a, b"
     assert given["SAFEMODULE"] == given["MIRRORFARM_MODULE"] == "db"
     assert given["MIRRORFARM_NODE"] == "node2"
     assert given["SAFEUSERBIN"] == f"{tmp_path}/etc/mirrorfarm/modules/db/bin"
-    assert given["PATH"].endswith(":/usr/bin:/sbin:/bin")
+    assert str(given["PATH"]).endswith(":/usr/bin:/sbin:/bin")
     assert given["LANG"] == "C.UTF-8"
+
+
+def test_scripts_read_utf_8_also_where_this_process_has_another_locale() -> None:
+    program = (
+        "import subprocess, sys; from mirrorfarm.actors.scripts.program import environment;"
+        "from mirrorfarm.modules.settings import Module; from mirrorfarm.paths import Paths;"
+        "settings = Module('db', 1, ('n1', 'n2'), variables=(('PRICE', '5 \\u20ac'),));"
+        "given = environment(settings, 'n1', Paths.from_environment());"
+        "sys.exit(subprocess.call(['/bin/sh', '-c', 'printf %s \"$PRICE\"'], env=given))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", program],
+        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    assert printed.stdout == "5 €".encode()
 
 
 @pytest.mark.parametrize("on", [True, False])
