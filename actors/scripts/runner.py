@@ -42,6 +42,8 @@ REST_NS: Final = 10 * MILLISECOND_NS  # Before output is read that is thrown awa
 OUTPUTS_MAX: Final = 64
 TOO_LATE: Final = "the right to act is over: the guard ended the application, or is about to"
 KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
+# Whoever starts an agent may have them ignored, as `nohup` and a shell's `&` do; it is inherited.
+IGNORABLE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 WAIT_S_MAX: Final = 3_600.0  # The kernel takes no more than 24 days.
 
 
@@ -231,6 +233,8 @@ class ScriptRunner:
         with suppress(OSError):
             score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
             os.write(score, b"0")
+        for number in IGNORABLE:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def _kill(self, run: int, inbox: Inbox) -> None:

@@ -2,6 +2,7 @@ import errno
 import itertools
 import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -231,6 +232,22 @@ def test_script_runs_at_normal_priority_without_foreign_descriptors(bench: Bench
     assert eventually(lambda: log.read_text().splitlines()[-1] == "0")
     # 10 is where a shell keeps the script that it reads.
     assert log.read_text().splitlines()[1:] == ["0, 1, 10, 2", "0", "0"]
+
+
+def test_script_and_what_it_starts_hear_signals_that_the_agent_was_told_to_ignore(
+    bench: Bench,
+) -> None:
+    """As after `nohup mirrorfarm agent &`: a shell could not even trap them."""
+    ignored = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+    former = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    bench.write("#!/bin/sh\ngrep ^SigIgn: /proc/self/status >ignored\n")
+    try:
+        bench.start()
+        assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    finally:
+        for number, action in zip(ignored, former, strict=True):
+            signal.signal(number, action)
+    assert int((bench.bin / "ignored").read_text().split()[1], 16) == 0
 
 
 @pytest.mark.parametrize("name", ["pipe2", "pidfd_open"])
