@@ -52,10 +52,14 @@ class Site:
         assert task
         if len(self.tasks) < self.connections_max:
             self.tasks[task] = True
-            with suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                await self.serve(reader, writer, task)
-            del self.tasks[task]
-        writer.close()
+            try:
+                with suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
+                    await self.serve(reader, writer, task)
+            finally:
+                del self.tasks[task]
+                writer.close()
+        else:
+            writer.close()
 
     async def serve(
         self,
@@ -69,7 +73,8 @@ class Site:
             self.tasks[task] = True
             try:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), idle)
-            except (asyncio.LimitOverrunError, TimeoutError):
+            # Before Python 3.11, which a system's own may be, this is not the other TimeoutError.
+            except (asyncio.LimitOverrunError, asyncio.TimeoutError):  # noqa: UP041
                 return
             self.tasks[task] = False
             status, path, close = self.read(head)

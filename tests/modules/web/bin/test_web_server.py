@@ -132,6 +132,30 @@ def test_clients_beyond_the_first_limit_of_files_are_served(tmp_path: Path, kind
         web.script("stop_both", "force")
 
 
+@pytest.mark.parametrize("python", ["/usr/bin/python3", "python3.9", "python3.10"])
+def test_connections_that_wait_too_long_make_room(tmp_path: Path, python: str) -> None:
+    """Of the system's own Python, which may be older than mirrorfarm's."""
+    found = shutil.which(python)
+    # What is found may only say which version to choose.
+    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"needs {python}")
+    program, pid_file, port = tmp_path / "server.py", tmp_path / "pid", free_port()
+    text = (SCRIPTS / "web_server.py").read_text()
+    text = text.replace("CONNECTIONS_MAX = 4_096", "CONNECTIONS_MAX = 1")
+    program.write_text(text.replace("IDLE_SECONDS_MAX = 65", "IDLE_SECONDS_MAX = 0.2"))
+    words = ["--port", str(port), "--address", "127.0.0.1", "--node", "n1"]
+    words += ["--page", str(SCRIPTS / "mosaic.html"), "--pid-file", str(pid_file)]
+    subprocess.run([found, "-IS", program, "start", *words], check=True, timeout=30)
+    try:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as waiting:
+                assert waiting.recv(1) == b""
+        web = Service(tmp_path, port, "python")
+        assert web.ask("/tile")[0] == 200
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+
+
 def test_page_is_one_file_that_asks_for_tiles(service: Service) -> None:
     status, text, head = service.ask("/")
     assert (status, head["Content-Type"]) == (200, "text/html; charset=utf-8")
