@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.oserrors import told
+from mirrorfarm.paths import Paths
 from mirrorfarm.process import last_words, lock_holder
 
 RESTART_NS = 200 * MILLISECOND_NS
@@ -238,6 +239,7 @@ class Children:
             close_fds=True,
             start_new_session=True,
             cwd="/",
+            env=Paths.from_environment().environment(),
         )
         try:
             child.pidfd = os.pidfd_open(process.pid)

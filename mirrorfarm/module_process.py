@@ -61,15 +61,16 @@ SHUTDOWN_SECONDS = 80.0  # Less than systemd waits before it kills (TimeoutStopS
 def shutdown_limits(module: Module) -> tuple[float, float]:
     """Return for how many seconds a shutdown waits for connections, and then for the stop.
 
-    The stop scripts get their time also where connections never end, but half of the whole at
-    most is kept for them: few need as long as they may.
+    The stop has all that is left: each of several scripts may take its whole limit, and whoever
+    does not wait leaves the application running. Against connections that never end half of the
+    whole at most is kept for the scripts: few need as long as they may.
     """
-    stop_s = min((module.nice_stop_ns + module.force_stop_ns) / SECOND_NS, SHUTDOWN_SECONDS)
     if module.mode != "farm":
-        return 0.0, stop_s
-    kept_s = min(stop_s, SHUTDOWN_SECONDS / 2)
+        return 0.0, SHUTDOWN_SECONDS
+    scripts_s = (module.nice_stop_ns + module.force_stop_ns) / SECOND_NS
+    kept_s = min(scripts_s, SHUTDOWN_SECONDS / 2)
     drain_s = min(module.farm.drain_ns / SECOND_NS, SHUTDOWN_SECONDS - kept_s)
-    return drain_s, min(stop_s, SHUTDOWN_SECONDS - drain_s)
+    return drain_s, SHUTDOWN_SECONDS - drain_s
 
 
 class ModuleProcess:

@@ -100,9 +100,13 @@ class ModuleLog:
 
     def _opened(self) -> IO[bytes]:
         """Return the file, opened for more lines; what follows continues its numbers."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         last = _last_number(self._path) or _last_number(_older(self._path))
         self._number, self._end = max(self._number, last), -1
+        return self._made()
+
+    def _made(self) -> IO[bytes]:
+        """Return the file, with its folder: whoever wanted room may have removed both."""
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
         return open(self._path, "a+b", buffering=0, opener=_for_root)
 
     def _put(self, now: float, level: str, origin: str, text: str) -> str:
@@ -110,6 +114,9 @@ class ModuleLog:
         try:
             if self._file is None:
                 self._file = self._opened()
+            elif not self._is_named(self._file):
+                with suppress(OSError):
+                    self._exchange(self._file)
             locked = self._file
             fcntl.flock(locked, fcntl.LOCK_EX)
             try:
@@ -141,13 +148,22 @@ class ModuleLog:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._end = os.fstat(file.fileno()).st_size
         if self._end > BYTES_MAX:
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), self._path.stat()):
+            if self._is_named(file):
+                with suppress(FileNotFoundError):
                     self._path.replace(_older(self._path))
-        if not self._path.exists() or self._end > BYTES_MAX:
-            # Until there is another, this one serves. Its folder may have been removed as well.
-            self._file = self._opened()
-            file.close()
+            self._exchange(file)
+
+    def _is_named(self, file: IO[bytes]) -> bool:
+        """Return whether the log's name is still that of this file: logrotate may move it."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _exchange(self, file: IO[bytes]) -> None:
+        """Write to another file from now on; until there is one, this one serves."""
+        self._file, self._end = self._made(), -1
+        file.close()
 
 
 def _for_root(name: str, how: int) -> int:

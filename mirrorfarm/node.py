@@ -25,6 +25,7 @@ from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import (
     hold_lock,
+    keep_streams,
     lock_holder,
     lock_path,
     prefer_this_process,
@@ -359,6 +360,7 @@ class Agent:
 def main() -> int:
     """Run the agent until SIGTERM."""
     require_assertions()
+    keep_streams()
     paths = Paths.from_environment()
     deadline = time.monotonic() + 2
     while True:

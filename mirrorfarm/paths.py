@@ -6,6 +6,9 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "MIRRORFARM_ROOT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,11 @@ class Paths:
     @classmethod
     def from_environment(cls) -> "Paths":
         """Return the paths below `MIRRORFARM_ROOT`."""
-        return cls(Path(os.environ.get("MIRRORFARM_ROOT") or "/").absolute())
+        return cls(Path(os.environ.get(VARIABLE) or "/").absolute())
+
+    def environment(self) -> dict[str, str]:
+        """Return what a process inherits that works in another folder than this one."""
+        return {**os.environ, VARIABLE: str(self.root)}
 
     @property
     def etc(self) -> Path:

@@ -46,6 +46,18 @@ def require_assertions() -> None:
         raise SystemUnsuitable("mirrorfarm does not run without its assertions (python -O)")
 
 
+def keep_streams() -> None:
+    """Have the standard streams lead nowhere where this process was started without them.
+
+    What it opens later would get their numbers, and the last words of a library that breaks.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # The lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def os_boot_id() -> str:
     """Return the kernel's identity of the present boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -109,7 +121,7 @@ def say(text: str) -> None:
     would answer no node, and an agent could not tell its bus which of its children run.
     """
     with suppress(OSError):
-        if _has_room():
+        if sys.stderr is not None and _has_room():  # None: it was closed from the beginning.
             sys.stderr.write(f"mirrorfarm: {text[:SAID_CHARACTERS_MAX]}\n")
             sys.stderr.flush()
 

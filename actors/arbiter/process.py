@@ -25,7 +25,7 @@ from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
 from mirrorfarm.oserrors import reason_of
 from mirrorfarm.paths import Paths
-from mirrorfarm.process import hold_lock, os_boot_id, require_assertions, say
+from mirrorfarm.process import hold_lock, keep_streams, os_boot_id, require_assertions, say
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
 from mirrorfarm.transport.sockets import Bind, endpoint
@@ -165,6 +165,7 @@ def _own(paths: Paths, name: str) -> Witness:
 def main() -> int:
     """Run the witness until SIGTERM; return the exit code of the process."""
     require_assertions()
+    keep_streams()
     raise_descriptor_limit()  # A connection of each node by each network, and of strangers.
     paths = Paths.from_environment()
     paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -29,6 +29,8 @@ POLL_MISSING_NS: Final = 500 * MILLISECOND_NS
 # files that this process may open, for it needs others as well.
 PIDFDS_MAX: Final = 4_096
 LINE_BYTES_MAX: Final = 4_096
+# Java's class path alone may have 128 KiB; what tells programs apart comes after it.
+COMMAND_LINE_BYTES_MAX: Final = 262_144
 _AGENT: Final = os.getppid()  # Who started this process.
 _PROGRAMS: Final = re.compile(r" -m mirrorfarm\b|/mirrorfarm agent$")
 
@@ -195,7 +197,7 @@ class ProcessWatcher:
         foreign = set()
         for pid in pids:
             words = _read(pid, "stat", LINE_BYTES_MAX).rpartition(")")[2].split()
-            if not words or words[0] in "ZX":  # The state: dead, whether waited for or not.
+            if not words or _is_dead(words[0], int(words[17])):
                 continue
             if pid in application or not _own(pid, int(words[1])):
                 foreign.add(pid)
@@ -242,6 +244,11 @@ def _own(pid: int, parent: int) -> bool:
     return "mirrorfarm" in line if elder == _AGENT else _PROGRAMS.search(line) is not None
 
 
+def _is_dead(state: str, threads: int) -> bool:
+    """Return whether a process has ended, waited for or not; the state is its first thread's."""
+    return state in "ZX" and threads <= 1
+
+
 def _read(pid: int, name: str, size: int) -> str:
     """Return what the kernel says of a process; empty: it has ended, as it may at any moment.
 
@@ -260,7 +267,7 @@ def _read(pid: int, name: str, size: int) -> str:
 
 
 def _line(pid: int) -> str:
-    return _read(pid, "cmdline", LINE_BYTES_MAX).rstrip("\0").replace("\0", " ")
+    return _read(pid, "cmdline", COMMAND_LINE_BYTES_MAX).rstrip("\0").replace("\0", " ")
 
 
 def _unit(pid: int) -> str:

@@ -104,7 +104,7 @@ class RunLog:
             self._break(error)
             return
         self.write(self.header)
-        prune(self.path.parent)
+        prune(self.path)
 
     def write(self, data: bytes) -> None:
         """Append, while that succeeds: a full disk is no reason to disturb the script."""
@@ -117,12 +117,19 @@ class RunLog:
             self._break(error)
 
     def close(self) -> None:
-        """Close the file, if it is open."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        """Close the file, if it is open; some file systems refuse only now what was written."""
+        file, self._file = self._file, -1
+        if file < 0:
+            return
+        try:
+            with naming(self.path):
+                os.close(file)
+        except OSError as error:
+            self._break(error)
 
     def _break(self, error: OSError) -> None:
+        if self.broken:
+            return  # It was told: closing it fails as well.
         self.broken = True
         self.close()
         self._on_fault(told(error))
@@ -202,8 +209,12 @@ def _write(file: int, data: bytes) -> None:
         data = data[os.write(file, data) :]
 
 
-def prune(folder: Path, keep: int = FILES_MAX) -> None:
-    """Remove the oldest files beyond `keep`; names begin with the date."""
+def prune(newest: Path, keep: int = FILES_MAX) -> None:
+    """Remove the oldest files beside `newest` beyond `keep`; names begin with the date.
+
+    Those that would be newer are of a clock that was set back since: they are older.
+    """
     with suppress(OSError):  # The next run tries again.
-        for path in sorted(folder.glob("*.ulog"))[:-keep]:
+        found = newest.parent.glob("*.ulog")
+        for path in sorted(found, key=lambda path: (path <= newest, path))[:-keep]:
             path.unlink(missing_ok=True)

@@ -17,6 +17,8 @@ def unfit(script: Path) -> str:
     try:
         found = script.stat()
     except FileNotFoundError:
+        if os.path.islink(script):  # It was meant to be there.
+            return f"not run: {script} leads to {os.path.realpath(script)}, which does not exist"
         return MISSING
     except OSError as error:
         return f"not run: {script}: {error.strerror}"
@@ -25,7 +27,8 @@ def unfit(script: Path) -> str:
     if not found.st_mode & 0o111:
         return f"not run: {script} is not executable: chmod u+x {script}"
     # Whoever can write the file or its folder could have the node run anything as root.
-    for path in (script, script.parent):
+    target = Path(os.path.realpath(script))
+    for path in dict.fromkeys((script, script.parent, target.parent)):
         if fault := _foreign(path):
             return f"not run: {fault}"
     return ""
@@ -44,12 +47,15 @@ def _foreign(path: Path) -> str:
     return ""
 
 
-def environment(settings: Module, node: str, paths: Paths) -> dict[str, str]:
-    """Return all that a script inherits; a variable of the user's cannot replace ours."""
+def environment(settings: Module, node: str, paths: Paths) -> dict[str, str | bytes]:
+    """Return all that a script inherits; a variable of the user's cannot replace ours.
+
+    Those of the user are what LANG says, whatever this process has its file names in.
+    """
     commands = str(Path(sys.executable).parent)
     installed = paths.module_etc(settings.name)
     return {
-        **dict(settings.variables),
+        **{name: value.encode() for name, value in settings.variables},
         "SAFE": commands,
         "SAFEVAR": str(paths.lib),
         "SAFEBIN": commands,

@@ -6,6 +6,7 @@ The code that runs there takes no lock, which makes it safe although this proces
 thread waits for all ends, time limits and outputs; it sleeps as long as none of them comes.
 """
 
+import errno
 import os
 import resource
 import select
@@ -27,10 +28,10 @@ from mirrorfarm.actors.guard.client import GuardClient
 from mirrorfarm.actors.scripts.output import LogWriter, Output, RunLog
 from mirrorfarm.actors.scripts.program import environment, unfit
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.descriptors import former_limits
+from mirrorfarm.descriptors import SCARCE, former_limits
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.oserrors import told
+from mirrorfarm.oserrors import CURES, told
 from mirrorfarm.paths import Paths
 
 Logger = Callable[[str, str], None]  # Level and text, as the effect Log.
@@ -41,6 +42,8 @@ REST_NS: Final = 10 * MILLISECOND_NS  # Before output is read that is thrown awa
 OUTPUTS_MAX: Final = 64
 TOO_LATE: Final = "the right to act is over: the guard ended the application, or is about to"
 KILL_AGAIN_S: Final = 1.0  # After a refusal of the kernel.
+# Whoever starts an agent may have them ignored, as `nohup` and a shell's `&` do; it is inherited.
+IGNORABLE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 WAIT_S_MAX: Final = 3_600.0  # The kernel takes no more than 24 days.
 
 
@@ -99,9 +102,21 @@ class ScriptRunner:
             return
         try:
             self._begin(script, order, inbox)
-        except (OSError, subprocess.SubprocessError) as error:
-            why = TOO_LATE if self._too_late(order.name) else _why(script, error)
-            inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {why}"))
+        except OSError as error:
+            self._not_begun(order, _why(script, error), inbox)
+        except subprocess.SubprocessError:
+            self._not_begun(order, self._why_not_entered(), inbox)
+
+    def _not_begun(self, order: StartScript, why: str, inbox: Inbox) -> None:
+        why = TOO_LATE if self._too_late(order.name) else why
+        inbox(ScriptEnded(order.run, order.name, 0, failure=f"not run: {why}"))
+
+    def _why_not_entered(self) -> str:
+        """Return why a script did not get as far as its program: see `_enter`."""
+        path = self._cgroup.path
+        why = "cannot be entered" if path.exists() else "was removed"
+        cure = f"`kill {os.getpid()}` has the module's process stop and begin anew, with a group"
+        return f"the control group of the application, {path}, {why}: {cure}"
 
     def _begin(self, script: Path, order: StartScript, inbox: Inbox) -> None:
         """Start a script that is waited for from now on; OSError: nothing of it is left."""
@@ -218,6 +233,8 @@ class ScriptRunner:
         with suppress(OSError):
             score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
             os.write(score, b"0")
+        for number in IGNORABLE:
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     def _kill(self, run: int, inbox: Inbox) -> None:
@@ -324,10 +341,12 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _why(script: os.PathLike[str], error: Exception) -> str:
-    text = error.strerror if isinstance(error, OSError) else str(error)
+def _why(script: os.PathLike[str], error: OSError) -> str:
+    text = error.strerror
     if isinstance(error, FileNotFoundError):
         text = "the interpreter named in its first line does not exist"
-    elif isinstance(error, OSError) and text == "Exec format error":
+    elif error.errno == errno.ENOEXEC:
         text = "it has no first line such as #!/bin/sh, nor is it a program of this machine"
+    elif error.errno in (*SCARCE, errno.EAGAIN):
+        text = f"{text}: {CURES[error.errno]}"
     return f"{script}: {text}"

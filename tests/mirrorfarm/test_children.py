@@ -59,6 +59,21 @@ def test_a_child_that_is_killed_is_started_again(children: Children, folder: Pat
     assert wait_for(lambda: lock_holder(lock) not in {0, first})
 
 
+def test_children_have_the_root_of_an_agent_that_was_given_a_relative_one(
+    children: Children, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "root_of_test.py").write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom mirrorfarm.paths import Paths\n"
+        "Path(sys.argv[1]).write_text(f'{Paths.from_environment().root}\\n')\ntime.sleep(60)\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MIRRORFARM_ROOT", "node")
+    found = folder / "found"
+    children.want("teller", ("root_of_test", str(found)), folder / "teller.lock")
+    assert wait_for(lambda: found.exists() and found.read_text().endswith("\n"))
+    assert found.read_text() == f"{folder}/node\n"
+
+
 def test_an_unwanted_child_ends_and_stays_ended(children: Children, folder: Path) -> None:
     lock = wanted(children, folder)
     children.unwant("sleeper")

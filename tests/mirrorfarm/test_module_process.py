@@ -32,7 +32,8 @@ def module(mode: str, drain_s: int, nice_s: int, force_s: int) -> Module:
         ("farm", 60, 20, 10, (50, 30)),
         ("farm", 5, 300, 300, (5, 75)),
         ("farm", 0, 300, 300, (0, 80)),
-        ("mirror", 60, 10, 10, (0, 20)),
+        ("farm", 0, 5, 5, (0, 80)),  # `stop_sec`, `stop_prim` and `stop_both` have 5 s each.
+        ("mirror", 60, 10, 10, (0, 80)),
         ("light", 60, 300, 300, (0, 80)),
     ],
 )

@@ -125,14 +125,26 @@ def test_other_users_do_not_read_a_log_whichever_process_comes_first(
     assert not any(path.stat().st_mode & 0o027 for path in logs)
 
 
-def test_a_folder_that_somebody_removed_is_made_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "web"
+def test_a_log_that_was_removed_with_its_folder_begins_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
     with closing(ModuleLog(folder)) as log:
         log.write("E", "module", "first")
         shutil.rmtree(folder)
-        for text in ("second", "third", "fourth"):
-            log.write("E", "module", text)
-    assert texts_of(folder) == ["third", "fourth"]  # The second is in what was removed.
+        log.write("E", "module", "second")
+        log.write("E", "module", "third")
+    assert texts_of(folder) == ["second", "third"]
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_log_that_another_program_put_aside_is_not_written_to_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with closing(ModuleLog(tmp_path)) as log:
+        log.write("E", "module", "first")
+        path.rename(tmp_path / "aside")
+        path.touch()
+        log.write("E", "module", "second")
+    assert texts_of(tmp_path) == ["second"]
+    assert read_log(tmp_path, 0, 100)[1] == 2
 
 
 def texts_of(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -78,6 +79,20 @@ def test_a_journal_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -
     os.close(reader)
     assert not held_up
     assert heard.startswith(b"mirrorfarm: xxx")
+
+
+def test_a_process_without_streams_goes_on_and_opens_nothing_in_their_place(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from mirrorfarm.process import keep_streams, say; keep_streams();"
+        "say('nobody reads this'); opened = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY);"
+        "os.write(opened, f'{opened} {[os.get_inheritable(n) for n in range(3)]}'.encode())"
+    )
+    without = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    found = tmp_path / "found"
+    subprocess.run([*without, sys.executable, "-c", program, str(found)], check=True, timeout=60)
+    number, _, inherited = found.read_text().partition(" ")
+    assert int(number) > 2
+    assert inherited == "[True, True, True]"
 
 
 def test_a_folder_without_room_for_a_lock_is_named(

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from contextlib import suppress
 
 HEAD_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 4_096
+OTHER_FILES_MAX = 32  # What else the server has open.
 WAITING_MAX = 1_024  # Connections that the kernel keeps until they are accepted.
 IDLE_SECONDS_MAX = 65
 HOLD_SECONDS_MAX = 12 * 3_600
@@ -32,8 +34,9 @@ TEXT = "text/plain; charset=utf-8"
 class Site:
     """What is answered, and the connections that wait for a request."""
 
-    def __init__(self, node: str, page: bytes) -> None:
+    def __init__(self, node: str, page: bytes, connections_max: int) -> None:
         name = node.encode()
+        self.connections_max = connections_max
         self.answers = {
             "/": ("text/html; charset=utf-8", page),
             "/tile": (TEXT, name),
@@ -47,12 +50,16 @@ class Site:
         """Serve one connection until it ends; close it at once if there are too many."""
         task = asyncio.current_task()
         assert task
-        if len(self.tasks) < CONNECTIONS_MAX:
+        if len(self.tasks) < self.connections_max:
             self.tasks[task] = True
-            with suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
-                await self.serve(reader, writer, task)
-            del self.tasks[task]
-        writer.close()
+            try:
+                with suppress(OSError, asyncio.CancelledError, asyncio.IncompleteReadError):
+                    await self.serve(reader, writer, task)
+            finally:
+                del self.tasks[task]
+                writer.close()
+        else:
+            writer.close()
 
     async def serve(
         self,
@@ -66,7 +73,8 @@ class Site:
             self.tasks[task] = True
             try:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), idle)
-            except (asyncio.LimitOverrunError, TimeoutError):
+            # Before Python 3.11, which a system's own may be, this is not the other TimeoutError.
+            except (asyncio.LimitOverrunError, asyncio.TimeoutError):  # noqa: UP041
                 return
             self.tasks[task] = False
             status, path, close = self.read(head)
@@ -117,6 +125,17 @@ class Site:
             await asyncio.wait(list(self.tasks), timeout=STOP_SECONDS_MAX)
 
 
+def allow_connections() -> int:
+    """Return how many there may be, each with a file; a module's scripts begin with 1,024."""
+    wanted = CONNECTIONS_MAX + OTHER_FILES_MAX
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        wanted = soft
+    return wanted - OTHER_FILES_MAX
+
+
 def listener(address: str, port: int) -> socket.socket:
     """Return a socket that accepts at `address`; "": at every one, of IPv4 and IPv6."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -149,7 +168,7 @@ def begin(options: argparse.Namespace, ready: int) -> None:
     """Become a process of its own, leader of its group, whose number is in a file."""
     os.setsid()
     with open(options.page, "rb") as file:
-        site = Site(options.node, file.read())
+        site = Site(options.node, file.read(), allow_connections())
     accepting = listener(options.address, options.port)
     with open(options.pid_file, "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")

@@ -12,6 +12,9 @@ def test_name_must_be_equal_as_far_as_the_kernel_keeps_it() -> None:
     assert fits(Process(name="postgres"), "postgres")
     assert not fits(Process(name="postgres"), "postgresql")
     assert fits(Process(name="a_name_of_more_than_fifteen"), "a_name_of_more_")
+    assert fits(Process(name="größenrechnerdienst"), "größenrechner")  # 15 bytes.
+    cut = "größenrechne日".encode()[:15].decode(errors="replace")
+    assert fits(Process(name="größenrechne日"), cut)
 
 
 def test_expressions_are_searched_in_name_and_command_line() -> None:

@@ -4,6 +4,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -106,6 +107,34 @@ def test_process_is_known_by_its_command_line(bench: Bench) -> None:
         bench.application(seconds)
     bench.watcher.watch(Watch((1,), 1))
     assert bench.news() == ProcessesSeen(1, 2, 1)
+
+
+def test_what_follows_a_long_class_path_counts(bench: Bench) -> None:
+    words = [f"{'library.jar:' * 10_000} {bench.name}", "61"]
+    application = subprocess.Popen(words, executable=bench.program)
+    bench.started.append(application)
+    bench.cgroup.add(application.pid)
+    bench.watcher.watch(Watch((1,), 1))
+    assert bench.news() == ProcessesSeen(1, 1, 1)
+
+
+def test_process_whose_first_thread_ended_runs_on(bench: Bench) -> None:
+    program = (
+        "import ctypes, threading; c = ctypes.CDLL(None); name = b'{}'; c.prctl(15, name, 0, 0, 0);"
+        "threading.Thread(target=threading.Event().wait).start(); c.pthread_exit(None)"
+    )
+    application = subprocess.Popen([sys.executable, "-c", program.format(bench.name)])
+    bench.started.append(application)
+    bench.cgroup.add(application.pid)
+    stat = Path(f"/proc/{application.pid}/stat")
+    deadline = time.monotonic() + 20
+    while f"({bench.name}) Z" not in stat.read_text():
+        assert time.monotonic() < deadline, "its first thread does not end"
+        time.sleep(0.01)
+    bench.watcher.watch(Watch((0,), 1))
+    assert bench.news() == ProcessesSeen(0, 1, 1)
+    application.kill()
+    assert bench.news() == ProcessGone(0, 0, 1)
 
 
 def test_one_process_may_count_for_several_entries(bench: Bench) -> None:

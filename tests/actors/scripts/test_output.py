@@ -77,6 +77,24 @@ def test_a_file_that_cannot_be_written_is_told_once_and_stops_nobody(
     assert why.startswith(f"{log.path}: No space left on device: ")
 
 
+def test_a_file_that_cannot_be_closed_is_told_once_and_stops_nobody(
+    tmp_path: Path, writer: LogWriter
+) -> None:
+    """Over a network, or beyond a quota, closing may say what writing did not."""
+    told: list[str] = []
+    log = RunLog(tmp_path, "start_prim", (), told.append)
+    log.open()
+    os.close(log._file)
+    writer.do(log.close)
+    next_log = RunLog(tmp_path, "stop_prim", (), told.append)
+    writer.do(next_log.open)
+    writer.close()
+    assert next_log.path.exists()
+    (why,) = told
+    assert why.startswith(f"{log.path}: Bad file descriptor: ")
+    next_log.close()
+
+
 def test_output_waits_for_a_disk_that_is_slow(
     tmp_path: Path, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,14 +132,25 @@ def test_empty_pipe_is_not_its_end(writer: LogWriter) -> None:
 
 
 def test_only_the_newest_logs_are_kept(tmp_path: Path) -> None:
-    for number in range(10):
-        (tmp_path / f"2026-01-0{number}_x.ulog").touch()
-    (tmp_path / "other").touch()
-    prune(tmp_path, 3)
+    paths = [tmp_path / f"2026-01-0{number}_x.ulog" for number in range(10)]
+    for path in (*paths, tmp_path / "other"):
+        path.touch()
+    prune(paths[9], 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "2026-01-07_x.ulog",
         "2026-01-08_x.ulog",
         "2026-01-09_x.ulog",
         "other",
     ]
-    prune(tmp_path / "none")
+    prune(tmp_path / "none" / "any")
+
+
+def test_logs_of_a_clock_that_was_ahead_go_first(tmp_path: Path) -> None:
+    names = ["2026-01-01_x", "2026-01-02_x", "2099-01-01_x", "2099-01-02_x"]
+    paths = [tmp_path / f"{name}.ulog" for name in names]
+    for path in paths:
+        path.touch()
+    prune(paths[1], 3)
+    assert sorted(tmp_path.iterdir()) == [*paths[:2], paths[3]]
+    prune(paths[1], 1)
+    assert sorted(tmp_path.iterdir()) == [paths[1]]

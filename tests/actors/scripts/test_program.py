@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,18 @@ def test_script_in_a_folder_that_others_can_write_does_not_run(script: Path) -> 
     assert f"chmod go-w {script.parent}" in unfit(script)
 
 
+def test_link_is_as_fit_as_what_it_leads_to(script: Path, tmp_path: Path) -> None:
+    link = script.with_name("start_both")
+    folder = tmp_path / "elsewhere"
+    link.symlink_to(folder / "start")
+    assert unfit(link) == f"not run: {link} leads to {folder}/start, which does not exist"
+    folder.mkdir()
+    script.rename(folder / "start")
+    assert unfit(link) == ""
+    folder.chmod(0o777)
+    assert f"chmod go-w {folder}" in unfit(link)
+
+
 def test_folder_named_like_a_script_does_not_run(script: Path) -> None:
     folder = script.with_name("stop_prim")
     folder.mkdir()
@@ -72,12 +86,30 @@ def test_variables_of_the_user_reach_scripts_but_cannot_replace_ours(tmp_path: P
     )
     settings = Module(name="db", id=1, nodes=("node1", "node2"), variables=variables)
     given = environment(settings, "node2", Paths(tmp_path))
-    assert given["SERVICES"] == "a, b"
+    assert given["SERVICES"] == b"a, b"
     assert given["SAFEMODULE"] == given["MIRRORFARM_MODULE"] == "db"
     assert given["MIRRORFARM_NODE"] == "node2"
     assert given["SAFEUSERBIN"] == f"{tmp_path}/etc/mirrorfarm/modules/db/bin"
-    assert given["PATH"].endswith(":/usr/bin:/sbin:/bin")
+    assert str(given["PATH"]).endswith(":/usr/bin:/sbin:/bin")
     assert given["LANG"] == "C.UTF-8"
+
+
+def test_scripts_read_utf_8_also_where_this_process_has_another_locale() -> None:
+    program = (
+        "import subprocess, sys; from mirrorfarm.actors.scripts.program import environment;"
+        "from mirrorfarm.modules.settings import Module; from mirrorfarm.paths import Paths;"
+        "settings = Module('db', 1, ('n1', 'n2'), variables=(('PRICE', '5 \\u20ac'),));"
+        "given = environment(settings, 'n1', Paths.from_environment());"
+        "sys.exit(subprocess.call(['/bin/sh', '-c', 'printf %s \"$PRICE\"'], env=given))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", program],
+        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=60,
+    )
+    assert printed.stdout == "5 €".encode()
 
 
 @pytest.mark.parametrize("on", [True, False])

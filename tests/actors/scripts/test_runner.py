@@ -2,6 +2,7 @@ import errno
 import itertools
 import os
 import queue
+import signal
 import threading
 import time
 import uuid
@@ -233,6 +234,22 @@ def test_script_runs_at_normal_priority_without_foreign_descriptors(bench: Bench
     assert log.read_text().splitlines()[1:] == ["0, 1, 10, 2", "0", "0"]
 
 
+def test_script_and_what_it_starts_hear_signals_that_the_agent_was_told_to_ignore(
+    bench: Bench,
+) -> None:
+    """As after `nohup mirrorfarm agent &`: a shell could not even trap them."""
+    ignored = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+    former = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    bench.write("#!/bin/sh\ngrep ^SigIgn: /proc/self/status >ignored\n")
+    try:
+        bench.start()
+        assert bench.news() == ScriptEnded(1, "start_prim", 0)
+    finally:
+        for number, action in zip(ignored, former, strict=True):
+            signal.signal(number, action)
+    assert int((bench.bin / "ignored").read_text().split()[1], 16) == 0
+
+
 @pytest.mark.parametrize("name", ["pipe2", "pidfd_open"])
 def test_script_for_which_no_descriptor_is_left_is_a_failure(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
@@ -246,10 +263,23 @@ def test_script_for_which_no_descriptor_is_left_is_a_failure(
         bench.start()
     news = bench.news()
     assert (news.run, news.name) == (1, "start_prim")
-    assert "Too many open files" in news.failure
+    assert news.failure.endswith(": Too many open files: allow more open files (`ulimit -n`)")
     assert eventually(lambda: not bench.runner._outputs)
     assert eventually(lambda: bench.cgroup.processes() == []), "what cannot be awaited is ended"
     bench.write("#!/bin/sh\n")
+    bench.start()
+    assert bench.news() == ScriptEnded(1, "start_prim", 0)
+
+
+def test_script_whose_control_group_was_removed_is_a_failure_that_names_the_cure(
+    bench: Bench,
+) -> None:
+    bench.write("#!/bin/sh\n")
+    bench.cgroup.path.rmdir()
+    bench.start()
+    news = bench.news()
+    assert f"{bench.cgroup.path}, was removed: `kill {os.getpid()}`" in news.failure
+    bench.cgroup.create()
     bench.start()
     assert bench.news() == ScriptEnded(1, "start_prim", 0)
 

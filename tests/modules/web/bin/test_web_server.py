@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -107,6 +108,52 @@ def test_one_connection_may_ask_hold_many_times(service: Service) -> None:
         assert (answer.status, answer.read()) == (200, b"n1")
         assert link.sock is sock
     link.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_beyond_the_first_limit_of_files_are_served(tmp_path: Path, kind: str) -> None:
+    """As where a script begins with the 1,024 files that systems give at first."""
+    web = Service(tmp_path, free_port(), kind)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    links = [web.link() for _ in range(80)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        assert web.script("start_both", "WAIT", "UP", "start").returncode == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        for link in links:
+            link.request("GET", "/hold")
+            answer = link.getresponse()
+            assert (answer.status, answer.read()) == (200, b"n1")
+    finally:
+        for link in links:
+            link.close()
+        web.script("stop_both", "force")
+
+
+@pytest.mark.parametrize("python", ["/usr/bin/python3", "python3.9", "python3.10"])
+def test_connections_that_wait_too_long_make_room(tmp_path: Path, python: str) -> None:
+    """Of the system's own Python, which may be older than mirrorfarm's."""
+    found = shutil.which(python)
+    # What is found may only say which version to choose.
+    if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"needs {python}")
+    program, pid_file, port = tmp_path / "server.py", tmp_path / "pid", free_port()
+    text = (SCRIPTS / "web_server.py").read_text()
+    text = text.replace("CONNECTIONS_MAX = 4_096", "CONNECTIONS_MAX = 1")
+    program.write_text(text.replace("IDLE_SECONDS_MAX = 65", "IDLE_SECONDS_MAX = 0.2"))
+    words = ["--port", str(port), "--address", "127.0.0.1", "--node", "n1"]
+    words += ["--page", str(SCRIPTS / "mosaic.html"), "--pid-file", str(pid_file)]
+    subprocess.run([found, "-IS", program, "start", *words], check=True, timeout=30)
+    try:
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as waiting:
+                assert waiting.recv(1) == b""
+        web = Service(tmp_path, port, "python")
+        assert web.ask("/tile")[0] == 200
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def test_page_is_one_file_that_asks_for_tiles(service: Service) -> None:
