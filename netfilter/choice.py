@@ -72,7 +72,7 @@ def make(kind: str, ledger: Path) -> PacketFilter:
             raise _unknown(kind)
 
 
-def remove_left(kind: str, module: str, queue: int) -> None:
+def remove_left(kind: str, module: str) -> None:
     """Take a module's filter out of the kernel that a process left which is gone.
 
     The virtual addresses must be off this node before. Raises SystemUnsuitable or OSError.
@@ -83,7 +83,7 @@ def remove_left(kind: str, module: str, queue: int) -> None:
         case "nft":
             remove_tables(module)
         case "nfqueue":
-            remove_rules(module, queue)
+            remove_rules(module)
         case _:
             raise _unknown(kind)
 
