@@ -112,6 +112,16 @@ def test_a_node_of_another_version_takes_no_part_in_a_check(verb: str) -> None:
     assert evaluate(check), "of the others there is something to say"
 
 
+def test_a_node_that_the_module_is_not_for_is_no_problem() -> None:
+    agents = Agents("n18", refusal=lambda node: "not installed" if node == "n17" else "")
+    found = Lead(agents, "web")  # type: ignore[arg-type]
+    found.begin((*MANY, "n17", "n18"))
+    assert not found.check.missing
+    assert found.check.nodes == MANY
+    with pytest.raises(Refused, match="not installed"):
+        Lead(agents, "web").begin(("n17",))  # type: ignore[arg-type]
+
+
 def test_a_check_that_nobody_takes_part_in_says_why() -> None:
     with pytest.raises(NodeUnreachable, match="all 16 nodes"):
         lead(Agents(*MANY))
