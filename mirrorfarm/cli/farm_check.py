@@ -111,6 +111,8 @@ class Lead:
         """Do every step; what nodes report at the end is in `check` after `end`."""
         say("who answers for the addresses?")
         claims = self._order(self._live, "ask")
+        if not claims:
+            return  # What became of each node is the result.
         self._decide(claims)
         self._in_turn("sends to the virtual MACs, to all, and to each node", self._send)
         if not self.check.unannounced:
