@@ -237,7 +237,9 @@ def test_a_heartbeat_network_without_answers_is_a_warning() -> None:
         ("vmac_invisible", "net/ipv4/conf/all/drop_unicast_in_l2_multicast", "1", Level.OK),
         ("vmac_invisible", "net/ipv4/conf/eth0/rp_filter", "1", Level.WARNING),
         ("vmac_invisible", "net/ipv4/conf/eth0/rp_filter", "2", Level.OK),
+        ("vmac_invisible", "net/ipv4/conf/all/drop_gratuitous_arp", "1", Level.WARNING),
         ("vmac_invisible", "net/ipv6/conf/eth0/drop_unsolicited_na", "1", Level.WARNING),
+        ("vmac_invisible", "net/ipv6/conf/all/drop_unsolicited_na", "1", Level.OK),
     ],
 )
 def test_kernel_parameters_matter_where_they_do(
@@ -248,6 +250,16 @@ def test_kernel_parameters_matter_where_they_do(
         fact(check, node, delivery=delivery)
     fact(check, "n1", parameters={parameter: value}, way_out="eth9")
     assert worst([v for v in evaluate(check) if v.topic == "kernel"]) is level
+
+
+def test_a_parameter_of_a_vlan_is_named_as_sysctl_takes_it() -> None:
+    check = good()
+    places = tuple(msgspec.structs.replace(p, interface="eth0.100") for p in facts("n1").places)
+    parameters = {"net/ipv4/conf/eth0.100/rp_filter": "1"}
+    fact(check, "n1", places=places, parameters=parameters, way_out="eth9")
+    (found,) = [v for v in evaluate(check) if v.topic == "kernel"]
+    assert "net.ipv4.conf.eth0/100.rp_filter is 1" in found.what
+    assert "sysctl -w net.ipv4.conf.eth0/100.rp_filter=2" in found.cure
 
 
 def test_filters_that_differ_or_are_missing_are_problems() -> None:
