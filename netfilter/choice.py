@@ -12,6 +12,7 @@ from pathlib import Path
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.netfilter.bpf import BpfFilter, program_name
 from mirrorfarm.netfilter.bpf_program import FarmProgram, detach_all
+from mirrorfarm.netfilter.bpf_system import Program, refusal
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import Choice, PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
@@ -89,8 +90,14 @@ def remove_left(kind: str, module: str) -> None:
 
 
 def probe_bpf() -> None:
-    """Let the kernel check the program; nothing is attached."""
-    FarmProgram.load().close()
+    """Let the kernel check the program, and look it up as one that is left; nothing is attached."""
+    loaded = FarmProgram.load()
+    try:
+        Program.find(loaded.program.identity()[0]).close()
+    except OSError as error:
+        raise SystemUnsuitable(refusal(error)) from error
+    finally:
+        loaded.close()
 
 
 def probe_nft() -> None:
