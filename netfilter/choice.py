@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.netfilter import nfqueue_rules, nft_rules
 from mirrorfarm.netfilter.bpf import BpfFilter, program_name
 from mirrorfarm.netfilter.bpf_program import FarmProgram, detach_all
 from mirrorfarm.netfilter.bpf_system import Program, refusal
@@ -18,7 +19,6 @@ from mirrorfarm.netfilter.filter import Choice, PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue, remove_rules
 from mirrorfarm.netfilter.nft import NftFilter, remove_tables
-from mirrorfarm.netfilter.nft_rules import removal, rule_set
 from mirrorfarm.netfilter.rules import rule
 
 AUTO = "auto"
@@ -102,19 +102,23 @@ def probe_bpf() -> None:
 
 def probe_nft() -> None:
     """Make the rules and delete them in the same transaction: no packet ever meets them."""
+    _probe_rules(nft_rules.rule_set(_PROBE))
+
+
+def probe_nfqueue() -> None:
+    """Do the same with its own rules, which hash nothing, and bind a queue for a moment."""
+    _probe_rules(nfqueue_rules.rule_set(_PROBE))
+    check_queue()
+
+
+def _probe_rules(rules: str) -> None:
     tables = Nftables()
     try:
-        tables.run(rule_set(_PROBE) + removal(_PROBE.module))
+        tables.run(rules + nft_rules.removal(_PROBE.module))
     except OSError as error:
         raise SystemUnsuitable(f"the kernel refuses the rules: {error}") from error
     finally:
         tables.close()
-
-
-def probe_nfqueue() -> None:
-    """Do what `nft` does, and bind a queue for a moment."""
-    probe_nft()
-    check_queue()
 
 
 _PROBES: Mapping[str, Probe] = {"bpf": probe_bpf, "nft": probe_nft, "nfqueue": probe_nfqueue}
