@@ -163,6 +163,21 @@ def test_a_node_that_takes_no_part_may_be_the_one_that_answers() -> None:
     assert "or this is n3" in found.why
 
 
+def test_with_the_nodes_own_macs_one_that_takes_no_part_is_not_called_a_stranger() -> None:
+    check = good()
+    check.roles = dict.fromkeys(NODES, "UP")
+    for node in NODES:
+        fact(check, node, delivery="vmac_directed", virtual_macs=("",))
+        change(check, node, claims=(Claimed("eth0", 0, mac("n3"), mac("n3")),), learned=())
+    assert not [v for v in bad(check) if v.topic == "owner"]
+    del check.facts["n3"], check.reports["n3"]
+    check.missing["n3"] = "its agent does not answer"
+    (found,) = [v for v in bad(check) if v.topic == "owner"]
+    assert found.level is Level.WARNING
+    assert mac("n3") in found.what
+    assert "or this is n3" in found.why
+
+
 def test_a_node_that_answers_with_its_own_mac_is_told() -> None:
     check = good()
     change(check, "n1", claims=(Claimed("eth0", 0, mac("n2"), mac("n2")),))
