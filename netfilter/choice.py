@@ -44,6 +44,9 @@ def choose(wanted: str, delivery: Delivery, probes: Mapping[str, Probe] | None =
     probes = _PROBES if probes is None else probes
     if wanted not in (AUTO, *KINDS):
         raise _unknown(wanted)
+    if delivery is Delivery.NONE:  # Nodes of different systems go together then.
+        kind = KINDS[0] if wanted == AUTO else wanted
+        return Choice(kind, "not used: without a virtual address nothing is filtered")
     failed = []
     for kind in KINDS if wanted == AUTO else (wanted,):
         reason = _missing(kind, delivery, probes)

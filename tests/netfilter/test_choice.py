@@ -85,6 +85,16 @@ def test_only_bpf_relays() -> None:
             choose(wanted, Delivery.DIRECTED, NO_BPF)
 
 
+def test_without_an_address_nodes_of_every_system_go_together() -> None:
+    nothing = {kind: fails(f"no {kind} here") for kind in ALL}
+    chosen = {choose("auto", Delivery.NONE, probes) for probes in (ALL, NO_BPF, nothing)}
+    assert len(chosen) == 1
+    assert "nothing is filtered" in chosen.pop().reason
+    assert choose("nft", Delivery.NONE, nothing).kind == "nft"
+    with pytest.raises(SystemUnsuitable, match="auto, bpf, nft, nfqueue"):
+        choose("ebtables", Delivery.NONE, ALL)
+
+
 @pytest.mark.parametrize(
     ("kind", "made"), [("bpf", BpfFilter), ("nft", NftFilter), ("nfqueue", NfqueueFilter)]
 )
