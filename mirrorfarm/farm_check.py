@@ -109,6 +109,9 @@ class FarmChecks:
         module = load_module(self._paths, name)
         if module.mode != "farm":
             raise Refused(f"{name} is a {module.mode} module, not a farm")
+        if self._node not in module.nodes:
+            there = ", ".join(module.nodes)
+            raise Refused(f"{name} is not for {self._node}: its nodes are {there}")
         facts = facts_of(module, self._node)
         self._part, self._module = Part(token, facts), module
         return facts

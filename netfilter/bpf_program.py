@@ -34,6 +34,7 @@ from mirrorfarm.netfilter.bpf_system import (
     Program,
     Run,
     attached,
+    numbers,
     refusal,
 )
 from mirrorfarm.netfilter.rules import Rules, State
@@ -62,14 +63,9 @@ class Tcx:
         """Return whether it is attached still; an interface that is gone lacks nothing."""
         own, _ = self.program.identity()
         try:
-            found = attached(self.index, self.hook)
+            return own in numbers(self.index, self.hook)
         except OSError as error:
             return error.errno == errno.ENODEV
-        numbers = []
-        for other in found:
-            with contextlib.closing(other):
-                numbers.append(other.identity()[0])
-        return own in numbers
 
     def replace_others(self, name: str) -> None:
         """Detach what has the same name: left by a process that was killed."""
@@ -203,10 +199,10 @@ class FarmProgram:
                 for definition in made.maps:
                     maps[definition.name] = Map(definition)
                     undo.callback(maps[definition.name].close)
-                numbers = {map_name: map_.number for map_name, map_ in maps.items()}
-                first = Program.load(name, made.linked(numbers), made.license)
+                descriptors = {map_name: map_.number for map_name, map_ in maps.items()}
+                first = Program.load(name, made.linked(descriptors), made.license)
                 undo.callback(first.close)
-                second = Program.load(name, out.linked(numbers), out.license)
+                second = Program.load(name, out.linked(descriptors), out.license)
             except OSError as error:
                 raise SystemUnsuitable(refusal(error)) from error
             undo.pop_all()

@@ -4,7 +4,6 @@ Layouts are those of `union bpf_attr` in linux/bpf.h. Every method raises OSErro
 refuses, except where it says otherwise.
 """
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -211,6 +210,11 @@ class Program(Descriptor):
         finally:
             del code, licence
 
+    @classmethod
+    def find(cls, number: int) -> "Program":
+        """Return the program of this number; it takes CAP_SYS_ADMIN."""
+        return cls(_call(_PROGRAM_BY_ID, struct.pack("=III", number, 0, 0))[0])
+
     def run(self, frame: bytes, repeat: int = 1) -> Run:
         """Give a frame to the program without any interface (BPF_PROG_TEST_RUN)."""
         into, into_address = _buffer(frame)
@@ -245,23 +249,33 @@ class Program(Descriptor):
         return struct.pack("=IIIIIIQ", interface_index, self.number, hook, 0, 0, 0, 0)
 
 
-def attached(interface_index: int, hook: int = TCX_IN) -> list[Program]:
-    """Return the programs at one direction of an interface (TCX); the caller closes them."""
+def numbers(interface_index: int, hook: int = TCX_IN) -> list[int]:
+    """Return the numbers of the programs at one direction of an interface (TCX)."""
     ids = (ctypes.c_uint32 * _ATTACHED_MAX)()
     first = (interface_index, hook, 0, 0, ctypes.addressof(ids), _ATTACHED_MAX, 0)
     _, result = _call(_QUERY, struct.pack("=IIIIQIIQQQQ", *first, 0, 0, 0, 0))
     (count,) = struct.unpack_from("=I", result, 24)
-    found = []
-    for number in ids[:count]:
-        with contextlib.suppress(OSError):  # Gone meanwhile.
-            found.append(Program(_call(_PROGRAM_BY_ID, struct.pack("=III", number, 0, 0))[0]))
+    return ids[:count]
+
+
+def attached(interface_index: int, hook: int = TCX_IN) -> list[Program]:
+    """Return the programs at one direction of an interface (TCX); the caller closes them."""
+    found: list[Program] = []
+    for number in numbers(interface_index, hook):
+        try:
+            found.append(Program.find(number))
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # Gone meanwhile.
+                for program in found:
+                    program.close()
+                raise
     return found
 
 
 def refusal(error: OSError, words: str = "") -> str:
     """Return, in words, that the kernel did not take the filter, why, and what to do."""
     if error.errno in (errno.EPERM, errno.EACCES) and not words:
-        why = "this process may not load it (needed are CAP_BPF and CAP_NET_ADMIN, or root)"
+        why = "this process may not load it (needed are CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)"
     elif error.errno == errno.ENOSYS:
         why = "this kernel has no bpf(2)"
     else:

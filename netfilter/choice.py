@@ -10,14 +10,15 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.netfilter import nfqueue_rules, nft_rules
 from mirrorfarm.netfilter.bpf import BpfFilter, program_name
 from mirrorfarm.netfilter.bpf_program import FarmProgram, detach_all
+from mirrorfarm.netfilter.bpf_system import Program, refusal
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import Choice, PacketFilter, Settings
 from mirrorfarm.netfilter.libnftables import Nftables
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter, check_queue, remove_rules
 from mirrorfarm.netfilter.nft import NftFilter, remove_tables
-from mirrorfarm.netfilter.nft_rules import removal, rule_set
 from mirrorfarm.netfilter.rules import rule
 
 AUTO = "auto"
@@ -43,6 +44,9 @@ def choose(wanted: str, delivery: Delivery, probes: Mapping[str, Probe] | None =
     probes = _PROBES if probes is None else probes
     if wanted not in (AUTO, *KINDS):
         raise _unknown(wanted)
+    if delivery is Delivery.NONE:  # Nodes of different systems go together then.
+        kind = KINDS[0] if wanted == AUTO else wanted
+        return Choice(kind, "not used: without a virtual address nothing is filtered")
     failed = []
     for kind in KINDS if wanted == AUTO else (wanted,):
         reason = _missing(kind, delivery, probes)
@@ -72,7 +76,7 @@ def make(kind: str, ledger: Path) -> PacketFilter:
             raise _unknown(kind)
 
 
-def remove_left(kind: str, module: str, queue: int) -> None:
+def remove_left(kind: str, module: str) -> None:
     """Take a module's filter out of the kernel that a process left which is gone.
 
     The virtual addresses must be off this node before. Raises SystemUnsuitable or OSError.
@@ -83,31 +87,41 @@ def remove_left(kind: str, module: str, queue: int) -> None:
         case "nft":
             remove_tables(module)
         case "nfqueue":
-            remove_rules(module, queue)
+            remove_rules(module)
         case _:
             raise _unknown(kind)
 
 
 def probe_bpf() -> None:
-    """Let the kernel check the program; nothing is attached."""
-    FarmProgram.load().close()
+    """Let the kernel check the program, and look it up as one that is left; nothing is attached."""
+    loaded = FarmProgram.load()
+    try:
+        Program.find(loaded.program.identity()[0]).close()
+    except OSError as error:
+        raise SystemUnsuitable(refusal(error)) from error
+    finally:
+        loaded.close()
 
 
 def probe_nft() -> None:
     """Make the rules and delete them in the same transaction: no packet ever meets them."""
+    _probe_rules(nft_rules.rule_set(_PROBE))
+
+
+def probe_nfqueue() -> None:
+    """Do the same with its own rules, which hash nothing, and bind a queue for a moment."""
+    _probe_rules(nfqueue_rules.rule_set(_PROBE))
+    check_queue()
+
+
+def _probe_rules(rules: str) -> None:
     tables = Nftables()
     try:
-        tables.run(rule_set(_PROBE) + removal(_PROBE.module))
+        tables.run(rules + nft_rules.removal(_PROBE.module))
     except OSError as error:
         raise SystemUnsuitable(f"the kernel refuses the rules: {error}") from error
     finally:
         tables.close()
-
-
-def probe_nfqueue() -> None:
-    """Do what `nft` does, and bind a queue for a moment."""
-    probe_nft()
-    check_queue()
 
 
 _PROBES: Mapping[str, Probe] = {"bpf": probe_bpf, "nft": probe_nft, "nfqueue": probe_nfqueue}

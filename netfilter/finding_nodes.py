@@ -100,7 +100,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
     if facts.delivery == Delivery.MULTICAST and _value(
         facts, interface, "drop_unicast_in_l2_multicast"
     ):
-        name = f"net.ipv4.conf.{interface}.drop_unicast_in_l2_multicast"
+        name = _name(interface, "drop_unicast_in_l2_multicast")
         found.append(
             Verdict(
                 Level.PROBLEM,
@@ -111,7 +111,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
             )
         )
     if _value(facts, interface, "rp_filter") == 1 and facts.way_out not in {"", interface}:
-        name = f"net.ipv4.conf.{interface}.rp_filter"
+        name = _name(interface, "rp_filter")
         found.append(
             Verdict(
                 Level.WARNING,
@@ -125,7 +125,7 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
         Verdict(
             Level.WARNING,
             "kernel",
-            f"{{nodes}}: net.ipv{version}.conf.{interface}.{name} is set",
+            f"{{nodes}}: {_name(interface, name, version)} is set",
             "the node itself does not learn of addresses that move",
             "needed only if the node is a client of other virtual addresses: set it to 0",
         )
@@ -134,9 +134,15 @@ def _of_interface(check: Check, node: str, interface: str) -> list[Verdict]:
     ]
 
 
+def _name(interface: str, name: str, version: int = 4) -> str:
+    """Return what `sysctl` calls a parameter: a dot in the name of an interface is a slash."""
+    return f"net.ipv{version}.conf.{interface.replace('.', '/')}.{name}"
+
+
 def _value(facts: Facts, interface: str, name: str, version: int = 4) -> int:
-    """Return what counts of a parameter: the larger one of all interfaces' and its own."""
-    names = (f"net/ipv{version}/conf/{where}/{name}" for where in ("all", interface))
+    """Return what counts of a parameter: of IPv4 the larger one of all interfaces' and its own."""
+    places = ("all", interface) if version == 4 else (interface,)
+    names = (f"net/ipv{version}/conf/{where}/{name}" for where in places)
     texts = (facts.parameters.get(full, "") for full in names)
     return max(int(text) if text.isdigit() else 0 for text in texts)
 

@@ -57,15 +57,18 @@ def _owners_of(check: Check, segment: int, address: int) -> list[Verdict]:
 
 def _stranger(check: Check, text: str, address: int, owner: Owner) -> Verdict:
     shared = check.first.virtual_macs[address]
+    missing = [node for node in check.nodes if node not in check.present]
+    perhaps = f", or this is {listed(missing)}, which takes no part in the check" if missing else ""
+    level = Level.WARNING if missing else Level.PROBLEM
     if owner.mac == shared:
         told = f"{text}: {owner.source}, which is no node of this farm, answers with its MAC too"
-        missing = [node for node in check.nodes if node not in check.present]
-        why = "another farm has the same address" + (
-            f", or this is {listed(missing)}, which takes no part in the check" if missing else ""
-        )
-        level = Level.WARNING if missing else Level.PROBLEM
+        why = f"another farm has the same address{perhaps}"
         return Verdict(level, "owner", told, why, _STRANGER_CURE)
     sends = "" if owner.source == owner.mac else f" (sent from {owner.source})"
+    if missing and not shared:  # Nodes answer with their own MACs.
+        told = f"{text}: {owner.mac}{sends}, which is no node of this check, answers for it"
+        why = f"a stranger owns the address{perhaps}"
+        return Verdict(level, "owner", told, why, _STRANGER_CURE)
     told = f"{text}: a stranger owns the address: {owner.mac}{sends} answers for it"
     why = "neighbours that learn its MAC are not served by the farm"
     return Verdict(Level.PROBLEM, "owner", told, why, _STRANGER_CURE)

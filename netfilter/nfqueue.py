@@ -36,6 +36,7 @@ from mirrorfarm.netfilter.nfqueue_rules import (
     forget,
     mark,
     queue_rules,
+    queue_rules_removal,
     rule_set,
 )
 from mirrorfarm.netfilter.nft import (
@@ -51,10 +52,10 @@ from mirrorfarm.netfilter.nft_rules import removal
 from mirrorfarm.netfilter.sysctls import FILTER, Sysctls
 
 _RESTORE = ("iptables-restore", "ip6tables-restore")
-_LEFT_BEHIND_MAX = 16  # Rules of killed predecessors: one is usual.
+_SAVE = ("iptables-save", "ip6tables-save")
 _RESTORE_SECONDS = 10
 _LOOK_SECONDS = 0.3  # The lease is renewed by the thread that looks.
-_NO_RULE = 1  # What iptables ends with; 4 if another one holds its lock.
+_NO_RULE = 1  # What iptables ends with, also without a table; 4 if another holds its lock.
 _TURN_SECONDS = 1.0
 _PROBED_QUEUE = 65_535  # Modules count from 0.
 _NETLINK_NETFILTER = 12
@@ -103,8 +104,8 @@ class NfqueueFilter:
             self._lease = Lease(self._tables, settings.module)
             self._sysctls = Sysctls(self._ledger, f"{FILTER} {settings.module}")
             self._sysctls.hold(TRACKING)
+            _remove_queue_rules(settings.module)
             for program in _RESTORE:
-                _remove_queue_rules(program, settings)
                 _restore(program, queue_rules(settings, "-A"))
         except BaseException:
             self.close()
@@ -161,8 +162,7 @@ class NfqueueFilter:
             return
         self._stop_thread()
         try:
-            for program in _RESTORE:
-                _remove_queue_rules(program, self._settings)
+            _remove_queue_rules(self._settings.module)
             if self._tables is not None:
                 self._tables.run(removal(self._settings.module))
         finally:
@@ -253,10 +253,9 @@ class NfqueueFilter:
         return verdict
 
 
-def remove_rules(module: str, queue: int) -> None:
+def remove_rules(module: str) -> None:
     """Remove a module's rules and tables, whoever made them; raises SystemUnsuitable or OSError."""
-    for program in _RESTORE:
-        _remove_queue_rules(program, Settings(module, (), (), (), 0, queue=queue))
+    _remove_queue_rules(module)
     remove_tables(module)
 
 
@@ -303,13 +302,35 @@ def _restore(program: str, rules: str) -> None:
         raise SystemUnsuitable(f"{program} refuses the rules of NFQUEUE: {done.stderr.strip()}")
 
 
-def _remove_queue_rules(program: str, settings: Settings) -> None:
-    """Remove a module's rules, however many there are."""
-    for _ in range(_LEFT_BEHIND_MAX):
-        try:
-            _restore(program, queue_rules(settings, "-D"))
-        except SystemUnsuitable:
-            return
+def _remove_queue_rules(module: str) -> None:
+    """Remove a module's rules, as many of them as there are; raise SystemUnsuitable if one stays.
+
+    A killed predecessor may have left some, and another program may have removed some.
+    """
+    for save, restore in zip(_SAVE, _RESTORE, strict=True):
+        rules = queue_rules_removal(_saved(save), module)
+        if rules:
+            _restore(restore, rules)
+
+
+def _saved(program: str) -> str:
+    """Return the rules among which the module's are; none where iptables is or has none."""
+    try:
+        done = subprocess.run(
+            [program, "-t", "mangle"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_RESTORE_SECONDS,
+        )
+    except FileNotFoundError:
+        return ""
+    except subprocess.TimeoutExpired as error:
+        raise SystemUnsuitable(f"{program} hangs") from error
+    if done.returncode not in (0, _NO_RULE):
+        raise SystemUnsuitable(f"{program} does not tell its rules: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _may_have(program: str, rules: str) -> bool:

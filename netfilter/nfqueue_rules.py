@@ -166,7 +166,7 @@ def forget(module: str) -> str:
 
 
 def queue_rules(settings: Settings, verb: str) -> str:
-    """Return step 2 as the input of (ip|ip6)tables-restore; `verb` is -A or -D.
+    """Return step 2 as the input of (ip|ip6)tables-restore; `verb` is -A or -C.
 
     Neither --queue-bypass nor fail-open: with them two nodes would answer.
     """
@@ -180,6 +180,18 @@ def queue_rules(settings: Settings, verb: str) -> str:
         )
     ]
     return "\n".join(("*mangle", *lines, "COMMIT", ""))
+
+
+def queue_rules_removal(saved: str, module: str) -> str:
+    """Return what removes a module's rules of step 2, as `queue_rules`; empty: there are none.
+
+    `saved` is what (ip|ip6)tables-save printed.
+    """
+    own = f"--comment {table_name(module)} -j NFQUEUE "
+    lines = [line for line in saved.splitlines() if line.startswith("-A ") and own in line]
+    if not lines:
+        return ""
+    return "\n".join(("*mangle", *(f"-D {line[3:]}" for line in lines), "COMMIT", ""))
 
 
 def _memory() -> list[str]:

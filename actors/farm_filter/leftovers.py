@@ -27,7 +27,6 @@ class Note(msgspec.Struct, frozen=True):
 
     addresses: tuple[str, ...]
     kind: str  # Of the filter; empty: not known.
-    queue: int  # Of NFQUEUE.
 
     def __post_init__(self) -> None:
         """Raise ValueError if this cannot be."""
@@ -45,13 +44,12 @@ class Leftovers:
         self._module = module.name
         self._ledger = ledger
         self._addresses = tuple(one.addr for one in module.farm.addresses)
-        self._queue = module.id
         self._path = ledger.with_name(f"{module.name}.farm.json")
         self._note = self._read(log)
 
     def note(self, kind: str) -> None:
         """Say what is about to be put there; raise OSError if that cannot be written."""
-        note = Note(self._addresses, kind, self._queue)
+        note = Note(self._addresses, kind)
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = self._path.with_name(f"{self._path.name}.new")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -89,10 +87,10 @@ class Leftovers:
         if self._note is None:
             return
         self.remove_addresses()
-        kind, queue = self._note.kind, self._note.queue
+        kind = self._note.kind
         for one in (kind,) if kind else KINDS:
             try:
-                remove_left(one, self._module, queue)
+                remove_left(one, self._module)
             except (OSError, MirrorfarmError) as error:
                 if kind:
                     raise SystemUnsuitable(
@@ -114,7 +112,7 @@ class Leftovers:
                 f"{self._path} does not tell what an earlier process left: {error}; the addresses "
                 "of the present configuration and filters of every kind are removed",
             )
-            return Note(self._addresses, "", self._queue)
+            return Note(self._addresses, "")
 
 
 def keep_parameters(ledger: Path, module: str) -> bool:

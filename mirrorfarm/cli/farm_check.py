@@ -83,6 +83,9 @@ class Lead:
                     self._live.append(node)
             else:
                 check.missing[node] = result.text
+        if self._live:  # Nodes that the module is not for need not have it.
+            check.nodes = check.facts[self._live[0]].nodes
+            check.missing = {n: why for n, why in check.missing.items() if n in check.nodes}
         refusals = [text for text in check.missing.values() if text.startswith(BUSY)]
         if refusals:
             raise Refused(refusals[0])
@@ -94,7 +97,6 @@ class Lead:
                 by_text.setdefault(text, []).append(node)
             told = (f"{named(names, nodes)}: {text}" for text, names in by_text.items())
             raise Refused("; ".join(told))
-        check.nodes = check.facts[self._live[0]].nodes
         self._learn_roles()
 
     def _learn_roles(self) -> None:
@@ -109,6 +111,8 @@ class Lead:
         """Do every step; what nodes report at the end is in `check` after `end`."""
         say("who answers for the addresses?")
         claims = self._order(self._live, "ask")
+        if not claims:
+            return  # What became of each node is the result.
         self._decide(claims)
         self._in_turn("sends to the virtual MACs, to all, and to each node", self._send)
         if not self.check.unannounced:

@@ -1,6 +1,9 @@
 """A farm's process is killed while its module is UP; the next one has another configuration."""
 
+import fcntl
+import os
 import queue
+import shutil
 import socket
 import subprocess
 import sys
@@ -143,6 +146,46 @@ def test_killed_and_started_with_another_filter_and_address_it_has_only_these(
         assert there() == nothing
     finally:
         door.close()
+
+
+def test_of_rules_that_another_program_removed_in_part_nothing_is_left(
+    namespace: str, tmp_path: Path
+) -> None:
+    nothing = there()
+    door = opened(tmp_path, "nfqueue", OLD)
+    try:
+        order("iptables", "-t", "mangle", "-F", "PREROUTING")
+        removed(door)
+        assert there() == nothing
+    finally:
+        door.close()
+
+
+@pytest.mark.skipif(shutil.which("iptables-legacy") is None, reason="it has no lock otherwise")
+def test_rules_that_stay_because_of_a_lock_are_removed_by_the_next_process(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("iptables", "ip6tables"):
+        for action in ("-save", "-restore"):
+            where = shutil.which(f"{name}-legacy{action}")
+            assert where is not None
+            (tmp_path / f"{name}{action}").symlink_to(where)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "lock"))
+    nothing = there()
+    door, new = opened(tmp_path, "nfqueue", OLD), door_of(tmp_path, "nfqueue", OLD)
+    try:
+        with open(tmp_path / "lock", "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            removed(door)
+        assert there()["rules"]
+        new.close()
+        new = door_of(tmp_path, "nfqueue", OLD)
+        removed(new)
+        assert there() == nothing
+    finally:
+        door.close()
+        new.close()
 
 
 def test_a_program_that_is_attached_as_by_older_kernels_is_found(namespace: str) -> None:

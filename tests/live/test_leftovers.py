@@ -201,8 +201,8 @@ def test_the_filter_of_a_farm_that_has_no_process_goes_with_its_configuration(
     ledger = agent.paths.run / "kernel-parameters.json"
     module = Module("app", 1, ("n1",), "farm", farm=farm)
     of_farm.Leftovers(module, ledger, print).note("nft")
-    removed: list[tuple[str, str, int]] = []
+    removed: list[tuple[str, str]] = []
     monkeypatch.setattr(of_farm, "remove_left", lambda *left: removed.append(left))
     leftovers.clear(agent.paths, "app")
-    assert removed == [("nft", "app", 1)]
+    assert removed == [("nft", "app")]
     assert not (agent.paths.run / "app.farm.json").exists()

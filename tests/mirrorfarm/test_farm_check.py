@@ -1,6 +1,7 @@
 """What an agent reads of the orders of a check, and of its own interfaces."""
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from mirrorfarm.actors.vip.check import Peer
 from mirrorfarm.actors.vip.subnets import Configured, Link, Target
 from mirrorfarm.errors import Refused
 from mirrorfarm.farm_check import FarmChecks, peers, sizes, source_for
+from mirrorfarm.modules import install as modules
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.messages import AgentCommand
 
@@ -77,6 +79,26 @@ def test_a_check_without_a_proper_token_is_refused(token: str) -> None:
     checks = FarmChecks(Paths.from_environment(), "n1")
     with pytest.raises(Refused, match="token"):
         checks.perform(AgentCommand("r", "farm-check-begin", "SYSTEM/x", (token, "web")))
+
+
+def test_a_node_that_the_module_is_not_for_takes_no_part(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    paths.etc.mkdir(parents=True)
+    nodes = "".join(f'<node name="n{i}" addr="198.18.0.{i}"/>' for i in (1, 2, 3))
+    paths.cluster_xml.write_text(
+        f'<cluster><lans><lan name="default">{nodes}</lan></lans></cluster>', encoding="utf-8"
+    )
+    modules.install(paths, "web", source="web")
+    own = paths.module_etc("web") / "conf/userconfig.xml"
+    own.write_text(
+        '<safe><service mode="farm" nodes="n1 n2"><farm><lan name="default"/></farm></service>'
+        "</safe>",
+        encoding="utf-8",
+    )
+    modules.configure(paths, "web")
+    begin = AgentCommand("r", "farm-check-begin", "SYSTEM/x", ("0" * 32, "web"))
+    with pytest.raises(Refused, match="not for n3: its nodes are n1, n2"):
+        FarmChecks(paths, "n3").perform(begin)
 
 
 def test_an_order_without_a_check_is_refused() -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.netfilter import choice as of_choice
 from mirrorfarm.netfilter.bpf import BpfFilter
 from mirrorfarm.netfilter.choice import choose, make
 from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.netfilter.filter import Choice
+from mirrorfarm.netfilter.libnftables import TransactionRefused
 from mirrorfarm.netfilter.nfqueue import NfqueueFilter
 from mirrorfarm.netfilter.nft import NftFilter
 
@@ -48,6 +50,22 @@ def test_python_is_the_last() -> None:
     assert choice.reason.endswith("bpf: the kernel is locked down; nft: no jhash")
 
 
+def test_a_kernel_without_jhash_has_nfqueue_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WithoutHash:
+        def run(self, commands: str) -> None:
+            if "jhash" in commands:
+                raise TransactionRefused("Could not process rule: No such file or directory")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(of_choice, "Nftables", WithoutHash)
+    monkeypatch.setattr(of_choice, "check_queue", works)
+    with pytest.raises(SystemUnsuitable, match="refuses the rules"):
+        of_choice.probe_nft()
+    of_choice.probe_nfqueue()
+
+
 def test_where_nothing_works_every_reason_is_told() -> None:
     probes = {kind: fails(f"no {kind} here") for kind in ALL}
     with pytest.raises(SystemUnsuitable, match="no bpf here; nft: no nft here; nfqueue: no nfq"):
@@ -65,6 +83,16 @@ def test_only_bpf_relays() -> None:
     for wanted in ("auto", "nft"):
         with pytest.raises(SystemUnsuitable, match="cannot relay to the owner"):
             choose(wanted, Delivery.DIRECTED, NO_BPF)
+
+
+def test_without_an_address_nodes_of_every_system_go_together() -> None:
+    nothing = {kind: fails(f"no {kind} here") for kind in ALL}
+    chosen = {choose("auto", Delivery.NONE, probes) for probes in (ALL, NO_BPF, nothing)}
+    assert len(chosen) == 1
+    assert "nothing is filtered" in chosen.pop().reason
+    assert choose("nft", Delivery.NONE, nothing).kind == "nft"
+    with pytest.raises(SystemUnsuitable, match="auto, bpf, nft, nfqueue"):
+        choose("ebtables", Delivery.NONE, ALL)
 
 
 @pytest.mark.parametrize(

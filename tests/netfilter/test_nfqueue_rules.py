@@ -18,6 +18,7 @@ from mirrorfarm.netfilter.nfqueue_rules import (
     forget,
     mark,
     queue_rules,
+    queue_rules_removal,
     rule_set,
 )
 from mirrorfarm.netfilter.packet import parse
@@ -168,6 +169,16 @@ def test_the_queue_is_closed_when_nobody_answers() -> None:
     assert rules.count("-j NFQUEUE --queue-num 3") == 3
     assert rules.startswith("*mangle\n")
     assert rules.endswith("COMMIT\n")
+
+
+def test_all_rules_of_a_module_are_removed_and_no_other_ones() -> None:
+    own = queue_rules(SETTINGS, "-A").splitlines()[1:-1]
+    other = own[0].replace("--comment mirrorfarm_web", "--comment mirrorfarm_web2")
+    assert other != own[0]
+    saved = "\n".join(("*mangle", ":PREROUTING ACCEPT [0:0]", own[0], other, own[0], own[2], ""))
+    removed = [f"-D {line[3:]}" for line in (own[0], own[0], own[2])]
+    assert queue_rules_removal(saved, "web") == "\n".join(("*mangle", *removed, "COMMIT", ""))
+    assert queue_rules_removal(other, "web") == queue_rules_removal("", "web") == ""
 
 
 def test_marks_of_two_modules_differ() -> None:

@@ -163,6 +163,21 @@ def test_a_node_that_takes_no_part_may_be_the_one_that_answers() -> None:
     assert "or this is n3" in found.why
 
 
+def test_with_the_nodes_own_macs_one_that_takes_no_part_is_not_called_a_stranger() -> None:
+    check = good()
+    check.roles = dict.fromkeys(NODES, "UP")
+    for node in NODES:
+        fact(check, node, delivery="vmac_directed", virtual_macs=("",))
+        change(check, node, claims=(Claimed("eth0", 0, mac("n3"), mac("n3")),), learned=())
+    assert not [v for v in bad(check) if v.topic == "owner"]
+    del check.facts["n3"], check.reports["n3"]
+    check.missing["n3"] = "its agent does not answer"
+    (found,) = [v for v in bad(check) if v.topic == "owner"]
+    assert found.level is Level.WARNING
+    assert mac("n3") in found.what
+    assert "or this is n3" in found.why
+
+
 def test_a_node_that_answers_with_its_own_mac_is_told() -> None:
     check = good()
     change(check, "n1", claims=(Claimed("eth0", 0, mac("n2"), mac("n2")),))
@@ -237,7 +252,9 @@ def test_a_heartbeat_network_without_answers_is_a_warning() -> None:
         ("vmac_invisible", "net/ipv4/conf/all/drop_unicast_in_l2_multicast", "1", Level.OK),
         ("vmac_invisible", "net/ipv4/conf/eth0/rp_filter", "1", Level.WARNING),
         ("vmac_invisible", "net/ipv4/conf/eth0/rp_filter", "2", Level.OK),
+        ("vmac_invisible", "net/ipv4/conf/all/drop_gratuitous_arp", "1", Level.WARNING),
         ("vmac_invisible", "net/ipv6/conf/eth0/drop_unsolicited_na", "1", Level.WARNING),
+        ("vmac_invisible", "net/ipv6/conf/all/drop_unsolicited_na", "1", Level.OK),
     ],
 )
 def test_kernel_parameters_matter_where_they_do(
@@ -248,6 +265,16 @@ def test_kernel_parameters_matter_where_they_do(
         fact(check, node, delivery=delivery)
     fact(check, "n1", parameters={parameter: value}, way_out="eth9")
     assert worst([v for v in evaluate(check) if v.topic == "kernel"]) is level
+
+
+def test_a_parameter_of_a_vlan_is_named_as_sysctl_takes_it() -> None:
+    check = good()
+    places = tuple(msgspec.structs.replace(p, interface="eth0.100") for p in facts("n1").places)
+    parameters = {"net/ipv4/conf/eth0.100/rp_filter": "1"}
+    fact(check, "n1", places=places, parameters=parameters, way_out="eth9")
+    (found,) = [v for v in evaluate(check) if v.topic == "kernel"]
+    assert "net.ipv4.conf.eth0/100.rp_filter is 1" in found.what
+    assert "sysctl -w net.ipv4.conf.eth0/100.rp_filter=2" in found.cure
 
 
 def test_filters_that_differ_or_are_missing_are_problems() -> None:

@@ -61,10 +61,10 @@ class Kernel:
             raise OSError(105, "No buffer space available")
         self.calls.append(f"{' '.join(vip.addr for vip in vips)} off {interface}")
 
-    def remove_left(self, kind: str, module: str, number: int) -> None:
+    def remove_left(self, kind: str, module: str) -> None:
         if self.no_end:
             raise OSError(16, "Device or resource busy")
-        self.calls.append(f"no {kind} of {module} {number}")
+        self.calls.append(f"no {kind} of {module}")
 
 
 @dataclass
@@ -143,7 +143,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 def test_what_is_about_to_be_made_is_noted_first_and_until_it_is_removed(bench: Bench) -> None:
     def is_noted() -> None:
         note = json.loads(bench.note.read_text())
-        assert note == {"addresses": [OLD], "kind": "nft", "queue": 1}
+        assert note == {"addresses": [OLD], "kind": "nft"}
         assert bench.note.stat().st_mode & 0o777 == 0o600
         bench.kernel.calls.append("is noted")
 
@@ -167,7 +167,7 @@ def test_the_first_order_of_a_new_process_removes_what_is_noted(bench: Bench, ve
     assert bench.heard() == (VipIsDown(1) if verb == "remove" else VipIsUp(1))
     seen = [call for call in bench.kernel.calls if "off" in call or "no " in call]
     assert seen[0] == f"{OLD} off lo"
-    assert seen[-1] == "no bpf of web 1"
+    assert seen[-1] == "no bpf of web"
     own = [f"open {NEW}", "up"] if verb == "add" else []
     assert bench.kernel.calls == [*seen, *own]
     assert bench.note.exists() == (verb == "add")
@@ -185,7 +185,7 @@ def test_an_address_that_an_earlier_process_left_and_that_stays_is_told(bench: B
     new.remove(2, bench.inbox.put)
     bench.kernel.no_removal = 2
     assert bench.heard() == VipIsDown(2)
-    assert bench.kernel.calls[-1] == "no bpf of web 1"
+    assert bench.kernel.calls[-1] == "no bpf of web"
     assert bench.resources() == [("down", f"({words})"), ("up", "")]
     assert not bench.note.exists()
 
@@ -206,7 +206,7 @@ def test_a_filter_that_an_earlier_process_left_and_that_stays_lets_none_be_opene
     bench.kernel.no_end = False
     new.add(3, bench.inbox.put)
     assert bench.heard() == VipIsUp(3)
-    assert bench.kernel.calls[-3:] == ["no bpf of web 1", f"open {NEW}", "up"]
+    assert bench.kernel.calls[-3:] == ["no bpf of web", f"open {NEW}", "up"]
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_a_filter_that_an_earlier_process_left_and_that_stays_lets_none_be_opene
     [
         b"",
         b'{"addresses": ["192.0.2.9"], "kind": "bpf"',
-        b'{"addresses": ["nonsense"], "kind": "bpf", "queue": 1}',
-        b'{"addresses": ["192.0.2.9"], "kind": "ipvs", "queue": 1}',
+        b'{"addresses": ["nonsense"], "kind": "bpf"}',
+        b'{"addresses": ["192.0.2.9"], "kind": "ipvs"}',
     ],
 )
 @pytest.mark.parametrize("no_end", [False, True])
@@ -230,7 +230,7 @@ def test_a_damaged_note_keeps_no_module_from_starting(
     assert f"{NEW} off lo" in bench.kernel.calls
     removed = [call for call in bench.kernel.calls if call.startswith("no ")]
     kinds = () if no_end else ("bpf", "nft", "nfqueue")
-    assert removed == [f"no {kind} of web 1" for kind in kinds]
+    assert removed == [f"no {kind} of web" for kind in kinds]
     (line,) = bench.logged
     assert NOTE in line
     new.add(2, bench.inbox.put)

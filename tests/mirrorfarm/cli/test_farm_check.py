@@ -101,6 +101,17 @@ def test_a_node_that_fails_in_the_turn_of_another_is_waited_for_once_only() -> N
     assert set(check.present) == {*MANY} - {"n5"}
 
 
+def test_when_every_node_fails_the_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    agents = Agents(*MANY[1:])
+    agents.dies_at = "n1", "ask"
+    check = lead(agents).check
+    show(check, evaluate(check))
+    text = capsys.readouterr().out
+    assert "the agent did not answer to 'ask' in time" in text
+    assert "all nodes but n1 took no part" in text
+    assert as_objects(check, evaluate(check))["worst"] == "problem"
+
+
 @pytest.mark.parametrize("verb", ["begin", "ask", "end"])
 def test_a_node_of_another_version_takes_no_part_in_a_check(verb: str) -> None:
     agents = Agents()
@@ -110,6 +121,16 @@ def test_a_node_of_another_version_takes_no_part_in_a_check(verb: str) -> None:
     assert "another version of mirrorfarm" in check.missing["n5"]
     assert set(check.present) == {*MANY} - {"n5"}
     assert evaluate(check), "of the others there is something to say"
+
+
+def test_a_node_that_the_module_is_not_for_is_no_problem() -> None:
+    agents = Agents("n18", refusal=lambda node: "not installed" if node == "n17" else "")
+    found = Lead(agents, "web")  # type: ignore[arg-type]
+    found.begin((*MANY, "n17", "n18"))
+    assert not found.check.missing
+    assert found.check.nodes == MANY
+    with pytest.raises(Refused, match="not installed"):
+        Lead(agents, "web").begin(("n17",))  # type: ignore[arg-type]
 
 
 def test_a_check_that_nobody_takes_part_in_says_why() -> None:
