@@ -89,7 +89,7 @@ def tell_period(recording: Recording, folders: list[Path]) -> None:
     for way, values in gaps(folders).items():
         told = ", ".join(f"{name} {(ns or 0) / 1e6:.1f}" for name, ns in spread(values).items())
         print(f"{len(values)} gaps between heartbeats from {way}, ms: {told}")
-    for incident in recording.outside:
+    for incident in recording.told:
         print(incident)
 
 

@@ -43,7 +43,8 @@ class Node:
     def record(self, actor: str, now: int, event: Any, out: list[Any]) -> None:
         """Keep no trace; tell what the cores log, and what made them."""
         for log in (effect for effect in out if isinstance(effect, fx.Log)):
-            print(f"{self.name}: {type(event).__name__}: {log.text}", flush=True)
+            # One write for each line: every core has a thread of its own.
+            print(f"{self.name}: {type(event).__name__}: {log.text}\n", end="", flush=True)
 
     def perform(self, actor: str, effect: Any, inbox: Any) -> None:
         """Do what a core asks; what is not listed means nothing here."""

@@ -128,7 +128,7 @@ def _plain(
                 "text": str(one),
                 "reached": one.reached(recording.at_ns, for_ns),
             }
-            for one in recording.outside
+            for one in recording.told
         ],
         "modelled": recording.modelled,
         "seeds": wanted.seeds,
@@ -144,7 +144,7 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
         f"{module.name} goes on from {day(recording.at_ns)} {clock_time(recording.at_ns)}, behind "
         f"{recording.steps:,} recorded steps"
     )
-    outside = recording.outside
+    outside = recording.told
     for incident in outside[:TOLD_MAX]:
         reached = incident.reached(recording.at_ns, for_ns)
         kept = ("kept" if reached else "not reached") if wanted.keep_faults else "left out"

@@ -15,7 +15,7 @@ _WORDS: Final = {
     "start": "{node} started",
     "cut": "nothing came from {node} to {other}",
     "pause": "{node} did not run",
-    "command": "{node} was ordered to {event.message.verb}",
+    "command": "{node} was ordered to {order}",
     "exit": "the application of {node} ended by itself",
     "start_fails": "the application of {node} did not start",
     "record_fails": "the disk of {node} refused to write its record: {event.text}",
@@ -48,8 +48,11 @@ class Incident:
     def __str__(self) -> str:
         out = getattr(self.event, "interfaces", ())
         cables = f"the cable of {', '.join(out)} is out" if out else "its cables are in"
+        order = ""
+        if self.kind == "command":
+            order = " ".join((self.event.message.verb, *self.event.message.arguments))
         text = _WORDS[self.kind].format(
-            node=self.node, other=self.other, event=self.event, cables=cables
+            node=self.node, other=self.other, event=self.event, cables=cables, order=order
         )
         text += f" by network {self.network}" if self.network else ""
         how = ", and was back after" if self.kind in {"process", "replica"} else " for"

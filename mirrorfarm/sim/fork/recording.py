@@ -95,6 +95,15 @@ class Recording:
         return sorted([*self.incidents, *cuts], key=lambda one: one.at_ns)
 
     @property
+    def told(self) -> list[Incident]:
+        """The same, each order once: a command line repeats it until it is answered."""
+        told: dict[tuple[str, str] | int, Incident] = {}
+        for number, one in enumerate(self.outside):
+            key = (one.node, one.event.message.request) if one.kind == "command" else number
+            told.setdefault(key, one)
+        return list(told.values())
+
+    @property
     def witness(self) -> str:
         """The witness's name; "": the module has none."""
         arbiter = self.module.arbiter

@@ -14,6 +14,7 @@ from mirrorfarm.sim.acts.phases import FarmCrashInPhase
 from mirrorfarm.sim.coverage.machines import FILTER
 from mirrorfarm.sim.monitors.all import MIRROR
 from mirrorfarm.sim.monitors.farm import FARM
+from mirrorfarm.sim.monitors.monitor import Monitor
 from mirrorfarm.sim.scenario.record import Expectation, Farm, Mirror
 
 # Acts on a farm's module, its application and its record: filters alone have none of these.
@@ -41,6 +42,9 @@ STATES: Final = ("down", *(f"{role} {status}" for role in ROLES for status in ST
 ANSWERS: Final = ("done", "refused", "failed", "nothing")
 OF_EVERY_RUN: Final = ("assert", "matrix", "L")  # Of cores, of their states, of a farm's calm.
 VIOLATED: Final = tuple(dict.fromkeys((*(one.id for one in (*MIRROR, *FARM)), *OF_EVERY_RUN)))
+# Nobody promises these without a witness: their monitors look away then; and this one with it.
+WITH_A_WITNESS: Final = ("S1", "S2", "S3", "S4", "S6", "S11", "X1", "X2", "X5")
+WITHOUT_ONE: Final = "S15"
 # What is no expectation itself: it says whom others are about.
 ABOUT: Final = {
     "node": ("is", "because", "buckets"),
@@ -108,6 +112,24 @@ def unheard_of(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
         word = values.get(name, "")
         if word.strip() and word not in known:
             yield arguments(Expectation)[name].key, not_known(word, known)
+
+
+def unbroken(invariant: str, cluster: Mirror | Farm) -> str:
+    """Return why a known invariant is never broken in a cluster, and the cure; "": it may be."""
+    of_a_farm = isinstance(cluster, Farm)
+    monitors: Collection[type[Monitor]] = FARM if of_a_farm else MIRROR
+    if invariant not in {*(one.id for one in monitors), *OF_EVERY_RUN}:
+        return f"{invariant} is only of a {'mirror' if of_a_farm else 'farm'}; leave it out"
+    if isinstance(cluster, Farm):
+        return ""
+    if cluster.arbiter != "witness" and invariant in WITH_A_WITNESS:
+        return (
+            f"{invariant} is not watched with `arbiter: {cluster.arbiter}`, which promises nothing "
+            "of the kind: play it with `arbiter: witness`, or expect what the nodes are"
+        )
+    if cluster.arbiter == "witness" and invariant == WITHOUT_ONE:
+        return f"{invariant} is watched with `arbiter: ping` or `arbiter: none` only"
+    return ""
 
 
 def not_known(word: str, known: Collection[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.sim.acts.act import perform, words
@@ -11,6 +11,7 @@ from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.coverage.collector import Collector, watching
 from mirrorfarm.sim.monitors.asserted import asserted
 from mirrorfarm.sim.monitors.causes import backwards
+from mirrorfarm.sim.monitors.seen import Calm
 from mirrorfarm.sim.recording.recorder import Recorder
 from mirrorfarm.sim.scenario.outcome import Moment, Outcome
 from mirrorfarm.sim.scenario.record import Event, Expectation, Scenario
@@ -20,6 +21,13 @@ from mirrorfarm.sim.trap import trap
 from mirrorfarm.sim.tricks import Tricks
 
 LOOK_NS: Final = 5 * MILLISECOND_NS
+# What is tried of a mirror in its calm end, which no event of the file says; by `Calm.but`.
+ONE_BY_ONE: Final = {
+    "witness": "one fault alone: the witness is off for a while",
+    "peer stops": "one fault alone: the secondary loses power",
+    "return": "it starts again",
+    "power": "one fault alone: the primary loses power",
+}
 Play = Callable[[Scenario], Outcome]
 
 
@@ -70,6 +78,8 @@ class _Run:
         if scenario.converges:
             self._note("", "everything is mended")
             self.outcome.mended = True
+            if self._tells:
+                self._watch_the_end()
             self._stage.end()
             self._look()
         self.outcome.at_ns = cluster.now - self._begun
@@ -126,6 +136,30 @@ class _Run:
             self._waiting.pop(0)
 
     # --- telling ---------------------------------------------------------------------------
+
+    def _watch_the_end(self) -> None:
+        """Look while the end goes on, which lets time pass by itself, and tell what is tried."""
+        cluster = self.cluster
+        run_to, seen = cluster.run_to, cluster.seen
+
+        def looking(end: int) -> None:
+            while True:
+                run_to(min(cluster.now + LOOK_NS, end))
+                self._look()
+                if cluster.now >= end:
+                    return
+
+        def telling(node: str, observation: Any, module: str = "") -> None:
+            # Each module hears what is a fault of its own then; names are of the first one.
+            if isinstance(observation, Calm) and module == cluster.module_name:
+                self._look()
+                tried = ONE_BY_ONE.get(observation.but)
+                if tried:
+                    self._note("", tried)
+            seen(node, observation, module)
+
+        cluster.run_to = looking  # type: ignore[method-assign]
+        cluster.seen = telling  # type: ignore[method-assign]
 
     def _look(self) -> None:
         """Note whose state is another one than before."""

@@ -17,6 +17,7 @@ from mirrorfarm.sim.scenario.effect import (
     idle,
     misplaced,
     not_known,
+    unbroken,
     unheard_of,
     unheeded,
 )
@@ -276,6 +277,8 @@ class _Reader:
                 self._faults.add(one.line, "expect.node", "required, but absent: a node")
         if scenario.violates and scenario.violates not in VIOLATED:
             reason = not_known(scenario.violates, VIOLATED)
+            self._faults.add(root.pairs["violates"][0], "violates", reason)
+        elif scenario.violates and (reason := unbroken(scenario.violates, scenario.cluster)):
             self._faults.add(root.pairs["violates"][0], "violates", reason)
         if scenario.core != "all" and not scenario.converges:
             reason = "nothing is mended without `converges: yes`: write that, or leave it out"

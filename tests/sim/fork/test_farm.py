@@ -70,6 +70,23 @@ def test_what_was_recorded_comes_again(farm: Recording) -> None:
     assert result.at_end == "n1 n2 n3"
 
 
+def test_an_order_is_told_once_and_whole_however_often_its_answer_was_asked_for(
+    farm: Recording,
+) -> None:
+    orders = [one for one in farm.told if one.kind == "command"]
+    assert [str(one).partition("  ")[2] for one in orders] == [
+        "n2 was ordered to drain",
+        "n2 was ordered to resume",
+        "n3 was ordered to power 2",
+        "n3 was ordered to power 1",
+        "n2 was ordered to stop",
+        "n2 was ordered to start",
+        "n2 was ordered to traffic open",
+    ]
+    asked = [one for one in farm.outside if one.kind == "command"]
+    assert len(asked) > len(orders)  # All of it is played.
+
+
 def test_a_process_that_has_just_begun_goes_on_starting() -> None:
     recording = read([EXAMPLE], "+0.000001s")  # Just after the first step.
     assert any(process.unstarted for process in recording.processes.values())

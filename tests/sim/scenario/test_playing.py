@@ -100,6 +100,25 @@ def test_the_story_makes_no_difference() -> None:
     assert not other.moments
 
 
+def test_the_story_of_the_end_tells_which_fault_is_tried_and_when_a_node_is_down() -> None:
+    scenario = read(b"end: 1 s\nconverges: yes\n", "f")
+    one, other = play(scenario), play(scenario, tells=False)
+    assert (one.turns, one.at_ns) == (other.turns, other.at_ns)
+    told = [(moment.node, moment.text) for moment in one.moments]
+    tried = [text for node, text in told if not node]
+    assert tried == [
+        "everything is mended",
+        "one fault alone: the witness is off for a while",
+        "one fault alone: the secondary loses power",
+        "it starts again",
+        "one fault alone: the primary loses power",
+    ]
+    place = told.index(("", tried[2]))
+    assert told[place + 1] == ("n2", "down")
+    assert one.moments[place + 1].at_ns - one.moments[place].at_ns < 10_000_000
+    assert told.index(("n1", "down")) > told.index(("", tried[4]))
+
+
 def test_an_assertion_of_a_core_is_told_with_where_it_stands(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -87,6 +87,10 @@ def test_a_cluster_is_a_mirror_or_a_farm() -> None:
         (b"farm: {nodes: 99}", "is not within 2 to 16"),
         (b"seed: -1", "64 bits"),
         (b"violates: S77", "violates: S77 is not known; did you mean S7?"),
+        (b"violates: F1", "violates: F1 is only of a farm; leave it out"),
+        (b"farm: {}\nviolates: S3", "violates: S3 is only of a mirror; leave it out"),
+        (b"mirror: {arbiter: none}\nviolates: S1", "S1 is not watched with `arbiter: none`"),
+        (b"violates: S15", "S15 is watched with `arbiter: ping` or `arbiter: none` only"),
         (b"events:\n" + b"  - {at: 1 s, power: n1}\n" * 5_001, "more than 5000"),
     ],
 )
