@@ -65,10 +65,12 @@ def install(
         new = write_new_folder(folder, files)
         try:
             write_file(new / "id", f"{number}\n".encode())
-            if folder.exists():  # At no moment the module is without its files.
+            if folder.exists():
+                # At no moment the module is without its files, nor those that it had without
+                # their name: whoever clears up removes none of them.
                 previous = _previous(paths, name)
-                exchange(new, folder)
                 new.rename(previous)
+                exchange(previous, folder)
             else:
                 new.rename(folder)
         except BaseException:
@@ -327,7 +329,9 @@ def _previous(paths: Paths, name: str) -> Path:
     """Return where the previous version of a module is kept; an earlier one is removed."""
     previous = paths.modules / ".previous" / name
     make_folder(previous.parent)
-    if previous.exists():
+    if previous.is_symlink():  # Somebody has the module's folder elsewhere.
+        previous.unlink()
+    elif previous.exists():
         shutil.rmtree(previous)
     return previous
 

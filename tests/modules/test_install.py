@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,47 @@ def test_a_replacement_that_is_killed_leaves_one_of_the_two_versions(
     assert kills == 3
     modules.install(paths, "app", source=source, force=True)
     assert not list(paths.modules.glob(".new*"))
+
+
+def edits_of_app(paths: Paths) -> bool:
+    folders = (paths.module_etc("app"), paths.modules / ".previous/app")
+    return any((one / "bin/edited").exists() for one in folders)
+
+
+def test_what_was_edited_outlives_a_replacement_that_is_cut_short_at_any_step(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured_app(paths, tmp_path)
+    source = tmp_path / "of-app"
+    edited = paths.module_etc("app") / "bin/edited"
+    edited.write_bytes(b"#!/bin/bash\n# Work of days.\n")
+    for number in (1, 2, 3):
+        work = partial(modules.install, paths, "app", source=source, force=True)
+        assert killed_at(number, work)
+        assert edits_of_app(paths)
+        assert edited.exists(), "until the last step the module is as it was"
+
+    def interrupted(one: Path, other: Path) -> None:
+        disk.exchange(one, other)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as hasty:
+        hasty.setattr(modules, "exchange", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            modules.install(paths, "app", source=source, force=True)
+    assert not edited.exists()
+    assert edits_of_app(paths), "the version that was replaced is the previous one"
+
+
+def test_a_module_whose_folder_is_a_link_is_replaced_again_and_again(
+    paths: Paths, tmp_path: Path
+) -> None:
+    modules.install(paths, "app", source="mirror")
+    paths.module_etc("app").rename(tmp_path / "elsewhere")
+    paths.module_etc("app").symlink_to(tmp_path / "elsewhere")
+    for _ in range(3):
+        modules.install(paths, "app", source="mirror", force=True)
+    assert (tmp_path / "elsewhere/id").exists()
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
