@@ -34,6 +34,7 @@ from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.modules.suitability import unsuitable
 from mirrorfarm.modules.userconfig import claims, parse_userconfig
 from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import AGENT
 
 
 def install(
@@ -51,6 +52,8 @@ def install(
     Raises Refused or ConfigInvalid; nothing is changed then.
     """
     _check_name(name)
+    if name == AGENT:  # What is sent to it would be taken by the agent.
+        raise Refused(f"{name} is the name of mirrorfarm's own process; choose another one")
     files = _source_files(source, name)
     make_folder(paths.modules)
     with _locked(paths):
@@ -170,6 +173,9 @@ def configure(
     Raises ConfigInvalid with every fault, OSError; the active copy is then as before.
     """
     number = module_id(paths, name)
+    if name == AGENT:  # Of a version that took it.
+        reason = f"{name} is the name of mirrorfarm's own process, which takes what is sent to it"
+        raise Refused(f"{reason}; install it by another name, and uninstall this one")
     path = paths.module_etc(name) / USERCONFIG
     text = read_file(path) if path.exists() else b""
     used: dict[str, str] = {}

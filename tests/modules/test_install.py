@@ -114,6 +114,18 @@ def test_names_cannot_leave_their_folder(paths: Paths, name: str) -> None:
         modules.uninstall(paths, name)
 
 
+def test_a_module_is_not_named_as_the_agent_is(paths: Paths) -> None:
+    """What is sent to it would be taken by the agent: it could be neither started nor asked."""
+    with pytest.raises(Refused, match=r"agent is the name of .* choose another"):
+        modules.install(paths, "agent", source="mirror")
+    modules.install(paths, "app", source="mirror")
+    paths.module_etc("app").rename(paths.module_etc("agent"))  # Of a version that took it.
+    with pytest.raises(Refused, match="install it by another name"):
+        modules.configure(paths, "agent")
+    modules.deconfigure(paths, "agent")
+    modules.uninstall(paths, "agent")
+
+
 def test_link_in_a_source_folder_is_not_followed(paths: Paths, tmp_path: Path) -> None:
     source = write_source(tmp_path / "source", b"<safe/>")
     (source / "bin/secret").symlink_to("/etc/hostname")
