@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
-from mirrorfarm.modules.addresses import build_vips
+from mirrorfarm.modules.addresses import build_vips, check_pinged
 from mirrorfarm.modules.clocks import build_heartbeats, build_timing, timeouts_aside
 from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
@@ -129,6 +129,7 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         arbiter=_arbiter(service, cluster, faults) if mirror else Arbiter(),
         farm=build_farm(service, nodes, cluster, faults) if service["mode"] == "farm" else Farm(),
     )
+    check_pinged(service.first("arbiter"), module, cluster, faults)
     return _with_scripts(module, errd, user, vip, faults)
 
 
