@@ -170,6 +170,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         (HEART, 'nodes="n1 n7"', "n7 is not in cluster.xml, which has: n1, n2"),
         (HEART, 'nodes="n1"', "exactly two different nodes"),
         (HEART, 'nodes="n1,n1"', "exactly two different nodes"),
+        (HEART, 'nodes=" , "', "service.nodes: names no node (an empty macro?); name some"),
         (HEART + '<errd><proc name="a"/></errd>', "", "errd: requires <user/>"),
         (HEART + "<user/><errd><proc/></errd>", "", "needs one of name, nameregex, argregex"),
         (HEART + '<user/><errd><proc name="a"/><proc name="a"/></errd>', "", "watched twice"),
@@ -252,30 +253,6 @@ def test_virtual_address_is_nobody_elses() -> None:
         vip = f"""<vip><interface_list><interface><real_interface>
             <virtual_addr addr="{addr}"/></real_interface></interface></interface_list></vip>"""
         assert "virtual_addr.addr" in faults_of(service(HEART + vip))[0]
-
-
-@pytest.mark.parametrize(
-    ("addr", "what"),
-    [
-        ("198.18.0.1", "198.18.0.1 is an address of node n1"),
-        ("198.18.0.254 198.18.0.2", "198.18.0.2 is an address of node n2"),
-        ("198.18.0.8", "198.18.0.8 is a virtual address of this module"),
-        ("127.0.0.1", "127.0.0.1 is the own machine"),
-        ("::1", "::1 is the own machine"),
-        ("::ffff:198.18.0.2", "written as one of IPv6; write 198.18.0.2"),
-    ],
-)
-def test_who_decides_by_a_ping_does_not_ping_itself(addr: str, what: str) -> None:
-    vip = """<vip><interface_list><interface><real_interface><virtual_addr addr="198.18.0.8"/>
-        </real_interface></interface></interface_list></vip>"""
-    (fault,) = faults_of(service(f'{HEART}{vip}<arbiter kind="ping" addr="{addr}"/>'))
-    assert what in fault
-    assert fault.endswith("name an address of a third machine, such as the gateway")
-
-
-def test_a_node_of_the_cluster_that_has_no_part_in_a_module_may_decide_for_it() -> None:
-    text = service(HEART + '<arbiter kind="ping" addr="198.18.0.3"/>', 'nodes="n1 n2"')
-    assert parsed(text, THREE).arbiter.addresses == ("198.18.0.3",)
 
 
 def test_macros_cannot_grow_without_bound() -> None:
