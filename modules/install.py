@@ -177,7 +177,10 @@ def configure(
         reason = f"{name} is the name of mirrorfarm's own process, which takes what is sent to it"
         raise Refused(f"{reason}; install it by another name, and uninstall this one")
     path = paths.module_etc(name) / USERCONFIG
-    text = read_file(path) if path.exists() else b""
+    if not path.exists():
+        cure = "write it there, or take that of the previous version (modules/.previous)"
+        raise ConfigInvalid((f"{path}: module: absent; {cure}",))
+    text = read_file(path)
     used: dict[str, str] = {}
     module = parse_userconfig(
         text,
