@@ -279,6 +279,16 @@ def test_an_empty_variable_is_not_taken_for_this_node_or_for_nothing(
     assert node.commands == []
 
 
+@pytest.mark.parametrize("command", ["state", "log", "why", "stop", "waitstate UP", "farm map"])
+def test_an_empty_variable_is_not_taken_for_all_modules_or_for_none(
+    node: Node, run: Run, command: str
+) -> None:
+    for module in ("", " "):
+        code, out, err = run(*command.split(), "-m", module)
+        assert (code, out) == (2, "")
+        assert "names no module (an empty variable?)" in err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
