@@ -289,6 +289,17 @@ def test_an_empty_variable_is_not_taken_for_all_modules_or_for_none(
         assert "names no module (an empty variable?)" in err
 
 
+def test_a_module_that_is_not_configured_is_told_as_such(node: Node, run: Run) -> None:
+    code, out, err = run("state", "-m", "Ledger")
+    assert code == 5
+    assert "it is not configured there" in out
+    assert "Ledger is not configured on n1: `mirrorfarm -H n1 module list` shows what is" in err
+    shown = json.loads(run("state", "-m", "Ledger", "--json")[1])
+    assert shown == [{"node": "n1", "module": "Ledger", "error": "not configured"}]
+    for silent in json.loads(run("-H", "n2", "state", "-m", "ledger", "--json")[1]):
+        assert silent == {"node": "n2", "module": "ledger", "error": "no answer"}
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
