@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -298,6 +299,20 @@ def test_a_module_that_is_not_configured_is_told_as_such(node: Node, run: Run) -
     assert shown == [{"node": "n1", "module": "Ledger", "error": "not configured"}]
     for silent in json.loads(run("-H", "n2", "state", "-m", "ledger", "--json")[1]):
         assert silent == {"node": "n2", "module": "ledger", "error": "no answer"}
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "too-long.xml"])
+def test_a_file_without_end_is_no_cluster(root: Path, run: Run, source: str) -> None:
+    (root / "too-long.xml").write_bytes(b" " * 3_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))  # Where it would take all there is.
+    try:
+        words = ("--node", "n1", "--bundles", str(root / "b"))
+        code, _, err = run("cluster", "init", str(root / source), *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert code == 3
+    assert "more than 1048576" in err
 
 
 @pytest.mark.parametrize(
