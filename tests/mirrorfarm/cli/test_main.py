@@ -241,7 +241,8 @@ def test_a_cluster_is_made_joined_and_shown(
 def test_a_module_is_installed_and_listed_without_an_agent(root: Path, run: Run) -> None:
     assert run("module", "install", "ledger", "--id", "4")[0] == 0
     rows = json.loads(run("module", "list", "--json")[1])
-    assert rows == [{"node": "", "module": "ledger", "id": 4, "configured": False}]
+    row = {"node": "", "module": "ledger", "id": 4, "configured": False, "trouble": ""}
+    assert rows == [row], "the same keys as an agent tells"
     assert run("module", "install", "ledger")[0] == 6
     assert run("module", "uninstall", "ledger")[0] == 0
     assert json.loads(run("module", "list", "--json")[1]) == []
