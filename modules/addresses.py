@@ -1,10 +1,10 @@
-"""The virtual addresses of a mirror."""
+"""The addresses of a mirror: those that move between its nodes, and those that it pings."""
 
 import ipaddress
 
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Checked
-from mirrorfarm.modules.settings import Cluster, VirtualAddress
+from mirrorfarm.modules.settings import Cluster, Module, VirtualAddress
 from mirrorfarm.modules.userschema import ADDRESSES_MAX
 
 
@@ -21,6 +21,8 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
             faults.add(element.line, "virtual_addr.addr", reason)
         if ipaddress.ip_address(addr).is_loopback:
             faults.add(element.line, "virtual_addr.addr", f"{addr} cannot be reached by clients")
+        if reason := disguised(addr):
+            faults.add(element.line, "virtual_addr.addr", reason)
         if prefix > ipaddress.ip_address(addr).max_prefixlen:
             faults.add(
                 element.line, "virtual_addr.netmask", f"{prefix} bits is too long for {addr}"
@@ -37,6 +39,31 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
     if vip is not None and len(vips) > ADDRESSES_MAX:
         faults.add(vip.line, "vip", f"{len(vips)} addresses, more than {ADDRESSES_MAX}")
     return tuple(vips.values())
+
+
+def disguised(addr: str) -> str:
+    """Return why an address of IPv6 is none to be written down here; empty: it may be."""
+    plain = getattr(ipaddress.ip_address(addr), "ipv4_mapped", None)
+    return f"{addr} is an address of IPv4, written as one of IPv6; write {plain}" if plain else ""
+
+
+def check_pinged(element: Checked | None, module: Module, cluster: Cluster, faults: Faults) -> None:
+    """Note each pinged address that answers whatever becomes of the network.
+
+    Who has it would always win: the other node would never take over, or both would lead.
+    """
+    own = {vip.addr: "a virtual address of this module" for vip in module.vips}
+    for network in cluster.networks:
+        for node in network.nodes:
+            if node.name in module.nodes:
+                own |= dict.fromkeys((node.addr, node.laddr), f"an address of node {node.name}")
+    for addr in module.arbiter.addresses if element is not None else ():
+        what = "the own machine" if ipaddress.ip_address(addr).is_loopback else own.get(addr)
+        reason = f"{addr} is {what}, which reaches itself whatever fails" if what else ""
+        if reason := reason or disguised(addr):
+            cure = "name an address of a third machine, such as the gateway"
+            assert element is not None
+            faults.add(element.line, "arbiter.addr", f"{reason}; {cure}")
 
 
 def addresses_of_machines(cluster: Cluster) -> dict[str, str]:

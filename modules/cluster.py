@@ -4,8 +4,11 @@ Addresses are IP addresses; host names are refused, because a node must find its
 is down.
 """
 
+import ipaddress
+
 from mirrorfarm.limits import BUS_PORT, NETWORKS_MAX, PEERS_MAX, WITNESS_PORT
 from mirrorfarm.modules import kinds
+from mirrorfarm.modules.addresses import disguised
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Attribute, Checked, Checker, Element, Macros
 from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork, Witness
@@ -117,6 +120,20 @@ def _check_lans(lans: Checked, faults: Faults) -> None:
     for lan in lans.all("lan"):
         _check_unique(lan.all("node"), f"lan {lan['name']}: node", faults)
     _check_addresses(lans, faults)
+    for lan in lans.all("lan"):
+        for node in lan.all("node"):
+            _check_reachable(node, ("addr", "laddr"), faults)
+
+
+def _check_reachable(machine: Checked, keys: tuple[str, ...], faults: Faults) -> None:
+    """Nobody can connect to an address of one link alone, and who writes one twice has two."""
+    for key in keys:
+        addr = str(machine[key])
+        reason = disguised(addr) if addr else ""
+        if ":" in addr and ipaddress.ip_address(addr).is_link_local:
+            reason = f"{addr} is valid on one link only, and says not on which; use a routable one"
+        if reason:
+            faults.add(machine.line, f"{machine.tag}.{key}", reason)
 
 
 def _names(elements: list[Checked]) -> list[str]:
@@ -151,6 +168,7 @@ def _check_witnesses(root: Checked, lans: Checked, faults: Faults) -> None:
     nodes = [(node["name"], node["addr"]) for lan in lans.all("lan") for node in lan.all("node")]
     seen: dict[tuple[str, int], str] = {}
     for witness in root.all("witness"):
+        _check_reachable(witness, ("addr",), faults)
         end = (str(witness["addr"]), int(witness["port"]))
         first = seen.setdefault(end, witness["name"])
         if first != witness["name"]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from mirrorfarm.errors import Refused
 from mirrorfarm.modules.package import FILE_BYTES_MAX, FILES_MAX
+from mirrorfarm.oserrors import naming
 
 FOLDER_MODE = 0o700
 SCRIPT_MODE = 0o700
@@ -34,7 +35,7 @@ def read_file(path: Path, bytes_max: int = FILE_BYTES_MAX) -> bytes:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)  # Of a folder nothing else can be made.
         raise Refused(f"{path} is not a regular file")
-    with open(descriptor, "rb") as stream:
+    with naming(path), open(descriptor, "rb") as stream:
         content = stream.read(bytes_max + 1)
     if len(content) > bytes_max:
         raise Refused(f"{path} is larger than {bytes_max} bytes")
@@ -113,7 +114,7 @@ def write_file(path: Path, content: bytes) -> None:
 def _write(path: Path, content: bytes, mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, mode)
-    with open(descriptor, "wb") as stream:
+    with naming(path), open(descriptor, "wb") as stream:
         os.fchmod(descriptor, mode)  # Whatever the umask.
         stream.write(content)
         stream.flush()
@@ -124,6 +125,7 @@ def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -34,6 +34,7 @@ from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.modules.suitability import unsuitable
 from mirrorfarm.modules.userconfig import claims, parse_userconfig
 from mirrorfarm.paths import Paths
+from mirrorfarm.transport.address import AGENT
 
 
 def install(
@@ -51,6 +52,8 @@ def install(
     Raises Refused or ConfigInvalid; nothing is changed then.
     """
     _check_name(name)
+    if name == AGENT:  # What is sent to it would be taken by the agent.
+        raise Refused(f"{name} is the name of mirrorfarm's own process; choose another one")
     files = _source_files(source, name)
     make_folder(paths.modules)
     with _locked(paths):
@@ -65,10 +68,12 @@ def install(
         new = write_new_folder(folder, files)
         try:
             write_file(new / "id", f"{number}\n".encode())
-            if folder.exists():  # At no moment the module is without its files.
+            if folder.exists():
+                # At no moment the module is without its files, nor those that it had without
+                # their name: whoever clears up removes none of them.
                 previous = _previous(paths, name)
-                exchange(new, folder)
                 new.rename(previous)
+                exchange(previous, folder)
             else:
                 new.rename(folder)
         except BaseException:
@@ -168,8 +173,14 @@ def configure(
     Raises ConfigInvalid with every fault, OSError; the active copy is then as before.
     """
     number = module_id(paths, name)
+    if name == AGENT:  # Of a version that took it.
+        reason = f"{name} is the name of mirrorfarm's own process, which takes what is sent to it"
+        raise Refused(f"{reason}; install it by another name, and uninstall this one")
     path = paths.module_etc(name) / USERCONFIG
-    text = read_file(path) if path.exists() else b""
+    if not path.exists():
+        cure = "write it there, or take that of the previous version (modules/.previous)"
+        raise ConfigInvalid((f"{path}: module: absent; {cure}",))
+    text = read_file(path)
     used: dict[str, str] = {}
     module = parse_userconfig(
         text,
@@ -327,7 +338,9 @@ def _previous(paths: Paths, name: str) -> Path:
     """Return where the previous version of a module is kept; an earlier one is removed."""
     previous = paths.modules / ".previous" / name
     make_folder(previous.parent)
-    if previous.exists():
+    if previous.is_symlink():  # Somebody has the module's folder elsewhere.
+        previous.unlink()
+    elif previous.exists():
         shutil.rmtree(previous)
     return previous
 

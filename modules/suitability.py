@@ -4,6 +4,7 @@ import errno
 import ipaddress
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Final
 
@@ -81,7 +82,7 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
             return [f"{key}: {directory} and {own}, mirrorfarm's own, lie in each other; move it"]
     if _died(directory, mounted):
         return []  # Of a replicator that was killed: the module's next start unmounts it.
-    if why := _unseen(directory, f"mkdir -p {directory}"):
+    if why := _unseen(directory, f"mkdir -p {shlex.quote(directory)}"):
         return [f"{key}: {why}"]
     real = os.path.realpath(path)
     if real != directory:

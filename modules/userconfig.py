@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN
-from mirrorfarm.modules.addresses import build_vips
+from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN, REPLICATION_PORT_FIRST
+from mirrorfarm.modules.addresses import build_vips, check_pinged
 from mirrorfarm.modules.clocks import build_heartbeats, build_timing, timeouts_aside
 from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
@@ -129,6 +129,8 @@ def _build(service: Checked, name: str, id_: int, cluster: Cluster, faults: Faul
         arbiter=_arbiter(service, cluster, faults) if mirror else Arbiter(),
         farm=build_farm(service, nodes, cluster, faults) if service["mode"] == "farm" else Farm(),
     )
+    _check_port(module, cluster, service, faults)
+    check_pinged(service.first("arbiter"), module, cluster, faults)
     return _with_scripts(module, errd, user, vip, faults)
 
 
@@ -162,6 +164,9 @@ def _nodes(service: Checked, cluster: Cluster, faults: Faults) -> tuple[str, ...
     mirror = service["mode"] == "mirror"
     given: tuple[str, ...] = service["nodes"]
     known = ", ".join(cluster.nodes)
+    if not given and "nodes" in service.given:
+        faults.add(service.line, "service.nodes", "names no node (an empty macro?); name some")
+        return cluster.nodes[:2]
     if not given and not mirror:
         return cluster.nodes
     if not given:
@@ -207,6 +212,15 @@ def _replication(rfs: Checked | None, faults: Faults) -> Replication:
         divergence=rfs["divergence"],
         quarantine=aside,
     )
+
+
+def _check_port(module: Module, cluster: Cluster, service: Checked, faults: Faults) -> None:
+    """The bus listens on the same addresses as the replication."""
+    port = REPLICATION_PORT_FIRST + 4 * (module.id - 1)
+    if module.replication.directories and port == cluster.port:
+        reason = f"the port of its replication, {port} with id {module.id}, is lans.port of"
+        cure = "give it another id, or the cluster another port"
+        faults.add(service.line, "id", f"{reason} cluster.xml; {cure}")
 
 
 def nested(one: str, other: str) -> bool:

@@ -235,7 +235,10 @@ VIP = Element(
                                     {
                                         "addr": Attribute(kinds.address(), required=True),
                                         "where": Attribute(kinds.choice("alias"), default="alias"),
-                                        "netmask": Attribute(kinds.netmask(), default=0),
+                                        "netmask": Attribute(
+                                            kinds.netmask(),
+                                            ignored="each address stands alone on lo (/32, /128)",
+                                        ),
                                         **_ignored("there is nothing to check on lo", "check"),
                                         **_ignored("see mirrorfarm farm state", "connections"),
                                     },

@@ -28,7 +28,7 @@ from mirrorfarm.limits import (
     PEERS_MAX,
     SECOND_NS,
 )
-from mirrorfarm.oserrors import told
+from mirrorfarm.oserrors import naming, told
 from mirrorfarm.paths import Paths
 
 KEY_FILE: Final = "keys.json"
@@ -302,7 +302,7 @@ def _replace(path: Path, data: bytes, mode: int = 0o600) -> None:
         temporary.unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(os.open(temporary, flags, mode), "wb") as file:
+        with naming(path), open(os.open(temporary, flags, mode), "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()

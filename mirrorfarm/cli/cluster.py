@@ -34,9 +34,11 @@ def init(scope: Scope, file: Path, node: str, bundles: Path) -> int:
     join there, and delete it.
     """
     from mirrorfarm.modules.cluster import parse_cluster
+    from mirrorfarm.modules.xml import XML_BYTES_MAX
     from mirrorfarm.transport.keys import create_cluster
 
-    data = file.read_bytes()
+    with file.open("rb") as stream:
+        data = stream.read(XML_BYTES_MAX + 1)  # What is longer is refused, however long it is.
     notes: list[str] = []
     parsed = parse_cluster(data, str(file), notes=notes)
     for note in notes:

@@ -29,6 +29,14 @@ VERBS: Final[dict[str, tuple[str, float]]] = {
 STARTS: Final = ("start", "prim", "second", "primforce")  # They wait for what the nodes exchange.
 
 
+def _named(context: click.Context, option: click.Parameter, module: str | None) -> str | None:
+    """Refuse a module without a name: neither all are meant, nor one that nobody has."""
+    del context, option
+    if module is not None and not module.strip():
+        raise click.UsageError("-m names no module (an empty variable?)")
+    return module
+
+
 def module_option(
     required: bool = True,
 ) -> Callable[[Callable[..., object]], Callable[..., object]]:
@@ -37,6 +45,7 @@ def module_option(
         *("-m", "--module", "module"),
         envvar="SAFEMODULE",
         required=required,
+        callback=_named,
         help="The module; default: $SAFEMODULE.",
     )
 

@@ -255,7 +255,7 @@ def list_modules(scope: Scope, json_wanted: bool) -> int:
         active = door.configured(scope.paths)
         for name, number, fault in door.listed(scope.paths):
             row = {"node": "", "module": name, "id": number, "configured": name in active}
-            rows.append({**row, "trouble": fault} if fault else row)
+            rows.append({**row, "trouble": fault})
     if json_wanted:
         click.echo(as_json(rows))
         return worst

@@ -6,6 +6,8 @@ from typing import Any
 
 from mirrorfarm.limits import SECOND_NS
 
+WORD_CHARACTERS = 10  # Longer ones may be divided.
+GAP = 3  # Between two columns.
 COLOURS = {"NotReady": "red", "Transient": "yellow", "Ready": "green"}
 
 
@@ -52,20 +54,38 @@ def as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=True)
 
 
+def _width(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the least width of a table that is read: its words are in one piece, but for long."""
+    columns = [[head, *(row[number] for row in rows)] for number, head in enumerate(heads)]
+    words = ([len(word) for cell in column for word in cell.split()] for column in columns)
+    return sum(min(WORD_CHARACTERS, max(lengths, default=0)) + GAP for lengths in words)
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], colours: Sequence[str] = ()) -> None:
-    """Print a table; `colours` holds one style per row, or nothing."""
+    """Print a table; `colours` holds one style per row, or nothing.
+
+    On a terminal that is too narrow each cell has a line.
+    """
     import rich.box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal or console.width < 1:
         console = Console(highlight=False, width=200)
+    rows = [[clean(cell) for cell in row] for row in rows]
+    styles = [*colours, *[""] * len(rows)]
+    if _width(heads, rows) > console.width:
+        for row, style in zip(rows, styles, strict=False):
+            for head, cell in zip(heads, row, strict=True):
+                if cell:
+                    console.print(Text(f"{head}: {cell}" if head else cell, style=style))
+            console.print()
+        return
     drawn = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for head in heads:
         drawn.add_column(head, overflow="fold")
-    for number, row in enumerate(rows):
-        style = colours[number] if number < len(colours) else ""
-        drawn.add_row(*(Text(clean(cell), style=style) for cell in row))
+    for row, style in zip(rows, styles, strict=False):
+        drawn.add_row(*(Text(cell, style=style) for cell in row))
     console.print(drawn)

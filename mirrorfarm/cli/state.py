@@ -1,6 +1,6 @@
 """`mirrorfarm state`: which module is what, where, since when."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,12 +14,18 @@ HEADS = ("module", "node", "state", "status", "data", "since", "reason")
 Found = dict[tuple[str, str], dict[str, Any] | None]  # (node, module); None: no answer.
 
 
-def collect(scope: Scope, module: str) -> tuple[Found, list[str], dict[str, str]]:
-    """Return the states of one module, or all, on the chosen nodes; the silent nodes.
+class Collected(NamedTuple):
+    """What the chosen nodes say of one module, or of all."""
 
-    And by module what is wrong with ids that differ.
-    """
-    from mirrorfarm.cli.client import Client, resolve_nodes
+    found: Found
+    silent: list[str]  # Nodes whose agents do not answer: nobody knows which modules they have.
+    conflicts: dict[str, str]  # By module what is wrong with ids that differ.
+    absent: tuple[str, ...]  # Nodes that do not have the module, by what their agents say.
+
+
+def collect(scope: Scope, module: str) -> Collected:
+    """Return the states of one module, or all, on the chosen nodes."""
+    from mirrorfarm.cli.client import KNOWN_SECONDS, Client, resolve_nodes
     from mirrorfarm.cli.module_ids import disagreements
 
     with Client(scope.paths) as client:
@@ -28,18 +34,22 @@ def collect(scope: Scope, module: str) -> tuple[Found, list[str], dict[str, str]
         wanted = [(node, name) for node in nodes for name in known.get(node, [])]
         states = client.states(wanted)
         conflicts = disagreements(client, states)
+        unheard = [node for node, name in wanted if module and (node, name) not in states]
+        there = client.modules(unheard, KNOWN_SECONDS) if unheard else {}
     found: Found = {key: states.get(key) for key in sorted(wanted, key=lambda key: key[::-1])}
-    return found, [node for node in nodes if node not in known], conflicts
+    absent = tuple(node for node in unheard if module not in there.get(node, (module,)))
+    return Collected(found, [node for node in nodes if node not in known], conflicts, absent)
 
 
-def show_table(found: Found, silent: list[str]) -> None:
+def show_table(collected: Collected) -> None:
     """Print one line per module and node, and one for each node that is silent altogether."""
+    found, silent, _, absent = collected
     rows, colours = [], []
     for (node, module), state in found.items():
         if state is None:
-            rows.append(
-                (module, node, "ERROR", "", "", "", "no answer: `mirrorfarm why` tells more")
-            )
+            why = "no answer: `mirrorfarm why` tells more"
+            why = "it is not configured there" if node in absent else why
+            rows.append((module, node, "ERROR", "", "", "", why))
             colours.append("red")
             continue
         status = str(state.get("status", ""))
@@ -71,24 +81,35 @@ def state(scope: Scope, module: str | None, verbose: bool, json_wanted: bool, qu
     """
     if quiet:
         return quiet_code(scope, module)
-    found, silent, conflicts = collect(scope, module or "")
+    collected = collect(scope, module or "")
+    found, silent, conflicts, absent = collected
     if json_wanted:
         answers = [
             {**now, **({"id_conflict": conflicts[name]} if name in conflicts else {})}
             if now
-            else {"node": node, "module": name, "error": "no answer"}
+            else {
+                "node": node,
+                "module": name,
+                "error": "not configured" if node in absent else "no answer",
+            }
             for (node, name), now in found.items()
         ]
         click.echo(as_json([*answers, *({"node": node, "error": "no answer"} for node in silent)]))
     else:
-        show_table(found, silent)
+        show_table(collected)
         if verbose:
             show_resources(found)
         for text in conflicts.values():
             click.echo(f"note: {clean(text)}", err=True)
+    faults = []
+    if absent:
+        cures = ", ".join(f"`mirrorfarm -H {node} module list`" for node in absent)
+        faults.append(f"{module} is not configured on {', '.join(absent)}: {cures} shows what is")
     missing = silent + [node for (node, _), now in found.items() if now is None]
-    if missing:
-        raise NodeUnreachable(f"no answer from {', '.join(dict.fromkeys(missing))}")
+    if missing := [node for node in dict.fromkeys(missing) if node not in absent]:
+        faults.append(f"no answer from {', '.join(missing)}")
+    if faults:
+        raise NodeUnreachable("; ".join(faults))
     return 0
 
 
@@ -97,7 +118,7 @@ def quiet_code(scope: Scope, module: str | None) -> int:
     if not module or "," in scope.hosts or scope.hosts == "*":
         raise click.UsageError("-lq needs one module (-m) and one node")
     try:
-        found, _, _ = collect(scope, module)
+        found = collect(scope, module).found
     except MirrorfarmError:
         return NodeUnreachable.exit_code
     for now in found.values():

@@ -78,6 +78,11 @@ def test_every_wrong_value_is_told_at_once() -> None:
         (b'addr="198.18.0.9"', b'addr="198.18.0.1"', "must be a third machine"),
         (b'name="w1"', b'name="n1"', "must be a third machine"),
         (b'<lan name="default">', b'<lan name="default" command="on">', "only one lan"),
+        (b'addr="2001:db8::2"', b'addr="fe80::2"', "node.addr: fe80::2 is valid on one link only"),
+        (b'laddr="198.18.9.2"', b'laddr="fe80::2"', "node.laddr: fe80::2 is valid on one link"),
+        (b'addr="198.18.0.9"', b'addr="fe80::9"', "witness.addr: fe80::9 is valid on one link"),
+        (b'addr="2001:db8::2"', b'addr="::ffff:198.18.0.1"', "written as one of IPv6; write 198."),
+        (b'addr="198.18.0.9"', b'addr="::ffff:198.18.0.1"', "written as one of IPv6; write 198."),
     ],
 )
 def test_relations_between_values(old: bytes, new: bytes, reason: str) -> None:

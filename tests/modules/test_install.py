@@ -1,19 +1,13 @@
 """A module's way on a node: installed, configured, edited, packed, removed."""
 
-import ctypes
-import errno
 import hashlib
 import json
-import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mirrorfarm.errors import ConfigInvalid, Refused
-from mirrorfarm.modules import disk
 from mirrorfarm.modules import install as modules
 from mirrorfarm.modules.catalog import template_files
 from mirrorfarm.paths import Paths
@@ -111,6 +105,18 @@ def test_names_cannot_leave_their_folder(paths: Paths, name: str) -> None:
         modules.install(paths, name, source="mirror")
     with pytest.raises(Refused, match="cannot name a module"):
         modules.uninstall(paths, name)
+
+
+def test_a_module_is_not_named_as_the_agent_is(paths: Paths) -> None:
+    """What is sent to it would be taken by the agent: it could be neither started nor asked."""
+    with pytest.raises(Refused, match=r"agent is the name of .* choose another"):
+        modules.install(paths, "agent", source="mirror")
+    modules.install(paths, "app", source="mirror")
+    paths.module_etc("app").rename(paths.module_etc("agent"))  # Of a version that took it.
+    with pytest.raises(Refused, match="install it by another name"):
+        modules.configure(paths, "agent")
+    modules.deconfigure(paths, "agent")
+    modules.uninstall(paths, "agent")
 
 
 def test_link_in_a_source_folder_is_not_followed(paths: Paths, tmp_path: Path) -> None:
@@ -234,96 +240,14 @@ def configured_app(paths: Paths, tmp_path: Path, name: str = "app") -> Path:
     return paths.module_etc(name) / "conf/userconfig.xml"
 
 
-def killed_at(number: int, work: Callable[[], object]) -> bool:
-    """Have a process do `work` that is killed before it gives its name to something for the
-    `number`-th time; return whether it was."""
-    child = os.fork()
-    if not child:
-        left = number
-
-        def before(real: Callable[..., Any]) -> Callable[..., Any]:
-            def renamed(*words: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if not left:
-                    os._exit(9)
-                return real(*words)
-
-            return renamed
-
-        Path.rename = before(Path.rename)  # type: ignore[method-assign]
-        modules.exchange = before(disk.exchange)  # type: ignore[attr-defined]
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-
-
-def test_a_replacement_that_is_killed_leaves_one_of_the_two_versions(
-    paths: Paths, tmp_path: Path
-) -> None:
-    configured_app(paths, tmp_path)
-    source = tmp_path / "of-app"
-    kills = 0
-    while killed_at(
-        kills + 1, lambda: modules.install(paths, "app", source=source, module_id=5, force=True)
-    ):
-        kills += 1
-        assert modules.configured(paths) == ["app"], "an agent that begins starts it"
-        assert modules.load_module(paths, "app").id in {1, 5}
-    assert kills == 3
-    modules.install(paths, "app", source=source, force=True)
-    assert not list(paths.modules.glob(".new*"))
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-def test_where_nothing_can_be_exchanged_at_once_it_is_replaced_all_the_same(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    configured_app(paths, tmp_path)
-    monkeypatch.setattr(ctypes, "get_errno", lambda: number)
-    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Refusing())
-    modules.install(paths, "app", source="mirror", force=True)
-    assert (paths.module_etc("app") / "bin/start_prim").read_bytes() != b"#!/bin/bash\n"
-    previous = paths.modules / ".previous/app/bin/start_prim"
-    assert previous.read_bytes() == b"#!/bin/bash\n"
-
-
-class Refusing:
-    """A C library on a file system that exchanges nothing."""
-
-    def renameat2(self, *_: Any) -> int:
-        return -1
-
-
-def test_a_configuration_that_is_killed_leaves_one_of_the_two(paths: Paths, tmp_path: Path) -> None:
+def test_a_module_without_its_file_is_told_where_it_belongs(paths: Paths, tmp_path: Path) -> None:
     edited = configured_app(paths, tmp_path)
-    edited.write_bytes(userconfig(tmp_path / "data-app", 'maxloop="9"'))
-    kills, found = 0, []
-    while killed_at(kills + 1, lambda: modules.configure(paths, "app")):
-        kills += 1
-        found.append(modules.load_module(paths, "app").maxloop)
-    assert found == [3, 3]
-    assert modules.load_module(paths, "app").maxloop == 9
-
-
-def test_a_full_disk_leaves_the_active_configuration(
-    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    edited = configured_app(paths, tmp_path)
-    edited.write_bytes(userconfig(tmp_path / "data-app", 'maxloop="9"'))
-    real = disk._write
-
-    def full(path: Path, content: bytes, mode: int) -> None:
-        real(path, content, mode)
-        if "userconfig" in path.name:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as scarce:
-        scarce.setattr(disk, "_write", full)
-        with pytest.raises(OSError, match="No space left"):
+    edited.unlink()
+    for number in range(2):
+        with pytest.raises(ConfigInvalid, match=r"userconfig\.xml: module: absent; write it there"):
             modules.configure(paths, "app")
-    assert modules.load_module(paths, "app").maxloop == 3
-    assert not list((paths.module_lib("app") / "active").glob(".new*"))
+        if not number:
+            edited.symlink_to(tmp_path / "nowhere")
 
 
 def test_modules_that_fit_the_cluster_no_more_are_configured_one_after_the_other(

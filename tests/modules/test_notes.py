@@ -40,3 +40,18 @@ def test_a_delay_at_boot_is_read_and_noted() -> None:
         "u.xml:1: service.boot_delay: has no effect: modules start with the agent: "
         "delay mirrorfarm.service"
     ]
+
+
+def test_a_mask_that_no_address_of_a_farm_has_is_noted() -> None:
+    notes: list[str] = []
+    text = """<safe><service mode="farm"><farm><lan name="default"/></farm><vip>
+<interface_list><interface><virtual_interface>
+<virtual_addr addr="198.18.0.100" netmask="255.255.255.0"/>
+</virtual_interface></interface></interface_list><loadbalancing_list>
+<group name="web"><rule proto="tcp" filter="on_addr"/></group></loadbalancing_list></vip>
+</service></safe>"""
+    module = parsed(text, notes=notes)
+    assert module.farm.virtual_addresses[0].prefix == 0
+    assert notes == [
+        "u.xml:3: virtual_addr.netmask: has no effect: each address stands alone on lo (/32, /128)"
+    ]

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ def test_absent_directory_and_absent_tocheck_are_told_together(tmp_path: Path) -
         f"u.xml: replicated.dir: {data} does not exist; mkdir -p {data}",
         f"u.xml: tocheck.path: {data}/x does not exist; create it or mount its disk",
     ]
+
+
+def test_a_cure_can_be_given_to_a_shell_as_it_is(tmp_path: Path) -> None:
+    (fault,) = faults_of(module(tmp_path / "My Data; false"), tmp_path)
+    command = fault.partition("does not exist; ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    assert (tmp_path / "My Data; false").is_dir()
 
 
 def test_an_address_belongs_to_one_module_farm_or_mirror(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         (HEART, 'nodes="n1 n7"', "n7 is not in cluster.xml, which has: n1, n2"),
         (HEART, 'nodes="n1"', "exactly two different nodes"),
         (HEART, 'nodes="n1,n1"', "exactly two different nodes"),
+        (HEART, 'nodes=" , "', "service.nodes: names no node (an empty macro?); name some"),
         (HEART + '<errd><proc name="a"/></errd>', "", "errd: requires <user/>"),
         (HEART + "<user/><errd><proc/></errd>", "", "needs one of name, nameregex, argregex"),
         (HEART + '<user/><errd><proc name="a"/><proc name="a"/></errd>', "", "watched twice"),
@@ -248,7 +249,7 @@ def test_which_of_several_witnesses_decides_must_be_said() -> None:
 
 
 def test_virtual_address_is_nobody_elses() -> None:
-    for addr in ("198.18.0.1", "198.18.0.9", "127.0.0.1"):
+    for addr in ("198.18.0.1", "198.18.0.9", "127.0.0.1", "::ffff:198.18.0.1"):
         vip = f"""<vip><interface_list><interface><real_interface>
             <virtual_addr addr="{addr}"/></real_interface></interface></interface_list></vip>"""
         assert "virtual_addr.addr" in faults_of(service(HEART + vip))[0]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import zmq
 
 from mirrorfarm.errors import KeyInvalid, RecordInvalid, SystemUnsuitable
 from mirrorfarm.limits import SECOND_NS, WISHES_MAX
+from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.codec import decode, encode
@@ -242,6 +244,21 @@ def test_a_disk_that_does_not_take_the_incarnation_is_named(tmp_path: Path) -> N
     paths.lib.write_text("not a folder")
     with pytest.raises(SystemUnsuitable, match=r"incarnation: .*free or mend the disk"):
         next_incarnation(paths)
+
+
+def test_a_disk_that_takes_no_bundle_is_named_and_nothing_is_joined(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as full:
+            create_cluster(
+                "<cluster/>", ("n1", "n2"), (), "n1", Paths(tmp_path / "n1"), tmp_path / "b"
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert told(full.value).startswith(f"{tmp_path}/b/n2.join: File too large: ")
+    assert list((tmp_path / "b").iterdir()) == []
+    assert not (tmp_path / "n1").exists()
 
 
 def test_processes_that_start_together_get_different_incarnations(tmp_path: Path) -> None:

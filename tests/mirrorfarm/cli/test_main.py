@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -240,7 +241,8 @@ def test_a_cluster_is_made_joined_and_shown(
 def test_a_module_is_installed_and_listed_without_an_agent(root: Path, run: Run) -> None:
     assert run("module", "install", "ledger", "--id", "4")[0] == 0
     rows = json.loads(run("module", "list", "--json")[1])
-    assert rows == [{"node": "", "module": "ledger", "id": 4, "configured": False}]
+    row = {"node": "", "module": "ledger", "id": 4, "configured": False, "trouble": ""}
+    assert rows == [row], "the same keys as an agent tells"
     assert run("module", "install", "ledger")[0] == 6
     assert run("module", "uninstall", "ledger")[0] == 0
     assert json.loads(run("module", "list", "--json")[1]) == []
@@ -277,6 +279,41 @@ def test_an_empty_variable_is_not_taken_for_this_node_or_for_nothing(
         assert code == 2
         assert "names no node" in err
     assert node.commands == []
+
+
+@pytest.mark.parametrize("command", ["state", "log", "why", "stop", "waitstate UP", "farm map"])
+def test_an_empty_variable_is_not_taken_for_all_modules_or_for_none(
+    node: Node, run: Run, command: str
+) -> None:
+    for module in ("", " "):
+        code, out, err = run(*command.split(), "-m", module)
+        assert (code, out) == (2, "")
+        assert "names no module (an empty variable?)" in err
+
+
+def test_a_module_that_is_not_configured_is_told_as_such(node: Node, run: Run) -> None:
+    code, out, err = run("state", "-m", "Ledger")
+    assert code == 5
+    assert "it is not configured there" in out
+    assert "Ledger is not configured on n1: `mirrorfarm -H n1 module list` shows what is" in err
+    shown = json.loads(run("state", "-m", "Ledger", "--json")[1])
+    assert shown == [{"node": "n1", "module": "Ledger", "error": "not configured"}]
+    for silent in json.loads(run("-H", "n2", "state", "-m", "ledger", "--json")[1]):
+        assert silent == {"node": "n2", "module": "ledger", "error": "no answer"}
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "too-long.xml"])
+def test_a_file_without_end_is_no_cluster(root: Path, run: Run, source: str) -> None:
+    (root / "too-long.xml").write_bytes(b" " * 3_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (4 << 30, hard))  # Where it would take all there is.
+    try:
+        words = ("--node", "n1", "--bundles", str(root / "b"))
+        code, _, err = run("cluster", "init", str(root / source), *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert code == 3
+    assert "more than 1048576" in err
 
 
 @pytest.mark.parametrize(
