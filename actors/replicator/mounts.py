@@ -12,6 +12,9 @@ from mirrorfarm.actors.replicator import inventory, libc, users
 from mirrorfarm.actors.replicator.disks import Disks
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.fuse.mount import clear_leftover
+from mirrorfarm.errors import SystemUnsuitable
+from mirrorfarm.modules.settings import Replicated
+from mirrorfarm.oserrors import reason_of
 
 _BUSY_S: Final = 2.5  # How long a clean end waits for those who use the mount.
 _USERS_S: Final = 1.0  # Then those are named, and ended if they are the application's.
@@ -111,6 +114,24 @@ def clear_leftovers(directories: Iterable[str]) -> None:
     """Unmount what is dead there. OSError EBUSY: something live is mounted."""
     for directory in directories:
         clear_leftover(os.path.realpath(os.fsencode(directory)))
+
+
+def require_paths(directories: Iterable[Replicated]) -> None:
+    """See that what must be there before each directory is replicated is there (`<tocheck>`).
+
+    An empty directory whose disk is not mounted would pass for the data. SystemUnsuitable names
+    what is missing. What is dead on the directories is unmounted before.
+    """
+    directories = list(directories)
+    clear_leftovers(one.dir for one in directories)
+    for one in directories:
+        for path in one.tocheck:
+            try:
+                os.lstat(path)
+            except OSError as fault:
+                reason = f"{path} must be there before {one.dir} is replicated"
+                cure = "its disk may have to be mounted"
+                raise SystemUnsuitable(f"{reason} ({reason_of(fault)}); {cure}") from None
 
 
 def _flush(system: FileSystem) -> Identity:

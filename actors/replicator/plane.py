@@ -28,7 +28,7 @@ from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
-from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers, require_paths
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
@@ -82,7 +82,7 @@ class Plane:
             held=lambda: inbox(core.PlaneHeld()),
             lost=self._lost,
         )
-        self._mounts = self._new_mounts()
+        self._mounts = Mounts(settings.scope, report)
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
@@ -158,12 +158,10 @@ class Plane:
         except _FAULTS as fault:  # It is ended all the same.
             self._report(f"end of what could not be mounted: {fault}")
 
-    def _new_mounts(self) -> Mounts:
-        return Mounts(self._settings.scope, self._report)
-
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
-        self._mounts = self._new_mounts()
+        self._mounts = Mounts(self._settings.scope, self._report)
+        require_paths(replication.directories)
         for index, one in enumerate(replication.directories):
             system = FileSystem(
                 one.dir,

@@ -57,6 +57,7 @@ class Case:
 
     def __init__(self, folder: Path) -> None:
         (folder / "data").mkdir()
+        (folder / "disk").touch()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             here = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -65,7 +66,7 @@ class Case:
         self.ended = threading.Event()
         self.plane = Plane(
             PlaneSettings(
-                Replication((Replicated(str(folder / "data")),)),
+                Replication((Replicated(str(folder / "data"), tocheck=(str(folder / "disk"),)),)),
                 1_000_000_000,
                 here,
                 "tcp://127.0.0.1:9",
@@ -326,3 +327,20 @@ def test_what_is_not_mounted_in_whole_is_not_mounted(
     monkeypatch.setattr(mapfile, "take", refuse_map)
     assert isinstance(case.order("mount_lead", 1, ""), PlaneFault)
     assert_off(case)
+
+
+@pytest.mark.parametrize("role", ["lead", "follow"])
+def test_what_must_be_there_is_looked_for_before_anything_is_mounted(
+    case: Case, role: str, tmp_path: Path
+) -> None:
+    order = (f"mount_{role}", 1, *([""] if role == "lead" else []))
+    (tmp_path / "disk").unlink()
+    fault = case.order(*order)
+    assert isinstance(fault, PlaneFault)
+    assert fault.text == (
+        f"{tmp_path}/disk must be there before {tmp_path}/data is replicated "
+        "(No such file or directory); its disk may have to be mounted"
+    )
+    assert FileSystem.live == {}
+    (tmp_path / "disk").touch()
+    assert isinstance(case.order(*order), PlaneDone)
