@@ -333,9 +333,9 @@ def test_what_is_not_mounted_in_whole_is_not_mounted(
 def test_what_must_be_there_is_looked_for_before_anything_is_mounted(
     case: Case, role: str, tmp_path: Path
 ) -> None:
-    order = (f"mount_{role}", 1, *([""] if role == "lead" else []))
+    arguments = (1, "") if role == "lead" else (1,)
     (tmp_path / "disk").unlink()
-    fault = case.order(*order)
+    fault = case.order(f"mount_{role}", *arguments)
     assert isinstance(fault, PlaneFault)
     assert fault.text == (
         f"{tmp_path}/disk must be there before {tmp_path}/data is replicated "
@@ -343,4 +343,4 @@ def test_what_must_be_there_is_looked_for_before_anything_is_mounted(
     )
     assert FileSystem.live == {}
     (tmp_path / "disk").touch()
-    assert isinstance(case.order(*order), PlaneDone)
+    assert isinstance(case.order(f"mount_{role}", *arguments), PlaneDone)
