@@ -82,8 +82,8 @@ class TraceWriter:
 
         `on_loss` is called, on a thread of the trace, when steps begin and cease to be lost.
         """
-        self._begin_ring = partial(Ring, folder, origin, file_bytes, files, late=True)
-        self._ring = self._begin_ring()
+        self._folder = folder
+        self._ring = Ring(folder, origin, file_bytes, files, late=True)
         self._on_loss = on_loss
         self._queue: deque[_Entry] = deque()
         self._open: dict[str, _Step] = {}  # By actor: the last step, whose effects are performed.
@@ -229,12 +229,9 @@ class TraceWriter:
             self._ring.flush()
         except Exception as error:  # A full disk ends the trace's growth, nothing else.
             self._ring.give_up()
-            if isinstance(
-                error, FileNotFoundError
-            ):  # Somebody removed its folder: it is made anew.
-                unreadable = self._ring.encoder.unreadable
-                self._ring = self._begin_ring()
-                self._ring.encoder.unreadable = unreadable
+            if isinstance(error, FileNotFoundError):  # Somebody removed its folder.
+                with contextlib.suppress(OSError):
+                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._begun = True  # What is lost may be births: the next file asks every core.
             self._counts["failed"] += steps
             self._lamport = max(self._lamport, after)  # The gap shows.

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from mirrorfarm.cli.main import Scope, fail
+from mirrorfarm.cli.number import Number
 from mirrorfarm.cli.show import clean
 from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, TimedOut
 
@@ -96,7 +97,7 @@ def verb_command(verb: str) -> click.Command:
     @module_option()
     @click.option(
         *("--timeout", "timeout"),
-        type=click.FloatRange(min=0.1, max=86_400),
+        type=Number(0.1, 86_400),
         default=seconds,
         show_default=True,
         help="Seconds to wait for the final answer.",
@@ -128,7 +129,7 @@ forcestop = verb_command("forcestop")
 @module_option()
 @click.option(
     *("--timeout", "timeout"),
-    type=click.FloatRange(min=0.1, max=86_400),
+    type=Number(0.1, 86_400),
     default=300,
     show_default=True,
     help="Seconds to wait.",

@@ -1,9 +1,7 @@
 """The options that several commands of the simulator have."""
 
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -18,19 +16,6 @@ played = click.option(
     "dense. After a comma, for a swarm minutes=N, for a dense mirror keys of a scenario's mirror, "
     "as in mirror,modules=2,ack_mode=received.",
 )
-
-
-class Number(click.FloatRange):
-    """A number of a range; `nan` is none."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return it."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
 
 
 workers_option = click.option(

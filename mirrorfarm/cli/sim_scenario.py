@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from mirrorfarm.cli.number import Number
 from mirrorfarm.cli.show import as_json, clean
-from mirrorfarm.cli.sim_options import Number, played, traced
+from mirrorfarm.cli.sim_options import played, traced
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.scenario.outcome import Outcome

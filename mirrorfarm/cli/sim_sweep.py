@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mirrorfarm.cli.number import Number
 from mirrorfarm.cli.show import as_json, clean, table
-from mirrorfarm.cli.sim_options import Number, played, workers_option, workers_or_all
+from mirrorfarm.cli.sim_options import played, workers_option, workers_or_all
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written

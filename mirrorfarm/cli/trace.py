@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from mirrorfarm.cli.main import Scope
-from mirrorfarm.cli.sim_options import Number, workers_option, workers_or_all
+from mirrorfarm.cli.number import Number
+from mirrorfarm.cli.sim_options import workers_option, workers_or_all
 
 # What cannot be read is told where it is read: with its cure, and the rest is read nevertheless.
 paths_argument = click.argument("paths", nargs=-1, type=click.Path(path_type=Path, readable=False))

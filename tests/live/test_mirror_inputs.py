@@ -240,6 +240,7 @@ def test_forcing_a_stale_node_is_refused_while_its_peer_serves_and_audited_after
     lab.wait_state("n1", "ALONE", 60)
     client.go_on(60)
     lab.start_node("n2")
+    until(lambda: lab.state("n2").get("peer", {}).get("state") == "ALONE", 60)  # It has heard n1.
     for verb in ("prim", "primforce"):
         with pytest.raises(Refused, match=r"n1 is ALONE already: stop it first, or use swap"):
             lab.order("n2", verb)

@@ -1,5 +1,6 @@
 """What was traced is read back as it was; an idle trace costs nothing, a full one never waits."""
 
+import contextlib
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from mirrorfarm.actors.effects import Later, Log, PlaneOrder, Send, Tell
 from mirrorfarm.actors.events import PeerSilent, Received, Started
+from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.trace.decoder import Checkpoint, Note
 from mirrorfarm.trace.files import read_header, sources
 from mirrorfarm.trace.step import Step, Unreadable
@@ -76,6 +78,12 @@ def steps_of(folder: Path) -> list[tuple[Any, ...]]:
         for one in items(folder)
         if isinstance(one, Step)
     ]
+
+
+def is_written(folder: Path) -> bool:
+    with contextlib.suppress(OSError, TraceInvalid):  # No file is there yet.
+        return bool(steps_of(folder))
+    return False
 
 
 def kept(folder: Path) -> list[Checkpoint]:
@@ -410,7 +418,7 @@ def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) ->
     writer.watch("module", Counter(), lambda visit: None)
     try:
         writer.step("module", 1, Started(), [])
-        until(lambda: folder.exists() and any(folder.iterdir()) and not writer._queue)
+        until(lambda: is_written(folder))
         shutil.rmtree(tmp_path / "log")
         writer.step("module", 2, Started(), [])
         until(lambda: told)
@@ -444,6 +452,27 @@ def test_that_steps_are_lost_is_told_later_if_there_is_no_thread_for_it(
         assert told[0][1] == TOO_SLOW
     finally:
         writer.close()
+
+
+def test_what_was_written_before_another_folder_was_there_for_a_while_stays(tmp_path: Path) -> None:
+    told: list[tuple[int, str]] = []
+    folder = tmp_path / "trace"
+    writer = TraceWriter(folder, ORIGIN, on_loss=lambda *what: told.append(what))
+    writer.watch("module", Counter(), lambda visit: None)
+    try:
+        writer.step("module", 1, Started(), [])
+        until(lambda: is_written(folder))
+        folder.rename(tmp_path / "aside")
+        folder.mkdir()
+        writer.step("module", 2, Started(), [])
+        until(lambda: told)
+        folder.rmdir()
+        (tmp_path / "aside").rename(folder)
+        writer.step("module", 3, Started(), [])
+        until(lambda: len(told) == 2)
+    finally:
+        writer.close()
+    assert [step[2] for step in steps_of(folder)] == [1, 3]
 
 
 def test_a_disk_that_hangs_is_told_while_it_hangs_and_when_it_goes_on(tmp_path: Path) -> None:

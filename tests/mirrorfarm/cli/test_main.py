@@ -291,6 +291,14 @@ def test_an_empty_variable_is_not_taken_for_all_modules_or_for_none(
         assert "names no module (an empty variable?)" in err
 
 
+@pytest.mark.parametrize("command", ["stop", "waitstate UP"])
+def test_nobody_waits_for_ever(node: Node, run: Run, command: str) -> None:
+    code, _, err = run(*command.split(), "-m", "ledger", "--timeout", "nan")
+    assert code == 2
+    assert "'nan' is not a number" in err
+    assert node.commands == []
+
+
 def test_a_module_that_is_not_configured_is_told_as_such(node: Node, run: Run) -> None:
     code, out, err = run("state", "-m", "Ledger")
     assert code == 5
