@@ -6,9 +6,12 @@
 import sys
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tests.model.protocol import BROKEN, START, Bounds, State, moves, violated
+
+# What some rule forbids takes more messages than the others; with one write it is found sooner.
+OTHER_BOUNDS: Final = {"no-op keeps its version": Bounds(writes=1, messages=12)}
 
 
 class Walked(NamedTuple):
@@ -49,7 +52,7 @@ def main() -> int:
     failed = 0
     for broken in ("", *BROKEN):
         began = time.process_time()
-        walked = walk(broken, Bounds())
+        walked = walk(broken, OTHER_BOUNDS.get(broken, Bounds()))
         failed += bool(walked.violation) is not bool(broken)
         spent = time.process_time() - began
         end = f"{walked.violation} after {len(walked.story)} steps" if walked.story else "complete"
