@@ -8,6 +8,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import zmq
@@ -65,36 +67,45 @@ SCRIPTS = {
 }
 
 
+def put(script: Path, text: str, mode: int) -> None:
+    """Replace a script at once: the one before may be about to run."""
+    new = script.with_name(f".{script.name}.new")
+    new.write_text(text)
+    new.chmod(mode)
+    new.replace(script)
+
+
+@contextlib.contextmanager
+def replaced(script: Path, text: str, mode: int = 0o755) -> Iterator[None]:
+    """Have another script in a script's place."""
+    good = script.read_text()
+    put(script, text, mode)
+    try:
+        yield
+    finally:
+        put(script, good, 0o755)
+
+
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_a_bad_start_script_is_named_and_the_peer_can_still_take_over(
     lab: Lab, client: Client, kind: str
 ) -> None:
     text, mode, words = SCRIPTS[kind]
     script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
-    good = script.read_text()
-    try:
-        script.write_text(text)
-        script.chmod(mode)
+    with replaced(script, text, mode):
         lab.order("n1", "swap")
         until(lambda: words in lab.facts("n2"), 60, lambda: lab.story("n2"))
-    finally:
-        script.write_text(good)
-        script.chmod(0o755)
     until(lambda: lab.role("n2") == "PRIM Ready", 60, lambda: lab.story("n2"))
     lab.swap("n2")
 
 
 def test_a_script_that_prints_without_end_is_bounded(lab: Lab, client: Client) -> None:
     script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
-    good = script.read_text()
     module = lab.pids("n2")["module"][0]
     before = rss_kilobytes(module)
-    try:
-        script.write_text(HEAD + "exec yes 'without end'\n")
+    with replaced(script, HEAD + "exec yes 'without end'\n"):
         lab.order("n1", "swap")
         until(lambda: "no end within 3 s" in lab.facts("n2"), 60, lambda: lab.story("n2"))
-    finally:
-        script.write_text(good)
     grown = rss_kilobytes(module) - before
     logs = sorted((lab.paths("n2").module_log(MODULE) / "scripts").glob("*start_prim.ulog"))
     assert grown < 20_000
@@ -106,15 +117,12 @@ def test_daemons_of_a_script_do_not_outlive_the_role(lab: Lab, client: Client) -
     good = script.read_text()
     lab.swap("n1")
     daemon = "setsid bash -c 'setsid sleep 7654 & disown' >/dev/null 2>&1 &\n"
-    try:
-        script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
+    with replaced(script, good.replace("\nexec ", f"\n{daemon}exec ", 1)):
         lab.swap("n2")
         until(lambda: bool(sleeps(lab, "n1")), 60)
         lab.swap("n1")
         lab.order("n1", "stop")
         until(lambda: not sleeps(lab, "n1"), 60)
-    finally:
-        script.write_text(good)
 
 
 def sleeps(lab: Lab, node: str) -> list[int]:
@@ -135,8 +143,7 @@ def test_who_survives_a_stop_script_is_named_and_ended(lab: Lab, client: Client)
     good = script.read_text()
     lab.swap("n1")
     daemon = "echo x >$LEDGER_DIR/held; setsid sleep 7654 <$LEDGER_DIR/held >/dev/null 2>&1 &\n"
-    try:
-        script.write_text(good.replace("\nexec ", f"\n{daemon}exec ", 1))
+    with replaced(script, good.replace("\nexec ", f"\n{daemon}exec ", 1)):
         lab.swap("n2")
         until(lambda: bool(sleeps(lab, "n1")), 60)
         lab.swap("n1")
@@ -145,35 +152,25 @@ def test_who_survives_a_stop_script_is_named_and_ended(lab: Lab, client: Client)
         assert "in use by process" in lab.why()
         until(lambda: not sleeps(lab, "n1"), 60)
         lab.wait_state("n1", "SECOND", 60)
-    finally:
-        script.write_text(good)
 
 
 def test_a_start_script_may_give_the_role_away(lab: Lab, client: Client) -> None:
     """As the scripts of the reference product do: the exit code alone stops nothing."""
     script = lab.paths("n2").module_etc(MODULE) / "bin/start_prim"
-    good = script.read_text()
     order = f"{sys.executable} -m mirrorfarm.cli.main stop -i start_prim\n"
-    try:
-        script.write_text(HEAD + "echo the service does not start\n" + order + "exit 1\n")
+    with replaced(script, HEAD + "echo the service does not start\n" + order + "exit 1\n"):
         lab.order("n1", "swap")
         lab.wait_state("n2", "STOP", 60, status="NotReady")
         lab.wait_state("n1", "ALONE", 60)
         assert "SYSTEM/start_prim" in lab.log_lines("n2")
         client.go_on(60)
-    finally:
-        script.write_text(good)
 
 
 def test_a_stop_script_that_hangs_does_not_hold_a_swap(lab: Lab, client: Client) -> None:
     script = lab.paths("n1").module_etc(MODULE) / "bin/stop_prim"
-    good = script.read_text()
-    try:
-        script.write_text(HEAD + "exec sleep 1000\n")
+    with replaced(script, HEAD + "exec sleep 1000\n"):
         lab.swap("n1")
         assert "script stop_prim: no end within 3 s, killed" in lab.facts("n1")
-    finally:
-        script.write_text(good)
     client.go_on(60)
 
 
