@@ -26,7 +26,7 @@ help:
 	@echo "make example-traces  record examples/traces again (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
-	@echo "make explore         every run of a mirror's real cores with one disturbance (20 minutes)"
+	@echo "make explore         every run of a mirror's real cores with one disturbance (15 minutes)"
 	@echo "make cells           every event in every state of both state machines (20 minutes)"
 	@echo "make coverage        docs/coverage.md: which states were given which events (8 minutes)"
 	@echo "make sweep-farm      100 random changes of a farm under datagrams (root; about 20 minutes)"
