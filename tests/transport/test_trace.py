@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,9 @@ def steps_of(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
-def is_written(folder: Path) -> bool:
-    with contextlib.suppress(OSError, TraceInvalid):  # No file is there yet.
-        return bool(steps_of(folder))
+def is_written(folder: Path, what: Callable[[Path], list[Any]] = steps_of) -> bool:
+    with contextlib.suppress(OSError, TraceInvalid):  # No file is there yet, or it has no name.
+        return bool(what(folder))
     return False
 
 
@@ -205,7 +206,7 @@ def test_every_file_has_the_state_of_every_core(tmp_path: Path) -> None:
 def test_a_file_that_ends_within_a_frame_is_read_up_to_it(tmp_path: Path) -> None:
     writer = TraceWriter(tmp_path, ORIGIN)
     writer.step(*STEPS[0])
-    until(lambda: any(one.stat().st_size for one in tmp_path.iterdir()) and steps_of(tmp_path))
+    until(lambda: is_written(tmp_path))
     (path,) = tmp_path.iterdir()
     whole = path.stat().st_size
     writer.step(*STEPS[1])
@@ -363,7 +364,7 @@ def test_what_began_while_the_disk_refused_tells_its_state_once_it_is_written(
     (tmp_path / "t").unlink()
     (tmp_path / "t").mkdir()
     writer.step("module", 2, Started(), [])
-    until(lambda: any(kept(path) for path in (tmp_path / "t").iterdir()))
+    until(lambda: is_written(tmp_path / "t", kept))
     writer.close()
 
 
