@@ -41,7 +41,7 @@ class Mounts:
 
     def identities(self) -> tuple[Identity, ...]:
         """What tells the disks below from others; only while mounted."""
-        return tuple(_identity(system) for system in self.systems)
+        return tuple(_identity(os.stat(f"/proc/self/fd/{root}")) for root in self.roots)
 
     def watch_disks(self) -> None:
         """From now on hear of what the disks below lose; only while mounted."""
@@ -116,15 +116,20 @@ def clear_leftovers(directories: Iterable[str]) -> None:
         clear_leftover(os.path.realpath(os.fsencode(directory)))
 
 
-def require_paths(directories: Iterable[Replicated]) -> None:
+def require_paths(
+    directories: Iterable[Replicated], known: tuple[Identity, ...]
+) -> tuple[Identity, ...]:
     """See that what must be there before each directory is replicated is there (`<tocheck>`).
 
     An empty directory whose disk is not mounted would pass for the data. SystemUnsuitable names
-    what is missing. What is dead on the directories is unmounted before.
+    what is missing. `known` are the directories that were found whole before, which are returned:
+    of those the application may have removed it since, and no takeover is to fail by that. What
+    is dead on the directories is unmounted before.
     """
     directories = list(directories)
     clear_leftovers(one.dir for one in directories)
-    for one in directories:
+    found = tuple(_identity(os.stat(one.dir)) for one in directories)
+    for one in directories if found != known else ():
         for path in one.tocheck:
             try:
                 os.lstat(path)
@@ -132,6 +137,7 @@ def require_paths(directories: Iterable[Replicated]) -> None:
                 reason = f"{path} must be there before {one.dir} is replicated"
                 cure = "its disk may have to be mounted"
                 raise SystemUnsuitable(f"{reason} ({reason_of(fault)}); {cure}") from None
+    return found
 
 
 def _flush(system: FileSystem) -> Identity:
@@ -145,9 +151,8 @@ def _flush(system: FileSystem) -> Identity:
         libc.syncfs(fd)
     finally:
         os.close(fd)
-    return _identity(system)
+    return _identity(os.stat(f"/proc/self/fd/{system.backing_fd}"))
 
 
-def _identity(system: FileSystem) -> Identity:
-    status = os.stat(f"/proc/self/fd/{system.backing_fd}")
+def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino

@@ -83,6 +83,7 @@ class Plane:
             lost=self._lost,
         )
         self._mounts = Mounts(settings.scope, report)
+        self._found: tuple[Identity, ...] = ()  # The directories, once they were whole.
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
@@ -161,7 +162,7 @@ class Plane:
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
         self._mounts = Mounts(self._settings.scope, self._report)
-        require_paths(replication.directories)
+        self._found = require_paths(replication.directories, self._found)
         for index, one in enumerate(replication.directories):
             system = FileSystem(
                 one.dir,

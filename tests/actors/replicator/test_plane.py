@@ -344,3 +344,16 @@ def test_what_must_be_there_is_looked_for_before_anything_is_mounted(
     assert FileSystem.live == {}
     (tmp_path / "disk").touch()
     assert isinstance(case.order(f"mount_{role}", *arguments), PlaneDone)
+
+
+def test_a_takeover_does_not_fail_by_what_the_application_removed(
+    case: Case, tmp_path: Path
+) -> None:
+    assert isinstance(case.order("mount_follow", 1), PlaneDone)
+    (tmp_path / "disk").unlink()
+    assert isinstance(case.order("unmount", False, False), PlaneDone)
+    assert isinstance(case.order("mount_lead", 2, ""), PlaneDone)
+    assert isinstance(case.order("unmount", False, False), PlaneDone)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    (tmp_path / "data").mkdir()
+    assert isinstance(case.order("mount_lead", 3, ""), PlaneFault)
