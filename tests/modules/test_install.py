@@ -11,17 +11,7 @@ from mirrorfarm.errors import ConfigInvalid, Refused
 from mirrorfarm.modules import install as modules
 from mirrorfarm.modules.catalog import template_files
 from mirrorfarm.paths import Paths
-
-CLUSTER = """<cluster><lans><lan name="default">
-<node name="n1" addr="198.18.0.1"/><node name="n2" addr="198.18.0.2"/></lan></lans></cluster>"""
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    node = Paths(tmp_path / "node")
-    node.etc.mkdir(parents=True)
-    node.cluster_xml.write_text(CLUSTER)
-    return node
+from tests.modules.conftest import CLUSTER
 
 
 def userconfig(directory: Path | str, more: str = "") -> bytes:

@@ -15,15 +15,7 @@ from mirrorfarm.modules import disk
 from mirrorfarm.modules import install as modules
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
-from tests.modules.test_install import CLUSTER, configured_app, snapshot, userconfig
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    node = Paths(tmp_path / "node")
-    node.etc.mkdir(parents=True)
-    node.cluster_xml.write_text(CLUSTER)
-    return node
+from tests.modules.test_install import configured_app, snapshot, userconfig
 
 
 def killed_at(number: int, work: Callable[[], object]) -> bool:
