@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -412,14 +412,21 @@ def test_a_folder_that_cannot_be_made_is_told_and_made_later(tmp_path: Path) -> 
     assert [step[2] for step in steps_of(folder)] == [2]
 
 
-def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def begun(folder: Path) -> Iterator[tuple[TraceWriter, list[tuple[int, str]]]]:
+    """Give a writer whose first step is on disk, and what it tells of lost ones."""
     told: list[tuple[int, str]] = []
-    folder = tmp_path / "log/trace"
     writer = TraceWriter(folder, ORIGIN, on_loss=lambda *what: told.append(what))
     writer.watch("module", Counter(), lambda visit: None)
-    try:
+    with contextlib.closing(writer):
         writer.step("module", 1, Started(), [])
         until(lambda: is_written(folder))
+        yield writer, told
+
+
+def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "log/trace"
+    with begun(folder) as (writer, told):
         shutil.rmtree(tmp_path / "log")
         writer.step("module", 2, Started(), [])
         until(lambda: told)
@@ -427,8 +434,6 @@ def test_a_folder_that_somebody_removed_is_told_and_made_anew(tmp_path: Path) ->
         writer.step("module", 3, Started(), [])
         until(lambda: len(told) == 2)
         assert told[1] == (1, "")
-    finally:
-        writer.close()
     assert [step[2] for step in steps_of(folder)] == [3]
 
 
@@ -456,13 +461,8 @@ def test_that_steps_are_lost_is_told_later_if_there_is_no_thread_for_it(
 
 
 def test_what_was_written_before_another_folder_was_there_for_a_while_stays(tmp_path: Path) -> None:
-    told: list[tuple[int, str]] = []
     folder = tmp_path / "trace"
-    writer = TraceWriter(folder, ORIGIN, on_loss=lambda *what: told.append(what))
-    writer.watch("module", Counter(), lambda visit: None)
-    try:
-        writer.step("module", 1, Started(), [])
-        until(lambda: is_written(folder))
+    with begun(folder) as (writer, told):
         folder.rename(tmp_path / "aside")
         folder.mkdir()
         writer.step("module", 2, Started(), [])
@@ -471,8 +471,6 @@ def test_what_was_written_before_another_folder_was_there_for_a_while_stays(tmp_
         (tmp_path / "aside").rename(folder)
         writer.step("module", 3, Started(), [])
         until(lambda: len(told) == 2)
-    finally:
-        writer.close()
     assert [step[2] for step in steps_of(folder)] == [1, 3]
 
 
