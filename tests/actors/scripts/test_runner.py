@@ -247,7 +247,9 @@ def test_script_and_what_it_starts_hear_signals_that_the_agent_was_told_to_ignor
     finally:
         for number, action in zip(ignored, former, strict=True):
             signal.signal(number, action)
-    assert int((bench.bin / "ignored").read_text().split()[1], 16) == 0
+    # 32 and 33 are the C library's own: it lets nobody set them, and some services ignore 32.
+    settable = sum(1 << number - 1 for number in signal.valid_signals())
+    assert int((bench.bin / "ignored").read_text().split()[1], 16) & settable == 0
 
 
 @pytest.mark.parametrize("name", ["pipe2", "pidfd_open"])
