@@ -19,10 +19,11 @@ def save(path: Path, changes: ChangeMap, base: str, roots: Roots) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Make a file durable that holds this, or what it held before."""
+    """Make a file durable that holds this, or what it held before; nobody else may read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -123,11 +123,9 @@ def require_paths(
 
     An empty directory whose disk is not mounted would pass for the data. SystemUnsuitable names
     what is missing. `known` are the directories that were found whole before, which are returned:
-    of those the application may have removed it since, and no takeover is to fail by that. What
-    is dead on the directories is unmounted before.
+    of those the application may have removed it since, and no takeover is to fail by that.
     """
     directories = list(directories)
-    clear_leftovers(one.dir for one in directories)
     found = tuple(_identity(os.stat(one.dir)) for one in directories)
     for one in directories if found != known else ():
         for path in one.tocheck:

@@ -28,12 +28,13 @@ from mirrorfarm.actors.replicator.exclusions import Exclusions
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.journal import Journal, LocalJournal
-from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers, require_paths
+from mirrorfarm.actors.replicator.mounts import Identity, Mounts, clear_leftovers
 from mirrorfarm.actors.replicator.quarantine import Quarantine
 from mirrorfarm.actors.replicator.scope import Scope
 from mirrorfarm.actors.replicator.session import Session
 from mirrorfarm.actors.replicator.subject import Subject
 from mirrorfarm.actors.replicator.target import Target
+from mirrorfarm.actors.replicator.whereabouts import Whereabouts
 from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
@@ -83,7 +84,6 @@ class Plane:
             lost=self._lost,
         )
         self._mounts = Mounts(settings.scope, report)
-        self._found: tuple[Identity, ...] = ()  # The directories, once they were whole.
         self.session: Session | None = None
         self.target: Target | None = None
         self._applier: Applier | None = None
@@ -95,6 +95,7 @@ class Plane:
             for one in settings.replication.directories
         ]
         self._scope = Scope(settings.map_file.with_name("scope"), settings.replication)
+        self._places = Whereabouts(settings.map_file, settings.replication, report)
         self._long: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="plane", daemon=True)
         self._thread.start()
@@ -162,21 +163,21 @@ class Plane:
     def _mount(self, journal: Journal, *, read_only: bool) -> None:
         replication = self._settings.replication
         self._mounts = Mounts(self._settings.scope, self._report)
-        self._found = require_paths(replication.directories, self._found)
-        for index, one in enumerate(replication.directories):
-            system = FileSystem(
-                one.dir,
-                index,
-                journal,
-                read_only=read_only,
-                writeback=replication.mode == "commit",
-                each=replication.mode == "each",
-                threads=replication.threads,
-                exclusions=self._exclusions[index],
-                report=self._report,
-            )
-            self._mounts.systems.append(system)
-            system.mount()
+        with self._places.required():
+            for index, one in enumerate(replication.directories):
+                system = FileSystem(
+                    one.dir,
+                    index,
+                    journal,
+                    read_only=read_only,
+                    writeback=replication.mode == "commit",
+                    each=replication.mode == "each",
+                    threads=replication.threads,
+                    exclusions=self._exclusions[index],
+                    report=self._report,
+                )
+                self._mounts.systems.append(system)
+                system.mount()
 
     def _mount_lead(self, term: int, map_base: str) -> None:
         del term

@@ -234,6 +234,12 @@ def rss_kilobytes(pid: int) -> int:
     return 0
 
 
+def lose_disk(lab: Lab, node: str) -> None:
+    """Cut the power of a node whose disk goes with it; its data are elsewhere from now on."""
+    lab.kill_node(node)
+    (lab.paths(node).module_lib(MODULE) / "disks").unlink(missing_ok=True)
+
+
 @contextmanager
 def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
     """Put a disk that can fail under a folder of a node; give its control file."""
@@ -255,4 +261,4 @@ def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
         yield control
     finally:
         order(control, "")
-        lab.kill_node(node)
+        lose_disk(lab, node)

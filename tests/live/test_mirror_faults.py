@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from mirrorfarm.errors import Refused
-from tests.live.fault_work import MODULE, OTHER, REPLICATION_MS, Client, Lab, until
+from tests.live.fault_work import MODULE, OTHER, REPLICATION_MS, Client, Lab, lose_disk, until
 
 pytestmark = pytest.mark.live
 LARGE = itertools.count(1_000_000)
@@ -189,7 +189,7 @@ def small_disk(lab: Lab, node: str, path: str, megabytes: int) -> Iterator[None]
     try:
         yield
     finally:
-        lab.kill_node(node)  # The mount goes with the node, and with it what it held.
+        lose_disk(lab, node)  # The mount goes with the node, and with it what it held.
 
 
 def fill(lab: Lab, node: str, path: str) -> None:
@@ -247,7 +247,7 @@ def failing_disk(lab: Lab, node: str, path: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lab.kill_node(node)
+        lose_disk(lab, node)
 
 
 @pytest.mark.parametrize("victim", ["n1", "n2"])

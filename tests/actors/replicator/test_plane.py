@@ -17,6 +17,7 @@ from mirrorfarm.actors.replicator import libc, mapfile, plane
 from mirrorfarm.actors.replicator.core import PlaneDone, PlaneFault, PlaneSessionBroken
 from mirrorfarm.actors.replicator.gate import ENDED
 from mirrorfarm.actors.replicator.plane import Plane, PlaneSettings
+from mirrorfarm.actors.replicator.whereabouts import disk_of
 from mirrorfarm.actors.replicator.wire import StreamKeys
 from mirrorfarm.modules.settings import Replicated, Replication
 from tests.actors.replicator.lost_pages import LostPages
@@ -344,6 +345,26 @@ def test_what_must_be_there_is_looked_for_before_anything_is_mounted(
     assert FileSystem.live == {}
     (tmp_path / "disk").touch()
     assert isinstance(case.order(f"mount_{role}", *arguments), PlaneDone)
+
+
+@pytest.mark.parametrize("role", ["lead", "follow"])
+def test_a_directory_whose_disk_is_not_mounted_is_not_used(
+    case: Case, role: str, tmp_path: Path
+) -> None:
+    arguments = (1, "") if role == "lead" else (1,)
+    assert isinstance(case.order(f"mount_{role}", *arguments), PlaneDone)
+    assert isinstance(case.order("unmount", False, False), PlaneDone)
+    disks = tmp_path / "disks"
+    known = disks.read_text()
+    was = disk_of(str(tmp_path / "data"))
+    disks.write_text(known.replace(f':"{was}"', f':"{tmp_path}/data"'))
+    fault = case.order(f"mount_{role}", *arguments)
+    assert isinstance(fault, PlaneFault)
+    assert f"{tmp_path}/data must be mounted before" in fault.text
+    assert FileSystem.live == {}
+    disks.unlink()
+    assert isinstance(case.order(f"mount_{role}", *arguments), PlaneDone)
+    assert disks.read_text() == known
 
 
 def test_a_takeover_does_not_fail_by_what_the_application_removed(
