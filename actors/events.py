@@ -153,6 +153,10 @@ class PingAnswered(Event, frozen=True):
     answered: tuple[str, ...] = ()
 
 
+class Tick(Event, frozen=True):
+    """The mirror's timer: look at what is due."""
+
+
 class ArbiterTick(Event, frozen=True):
     """Timer of an arbiter client: repeat what is unanswered, notice silence."""
 

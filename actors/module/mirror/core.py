@@ -23,6 +23,7 @@ from mirrorfarm.actors.module.mirror import (
     procedure,
     promises,
     questions,
+    rest,
     split,
     waiting,
     watched,
@@ -43,10 +44,6 @@ STORED: Final = {
     "target": following.on_target_stored,
     "copied": following.on_copy_stored,
 }
-
-
-class Tick(ev.Event, frozen=True):
-    """Time has passed: look at what is due."""
 
 
 @dataclass(slots=True)
@@ -83,10 +80,15 @@ class Mirror:
         """Apply one event; return what to do about it, in order."""
         s = self.state
         s.out = []
+        if s.rests and rest.goes_on(s, event, now):
+            if not s.wake_ns:
+                self._wake(now)  # Else it comes in time: what it is set by is not earlier now.
+            return s.out
         if s.phase in LEADERS:
             holding.keep_lease(s, now)  # Before anything else: this node may have been asleep.
         self._apply(event, now)
-        self._poll(now)
+        idle = self._poll(now)
+        s.rests = idle and event.__class__ is ev.PeerHeard and rest.begins(s)
         return s.out
 
     def _apply(self, event: Any, now: int) -> None:
@@ -96,7 +98,7 @@ class Mirror:
                 self._on_message(source, message, now)
             case ev.PeerHeard():
                 self._on_heard(event, now)
-            case Tick():
+            case ev.Tick():
                 if now >= s.wake_ns:
                     s.wake_ns = 0
             case ev.PeerSilent(silent_ns):
@@ -284,18 +286,20 @@ class Mirror:
         become(s, Phase.RESETTING, now, "this process has just started")
         procedure.begin(s, now, "kill", "vip down", "plane bare", "then reset")
 
-    def _poll(self, now: int) -> None:
-        """Do what is due; again if something was, because that can make more due."""
+    def _poll(self, now: int) -> bool:
+        """Do what is due; again if something was, because that can make more due; whether not."""
         s = self.state
         watched.poll(s, now)
-        guard_ns = s.guard_ns
-        before = (s.phase, s.step, s.leading.session, s.target.step, len(s.out))
+        guard_ns, asked_ns, number = s.guard_ns, s.plane.sent_ns, len(s.out)
+        before = (s.phase, s.step, s.leading.session, s.target.step, s.plane.wish)
         self._look(now)
-        after = (s.phase, s.step, s.leading.session, s.target.step, len(s.out))
-        if before != after and not sites.trick("mirror.no_second_look"):  # The next event has one.
-            # That the guard was told a new deadline, as after most heartbeats, makes nothing due.
-            if s.guard_ns == guard_ns or after != (*before[:-1], before[-1] + 1):
-                self._look(now)
+        after = (s.phase, s.step, s.leading.session, s.target.step, s.plane.wish)
+        # It makes nothing due that the guard was told a new deadline, as after most heartbeats, or
+        # the data plane asked again.
+        told = (s.guard_ns != guard_ns) + (s.plane.sent_ns != asked_ns)
+        idle = before == after and len(s.out) == number + told
+        if not idle and not sites.trick("mirror.no_second_look"):  # The next event has one.
+            self._look(now)
         if s.guard_ns and procedure.nothing_serves(s):
             s.guard_ns = 0  # It would end the last scripts.
             tell(s, "guard", ev.GuardDisarm())
@@ -305,6 +309,7 @@ class Mirror:
         commands.poll_answers(s, now)
         self._announce()
         self._wake(now)
+        return idle
 
     def _look(self, now: int) -> None:
         """Look at everything that can be due, once."""
@@ -348,7 +353,7 @@ class Mirror:
                 due = at
         if s.wake_ns == 0 or due < s.wake_ns:
             s.wake_ns = due
-            s.out.append(Later(due, Tick()))
+            s.out.append(Later(due, ev.Tick()))
 
 
 @procedure.continuation

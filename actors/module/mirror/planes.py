@@ -93,10 +93,16 @@ def poll(s: State, now: int) -> None:
             plane.held = False
     if not plane.answered and (not plane.sent_ns or now - plane.sent_ns >= WISH_AGAIN_NS):
         _ask(s, now, UNDONE_MAX if plane.start else 0)
-    elif plane.settled and s.phase in IN_ROLE and now - plane.sent_ns >= ALIVE_NS:
-        _ask(s, now, UNANSWERED_MAX)
+    elif plane.settled and s.phase in IN_ROLE:
+        ask_alive(s, now)
     if plane.leaves:
         _write_down_what_waits(s)
+
+
+def ask_alive(s: State, now: int) -> None:
+    """Ask a plane that is what it shall be whether it still is, once in a while."""
+    if now - s.plane.sent_ns >= ALIVE_NS:
+        _ask(s, now, UNANSWERED_MAX)
 
 
 def _write_down_what_waits(s: State) -> None:

@@ -223,6 +223,7 @@ class State:
     unstarted: str = ""  # What failed when the application was started last.
     scripts_as: str = ""  # Which start scripts ran: "" prim second swapped.
     wake_ns: int = 0  # The one outstanding Later; 0: none.
+    rests: bool = False  # Events that only move times need no look at everything (`rest`).
     out: list[ANY_EFFECT] = field(default_factory=list)
 
     @property

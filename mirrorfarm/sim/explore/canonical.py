@@ -29,7 +29,8 @@ DURATIONS = frozenset(
 )
 WORDS = frozenset(
     {"facts", "reason", "would_change", "command", "answered", "pending", "out", "forced"}
-    | {"changes", "progress", "announced", "resources", "run", "token", "side_run", "opened"}
+    | {"changes", "progress", "announced", "rests", "resources", "run", "token", "side_run"}
+    | {"opened"}
 )
 # Numbers of which only the order counts; those that two nodes compare are in one class.
 RANKED = {

@@ -209,6 +209,7 @@ def resettle(core: Any, module: Module) -> None:
             core._heard_about = _with_lease(core._heard_about, module)
         case Mirror():
             core.state.settings = replace(core.state.settings, module=module)
+            core.state.rests = False
             lease = core.state.lease
             lease.lease_ns, lease.span_ns = module.timing.lease_ns, 0
             s = core.state

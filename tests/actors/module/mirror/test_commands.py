@@ -6,8 +6,8 @@ import pytest
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.events import Tick
 from mirrorfarm.actors.module.answers import ANSWER_NS
-from mirrorfarm.actors.module.mirror.core import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.actors.module.mirror.procedure import ADDRESS_AGAIN_NS
 from mirrorfarm.actors.record import NodeRecord

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.actors.events import Tick
 from mirrorfarm.actors.module.mirror import divergence
-from mirrorfarm.actors.module.mirror.core import Mirror, Tick
+from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.actors.module.mirror.phases import LEADERS, Phase
 from mirrorfarm.actors.record import NodeRecord
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS

@@ -3,7 +3,7 @@
 import pytest
 
 from mirrorfarm.actors import events as ev
-from mirrorfarm.actors.module.mirror.core import Tick
+from mirrorfarm.actors.events import Tick
 from mirrorfarm.actors.module.mirror.phases import Phase, Session
 from mirrorfarm.modules.settings import Process
 from mirrorfarm.transport import messages as msg
