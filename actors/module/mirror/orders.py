@@ -36,6 +36,7 @@ def become(s: State, phase: Phase, now: int, reason: str) -> None:
     assert phase in MOVES[s.phase], f"{s.phase} -> {phase}"
     s.phase = phase
     s.since_ns = now
+    s.rests = False
     s.yields_since_ns = 0
     explain(s, reason)
     s.out.append(Log("D", f"phase {phase.value}: {reason}"))
