@@ -8,6 +8,7 @@ none is written, the attribute's own counts, as in the reference product.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from mirrorfarm.modules.faults import Faults, shown, suggestion
@@ -103,9 +104,12 @@ class Macros:
         if name in self.environment:
             self.used[name] = self.environment[name]
             return self.environment[name]
-        cure = suggestion(name, self.defined) if self.defined else "add a <macro> for it"
-        faults.add(line, key, f"%{name}% is neither a macro nor in the environment; {cure}")
+        reason = f"%{name}% is neither a macro nor in the environment"
+        faults.add(line, key, reason, partial(self._cure, name))
         return ""
+
+    def _cure(self, name: str) -> str:
+        return suggestion(name, self.defined) if self.defined else "add a <macro> for it"
 
 
 @dataclass(slots=True)
@@ -124,8 +128,8 @@ class Checker:
             key = f"{tree.tag}.{shown(name)}"
             attribute = element.attributes.get(name)
             if attribute is None:
-                cure = suggestion(name, element.attributes)
-                self.faults.add(tree.line, key, f"unknown attribute; {cure}")
+                cure = partial(suggestion, name, element.attributes)
+                self.faults.add(tree.line, key, "unknown attribute", cure)
                 continue
             given[name] = None
             expanded = self.macros.expand(text, tree.line, key, self.faults)
@@ -153,8 +157,8 @@ class Checker:
             rule = element.children.get(child.tag)
             key = f"{path}{shown(child.tag)}"
             if rule is None:
-                cure = suggestion(child.tag, element.children)
-                self.faults.add(child.line, key, f"unknown element; {cure}")
+                cure = partial(suggestion, child.tag, element.children)
+                self.faults.add(child.line, key, "unknown element", cure)
             elif rule.unsupported:
                 self.faults.add(child.line, key, f"{NOT_YET}: {rule.unsupported}")
             else:
