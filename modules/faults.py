@@ -37,10 +37,16 @@ class Faults:
             self.found.append((line, f"{where}: {key}: {told}"))
 
     def raise_if_any(self) -> None:
-        """Raise ConfigInvalid with all of them."""
+        """Raise ConfigInvalid with all of them; those without room are counted."""
         if self.found:
             ordered = sorted(self.found, key=lambda fault: fault[0])
-            raise ConfigInvalid(tuple(text for _, text in ordered))
+            more = len(self._seen) - len(self.found)
+            rest = (f"{self.file}: {_counted(more)}: mend those above first",) if more else ()
+            raise ConfigInvalid((*(text for _, text in ordered), *rest))
+
+
+def _counted(more: int) -> str:
+    return f"{more} more faults are not told" if more > 1 else "one more fault is not told"
 
 
 def shown(text: str) -> str:
