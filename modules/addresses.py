@@ -7,6 +7,8 @@ from mirrorfarm.modules.schema import Checked
 from mirrorfarm.modules.settings import Cluster, Module, VirtualAddress
 from mirrorfarm.modules.userschema import ADDRESSES_MAX
 
+_POINT_TO_POINT = 31  # Bits from which on a subnet has no address that is all machines' (RFC 3021).
+
 
 def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[VirtualAddress, ...]:
     """Return what `<vip>` says; an address is one of nobody else's."""
@@ -27,6 +29,8 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
             faults.add(
                 element.line, "virtual_addr.netmask", f"{prefix} bits is too long for {addr}"
             )
+        elif reason := _of_all(addr, prefix):
+            faults.add(element.line, "virtual_addr.addr", reason)
         vips[addr] = VirtualAddress(
             addr=addr,
             prefix=prefix,
@@ -39,6 +43,22 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
     if vip is not None and len(vips) > ADDRESSES_MAX:
         faults.add(vip.line, "vip", f"{len(vips)} addresses, more than {ADDRESSES_MAX}")
     return tuple(vips.values())
+
+
+def _of_all(addr: str, prefix: int) -> str:
+    """Return why no single machine of a subnet has an address of IPv4; empty: one may have it."""
+    if ":" in addr or not 0 < prefix < _POINT_TO_POINT:
+        return ""
+    subnet = ipaddress.IPv4Network(f"{addr}/{prefix}", strict=False)
+    names = {
+        str(subnet.network_address): "name",
+        str(subnet.broadcast_address): "broadcast address",
+    }
+    if addr not in names:
+        return ""
+    return (
+        f"{addr} is the {names[addr]} of its subnet {subnet}; choose one between, or mend netmask"
+    )
 
 
 def disguised(addr: str) -> str:

@@ -32,6 +32,8 @@ _UNIT_NAMES: Final = {
     "h": "hours",
     "d": "days",
 }
+# This network, never a destination (RFC 1122, 3.2.1.3); and all machines of the link.
+_NEVER: Final = (ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("255.255.255.255"))
 _DURATION = re.compile(r"([0-9]{1,18})\s*([a-z]{0,8})", re.ASCII)
 _NAME = re.compile(NAME_PATTERN)
 
@@ -149,7 +151,8 @@ def address() -> Kind:
             ) from None
         if "%" in bare:
             raise ValueError(f"{shown(value)!r} has a zone; use a routable address")
-        if parsed.is_multicast or parsed.is_unspecified:
+        # 240.0.0.0/4 is reserved as well, but Linux takes it, and clouds give it to machines.
+        if parsed.is_multicast or parsed.is_unspecified or any(parsed in net for net in _NEVER):
             raise ValueError(f"{value} cannot be the address of one machine")
         return str(parsed)
 
@@ -167,15 +170,21 @@ def addresses() -> Kind:
 
 
 def netmask() -> Kind:
-    """Accept 255.255.255.0, or the number of bits; 0 bits mean: that of the interface."""
+    """Accept 255.255.255.0, or the number of bits, 1 or more."""
 
     def convert(value: str) -> int:
         if re.fullmatch(r"[0-9]{1,3}", value, re.ASCII):
             return int(whole(1, 128)(value))
         try:
-            return ipaddress.IPv4Network(f"0.0.0.0/{value}").prefixlen
+            network = ipaddress.IPv4Network(f"0.0.0.0/{value}")
         except ValueError:
             raise ValueError(f"{shown(value)!r} is not a netmask such as 255.255.255.0") from None
+        if str(network.netmask) != value:  # 0.0.0.255: which bits are the host's, as filters say.
+            raise ValueError(f"{value} is not a netmask; did you mean {network.netmask}?")
+        if not network.prefixlen:
+            reason = "leave netmask out to have that of the interface"
+            raise ValueError(f"{value} would put every address into one subnet; {reason}")
+        return network.prefixlen
 
     return convert
 
