@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, NAME_PATTERN, SECOND_NS
-from mirrorfarm.modules.expressions import posix
+from mirrorfarm.modules.expressions import matches_all, posix
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.schema import NOT_YET
 
@@ -248,12 +248,14 @@ def posix_regex() -> Kind:
 
     def convert(value: str) -> str:
         convert_text(value)
-        try:
-            posix(value.removeprefix("!"))
-        except ValueError as error:
-            raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
         if value in {"", "!"}:
             raise ValueError("is empty, which would match every name")
+        try:
+            compiled = posix(value.removeprefix("!"))
+        except ValueError as error:
+            raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
+        if matches_all(compiled):
+            raise ValueError(f"{shown(value)!r} would match every name")
         return value
 
     return convert

@@ -367,6 +367,7 @@ def test_what_is_not_replicated_is_told_by_paths_and_by_expressions() -> None:
         ('regexpath="a("', "not a regular expression"),
         ('regexpath="(?i)a"', "no meaning in a POSIX expression"),
         ('regexpath="!"', "would match every name"),
+        ('regexpath="tmp*|x*"', "would match every name"),
     ],
 )
 def test_what_cannot_be_left_out_is_told(inside: str, reason: str) -> None:
