@@ -61,14 +61,20 @@ def reason_of(error: OSError) -> str:
 
 def told(error: OSError) -> str:
     """Return file, reason and cure; of an error that is of no file, the reason and the cure."""
+    return f"{located(error)}: {CURES.get(error.errno or 0, _UNKNOWN)}"
+
+
+def located(error: OSError) -> str:
+    """Return file and reason; of an error that is of no file, the reason."""
     names = (_name(one) for one in (error.filename, error.filename2) if one is not None)
     where = " -> ".join(names)
-    parts = [where] if where else []
-    return ": ".join([*parts, reason_of(error), CURES.get(error.errno or 0, _UNKNOWN)])
+    return f"{where}: {reason_of(error)}" if where else reason_of(error)
 
 
 def _name(file: Any) -> str:
-    return file.decode(errors="replace") if isinstance(file, bytes) else str(file)
+    if isinstance(file, str | bytes):
+        return os.fsencode(file).decode(errors="replace")
+    return str(file)
 
 
 @contextmanager
