@@ -23,7 +23,7 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
             faults.add(element.line, "virtual_addr.addr", reason)
         if ipaddress.ip_address(addr).is_loopback:
             faults.add(element.line, "virtual_addr.addr", f"{addr} cannot be reached by clients")
-        if reason := disguised(addr):
+        if reason := disguised(addr) or unnamed_link(addr, interface):
             faults.add(element.line, "virtual_addr.addr", reason)
         if prefix > ipaddress.ip_address(addr).max_prefixlen:
             faults.add(
@@ -67,6 +67,19 @@ def disguised(addr: str) -> str:
     return f"{addr} is an address of IPv4, written as one of IPv6; write {plain}" if plain else ""
 
 
+def of_one_link(addr: str) -> str:
+    """Return that an address of IPv6 is of a link that it does not tell; empty: it is of none."""
+    if ":" not in addr or not ipaddress.ip_address(addr).is_link_local:
+        return ""
+    return f"{addr} is valid on one link only, and says not on which"
+
+
+def unnamed_link(addr: str, interface: str) -> str:
+    """As `of_one_link`, of a virtual address; each interface has the subnet of such ones."""
+    reason = "" if interface else of_one_link(addr)
+    return f'{reason}; name it: <interface name="…">' if reason else ""
+
+
 def check_pinged(element: Checked | None, module: Module, cluster: Cluster, faults: Faults) -> None:
     """Note each pinged address that answers whatever becomes of the network.
 
@@ -80,7 +93,7 @@ def check_pinged(element: Checked | None, module: Module, cluster: Cluster, faul
     for addr in module.arbiter.addresses if element is not None else ():
         what = "the own machine" if ipaddress.ip_address(addr).is_loopback else own.get(addr)
         reason = f"{addr} is {what}, which reaches itself whatever fails" if what else ""
-        if reason := reason or disguised(addr):
+        if reason := reason or disguised(addr) or of_one_link(addr):
             cure = "name an address of a third machine, such as the gateway"
             assert element is not None
             faults.add(element.line, "arbiter.addr", f"{reason}; {cure}")

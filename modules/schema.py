@@ -17,7 +17,7 @@ from mirrorfarm.modules.xml import Tree
 VALUE_CHARACTERS_MAX: Final = 4_096
 NOT_YET: Final = "not supported yet by this version"
 
-_MACRO = re.compile(r"%([A-Za-z_][A-Za-z0-9_.-]{0,63})%")
+MACRO = re.compile(r"%([A-Za-z_][A-Za-z0-9_.-]{0,63})%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Macros:
         """Return `text` with every macro replaced; "" after noting a fault."""
         pieces: list[str] = []
         length = end = 0
-        for found in _MACRO.finditer(text):
+        for found in MACRO.finditer(text):
             value = self._value(found.group(1), line, key, faults)
             pieces += [text[end : found.start()], value]
             length += found.start() - end + len(value)

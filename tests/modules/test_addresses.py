@@ -51,6 +51,17 @@ def test_the_replication_has_its_port_for_itself() -> None:
     )
 
 
+def test_an_address_of_one_link_is_virtual_where_its_interface_is_named() -> None:
+    vip = """<vip><interface_list><interface {}><real_interface><virtual_addr addr="fe80::1"/>
+        </real_interface></interface></interface_list></vip>"""
+    assert faults_of(service(HEART + vip.format(""))) == (
+        "u.xml:2: virtual_addr.addr: fe80::1 is valid on one link only, and says not on which; "
+        'name it: <interface name="…">',
+    )
+    (address,) = parsed(service(HEART + vip.format('name="eth0"'))).vips
+    assert (address.addr, address.interface) == ("fe80::1", "eth0")
+
+
 @pytest.mark.parametrize(
     ("addr", "netmask", "reason"),
     [
