@@ -102,8 +102,13 @@ class Macros:
         if name in self.defined:
             return self.defined[name]
         if name in self.environment:
-            self.used[name] = self.environment[name]
-            return self.environment[name]
+            value = self.environment[name]
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                reason = f"%{name}% of the environment is not UTF-8; define it as a <macro>"
+                faults.add(line, key, reason)
+                return ""
+            self.used[name] = value
+            return value
         reason = f"%{name}% is neither a macro nor in the environment"
         faults.add(line, key, reason, partial(self._cure, name))
         return ""

@@ -283,6 +283,15 @@ def test_variables_taken_from_the_environment_are_reported() -> None:
     assert used == {"HOME": "/root"}
 
 
+def test_a_variable_of_the_environment_that_is_no_text_is_told() -> None:
+    text = service(f'{HEART}<user><var name="A" value="%X%"/></user>')
+    with pytest.raises(ConfigInvalid) as refused:
+        parsed(text, X="a\udcff")
+    assert refused.value.faults == (
+        "u.xml:2: var.value: %X% of the environment is not UTF-8; define it as a <macro>",
+    )
+
+
 def faults_if_any(text: bytes) -> tuple[str, ...]:
     """Return the faults of a file, none if it is good; whatever else is raised fails the test."""
     try:
