@@ -68,7 +68,7 @@ class Macros:
     """`%name%`: a macro of the file, else a variable of the environment; the macro wins."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    defined: dict[str, str] = field(default_factory=dict)
+    defined: dict[str, str | None] = field(default_factory=dict)  # None: its value has a fault.
     used: dict[str, str] = field(default_factory=dict)  # Taken from the environment.
 
     def define(self, tree: Tree, faults: Faults) -> None:
@@ -82,23 +82,24 @@ class Macros:
                 faults.add(child.line, "macro.name", f"{shown(name)} is defined twice")
             self.defined[name] = self.expand(value, child.line, "macro.value", faults)
 
-    def expand(self, text: str, line: int, key: str, faults: Faults) -> str:
-        """Return `text` with every macro replaced; "" after noting a fault."""
-        pieces: list[str] = []
+    def expand(self, text: str, line: int, key: str, faults: Faults) -> str | None:
+        """Return `text` with every macro replaced; None after noting a fault."""
+        pieces: list[str | None] = []
         length = end = 0
         for found in MACRO.finditer(text):
             value = self._value(found.group(1), line, key, faults)
             pieces += [text[end : found.start()], value]
-            length += found.start() - end + len(value)
+            length += found.start() - end + len(value or "")
             end = found.end()
             if length > VALUE_CHARACTERS_MAX:
                 break
         if length + len(text) - end > VALUE_CHARACTERS_MAX:
             faults.add(line, key, f"longer than {VALUE_CHARACTERS_MAX} characters")
-            return ""
-        return "".join([*pieces, text[end:]])
+            return None
+        known = [piece for piece in pieces if piece is not None]
+        return "".join([*known, text[end:]]) if len(known) == len(pieces) else None
 
-    def _value(self, name: str, line: int, key: str, faults: Faults) -> str:
+    def _value(self, name: str, line: int, key: str, faults: Faults) -> str | None:
         if name in self.defined:
             return self.defined[name]
         if name in self.environment:
@@ -106,12 +107,12 @@ class Macros:
             if any("\ud800" <= character <= "\udfff" for character in value):
                 reason = f"%{name}% of the environment is not UTF-8; define it as a <macro>"
                 faults.add(line, key, reason)
-                return ""
+                return None
             self.used[name] = value
             return value
         reason = f"%{name}% is neither a macro nor in the environment"
         faults.add(line, key, reason, partial(self._cure, name))
-        return ""
+        return None
 
     def _cure(self, name: str) -> str:
         return suggestion(name, self.defined) if self.defined else "add a <macro> for it"
@@ -138,6 +139,8 @@ class Checker:
                 continue
             given[name] = None
             expanded = self.macros.expand(text, tree.line, key, self.faults)
+            if expanded is None:
+                continue  # What else could be wrong with it follows from that.
             try:
                 values[name] = attribute.convert(expanded)
             except ValueError as error:

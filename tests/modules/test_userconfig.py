@@ -130,18 +130,19 @@ def test_smallest_module() -> None:
 def test_every_wrong_value_is_told_at_once() -> None:
     text = """<safe>
 <macro name="A" value="1"/>
-<macro name="A" value="2"/>
+<macro name="A" value="2"/><macro name="C" value="%C%"/>
 <service mode="farmm" boot="onn" boot_delay="500ms" maxlop="3">
 <heart><heartbeat nam="default"/></heart>
 <rfs async="third"><replicated dir="data"/></rfs>
 <farm/>
 <check><tcp/></check>
 <errd><proc name="x" action="restrt"/></errd>
-<user nicestoptimeout="%B%"/>
+<user nicestoptimeout="%B%" starttimeout="%C%"/>
 </service>
 </safe>"""
     assert faults_of(text) == (
         "u.xml:3: macro.name: A is defined twice",
+        "u.xml:3: macro.value: %C% is neither a macro nor in the environment; known here: A",
         "u.xml:4: service.mode: 'farmm' is not allowed; did you mean farm?",
         "u.xml:4: service.boot: 'onn' is not allowed; did you mean on?",
         "u.xml:4: service.boot_delay: 500ms rounds to 0 in seconds, the unit of this attribute",
@@ -155,9 +156,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         "errd; use errd, or let start_prim judge",
         "u.xml:9: proc.action: 'restrt' is not allowed; did you mean restart?",
         "u.xml:10: user.nicestoptimeout: %B% is neither a macro nor in the environment; "
-        "known here: A",
-        "u.xml:10: user.nicestoptimeout: '' is not a duration; expected seconds, or a number "
-        "with one of d h m s ms us",
+        "known here: A, C",
     )
 
 
