@@ -7,6 +7,7 @@ from mirrorfarm.modules.schema import Checked
 from mirrorfarm.modules.settings import Cluster, Module, VirtualAddress
 from mirrorfarm.modules.userschema import ADDRESSES_MAX
 
+_IPV4_BITS = 32  # Nobody has a subnet of IPv6 as large as that.
 _POINT_TO_POINT = 31  # Bits from which on a subnet has no address that is all machines' (RFC 3021).
 
 
@@ -29,6 +30,9 @@ def build_vips(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[V
             faults.add(
                 element.line, "virtual_addr.netmask", f"{prefix} bits is too long for {addr}"
             )
+        elif ":" in addr and 0 < prefix <= _IPV4_BITS:
+            reason = f"{prefix} bits, as of a mask of IPv4, are no subnet of {addr}; write 64"
+            faults.add(element.line, "virtual_addr.netmask", reason)
         elif reason := _of_all(addr, prefix):
             faults.add(element.line, "virtual_addr.addr", reason)
         vips[addr] = VirtualAddress(

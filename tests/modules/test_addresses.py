@@ -51,6 +51,16 @@ def test_the_replication_has_its_port_for_itself() -> None:
     )
 
 
+@pytest.mark.parametrize("netmask", ["255.255.255.0", "32"])
+def test_an_address_of_ipv6_has_no_mask_of_ipv4(netmask: str) -> None:
+    vip = f"""<vip><interface_list><interface><real_interface>
+        <virtual_addr addr="2001:db8::1" netmask="{netmask}"/>
+        </real_interface></interface></interface_list></vip>"""
+    (fault,) = faults_of(service(HEART + vip))
+    assert "virtual_addr.netmask" in fault
+    assert "are no subnet of 2001:db8::1; write 64" in fault
+
+
 def test_an_address_of_one_link_is_virtual_where_its_interface_is_named() -> None:
     vip = """<vip><interface_list><interface {}><real_interface><virtual_addr addr="fe80::1"/>
         </real_interface></interface></interface_list></vip>"""
