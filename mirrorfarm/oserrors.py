@@ -9,6 +9,10 @@ from typing import Any, Final
 
 from mirrorfarm.errors import UsageInvalid
 
+_DAMAGED: Final = "its file system is damaged: unmount it, and have it repaired (`fsck`)"
+_DIED: Final = "its file system has died: unmount that (`umount -l`), and mount it again"
+_NETWORK: Final = "see that its interface is up and has a route there (`ip addr`, `ip route`)"
+_OTHER_KIND: Final = "its file system cannot do this: use another one, such as ext4 or xfs"
 _ROOT: Final = "run as root, or as who owns it"
 CURES: Final = {
     errno.ENOSPC: "make room there, or use another file system",
@@ -16,6 +20,12 @@ CURES: Final = {
     errno.EFBIG: "allow larger files (`ulimit -f`), or use another file system",
     errno.EROFS: "mount its file system for writing, or use another one",
     errno.EIO: "its disk fails (`dmesg` says more): use another one",
+    errno.ENODATA: "its disk cannot read a part of it (`dmesg` says more): use another disk",
+    errno.ENXIO: "its device is gone: attach it again, or use another one",
+    errno.ENODEV: "see that its device or interface is there (`ip link`, `lsmod`)",
+    errno.EUCLEAN: _DAMAGED,
+    errno.EBADMSG: _DAMAGED,
+    errno.ESTALE: "it was replaced, or exported anew: mount its file system again",
     errno.EACCES: _ROOT,
     errno.EPERM: _ROOT,
     errno.ENOENT: "check how it is spelt, or make its folder first",
@@ -24,7 +34,18 @@ CURES: Final = {
     errno.EEXIST: "remove it, or choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ELOOP: "name the file itself, not a link",
-    errno.ENOTCONN: "its file system has died: unmount that (`umount -l`), and mount it again",
+    errno.ENOTEMPTY: "remove what is in it, or choose another name",
+    errno.EXDEV: "name a place on the same file system",
+    errno.EBUSY: "end who uses it (`fuser -vm` tells), and try again",
+    errno.ETXTBSY: "it is being written, or run: wait for who does (`fuser -v` tells)",
+    errno.ENOLCK: _OTHER_KIND,
+    errno.EOPNOTSUPP: _OTHER_KIND,
+    errno.ENOTCONN: _DIED,
+    errno.ECONNABORTED: _DIED,
+    errno.EADDRINUSE: "find who has it (`ip addr`, `ss -lntup`), and remove or end that",
+    errno.EADDRNOTAVAIL: "give this machine the address (`ip addr` tells which it has)",
+    errno.ENETDOWN: _NETWORK,
+    errno.ENETUNREACH: _NETWORK,
     errno.EMFILE: "allow more open files (`ulimit -n`)",
     errno.ENFILE: "allow the machine more open files (sysctl fs.file-max)",
     errno.EAGAIN: "allow more processes (`ulimit -u`, TasksMax= of the systemd unit)",
@@ -40,14 +61,20 @@ def reason_of(error: OSError) -> str:
 
 def told(error: OSError) -> str:
     """Return file, reason and cure; of an error that is of no file, the reason and the cure."""
+    return f"{located(error)}: {CURES.get(error.errno or 0, _UNKNOWN)}"
+
+
+def located(error: OSError) -> str:
+    """Return file and reason; of an error that is of no file, the reason."""
     names = (_name(one) for one in (error.filename, error.filename2) if one is not None)
     where = " -> ".join(names)
-    parts = [where] if where else []
-    return ": ".join([*parts, reason_of(error), CURES.get(error.errno or 0, _UNKNOWN)])
+    return f"{where}: {reason_of(error)}" if where else reason_of(error)
 
 
 def _name(file: Any) -> str:
-    return file.decode(errors="replace") if isinstance(file, bytes) else str(file)
+    if isinstance(file, str | bytes):
+        return os.fsencode(file).decode(errors="replace")
+    return str(file)
 
 
 @contextmanager

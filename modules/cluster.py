@@ -4,11 +4,9 @@ Addresses are IP addresses; host names are refused, because a node must find its
 is down.
 """
 
-import ipaddress
-
 from mirrorfarm.limits import BUS_PORT, NETWORKS_MAX, PEERS_MAX, WITNESS_PORT
 from mirrorfarm.modules import kinds
-from mirrorfarm.modules.addresses import disguised
+from mirrorfarm.modules.addresses import disguised, of_one_link
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Attribute, Checked, Checker, Element, Macros
 from mirrorfarm.modules.settings import Cluster, Network, NodeOnNetwork, Witness
@@ -130,8 +128,8 @@ def _check_reachable(machine: Checked, keys: tuple[str, ...], faults: Faults) ->
     for key in keys:
         addr = str(machine[key])
         reason = disguised(addr) if addr else ""
-        if ":" in addr and ipaddress.ip_address(addr).is_link_local:
-            reason = f"{addr} is valid on one link only, and says not on which; use a routable one"
+        if reason_of_link := of_one_link(addr):
+            reason = f"{reason_of_link}; use a routable one"
         if reason:
             faults.add(machine.line, f"{machine.tag}.{key}", reason)
 

@@ -5,7 +5,7 @@ import ipaddress
 import msgspec
 
 from mirrorfarm.limits import FARM_NODES_MAX, VIRTUAL_ADDRESSES_MAX
-from mirrorfarm.modules.addresses import addresses_of_machines, disguised
+from mirrorfarm.modules.addresses import addresses_of_machines, disguised, unnamed_link
 from mirrorfarm.modules.farmclocks import farm_timing
 from mirrorfarm.modules.faults import Faults
 from mirrorfarm.modules.schema import Checked
@@ -130,7 +130,7 @@ def _addresses(vip: Checked | None, cluster: Cluster, faults: Faults) -> tuple[F
                 if ipaddress.ip_address(addr).is_loopback:
                     reason = f"{addr} cannot be reached by clients"
                     faults.add(element.line, "virtual_addr.addr", reason)
-                if reason := disguised(addr):
+                if reason := disguised(addr) or unnamed_link(addr, str(interface["name"])):
                     faults.add(element.line, "virtual_addr.addr", reason)
                 found[addr] = FarmAddress(addr, str(interface["name"]))
     if vip is not None and not found:

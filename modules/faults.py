@@ -1,7 +1,7 @@
 """What is wrong with a file: everything, in one go, so that it is mended in one go."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,22 +17,36 @@ class Faults:
 
     file: str
     found: list[tuple[int, str]] = field(default_factory=list)
+    _seen: set[tuple[int, str, str]] = field(default_factory=set)  # Bounded by the file's size.
 
     def __len__(self) -> int:
         return len(self.found)
 
-    def add(self, line: int, key: str, reason: str) -> None:
-        """Note one fault; line 0: it belongs to the file as a whole."""
-        where = f"{self.file}:{line}" if line else self.file
-        fault = (line, f"{where}: {key}: {reason}")
-        if fault not in self.found and len(self.found) < FAULTS_MAX:
-            self.found.append(fault)
+    def add(self, line: int, key: str, reason: str, cure: Callable[[], str] | None = None) -> None:
+        """Note one fault; line 0: it belongs to the file as a whole.
+
+        `cure` is asked how to mend it, which may take long, only if the fault will be told.
+        """
+        fault = (line, key, reason)
+        if fault in self._seen:
+            return
+        self._seen.add(fault)
+        if len(self.found) < FAULTS_MAX:
+            where = f"{self.file}:{line}" if line else self.file
+            told = f"{reason}; {cure()}" if cure else reason
+            self.found.append((line, f"{where}: {key}: {told}"))
 
     def raise_if_any(self) -> None:
-        """Raise ConfigInvalid with all of them."""
+        """Raise ConfigInvalid with all of them; those without room are counted."""
         if self.found:
             ordered = sorted(self.found, key=lambda fault: fault[0])
-            raise ConfigInvalid(tuple(text for _, text in ordered))
+            more = len(self._seen) - len(self.found)
+            rest = (f"{self.file}: {_counted(more)}: mend those above first",) if more else ()
+            raise ConfigInvalid((*(text for _, text in ordered), *rest))
+
+
+def _counted(more: int) -> str:
+    return f"{more} more faults are not told" if more > 1 else "one more fault is not told"
 
 
 def shown(text: str) -> str:

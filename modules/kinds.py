@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mirrorfarm.limits import MICROSECOND_NS, MILLISECOND_NS, NAME_PATTERN, SECOND_NS
-from mirrorfarm.modules.expressions import posix
+from mirrorfarm.modules.expressions import matches_all, posix
 from mirrorfarm.modules.faults import shown, suggestion
-from mirrorfarm.modules.schema import NOT_YET
+from mirrorfarm.modules.schema import MACRO, NOT_YET
 
 PATH_BYTES_MAX: Final = 1_024
+INTERFACE_BYTES_MAX: Final = 15
 DURATION_NS_MAX: Final = 10 * 365 * 86_400 * SECOND_NS
 
 UNITS: Final = {
@@ -32,6 +33,8 @@ _UNIT_NAMES: Final = {
     "h": "hours",
     "d": "days",
 }
+# This network, never a destination (RFC 1122, 3.2.1.3); and all machines of the link.
+_NEVER: Final = (ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("255.255.255.255"))
 _DURATION = re.compile(r"([0-9]{1,18})\s*([a-z]{0,8})", re.ASCII)
 _NAME = re.compile(NAME_PATTERN)
 
@@ -93,15 +96,16 @@ def duration(unit: str, least_ns: int = 0) -> Kind:
     name = _UNIT_NAMES[unit]
 
     def convert(value: str) -> int:
-        found = _DURATION.fullmatch(value.strip())
+        value = shown(value.strip())
+        found = _DURATION.fullmatch(value)
         if found is None or (found.group(2) and found.group(2) not in UNITS):
             raise ValueError(
-                f"{shown(value)!r} is not a duration; expected {name}, or a number with one of "
+                f"{value!r} is not a duration; expected {name}, or a number with one of "
                 "d h m s ms us"
             )
         duration_ns = int(found.group(1)) * UNITS[found.group(2) or unit]
         if duration_ns > DURATION_NS_MAX:
-            raise ValueError(f"{shown(value)!r} is longer than ten years")
+            raise ValueError(f"{value!r} is longer than ten years")
         if 0 < duration_ns < UNITS[unit]:
             raise ValueError(f"{value} rounds to 0 in {name}, the unit of this attribute")
         whole_ns = duration_ns // UNITS[unit] * UNITS[unit]
@@ -120,6 +124,47 @@ def name() -> Kind:
             raise ValueError(
                 f"{shown(value)!r} is not a name: a small letter, then up to 31 of a-z 0-9 _ -"
             )
+        return value
+
+    return convert
+
+
+def macro() -> Kind:
+    """Accept a name that `%…%` can have."""
+    convert_text = text(64)
+
+    def convert(value: str) -> str:
+        convert_text(value)
+        if not MACRO.fullmatch(f"%{value}%"):
+            reason = "cannot be used as %…%: a letter or _, then up to 63 of A-Z a-z 0-9 _ . -"
+            raise ValueError(f"{shown(value)!r} {reason}")
+        return value
+
+    return convert
+
+
+def interface() -> Kind:
+    """Accept what the kernel takes as the name of an interface; or nothing: it is found."""
+
+    def convert(value: str) -> str:
+        wrong = any(sign in "/:" or sign.isspace() or not sign.isprintable() for sign in value)
+        if wrong or value in {".", ".."} or len(value.encode()) > INTERFACE_BYTES_MAX:
+            reason = f"{shown(value)!r} cannot name an interface: up to {INTERFACE_BYTES_MAX} bytes"
+            raise ValueError(f"{reason} without blank, / and :; `ip link` lists those of a node")
+        return value
+
+    return convert
+
+
+def title(characters_max: int) -> Kind:
+    """Accept a name of the user's that is told, and typed: something that can be seen."""
+    convert_text = text(characters_max)
+
+    def convert(value: str) -> str:
+        convert_text(value)
+        if not value or value != value.strip() or not value.isprintable():
+            reason = "is no name: it needs a visible sign, and none that is invisible at its ends"
+            raise ValueError(f"{shown(value)!r} {reason}")
         return value
 
     return convert
@@ -149,7 +194,8 @@ def address() -> Kind:
             ) from None
         if "%" in bare:
             raise ValueError(f"{shown(value)!r} has a zone; use a routable address")
-        if parsed.is_multicast or parsed.is_unspecified:
+        # 240.0.0.0/4 is reserved as well, but Linux takes it, and clouds give it to machines.
+        if parsed.is_multicast or parsed.is_unspecified or any(parsed in net for net in _NEVER):
             raise ValueError(f"{value} cannot be the address of one machine")
         return str(parsed)
 
@@ -167,15 +213,21 @@ def addresses() -> Kind:
 
 
 def netmask() -> Kind:
-    """Accept 255.255.255.0, or the number of bits; 0 bits mean: that of the interface."""
+    """Accept 255.255.255.0, or the number of bits, 1 or more."""
 
     def convert(value: str) -> int:
         if re.fullmatch(r"[0-9]{1,3}", value, re.ASCII):
             return int(whole(1, 128)(value))
         try:
-            return ipaddress.IPv4Network(f"0.0.0.0/{value}").prefixlen
+            network = ipaddress.IPv4Network(f"0.0.0.0/{value}")
         except ValueError:
             raise ValueError(f"{shown(value)!r} is not a netmask such as 255.255.255.0") from None
+        if str(network.netmask) != value:  # 0.0.0.255: which bits are the host's, as filters say.
+            raise ValueError(f"{value} is not a netmask; did you mean {network.netmask}?")
+        if not network.prefixlen:
+            reason = "leave netmask out to have that of the interface"
+            raise ValueError(f"{value} would put every address into one subnet; {reason}")
+        return network.prefixlen
 
     return convert
 
@@ -239,12 +291,14 @@ def posix_regex() -> Kind:
 
     def convert(value: str) -> str:
         convert_text(value)
-        try:
-            posix(value.removeprefix("!"))
-        except ValueError as error:
-            raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
         if value in {"", "!"}:
             raise ValueError("is empty, which would match every name")
+        try:
+            compiled = posix(value.removeprefix("!"))
+        except ValueError as error:
+            raise ValueError(f"{shown(value)!r} is not a regular expression: {error}") from None
+        if matches_all(compiled):
+            raise ValueError(f"{shown(value)!r} would match every name")
         return value
 
     return convert

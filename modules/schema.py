@@ -8,6 +8,7 @@ none is written, the attribute's own counts, as in the reference product.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from mirrorfarm.modules.faults import Faults, shown, suggestion
@@ -16,7 +17,7 @@ from mirrorfarm.modules.xml import Tree
 VALUE_CHARACTERS_MAX: Final = 4_096
 NOT_YET: Final = "not supported yet by this version"
 
-_MACRO = re.compile(r"%([A-Za-z_][A-Za-z0-9_.-]{0,63})%")
+MACRO = re.compile(r"%([A-Za-z_][A-Za-z0-9_.-]{0,63})%")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Macros:
     """`%name%`: a macro of the file, else a variable of the environment; the macro wins."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
-    defined: dict[str, str] = field(default_factory=dict)
+    defined: dict[str, str | None] = field(default_factory=dict)  # None: its value has a fault.
     used: dict[str, str] = field(default_factory=dict)  # Taken from the environment.
 
     def define(self, tree: Tree, faults: Faults) -> None:
@@ -81,31 +82,40 @@ class Macros:
                 faults.add(child.line, "macro.name", f"{shown(name)} is defined twice")
             self.defined[name] = self.expand(value, child.line, "macro.value", faults)
 
-    def expand(self, text: str, line: int, key: str, faults: Faults) -> str:
-        """Return `text` with every macro replaced; "" after noting a fault."""
-        pieces: list[str] = []
+    def expand(self, text: str, line: int, key: str, faults: Faults) -> str | None:
+        """Return `text` with every macro replaced; None after noting a fault."""
+        pieces: list[str | None] = []
         length = end = 0
-        for found in _MACRO.finditer(text):
+        for found in MACRO.finditer(text):
             value = self._value(found.group(1), line, key, faults)
             pieces += [text[end : found.start()], value]
-            length += found.start() - end + len(value)
+            length += found.start() - end + len(value or "")
             end = found.end()
             if length > VALUE_CHARACTERS_MAX:
                 break
         if length + len(text) - end > VALUE_CHARACTERS_MAX:
             faults.add(line, key, f"longer than {VALUE_CHARACTERS_MAX} characters")
-            return ""
-        return "".join([*pieces, text[end:]])
+            return None
+        known = [piece for piece in pieces if piece is not None]
+        return "".join([*known, text[end:]]) if len(known) == len(pieces) else None
 
-    def _value(self, name: str, line: int, key: str, faults: Faults) -> str:
+    def _value(self, name: str, line: int, key: str, faults: Faults) -> str | None:
         if name in self.defined:
             return self.defined[name]
         if name in self.environment:
-            self.used[name] = self.environment[name]
-            return self.environment[name]
-        cure = suggestion(name, self.defined) if self.defined else "add a <macro> for it"
-        faults.add(line, key, f"%{name}% is neither a macro nor in the environment; {cure}")
-        return ""
+            value = self.environment[name]
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                reason = f"%{name}% of the environment is not UTF-8; define it as a <macro>"
+                faults.add(line, key, reason)
+                return None
+            self.used[name] = value
+            return value
+        reason = f"%{name}% is neither a macro nor in the environment"
+        faults.add(line, key, reason, partial(self._cure, name))
+        return None
+
+    def _cure(self, name: str) -> str:
+        return suggestion(name, self.defined) if self.defined else "add a <macro> for it"
 
 
 @dataclass(slots=True)
@@ -124,11 +134,13 @@ class Checker:
             key = f"{tree.tag}.{shown(name)}"
             attribute = element.attributes.get(name)
             if attribute is None:
-                cure = suggestion(name, element.attributes)
-                self.faults.add(tree.line, key, f"unknown attribute; {cure}")
+                cure = partial(suggestion, name, element.attributes)
+                self.faults.add(tree.line, key, "unknown attribute", cure)
                 continue
             given[name] = None
             expanded = self.macros.expand(text, tree.line, key, self.faults)
+            if expanded is None:
+                continue  # What else could be wrong with it follows from that.
             try:
                 values[name] = attribute.convert(expanded)
             except ValueError as error:
@@ -153,8 +165,8 @@ class Checker:
             rule = element.children.get(child.tag)
             key = f"{path}{shown(child.tag)}"
             if rule is None:
-                cure = suggestion(child.tag, element.children)
-                self.faults.add(child.line, key, f"unknown element; {cure}")
+                cure = partial(suggestion, child.tag, element.children)
+                self.faults.add(child.line, key, "unknown element", cure)
             elif rule.unsupported:
                 self.faults.add(child.line, key, f"{NOT_YET}: {rule.unsupported}")
             else:

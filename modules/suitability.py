@@ -5,6 +5,7 @@ import ipaddress
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,10 @@ _KERNEL_KINDS: Final = {
     *("proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "securityfs", "debugfs"),
     *("tracefs", "configfs", "bpf", "mqueue", "hugetlbfs", "pstore", "efivarfs", "autofs"),
 }
+# Who answers for a mount must not have to wait for it: programs are read while they run.
+_RUN_FROM: Final = [
+    os.path.realpath(path) for path in (sys.base_prefix, sys.prefix, Path(__file__).parent)
+]
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -87,6 +92,10 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
     real = os.path.realpath(path)
     if real != directory:
         return [f"{key}: {directory} is or crosses a symbolic link; write {real}"]
+    for ours in _RUN_FROM:
+        if f"{ours}/".startswith(f"{directory}/"):
+            reason = f"{directory} holds {ours}, from which mirrorfarm runs"
+            return [f"{key}: {reason}; replicate a directory of data alone"]
     if not path.is_dir():
         return [f"{key}: {directory} is not a directory; name the directory it is in"]
     faults: list[str] = []

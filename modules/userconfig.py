@@ -9,6 +9,7 @@ import msgspec
 from mirrorfarm.limits import MODULES_MAX, NAME_PATTERN, REPLICATION_PORT_FIRST
 from mirrorfarm.modules.addresses import build_vips, check_pinged
 from mirrorfarm.modules.clocks import build_heartbeats, build_timing, timeouts_aside
+from mirrorfarm.modules.expressions import matches_all
 from mirrorfarm.modules.farmconfig import build_farm, check_mode
 from mirrorfarm.modules.faults import Faults, shown
 from mirrorfarm.modules.schema import Checked, Checker, Macros
@@ -294,6 +295,10 @@ def _unwatched(module: Module) -> list[str]:
         f"are watched in no state of a {module.mode} module: use one of {', '.join(classes)}"
         for process in module.processes
         if process.process_class not in classes
+    ] + [
+        f"proc {process.ident}: has no effect: any number of it is right: set atleast or atmax"
+        for process in module.processes
+        if process.atleast < 1 and process.atmax < 0
     ]
 
 
@@ -303,6 +308,15 @@ def _check_process(process: Process, line: int, faults: Faults) -> None:
     if not process.service and len(process.name) > PROCESS_NAME_CHARACTERS_MAX:
         reason = "a process name has at most 15 characters in the kernel; use nameregex or argregex"
         faults.add(line, "proc.name", reason)
+    name = process.name.strip()
+    if name != process.name:
+        faults.add(line, "proc.name", "a blank at its beginning or end: no process is called so")
+    elif not process.service and name.startswith("/"):
+        reason = f"{shown(name)} is a path; name the program alone: {shown(name.split('/')[-1])}"
+        faults.add(line, "proc.name", reason)
+    regexes = [one for one in (process.nameregex, process.argregex) if one]
+    if not name and regexes and all(matches_all(re.compile(one)) for one in regexes):
+        faults.add(line, "proc", f"{shown(regexes[0])!r} fits every process; say which is meant")
     if -1 < process.atmax < process.atleast:
         reason = f"{process.atmax} is below atleast {process.atleast}; no count would be right"
         faults.add(line, "proc.atmax", f"{reason} (atmax=0 forbids: then set atleast=-1)")

@@ -72,7 +72,7 @@ LOADBALANCING = Element(
     {},
     {
         "group": Element(
-            {"name": Attribute(kinds.text(32), required=True)},
+            {"name": Attribute(kinds.title(32), required=True)},
             {
                 "cluster": Element(
                     {},
@@ -111,7 +111,7 @@ LOADBALANCING = Element(
 
 MACRO = Element(
     {
-        "name": Attribute(kinds.text(64), required=True),
+        "name": Attribute(kinds.macro(), required=True),
         "value": Attribute(kinds.text(4_096), required=True),
     },
     at_most=256,
@@ -196,7 +196,7 @@ VIP = Element(
             {
                 "interface": Element(
                     {
-                        "name": Attribute(kinds.text(15), default=""),
+                        "name": Attribute(kinds.interface(), default=""),
                         **_ignored("interfaces are watched with the addresses", "check"),
                         **_ignored(
                             "addresses are announced again and again by default",

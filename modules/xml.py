@@ -15,6 +15,7 @@ from mirrorfarm.modules.faults import Faults, shown
 XML_BYTES_MAX: Final = 1_048_576
 DEPTH_MAX: Final = 12
 ELEMENTS_MAX: Final = 4_096
+ATTRIBUTES_MAX: Final = 256  # Of one element: reading them takes the square of their number.
 
 _MARKUP = re.compile(rb"<!(?!--|\[CDATA\[)[^<>]{0,80}>?")
 _DOCTYPE = re.compile(rb"<!DOCTYPE\s+(safe|cluster)\s*>")
@@ -100,5 +101,9 @@ def _tree(element: etree._Element, depth: int, faults: Faults) -> Tree:
     stray = [element.text, *(child.tail for child in element)]
     if any(text and text.strip() for text in stray):
         faults.add(line, shown(tag), "text inside an element means nothing here; remove it")
+    if len(element.attrib) > ATTRIBUTES_MAX:
+        reason = f"{len(element.attrib)} attributes, more than {ATTRIBUTES_MAX}"
+        faults.add(line, shown(tag), reason)
+        return Tree(tag, line, (), ())
     attributes = tuple((str(name), str(value)) for name, value in element.attrib.items())
     return Tree(tag, line, attributes, tuple(children))

@@ -10,9 +10,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, assert_never
 
-from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator import inventory, libc
 from mirrorfarm.actors.replicator.ancestry import GONE
 from mirrorfarm.actors.replicator.backing import DESCRIPTORS_MAX, Backing, Inode
 from mirrorfarm.actors.replicator.disks import Disks, is_failure
@@ -160,14 +161,7 @@ class Applier:
         if inode.absent:
             return lambda: None
         fd = os.dup(backing.data_fd(operation.node))
-
-        def flush() -> None:
-            try:
-                (os.fdatasync if operation.data_only else os.fsync)(fd)
-            finally:
-                os.close(fd)
-
-        return flush
+        return partial(inventory.flush, fd, operation.data_only)
 
     def sync_all(self) -> None:
         """Make everything durable; OSError if a disk lost something since the last time."""

@@ -51,7 +51,7 @@ class Carrier:
         held: Callable[[], None],
         lost: Callable[[int, str], None],
     ) -> None:
-        """`held`: a modification waits at the frozen gate. `lost(errno, where)`: disk failed."""
+        """`held`: a modification waits at the frozen gate. `lost(errno, text)`: disk failed."""
         self.gate = Gate(self._is_safe, self._is_full, held)
         self.marks = Marks()
         self.places: dict[int, Places] = {}
@@ -93,10 +93,10 @@ class Carrier:
 
     closed = opened
 
-    def local_failed(self, error: int, where: str) -> None:
+    def local_failed(self, error: int, text: str) -> None:
         """The local disk lost data: answer nothing more."""
         self.gate.poison()
-        self._lost(error, where)
+        self._lost(error, text)
 
     def write(self, operation: Write, data: memoryview) -> int:
         """Mark and send bytes just written."""

@@ -54,7 +54,8 @@ class Disks:
                 except OSError as fault:
                     self._failures.append(fault)
             if failures := self._failures[known:]:
-                raise OSError(failures[0].errno, failures[0].strerror)
+                first = failures[0]
+                raise OSError(first.errno, first.strerror, first.filename)
 
     def _flush(self, fd: int) -> None:
         with self._lock:
@@ -62,7 +63,8 @@ class Disks:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             own = os.dup(fd)  # It may be closed meanwhile, and the number be another one's.
         try:
-            libc.syncfs(own)
+            with inventory.placing(own):
+                libc.syncfs(own)
         finally:
             os.close(own)
 

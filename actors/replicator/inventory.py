@@ -89,6 +89,29 @@ def placing(directory_fd: int, path: bytes = b"") -> Iterator[None]:
         raise
 
 
+def is_located(fault: OSError) -> bool:
+    """Whether an error names a whole path."""
+    return _named(fault).startswith(b"/")
+
+
+def locate(fault: OSError, fd: int) -> None:
+    """Have an error that was caught name the whole path of what a descriptor is of, if it can be.
+
+    As `placing`, where one more error would be in the way.
+    """
+    with contextlib.suppress(OSError), placing(fd):
+        raise fault
+
+
+def flush(fd: int, data_only: bool) -> None:
+    """Make one file durable, and close it."""
+    try:
+        with placing(fd):
+            (os.fdatasync if data_only else os.fsync)(fd)
+    finally:
+        os.close(fd)
+
+
 def _named(fault: OSError) -> bytes:
     """What an OSError names, of a path through a descriptor what is behind that."""
     if not isinstance(fault.filename, str | bytes):

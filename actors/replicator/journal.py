@@ -112,8 +112,11 @@ class Journal(Protocol):
     def forgotten(self, directory: int, node: int) -> None:
         """Hear that the inode left the file system's table: Forget may be sent."""
 
-    def local_failed(self, error: int, where: str) -> None:
-        """Hear that the local disk lost data (EIO, a failed flush): distrust this copy."""
+    def local_failed(self, error: int, text: str) -> None:
+        """Hear that the local disk lost data (EIO, a failed flush): distrust this copy.
+
+        `text`: at which path, and why.
+        """
 
 
 class LocalJournal:
@@ -167,5 +170,5 @@ class LocalJournal:
     def forgotten(self, directory: int, node: int) -> None:
         """Do nothing: nothing was introduced."""
 
-    def local_failed(self, error: int, where: str) -> None:
+    def local_failed(self, error: int, text: str) -> None:
         """Do nothing: the application gets the error."""

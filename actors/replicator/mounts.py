@@ -146,7 +146,8 @@ def _flush(system: FileSystem) -> Identity:
     """
     fd = inventory.open_directory(system.path)
     try:
-        libc.syncfs(fd)
+        with inventory.placing(fd):
+            libc.syncfs(fd)
     finally:
         os.close(fd)
     return _identity(os.stat(f"/proc/self/fd/{system.backing_fd}"))

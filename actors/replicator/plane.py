@@ -39,8 +39,9 @@ from mirrorfarm.actors.replicator.wire import Doorkeeper, Link, StreamKeys
 from mirrorfarm.errors import MirrorfarmError
 from mirrorfarm.limits import SECOND_NS, Nanoseconds
 from mirrorfarm.modules.settings import Replication
+from mirrorfarm.oserrors import located
 
-_USERS_CHARACTERS_MAX: Final = 600
+_TOLD_CHARACTERS_MAX: Final = 600
 _DRAIN_NS: Final = 10 * SECOND_NS
 _WATCHDOG_S: Final = 15.0
 _FROZEN_S: Final = 2.0
@@ -141,13 +142,14 @@ class Plane:
         except _FAULTS as fault:
             if verb.startswith("mount"):
                 self._end_what_failed()
-            self._tell_fault(run, verb, str(fault), getattr(fault, "errno", 0) or errno.EIO)
+            text = located(fault) if isinstance(fault, OSError) else str(fault)
+            self._tell_fault(run, verb, text, getattr(fault, "errno", 0) or errno.EIO)
         except Exception as fault:
             self.abort()  # What is mounted now nobody knows.
             self._tell_fault(run, verb, repr(fault), errno.EIO)
             raise
         else:
-            users = "; ".join(self._mounts.users)[:_USERS_CHARACTERS_MAX]
+            users = "; ".join(self._mounts.users)[:_TOLD_CHARACTERS_MAX]
             self._inbox(core.PlaneDone(run, self._behind, users))
 
     def _tell_fault(self, run: int, verb: str, text: str, number: int) -> None:
@@ -381,13 +383,12 @@ class Plane:
 
     # --- news ------------------------------------------------------------------------------
 
-    def _lost(self, error: int, where: str) -> None:
-        self._inbox(core.PlaneStorage(where, error, os.strerror(error)))
+    def _lost(self, error: int, text: str) -> None:
+        self._inbox(core.PlaneStorage("data", error, text[-_TOLD_CHARACTERS_MAX:]))
 
     def _refused(self, error: int, text: str) -> None:
-        # An OSError's own text repeats the number, and tells names of files.
-        told = os.strerror(error) if text.startswith("[Errno ") else text
-        self._inbox(core.PlaneStorage("data", error, told))
+        # An OSError's own text repeats the number.
+        self._lost(error, os.strerror(error) if text.startswith("[Errno ") else text)
 
     def _copied(self, term: int, sid: int) -> None:
         self._keep_scope()

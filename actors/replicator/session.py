@@ -21,7 +21,7 @@ from mirrorfarm.actors.replicator.resync import Copy
 from mirrorfarm.actors.replicator.source import Source
 from mirrorfarm.actors.replicator.wire import Link
 from mirrorfarm.errors import FrameInvalid
-from mirrorfarm.oserrors import told
+from mirrorfarm.oserrors import located, told
 
 CHECKPOINT_S: Final = 5.0  # How long a change stays marked, once the secondary has flushed it.
 
@@ -118,7 +118,7 @@ class Session:
                 self._checkpoints()
             except OSError as fault:
                 if is_failure(fault):
-                    self._carrier.local_failed(fault.errno or errno.EIO, "data")
+                    self._carrier.local_failed(fault.errno or errno.EIO, located(fault))
                 self.source.give_up(f"the copy failed: {told(fault)}")
             except FrameInvalid as fault:
                 self.source.give_up(f"the copy got a senseless answer: {fault}")

@@ -19,6 +19,7 @@ from mirrorfarm.actors.replicator import frames, subject
 from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNFLUSHED_MAX
+from mirrorfarm.oserrors import located
 
 _BATCH = 32
 _FLUSHERS = 4
@@ -55,6 +56,10 @@ class Flushers(Protocol):
 
     def shutdown(self, wait: bool) -> None:
         """Take no more."""
+
+
+def _words(fault: OSError) -> str:
+    return str(fault) if fault.filename is None else located(fault)
 
 
 def _bound(link: Link) -> Wire:
@@ -223,7 +228,7 @@ class Target:
                 if header.flags & frames.WITH_ANSWER:
                     self._flush_later(header.seq, flush)
         except OSError as fault:
-            self._fail(fault.errno or errno.EIO, str(fault))
+            self._fail(fault.errno or errno.EIO, _words(fault))
             return
         except FrameInvalid as fault:
             self.invalid += 1
@@ -295,7 +300,7 @@ class Target:
         with self._lock:
             closed = self._ended or fault.errno == errno.EBADF
             if self._stream == stream or not closed:
-                self._fail(fault.errno or errno.EIO, str(fault))
+                self._fail(fault.errno or errno.EIO, _words(fault))
 
     def _fail(self, error: int, text: str) -> None:
         if self._failed:

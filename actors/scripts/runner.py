@@ -28,7 +28,7 @@ from mirrorfarm.actors.guard.client import GuardClient
 from mirrorfarm.actors.scripts.output import LogWriter, Output, RunLog
 from mirrorfarm.actors.scripts.program import environment, unfit
 from mirrorfarm.actors.shell import Inbox
-from mirrorfarm.descriptors import SCARCE, former_limits
+from mirrorfarm.descriptors import former_limits
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.oserrors import CURES, told
@@ -347,6 +347,8 @@ def _why(script: os.PathLike[str], error: OSError) -> str:
         text = "the interpreter named in its first line does not exist"
     elif error.errno == errno.ENOEXEC:
         text = "it has no first line such as #!/bin/sh, nor is it a program of this machine"
-    elif error.errno in (*SCARCE, errno.EAGAIN):
+    elif error.errno == errno.EACCES:  # Of the script's own mode is told before.
+        text = f"{text}: its file system is mounted noexec, or its interpreter is not executable"
+    elif error.errno in CURES:
         text = f"{text}: {CURES[error.errno]}"
     return f"{script}: {text}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from mirrorfarm.cli.show import clean
+from mirrorfarm.durations import span
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.faults import shown as shown_word
@@ -20,7 +21,6 @@ from mirrorfarm.trace.files import Fault, Source, require_single, sources
 from mirrorfarm.trace.registry import EFFECTS, EVENTS, MESSAGES
 from mirrorfarm.trace.steps import Position, read_items
 from mirrorfarm.trace.text import KINDS, Row, rows
-from mirrorfarm.trace.words import span
 
 POLL_SECONDS = 0.5
 PLACES_MAX = 100  # Of a file, that are told; the others are counted.

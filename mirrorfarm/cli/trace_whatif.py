@@ -10,6 +10,7 @@ import click
 from mirrorfarm.cli.progress import progress
 from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.durations import span
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.fork import changes, settings
@@ -17,7 +18,7 @@ from mirrorfarm.sim.fork.recording import Recording, read
 from mirrorfarm.sim.fork.runs import Run, Variant
 from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
 from mirrorfarm.sim.sweeps.plan import Finished
-from mirrorfarm.trace.words import clock_time, day, span
+from mirrorfarm.trace.words import clock_time, day
 
 VIOLATED: Final = 1
 MIRROR_HEADS: Final = (

@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
+from mirrorfarm.durations import span
 from mirrorfarm.trace.curves import Curve, Fit, fit
-from mirrorfarm.trace.words import span
 
 SAMPLES_MAX: Final = 65_536  # Messages that are remembered for this.
 

@@ -13,6 +13,7 @@ import msgspec
 
 from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
+from mirrorfarm.durations import span
 from mirrorfarm.trace.step import Step, Unreadable
 from mirrorfarm.transport import messages as msg
 
@@ -212,7 +213,7 @@ def _told(effect: fx.Tell, side: Side) -> Iterator[Fact]:
         case ev.Announce(about):
             yield from _announced(about, side)
         case ev.PeerSilent(silent_ns):
-            text = f"had heard nothing from its peer for {silent_ns / 1e9:.2f} s"
+            text = f"had heard nothing from its peer for {span(silent_ns)}"
             yield Fact("silent", text, {"silent_ns": silent_ns})
         case ev.NetworkSilent(network):
             yield Fact("network", f"heard nothing on network {network}", {"network": network})
@@ -223,7 +224,7 @@ def _told(effect: fx.Tell, side: Side) -> Iterator[Fact]:
         case ev.ArbiterHeard():
             yield Fact("arbiter", "heard its arbiter again", {"answers": True})
         case ev.Stalled(late_ns):
-            text = f"did not run for {late_ns / 1e6:.0f} ms"
+            text = f"did not run for {span(late_ns)}"
             yield Fact("stall", text, {"late_ns": late_ns})
         case ev.FarmPicture():
             yield from _pictured(effect.event, side)

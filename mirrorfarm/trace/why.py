@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mirrorfarm.durations import span
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.trace.causes import LINKS, NONE, TIMER, Absence, Causes
 from mirrorfarm.trace.clocks import NodeClock
@@ -21,7 +22,7 @@ from mirrorfarm.trace.finding import Candidate, Search, step_id
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.trace.silences import Silence, Silences
 from mirrorfarm.trace.step import Placed
-from mirrorfarm.trace.words import clock_time, given, main_fact, span
+from mirrorfarm.trace.words import clock_time, given, main_fact
 
 LINKS_MAX: Final = 40  # Of a chain.
 CLAUSES_MAX: Final = 14  # Of a paragraph.

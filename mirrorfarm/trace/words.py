@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from mirrorfarm.actors import events as ev
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.durations import span
 from mirrorfarm.trace.causes import Absence
 from mirrorfarm.trace.facts import Fact, in_sync, name_of, said
 from mirrorfarm.trace.step import Step
@@ -17,19 +17,6 @@ RANKS: Final = (
     *("session", "arbiter", "gate", "leave", "vip", "app", "stall", "durable", "script"),
     *("write", "read", "plane", "network", "answer", "log"),
 )
-
-
-def span(ns: int) -> str:
-    """Return a duration as a person says it."""
-    if ns < 1_000_000:
-        return f"{ns / 1_000:.0f} us"
-    if ns < SECOND_NS:
-        return f"{ns / 1_000_000:.1f} ms"
-    if ns < 120 * SECOND_NS:
-        return f"{ns / SECOND_NS:.2f} s"
-    minutes, seconds = divmod(round(ns / SECOND_NS), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {seconds} s"
 
 
 def clock_time(at_ns: int, digits: int = 4) -> str:

@@ -67,7 +67,7 @@ def test_a_recorded_takeover_is_told_step_by_step() -> None:
     story = list(dict.fromkeys(f"{node} {what}" for _, _, node, what in rows))
     milestones = [
         "n2 heard from n1 for the last time",
-        "n2 had heard nothing from its peer for 0.30 s",
+        "n2 had heard nothing from its peer for 300.3 ms",
         "n2 asked the register for term 2 with {n1, n2} in sync",
         "w had it on its disk: n2 holds term 2 with {n1, n2}",
         "n2 became PRIM in term 2",

@@ -1,5 +1,6 @@
 """Disks that give input/output errors, below the data and below the durable record."""
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -27,10 +28,11 @@ def test_a_disk_that_fails_below_the_data(
         assert "Input/output error" in reason
         lab.wait_state(victim, "WAIT", 60, status="NotReady")
         assert f"mirrorfarm -H {victim} stopstart -m ledger" in lab.why()
+        told = re.compile(f"storage failed: data: {DATA}.*: Input/output error \\(5\\)")
         until(
-            lambda: "storage failed: data: Input/output error (5)" in lab.log_lines(victim),
+            lambda: told.search(lab.log_lines(victim)) is not None,
             60,
-            lambda: lab.story(victim, "the failure in its log"),
+            lambda: lab.story(victim, "the failure with its path in its log"),
         )
 
 

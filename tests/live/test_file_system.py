@@ -111,7 +111,7 @@ class MirrorJournal(LocalJournal):
             self.introduced.discard(node)
             self._send(Forget(directory, node))
 
-    def local_failed(self, error: int, where: str) -> None:
+    def local_failed(self, error: int, text: str) -> None:
         self.failures.append(f"local disk: {error}")
 
     def _introduce(self, node: int) -> bool:

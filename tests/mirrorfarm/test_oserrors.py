@@ -33,6 +33,24 @@ def test_every_cure_says_what_to_do() -> None:
         assert not cure.endswith(".")
 
 
+def test_what_disks_sockets_and_scripts_meet_has_a_cure() -> None:
+    numbers = (
+        *("EIO", "EROFS", "EUCLEAN", "EBADMSG", "ENODATA", "ENXIO", "ESTALE", "ENOSPC", "EDQUOT"),
+        *("EMFILE", "ENFILE", "EADDRINUSE", "EADDRNOTAVAIL", "ENODEV", "ENOTCONN", "ETXTBSY"),
+        *("EBUSY", "ENOTEMPTY", "EXDEV", "ECONNABORTED", "ENETDOWN", "ENETUNREACH", "ENOLCK"),
+    )
+    for name in numbers:
+        code = getattr(errno, name)
+        text = told(OSError(code, os.strerror(code), "/data/x"))
+        assert text.startswith(f"/data/x: {os.strerror(code)}: "), name
+        assert "may say more" not in text, name
+    damaged = OSError(errno.EUCLEAN, os.strerror(errno.EUCLEAN), "/data")
+    assert told(damaged) == (
+        "/data: Structure needs cleaning: its file system is damaged: unmount it, "
+        "and have it repaired (`fsck`)"
+    )
+
+
 def test_an_error_of_writing_gets_the_file_and_one_that_has_it_keeps_it() -> None:
     for filename, expected in ((None, "x"), ("y", "y")):
         with pytest.raises(OSError, match="full") as caught, naming(Path("x")):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirrorfarm.modules.expressions import posix
+from mirrorfarm.modules.expressions import matches_all, posix
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,12 @@ from mirrorfarm.modules.expressions import posix
         ("^pgsql_tmp", "pgsql_tmp12.0", "my_pgsql_tmp"),
         ("a$", "a", "a\n"),
         ("é", "café", "cafe"),
+        ("[--/]", ".", "a"),
+        ("[%--]", "&", "."),
+        ("[^-a]", "b", "-a"),
+        ("^a.b$", "a\nb", "ab"),
+        ("^{x}$", "{x}", "x"),
+        ("^a{,2}$", "aa", "aaa"),
     ],
 )
 def test_an_expression_finds_what_the_standard_says(
@@ -40,6 +46,42 @@ def test_an_expression_finds_what_the_standard_says(
 def test_what_has_no_meaning_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         posix(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [
+        ("|tmp", "an alternative is empty"),
+        ("tmp|", "an alternative is empty"),
+        ("(a||b)", "an alternative is empty"),
+        ("a()", "an alternative is empty"),
+        ("a)", "a ) closes nothing"),
+        ("(a", "a ( is not closed"),
+        ("a+?", "? repeats a repeat"),
+        ("a++", "+ repeats a repeat"),
+        ("a{2}*", "* repeats a repeat"),
+        ("*.tmp", "names that end in .tmp are written [.]tmp$"),
+        ("a|+", "+ has nothing to repeat"),
+        ("a{1,2,3}", "'{1,2,3}' is no repeat such as {2,3}; [{] is the sign itself"),
+        ("[:digit:]", "a class is [[:digit:]]"),
+        ("[a-z-9]", "put the - first or last"),
+        ("[[:alpha:]-z]", "put the - first or last"),
+        ("[a-[:digit:]]", "is no range"),
+        ("[z-a]", "'z-a' is no range"),
+        (r"\<tmp\>", "has no meaning"),
+    ],
+)
+def test_what_tools_read_in_different_ways_is_refused(expression: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=r"\w") as refused:
+        posix(expression)
+    assert reason in str(refused.value)
+
+
+def test_an_expression_that_finds_something_in_every_name_is_known() -> None:
+    for everything in ("a*", ".", ".*", "^", "$", "^.*$", "x{0}", "a|b*", "(x?)", "[^/]"):
+        assert matches_all(posix(everything)), everything
+    for some in ("tmp", "^[^a]*$", "^.$", "^$", "[^.]", "..", "^[[:print:]]*$", "a|b"):
+        assert not matches_all(posix(some)), some
 
 
 @settings(deadline=None, max_examples=40)
@@ -61,6 +103,9 @@ def test_what_has_no_meaning_is_refused(expression: str) -> None:
                 "[.]",
                 "^",
                 "$",
+                "|",
+                "b{1,2}",
+                "{",
             ]
         ),
         min_size=1,
@@ -77,5 +122,5 @@ def test_grep_agrees(parts: list[str], name: str) -> None:
     try:
         found = bool(posix(expression).search(name))
     except ValueError:
-        return  # `^*` and the like: undefined by the standard.
+        return  # `^*`, `|a` and the like: undefined by the standard.
     assert found == (asked.returncode == 0)

@@ -33,6 +33,17 @@ def test_a_process_that_nobody_will_watch_is_noted(mode: str, inner: str, noted:
     assert notes[0].startswith(f"proc {noted[0]}d: has no effect: processes of class {noted[0]}")
 
 
+def test_a_process_of_which_any_number_is_right_is_noted() -> None:
+    counts = ('atleast="0"', 'atleast="-1"', 'atleast="-1" atmax="0"', 'atleast="0" atmax="3"')
+    procs = "".join(f'<proc name="d{at}" {given}/>' for at, given in enumerate(counts))
+    notes: list[str] = []
+    parsed(service(f"{HEART}<errd>{procs}</errd><user/>"), notes=notes)
+    assert notes == [
+        f"proc {name}: has no effect: any number of it is right: set atleast or atmax"
+        for name in ("d0", "d1")
+    ]
+
+
 def test_a_delay_at_boot_is_read_and_noted() -> None:
     notes: list[str] = []
     assert parsed(service(HEART, 'boot="on" boot_delay="30"'), notes=notes).boot == "on"

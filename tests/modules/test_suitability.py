@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def test_real_directory_is_fine(tmp_path: Path) -> None:
     (tmp_path / "data/wanted").touch()
     wanted = str(tmp_path / "data/wanted")
     assert faults_of(module(tmp_path / "data", tocheck=wanted), tmp_path) == []
+
+
+def test_what_mirrorfarm_runs_from_is_not_replicated(tmp_path: Path) -> None:
+    """Who answers for a mount must not wait for what lies on it."""
+    package = Path(suitability.__file__).parent
+    for directory in {Path(sys.base_prefix), Path(sys.prefix).resolve(), package.resolve()}:
+        (fault,) = faults_of(module(directory), tmp_path)
+        assert fault.startswith(f"u.xml: replicated.dir: {directory} holds ")
+        assert fault.endswith("from which mirrorfarm runs; replicate a directory of data alone")
 
 
 def test_absent_directory_and_absent_tocheck_are_told_together(tmp_path: Path) -> None:

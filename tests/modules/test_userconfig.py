@@ -130,18 +130,19 @@ def test_smallest_module() -> None:
 def test_every_wrong_value_is_told_at_once() -> None:
     text = """<safe>
 <macro name="A" value="1"/>
-<macro name="A" value="2"/>
+<macro name="A" value="2"/><macro name="C" value="%C%"/>
 <service mode="farmm" boot="onn" boot_delay="500ms" maxlop="3">
 <heart><heartbeat nam="default"/></heart>
 <rfs async="third"><replicated dir="data"/></rfs>
 <farm/>
 <check><tcp/></check>
 <errd><proc name="x" action="restrt"/></errd>
-<user nicestoptimeout="%B%"/>
+<user nicestoptimeout="%B%" starttimeout="%C%"/>
 </service>
 </safe>"""
     assert faults_of(text) == (
         "u.xml:3: macro.name: A is defined twice",
+        "u.xml:3: macro.value: %C% is neither a macro nor in the environment; known here: A",
         "u.xml:4: service.mode: 'farmm' is not allowed; did you mean farm?",
         "u.xml:4: service.boot: 'onn' is not allowed; did you mean on?",
         "u.xml:4: service.boot_delay: 500ms rounds to 0 in seconds, the unit of this attribute",
@@ -155,9 +156,7 @@ def test_every_wrong_value_is_told_at_once() -> None:
         "errd; use errd, or let start_prim judge",
         "u.xml:9: proc.action: 'restrt' is not allowed; did you mean restart?",
         "u.xml:10: user.nicestoptimeout: %B% is neither a macro nor in the environment; "
-        "known here: A",
-        "u.xml:10: user.nicestoptimeout: '' is not a duration; expected seconds, or a number "
-        "with one of d h m s ms us",
+        "known here: A, C",
     )
 
 
@@ -176,6 +175,14 @@ def test_every_wrong_value_is_told_at_once() -> None:
         (HEART + '<user/><errd><proc name="a"/><proc name="a"/></errd>', "", "watched twice"),
         (HEART + '<user/><errd><proc name="abcdefghijklmnop"/></errd>', "", "15 characters"),
         (HEART + '<user/><errd><proc name="a" atmax="0"/></errd>', "", "no count would be right"),
+        (
+            HEART + '<user/><errd><proc name="/bin/httpd"/></errd>',
+            "",
+            "is a path; name the program",
+        ),
+        (HEART + '<user/><errd><proc name="a "/></errd>', "", "proc.name: a blank at its"),
+        (HEART + '<user/><errd><proc argregex="x*|"/></errd>', "", "'x*|' fits every process"),
+        (HEART + '<arbiter kind="ping" addr="fe80::1"/>', "", "valid on one link only"),
         (HEART + '<user><var name="LD_PRELOAD" value="x"/></user>', "", "LD_PRELOAD is reserved"),
         (HEART + '<user><var name="a-b" value="x"/></user>', "", "not a name of a variable"),
         (HEART + '<arbiter kind="witness" name="w2"/>', "", "w2 is not in cluster.xml"),
@@ -275,6 +282,15 @@ def test_variables_taken_from_the_environment_are_reported() -> None:
     assert used == {"HOME": "/root"}
 
 
+def test_a_variable_of_the_environment_that_is_no_text_is_told() -> None:
+    text = service(f'{HEART}<user><var name="A" value="%X%"/></user>')
+    with pytest.raises(ConfigInvalid) as refused:
+        parsed(text, X="a\udcff")
+    assert refused.value.faults == (
+        "u.xml:2: var.value: %X% of the environment is not UTF-8; define it as a <macro>",
+    )
+
+
 def faults_if_any(text: bytes) -> tuple[str, ...]:
     """Return the faults of a file, none if it is good; whatever else is raised fails the test."""
     try:
@@ -367,6 +383,7 @@ def test_what_is_not_replicated_is_told_by_paths_and_by_expressions() -> None:
         ('regexpath="a("', "not a regular expression"),
         ('regexpath="(?i)a"', "no meaning in a POSIX expression"),
         ('regexpath="!"', "would match every name"),
+        ('regexpath="tmp*|x*"', "would match every name"),
     ],
 )
 def test_what_cannot_be_left_out_is_told(inside: str, reason: str) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirrorfarm.modules.faults import Faults
-from mirrorfarm.modules.xml import ELEMENTS_MAX, XML_BYTES_MAX, Tree, parse
+from mirrorfarm.modules.xml import ATTRIBUTES_MAX, ELEMENTS_MAX, XML_BYTES_MAX, Tree, parse
 
 
 def faults_of(text: bytes) -> list[str]:
@@ -64,6 +64,16 @@ def test_size_count_and_depth_are_bounded() -> None:
     assert "elements" in faults_of(b"<safe>" + b"<a/>" * ELEMENTS_MAX + b"</safe>")[0]
     assert "nested deeper" in faults_of(b"<a>" * 100 + b"</a>" * 100)[0]
     assert faults_of(b"<a>" * 5_000 + b"</a>" * 5_000)
+
+
+def test_attributes_of_one_element_are_bounded() -> None:
+    allowed, more = (
+        "".join(f" a{number}=''" for number in range(count)) for count in (ATTRIBUTES_MAX, 95_000)
+    )
+    assert faults_of(f"<safe{allowed}/>".encode()) == []
+    assert faults_of(f"<safe>\n<a{more}/></safe>".encode()) == [
+        "f.xml:2: a: 95000 attributes, more than 256"
+    ]
 
 
 def test_faults_cannot_harm_a_terminal() -> None:

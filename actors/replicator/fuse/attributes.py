@@ -49,7 +49,7 @@ class Attributes:
 
     def getattr(self, request: Request) -> Reply:
         """Tell the attributes of an inode."""
-        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(request.node), self._nodes.use(request.node) as node:
             return self._attributes(os.fstat(node.fd))
 
     def _attributes(self, status: os.stat_result) -> bytes:
@@ -170,14 +170,14 @@ class Attributes:
         """Read an extended attribute, or its size."""
         size = protocol.XATTR_IN.unpack_from(request.buffer, 40)[0]
         name = request.text(48)
-        watching = self._volume.watching_disk(answers=NO_ATTRIBUTE)
+        watching = self._volume.watching_disk(request.node, answers=NO_ATTRIBUTE)
         with watching, self._nodes.use(request.node) as node:
             return _sized(os.getxattr(node.path, name), size)
 
     def listxattr(self, request: Request) -> Reply:
         """List the extended attributes, or tell the list's size."""
         size = protocol.XATTR_IN.unpack_from(request.buffer, 40)[0]
-        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(request.node), self._nodes.use(request.node) as node:
             names = os.listxattr(node.path)
         return _sized(b"".join(os.fsencode(name) + b"\0" for name in names), size)
 

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 
-from mirrorfarm.actors.replicator import libc
+from mirrorfarm.actors.replicator import inventory, libc
 from mirrorfarm.actors.replicator.fuse import protocol
 from mirrorfarm.actors.replicator.fuse.names import Names
 from mirrorfarm.actors.replicator.fuse.nodes import Node
@@ -111,7 +111,7 @@ class Files:
         flags = protocol.OPEN_IN.unpack_from(request.buffer, 40)[0]
         volume, number = self._volume, request.node
         writing = bool(flags & os.O_ACCMODE)
-        watching = volume.modifying(number) if writing else volume.watching_disk()
+        watching = volume.modifying(number) if writing else volume.watching_disk(number)
         with watching, self._nodes.use(number) as node:
             return self._add_existing(node, self._open(node, flags), flags)
 
@@ -167,7 +167,7 @@ class Files:
         number, offset, size = protocol.READ_IN.unpack_from(request.buffer, 40)
         target = request.scratch[:size]
         handle = self._volume.handle(number)
-        with self._volume.watching_disk():
+        with self._volume.watching_disk(handle.node.number):
             return target[: os.preadv(handle.fd, (target,), offset)]
 
     def write(self, request: Request) -> Reply:
@@ -302,6 +302,7 @@ def flush_both(volume: Volume, handle: Handle, data_only: bool) -> Reply:
         (os.fdatasync if data_only else os.fsync)(handle.fd)
     except OSError as fault:
         if fault.errno != errno.EINVAL:
-            volume.journal.local_failed(fault.errno or errno.EIO, "data")
+            inventory.locate(fault, handle.fd)
+            volume.tell_failure(fault, node.number)
         raise
     return Deferred(ticket)

@@ -42,7 +42,7 @@ class Listing:
 
     def opendir(self, request: Request) -> Reply:
         """Open a directory."""
-        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(request.node), self._nodes.use(request.node) as node:
             fd = os.open(node.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             number = self._volume.add_handle(Handle(fd, node))
         return protocol.OPENED.pack(number, self._opened, 0)
@@ -71,7 +71,7 @@ class Listing:
         handle = self._volume.handle(number)
         parts: list[bytes] = []
         left = size
-        watching = self._volume.watching_disk()
+        watching = self._volume.watching_disk(handle.node.number)
         with watching, handle.lock, self._nodes.use(handle.node.number) as node:
             entries = self._entries(handle, offset)
             for place, entry in enumerate(entries):

@@ -63,7 +63,7 @@ class Names:
         """Find a name; the kernel may remember that there is none."""
         volume = self._volume
         name = request.text(40)
-        with volume.watching_disk(), self._nodes.use(request.node) as parent:
+        with volume.watching_disk(request.node), self._nodes.use(request.node) as parent:
             try:
                 status = volume.status(parent, name)
             except FileNotFoundError:
@@ -87,7 +87,7 @@ class Names:
 
     def readlink(self, request: Request) -> Reply:
         """Read where a symbolic link points."""
-        with self._volume.watching_disk(), self._nodes.use(request.node) as node:
+        with self._volume.watching_disk(request.node), self._nodes.use(request.node) as node:
             return os.readlink(b"", dir_fd=node.fd)
 
     # --- creating --------------------------------------------------------------------------

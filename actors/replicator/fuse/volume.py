@@ -5,7 +5,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Final
 
 from mirrorfarm.actors.replicator import inventory, libc
@@ -22,6 +22,7 @@ from mirrorfarm.actors.replicator.operations import (
     Introduce,
     SetAttr,
 )
+from mirrorfarm.oserrors import located
 
 _ORDER_LOCKS: Final = 64
 
@@ -136,7 +137,20 @@ class Volume:
         """As `watching_disk`, of an error that the request goes on after."""
         if is_failure(fault, answers):
             if fault.errno != errno.EROFS or not self._shown_read_only(node):
-                self.journal.local_failed(fault.errno or errno.EIO, "data")
+                self.tell_failure(fault, node)
+
+    def tell_failure(self, fault: OSError, number: int) -> None:
+        """Tell the journal that the disk failed, and where: at an inode that the request is for.
+
+        A name that the error has may be of another directory: a rename is of two.
+        """
+        if not inventory.is_located(fault):
+            fault.filename = fault.filename2 = None
+            known = self.nodes.get(number)
+            if known is not None and known.fd >= 0:  # Opening it would ask the disk once more.
+                with suppress(OSError), self.nodes.use(number) as node:
+                    inventory.locate(fault, node.fd)
+        self.journal.local_failed(fault.errno or errno.EIO, located(fault))
 
     def _shown_read_only(self, number: int) -> bool:
         """Whether an inode is seen through a read-only mount of a disk that can be written."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mirrorfarm.durations import span
 from mirrorfarm.limits import MILLISECOND_NS
-from mirrorfarm.trace.words import clock_time, span
+from mirrorfarm.trace.words import clock_time
 
 PAUSE_NS_MIN: Final = 20 * MILLISECOND_NS
 

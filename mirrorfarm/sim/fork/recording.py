@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.record import NodeRecord
+from mirrorfarm.durations import span
 from mirrorfarm.errors import Refused, TraceInvalid, UsageInvalid
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.modules.settings import Module
@@ -36,7 +37,7 @@ from mirrorfarm.trace.files import OnFault, Source, raise_fault
 from mirrorfarm.trace.merge import Lane, Merge
 from mirrorfarm.trace.modules import first_states, processes_of
 from mirrorfarm.trace.steps import read_items
-from mirrorfarm.trace.words import clock_time, span
+from mirrorfarm.trace.words import clock_time
 from mirrorfarm.transport.address import MODULE_ACTOR, WITNESS_PROCESS
 from mirrorfarm.transport.messages import Register
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mirrorfarm.actors.events import Received
+from mirrorfarm.durations import span
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.trace.export.format import Subject, Write
 from mirrorfarm.trace.facts import Fact, name_of
 from mirrorfarm.trace.step import Placed
-from mirrorfarm.trace.words import span
 from mirrorfarm.transport.address import Address
 from mirrorfarm.transport.codec import encode
 from mirrorfarm.transport.messages import Frame

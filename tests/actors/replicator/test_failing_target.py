@@ -10,13 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from mirrorfarm.actors.replicator import libc, operations, questions
+from mirrorfarm.actors.replicator import frames, libc, operations, questions
 from mirrorfarm.actors.replicator.applier import Applier
 from mirrorfarm.actors.replicator.follower import Follower
 from mirrorfarm.actors.replicator.operations import (
     ROOT,
     SET_MODE,
     Create,
+    Fsync,
     Introduce,
     Link,
     Rename,
@@ -26,8 +27,13 @@ from mirrorfarm.actors.replicator.operations import (
     Write,
 )
 from mirrorfarm.actors.replicator.quarantine import Quarantine
-from mirrorfarm.oserrors import told
+from mirrorfarm.actors.replicator.target import Target
+from mirrorfarm.actors.replicator.wire import Link as Connection
+from mirrorfarm.actors.replicator.wire import StreamKeys
+from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.oserrors import located, told
 from tests.actors.replicator.quarantined import DIRECTORY, FILE, Copied
+from tests.actors.replicator.test_stream import Later, Paper
 
 
 class Case:
@@ -176,6 +182,40 @@ def test_a_disk_that_fails_once_is_told_with_path_and_cure(
     if path:
         assert case.reports == [told(OSError(error, os.strerror(error), case.root / path))]
     assert (case.root / "folder/file").read_text() == "content"
+
+
+@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+def test_a_file_that_cannot_be_flushed_is_named(
+    case: Case, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    record = operations.encode(Fsync(0, 6, call == "fdatasync"))
+    flush = case.follower.apply(record, b"")
+    assert flush is not None
+    monkeypatch.setattr(os, call, fails(errno.EIO, os.fsync))
+    with pytest.raises(OSError, match="Input/output error") as refused:
+        flush()
+    assert located(refused.value) == f"{case.root}/folder/file: Input/output error"
+
+
+def test_what_the_peer_and_this_node_are_told_has_the_path(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_here: list[tuple[int, str]] = []
+    case.follower._failed = lambda *fault: told_here.append(fault)
+    link = Connection(None, "", StreamKeys(), SECOND_NS)  # type: ignore[arg-type]
+    paper = Paper()
+    target = Target(link, case.follower, wire=paper, flushers=Later())
+    target.accept(1, 1)
+    hello = frames.pack(frames.HELLO, (1, 1, 5), 0)
+    target.take([[b"peer", hello, frames.pack_numbers([1, 0]), b"[]"]])
+    case.apply(Introduce(0, 5, ROOT, b"folder", DIRECTORY))
+    case.apply(Introduce(0, 6, 5, b"file", FILE))
+    monkeypatch.setattr(os, "pwrite", fails(errno.EIO, os.pwrite))
+    record = operations.encode(Write(0, 6, 0, 3))
+    target.take([[b"peer", frames.pack(frames.OP, (1, 1, 5), 1), record, b"new"]])
+    text = f"{case.root}/folder/file: Input/output error"
+    assert told_here == [(errno.EIO, text)]
+    assert f"{text} (EIO)".encode() in paper.sent[-1]
 
 
 def test_what_moved_or_went_is_no_failed_disk(case: Case) -> None:

@@ -57,7 +57,8 @@ class Case:
     """A plane, and what it says to its core."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / "data").mkdir()
+        self.data = folder / "data"
+        self.data.mkdir()
         (folder / "disk").touch()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -141,7 +142,7 @@ def test_a_failed_flush_at_a_clean_end_is_told_when_everything_is_ended(
     case.lead()
     monkeypatch.setattr(libc, "syncfs", refuse)
     assert case.order("unmount", True, False) == PlaneFault(
-        case.run, errno.ENOSPC, "[Errno 28] No space left on device"
+        case.run, errno.ENOSPC, f"{case.data}: No space left on device"
     )
     assert_off(case)
 
@@ -157,7 +158,7 @@ def test_what_the_disk_lost_in_a_role_is_told_at_its_end_although_somebody_was_t
         assert isinstance(case.order("mount_follow", 1), PlaneDone)
     pages.lose()
     pages.tell_somebody()
-    fault = PlaneFault(case.run + 1, errno.EIO, "[Errno 5] Input/output error")
+    fault = PlaneFault(case.run + 1, errno.EIO, f"{case.data}: Input/output error")
     assert case.order("unmount", True, False) == fault
     assert_off(case)
     case.lead(term=2)

@@ -78,7 +78,8 @@ def test_a_disk_that_cannot_be_read_for_the_copy_is_named_with_a_cure(
     os.close(root)
     named = OSError(error, os.strerror(error), tmp_path)
     assert case.said[1] == PlaneSessionBroken(1, 2, f"the copy failed: {told(named)}")
-    assert case.lost == [(error, "data")] * (error != errno.EACCES)
+    lost = (error, f"{tmp_path}: {os.strerror(error)}")
+    assert case.lost == [lost] * (error != errno.EACCES)
 
 
 def test_a_stream_whose_thread_fails_is_told_to_be_broken(

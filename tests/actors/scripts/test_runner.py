@@ -219,6 +219,19 @@ def test_script_with_an_interpreter_that_does_not_exist_is_a_failure(bench: Benc
     assert eventually(lambda: not bench.runner._outputs)
 
 
+def test_script_that_is_being_written_or_may_not_be_run_is_told_with_what_to_do(
+    bench: Bench,
+) -> None:
+    script = bench.write("#!/bin/sh\nexit 0\n")
+    with script.open("a"):
+        bench.start()
+        assert "Text file busy: it is being written" in bench.news().failure
+    script.write_text(f"#!{bench.bin / 'README'}\n")
+    bench.write("no program\n", "README").chmod(0o644)
+    bench.start()
+    assert "Permission denied: its file system is mounted noexec, or" in bench.news().failure
+
+
 def test_script_runs_at_normal_priority_without_foreign_descriptors(bench: Bench) -> None:
     # No pipe in the script: as long as it has not closed the ends, they are in the list as well.
     bench.write("#!/bin/sh\nls -m /proc/$$/fd; cat /proc/$$/oom_score_adj; nice\n")

@@ -1,10 +1,7 @@
 """Clocks are compared by the messages that went between the machines, whatever they show."""
 
-import pytest
-
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare
-from mirrorfarm.trace.words import span
 from tests.mirrorfarm.trace.clock_messages import messages
 
 A: Boot = ("n1", "b")
@@ -60,33 +57,3 @@ def test_many_messages_are_thinned_alike_on_both_sides() -> None:
     kept = samples.pairs()[A, B]
     assert SAMPLES_MAX // 4 < len(kept) <= SAMPLES_MAX
     assert {came - sent for sent, came in kept} == {7}
-
-
-@pytest.mark.parametrize(
-    ("ns", "told"),
-    [
-        (88_000, "88 us"),
-        (2_500_000, "2.5 ms"),
-        (3_210_000_000, "3.21 s"),
-        (125 * SECOND_NS, "2 min 5 s"),
-        (5 * 3_600 * SECOND_NS + 60 * SECOND_NS, "5 h 1 min"),
-    ],
-)
-def test_durations_are_told_as_persons_say_them(ns: int, told: str) -> None:
-    assert span(ns) == told
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (119.4, "119.40 s"),
-        (120.4, "2 min 0 s"),
-        (359.4, "5 min 59 s"),
-        (359.7, "6 min 0 s"),
-        (3_599.7, "1 h 0 min"),
-        (7_199.7, "2 h 0 min"),
-        (7_150, "1 h 59 min"),
-    ],
-)
-def test_a_duration_has_no_minute_of_60_seconds(seconds: float, text: str) -> None:
-    assert span(round(seconds * SECOND_NS)) == text

@@ -39,9 +39,11 @@ class Heard(LocalJournal):
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.failures: list[int] = []
+        self.failed: list[str] = []
 
-    def local_failed(self, error: int, where: str) -> None:
+    def local_failed(self, error: int, text: str) -> None:
         self.failures.append(error)
+        self.failed.append(text)
 
     def write(self, operation: Write, data: memoryview) -> int:
         self.told.append(operation)
@@ -205,6 +207,9 @@ def test_a_failed_disk_is_believed_at_once(
     """EROFS: a file system that met damage lets nobody write any more."""
     refuse(case, monkeypatch, place, error)
     assert case.journal.failures == [error]
+    of_the_file = place in ("write", "fsync", "fdatasync", "open", "setxattr", "removexattr")
+    path = case.path if of_the_file or place == "setuid" else case.path.parent
+    assert case.journal.failed == [f"{path}: {os.strerror(error)}"]
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if "sync" not in place])
