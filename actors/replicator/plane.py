@@ -80,10 +80,7 @@ class Plane:
         self._exit = exit_process
         self._context: zmq.Context[Any] = zmq.Context(io_threads=1)
         self._doorkeeper = Doorkeeper(self._context, settings.keys.peer_public.__eq__)
-        self.carrier = Carrier(
-            held=lambda: inbox(core.PlaneHeld()),
-            lost=self._lost,
-        )
+        self.carrier = Carrier(held=lambda: inbox(core.PlaneHeld()), lost=self._lost)
         self._mounts = Mounts(settings.scope, report)
         self.session: Session | None = None
         self.target: Target | None = None
