@@ -5,7 +5,15 @@ from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnModule, OnNode, argument, length, named
-from mirrorfarm.sim.acts.kinds import DURATION, MACHINES, NETWORK, PAIR, SHARE, known, number
+from mirrorfarm.sim.acts.kinds import (
+    DURATION,
+    MACHINES,
+    NETWORK,
+    PAIR,
+    SHARE,
+    known,
+    number,
+)
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
 
@@ -88,8 +96,12 @@ class Mtu(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.network.set_narrow(*self.between, self.bytes_max)
-        self.ends(world, self.for_ns, world.network.set_narrow, *self.between, 0)
+        self._set(world, self.bytes_max)
+        self.ends(world, self.for_ns, self._set, world, 0)
+
+    def _set(self, world: Any, bytes_max: int) -> None:
+        world.network.set_narrow(*self.between, bytes_max)
+        world.network.changed()
 
 
 @named("one_way", MIRROR, FARM)
