@@ -7,6 +7,7 @@ from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnModule, OnNode, argument, length, named
 from mirrorfarm.sim.acts.kinds import (
     DURATION,
+    LENGTH,
     MACHINES,
     NETWORK,
     PAIR,
@@ -45,8 +46,8 @@ class Flap(Act):
     """The link between two machines comes and goes."""
 
     between: tuple[str, str] = argument(PAIR)
-    away_ns: int = argument(DURATION, "for how long it is cut each time", key="away")
-    back_ns: int = argument(DURATION, "for how long it works in between", key="back")
+    away_ns: int = argument(LENGTH, "for how long it is cut each time", key="away")
+    back_ns: int = argument(LENGTH, "for how long it works in between", key="back")
     count: int = argument(number(1, 1_000), "how often it is cut", key="count", default=2)
 
     def do(self, world: Any) -> None:  # noqa: D102
