@@ -10,6 +10,7 @@ from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import (
     coordinator,
     is_bound,
+    is_sound,
     joined_at,
     wanted_members,
     wanted_weights,
@@ -17,7 +18,7 @@ from mirrorfarm.actors.farm_filter.admission import (
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
 from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, is_handed_on, send, strength
 from mirrorfarm.actors.farm_filter.state import Proposal, State, View
-from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
+from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
 from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
 
 NUMBER_MAX = 1 << 62
@@ -292,7 +293,7 @@ def on_proposal(s: State, name: str, message: ViewProposal, now: int) -> None:
     if s.bid is not None and s.bid == view:
         _ack(s, view, now)  # Repeated: the answer was lost.
         return
-    if view.number <= s.floor or view.number >= NUMBER_MAX or not _is_sound(s, view):
+    if view.number <= s.floor or view.number >= NUMBER_MAX or not is_sound(s, view):
         return
     place = view.index(s.settings.node)
     if message.incarnations[place : place + 1] != (s.settings.incarnation,):
@@ -302,17 +303,6 @@ def on_proposal(s: State, name: str, message: ViewProposal, now: int) -> None:
     s.proposal = None
     promise(s, view, now)
     _ack(s, view, now)
-
-
-def _is_sound(s: State, view: View) -> bool:
-    """Return whether a view that came from outside has the right shape."""
-    nodes = s.settings.nodes
-    if s.settings.node not in view.members or view.coordinator not in view.members:
-        return False
-    if tuple(name for name in nodes if name in view.members) != view.members:
-        return False
-    sizes = {len(owners) for owners in view.owners}
-    return len(view.owners) == len(view.weights) == s.groups and sizes == {BUCKETS}
 
 
 def promise(s: State, view: View, now: int) -> None:
