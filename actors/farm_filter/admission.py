@@ -66,6 +66,18 @@ def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ..
     return tuple([name for index, name in enumerate(s.settings.nodes) if chosen >> index & 1])
 
 
+def without_newcomers(s: State, members: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out who comes while a member of the view is lost: the clients of that one wait.
+
+    A newcomer cannot promise before leases are over that the others know to be; the next view
+    takes it in.
+    """
+    view, present = s.view, s.present
+    if view is None or all(name in present and name in members for name in view.members):
+        return members
+    return tuple([name for name in members if name in view.members])
+
+
 def is_sound(s: State, view: View) -> bool:
     """Return whether a view that came from outside has the right shape, and a sensible number."""
     nodes = s.settings.nodes

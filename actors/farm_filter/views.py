@@ -14,6 +14,7 @@ from mirrorfarm.actors.farm_filter.admission import (
     joined_at,
     wanted_members,
     wanted_weights,
+    without_newcomers,
 )
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
 from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, is_handed_on, send, strength
@@ -62,7 +63,7 @@ def plan(s: State, now: int) -> None:
             _repeat_commit(s, now)  # Only who made the view can, also if another one leads now.
         return
     present = s.present
-    members = wanted_members(s, present, now)
+    members = without_newcomers(s, wanted_members(s, present, now))
     if s.view is None and (_hears_busy_stranger(s, members) or not _may_form(s, now)):
         s.proposal = None
         return

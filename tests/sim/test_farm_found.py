@@ -330,3 +330,22 @@ def test_an_old_echo_of_a_node_whose_agent_hung_ends_nobodys_lease_once_there_is
     for _ in range(100):
         world.run(10)
         assert [name for name in world.names if not world.answers(name)] == []
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["leaves", "dies"])
+def test_who_comes_while_a_member_is_lost_does_not_hold_up_that_ones_clients(dies: bool) -> None:
+    """It cannot promise before it has told for a lease that it goes on without the other one."""
+    world = FarmWorld(1, 4)
+    for name in ("n1", "n2", "n3"):
+        world.start(name)
+    assert world.run_until(lambda: world.settled("n1", "n2", "n3"), 3_000)
+    world.start("n4")
+    world.run(900)
+    assert not world.settled(*world.names)
+    if dies:
+        world.kill("n2")
+    else:
+        world.wish("n2", "away")
+    world.run(700 if dies else 300)
+    assert sum(world.shares().values()) == BUCKETS
+    assert world.run_until(lambda: world.settled("n1", "n3", "n4"), 1_000)
