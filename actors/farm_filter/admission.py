@@ -69,13 +69,13 @@ def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ..
 def without_newcomers(s: State, members: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out who comes while a member of the view is lost: the clients of that one wait.
 
-    A newcomer cannot promise before leases are over that the others know to be; the next view
-    takes it in.
+    Who is in no view cannot promise before leases are over that the others know to be; the next
+    view takes it in. Where every member stays or comes back they promise at once.
     """
     view, present = s.view, s.present
-    if view is None or all(name in present and name in members for name in view.members):
+    if view is None or all(name in members for name in view.members):
         return members
-    return tuple([name for name in members if name in view.members])
+    return tuple([name for name in members if name in present])
 
 
 def is_sound(s: State, view: View) -> bool:
