@@ -7,9 +7,9 @@ knows who owns what. Only the coordinator proposes, and only its proposals are a
 
 from collections.abc import Sequence
 
-from mirrorfarm.actors.farm_filter.hearing import ears_of
+from mirrorfarm.actors.farm_filter.hearing import NUMBER_STEP_MAX, ears_of
 from mirrorfarm.actors.farm_filter.state import Peer, State, View
-from mirrorfarm.limits import POWER_MAX
+from mirrorfarm.limits import BUCKETS, POWER_MAX
 
 SECOND_DEPARTURE = 2
 
@@ -64,6 +64,33 @@ def wanted_members(s: State, before: tuple[str, ...], now: int) -> tuple[str, ..
             chosen |= 1 << peer.index
             by_all &= peer.ears
     return tuple([name for index, name in enumerate(s.settings.nodes) if chosen >> index & 1])
+
+
+def without_newcomers(s: State, members: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out who comes while a member of the view is lost: the clients of that one wait.
+
+    Who is in no view cannot promise before leases are over that the others know to be; the next
+    view takes it in. Where every member stays or comes back they promise at once.
+    """
+    view, present = s.view, s.present
+    if view is None or all(name in members for name in view.members):
+        return members
+    return tuple([name for name in members if name in present])
+
+
+def is_sound(s: State, view: View) -> bool:
+    """Return whether a view that came from outside has the right shape, and a sensible number."""
+    nodes = s.settings.nodes
+    if view.number > s.seen + NUMBER_STEP_MAX:
+        return False
+    if s.settings.node not in view.members or view.coordinator not in view.members:
+        return False
+    if tuple(name for name in nodes if name in view.members) != view.members:
+        return False
+    if any(len(weights) != len(view.members) for weights in view.weights):
+        return False
+    sizes = {len(owners) for owners in view.owners}
+    return len(view.owners) == len(view.weights) == s.groups and sizes == {BUCKETS}
 
 
 def is_bound(s: State, view: View) -> bool:

@@ -182,7 +182,7 @@ def hear(s: State, peer: Peer, beat: FarmBeat, network: str, now: int) -> bool:
         if drains != s.drains.get(peer.name):
             s.drains[peer.name] = drains
             table.apply(s)
-    if s.mac and not same:
+    if s.mac and (returned or not same):
         table.apply(s)  # Whom packets are relayed to depends also on what a node takes part in.
     _mind_claim(s, peer, beat, now)
     if s.view is not None and s.lease_ns < s.pulse_ns + s.t.retry_ns:
@@ -263,6 +263,8 @@ def silences(s: State, now: int) -> bool:
             text = f"{peer.name} is silent on every network of the farm"
             member = s.view is not None and peer.name in s.view.members
             s.out.append(Log("C" if member else "E", text))
+    if any_new and s.mac:
+        table.apply(s)  # Who is out of the view is no relay any more.
     return any_new
 
 

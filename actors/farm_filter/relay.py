@@ -38,13 +38,16 @@ def targets(
 
 
 def _mac(s: State, name: str) -> bytes:
-    beat = s.peers[name].beat
+    peer = s.peers[name]
+    beat = peer.beat
     if beat is None or len(beat.mac) != MAC_BYTES or beat.mac[0] & 1:
         return b""
     # A node out of service relays nothing: what comes from its MAC is its own, as any client's.
+    # So it is with one that died, whose machine may be up again without its agent. A member that
+    # is silent is about to be left out; until then both may relay, and no frame shall circle.
     member = s.view is not None and name in s.view.members
-    serves = member or beat.wish != "away" or beat.view or beat.bid
-    return beat.mac if serves else b""
+    serves = beat.wish != "away" or beat.view or beat.bid
+    return beat.mac if member or (serves and not peer.silent) else b""
 
 
 @lru_cache(maxsize=64)

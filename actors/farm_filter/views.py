@@ -10,15 +10,17 @@ from mirrorfarm.actors.farm_filter import table
 from mirrorfarm.actors.farm_filter.admission import (
     coordinator,
     is_bound,
+    is_sound,
     joined_at,
     wanted_members,
     wanted_weights,
+    without_newcomers,
 )
 from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_all
 from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, is_handed_on, send, strength
 from mirrorfarm.actors.farm_filter.state import Proposal, State, View
-from mirrorfarm.limits import BUCKETS, CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
-from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
+from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
+from mirrorfarm.transport.messages import FarmBeat, ViewAck, ViewCommit, ViewProposal
 
 NUMBER_MAX = 1 << 62
 
@@ -38,11 +40,17 @@ def quiet_at(s: State, view: View) -> int:
         beat = peer.beat
         if beat is not None and not peer.silent and beat.wish == "away" and s.view is not None:
             continue  # It said itself that it is closed, and does not open without a word.
-        if beat is None or beat.view or beat.bid:
+        if beat is None or beat.view or (beat.bid and not _waits_for_this_node(s, beat)):
             at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
         told_ns = s.told_ns if s.spread_ns < peer.excluded_ns else 0  # The agent keeps it.
         at = max(at, max(peer.excluded_ns, told_ns) + announce_ns)
     return at
+
+
+def _waits_for_this_node(s: State, beat: FarmBeat) -> bool:
+    """Return whether what a node promised cannot be used before this node promises it, too."""
+    own = 1 << s.settings.index(s.settings.node)
+    return s.view is not None and beat.bid > s.floor and bool(beat.bid_members & own)
 
 
 # --- the coordinator -----------------------------------------------------------------------
@@ -61,7 +69,7 @@ def plan(s: State, now: int) -> None:
             _repeat_commit(s, now)  # Only who made the view can, also if another one leads now.
         return
     present = s.present
-    members = wanted_members(s, present, now)
+    members = without_newcomers(s, wanted_members(s, present, now))
     if s.view is None and (_hears_busy_stranger(s, members) or not _may_form(s, now)):
         s.proposal = None
         return
@@ -292,7 +300,7 @@ def on_proposal(s: State, name: str, message: ViewProposal, now: int) -> None:
     if s.bid is not None and s.bid == view:
         _ack(s, view, now)  # Repeated: the answer was lost.
         return
-    if view.number <= s.floor or view.number >= NUMBER_MAX or not _is_sound(s, view):
+    if view.number <= s.floor or view.number >= NUMBER_MAX or not is_sound(s, view):
         return
     place = view.index(s.settings.node)
     if message.incarnations[place : place + 1] != (s.settings.incarnation,):
@@ -302,17 +310,6 @@ def on_proposal(s: State, name: str, message: ViewProposal, now: int) -> None:
     s.proposal = None
     promise(s, view, now)
     _ack(s, view, now)
-
-
-def _is_sound(s: State, view: View) -> bool:
-    """Return whether a view that came from outside has the right shape."""
-    nodes = s.settings.nodes
-    if s.settings.node not in view.members or view.coordinator not in view.members:
-        return False
-    if tuple(name for name in nodes if name in view.members) != view.members:
-        return False
-    sizes = {len(owners) for owners in view.owners}
-    return len(view.owners) == len(view.weights) == s.groups and sizes == {BUCKETS}
 
 
 def promise(s: State, view: View, now: int) -> None:

@@ -17,6 +17,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Farm, FarmAddress, FarmGroup, FarmTiming, Module
 from mirrorfarm.netfilter.filter import Choice
+from mirrorfarm.sim import farm_beats
 from mirrorfarm.sim.cluster import DOWN, Cluster
 from mirrorfarm.sim.engine import Clocks, Draws
 from mirrorfarm.sim.filters import SimFilter
@@ -353,8 +354,9 @@ class FarmWorld(Cluster):
         for name in (a, b):
             if self.nodes[name].hung_alone and self.now < self.nodes[name].hung_until_ns:
                 return True
-        network = self.network
-        return not network.passes(a, b) and not network.passes(b, a)
+        longest = farm_beats.bytes_at_most(len(self.names), self.groups)
+        ways = ((a, b), (b, a))
+        return not any(farm_beats.pass_always(self.network, *w, longest=longest) for w in ways)
 
     def links_changed(self) -> None:
         """Tell the monitors which nodes share clients now."""

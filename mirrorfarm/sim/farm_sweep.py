@@ -16,7 +16,7 @@ from mirrorfarm.limits import BUCKETS, MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import LARGE_FARM_TIMING, FarmTiming
 from mirrorfarm.sim import farm_faults
 from mirrorfarm.sim.acts.act import perform
-from mirrorfarm.sim.acts.farm import Start
+from mirrorfarm.sim.acts.farm import Start, Weight
 from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.farm import FarmWorld
@@ -194,7 +194,7 @@ def serve(world: FarmWorld, clients: Clients, names: tuple[str, ...]) -> None:
         node = world.nodes[name]
         if node.core is None:
             world.start(name, again=world.machines)
-        world.power(name, max(1, node.powers[0]))
+        Weight(name, max(1, node.powers[0])).do(world)
         if not world.machines:
             world.wish(name, "in")
     clients.flow_for(1_000, every=50)

@@ -105,6 +105,21 @@ def test_a_node_whose_module_is_stopped_reaches_the_address_as_any_client(lab: O
     await_members(lab, "n1", set(NODES))
 
 
+def test_a_machine_that_died_and_runs_no_agent_reaches_the_address_as_any_client(
+    lab: OneMachine,
+) -> None:
+    lab.kill_node("n3")
+    await_members(lab, "n1", {"n1", "n2"})
+    lab.wiring.power("n3", on=True)
+    with network.inside(lab.wiring.namespace("n3")):
+        deadline = time.monotonic() + 60
+        while (found := {ask(seconds=0.3) for _ in range(60)}) != {"n1", "n2"}:
+            assert time.monotonic() < deadline, found
+    lab.start_node("n3")
+    lab.order("n3", "start")
+    await_members(lab, "n1", set(NODES))
+
+
 def test_a_node_that_died_and_whose_module_stays_stopped_reaches_the_address_as_any_client(
     lab: OneMachine,
 ) -> None:

@@ -330,3 +330,37 @@ def test_an_old_echo_of_a_node_whose_agent_hung_ends_nobodys_lease_once_there_is
     for _ in range(100):
         world.run(10)
         assert [name for name in world.names if not world.answers(name)] == []
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["leaves", "dies"])
+def test_who_comes_while_a_member_is_lost_does_not_hold_up_that_ones_clients(dies: bool) -> None:
+    """It cannot promise before it has told for a lease that it goes on without the other one."""
+    world = FarmWorld(1, 4)
+    for name in ("n1", "n2", "n3"):
+        world.start(name)
+    assert world.run_until(lambda: world.settled("n1", "n2", "n3"), 3_000)
+    world.start("n4")
+    world.run(900)
+    assert not world.settled(*world.names)
+    if dies:
+        world.kill("n2")
+    else:
+        world.wish("n2", "away")
+    world.run(700 if dies else 300)
+    assert sum(world.shares().values()) == BUCKETS
+    assert world.run_until(lambda: world.settled("n1", "n3", "n4"), 1_000)
+
+
+def test_what_a_newcomer_promised_does_not_keep_a_member_waiting_that_is_to_promise_it() -> None:
+    """It is asked when the view before is used; one member hears of its promise before of that."""
+    world = FarmWorld(1, 5)
+    for name in ("n1", "n2", "n3", "n4"):
+        world.start(name)
+    assert world.run_until(lambda: world.settled("n1", "n2", "n3", "n4"), 3_000)
+    world.start("n5")
+    world.run(900)
+    world.kill("n2")
+    world.meddle(Meddling("ViewCommit", "n1", "n3", 1, 10 * MILLISECOND_NS))
+    world.run(700)
+    assert state(world, "n5").bid is not None
+    assert sum(world.shares().values()) == BUCKETS

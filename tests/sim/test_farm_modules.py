@@ -7,6 +7,8 @@ import msgspec
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.modules.settings import FarmTiming
+from mirrorfarm.sim.acts.act import perform
+from mirrorfarm.sim.acts.farm import Weight
 from mirrorfarm.sim.farm import MODULE, FarmWorld
 from mirrorfarm.sim.farm_clients import Clients
 from mirrorfarm.transport import messages as msg
@@ -113,6 +115,19 @@ def test_power_and_drain_act_live_and_are_told() -> None:
     world.run(500)
     assert world.shares()["n2"] == 256
     assert {outcome for _, _, outcome, _ in world.results} == {"accepted", "done"}
+
+
+def test_a_weight_is_an_order_to_the_module_and_holds_until_it_stops() -> None:
+    world = serving()
+    perform(world, Weight("n3", 2))
+    world.run(50)
+    assert world.shares() == {"n1": 256, "n2": 256, "n3": 512}
+    world.command("n3", "stop")
+    assert world.run_until(lambda: world.words("n3") == "STOP NotReady", 3_000)
+    world.command("n3", "start")
+    assert world.run_until(lambda: world.settled(*world.names), 3_000)
+    world.run(50)
+    assert sorted(world.shares().values()) == [341, 341, 342]
 
 
 def test_a_restart_changes_nothing_at_the_other_nodes_but_their_shares() -> None:

@@ -29,7 +29,7 @@ def power(s: State, words: tuple[str, ...]) -> str:
     """`power N [GROUP]`: this node's share of the clients, live."""
     if not s.is_farm:
         return "a light module has no power: it serves alone"
-    if not words or not words[0].isdecimal() or int(words[0]) > POWER_MAX:
+    if not words or not _is_power(words[0]):
         return f"power needs a number from 0 to {POWER_MAX}"
     group = words[1] if len(words) > 1 else ""
     if group and group not in s.module.farm.group_names:
@@ -39,6 +39,11 @@ def power(s: State, words: tuple[str, ...]) -> str:
     s.power_ordered = True
     tell(s, "farm_filter", FarmPower(int(words[0]), group))
     return ""
+
+
+def _is_power(word: str) -> bool:
+    # Of thousands of digits Python makes no number.
+    return word.isdecimal() and len(word) <= len(str(POWER_MAX)) and int(word) <= POWER_MAX
 
 
 def take_back_power(s: State) -> None:

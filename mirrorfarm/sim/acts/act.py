@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeVar
 
-from mirrorfarm.sim.acts.kinds import DURATION, MODULE, NODE, Kind
+from mirrorfarm.sim.acts.kinds import LENGTH, MODULE, NODE, Kind
 from mirrorfarm.sim.budget import excuse
 from mirrorfarm.sim.monitors.seen import Fault
 
@@ -31,8 +31,8 @@ def argument(
 
 
 def length(what: str = "left out: it does not end by itself") -> Any:
-    """Declare for how long, in nanoseconds; 0: it does not end by itself."""
-    return argument(DURATION, what, key="for", default=0)
+    """Declare for how long, in nanoseconds; 0: it does not end by itself. No file says 0."""
+    return argument(LENGTH, what, key="for", default=0)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,16 @@ from typing import Any, Final
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import FARM, MIRROR, Act, OnModule, OnNode, argument, length, named
-from mirrorfarm.sim.acts.kinds import DURATION, MACHINES, NETWORK, PAIR, SHARE, known, number
+from mirrorfarm.sim.acts.kinds import (
+    DURATION,
+    LENGTH,
+    MACHINES,
+    NETWORK,
+    PAIR,
+    SHARE,
+    known,
+    number,
+)
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.transport import messages
 
@@ -37,8 +46,8 @@ class Flap(Act):
     """The link between two machines comes and goes."""
 
     between: tuple[str, str] = argument(PAIR)
-    away_ns: int = argument(DURATION, "for how long it is cut each time", key="away")
-    back_ns: int = argument(DURATION, "for how long it works in between", key="back")
+    away_ns: int = argument(LENGTH, "for how long it is cut each time", key="away")
+    back_ns: int = argument(LENGTH, "for how long it works in between", key="back")
     count: int = argument(number(1, 1_000), "how often it is cut", key="count", default=2)
 
     def do(self, world: Any) -> None:  # noqa: D102
@@ -88,8 +97,12 @@ class Mtu(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.network.set_narrow(*self.between, self.bytes_max)
-        self.ends(world, self.for_ns, world.network.set_narrow, *self.between, 0)
+        self._set(world, self.bytes_max)
+        self.ends(world, self.for_ns, self._set, world, 0)
+
+    def _set(self, world: Any, bytes_max: int) -> None:
+        world.network.set_narrow(*self.between, bytes_max)
+        world.network.changed()
 
 
 @named("one_way", MIRROR, FARM)

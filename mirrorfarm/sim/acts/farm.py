@@ -109,7 +109,10 @@ class Weight(OnNode):
     power: int = argument(number(0, POWER_MAX), key="to")
 
     def do(self, world: Any) -> None:  # noqa: D102
-        world.power(self.node, self.power)
+        if world.machines:  # The module takes it back when it stops.
+            world.command(self.node, "power", str(self.power))
+        else:
+            world.power(self.node, self.power)
 
 
 @named("deaf", FARM)

@@ -70,6 +70,13 @@ def duration_text(value: int) -> str:
     return f"{sign}{whole}.{digits} {name}" if digits else f"{sign}{whole} {name}"
 
 
+def _read_length(text: str) -> int:
+    value = duration_ns(text)
+    if not value:
+        raise ValueError(f"{text} is no time at all: a longer duration is expected, as in 300 ms")
+    return value
+
+
 def _read_moment(text: str) -> int:
     return 0 if text == "0" else duration_ns(text)
 
@@ -145,6 +152,7 @@ MODULE: Final = Kind(kinds.name(), str, "a module")
 PAIR: Final = names(2, 2, "two machines, as in `n1 w1`")
 MACHINES: Final = names(1, 18, "machines, as in `n1 w1`")
 DURATION: Final = Kind(duration_ns, duration_text, "a duration")
+LENGTH: Final = Kind(_read_length, duration_text, "a duration")
 OFFSET: Final = Kind(
     lambda value: duration_ns(value, least_ns=-DURATION_NS_MAX),
     duration_text,

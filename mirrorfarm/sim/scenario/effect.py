@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mirrorfarm.modules.faults import shown, suggestion
 from mirrorfarm.sim.acts.act import Act, arguments
-from mirrorfarm.sim.acts.farm import Start
+from mirrorfarm.sim.acts.farm import Start, Wish
 from mirrorfarm.sim.acts.phases import FarmCrashInPhase
 from mirrorfarm.sim.coverage.machines import FILTER
 from mirrorfarm.sim.monitors.all import MIRROR
@@ -24,6 +24,10 @@ OF_WHOLE_NODES: Final = (
     *("application_stop_hangs", "application_exits"),
 )
 _WHOLE: Final = "write `farm: {whole: yes}`"
+_PAST_THE_MODULE: Final = (
+    "goes past the module of a whole node, which would not know: write `command` with "
+    "`start`, `stop`, `drain` or `resume`"
+)
 # Keys of expectations: what they are of, and what to write of the other sort of cluster.
 OF_A_MIRROR: Final = {
     "module": "a farm has only one",
@@ -53,13 +57,13 @@ ABOUT: Final = {
 
 
 def idle(act: Act, cluster: Mirror | Farm) -> str:
-    """Return why an act does nothing in a cluster, and the cure; "": it may do something."""
+    """Return why an act does nothing sensible in a cluster, and the cure; "": it may do that."""
     if not isinstance(cluster, Farm):
         return ""
     if getattr(act, "process", "") == "replica":
         return "a farm has no replicator; leave out `process`"
     if cluster.whole:
-        return ""
+        return _PAST_THE_MODULE if isinstance(act, Wish) else ""
     if act.name in OF_WHOLE_NODES:
         return f"does nothing in a farm of filters alone: {_WHOLE}, or leave it out"
     if isinstance(act, FarmCrashInPhase) and act.phase not in FILTER.states:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import arguments
-from mirrorfarm.sim.acts.kinds import DURATION, OFFSET, SHARE, SWITCH
+from mirrorfarm.sim.acts.kinds import DURATION, LENGTH, OFFSET, SHARE, SWITCH
 from mirrorfarm.sim.acts.people import Write
 from mirrorfarm.sim.scenario.record import Event, Farm, Mirror, Scenario, Wires
 
@@ -97,7 +97,7 @@ def acts(event: Event) -> Iterator[Event]:
             continue
         if default is not dataclasses.MISSING and about.key:
             yield _with(event, name, default)
-        if about.kind in (DURATION, OFFSET):
+        if about.kind in (DURATION, LENGTH, OFFSET):
             for candidate in rounded(value):
                 yield _with(event, name, candidate)
         elif isinstance(value, int) and about.kind not in (SWITCH, SHARE):

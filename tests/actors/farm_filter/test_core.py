@@ -142,7 +142,9 @@ def test_the_same_proposal_again_is_answered_again() -> None:
         {"owners": ()},
         {"owners": (b"short",)},
         {"weights": ((1, 1), (1, 1))},
+        {"weights": ((1,),)},
         {"number": 1 << 62},
+        {"number": (1 << 62) - 1},  # There would be no number for the next one.
     ],
 )
 def test_proposals_that_make_no_sense_are_not_promised(changes: dict[str, Any]) -> None:
@@ -291,7 +293,7 @@ PROPOSALS = st.builds(
     SMALL,
     st.lists(st.sampled_from([*NODES, "n9"]), max_size=3).map(tuple),
     st.lists(SMALL, max_size=3).map(tuple),
-    st.just(((1, 1),)),
+    st.sampled_from([((1, 1),), ((1, 1, 1),), ((),)]),
     st.sampled_from([OWNERS, (), (b"x",), (bytes([255]) * BUCKETS,)]),
 )
 NEWS = st.one_of(

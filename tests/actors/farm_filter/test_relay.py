@@ -7,7 +7,7 @@ import pytest
 
 from mirrorfarm.actors.effects import ApplyTable
 from mirrorfarm.actors.farm_filter import relay, table
-from mirrorfarm.actors.farm_filter.hearing import hear
+from mirrorfarm.actors.farm_filter.hearing import hear, silences
 from mirrorfarm.actors.farm_filter.state import Settings, State, View, new_state
 from mirrorfarm.limits import BUCKETS, SECOND_NS
 from mirrorfarm.netfilter.tables import EVERY_PEER
@@ -24,6 +24,7 @@ def state(macs: dict[str, bytes] = MACS) -> State:
     s.view = View(3, "n1", 1, nodes, ((1, 1, 1),), (OWNERS,))
     for name in ("n1", "n3"):
         s.peers[name].beat = FarmBeat(1, 1, mac=macs.get(name, b""))
+        s.peers[name].silent = False
     return s
 
 
@@ -85,6 +86,22 @@ def test_a_node_that_says_that_it_is_out_of_service_is_a_client_from_then_on(
     s.out = []
     hear(s, s.peers["n3"], msgspec.structs.replace(beat, **told, **then), "lan", SECOND_NS)
     assert [e.peers for e in s.out if isinstance(e, ApplyTable)] == [(MACS["n1"], b"")]
+
+
+def test_a_node_that_died_is_a_client_from_its_silence_on_unless_it_is_a_member() -> None:
+    """Its machine may be up again without its agent: nobody ever says that it takes no part."""
+    s = state()
+    s.view = View(3, "n1", 1, ("n1", "n2"), ((1, 1),), (bytes([0]) * BUCKETS,))
+    beat = FarmBeat(1, 1, wish="in", view=2, mac=MACS["n3"])
+    s.peers["n3"].beat = beat
+    table.apply(s)
+    assert s.relayed[1] == (MACS["n1"], MACS["n3"])
+    s.out = []
+    assert silences(s, SECOND_NS)
+    assert [e.peers for e in s.out if isinstance(e, ApplyTable)] == [(MACS["n1"], b"")]
+    s.out = []
+    hear(s, s.peers["n3"], msgspec.structs.replace(beat, number=2), "lan", SECOND_NS)
+    assert [e.peers for e in s.out if isinstance(e, ApplyTable)] == [(MACS["n1"], MACS["n3"])]
 
 
 def test_without_a_view_nothing_is_relayed() -> None:

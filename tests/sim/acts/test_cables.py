@@ -53,6 +53,19 @@ def test_in_a_farm_nodes_hear_each_other_and_no_view_passes() -> None:
     assert world.run_until(lambda: world.settled("n1", "n3"), 20_000)
 
 
+def test_nodes_of_a_farm_whose_heartbeats_are_too_long_are_parted() -> None:
+    """Each serves the clients that reach it, as behind a cut, until heartbeats pass again."""
+    world = farm(2)
+    perform(world, Mtu(("n1", "n2"), 60, 6 * SECOND_NS))
+    world.run(5_000)
+    assert world.apart("n1", "n2")
+    assert world.settled("n1")
+    assert world.settled("n2")
+    world.run(2_000)
+    assert not world.apart("n1", "n2")
+    assert world.run_until(lambda: world.settled("n1", "n2"), 3_000)
+
+
 def test_a_stream_stands_at_a_frame_that_is_too_long() -> None:
     world = pair()
     perform(world, Mtu(("n1", "n2"), 30, SECOND_NS // 20))

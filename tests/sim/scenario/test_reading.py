@@ -191,6 +191,26 @@ def test_a_whole_node_is_wished_away_by_a_command() -> None:
     text = b"farm: {whole: yes}\nevents: [{at: 1 s, start: n1, wish: drain}]\n"
     reason = "with `whole` a node starts to take part: leave it out, and write `command`"
     assert faults_of(text) == (f"f.yaml:2: events.wish: {reason}",)
+    text = b"farm: {whole: yes}\nevents: [{at: 1 s, wish: n1, to: drain}]\n"
+    (fault,) = faults_of(text)
+    assert fault.startswith("f.yaml:2: events.wish: goes past the module of a whole node, which")
+
+
+@pytest.mark.parametrize("cluster", ["mirror", "farm"])
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        ("flap: n1 n2, away: 0 s, back: 100 ms", "away"),
+        ("flap: n1 n2, away: 100 ms, back: 0 ms", "back"),
+        ("cut: n1 n2, for: 0 s", "for"),
+    ],
+)
+def test_what_lasts_no_time_would_last_for_ever_and_is_refused(
+    cluster: str, event: str, key: str
+) -> None:
+    (fault,) = faults_of(f"{cluster}: {{}}\nevents: [{{at: 1 s, {event}}}]\n".encode())
+    assert fault.startswith(f"f.yaml:2: events.{key}: 0 ")
+    assert "is no time at all: a longer duration is expected" in fault
 
 
 def test_a_core_is_of_what_is_mended() -> None:

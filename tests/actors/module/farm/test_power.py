@@ -7,6 +7,7 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.actors.farm_filter.core import FarmFilter
 from mirrorfarm.actors.farm_filter.state import Settings
 from mirrorfarm.modules.settings import Farm, FarmGroup
+from mirrorfarm.transport import messages as msg
 from tests.actors.module.farm.building import Hand, core, node, picture
 
 GROUPS = (FarmGroup("web", (("n1", 2), ("n2", 1))), FarmGroup("mail", (("n2", 1),)))
@@ -57,3 +58,17 @@ def test_a_power_that_is_ordered_before_the_start_holds_in_that_run() -> None:
         hand.go_on()
     assert hand.words() == "UP Ready"
     assert powers(hand) == [0, 0]
+
+
+@pytest.mark.parametrize("word", ["", "-1", "1000001", "9" * 5_000])
+def test_what_is_no_power_is_refused(word: str) -> None:
+    hand = story().order("power", word)
+    (answer,) = [
+        effect.message.text
+        for effect in hand.said
+        if isinstance(effect, fx.Send)
+        and isinstance(effect.message, msg.CommandResult)
+        and effect.message.outcome == "refused"
+    ]
+    assert answer == "power needs a number from 0 to 1000000"
+    assert powers(hand) == CONFIGURED
