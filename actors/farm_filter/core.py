@@ -11,8 +11,7 @@ each serves the clients that reach it. Why it holds, with clocks whose rates dif
    of V, A has b closed, unless it has gone on to a newer view W. If B is a member of W, it
    promised W, which voided V for it. If it is not, the case is the next one, roles exchanged.
 2. If A is not a member of V, then B waits (`views.quiet_at`) until A's last busy heartbeat is
-   older than `Settings.wait_ns`, a lease on the slowest clock; A is closed, too, if it is in no
-   view, and what it promised waits for the promise of B. A may answer only until its
+   older than `Settings.wait_ns`, a lease on the slowest clock. A may answer only until its
    lease is over: `lease_ns` after the sending of its newest heartbeat that has been echoed, by
    every member of its view that it hears (`table.lease_of`). B can have echoed none after the
    one it heard last. So if A hears B as a member, A's lease is over: the filter drops by

@@ -20,7 +20,7 @@ from mirrorfarm.actors.farm_filter.bitmaps import ALL, assign, pack_all, unpack_
 from mirrorfarm.actors.farm_filter.hearing import claim_of, hears, is_handed_on, send, strength
 from mirrorfarm.actors.farm_filter.state import Proposal, State, View
 from mirrorfarm.limits import CLOCK_RATE_ERROR_DIVISOR, DEPARTURES_MAX
-from mirrorfarm.transport.messages import FarmBeat, ViewAck, ViewCommit, ViewProposal
+from mirrorfarm.transport.messages import ViewAck, ViewCommit, ViewProposal
 
 NUMBER_MAX = 1 << 62
 
@@ -40,17 +40,11 @@ def quiet_at(s: State, view: View) -> int:
         beat = peer.beat
         if beat is not None and not peer.silent and beat.wish == "away" and s.view is not None:
             continue  # It said itself that it is closed, and does not open without a word.
-        if beat is None or beat.view or (beat.bid and not _waits_for_this_node(s, beat)):
+        if beat is None or beat.view or beat.bid:
             at = max(at, max(peer.busy_ns, s.wished_ns) + s.settings.wait_ns)
         told_ns = s.told_ns if s.spread_ns < peer.excluded_ns else 0  # The agent keeps it.
         at = max(at, max(peer.excluded_ns, told_ns) + announce_ns)
     return at
-
-
-def _waits_for_this_node(s: State, beat: FarmBeat) -> bool:
-    """Return whether what a node promised cannot be used before this node promises it, too."""
-    own = 1 << s.settings.index(s.settings.node)
-    return s.view is not None and beat.bid > s.floor and bool(beat.bid_members & own)
 
 
 # --- the coordinator -----------------------------------------------------------------------

@@ -349,18 +349,3 @@ def test_who_comes_while_a_member_is_lost_does_not_hold_up_that_ones_clients(die
     world.run(700 if dies else 300)
     assert sum(world.shares().values()) == BUCKETS
     assert world.run_until(lambda: world.settled("n1", "n3", "n4"), 1_000)
-
-
-def test_what_a_newcomer_promised_does_not_keep_a_member_waiting_that_is_to_promise_it() -> None:
-    """It is asked when the view before is used; one member hears of its promise before of that."""
-    world = FarmWorld(1, 5)
-    for name in ("n1", "n2", "n3", "n4"):
-        world.start(name)
-    assert world.run_until(lambda: world.settled("n1", "n2", "n3", "n4"), 3_000)
-    world.start("n5")
-    world.run(900)
-    world.kill("n2")
-    world.meddle(Meddling("ViewCommit", "n1", "n3", 1, 10 * MILLISECOND_NS))
-    world.run(700)
-    assert state(world, "n5").bid is not None
-    assert sum(world.shares().values()) == BUCKETS
