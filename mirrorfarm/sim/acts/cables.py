@@ -26,9 +26,11 @@ class Cut(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        network = world.network
-        network.set_link(*self.between, up=False, network=self.network)
-        self.ends(world, self.for_ns, lambda: network.set_link(*self.between, up=True))
+        self._set(world, up=False)
+        self.ends(world, self.for_ns, lambda: self._set(world, up=True))
+
+    def _set(self, world: Any, *, up: bool) -> None:
+        world.network.set_link(*self.between, up=up, network=self.network)
 
 
 @named("flap", MIRROR, FARM)

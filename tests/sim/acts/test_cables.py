@@ -2,7 +2,7 @@
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import perform
-from mirrorfarm.sim.acts.cables import Corrupt, Flap, Isolate, Mtu, NetworkDown, Swizzle
+from mirrorfarm.sim.acts.cables import Corrupt, Cut, Flap, Isolate, Mtu, NetworkDown, Swizzle
 from tests.sim.acts.clusters import farm, pair
 
 
@@ -23,6 +23,15 @@ def test_machines_lose_their_links_one_by_one_and_come_back_in_another_order() -
         "n2 gw": [True] * 5,
     }
     assert not world.network.cuts
+
+
+def test_a_cut_of_one_network_mends_only_that_one_at_its_end() -> None:
+    world = pair(networks=2)
+    perform(world, Cut(("n1", "n2"), "second"))
+    perform(world, Cut(("n1", "n2"), "default", SECOND_NS // 10))
+    assert not world.passes("n1", "n2")
+    world.run(200)
+    assert world.network.cuts == {("second", "n1", "n2"), ("second", "n2", "n1")}
 
 
 def test_after_the_faults_have_ended_nobody_is_cut_off_any_more() -> None:
