@@ -149,10 +149,13 @@ class World(Cluster):
         """Whether either node takes over by itself, whichever module."""
         return all(one.fails_over for one in self.modules.values())
 
-    def freeze(self, name: str, milliseconds: int, *, only: str = "") -> None:
-        """Stop the processes of a node for a while, or only a module's; guards go on."""
+    def freeze(self, name: str, milliseconds: int, *, only: str = "", stands: bool = False) -> None:
+        """Stop the processes of a node for a while, or only a module's; guards go on.
+
+        `stands`: what stops the whole machine says the same to its clocks.
+        """
         server, until = self.servers[name], self.now + milliseconds * MILLISECOND_NS
-        server.freeze(until, only=only)
+        server.freeze(until, only=only, stands=stands)
         self.at(until, self._thaw, server)  # Whatever the clocks of the machine do meanwhile.
 
     def _thaw(self, server: Server) -> None:

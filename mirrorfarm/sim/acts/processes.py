@@ -156,7 +156,7 @@ class Suspend(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         server = world.servers[self.node]
         if server.host.up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, stands=True)
             server.host.clocks.suspended(world.now, self.for_ns)
             for module in server.modules:
                 module.hands.guard.late_ns = self.for_ns
@@ -172,7 +172,7 @@ class StandStill(OnNode):
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, stands=True)
             world.change_clocks(self.node, lambda clocks: clocks.stood(world.now, self.for_ns))
 
 

@@ -2,7 +2,8 @@
 
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.sim.acts.act import perform
-from mirrorfarm.sim.acts.processes import Reconfigured, StandStill
+from mirrorfarm.sim.acts.processes import Pause, PauseModule, Reconfigured, StandStill, Suspend
+from mirrorfarm.sim.sweep import calm, heal
 from tests.sim.acts.clusters import pair
 
 
@@ -31,3 +32,38 @@ def test_a_node_comes_back_with_another_configuration_than_its_peer() -> None:
     world.run(3_000)
     assert world.role("n2") == "WAIT NotReady"
     assert "failover is off" in world.reason("n2")
+
+
+def test_each_process_stands_only_for_as_long_as_it_was_paused() -> None:
+    world = pair(modules=2)
+    perform(world, PauseModule("n1", 3 * SECOND_NS))
+    perform(world, PauseModule("n1", SECOND_NS, module="app2"))
+    perform(world, Pause("n1", SECOND_NS // 5))
+    seen = []
+    for milliseconds in (100, 400, 1_000, 2_000):
+        world.run(milliseconds)
+        processes = world.hosts["n1"].processes.values()
+        seen.append({one.name for one in processes if one.paused})
+    assert seen == [{"app", "app.replica", "app2", "app2.replica"}, {"app", "app2"}, {"app"}, set()]
+
+
+def test_pauses_end_with_all_other_faults() -> None:
+    world = pair()
+    perform(world, Pause("n2", 3_600 * SECOND_NS))
+    perform(world, PauseModule("n1", 3_600 * SECOND_NS))
+    world.run(1_000)
+    heal(world)
+    world.run(100)
+    running = [one for host in world.hosts.values() for one in host.processes.values()]
+    assert not any(one.paused for one in running)
+    calm(world)
+
+
+def test_machines_that_stand_still_are_waited_for() -> None:
+    world = pair()
+    perform(world, Suspend("n2", 90 * SECOND_NS))
+    perform(world, StandStill("n1", 100 * SECOND_NS))
+    ends_ns = world.now + 100 * SECOND_NS
+    world.run(1_000)
+    calm(world)
+    assert world.now > ends_ns
