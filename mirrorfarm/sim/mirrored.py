@@ -47,9 +47,10 @@ class Mirrored:
 
     def reconfigure(self, name: str, *, failover: bool, divergence: str) -> None:
         """Give a node another configuration than its peer; it counts when its processes start."""
-        replication = msgspec.structs.replace(self.module.replication, divergence=divergence)
-        self.nodes[name].module = msgspec.structs.replace(
-            self.module, failover=failover, replication=replication
+        node = self.nodes[name]
+        replication = msgspec.structs.replace(node.module.replication, divergence=divergence)
+        node.module = msgspec.structs.replace(
+            node.module, failover=failover, replication=replication
         )
 
     @property

@@ -12,8 +12,11 @@ from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.faults import FAULTS
 from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.world import PREFERRED
 
 SHAPES = ("constant", "even", "exponential", "bimodal")
+# Half of the runs prefer no node; what nodes are told differently is a mistake that happens.
+DEFAULTPRIM = (*("alone",) * len(PREFERRED), *PREFERRED)
 DELAYS_US = (100, 500, 2_000, 10_000)
 
 
@@ -43,6 +46,10 @@ class Swarm:
         )
 
 
+def _defaultprim(seed: int) -> str:
+    return Draws(seed, "defaultprim").choice(DEFAULTPRIM)
+
+
 def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
     """Return what a seed makes; `fixed` fields of the world are not drawn."""
     draws = Draws(seed, "swarm")
@@ -59,6 +66,7 @@ def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
         "extents": draws.choice((8, 32, 64)),
         "apart": draws.chance(700),
         "checked": draws.choice(("", "restart", "stopstart")),
+        "defaultprim": _defaultprim(seed),
     }
     lease_ms = PROFILES[profile].lease_ns // 1_000_000
     return Swarm(
@@ -86,6 +94,7 @@ def dense(seed: int, profile: str = "fast", **fixed: object) -> Swarm:
     world: dict[str, object] = {
         "apart": draws.chance(500),
         "checked": draws.choice(("", "restart")),
+        "defaultprim": _defaultprim(seed),
     }
     return Swarm(
         seed,

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import (
@@ -37,6 +39,7 @@ from mirrorfarm.sim.witness import WITNESS, Witness
 MODULE = "app"
 GATEWAY = "gw"  # What an arbiter of the kind `ping` asks.
 NODES = ("n1", "n2")
+PREFERRED = (*NODES, "itself", "other")  # The node that is to lead if both could.
 
 
 class World(Cluster):
@@ -86,6 +89,9 @@ class World(Cluster):
 
     def _node(self, name: str, module: Module, streams: Streams) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]
+        wanted = self.options.defaultprim
+        prefers = {"itself": name, "other": peer}.get(wanted, wanted)
+        module = msgspec.structs.replace(module, defaultprim=prefers)
         draws = Draws(self.seed, self.concern(name, module.name))
         node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
         node.hands.conflicts = lambda: self.other_users(module, name, peer)
@@ -262,6 +268,7 @@ class Options:
     extents: int = 0  # How many there are; 0: one for each write.
     checked: str = ""  # The checker's action when the application ends by itself.
     modules: int = 1  # How many there are on the same machines.
+    defaultprim: str = "alone"  # Or one of `PREFERRED`: each node may name its own one.
 
 
 def module_names(count: int) -> tuple[str, ...]:
