@@ -39,6 +39,7 @@ from mirrorfarm.sim.witness import WITNESS, Witness
 MODULE = "app"
 GATEWAY = "gw"  # What an arbiter of the kind `ping` asks.
 NODES = ("n1", "n2")
+SHORTER = ("none", *NODES)  # Whose lease and detection are shorter than the other one's.
 PREFERRED = (*NODES, "itself", "other")  # The node that is to lead if both could.
 
 
@@ -92,6 +93,8 @@ class World(Cluster):
         wanted = self.options.defaultprim
         prefers = {"itself": name, "other": peer}.get(wanted, wanted)
         module = msgspec.structs.replace(module, defaultprim=prefers)
+        if self.options.shorter == name:
+            module = shortened(module)
         draws = Draws(self.seed, self.concern(name, module.name))
         node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
         node.hands.conflicts = lambda: self.other_users(module, name, peer)
@@ -269,11 +272,23 @@ class Options:
     checked: str = ""  # The checker's action when the application ends by itself.
     modules: int = 1  # How many there are on the same machines.
     defaultprim: str = "alone"  # Or one of `PREFERRED`: each node may name its own one.
+    shorter: str = "none"  # One of `SHORTER`.
 
 
 def module_names(count: int) -> tuple[str, ...]:
     """Return the names of so many modules."""
     return (MODULE, *(f"{MODULE}{number}" for number in range(2, count + 1)))
+
+
+def shortened(module: Module) -> Module:
+    """Return a module that notices a silence, and whose leases end, sooner by a third."""
+    timing, replace = module.timing, msgspec.structs.replace
+    silent_ns, lease_ns = (ns * 2 // 3 for ns in (timing.detection_ns, timing.lease_ns))
+    return replace(
+        module,
+        timing=replace(timing, detection_ns=silent_ns, lease_ns=lease_ns),
+        heartbeats=tuple(replace(one, timeout_ns=silent_ns) for one in module.heartbeats),
+    )
 
 
 def _module(number: int, name: str, timing: Timing, options: Options) -> Module:

@@ -23,7 +23,7 @@ from mirrorfarm.sim.acts.kinds import (
     words,
 )
 from mirrorfarm.sim.network import NETWORKS, Quality
-from mirrorfarm.sim.world import PREFERRED, module_names
+from mirrorfarm.sim.world import PREFERRED, SHORTER, module_names
 
 END_NS: Final = 10 * SECOND_NS
 EVENTS_MAX: Final = 5_000
@@ -124,6 +124,12 @@ class Mirror:
         "itself or the other",
         key="defaultprim",
         default="alone",
+    )
+    shorter: str = argument(
+        words(*SHORTER),
+        "whose lease and detection are shorter by a third than those of the other node",
+        key="shorter",
+        default="none",
     )
 
 
