@@ -63,10 +63,11 @@ class Server:
         self.frozen = {"": self.stands_until}
         self.thaw()
 
-    def guards_are_in_time(self) -> None:
-        """Have the guards of all modules act when they should, again."""
+    def suspend(self, until: int) -> None:
+        """Have the guards of all modules stand still with the machine, until a time."""
         for module in self.modules:
-            module.hands.guard.late_ns = 0
+            guard = module.hands.guard
+            guard.suspended_until = max(until, guard.suspended_until)
 
     def is_frozen(self, process: str) -> bool:
         """Return whether a process that starts now has to wait."""

@@ -158,9 +158,7 @@ class Suspend(OnNode):
         if server.host.up:
             world.freeze(self.node, self.for_ns // MILLISECOND_NS, stands=True)
             server.host.clocks.suspended(world.now, self.for_ns)
-            for module in server.modules:
-                module.hands.guard.late_ns = self.for_ns
-            world.after(self.for_ns, server.guards_are_in_time)
+            server.suspend(world.now + self.for_ns)
 
 
 @named("stand_still", MIRROR)

@@ -22,6 +22,18 @@ def test_a_machine_that_stood_still_does_not_know_that_time_has_passed() -> None
     assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
 
 
+def test_the_guard_of_a_suspended_machine_acts_when_that_goes_on() -> None:
+    world = pair()
+    perform(world, Suspend("n1", 2 * SECOND_NS))
+    perform(world, Suspend("n1", SECOND_NS))  # It does not end the longer one.
+    world.run(1_900)
+    assert world.role("n2") == "ALONE Ready"
+    assert world.nodes["n1"].application
+    world.run(110)
+    assert not world.nodes["n1"].application
+    assert world.run_until(lambda: world.role("n1") == "SECOND Ready", 5_000)
+
+
 def test_a_node_comes_back_with_another_configuration_than_its_peer() -> None:
     world = pair()
     perform(world, Reconfigured("n2", failover=False, divergence="manual", for_ns=SECOND_NS // 2))
