@@ -98,7 +98,7 @@ class World(Cluster):
         draws = Draws(self.seed, self.concern(name, module.name))
         node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
         node.hands.conflicts = lambda: self.other_users(module, name, peer)
-        node.hands.pinged = lambda asked: asked if self.passes(name, GATEWAY) else ()
+        node.hands.pinged = lambda asked: asked if self.network.both_ways(name, GATEWAY) else ()
         return node
 
     def other_users(self, module: Module, name: str, peer: str) -> tuple[str, ...]:

@@ -2,7 +2,16 @@
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import perform
-from mirrorfarm.sim.acts.cables import Corrupt, Cut, Flap, Isolate, Mtu, NetworkDown, Swizzle
+from mirrorfarm.sim.acts.cables import (
+    Corrupt,
+    Cut,
+    Flap,
+    Isolate,
+    Mtu,
+    NetworkDown,
+    OneWay,
+    Swizzle,
+)
 from tests.sim.acts.clusters import farm, pair
 
 
@@ -32,6 +41,15 @@ def test_a_cut_of_one_network_mends_only_that_one_at_its_end() -> None:
     assert not world.passes("n1", "n2")
     world.run(200)
     assert world.network.cuts == {("second", "n1", "n2"), ("second", "n2", "n1")}
+
+
+def test_a_ping_whose_answer_is_lost_is_not_answered() -> None:
+    world = pair(arbiter="ping")
+    perform(world, OneWay(("gw", "n2"), 3 * SECOND_NS))
+    world.kill("n1")
+    world.run(2_500)
+    assert world.role("n2") == "WAIT NotReady"
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
 
 
 def test_after_the_faults_have_ended_nobody_is_cut_off_any_more() -> None:
