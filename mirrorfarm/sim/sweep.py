@@ -255,7 +255,7 @@ def calm(world: World) -> None:
         raise unsettled(world, "not in service after the faults ended")
     world.run(1_000)
     _tell(world, Settled())
-    if world.options.arbiter == "witness" and world.fails_over:
+    if world.fails_over:
         one_by_one(world)
     world.watch.finish()
 
@@ -269,10 +269,8 @@ def one_by_one(world: World) -> None:
     prim = next(name for name in NODES if world.role(name).startswith("PRIM"))
     second = NODES[1 - NODES.index(prim)]
     lease = world.timing.lease_ns // MILLISECOND_NS
-    _tell(world, Calm("witness"))
-    world.witness_node.stop()
-    world.run(2 * lease)
-    world.witness_node.start()
+    if world.options.arbiter != "none":
+        _arbiter_away(world, 2 * lease)
     world.run(lease + 1_000)
     _one_stays(world, second, prim)
     world.run(2 * lease)
@@ -283,6 +281,20 @@ def one_by_one(world: World) -> None:
     # A question of before may have left it behind once more.
     _all_follow(world, second, "the node that returned is not resynchronised again")
     _one_stays(world, prim, second)
+
+
+def _arbiter_away(world: World, milliseconds: int) -> None:
+    """Have the witness, or what answers to pings, be away for a while."""
+    _tell(world, Calm("witness"))
+    if world.options.arbiter == "witness":
+        world.witness_node.stop()
+    else:
+        world.isolate(GATEWAY)
+    world.run(milliseconds)
+    if world.options.arbiter == "witness":
+        world.witness_node.start()
+    else:
+        world.isolate(GATEWAY, up=True)
 
 
 def _one_stays(world: World, goes: str, stays: str) -> None:
