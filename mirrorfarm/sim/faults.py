@@ -192,6 +192,7 @@ CABLES: Final[dict[str, Draw]] = {
     "hold": _hold,
     "swizzle": _swizzle,
     "mtu": lambda one: cables.Mtu(one.pair(), one.among(50, 90, 120, 150), one.while_()),
+    "address_fails": lambda one: cables.AddressFails(one.node, one.while_()),
     "stream_reset": lambda one: cables.StreamReset(one.node),
     "stream_ends": lambda one: cables.StreamEnds(one.node),
 }

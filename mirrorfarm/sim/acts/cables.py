@@ -222,6 +222,19 @@ class Hold(Act):
         world.meddle(Meddling(self.message, *self.way, self.count, self.for_ns))
 
 
+@named("address_fails", MIRROR)
+@dataclass(frozen=True)
+class AddressFails(OnModule):
+    """The virtual addresses cannot be configured on a node; what is there already stays."""
+
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        hands = self.here(world).hands
+        hands.vip_fault = "no such device"
+        self.ends(world, self.for_ns, setattr, hands, "vip_fault", "")
+
+
 @named("stream_reset", MIRROR)
 @dataclass(frozen=True)
 class StreamReset(OnModule):

@@ -3,6 +3,7 @@
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import perform
 from mirrorfarm.sim.acts.cables import (
+    AddressFails,
     Corrupt,
     Cut,
     Flap,
@@ -50,6 +51,17 @@ def test_a_ping_whose_answer_is_lost_is_not_answered() -> None:
     world.run(2_500)
     assert world.role("n2") == "WAIT NotReady"
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+
+
+def test_addresses_that_cannot_be_configured_are_told_and_tried_again() -> None:
+    world = pair()
+    perform(world, AddressFails("n2", 3 * SECOND_NS))
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 3_000)
+    hands = world.nodes["n2"].hands
+    assert not hands.vip
+    assert "clients may not reach it: no such device" in world.reason("n2")
+    assert world.run_until(lambda: hands.vip and not world.reason("n2"), 20_000)
 
 
 def test_after_the_faults_have_ended_nobody_is_cut_off_any_more() -> None:
