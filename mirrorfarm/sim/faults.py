@@ -211,7 +211,11 @@ PROCESSES: Final[dict[str, Draw]] = {
     "suspend": lambda one: processes.Suspend(one.node, one.while_(8)),
     "stand_still": lambda one: processes.StandStill(one.node, one.while_(8)),
     "reconfigured": lambda one: processes.Reconfigured(
-        one.node, one.draws.chance(700), one.among(*DIVERGENCE_POLICIES), one.while_(8)
+        one.node,
+        one.draws.chance(700),
+        one.among(*DIVERGENCE_POLICIES),
+        one.while_(8),
+        one.draws.chance(300),
     ),
 }
 DISKS: Final[dict[str, Draw]] = {

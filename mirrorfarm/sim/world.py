@@ -25,7 +25,7 @@ from mirrorfarm.modules.settings import (
 )
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.mirrored import Mirrored
+from mirrorfarm.sim.mirrored import Mirrored, shortened
 from mirrorfarm.sim.monitors.all import MIRROR, Mirror
 from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.monitors.monitor import Monitor
@@ -278,17 +278,6 @@ class Options:
 def module_names(count: int) -> tuple[str, ...]:
     """Return the names of so many modules."""
     return (MODULE, *(f"{MODULE}{number}" for number in range(2, count + 1)))
-
-
-def shortened(module: Module) -> Module:
-    """Return a module that notices a silence, and whose leases end, sooner by a third."""
-    timing, replace = module.timing, msgspec.structs.replace
-    silent_ns, lease_ns = (ns * 2 // 3 for ns in (timing.detection_ns, timing.lease_ns))
-    return replace(
-        module,
-        timing=replace(timing, detection_ns=silent_ns, lease_ns=lease_ns),
-        heartbeats=tuple(replace(one, timeout_ns=silent_ns) for one in module.heartbeats),
-    )
 
 
 def _module(number: int, name: str, timing: Timing, options: Options) -> Module:

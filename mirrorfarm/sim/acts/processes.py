@@ -184,11 +184,17 @@ class Reconfigured(OnModule):
         words(*DIVERGENCE_POLICIES), "after a split", key="divergence", default="keep-primary"
     )
     for_ns: int = length("how long they are away; left out: they stay away")
+    shorter: bool = argument(
+        SWITCH, "lease and detection are shorter by a third", key="shorter", default=False
+    )
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
             self.whole(world).reconfigure(
-                self.node, failover=self.failover, divergence=self.divergence
+                self.node,
+                failover=self.failover,
+                divergence=self.divergence,
+                shorter=self.shorter,
             )
             self.comes_back(world, self.for_ns, self.node)

@@ -46,6 +46,16 @@ def test_a_node_comes_back_with_another_configuration_than_its_peer() -> None:
     assert "failover is off" in world.reason("n2")
 
 
+def test_a_node_that_comes_back_with_shorter_clocks_may_get_back_the_longer_ones() -> None:
+    world = pair()
+    for shorter in (True, False):
+        perform(world, Reconfigured("n2", True, "manual", for_ns=SECOND_NS // 2, shorter=shorter))
+        assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 5_000)
+        timing = world.nodes["n2"].machine.state.module.timing
+        assert (timing.lease_ns < world.timing.lease_ns) is shorter
+    calm(world)
+
+
 def test_each_process_stands_only_for_as_long_as_it_was_paused() -> None:
     world = pair(modules=2)
     perform(world, PauseModule("n1", 3 * SECOND_NS))
