@@ -192,6 +192,7 @@ CABLES: Final[dict[str, Draw]] = {
     "hold": _hold,
     "swizzle": _swizzle,
     "mtu": lambda one: cables.Mtu(one.pair(), one.among(50, 90, 120, 150), one.while_()),
+    "address_fails": lambda one: cables.AddressFails(one.node, one.while_()),
     "stream_reset": lambda one: cables.StreamReset(one.node),
     "stream_ends": lambda one: cables.StreamEnds(one.node),
 }
@@ -210,7 +211,11 @@ PROCESSES: Final[dict[str, Draw]] = {
     "suspend": lambda one: processes.Suspend(one.node, one.while_(8)),
     "stand_still": lambda one: processes.StandStill(one.node, one.while_(8)),
     "reconfigured": lambda one: processes.Reconfigured(
-        one.node, one.draws.chance(700), one.among(*DIVERGENCE_POLICIES), one.while_(8)
+        one.node,
+        one.draws.chance(700),
+        one.among(*DIVERGENCE_POLICIES),
+        one.while_(8),
+        one.draws.chance(300),
     ),
 }
 DISKS: Final[dict[str, Draw]] = {

@@ -42,7 +42,7 @@ class Guard:
 
     deadline_ns: int = 0  # By the boot clock; 0: none.
     number: int = 0  # Of the order.
-    late_ns: int = 0  # A fault: it acts so much too late.
+    suspended_until: int = 0  # With its machine, and not before that it acts.
 
 
 @dataclass(slots=True, eq=False)
@@ -247,10 +247,9 @@ class Hands:
             self.processes_changed(process)
 
     def mend(self) -> None:
-        """End what is wrong with the application, the checker and the guard."""
+        """End what is wrong with the application and the checker."""
         app = self.app
         app.fails = app.hangs = app.hangs_stop = app.writes_at_stop = 0
-        self.guard.late_ns = 0
         self.vip_fault = ""
         self.set_deaf(deaf=False)
 
@@ -281,13 +280,16 @@ class Hands:
         self.guard.number += 1
         self.guard.deadline_ns = effect.deadline_ns
         if effect.deadline_ns:
-            when = self.host.clocks.moment(effect.deadline_ns) + self.guard.late_ns
+            when = self.host.clocks.moment(effect.deadline_ns)
             self._alarm.put_off(when, self.guard.number)
 
     def _guard_acts(self, number: int) -> None:
         """Fence the application, whatever the module's process does."""
         guard = self.guard
         if guard.number != number or not guard.deadline_ns or not self.host.up:
+            return
+        if self.host.engine.now < guard.suspended_until:
+            self._alarm.put_off(guard.suspended_until, number)
             return
         deadline, guard.deadline_ns = guard.deadline_ns, 0
         self.fence()
@@ -316,6 +318,6 @@ class Hands:
     def power_fails(self) -> None:
         """The machine is off."""
         self.guard.number += 1
-        self.guard.deadline_ns = 0
+        self.guard.deadline_ns = self.guard.suspended_until = 0
         self.watched = ()
         self.fence()

@@ -230,7 +230,7 @@ class MirrorNode:
         record = self.cluster.record if self.cluster.records else None
         process = Process(host, name, host.next_incarnation(), doors, record, self._died)
         host.processes[name] = process
-        if self.server.is_frozen(self.module.name):
+        if self.server.is_frozen(name):
             process.pause()
         return process
 

@@ -15,8 +15,8 @@ class Server:
 
     host: Host
     modules: list["MirrorNode"] = field(default_factory=list)
-    frozen_until: int = 0
-    frozen_only: str = ""  # Of this module; "": of all of them.
+    frozen: dict[str, int] = field(default_factory=dict)  # Until when, by process; "": all.
+    stands_until: int = 0  # With all that is on it, clocks and guards as well.
 
     def start(self, *, again: bool) -> None:
         """Start the processes of all modules; `again`: the modules start by themselves."""
@@ -34,32 +34,42 @@ class Server:
         for process in list(host.processes.values()):
             process.die()
         host.processes = {}
-        self.frozen_until = 0
+        self.frozen.clear()
+        self.stands_until = 0
         host.boot += power
         for module in self.modules:
             module.ended(power=power)
 
-    def freeze(self, until: int, *, only: str = "") -> None:
-        """Stop all processes until a time, or one: the module's of this name; guards go on."""
-        if until > self.frozen_until:  # A machine that stands still does not go on sooner.
-            self.frozen_until, self.frozen_only = until, only
+    def freeze(self, until: int, *, only: str = "", stands: bool = False) -> None:
+        """Stop all processes until a time, or one: the module's of this name; guards go on.
+
+        `stands`: the machine stands still, of which its clocks know until when.
+        """
+        self.frozen[only] = max(until, self.frozen.get(only, 0))
+        if stands:
+            self.stands_until = max(until, self.stands_until)
         for process in self.host.processes.values():
             if only in ("", process.name):
                 process.pause()
 
     def thaw(self) -> None:
-        """Let all processes go on, unless they were stopped anew."""
-        if self.host.engine.now >= self.frozen_until:
-            for process in list(self.host.processes.values()):
-                if process.paused:
-                    process.go_on()
+        """Let all processes go on, but those that were stopped for longer."""
+        for process in list(self.host.processes.values()):
+            if process.paused and not self.is_frozen(process.name):
+                process.go_on()
 
-    def guards_are_in_time(self) -> None:
-        """Have the guards of all modules act when they should, again."""
+    def end_pauses(self) -> None:
+        """Let all processes go on; a machine that stands still does so at its time."""
+        self.frozen = {"": self.stands_until}
+        self.thaw()
+
+    def suspend(self, until: int) -> None:
+        """Have the guards of all modules stand still with the machine, until a time."""
         for module in self.modules:
-            module.hands.guard.late_ns = 0
+            guard = module.hands.guard
+            guard.suspended_until = max(until, guard.suspended_until)
 
-    def is_frozen(self, module: str) -> bool:
-        """Return whether a process of a module that starts now has to wait."""
-        frozen = self.host.engine.now < self.frozen_until
-        return frozen and self.frozen_only in ("", module)
+    def is_frozen(self, process: str) -> bool:
+        """Return whether a process that starts now has to wait."""
+        now = self.host.engine.now
+        return any(now < self.frozen.get(name, 0) for name in ("", process))

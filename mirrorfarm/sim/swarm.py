@@ -12,8 +12,12 @@ from mirrorfarm.sim.chances import kept
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.faults import FAULTS
 from mirrorfarm.sim.network import Quality
+from mirrorfarm.sim.world import NODES, PREFERRED
 
 SHAPES = ("constant", "even", "exponential", "bimodal")
+# Half of the runs prefer no node; what nodes are told differently is a mistake that happens.
+DEFAULTPRIM = (*("alone",) * len(PREFERRED), *PREFERRED)
+UNLIKE = 125  # So many of a thousand runs: clocks are changed on one node after the other.
 DELAYS_US = (100, 500, 2_000, 10_000)
 
 
@@ -43,6 +47,15 @@ class Swarm:
         )
 
 
+def _unlike(seed: int) -> dict[str, object]:
+    """Return what the configuration of a node may have otherwise than that of its peer."""
+    unlike = Draws(seed, "unlike clocks")
+    return {
+        "defaultprim": Draws(seed, "defaultprim").choice(DEFAULTPRIM),
+        "shorter": unlike.choice(NODES) if unlike.chance(UNLIKE) else "none",
+    }
+
+
 def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
     """Return what a seed makes; `fixed` fields of the world are not drawn."""
     draws = Draws(seed, "swarm")
@@ -59,6 +72,7 @@ def draw(seed: int, minutes: int = 30, **fixed: object) -> Swarm:
         "extents": draws.choice((8, 32, 64)),
         "apart": draws.chance(700),
         "checked": draws.choice(("", "restart", "stopstart")),
+        **_unlike(seed),
     }
     lease_ms = PROFILES[profile].lease_ns // 1_000_000
     return Swarm(
@@ -86,6 +100,7 @@ def dense(seed: int, profile: str = "fast", **fixed: object) -> Swarm:
     world: dict[str, object] = {
         "apart": draws.chance(500),
         "checked": draws.choice(("", "restart")),
+        **_unlike(seed),
     }
     return Swarm(
         seed,

@@ -172,10 +172,14 @@ def _injection(world: World, seed: int, stream: str, names: list[str]) -> Callab
 
 
 def heal(world: World) -> None:
-    """End every fault of cables, disks, clocks and processes; nobody is started."""
+    """End every fault of cables, disks, clocks and processes; nobody is started.
+
+    A machine that stands still goes on at its time: its clocks know how long that takes.
+    """
     world.mend_network()
     for server in world.servers.values():
         server.host.agent = True
+        server.end_pauses()
         for node in server.modules:
             node.records.failures, node.store_crashes = 0, ""
             node.mend_disk()
@@ -187,6 +191,11 @@ def heal(world: World) -> None:
     witness.latency, witness.loses_answers, witness.failures = Latency(), 0, 0
     if witness.up and witness.refuses:
         witness.restart()
+
+
+def _all_go_on(world: World) -> None:
+    """Wait until no machine stands still: only then the faults have ended."""
+    world.run_to(max(server.stands_until for server in world.servers.values()))
 
 
 def heal_core(world: World, core: str) -> None:
@@ -203,6 +212,7 @@ def heal_core(world: World, core: str) -> None:
     for name in NODES:
         if name not in parts and world.hosts[name].up:
             world.kill(name)
+    _all_go_on(world)
     for name in [name for name in NODES if name in parts]:
         world.begin(name)
     _tell(world, Calm(core))
@@ -224,6 +234,7 @@ def _await_core(world: World, names: list[str]) -> None:
 def calm(world: World) -> None:
     """End every fault; both nodes must be in service, with everything acknowledged on both."""
     heal(world)
+    _all_go_on(world)
     witness = world.witness_node
     if not witness.host.up or witness.process.paused:
         witness.restart()
@@ -244,7 +255,7 @@ def calm(world: World) -> None:
         raise unsettled(world, "not in service after the faults ended")
     world.run(1_000)
     _tell(world, Settled())
-    if world.options.arbiter == "witness" and world.fails_over:
+    if world.fails_over:
         one_by_one(world)
     world.watch.finish()
 
@@ -258,10 +269,8 @@ def one_by_one(world: World) -> None:
     prim = next(name for name in NODES if world.role(name).startswith("PRIM"))
     second = NODES[1 - NODES.index(prim)]
     lease = world.timing.lease_ns // MILLISECOND_NS
-    _tell(world, Calm("witness"))
-    world.witness_node.stop()
-    world.run(2 * lease)
-    world.witness_node.start()
+    if world.options.arbiter != "none":
+        _arbiter_away(world, 2 * lease)
     world.run(lease + 1_000)
     _one_stays(world, second, prim)
     world.run(2 * lease)
@@ -272,6 +281,20 @@ def one_by_one(world: World) -> None:
     # A question of before may have left it behind once more.
     _all_follow(world, second, "the node that returned is not resynchronised again")
     _one_stays(world, prim, second)
+
+
+def _arbiter_away(world: World, milliseconds: int) -> None:
+    """Have the witness, or what answers to pings, be away for a while."""
+    _tell(world, Calm("witness"))
+    if world.options.arbiter == "witness":
+        world.witness_node.stop()
+    else:
+        world.isolate(GATEWAY)
+    world.run(milliseconds)
+    if world.options.arbiter == "witness":
+        world.witness_node.start()
+    else:
+        world.isolate(GATEWAY, up=True)
 
 
 def _one_stays(world: World, goes: str, stays: str) -> None:

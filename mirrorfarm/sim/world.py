@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.modules.settings import (
@@ -23,7 +25,7 @@ from mirrorfarm.modules.settings import (
 )
 from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
-from mirrorfarm.sim.mirrored import Mirrored
+from mirrorfarm.sim.mirrored import Mirrored, shortened
 from mirrorfarm.sim.monitors.all import MIRROR, Mirror
 from mirrorfarm.sim.monitors.liveness import set_bounds
 from mirrorfarm.sim.monitors.monitor import Monitor
@@ -37,6 +39,8 @@ from mirrorfarm.sim.witness import WITNESS, Witness
 MODULE = "app"
 GATEWAY = "gw"  # What an arbiter of the kind `ping` asks.
 NODES = ("n1", "n2")
+SHORTER = ("none", *NODES)  # Whose lease and detection are shorter than the other one's.
+PREFERRED = (*NODES, "itself", "other")  # The node that is to lead if both could.
 
 
 class World(Cluster):
@@ -86,10 +90,15 @@ class World(Cluster):
 
     def _node(self, name: str, module: Module, streams: Streams) -> MirrorNode:
         peer = NODES[1 - NODES.index(name)]
+        wanted = self.options.defaultprim
+        prefers = {"itself": name, "other": peer}.get(wanted, wanted)
+        module = msgspec.structs.replace(module, defaultprim=prefers)
+        if self.options.shorter == name:
+            module = shortened(module)
         draws = Draws(self.seed, self.concern(name, module.name))
         node = MirrorNode(self, self.servers[name], peer, module, streams, draws)
         node.hands.conflicts = lambda: self.other_users(module, name, peer)
-        node.hands.pinged = lambda asked: asked if self.passes(name, GATEWAY) else ()
+        node.hands.pinged = lambda asked: asked if self.network.both_ways(name, GATEWAY) else ()
         return node
 
     def other_users(self, module: Module, name: str, peer: str) -> tuple[str, ...]:
@@ -149,10 +158,13 @@ class World(Cluster):
         """Whether either node takes over by itself, whichever module."""
         return all(one.fails_over for one in self.modules.values())
 
-    def freeze(self, name: str, milliseconds: int, *, only: str = "") -> None:
-        """Stop the processes of a node for a while, or only a module's; guards go on."""
+    def freeze(self, name: str, milliseconds: int, *, only: str = "", stands: bool = False) -> None:
+        """Stop the processes of a node for a while, or only a module's; guards go on.
+
+        `stands`: what stops the whole machine says the same to its clocks.
+        """
         server, until = self.servers[name], self.now + milliseconds * MILLISECOND_NS
-        server.freeze(until, only=only)
+        server.freeze(until, only=only, stands=stands)
         self.at(until, self._thaw, server)  # Whatever the clocks of the machine do meanwhile.
 
     def _thaw(self, server: Server) -> None:
@@ -259,6 +271,8 @@ class Options:
     extents: int = 0  # How many there are; 0: one for each write.
     checked: str = ""  # The checker's action when the application ends by itself.
     modules: int = 1  # How many there are on the same machines.
+    defaultprim: str = "alone"  # Or one of `PREFERRED`: each node may name its own one.
+    shorter: str = "none"  # One of `SHORTER`.
 
 
 def module_names(count: int) -> tuple[str, ...]:

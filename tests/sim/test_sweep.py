@@ -33,6 +33,14 @@ def test_modules_without_failover_or_without_directories_hold_too(options: dict[
         play(seed, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("arbiter", ["witness", "ping", "none"])
+def test_after_the_faults_one_fault_alone_is_met_within_its_bounds_whoever_the_arbiter_is(
+    arbiter: str,
+) -> None:
+    bounds = play(3, arbiter=arbiter).monitors.watch.monitors
+    assert all(bounds[name].worst_ns > 0 for name in ("L1", "L2", "L6"))  # type: ignore[attr-defined]
+
+
 def test_the_same_seed_tells_the_same_story() -> None:
     assert play(7).story == play(7).story
 

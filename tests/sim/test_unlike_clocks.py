@@ -1,10 +1,15 @@
 """Each node has the clocks of its own configuration: while those are changed, they differ."""
 
 import msgspec
+import pytest
 
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.modules.clocks import timing_faults
+from mirrorfarm.modules.settings import PROFILES
+from mirrorfarm.sim import swarm
+from mirrorfarm.sim.sweep import one_by_one, play
 from mirrorfarm.sim.witness import WITNESS
-from mirrorfarm.sim.world import World
+from mirrorfarm.sim.world import NODES, World
 from tests.sim.acts.clusters import pair
 
 
@@ -63,3 +68,26 @@ def test_a_promise_that_is_over_is_not_kept_by_every_later_process() -> None:
     assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 3_000)
     world.kill("n1")
     assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 2_000)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_shorter_clocks_are_such_as_a_configuration_may_have(profile: str) -> None:
+    longer = PROFILES[profile]
+    world = World(1, longer, shorter="n2")
+    timing = world.nodes["n2"].module.timing
+    assert world.nodes["n1"].module.timing == longer
+    assert timing.lease_ns < longer.lease_ns
+    assert not timing_faults(timing)
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_nodes_with_unlike_clocks_keep_all_bounds(name: str) -> None:
+    one_by_one(pair(shorter=name))
+    for seed in range(8):
+        play(seed, shorter=name)
+
+
+def test_some_runs_have_unlike_clocks() -> None:
+    drawn = [dict(swarm.draw(seed).world)["shorter"] for seed in range(400)]
+    assert 20 < len(drawn) - drawn.count("none") < 80
+    assert set(drawn) == {"none", *NODES}

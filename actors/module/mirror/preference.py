@@ -21,7 +21,7 @@ def leaves_it_to_peer(s: State, register: Register, now: int) -> bool:
     if not _has_better_claim(s, register):
         s.yields_since_ns = 0
         return False
-    if not _is_equal(s):
+    if not _may_be_overtaken(s):
         s.yields_since_ns = 0
     elif not s.yields_since_ns:
         s.yields_since_ns = now
@@ -62,14 +62,16 @@ def _preferred(s: State, register: Register) -> str:
     return register.holder
 
 
-def _is_equal(s: State) -> bool:
-    """Return whether the peer waits as this node does, with the very same data.
+def _may_be_overtaken(s: State) -> bool:
+    """Return whether the peer waits as this node does, and knows of no write that this node lacks.
 
     Then it may be that it does not reach the arbiter, was told to stay secondary, or prefers this
-    node: nobody would serve. Whoever knows of writes that this node lacks has another generation.
+    node: nobody would serve. Whoever has writes of its own has begun a generation for them; who
+    was counted in and did not hear of it has another generation as well, and all the same.
     """
     about = s.peer.about
-    return about.phase in {"waiting", "asking"} and about.gen_cur == s.record.gen_cur
+    lacks_nothing = about.gen_cur == s.record.gen_cur or not about.lone
+    return lacks_nothing and about.phase in {"waiting", "asking"}
 
 
 def _patience_ns(s: State) -> Nanoseconds:

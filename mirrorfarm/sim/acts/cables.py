@@ -35,9 +35,11 @@ class Cut(Act):
     for_ns: int = length()
 
     def do(self, world: Any) -> None:  # noqa: D102
-        network = world.network
-        network.set_link(*self.between, up=False, network=self.network)
-        self.ends(world, self.for_ns, lambda: network.set_link(*self.between, up=True))
+        self._set(world, up=False)
+        self.ends(world, self.for_ns, lambda: self._set(world, up=True))
+
+    def _set(self, world: Any, *, up: bool) -> None:
+        world.network.set_link(*self.between, up=up, network=self.network)
 
 
 @named("flap", MIRROR, FARM)
@@ -231,6 +233,19 @@ class Hold(Act):
 
     def do(self, world: Any) -> None:  # noqa: D102
         world.meddle(Meddling(self.message, *self.way, self.count, self.for_ns))
+
+
+@named("address_fails", MIRROR)
+@dataclass(frozen=True)
+class AddressFails(OnModule):
+    """The virtual addresses cannot be configured on a node; what is there already stays."""
+
+    for_ns: int = length()
+
+    def do(self, world: Any) -> None:  # noqa: D102
+        hands = self.here(world).hands
+        hands.vip_fault = "no such device"
+        self.ends(world, self.for_ns, setattr, hands, "vip_fault", "")
 
 
 @named("stream_reset", MIRROR)

@@ -156,11 +156,9 @@ class Suspend(OnNode):
     def do(self, world: Any) -> None:  # noqa: D102
         server = world.servers[self.node]
         if server.host.up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, stands=True)
             server.host.clocks.suspended(world.now, self.for_ns)
-            for module in server.modules:
-                module.hands.guard.late_ns = self.for_ns
-            world.after(self.for_ns, server.guards_are_in_time)
+            server.suspend(world.now + self.for_ns)
 
 
 @named("stand_still", MIRROR)
@@ -172,7 +170,7 @@ class StandStill(OnNode):
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
-            world.freeze(self.node, self.for_ns // MILLISECOND_NS)
+            world.freeze(self.node, self.for_ns // MILLISECOND_NS, stands=True)
             world.change_clocks(self.node, lambda clocks: clocks.stood(world.now, self.for_ns))
 
 
@@ -186,11 +184,17 @@ class Reconfigured(OnModule):
         words(*DIVERGENCE_POLICIES), "after a split", key="divergence", default="keep-primary"
     )
     for_ns: int = length("how long they are away; left out: they stay away")
+    shorter: bool = argument(
+        SWITCH, "lease and detection are shorter by a third", key="shorter", default=False
+    )
 
     def do(self, world: Any) -> None:  # noqa: D102
         if world.hosts[self.node].up:
             world.kill(self.node, power=False)
             self.whole(world).reconfigure(
-                self.node, failover=self.failover, divergence=self.divergence
+                self.node,
+                failover=self.failover,
+                divergence=self.divergence,
+                shorter=self.shorter,
             )
             self.comes_back(world, self.for_ns, self.node)

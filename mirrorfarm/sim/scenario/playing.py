@@ -23,7 +23,7 @@ from mirrorfarm.sim.tricks import Tricks
 LOOK_NS: Final = 5 * MILLISECOND_NS
 # What is tried of a mirror in its calm end, which no event of the file says; by `Calm.but`.
 ONE_BY_ONE: Final = {
-    "witness": "one fault alone: the witness is off for a while",
+    "witness": "one fault alone: the arbiter is away for a while",
     "peer stops": "one fault alone: the secondary loses power",
     "return": "it starts again",
     "power": "one fault alone: the primary loses power",

@@ -23,7 +23,7 @@ from mirrorfarm.sim.acts.kinds import (
     words,
 )
 from mirrorfarm.sim.network import NETWORKS, Quality
-from mirrorfarm.sim.world import module_names
+from mirrorfarm.sim.world import PREFERRED, SHORTER, module_names
 
 END_NS: Final = 10 * SECOND_NS
 EVENTS_MAX: Final = 5_000
@@ -117,6 +117,19 @@ class Mirror:
         "how many, on the same machines: `app`, `app2`, `app3`; the second one is primary on n2",
         key="modules",
         default=1,
+    )
+    defaultprim: str = argument(
+        words("alone", *PREFERRED),
+        "who leads if both could: who led last, a node, or the one that each node names: "
+        "itself or the other",
+        key="defaultprim",
+        default="alone",
+    )
+    shorter: str = argument(
+        words(*SHORTER),
+        "whose lease and detection are shorter by a third than those of the other node",
+        key="shorter",
+        default="none",
     )
 
 

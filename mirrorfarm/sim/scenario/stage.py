@@ -121,7 +121,7 @@ def options(mirror: Mirror) -> dict[str, Any]:
     """Return the fields of `world.Options`."""
     names = (
         *("arbiter", "failover", "directories", "divergence", "ack_mode"),
-        *("networks", "apart", "extents", "modules"),
+        *("networks", "apart", "extents", "modules", "defaultprim", "shorter"),
     )
     found: dict[str, Any] = {name: getattr(mirror, name) for name in names}
     return found | {"checked": "" if mirror.checked == "none" else mirror.checked}

@@ -2,7 +2,17 @@
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.acts.act import perform
-from mirrorfarm.sim.acts.cables import Corrupt, Flap, Isolate, Mtu, NetworkDown, Swizzle
+from mirrorfarm.sim.acts.cables import (
+    AddressFails,
+    Corrupt,
+    Cut,
+    Flap,
+    Isolate,
+    Mtu,
+    NetworkDown,
+    OneWay,
+    Swizzle,
+)
 from tests.sim.acts.clusters import farm, pair
 
 
@@ -23,6 +33,35 @@ def test_machines_lose_their_links_one_by_one_and_come_back_in_another_order() -
         "n2 gw": [True] * 5,
     }
     assert not world.network.cuts
+
+
+def test_a_cut_of_one_network_mends_only_that_one_at_its_end() -> None:
+    world = pair(networks=2)
+    perform(world, Cut(("n1", "n2"), "second"))
+    perform(world, Cut(("n1", "n2"), "default", SECOND_NS // 10))
+    assert not world.passes("n1", "n2")
+    world.run(200)
+    assert world.network.cuts == {("second", "n1", "n2"), ("second", "n2", "n1")}
+
+
+def test_a_ping_whose_answer_is_lost_is_not_answered() -> None:
+    world = pair(arbiter="ping")
+    perform(world, OneWay(("gw", "n2"), 3 * SECOND_NS))
+    world.kill("n1")
+    world.run(2_500)
+    assert world.role("n2") == "WAIT NotReady"
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 5_000)
+
+
+def test_addresses_that_cannot_be_configured_are_told_and_tried_again() -> None:
+    world = pair()
+    perform(world, AddressFails("n2", 3 * SECOND_NS))
+    world.kill("n1")
+    assert world.run_until(lambda: world.role("n2") == "ALONE Ready", 3_000)
+    hands = world.nodes["n2"].hands
+    assert not hands.vip
+    assert "clients may not reach it: no such device" in world.reason("n2")
+    assert world.run_until(lambda: hands.vip and not world.reason("n2"), 20_000)
 
 
 def test_after_the_faults_have_ended_nobody_is_cut_off_any_more() -> None:

@@ -108,7 +108,7 @@ def test_the_story_of_the_end_tells_which_fault_is_tried_and_when_a_node_is_down
     tried = [text for node, text in told if not node]
     assert tried == [
         "everything is mended",
-        "one fault alone: the witness is off for a while",
+        "one fault alone: the arbiter is away for a while",
         "one fault alone: the secondary loses power",
         "it starts again",
         "one fault alone: the primary loses power",

@@ -82,6 +82,13 @@ def test_a_peer_that_may_have_newer_data_or_runs_its_prestart_is_waited_for(
     assert "within" not in s.would_change
 
 
+def test_who_was_counted_in_without_hearing_of_it_is_not_waited_for_for_ever() -> None:
+    s = node("n2", msgspec.structs.replace(EQUAL, gen_cur="g1"))
+    assert not asks(s)
+    assert not asks(s, NOW + PATIENCE_NS - 1)
+    assert asks(s, NOW + PATIENCE_NS)
+
+
 def test_patience_begins_anew_when_the_peer_begins_anew() -> None:
     s = node("n2")
     assert not asks(s)
