@@ -2,14 +2,18 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from mirrorfarm.cli.main import Scope, fail
 from mirrorfarm.cli.number import Number
 from mirrorfarm.cli.show import clean
-from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, TimedOut
+from mirrorfarm.errors import MirrorfarmError, NodeUnreachable, Refused, TimedOut
+
+if TYPE_CHECKING:
+    from mirrorfarm.cli.client import Client
 
 STATES: Final = ("STOP", "WAIT", "ALONE", "PRIM", "SECOND", "UP")
 POLL_SECONDS: Final = 0.1
@@ -27,6 +31,7 @@ VERBS: Final[dict[str, tuple[str, float]]] = {
     "forcestop": ("End the module and every process of its application, at once.", 60),
 }
 
+DECISIONS: Final = ("prim", "primforce")
 STARTS: Final = ("start", "prim", "second", "primforce")  # They wait for what the nodes exchange.
 
 
@@ -86,7 +91,27 @@ def act(
                 click.echo(f"{node}: {clean(text) or f'{verb} done'}")
             except MirrorfarmError as error:
                 worst = max(worst, fail(f"{node}: {error}", error.exit_code))
+                if verb in DECISIONS and not isinstance(error, Refused | NodeUnreachable):
+                    tell_what_stands(client, node, module, verb)
     return worst
+
+
+def tell_what_stands(client: "Client", node: str, module: str, verb: str) -> None:
+    """Note that a node leads one day by an order that failed after the arbiter had taken it."""
+    with suppress(MirrorfarmError):
+        state = client.state(node, module)
+        term, decisions = state.get("term"), (state.get("record") or {}).get("forced", [])
+        taken = f"{verb} by an administrator on {node}, term {term}"
+        ordered = any(f"{one},".startswith(f"{taken},") for one in decisions)
+        if not ordered or state.get("holder") != node or state.get("state") in {"ALONE", "PRIM"}:
+            return
+        peer = state.get("peer", {}).get("name", "")
+        text = (
+            f"the order stands although it failed: {node} is named primary in term {term}, leads "
+            f"as soon as it can, and what {peer} alone has is given up then. "
+            f"If that is not wanted any more: mirrorfarm -H {peer} prim -m {module}"
+        )
+        click.echo(f"note: {clean(text)}", err=True)
 
 
 def verb_command(verb: str) -> click.Command:

@@ -5,7 +5,7 @@ Nothing is said of that in the configuration: the node remembers it.
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,8 @@ def test_not_even_a_forced_node_serves_the_directory_beneath_a_disk(
     lab.order("n2", "stop")
     lab.order("n1", "stop")
     with without_disk(lab, "n1"):
-        with suppress(MirrorfarmError):
-            lab.order("n1", "primforce")
+        with pytest.raises(MirrorfarmError, match="the order stands although it failed: n1 is"):
+            lab.mirrorfarm("n1", "primforce", "-m", MODULE)
         lab.await_words("n1", REFUSED, 60)
         lab.wait_state("n1", "WAIT", 60, status="NotReady")
         lab.order("n1", "stop")

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,32 @@ def test_verbs_tell_what_was_done_or_refused(node: Node, run: Run) -> None:
     code, out, err = run("swap", "-m", "ledger")
     assert (code, out) == (6, "")
     assert "wait for its data" in err
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes", "told"),
+    [
+        ("failed", {}, True),
+        ("failed", {"holder": "n2"}, False),
+        ("failed", {"term": 13}, False),
+        ("failed", {"state": "ALONE"}, False),
+        ("failed", {"record": {"forced": ["prim by an administrator on n1, term 4"]}}, False),
+        ("failed", {"mode": "farm", "holder": None, "record": None}, False),
+        ("refused", {}, False),
+    ],
+)
+def test_of_an_order_that_failed_but_was_taken_by_the_arbiter_it_is_said_that_it_stands(
+    node: Node, run: Run, outcome: str, changes: dict[str, Any], told: bool
+) -> None:
+    forced = ["primforce by an administrator on n1, term 4"]
+    known = {"state": "WAIT", "holder": "n1", "term": 4, "record": {"forced": forced}}
+    node.state = state_json(**known | changes)
+    node.outcomes = [(outcome, "its disk is not mounted")]
+    code, _, err = run("primforce", "-m", "ledger")
+    assert code == (6 if outcome == "refused" else 1)
+    assert err.startswith("mirrorfarm: n1: its disk is not mounted\n")
+    assert ("note: the order stands although it failed: n1 is named primary" in err) is told
+    assert ("mirrorfarm -H n2 prim -m ledger" in err) is told
 
 
 def test_a_command_without_final_answer_ends_in_its_time(node: Node, run: Run) -> None:
