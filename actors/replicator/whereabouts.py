@@ -23,6 +23,7 @@ from mirrorfarm.oserrors import told
 
 _VERSION: Final = 1
 _ROOT: Final = b"/"
+_DAMAGED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -73,7 +74,7 @@ class Whereabouts:
             kept = msgspec.json.decode(self._path.read_bytes(), type=_Remembered)
         except FileNotFoundError:
             return {}
-        except msgspec.DecodeError as fault:  # Also of a wrong type.
+        except _DAMAGED as fault:  # Also of a wrong type.
             self._report(f"{self._path} is damaged, and made anew: {fault}")
             return {}
         return kept.disks if kept.version == _VERSION else {}

@@ -117,10 +117,18 @@ def test_what_is_not_replicated_any_more_is_forgotten(case: Case, tmp_path: Path
     assert list(case.remembered) == [str(case.data)]
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"version": 1}', '{"version": 1, "disks": {"/a": 1}}'])
-def test_a_damaged_file_is_told_and_made_anew(case: Case, text: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"{", b'{"version": 1}', b'{"version": 1, "disks": {"/a": 1}}'),
+        b'{"version": 1, "disks": {"/a": "/\xe1"}}',
+        b'{"version": 1, "disks": {}, "more": ' + 9_999 * b"[" + 9_999 * b"]" + b"}",
+    ],
+    ids=["empty", "cut", "without disks", "of wrong type", "not UTF-8", "deep"],
+)
+def test_a_damaged_file_is_told_and_made_anew(case: Case, content: bytes) -> None:
     case.remember(case.data)
-    case.file.write_text(text)
+    case.file.write_bytes(content)
     case.mount()
     assert len(case.reports) == 1
     assert case.reports[0].startswith(f"{case.file} is damaged, and made anew: ")
