@@ -3,6 +3,7 @@
 Whoever watches over an end holds what is ended: it can do nothing to what is mounted later.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,7 @@ from mirrorfarm.actors.replicator import inventory, libc, users
 from mirrorfarm.actors.replicator.disks import Disks
 from mirrorfarm.actors.replicator.fuse.filesystem import FileSystem
 from mirrorfarm.actors.replicator.fuse.mount import clear_leftover
+from mirrorfarm.actors.replicator.lookout import Lookout
 from mirrorfarm.errors import SystemUnsuitable
 from mirrorfarm.modules.settings import Replicated
 from mirrorfarm.oserrors import reason_of
@@ -31,6 +33,7 @@ class Mounts:
         self._report = report
         self.systems: list[FileSystem] = []
         self.disks = Disks()  # Those below, from `watch_disks` on, also when all is unmounted.
+        self._lookout: Lookout | None = None
         self.aborted = False
         self.users: list[str] = []  # Who used what was ended, in words.
 
@@ -47,6 +50,10 @@ class Mounts:
         """From now on hear of what the disks below lose; only while mounted."""
         self.disks.close()
         self.disks = Disks(self.roots)
+
+    def watch_paths(self, lost: Callable[[str], None]) -> None:
+        """From now on tell what does not lead to them any more, once; only while mounted."""
+        self._lookout = Lookout(self.systems, lost)
 
     def flush(self) -> tuple[Identity, ...]:
         """Have the kernel write back what it holds; return the identities of the disks below.
@@ -65,6 +72,7 @@ class Mounts:
 
         `stays`: end it, and leave dead mounts.
         """
+        self._end_watch()
         for system in self.systems:
             if stays:
                 system.end()
@@ -74,11 +82,16 @@ class Mounts:
     def abort(self) -> None:
         """Fail every request, those that wait and those to come; from any thread."""
         self.aborted = True
+        self._end_watch()
         for system in self.systems:
             try:
                 system.abort()
             except OSError as fault:
                 self._report(f"{os.fsdecode(system.path)}: abort: {fault}")
+
+    def _end_watch(self) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
 
     def _unmount(self, system: FileSystem, *, patient: bool) -> None:
         began = time.monotonic()
@@ -144,6 +157,8 @@ def _flush(system: FileSystem) -> Identity:
     A descriptor of it that is kept would keep it busy. What it loses nobody has to tell us: it was
     this process that refused it.
     """
+    if not system.leads():
+        raise OSError(errno.ENOTCONN, "somebody took it away", os.fsdecode(system.path))
     fd = inventory.open_directory(system.path)
     try:
         with inventory.placing(fd):

@@ -177,6 +177,7 @@ class Plane:
                 )
                 self._mounts.systems.append(system)
                 system.mount()
+        self._mounts.watch_paths(lambda text: self._lost(errno.ENOTCONN, text))
 
     def _mount_lead(self, term: int, map_base: str) -> None:
         del term

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import msgspec
@@ -53,6 +54,11 @@ class Whereabouts:
         is remembered if that succeeds. What is dead on the directories is unmounted before.
         """
         clear_leftovers(one.dir for one in self._directories)
+        for one in self._directories:
+            if mount.covered(os.path.realpath(os.fsencode(one.dir))):
+                reason = f"{one.dir} was mounted over while it was replicated"
+                why = "what is there now is not what was replicated"
+                raise SystemUnsuitable(f"{reason} ({why}); unmount it: umount {quote(one.dir)}")
         remembered = self._read()
         found = {one.dir: disk_of(one.dir) for one in self._directories}
         for directory, disk in found.items():

@@ -147,6 +147,30 @@ def test_data_that_were_moved_to_another_disk_are_used_once_the_administrator_sa
     lab.pair(60)
 
 
+@pytest.mark.parametrize("victim", ["n1", "n2"])
+@pytest.mark.parametrize("how", ["unmounted", "mounted over"])
+def test_a_node_whose_directory_somebody_took_away_is_left_behind_and_its_disk_stays(
+    lab: Lab, client: Client, how: str, victim: str
+) -> None:
+    client.go_on(60)
+    if how == "unmounted":
+        do(lab, victim, "umount", "-l", DATA)
+    else:
+        do(lab, victim, "mount", "-t", "tmpfs", "tmpfs", DATA)
+    lab.wait_state(OTHER[victim], "ALONE", 60)
+    lab.await_words(victim, f"{DATA} was unmounted, or mounted over, by somebody", 60)
+    lab.wait_state(victim, "WAIT", 60, status="NotReady")
+    client.go_on(60)
+    if how == "mounted over":
+        lab.order(victim, "stopstart")
+        lab.await_words(victim, f"unmount it: umount {DATA}", 60)
+        lab.wait_state(victim, "WAIT", 60, status="NotReady")
+        do(lab, victim, "umount", DATA)
+    lab.order(victim, "stopstart")
+    lab.pair(60)
+    client.go_on(60)
+
+
 def test_a_disk_is_told_from_mounts_of_the_same_one_and_from_those_that_are_hidden(
     tmp_path: Path,
 ) -> None:

@@ -157,6 +157,10 @@ class FileSystem:
             if self._server is not None:
                 self._end(lazy=lazy)
 
+    def leads(self) -> bool:
+        """Whether who goes to the path comes here; only while mounted, from any thread."""
+        return mount.leads(self.path, self._connection)
+
     def end(self) -> None:
         """End the threads and leave a dead mount: whoever uses it gets ENOTCONN from now on."""
         with self._lock:
@@ -172,7 +176,7 @@ class FileSystem:
                 mount.abort(self.path, self._connection)
         finally:
             if not stays:
-                mount.detach(self.path, lazy)
+                self._detach(lazy)
         if not server.stop(_END_SECONDS):
             mount.abort(self.path, self._connection)
             if not server.stop(_END_SECONDS):
@@ -184,6 +188,14 @@ class FileSystem:
         volume.close()
         self._server = self._volume = None
         self._journal.detach(self.directory)
+
+    def _detach(self, lazy: bool) -> None:
+        try:
+            mount.detach(self.path, self._connection, lazy)
+        except OSError as fault:
+            if not lazy:
+                raise
+            self._report(f"{os.fsdecode(self.path)} stays, and answers with errors: {fault}")
 
     def abort(self) -> None:
         """Fail every request at once, those that wait and those to come; the mount stays.

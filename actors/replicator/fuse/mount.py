@@ -20,6 +20,7 @@ class Mounted(NamedTuple):
     device: int  # Minor number: the FUSE connection.
     point: bytes
     kind: bytes
+    number: int  # Of the mount itself; one device may be mounted more than once.
 
 
 def mounts() -> list[Mounted]:
@@ -29,7 +30,8 @@ def mounts() -> list[Mounted]:
         fields = line.split(b" ")
         minor = int(fields[2].partition(b":")[2])
         point = fields[4].decode("unicode_escape").encode("latin-1")
-        found.append(Mounted(minor, point, fields[fields.index(b"-", 6) + 1]))
+        kind = fields[fields.index(b"-", 6) + 1]
+        found.append(Mounted(minor, point, kind, int(fields[0])))
     return found
 
 
@@ -78,9 +80,44 @@ def attach(path: bytes, read_only: bool) -> tuple[int, int]:
     return device_fd, mounted.device
 
 
-def detach(path: bytes, lazy: bool) -> None:
-    """Unmount; OSError EBUSY if the mount is in use and `lazy` is not asked for."""
-    libc.unmount(path, libc.MNT_DETACH if lazy else 0)
+def detach(path: bytes, connection: int, lazy: bool) -> None:
+    """Unmount what is ours, unless somebody has done so: what lies beneath is none of ours.
+
+    OSError EBUSY: it is in use and `lazy` is not asked for, or something else is mounted over it.
+    """
+    ours = [
+        (mounted.kind, mounted.device) == (KIND, connection)
+        for mounted in mounts()
+        if mounted.point == path
+    ]
+    while ours and ours.pop():  # Somebody may have bound it over itself.
+        libc.unmount(path, libc.MNT_DETACH if lazy else 0)
+    if any(ours):
+        raise OSError(errno.EBUSY, "something else is mounted over it", os.fsdecode(path))
+
+
+def covered(path: bytes) -> bool:
+    """Return whether something else was mounted over a mount of mirrorfarm's, right at `path`."""
+    kinds = [mounted.kind for mounted in mounts() if mounted.point == path]
+    return KIND in kinds and kinds[-1] != KIND
+
+
+def leads(path: bytes, connection: int) -> bool:
+    """Return whether who goes to `path` comes to our mount. The file system is not asked."""
+    try:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        told = Path(f"/proc/self/fdinfo/{found}").read_bytes()
+    finally:
+        os.close(found)
+    number = int(told.partition(b"mnt_id:")[2].split()[0])
+    return any(
+        (mounted.kind, mounted.device) == (KIND, connection)
+        for mounted in mounts()
+        if mounted.number == number
+    )
 
 
 def abort(path: bytes, connection: int) -> None:

@@ -52,6 +52,9 @@ class FileSystem:
     def abort(self) -> None:
         self.aborted = self.mounted
 
+    def leads(self) -> bool:
+        return self.live.get(self.path) is self
+
 
 class Case:
     """A plane, and what it says to its core."""

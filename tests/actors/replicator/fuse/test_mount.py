@@ -15,4 +15,4 @@ LINES = (
 def test_a_mount_with_any_name_hides_no_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda _: LINES)
     assert [mounted.device for mounted in mounts()] == [31, 32]
-    assert topmost(b"/srv/d ata") == Mounted(32, b"/srv/d ata", KIND)
+    assert topmost(b"/srv/d ata") == Mounted(32, b"/srv/d ata", KIND, 37)
