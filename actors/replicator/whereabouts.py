@@ -3,7 +3,8 @@
 While its disk is not mounted, the directory beneath is there, and empty: it would pass for the
 data. What is remembered is the mount point alone: another disk may take the place of one that
 broke. Where nothing is remembered (a new node, or an administrator who removed the file since the
-data were moved), what is found is believed.
+data were moved), what is found is believed. Directories that are not replicated for a while are not
+forgotten: their disk may be why.
 """
 
 import contextlib
@@ -71,8 +72,8 @@ class Whereabouts:
                 raise SystemUnsuitable(f"{reason} ({why}); {cure}")
         self._whole = require_paths(self._directories, self._whole)
         yield
-        if found != remembered:
-            self._keep(found)
+        if (known := remembered | found) != remembered:
+            self._keep(known)
 
     def _read(self) -> dict[str, str]:
         """Return what is remembered. OSError: the disk does not give it."""

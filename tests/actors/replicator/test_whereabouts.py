@@ -111,10 +111,20 @@ def test_a_disk_of_its_own_may_be_added(tmp_path: Path) -> None:
     assert msgspec.json.decode(file.read_bytes())["disks"] == {"/proc/self": "/proc"}
 
 
-def test_what_is_not_replicated_any_more_is_forgotten(case: Case, tmp_path: Path) -> None:
-    case.remember(tmp_path / "gone", tmp_path / "gone")
+def test_a_directory_that_is_not_replicated_for_a_while_is_not_forgotten(
+    case: Case, tmp_path: Path
+) -> None:
+    broken, disk = tmp_path / "broken", tmp_path / "its disk"
+    broken.mkdir()
+    case.remember(disk, broken)
     case.mount()
-    assert list(case.remembered) == [str(case.data)]
+    assert case.remembered == {str(broken): str(disk), str(case.data): disk_of(str(case.data))}
+    both = Replication((Replicated(str(case.data)), Replicated(str(broken))))
+    with (
+        pytest.raises(SystemUnsuitable, match=f"{disk} must be mounted before {broken}"),
+        Whereabouts(case.file, both, case.reports.append).required(),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
