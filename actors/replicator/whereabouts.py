@@ -1,9 +1,10 @@
 """Which disk each replicated directory was on when it was last mounted over, on disk.
 
 While its disk is not mounted, the directory beneath is there, and empty: it would pass for the
-data. What is remembered is the mount point alone: another disk may take the place of one that
-broke. Where nothing is remembered (a new node, or an administrator who removed the file since the
-data were moved), what is found is believed. Directories that are not replicated for a while are not
+data. One that is mounted where none was may lack what was written there before, or all. What is
+remembered is the mount point alone: another disk may take the place of one that broke. Where
+nothing is remembered (a new node, or an administrator who removed the file since the data were
+moved), what is found is believed. Directories that are not replicated for a while are not
 forgotten: their disk may be why.
 """
 
@@ -63,17 +64,23 @@ class Whereabouts:
         remembered = self._read()
         found = {one.dir: disk_of(one.dir) for one in self._directories}
         for directory, disk in found.items():
-            before = remembered.get(directory, disk)
-            # On a disk of its own since then, or on one of more: it is on that one.
-            if not f"{disk}/".startswith(before.rstrip("/") + "/"):
-                reason = f"{before} must be mounted before {directory} is replicated"
-                why = "its data were on that disk, and what is there now may be empty"
-                cure = f"if they were moved to another disk, remove {self._path}"
-                raise SystemUnsuitable(f"{reason} ({why}); {cure}")
+            if disk != (before := remembered.get(directory, disk)):
+                raise SystemUnsuitable(self._moved(directory, before, disk))
         self._whole = require_paths(self._directories, self._whole)
         yield
         if (known := remembered | found) != remembered:
             self._keep(known)
+
+    def _moved(self, directory: str, before: str, disk: str) -> str:
+        """Return what is to be done about a directory that is on another disk than before."""
+        if not f"{disk}/".startswith(before.rstrip("/") + "/"):
+            reason = f"{before} must be mounted before {directory} is replicated"
+            why = "its data were on that disk, and what is there now may be empty"
+            return f"{reason} ({why}); if they were moved to another disk, remove {self._path}"
+        reason = f"{directory} is on the disk of {disk} now, and was on that of {before}"
+        why = "what is there may be empty, or older"
+        cure = f"if its data were moved there, remove {self._path}"
+        return f"{reason} ({why}); {cure}; if not, do so before an order `second fullsync`"
 
     def _read(self) -> dict[str, str]:
         """Return what is remembered. OSError: the disk does not give it."""

@@ -234,10 +234,15 @@ def rss_kilobytes(pid: int) -> int:
     return 0
 
 
+def move_data(lab: Lab, node: str) -> None:
+    """Tell a node, as an administrator does, that its data are on another disk from now on."""
+    (lab.paths(node).module_lib(MODULE) / "disks").unlink(missing_ok=True)
+
+
 def lose_disk(lab: Lab, node: str) -> None:
     """Cut the power of a node whose disk goes with it; its data are elsewhere from now on."""
     lab.kill_node(node)
-    (lab.paths(node).module_lib(MODULE) / "disks").unlink(missing_ok=True)
+    move_data(lab, node)
 
 
 @contextmanager
@@ -252,6 +257,7 @@ def faulty(lab: Lab, node: str, folder: str) -> Iterator[Path]:
     argv = [sys.executable, str(DISK), folder, str(control)]
     done = lab.run(node, ["sh", "-c", script, "sh", *argv])
     assert not done.returncode, done.stdout
+    move_data(lab, node)
     try:
         lab.order(node, "start")
         lab.pair(60)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,7 +12,16 @@ from contextlib import contextmanager
 import pytest
 
 from mirrorfarm.errors import Refused
-from tests.live.fault_work import MODULE, OTHER, REPLICATION_MS, Client, Lab, lose_disk, until
+from tests.live.fault_work import (
+    MODULE,
+    OTHER,
+    REPLICATION_MS,
+    Client,
+    Lab,
+    lose_disk,
+    move_data,
+    until,
+)
 
 pytestmark = pytest.mark.live
 LARGE = itertools.count(1_000_000)
@@ -186,6 +196,7 @@ def small_disk(lab: Lab, node: str, path: str, megabytes: int) -> Iterator[None]
     )
     done = lab.run(node, ["sh", "-ec", script, "sh", path, str(megabytes)])
     assert not done.returncode, done.stderr
+    move_data(lab, node)
     try:
         yield
     finally:
@@ -212,7 +223,7 @@ def test_a_full_disk_of_the_secondary(lab: Lab, client: Client) -> None:
         client.go_on(60)
         lab.wait_state("n1", "ALONE", 60)
         reason = lab.await_words("n2", "the data of this node cannot be trusted", 60)
-        assert reason.endswith("data: No space left on device (28)")
+        assert re.search(r"data: /var/lib/ledger/.*: No space left on device \(28\)$", reason)
         lab.wait_state("n2", "WAIT", 60, status="NotReady")
         assert "mirrorfarm -H n2 stopstart -m ledger" in lab.why()
 
@@ -244,6 +255,7 @@ def failing_disk(lab: Lab, node: str, path: str) -> Iterator[None]:
     )
     done = lab.run(node, ["sh", "-ec", script, "sh", path])
     assert not done.returncode, done.stderr
+    move_data(lab, node)
     try:
         yield
     finally:

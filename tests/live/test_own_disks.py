@@ -13,7 +13,7 @@ import pytest
 
 from mirrorfarm.actors.replicator.whereabouts import disk_of
 from mirrorfarm.errors import MirrorfarmError
-from tests.live.fault_work import MODULE, OTHER, Client, Lab
+from tests.live.fault_work import MODULE, OTHER, Client, Lab, move_data
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 DATA = "/var/lib/ledger"
@@ -106,8 +106,31 @@ def test_a_disk_that_is_given_up_is_copied_to_another_one_as_a_whole(
         lab.swap("n2")
         lab.order("n2", "stop")
         do(lab, "n2", "sh", "-c", f"rm -rf {DISK}/* && mv {DATA}/* {DISK}")
+    move_data(lab, "n2")
     lab.order("n2", "start")
     lab.pair(60)
+
+
+def test_a_disk_that_is_mounted_over_newer_data_does_not_pass_for_them(
+    lab: Lab, client: Client
+) -> None:
+    lab.order("n2", "stop")
+    with without_disk(lab, "n2"):
+        move_data(lab, "n2")  # By mistake.
+        lab.order("n2", "start")
+        lab.pair(60)
+        client.go_on(60)
+        lab.order("n2", "stop")
+        do(lab, "n2", "sh", "-c", f"rm -rf {DATA}/*")
+    lab.order("n2", "start")
+    lab.await_words("n2", f"{DATA} is on the disk of {DATA} now, and was on that of", 60)
+    lab.wait_state("n2", "WAIT", 60, status="NotReady")
+    client.go_on(60)
+    lab.order("n2", "stop")
+    move_data(lab, "n2")
+    lab.mirrorfarm("n2", "second", "fullsync", "-m", MODULE)
+    lab.swap("n1")
+    client.go_on(60)
 
 
 def test_not_even_a_forced_node_serves_the_directory_beneath_a_disk(
@@ -143,6 +166,7 @@ def test_data_that_were_moved_to_another_disk_are_used_once_the_administrator_sa
         lab.swap("n2")
         lab.order("n2", "stop")
         do(lab, "n2", "sh", "-c", f"rm -rf {DISK}/* && mv {DATA}/* {DISK}")
+    move_data(lab, "n2")
     lab.order("n2", "start")
     lab.pair(60)
 

@@ -102,10 +102,18 @@ def test_a_similar_name_is_not_the_disk(case: Case) -> None:
         case.mount()
 
 
-def test_a_disk_of_its_own_may_be_added(tmp_path: Path) -> None:
+def test_a_disk_that_was_added_is_used_once_the_administrator_says_so(tmp_path: Path) -> None:
     file = tmp_path / "disks"
     file.write_bytes(msgspec.json.encode({"version": 1, "disks": {"/proc/self": "/"}}))
     places = Whereabouts(file, Replication((Replicated("/proc/self"),)), print)
+    with pytest.raises(SystemUnsuitable) as refused, places.required():
+        pass
+    assert str(refused.value) == (
+        "/proc/self is on the disk of /proc now, and was on that of / (what is there may be empty, "
+        f"or older); if its data were moved there, remove {file}; "
+        "if not, do so before an order `second fullsync`"
+    )
+    file.unlink()
     with places.required():
         pass
     assert msgspec.json.decode(file.read_bytes())["disks"] == {"/proc/self": "/proc"}
