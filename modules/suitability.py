@@ -1,5 +1,6 @@
 """Whether this machine can run a module as it is configured: what is asked of the disk."""
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -20,7 +21,7 @@ OWN_KIND: Final = "fuse.mirrorfarm"  # A directory that mirrorfarm replicates ri
 _NETWORK_KINDS: Final = {"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p", "afs"}
 _KERNEL_KINDS: Final = {
     *("proc", "sysfs", "cgroup", "cgroup2", "devtmpfs", "devpts", "securityfs", "debugfs"),
-    *("tracefs", "configfs", "bpf", "mqueue", "hugetlbfs", "pstore", "efivarfs", "autofs"),
+    *("tracefs", "configfs", "bpf", "mqueue", "hugetlbfs", "pstore", "efivarfs"),
 }
 # Who answers for a mount must not have to wait for it: programs are read while they run.
 _RUN_FROM: Final = [
@@ -44,6 +45,8 @@ def unsuitable(
     faults = [*_used_twice(module, others)]
     if module.replication.directories and not DEVICE.exists():
         faults.append(f"rfs: {DEVICE} is missing; load the kernel module: modprobe fuse")
+    for replicated in module.replication.directories:
+        _come_by(replicated.dir)
     mounted = mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace"))
     for replicated in module.replication.directories:
         faults += _directory(replicated.dir, paths, mounted)
@@ -78,6 +81,12 @@ def kind_of(directory: str, mounted: list[tuple[str, str]]) -> str:
     return kind
 
 
+def _come_by(directory: str) -> None:
+    """Have a disk mounted that is mounted on demand."""
+    with contextlib.suppress(OSError):  # What is wrong with it is found below.
+        os.close(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
 def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> list[str]:
     """Return what is wrong with one replicated directory, as `key: reason; cure`."""
     path = Path(directory)
@@ -100,7 +109,10 @@ def _directory(directory: str, paths: Paths, mounted: list[tuple[str, str]]) -> 
         return [f"{key}: {directory} is not a directory; name the directory it is in"]
     faults: list[str] = []
     kind = kind_of(directory, mounted)
-    if kind in _KERNEL_KINDS:
+    if kind == "autofs":
+        reason = f"{directory} waits for a disk that autofs cannot mount"
+        faults.append(f"{key}: {reason}; mount it by hand to see why")
+    elif kind in _KERNEL_KINDS:
         faults.append(f"{key}: {directory} is on {kind}, which holds no files; choose another")
     elif kind in _NETWORK_KINDS:
         faults.append(f"{key}: {directory} is on {kind}, on another machine; use a local disk")
