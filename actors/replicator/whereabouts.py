@@ -66,6 +66,9 @@ class Whereabouts:
         for directory, disk in found.items():
             if disk != (before := remembered.get(directory, disk)):
                 raise SystemUnsuitable(self._moved(directory, before, disk))
+            for point in mounted_inside(directory):
+                what = f"{point} is another file system inside of {directory}"
+                self._report(f"{what}: nothing in it can be reached, or is replicated")
         self._whole = require_paths(self._directories, self._whole)
         yield
         if (known := remembered | found) != remembered:
@@ -114,3 +117,15 @@ def disk_of(directory: str) -> str:
             break
         place = above
     return place.decode(errors="backslashreplace")
+
+
+def mounted_inside(directory: str) -> list[str]:
+    """Return the mount points of other file systems below a directory, as far as they are seen."""
+    real = os.path.realpath(os.fsencode(directory))
+    found = []
+    for mounted in mount.mounts():
+        if mounted.point.startswith(real + b"/"):
+            with contextlib.suppress(OSError):  # Hidden by what was mounted later.
+                if os.stat(mounted.point).st_dev != os.stat(real).st_dev:
+                    found.append(mounted.point.decode(errors="backslashreplace"))
+    return found

@@ -96,6 +96,24 @@ def test_what_somebody_mounted_over_it_stays_and_a_dead_mount_beneath(
         assert (disk / "kept").read_text() == "on its disk"
 
 
+def test_another_file_system_inside_of_a_directory_is_told(disk: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    inside = disk / "inside"
+    inside.mkdir()
+    places = Whereabouts(tmp_path / "disks", Replication((Replicated(str(disk)),)), told.append)
+    mount_disk(inside)
+    try:
+        with places.required():
+            assert len(told) == 1
+        mount_disk(disk)  # It is not inside of this one.
+        with places.required():
+            assert len(told) == 1
+        unmount(disk)
+    finally:
+        unmount(inside)
+    assert told[0].startswith(f"{inside} is another file system inside of {disk}: ")
+
+
 def test_nothing_passes_for_written_back_where_somebody_mounted_something_over_it(
     disk: Path,
 ) -> None:
