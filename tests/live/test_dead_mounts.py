@@ -110,3 +110,34 @@ def test_a_module_can_be_configured_anew_while_its_mounts_are_dead(tmp_path: Pat
         assert unsuitable(module, [], paths=Paths(tmp_path / "node")) == []
     finally:
         mount.clear_leftover(os.fsencode(path))
+
+
+def number_of(path: Path) -> int:
+    """Return the number by which the kernel knows what is mounted there."""
+    mounted = mount.topmost(os.fsencode(path))
+    assert mounted is not None
+    return mounted.device
+
+
+def test_an_abort_that_comes_late_spares_who_has_the_number_by_then(tmp_path: Path) -> None:
+    """Numbers of connections are given again at once, also to other modules of the machine."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    after.mkdir()
+    for _ in range(50):  # Another mount of the machine may be faster.
+        device, connection = mount.attach(os.fsencode(before), False)
+        number = number_of(before)
+        mount.detach(os.fsencode(before), connection, lazy=False)
+        os.close(device)
+        system = FileSystem(after, 0, LocalJournal())
+        system.mount()
+        try:
+            same = number_of(after) == number
+            connection.abort()
+            (after / "still served").write_text("by the other one")
+        finally:
+            system.unmount(lazy=True)
+            connection.close()
+        if same:
+            return
+    pytest.fail("the number was never given again")

@@ -85,7 +85,7 @@ class FileSystem:
         self._lock = threading.Lock()  # One mount, unmount at a time.
         self._server: Server | None = None
         self._volume: Volume | None = None
-        self._connection = -1
+        self._connection: mount.Connection | None = None
 
     @property
     def mounted(self) -> bool:
@@ -159,7 +159,8 @@ class FileSystem:
 
     def leads(self) -> bool:
         """Whether who goes to the path comes here; only while mounted, from any thread."""
-        return mount.leads(self.path, self._connection)
+        connection = self._connection
+        return connection is not None and mount.leads(self.path, connection)
 
     def end(self) -> None:
         """End the threads and leave a dead mount: whoever uses it gets ENOTCONN from now on."""
@@ -173,23 +174,29 @@ class FileSystem:
         assert volume is not None, "only while mounted"
         try:
             if lazy:  # Whoever still uses it gets errors, and keeps nobody waiting here.
-                mount.abort(self.path, self._connection)
+                self.abort()
         finally:
             if not stays:
                 self._detach(lazy)
         if not server.stop(_END_SECONDS):
-            mount.abort(self.path, self._connection)
+            self.abort()
             if not server.stop(_END_SECONDS):
                 self._report("file system: threads still wait; their descriptors stay open")
-                self._server = self._volume = None
-                self._journal.detach(self.directory)
+                self._forget()
                 return
         server.close()
         volume.close()
-        self._server = self._volume = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Note that nothing is mounted any more."""
+        if self._connection is not None:
+            self._connection.close()
+        self._server = self._volume = self._connection = None
         self._journal.detach(self.directory)
 
     def _detach(self, lazy: bool) -> None:
+        assert self._connection is not None, "only while mounted"
         try:
             mount.detach(self.path, self._connection, lazy)
         except OSError as fault:
@@ -200,11 +207,11 @@ class FileSystem:
     def abort(self) -> None:
         """Fail every request at once, those that wait and those to come; the mount stays.
 
-        Takes no lock and waits for nothing; the journal must be aborted too, so that threads
+        Waits for nothing and nobody; the journal must be aborted too, so that threads
         which wait at its gate end.
         """
-        if self._server is not None:
-            mount.abort(self.path, self._connection)
+        if (connection := self._connection) is not None:
+            connection.abort()
 
     def _about_to_wait(self) -> None:
         if self._server is not None:

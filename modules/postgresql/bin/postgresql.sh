@@ -60,20 +60,30 @@ config_file() {
     echo "/etc/postgresql/$version/$(basename "$PGDATA")/postgresql.conf"
 }
 
+# Wait for the end of who serves $PGDATA; what is left is told, one a line.
+left_after_end() {
+    local left
+    for _ in {1..200}; do
+        left="$(servers)"
+        [[ -n $left ]] || return 0
+        sleep 0.01
+    done
+    echo "$left"
+}
+
 # Argument: fast (running transactions are rolled back) or immediate (recovery at the next start).
 stop_postgresql() {
     local left pg_ctl
     [[ -n $(servers) ]] || return 0
     pg_ctl="$(find_pg_ctl)" || return 1
-    as_postgres "$pg_ctl" stop -D "$PGDATA" -m "$1" -w -t 60 -s
-    left="$(servers)"
+    if as_postgres "$pg_ctl" stop -D "$PGDATA" -m "$1" -w -t 60 -s; then
+        left="$(left_after_end)" # The server removes postmaster.pid, then ends.
+    else
+        left="$(servers)"
+    fi
     if [[ -n $left && $1 == immediate ]]; then
         kill -KILL $left # Unquoted: one word for each number.
-        for _ in {1..200}; do
-            left="$(servers)"
-            [[ -n $left ]] || return 0
-            sleep 0.01
-        done
+        left="$(left_after_end)"
     fi
     [[ -z $left ]] || { echo "PostgreSQL still runs as:" $left >&2; return 1; }
 }
