@@ -120,12 +120,17 @@ def disk_of(directory: str) -> str:
 
 
 def mounted_inside(directory: str) -> list[str]:
-    """Return the mount points of other file systems below a directory, as far as they are seen."""
-    real = os.path.realpath(os.fsencode(directory))
-    found = []
-    for mounted in mount.mounts():
-        if mounted.point.startswith(real + b"/"):
-            with contextlib.suppress(OSError):  # Hidden by what was mounted later.
-                if os.stat(mounted.point).st_dev != os.stat(real).st_dev:
-                    found.append(mounted.point.decode(errors="backslashreplace"))
+    """Return the mount points of other file systems below a directory.
+
+    None of them is asked: it may be of another machine, and not answer.
+    """
+    real = os.path.realpath(os.fsencode(directory)) + b"/"
+    found: list[str] = []
+    own = (0, b"")
+    for one in mount.mounts():
+        if real.startswith(one.point.rstrip(b"/") + b"/"):
+            own = (one.device, one.kind)
+            found = []  # It hides what was mounted before.
+        elif one.point.startswith(real) and (one.device, one.kind) != own:
+            found.append(one.point.decode(errors="backslashreplace"))
     return found
