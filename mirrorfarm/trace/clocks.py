@@ -5,16 +5,21 @@ wrong by hours. Two that no message joins are compared through a third one.
 """
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from mirrorfarm.durations import span
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.trace.curves import Curve, Fit, fit
 
 SAMPLES_MAX: Final = 65_536  # Messages that are remembered for this.
+SURE_NS: Final = 10 * MILLISECOND_NS  # A clock that may be more wrong helps to compare no other.
+ALONE_MIN_NS: Final = SECOND_NS  # Shorter times without messages are not told.
 
 Boot = tuple[str, str]  # A machine since it was booted: node, boot id. It has one clock.
+# Who sent and who received messages: when, by both clocks.
+Pairs = dict[tuple[Boot, Boot], list[tuple[int, int]]]
 
 
 class NodeClock(msgspec.Struct, frozen=True):
@@ -29,6 +34,7 @@ class NodeClock(msgspec.Struct, frozen=True):
     ahead_ns: int
     error_ns: int | None  # At most that wrong; None: nothing went in one of the directions.
     fast_ppm: float  # Faster than the reference, in millionths.
+    alone_ns: int = 0  # So long nothing compared it with others that made steps as well.
 
     def __str__(self) -> str:
         if self.basis == "reference":
@@ -44,6 +50,8 @@ class NodeClock(msgspec.Struct, frozen=True):
         known = "no message went the other way"
         if self.error_ns is not None:
             known = f"at most {span(self.error_ns)} wrong"
+            if self.alone_ns >= ALONE_MIN_NS:
+                known += f", perhaps more in {span(self.alone_ns)} that no message compares"
         return (
             f"{self.node}: its time of day is {span(abs(self.ahead_ns))} {direction} "
             f"({known}; {self.messages} messages compared; {self.fast_ppm:+.1f} ppm)"
@@ -88,9 +96,9 @@ class Samples:
         kept = {key: one for key, one in self._received.items() if self._keeps(*key[1:3])}
         self._received = kept
 
-    def pairs(self) -> dict[tuple[Boot, Boot], list[tuple[int, int]]]:
+    def pairs(self) -> Pairs:
         """Return the times of sending and of receiving, by both clocks."""
-        found: dict[tuple[Boot, Boot], list[tuple[int, int]]] = {}
+        found: Pairs = {}
         for key, received_ns in self._received.items():
             sent = self._sent.get(key[:3])
             if sent is not None and sent[0] != key[3]:
@@ -108,9 +116,13 @@ class Clocks:
 
     def at(self, boot: Boot, clock_ns: int) -> int:
         """Return the time of day on the reference when a machine's boot clock shows this."""
+        return self.epochs[boot] + self.shown(boot, clock_ns)
+
+    def shown(self, boot: Boot, clock_ns: int) -> int:
+        """Return what the reference's boot clock shows then."""
         for curve in self.curves[boot]:
             clock_ns = curve.first(clock_ns)
-        return self.epochs[boot] + clock_ns
+        return clock_ns
 
     def begin_later(self, by_ns: int) -> None:
         """Give all times later than the reference has them."""
@@ -119,16 +131,13 @@ class Clocks:
         self.report[0] = msgspec.structs.replace(reference, ahead_ns=reference.ahead_ns - by_ns)
 
 
-def compare(
-    epochs: dict[Boot, int],
-    spans: dict[Boot, tuple[int, int]],
-    pairs: dict[tuple[Boot, Boot], list[tuple[int, int]]],
-) -> Clocks:
+def compare(epochs: dict[Boot, int], spans: dict[Boot, tuple[int, int]], pairs: Pairs) -> Clocks:
     """Compare the clocks of machines.
 
     `epochs`: the time of day at which each one's boot clock was 0, as it believed; `spans`: when
     its trace begins and ends, by its boot clock; `pairs`: as `Samples.pairs` returns them. The
-    reference is the machine that exchanged messages with most others, the first of them by name.
+    reference is the machine that exchanged messages with most others; of these one that did not
+    stand still, the first of them by name.
     """
     fits: dict[tuple[Boot, Boot], Fit] = {}
     for one in sorted(epochs):
@@ -136,48 +145,122 @@ def compare(
             there, back = pairs.get((one, other), []), pairs.get((other, one), [])
             if one != other and (there or back):
                 fits[one, other] = fit(there, back)
-    peers = {boot: sum(boot == one for one, _ in fits) for boot in epochs}
-    order = sorted(epochs, key=lambda boot: (-peers[boot], boot))
-    clocks = Clocks([], {}, {})
-    for first in order:
+    peers, stood = dict.fromkeys(epochs, 0), dict.fromkeys(epochs, 0)
+    for (one, _), found in fits.items():
+        peers[one] += 1
+        stood[one] = max(stood[one], found.stood_ns)
+    clocks, comparison = Clocks([], {}, {}), _Comparison(epochs, spans, pairs, fits)
+    for first in sorted(epochs, key=lambda boot: (-peers[boot], stood[boot], boot)):
         if first not in clocks.curves:
-            _reach(clocks, first, epochs, spans, fits)
+            comparison.reach(clocks, first)
     clocks.report.sort(key=lambda one: (one.basis != "reference", one.node, one.boot))
     return clocks
 
 
-def _reach(
-    clocks: Clocks,
-    first: Boot,
-    epochs: dict[Boot, int],
-    spans: dict[Boot, tuple[int, int]],
-    fits: dict[tuple[Boot, Boot], Fit],
-) -> None:
-    """Set all clocks right that messages join with `first`, the most certain ones first."""
-    curves, known = clocks.curves, {first: (0, 0)}  # Error, number of messages.
-    curves[first], clocks.epochs[first] = [], epochs[first]
-    unknown = 1 << 62
-    while True:
-        edges = [
-            (known[one][0] + (unknown if found.error_ns is None else found.error_ns), one, other)
-            for (one, other), found in fits.items()
-            if one in known and other not in known
+class _Known(NamedTuple):
+    """What is known of a clock that is compared with the reference."""
+
+    error_ns: int | None
+    messages: int
+
+    def error_behind(self, found: Fit) -> int | None:
+        """Return how wrong one is that is compared with this one."""
+        if self.error_ns is None or found.error_ns is None:
+            return None
+        return self.error_ns + found.error_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """What is known of all machines; `fits`: how the clocks of each two of them stand."""
+
+    epochs: dict[Boot, int]
+    spans: dict[Boot, tuple[int, int]]
+    pairs: Pairs
+    fits: dict[tuple[Boot, Boot], Fit]
+
+    def reach(self, clocks: Clocks, first: Boot) -> None:
+        """Set all clocks right that messages join with `first`."""
+        known = {first: _Known(0, 0)}
+        clocks.curves[first] = []
+        while (edge := self._next(known)) is not None:
+            one, other = edge
+            found = self.fits[edge]
+            error_ns, behind = known[one].error_behind(found), clocks.curves[one]
+            sure = [boot for boot in known if self._is_sure(boot, known, other)]
+            if one in sure and len(sure) > 1:
+                found, behind = self._joint(clocks, known, sure, other), []
+                error_ns = found.error_ns
+            clocks.curves[other] = [found.curve, *behind]
+            known[other] = _Known(error_ns, found.messages)
+        basis = "time of day" if clocks.report else "reference"
+        for boot in known:
+            clocks.epochs[boot] = self.epochs[first]
+            told = basis if boot == first else "messages"
+            clocks.report.append(self._told(clocks, boot, told, known))
+
+    def _next(self, known: dict[Boot, _Known]) -> tuple[Boot, Boot] | None:
+        """Return a clock that is known, and the one that is to be compared with it next.
+
+        They exchanged messages for most of its trace: without messages nobody knows whether it,
+        or the other one, stands still. Of such the most certain ones.
+        """
+        edges = []
+        for (one, other), found in self.fits.items():
+            if one in known and other not in known:
+                error = known[one].error_behind(found)
+                alone = _beyond(self.spans[other], found.span) // SECOND_NS
+                edges.append((error is None, alone, error or 0, one, other))
+        return min(edges)[3:] if edges else None
+
+    def _is_sure(self, boot: Boot, known: dict[Boot, _Known], other: Boot) -> bool:
+        error_ns = known[boot].error_ns
+        return error_ns is not None and error_ns <= SURE_NS and (boot, other) in self.fits
+
+    def _joint(
+        self, clocks: Clocks, known: dict[Boot, _Known], sure: list[Boot], other: Boot
+    ) -> Fit:
+        """Compare a clock with the reference by what went between it and all clocks that are sure.
+
+        Each message says the less, the less sure the clock at its other end is.
+        """
+        there: list[tuple[int, int]] = []
+        back: list[tuple[int, int]] = []
+        for boot in sure:
+            wrong = known[boot].error_ns or 0
+            for sent, came in self.pairs.get((boot, other), ()):
+                there.append((clocks.shown(boot, sent), came + wrong))
+            for sent, came in self.pairs.get((other, boot), ()):
+                back.append((sent - wrong, clocks.shown(boot, came)))
+        return fit(there, back)
+
+    def _alone(self, clocks: Clocks, boot: Boot, known: dict[Boot, _Known]) -> int:
+        """Return how long nothing compared a clock, while there were steps of other machines."""
+        fits = [
+            found
+            for (one, other), found in self.fits.items()
+            if other == boot and one in known and found.error_ns is not None
         ]
-        if not edges:
-            break
-        error, one, other = min(edges)
-        found = fits[one, other]
-        curves[other] = [found.curve, *curves[one]]
-        clocks.epochs[other] = epochs[first]
-        known[other] = (min(error, unknown), found.messages)
-    main = not clocks.report
-    for boot, (error, messages) in known.items():
-        middle = sum(spans[boot]) // 2
+        others = [clocks.shown(one, at) for one in known if one != boot for at in self.spans[one]]
+        begin, end = (clocks.shown(boot, at) for at in self.spans[boot])
+        together = max(begin, min(others)), min(end, max(others))
+        if not fits:
+            return max(0, together[1] - together[0])
+        first, last = min(one.span[0] for one in fits), max(one.span[1] for one in fits)
+        return _beyond(together, (clocks.shown(boot, first), clocks.shown(boot, last)))
+
+    def _told(self, clocks: Clocks, boot: Boot, basis: str, known: dict[Boot, _Known]) -> NodeClock:
+        middle = sum(self.spans[boot]) // 2
         rate = 1.0
-        for curve in curves[boot]:
+        for curve in clocks.curves[boot]:
             rate *= 1.0 + curve.rate
-        basis = "messages" if boot != first else "reference" if main else "time of day"
-        ahead = epochs[boot] + middle - clocks.at(boot, middle)
-        bound = None if error >= unknown else error
+        ahead_ns = self.epochs[boot] + middle - clocks.at(boot, middle)
+        alone_ns = self._alone(clocks, boot, known) if basis == "messages" else 0
+        error_ns, messages = known[boot]
         fast = (rate - 1.0) * 1e6
-        clocks.report.append(NodeClock(*boot, basis, messages, ahead, bound, fast))
+        return NodeClock(*boot, basis, messages, ahead_ns, error_ns, fast, alone_ns)
+
+
+def _beyond(time: tuple[int, int], compared: tuple[int, int]) -> int:
+    """Return how much of a time is before and behind another one."""
+    return max(0, compared[0] - time[0]) + max(0, time[1] - compared[1])

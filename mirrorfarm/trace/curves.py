@@ -13,11 +13,12 @@ jumped, or stood still with its machine, has a curve of its own on both sides of
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from math import ceil
 from typing import Final, NamedTuple
 
-from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 
 PARTS: Final = 32  # Of the time, for the rate.
 PARTS_MIN: Final = 8  # With messages both ways: a line through fewer points is chance.
@@ -27,7 +28,8 @@ RATE_MAX: Final = 0.001  # A clock that is off by more is not a clock.
 KNOTS_MAX: Final = 1_024  # Of a curve.
 KNOT_SPAN_NS: Final = SECOND_NS  # At least between two of them.
 JUMPS_MAX: Final = 100  # Of one clock, that are told apart.
-FALL_MAX: Final = 0.99  # Of a curve: one that falls as fast as time goes could not be turned round.
+STOOD_MIN_NS: Final = 100 * MILLISECOND_NS  # A jump that is smaller may be another rate.
+FALL_MAX: Final = 0.999  # Of a curve: if it fell as fast as time goes, no time could be found.
 
 Point = tuple[int, float]  # A time by the first clock, and how far the second is ahead.
 
@@ -72,6 +74,8 @@ class Fit(NamedTuple):
     curve: Curve
     error_ns: int | None  # None: nothing went in one of the directions.
     messages: int
+    span: tuple[int, int]  # Between these times of the second clock they went both ways.
+    stood_ns: int = 0  # How long the first clock stood still, by the second one.
 
 
 def fit(there: Iterable[tuple[int, int]], back: Iterable[tuple[int, int]]) -> Fit:
@@ -84,17 +88,21 @@ def fit(there: Iterable[tuple[int, int]], back: Iterable[tuple[int, int]]) -> Fi
     below = sorted([(received, sent - received) for sent, received in back])
     points = above + below
     begin, end = min(at for at, _ in points), max(at for at, _ in points)
+    seconds = [[at + ahead for at, ahead in row] for row in (above, below) if row]
+    span = max(map(min, seconds)), min(map(max, seconds))
     rate = _rate(above, below, begin, end)
     most = min((ahead - rate * (at - begin) for at, ahead in above), default=None)
     least = max((ahead - rate * (at - begin) for at, ahead in below), default=None)
     if most is None or least is None:
         known = most if least is None else least
         assert known is not None, "there are messages"
-        return Fit(Curve((begin,), (known,), rate), None, len(points))
+        return Fit(Curve((begin,), (known,), rate), None, len(points), span)
     if most < least:
-        return Fit(*_bent(above, below, rate), len(points))
+        curve, error_ns, stood_ns = _bent(above, below, rate)
+        return Fit(curve, error_ns, len(points), span, stood_ns)
     middle = (most + least) / 2
-    return Fit(Curve((begin,), (middle,), rate), round((most - least) / 2), len(points))
+    error_ns = round((most - least) / 2)
+    return Fit(Curve((begin,), (middle,), rate), error_ns, len(points), span)
 
 
 def _rate(
@@ -132,8 +140,11 @@ def _rate(
 
 def _bent(
     above: list[tuple[int, int]], below: list[tuple[int, int]], rate: float
-) -> tuple[Curve, int]:
-    """Return the curve amid the bounds that messages set to the times around them; its error."""
+) -> tuple[Curve, int, int]:
+    """Return the curve amid the bounds that messages set to the times around them; its error.
+
+    And for how long the first clock stood still, in all.
+    """
     begin, end = min(above[0][0], below[0][0]), max(above[-1][0], below[-1][0])
     origin = above[0][1]  # Differences of large numbers, before they become floats.
 
@@ -142,46 +153,92 @@ def _bent(
 
     parts = _parts(rests(above), rests(below))
     curves = [part.curve(KNOTS_MAX * part.length // (end - begin + 1)) for part in parts]
-    knots: list[Point] = []
-    for at, rest in (knot for own, _ in curves for knot in own):
-        last, fallen = knots[-1] if knots else (at - 1, rest)
-        if at > last and rest - fallen >= -FALL_MAX * (at - last):
-            knots.append((at, rest))
+    knots = _joined(parts, [own for own, _ in curves])
     times = tuple(at for at, _ in knots)
     curve = Curve(times, tuple(rest for _, rest in knots))
     worst = max(
         error + max(abs(curve.ahead(at) - rest) for at, rest in own) for own, error in curves
     )
-    jumps = [abs(own[0][1] - before[-1][1]) for (before, _), (own, _) in pairwise(curves)]
+    jumps = [own[0][1] - before[-1][1] for (before, _), (own, _) in pairwise(curves)]
     offsets = [origin + rest + rate * (at - begin) for at, rest in knots]
-    return Curve(times, tuple(offsets), rate), round(max([worst, *jumps]))
+    error_ns = round(max([worst, *map(abs, jumps)]))
+    stood_ns = round(sum(jump for jump in jumps if jump >= STOOD_MIN_NS))
+    return Curve(times, tuple(offsets), rate), error_ns, stood_ns
+
+
+@dataclass(slots=True)
+class _Side:
+    """What the messages in one direction say: bounds from above; those from below, negated."""
+
+    points: list[Point] = field(default_factory=list)  # By time.
+    tight: Point = (0, float("inf"))  # The one that says most of the present time, and
+    seen: int = 0  # how many points there are up to it.
+
+    def bound(self, at: int) -> float:
+        """Return the bound at a time that is not before the last point."""
+        return self.tight[1] + RATE_MAX * (at - self.tight[0])
+
+    def add(self, at: int, bound: float) -> None:
+        """Take the next point."""
+        self.points.append((at, bound))
+        if bound <= self.bound(at):
+            self.tight, self.seen = (at, bound), len(self.points)
+
+    def split(self, bound: float) -> "_Side":
+        """Move what came last and fits a bound of the other side, which contradicts the tightest.
+
+        It says less than that one, so it fits what was before a jump as well: a message that took
+        as long as the jump would be a rare one.
+        """
+        first = len(self.points)
+        while first > self.seen and self.points[first - 1][1] + bound >= 0:
+            first -= 1
+        later = _Side()
+        for point in self.points[first:]:
+            later.add(*point)
+        del self.points[first:]
+        return later
 
 
 class _Part(NamedTuple):
-    """A time in which a clock did not jump, as far as messages say: their bounds, sorted."""
+    """A time in which a clock did not jump, as far as messages say."""
 
-    above: list[Point]
-    below: list[Point]
+    above: _Side
+    below: _Side
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether messages went in both directions."""
+        return bool(self.above.points and self.below.points)
 
     @property
     def begin(self) -> int:
-        return min(self.above[0][0], self.below[0][0])
+        return min(side.points[0][0] for side in self if side.points)
 
     @property
     def length(self) -> int:
-        return max(self.above[-1][0], self.below[-1][0]) - self.begin
+        return max(side.points[-1][0] for side in self if side.points) - self.begin
+
+    @property
+    def shown(self) -> float:
+        """What the second clock showed when its machine first sent or received one of them."""
+        above = [at + bound for at, bound in self.above.points]
+        return min(above + [at - bound for at, bound in self.below.points])
 
     def curve(self, knots_max: int) -> tuple[list[Point], float]:
-        """Return the knots of the curve amid the bounds; its error."""
+        """Return the knots of the curve amid the bounds, or along those there are; its error."""
         begin, end = self.begin, self.begin + self.length
         count = max(1, min(knots_max, self.length // KNOT_SPAN_NS))
-        most = _bound(self.above)
-        under = _bound([(at, -ahead) for at, ahead in self.below])
         times = sorted({begin + (end - begin) * knot // count for knot in range(count + 1)})
+        if not self.is_bounded:
+            sign, side = (1, self.above) if self.above.points else (-1, self.below)
+            along = _bound(side.points)
+            return [(at, sign * along(at)) for at in times], 0.0
+        most, under = _bound(self.above.points), _bound(self.below.points)
         knots = [(at, (most(at) - under(at)) / 2) for at in times]
         curve = Curve(tuple(times), tuple(ahead for _, ahead in knots))
         worst = 0.0
-        seen = sorted({at for at, _ in self.above + self.below})
+        seen = sorted({at for at, _ in self.above.points + self.below.points})
         for at, after in pairwise([*seen, end]):
             here = curve.ahead(at)
             error = max(abs(most(at) - here), abs(under(at) + here))
@@ -192,28 +249,51 @@ class _Part(NamedTuple):
 def _parts(above: list[Point], below: list[Point]) -> list[_Part]:
     """Return the times between jumps: behind one, messages contradict those before it.
 
-    A machine that stood still with its clock makes one. What was under way then is left out, if it
-    agrees with neither side: it bounds the clock in one direction only. What jumps all the time is
-    taken for one that never does.
+    A machine that stood still with its clock makes one. What jumps all the time is taken for one
+    that never does.
     """
-    parts = [_Part([], [])]
-    most, least, before = float("inf"), float("-inf"), 0
+    parts = [_Part(_Side(), _Side())]
     bounds = [(*point, True) for point in above] + [(*point, False) for point in below]
     for at, ahead, is_above in sorted(bounds):
-        drift = RATE_MAX * (at - before)
-        most, least, before = most + drift, least - drift, at
-        if ahead < least if is_above else ahead > most:
-            parts.append(_Part([], []))
-            most, least = float("inf"), float("-inf")
-        part = parts[-1]
-        if is_above:
-            part.above.append((at, ahead))
-            most = min(most, ahead)
-        else:
-            part.below.append((at, ahead))
-            least = max(least, ahead)
-    bounded = [part for part in parts if part.above and part.below]
-    return bounded if 0 < len(bounded) <= JUMPS_MAX else [_Part(above, below)]
+        bound, other = (ahead, 1) if is_above else (-ahead, 0)
+        before = parts[-1][other]
+        if bound + before.bound(at) < 0:
+            if len(parts) > JUMPS_MAX:
+                return [_whole(above, below)]
+            later = before.split(bound)
+            parts.append(_Part(_Side(), later) if is_above else _Part(later, _Side()))
+        parts[-1][1 - other].add(at, bound)
+    return parts if any(part.is_bounded for part in parts) else [_whole(above, below)]
+
+
+def _whole(above: list[Point], below: list[Point]) -> _Part:
+    """Return all that messages say as one part."""
+    negated = [(at, -ahead) for at, ahead in below]
+    return _Part(_Side(list(above)), _Side(negated))
+
+
+def _joined(parts: list[_Part], curves: list[list[Point]]) -> list[Point]:
+    """Return the knots of all parts as those of one curve.
+
+    A jump is as late as possible: what a machine does first when it goes on is to receive what
+    came meanwhile, so there are messages soon behind a jump, and fewer just before it.
+    """
+    knots: list[Point] = []
+    for part, own in zip(parts, curves, strict=True):
+        if knots:
+            last, held = knots[-1]
+            curve = Curve(tuple(at for at, _ in own), tuple(rest for _, rest in own))
+            begin = max(own[0][0], ceil(part.shown - own[0][1]))
+            rest = curve.ahead(begin)
+            takes = max(1, ceil((held - rest) / FALL_MAX))  # As long as it falls.
+            if begin - takes > last:
+                knots.append((begin - takes, held))
+            knots.append((max(begin, last + takes), rest))
+        for at, ahead in own:
+            last, fallen = knots[-1] if knots else (at - 1, ahead)
+            if at > last and ahead - fallen >= -FALL_MAX * (at - last):
+                knots.append((at, ahead))
+    return knots
 
 
 def _bound(points: list[Point]) -> Callable[[int], float]:

@@ -1,6 +1,7 @@
 """Messages between two machines with clocks of their own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 
 from mirrorfarm.limits import SECOND_NS
@@ -30,3 +31,32 @@ def between(
         came = sent + random.randint(100_000, 3_000_000)
         back.append((sent + ahead(sent), came))
     return there, back
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Of a machine that stands still once, from a true time to another; its clock does as well."""
+
+    ahead_ns: int = 0
+    begin: int = 0
+    end: int = 0
+
+    def shown(self, at: int) -> int:
+        """Return what it shows at a true time."""
+        return at + self.ahead_ns - max(0, min(at, self.end) - self.begin)
+
+
+def exchanged(one: Clock, other: Clock, begin: int, end: int, every: int) -> tuple[Times, Times]:
+    """Return messages there and back; what comes to a machine that stands still waits."""
+    random = Random(1)
+
+    def sent(source: Clock, to: Clock) -> Times:
+        told = []
+        for at in range(begin, end, every):
+            if not source.begin <= at < source.end:
+                came = at + random.randint(100_000, 3_000_000)
+                came = to.end if to.begin <= came < to.end else came
+                told.append((source.shown(at), to.shown(came)))
+        return told
+
+    return sent(one, other), sent(other, one)

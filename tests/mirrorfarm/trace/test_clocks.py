@@ -1,8 +1,8 @@
 """Clocks are compared by the messages that went between the machines, whatever they show."""
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
-from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Samples, compare
-from tests.mirrorfarm.trace.clock_messages import messages
+from mirrorfarm.trace.clocks import SAMPLES_MAX, Boot, Clocks, Pairs, Samples, compare
+from tests.mirrorfarm.trace.clock_messages import Clock, exchanged, messages
 
 A: Boot = ("n1", "b")
 B: Boot = ("n2", "b")
@@ -57,3 +57,66 @@ def test_many_messages_are_thinned_alike_on_both_sides() -> None:
     kept = samples.pairs()[A, B]
     assert SAMPLES_MAX // 4 < len(kept) <= SAMPLES_MAX
     assert {came - sent for sent, came in kept} == {7}
+
+
+STILL = Clock(0, 35 * SECOND_NS, 38 * SECOND_NS)
+
+
+def compared(
+    lives: dict[Boot, tuple[Clock, int, int]], joined: dict[tuple[Boot, Boot], float]
+) -> Clocks:
+    """Return the comparison of machines that live from a true second to another.
+
+    `joined`: how many seconds there are between messages of two of them.
+    """
+    pairs: Pairs = {}
+    for (one, other), every in joined.items():
+        first, second = lives[one], lives[other]
+        begin, end = max(first[1], second[1]), min(first[2], second[2])
+        there, back = exchanged(
+            first[0], second[0], begin * SECOND_NS, end * SECOND_NS, round(every * SECOND_NS)
+        )
+        pairs[one, other], pairs[other, one] = there, back
+    spans = {
+        boot: (clock.shown(begin * SECOND_NS), clock.shown(end * SECOND_NS))
+        for boot, (clock, begin, end) in lives.items()
+    }
+    return compare(dict.fromkeys(lives, 0), spans, pairs)
+
+
+def test_a_short_life_behind_a_standstill_says_nothing_of_the_time_before() -> None:
+    """n2 was booted again when n1 had stood still, and what it says of n1 is very certain."""
+    again: Boot = ("n2", "c")
+    lives = {A: (STILL, 0, 60), B: (Clock(), 0, 48), again: (Clock(), 49, 51), C: (Clock(), 0, 60)}
+    joined = {(A, B): 0.05, (A, again): 0.05, (A, C): 0.3, (B, C): 0.75, (again, C): 0.75}
+    clocks = compared(lives, joined)
+    assert clocks.report[0].node == "n3", "of those that spoke with all it did not stand still"
+    for second in (1, 20, 34, 39, 47):
+        at = second * SECOND_NS
+        for boot in (A, B, C):
+            wrong_ns = clocks.at(boot, lives[boot][0].shown(at)) - at
+            assert abs(wrong_ns) < 5 * MILLISECOND_NS, (boot, second)
+    told = {(one.node, one.boot): one.error_ns or 0 for one in clocks.report}
+    assert told[A] > 2 * SECOND_NS, "while it stood still nobody knows"
+    assert max(told[B], told[again]) < 5 * MILLISECOND_NS
+
+
+def test_all_clocks_that_are_sure_say_when_another_one_went_on() -> None:
+    lives = {A: (STILL, 0, 60), B: (Clock(), 0, 60), C: (Clock(), 0, 60)}
+    clocks = compared(lives, {(A, B): 0.05, (A, C): 10, (B, C): 1})
+    assert clocks.report[0].node == "n2"
+    clocks = compared(lives | {C: (Clock(), 0, 61)}, {(A, B): 10, (A, C): 0.05, (B, C): 1})
+    for milliseconds in (34_900, 38_100):
+        at = milliseconds * MILLISECOND_NS
+        assert abs(clocks.at(A, STILL.shown(at)) - at) < 5 * MILLISECOND_NS
+
+
+def test_the_time_that_no_message_compares_is_told() -> None:
+    spans = {A: (0, 60 * SECOND_NS), B: (0, 60 * SECOND_NS)}
+    there, back = exchanged(Clock(), Clock(), 20 * SECOND_NS, 50 * SECOND_NS, 100_000_000)
+    pairs = {(A, B): there, (B, A): back}
+    told = str(compare({A: 0, B: 0}, spans, pairs).report[1])
+    assert "wrong, perhaps more in 30." in told
+    assert "s that no message compares; 600 messages compared" in told
+    alive = {A: (20 * SECOND_NS, 50 * SECOND_NS), B: spans[B]}
+    assert "perhaps" not in str(compare({A: 0, B: 0}, alive, pairs).report[1]), "n2 was alone"

@@ -6,7 +6,7 @@ import pytest
 
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.trace.curves import RATE_MAX, Curve, fit
-from tests.mirrorfarm.trace.clock_messages import between, messages
+from tests.mirrorfarm.trace.clock_messages import Clock, between, exchanged, messages
 
 
 @pytest.mark.parametrize("ahead_ns", [0, 7 * 3_600 * SECOND_NS, -11 * 3_600 * SECOND_NS])
@@ -122,3 +122,38 @@ def test_a_clock_that_stood_still_is_known_before_and_after() -> None:
         assert abs(found.curve.ahead(at) - (shown(at) - at)) < MILLISECOND_NS, second
         assert abs(found.curve.first(shown(at)) - at) < MILLISECOND_NS, second
     assert found.error_ns == pytest.approx(end - begin, rel=0.01), "while it stood still"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_clock_is_known_until_it_stands_still_and_as_soon_as_it_goes_on(which: int) -> None:
+    begin, end, every = 30 * SECOND_NS + 40 * MILLISECOND_NS, 33 * SECOND_NS, 50 * MILLISECOND_NS
+    clocks = [Clock(), Clock()]
+    clocks[which] = Clock(7, begin, end)
+    first, second = clocks
+    found = fit(*exchanged(first, second, 0, 60 * SECOND_NS, every))
+    for at in (*range(0, begin, every), begin - 4 * MILLISECOND_NS, *range(end + every, 60, every)):
+        assert abs(found.curve.first(second.shown(at)) - first.shown(at)) < 2 * MILLISECOND_NS, at
+    assert found.error_ns == pytest.approx(end - begin, rel=0.01)
+    stood = found.stood_ns > 0
+    assert stood == (which == 0), "it is told of the first clock"
+
+
+def test_a_message_that_took_as_long_as_a_clock_stood_still_was_sent_behind_that() -> None:
+    """The second clock stood still for 1 s; a request is the first thing that is heard of it."""
+    there = [(1_000, 1_001), (1_752, 1_753), (5_833, 4_835)]
+    back = [(1_000, 1_001), (1_750, 1_752), (4_832, 5_833)]
+    found = fit(
+        *([(at * MILLISECOND_NS, to * MILLISECOND_NS) for at, to in row] for row in (there, back))
+    )
+    assert abs(found.curve.ahead(6 * SECOND_NS) + SECOND_NS) < 2 * MILLISECOND_NS
+    assert abs(found.curve.ahead(SECOND_NS)) < 2 * MILLISECOND_NS
+    assert found.error_ns == pytest.approx(SECOND_NS, rel=0.01)
+
+
+def test_a_clock_that_stood_still_is_told_to_be_wrong_if_messages_went_one_way_since() -> None:
+    second = Clock(0, 50 * SECOND_NS, 55 * SECOND_NS)
+    there, back = exchanged(Clock(), second, 0, 60 * SECOND_NS, 50 * MILLISECOND_NS)
+    found = fit(there, [one for one in back if one[1] < 50 * SECOND_NS])
+    assert abs(found.curve.ahead(58 * SECOND_NS) + 5 * SECOND_NS) < MILLISECOND_NS
+    assert abs(found.curve.ahead(40 * SECOND_NS)) < MILLISECOND_NS
+    assert found.error_ns == pytest.approx(5 * SECOND_NS, rel=0.01)
