@@ -11,10 +11,8 @@ from mirrorfarm.actors import sites, snapshot
 from mirrorfarm.actors.module.mirror.core import Mirror
 from mirrorfarm.actors.module.mirror.phases import Phase
 from mirrorfarm.limits import SECOND_NS
-from mirrorfarm.modules.settings import PROFILES
-from mirrorfarm.sim import running
+from mirrorfarm.sim import bench, running
 from mirrorfarm.sim.plans import plan_of
-from mirrorfarm.sim.world import World
 from mirrorfarm.transport import messages as msg
 from mirrorfarm.transport.address import Address
 
@@ -79,16 +77,9 @@ def states() -> dict[Phase, list[tuple[dict[str, Any], Any, int]]]:
             found.setdefault(core.state.phase, []).append((snapshot.take(core), event, now))
         return handle(core, event, now)
 
+    world = bench.pair("fast")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Mirror, "handle", noted)
-        world = World(1, PROFILES["fast"], monitors=(), extents=64)
-        for name in world.nodes:
-            world.start(name)
-        world.run(100)
-        world.command("n1", "prim")
-        assert world.run_until(lambda: world.role("n1") == "ALONE Ready", 60_000)
-        world.command("n2", "start")
-        assert world.run_until(lambda: world.role("n2") == "SECOND Ready", 60_000)
         world.run(10_000)
     return found
 
