@@ -16,7 +16,7 @@ BPF_OUT := netfilter/farm.bpf.o
 BPF_FLAGS := -O2 -mcpu=v3 -fno-addrsig -Wall -Wextra -Werror -Wno-unused-parameter \
   -Wno-sign-compare -target bpfel -I/usr/include/$(shell uname -m)-linux-gnu
 
-.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export sweep-farm sweep-files mutants explore coverage cells clean
+.PHONY: help setup test unit live lint format demo demo-farm example-traces bpf bench-farm bench-farm-receive bench-failover bench-address bench-mirror bench-trace bench-sim bench-export properties sweep-farm sweep-files mutants explore coverage cells clean
 
 help:
 	@echo "make test            format, lint, types, unit tests, live tests (root for the last)"
@@ -26,6 +26,7 @@ help:
 	@echo "make example-traces  record examples/traces again (root)"
 	@echo "make bpf             compile the farm's filter (clang, llvm, libbpf-dev)"
 	@echo "make mutants         break every rule of the protocols on purpose; each must be noticed"
+	@echo "make properties      other examples for every property of the unit tests (2 minutes)"
 	@echo "make explore         every run of a mirror's real cores with one disturbance (15 minutes)"
 	@echo "make cells           every event in every state of both state machines (20 minutes)"
 	@echo "make coverage        docs/coverage.md: which states were given which events (8 minutes)"
@@ -82,6 +83,10 @@ live: setup
 	@tests/live/run $(BIN)/pytest $(VENV)/live-tests.txt
 
 test: lint unit live
+
+# Other examples each time: a property that fails is told with the example.
+properties: setup
+	$(BIN)/pytest -q -n 2 -m 'hypothesis and not live' --hypothesis-profile 'other examples'
 
 sweep-farm: setup
 	MIRRORFARM_CHANGES=100 $(BIN)/pytest -q -m live tests/live/test_farm_acceptors.py

@@ -6,8 +6,10 @@ import shutil
 import hypothesis
 import pytest
 
-# How long an example takes says nothing on a machine that has other work to do.
-hypothesis.settings.register_profile("mirrorfarm", deadline=None)
+# How long an example takes says nothing on a machine that has other work to do. The same code gets
+# the same examples, so that a change is judged by what it changed; `make properties` looks further.
+hypothesis.settings.register_profile("mirrorfarm", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("other examples", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("mirrorfarm")
 
 NEEDED = ("ip", "bridge", "unshare", "nsenter")
