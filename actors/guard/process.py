@@ -39,46 +39,124 @@ PRIORITY = 50
 NETLINK_LEVEL, JOIN, LEAVE = 270, 1, 2
 CHANGES = (5, 9)  # Groups: addresses of IPv4, of IPv6.
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
-LISTINGS_MAX = 5  # Of addresses that change while they are listed.
+LISTINGS_MAX = 5  # Of entries that change while they are listed.
 DONE, ERROR, DELADDR, GETADDR = 3, 2, 21, 22
 REQUEST, ACK, INTERRUPTED, DUMP = 0x1, 0x4, 0x10, 0x300
 GONE = (errno.EADDRNOTAVAIL, errno.ENODEV)
 IFA_ADDRESS, IFA_LOCAL = 1, 2
+KIND = 0x3FFF  # Of an attribute, without its flags.
 HEADER, ADDRESS, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBI"), struct.Struct("=HH")
 
 Found = tuple[int, int, int, bytes]  # Family, prefix length, interface index, address.
+
+
+class Netlink:
+    """Asks the kernel for what it knows of interfaces, addresses and routes, and to change it."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, NETLINK_TIMEOUT)
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+    def listed(self, kind: int, body: bytes) -> list[bytes]:
+        """Return the bodies of all entries of a kind. OSError: what the kernel said is not whole.
+
+        Of the entries that were there when something was removed meanwhile one may be missing:
+        then all are asked for again.
+        """
+        for _ in range(LISTINGS_MAX):
+            with contextlib.suppress(InterruptedError):
+                return list(self._ask(kind, DUMP, body))
+        raise InterruptedError(
+            errno.EINTR, "the kernel's entries changed whenever they were listed"
+        )
+
+    def change(self, kind: int, flags: int, body: bytes) -> None:
+        """Have the kernel change something. OSError: it refused."""
+        for _ in self._ask(kind, flags | ACK, body):
+            pass
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
+        """Send one request; yield the bodies of the answers until the last one.
+
+        OSError: the kernel refused. InterruptedError: something was removed meanwhile.
+        """
+        self._sequence += 1
+        size = HEADER.size + len(body)
+        self.socket.send(HEADER.pack(size, kind, flags | REQUEST, self._sequence, 0) + body)
+        whole = True
+        while True:
+            data, at = self.socket.recv(PACKET_BYTES_MAX), 0
+            while at + HEADER.size <= len(data):
+                size, kind, marks, sequence, _ = HEADER.unpack_from(data, at)
+                if sequence == self._sequence:
+                    # Heard to its end all the same: until then the kernel takes no other request.
+                    whole = whole and not marks & INTERRUPTED
+                    content = data[at + HEADER.size : at + size]
+                    if kind in (DONE, ERROR):
+                        code = int.from_bytes(content[:4], sys.byteorder, signed=True)
+                        if code < 0:
+                            raise OSError(-code, os.strerror(-code))
+                        if not whole:
+                            raise InterruptedError
+                        return
+                    yield content
+                at += max(HEADER.size, (size + 3) & ~3)
+
+
+class News:
+    """The kernel's news of some groups: that something changed is all that is taken from them."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.setblocking(False)
+        self._socket.bind((0, 0))  # Without a number of its own it is told nothing.
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Return what a poll waits for."""
+        return self._socket.fileno()
+
+    def watch(self, order: int, groups: tuple[int, ...]) -> None:
+        """Be told of every change in these groups: JOIN, or LEAVE."""
+        for group in groups:
+            self._socket.setsockopt(NETLINK_LEVEL, order, group)
+
+    def hear(self) -> bool:
+        """Take what is there; return whether anything may have changed."""
+        changed = False
+        for _ in range(PACKETS_AT_ONCE_MAX):
+            try:
+                self._socket.recv(PACKET_BYTES_MAX)
+            except BlockingIOError:
+                break
+            except OSError:  # More changed than there was room for.
+                pass
+            changed = True
+        return changed
 
 
 class Addresses:
     """The node's addresses, through a netlink socket that is opened while all is well."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, NETLINK_TIMEOUT)
-        self._sequence = 0
-        self.news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self.news.setblocking(False)
-        self.news.bind((0, 0))  # Without a number of its own it is told nothing.
+        self._netlink, self.news = Netlink(), News()
 
     def close(self) -> None:
         """Close the sockets."""
-        self._socket.close()
+        self._netlink.close()
         self.news.close()
 
     def watch(self, order: int) -> None:
         """Have `news` tell of every change of the node's addresses: JOIN, or LEAVE."""
-        for group in CHANGES:
-            self.news.setsockopt(NETLINK_LEVEL, order, group)
-
-    def hear(self) -> None:
-        """Take what `news` tells: that something changed is enough."""
-        for _ in range(PACKETS_AT_ONCE_MAX):
-            try:
-                self.news.recv(PACKET_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except OSError:  # More changed than there was room for.
-                continue
+        self.news.watch(order, CHANGES)
 
     def remove(self, unwanted: frozenset[bytes], still: Callable[[], bool] = lambda: True) -> None:
         """Remove every address in `unwanted`, whatever interface carries it.
@@ -88,11 +166,9 @@ class Addresses:
         found = [entry for entry in self.present() if entry[3] in unwanted]
         refusals = []
         for family, prefix, index, address in found if found and still() else ():
-            body = ADDRESS.pack(family, prefix, 0, 0, index)
-            body += ATTRIBUTE.pack(ATTRIBUTE.size + len(address), IFA_LOCAL) + address
+            body = ADDRESS.pack(family, prefix, 0, 0, index) + attribute(IFA_LOCAL, address)
             try:
-                for _ in self._ask(DELADDR, ACK, body):
-                    pass
+                self._netlink.change(DELADDR, 0, body)
             except OSError as error:
                 if error.errno not in GONE:
                     refusals.append(error)
@@ -102,55 +178,16 @@ class Addresses:
     def present(self) -> list[Found]:
         """Return every address of the node. OSError: what the kernel said is not whole."""
         # One family after the other: between them the kernel forgets that something changed.
-        return [entry for family in FAMILIES for entry in self._listed(family)]
+        return [entry for family in FAMILIES for entry in self._of_family(family)]
 
-    def _listed(self, wanted: int) -> list[Found]:
-        for _ in range(LISTINGS_MAX):
-            with contextlib.suppress(InterruptedError):
-                # A kernel without IPv6 lists all instead.
-                return [entry for entry in self._list(wanted) if entry[0] == wanted]
-        raise InterruptedError(errno.EINTR, "addresses changed whenever they were listed")
-
-    def _list(self, wanted: int) -> Iterator[Found]:
-        for body in self._ask(GETADDR, DUMP, ADDRESS.pack(wanted, 0, 0, 0, 0)):
+    def _of_family(self, wanted: int) -> Iterator[Found]:
+        for body in self._netlink.listed(GETADDR, ADDRESS.pack(wanted, 0, 0, 0, 0)):
             family, prefix, _, _, index = ADDRESS.unpack_from(body)
-            found, at = {}, ADDRESS.size
-            while at + ATTRIBUTE.size <= len(body):
-                size, kind = ATTRIBUTE.unpack_from(body, at)
-                found[kind] = body[at + ATTRIBUTE.size : at + size]
-                at += max(4, (size + 3) & ~3)
+            found = attributes(body, ADDRESS.size)
             address = found.get(IFA_LOCAL) or found.get(IFA_ADDRESS)
-            if address:
+            # A kernel without IPv6 lists all instead.
+            if address and family == wanted:
                 yield family, prefix, index, address
-
-    def _ask(self, kind: int, flags: int, body: bytes) -> Iterator[bytes]:
-        """Send one request; yield the bodies of the answers until the last one.
-
-        OSError: the kernel refused. InterruptedError: something was removed meanwhile, and of the
-        rest an entry may be missing.
-        """
-        self._sequence += 1
-        size = HEADER.size + len(body)
-        self._socket.send(HEADER.pack(size, kind, flags | REQUEST, self._sequence, 0) + body)
-        whole = True
-        while True:
-            data, at = self._socket.recv(PACKET_BYTES_MAX), 0
-            while at + HEADER.size <= len(data):
-                size, kind, marks, sequence, _ = HEADER.unpack_from(data, at)
-                if sequence == self._sequence:
-                    # Heard to its end all the same: until then the kernel takes no other request.
-                    whole = whole and not marks & INTERRUPTED
-                    if kind in (DONE, ERROR):
-                        code = int.from_bytes(
-                            data[at + HEADER.size :][:4], sys.byteorder, signed=True
-                        )
-                        if code < 0:
-                            raise OSError(-code, os.strerror(-code))
-                        if not whole:
-                            raise InterruptedError
-                        return
-                    yield data[at + HEADER.size : at + size]
-                at += max(HEADER.size, (size + 3) & ~3)
 
 
 class Application:
@@ -246,7 +283,7 @@ class Guard:
             if self._deadline and time.clock_gettime_ns(CLOCK_BOOTTIME) >= self._deadline:
                 self._act()
             elif self._acted and (self._stays or self._addresses.news.fileno() in ready):
-                self._addresses.hear()
+                self._addresses.news.hear()
                 self._remove(self._may_not_yet)
 
     def _hear_all(self) -> None:
@@ -311,6 +348,21 @@ class Guard:
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # Nobody listens, or not now: acting is what counts.
             self._channel.send(text.encode())
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return an attribute of a request, filled up to whole words."""
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def attributes(body: bytes, at: int) -> dict[int, bytes]:
+    """Return the attributes of an answer that begin at `at`, by kind."""
+    found = {}
+    while at + ATTRIBUTE.size <= len(body):
+        size, kind = ATTRIBUTE.unpack_from(body, at)
+        found[kind & KIND] = body[at + ATTRIBUTE.size : at + size]
+        at += max(ATTRIBUTE.size, (size + 3) & ~3)
+    return found
 
 
 def packed(address: str) -> bytes:

@@ -35,14 +35,11 @@ class Refusing:
     """In place of the node's addresses: the kernel refuses at first."""
 
     def __init__(self) -> None:
-        self.news = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.news = process.News()
         self.asked = 0
 
     def watch(self, order: int) -> None:
         del order
-
-    def hear(self) -> None:
-        return
 
     def remove(self, unwanted: frozenset[bytes], still: Callable[[], bool]) -> None:
         assert still()
