@@ -19,7 +19,7 @@ from pathlib import Path
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
-from mirrorfarm.process import last_words, lock_holder
+from mirrorfarm.process import last_words, open_holder
 
 RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
@@ -216,19 +216,13 @@ class Children:
                     self._tell(f"{child.name}: cannot be started: {why}")
 
     def _start(self, child: Child) -> None:
-        pid = lock_holder(child.lock)
-        if pid and self._adopt(child, pid):
-            self._tell(f"{child.name}: runs already as process {pid}")
-        else:
+        pid, descriptor = open_holder(child.lock)
+        if not pid:
             self._spawn(child)
-
-    def _adopt(self, child: Child, pid: int) -> bool:
-        try:
-            child.pidfd = os.pidfd_open(pid)
-        except OSError:
-            return False
-        child.pid, child.started_ns, child.begun = pid, time.monotonic_ns(), True
-        return True
+            return
+        child.pid, child.pidfd = pid, descriptor
+        child.started_ns, child.begun = time.monotonic_ns(), True
+        self._tell(f"{child.name}: runs already as process {pid}")
 
     def _spawn(self, child: Child) -> None:
         child.starts += 1

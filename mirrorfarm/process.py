@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from mirrorfarm.oserrors import naming
 from mirrorfarm.paths import Paths
 
 PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
+ASKING_S = 0.001  # As long as it takes to ask who holds a lock, and more.
 SAID_CHARACTERS_MAX = 4_000  # A pipe that has room for anything has it for so much.
 
 
@@ -71,11 +73,7 @@ def hold_lock(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    try:
+        _lock(descriptor)
         with naming(path):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -83,6 +81,17 @@ def hold_lock(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    """Lock a file unless another process has it; who only asks (`lock_holder`) has it a moment."""
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Refused: it is held for good.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(ASKING_S)
 
 
 def lock_holder(path: Path) -> int:
@@ -101,17 +110,32 @@ def lock_holder(path: Path) -> int:
     return 0
 
 
+def open_holder(path: Path) -> tuple[int, int]:
+    """Return the process id of whoever holds the lock, and a descriptor of it; (0, -1): nobody.
+
+    The descriptor is the caller's to close.
+    """
+    while pid := lock_holder(path):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError:
+            return 0, -1
+        if lock_holder(path) == pid:  # It did not end meanwhile and leave its number to another.
+            return pid, descriptor
+        os.close(descriptor)
+    return 0, -1
+
+
 def end_holder(path: Path) -> None:
     """End the process that holds the lock at once, whatever it does."""
-    pid = lock_holder(path)
+    pid, descriptor = open_holder(path)
     if not pid:
         return
-    with suppress(ProcessLookupError, OSError):
-        descriptor = os.pidfd_open(pid)
-        try:
+    try:
+        with suppress(OSError):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def say(text: str) -> None:

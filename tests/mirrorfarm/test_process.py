@@ -1,7 +1,9 @@
 """A process is the only one of its kind, and says why it ended, whoever listens."""
 
 import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,15 @@ import pytest
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
 from mirrorfarm.paths import Paths
-from mirrorfarm.process import hold_lock, last_words, lock_holder, lock_path, run_child, say
+from mirrorfarm.process import (
+    end_holder,
+    hold_lock,
+    last_words,
+    lock_holder,
+    lock_path,
+    run_child,
+    say,
+)
 
 
 def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None:
@@ -25,6 +35,43 @@ def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None
     assert lock_holder(lock) == os.getpid()
     os.close(descriptor)
     assert lock_holder(lock) == 0
+
+
+def test_who_asks_for_the_holder_keeps_nobody_from_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "a.lock"
+    os.close(hold_lock(lock))
+    asking = os.open(lock, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)  # As one does who was interrupted while it asked.
+    threading.Timer(0.05, os.close, (asking,)).start()
+    descriptor = hold_lock(lock)
+    assert lock_holder(lock) == os.getpid()
+    os.close(descriptor)
+
+
+def test_the_holder_is_ended_and_nobody_who_has_its_number_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "a.lock"
+    with subprocess.Popen(("sleep", "60")) as other, subprocess.Popen(("sleep", "60")) as holder:
+        lock.write_text(f"{holder.pid}\n")
+        descriptor = os.open(lock, os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        opened = os.pidfd_open
+
+        def late(pid: int) -> int:
+            """Between asking and opening the holder ends, and the lock is another's."""
+            lock.write_text(f"{holder.pid}\n")
+            return opened(pid)
+
+        lock.write_text(f"{other.pid}\n")
+        monkeypatch.setattr(os, "pidfd_open", late)
+        end_holder(lock)
+        assert holder.wait(timeout=60) == -signal.SIGKILL
+        assert other.poll() is None
+        os.close(descriptor)
+        end_holder(lock)
+        assert other.poll() is None
+        other.kill()
 
 
 def test_last_words_are_one_line_and_bounded(tmp_path: Path) -> None:
