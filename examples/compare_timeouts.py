@@ -10,6 +10,7 @@ pulse that does not fit to it becomes a sixth of it.
 """
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # End quietly once `head` has read enough.
     try:
         sys.exit(main())
     except MirrorfarmError as error:

@@ -7,6 +7,7 @@ cable and its power while a client wrote. Or name folders of your own, copied fr
 the witness. Exit code 3: a core did something else than what this same build recorded.
 """
 
+import signal
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -113,6 +114,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # End quietly once `head` has read enough.
     try:
         sys.exit(main())
     except MirrorfarmError as error:

@@ -265,8 +265,7 @@ def export(  # noqa: PLR0917 - one argument for each option.
 )
 @click.option(
     "--minutes",
-    type=Number(0, 1_440),
-    default=0.0,
+    type=Number(0.001, 1_440),
     help="Of each run.  [default: to the end of the recording, and some silences more]",
 )
 @workers_option

@@ -42,7 +42,7 @@ class Wanted:
     given: Mapping[str, tuple[str, ...]]  # drop delay crash pause
     keep_faults: bool
     seeds: int
-    minutes: float  # 0: as long as makes sense.
+    minutes: float | None  # None: as long as makes sense.
     workers: int
     json: bool
     progress: bool
@@ -54,7 +54,7 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
     with progress("reading") as tell:
         recording = read(paths, wanted.at, wanted.module, faults, tell)
     variants = _variants(recording, wanted)
-    for_ns = round(wanted.minutes * MINUTE_NS) or horizon_ns(recording, variants)
+    for_ns = round((wanted.minutes or 0) * MINUTE_NS) or horizon_ns(recording, variants)
     _require_time(variants, for_ns)
     with progress("playing", every=1, lines=wanted.progress) as tell:
         seeds = range(wanted.seeds)

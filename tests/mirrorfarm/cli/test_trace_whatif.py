@@ -138,6 +138,7 @@ def test_of_many_reasons_three_are_told() -> None:
         (("--seeds", "0"), 2, "0 is not in the range"),
         (("--workers", "0"), 2, "0 is not in the range"),
         (("--minutes", "nan"), 2, "'nan' is not a number"),
+        (("--minutes", 0), 2, "0.0 is not in the range"),
         (("nowhere",), 11, "there is no such file or folder"),
     ],
 )
