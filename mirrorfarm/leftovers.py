@@ -8,13 +8,13 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
-from mirrorfarm.actors.cgroup import scope_of
+from mirrorfarm.actors.cgroup import Cgroup, scope_of
 from mirrorfarm.actors.guard.process import Addresses
 from mirrorfarm.actors.replicator import users
 from mirrorfarm.actors.replicator.fuse import mount
-from mirrorfarm.errors import Refused
+from mirrorfarm.errors import Refused, SystemUnsuitable
 from mirrorfarm.modules import install
 from mirrorfarm.modules.settings import Module
 from mirrorfarm.paths import Paths
@@ -56,6 +56,14 @@ def clear(paths: Paths, name: str) -> None:
 
         module = Module(name, install.module_id(paths, name), ())
         Leftovers(module, ledger, lambda _, text: say(f"{name}: {text}")).clear()
+
+
+def give_back(paths: Paths, node: str, name: str) -> None:
+    """Remove the control group of a module that is not configured any more, if it is empty."""
+    group = Cgroup(scope_of(paths.root, node, name))
+    with suppress(SystemUnsuitable):  # There is none, then.
+        group.create()  # Which finds the one that is there.
+        group.remove()
 
 
 def _way(directory: str) -> bytes:

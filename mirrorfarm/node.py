@@ -288,6 +288,7 @@ class Agent:
                 self._start_or_tell(name)
             raise
         self._unstartable.pop(name, None)
+        leftovers.give_back(self.paths, self.keys.name, name)
         return AgentResult(command.request, "done", f"{name} is not configured any more")
 
     def _uninstall(self, command: AgentCommand) -> AgentResult:

@@ -43,13 +43,14 @@ class PingDoor:
         self._thread: threading.Thread | None = None
 
     def probe(self, effect: PingProbe, inbox: Inbox) -> None:
-        """Start a probe; PingAnswered follows. Too many at once: nobody answered."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ping", daemon=True)
-            self._thread.start()
+        """Start a probe; PingAnswered follows. Too many at once, or no thread: nobody answered."""
         try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="ping", daemon=True)
+                thread.start()
+                self._thread = thread
             self._queue.put_nowait((effect, inbox))
-        except queue.Full:
+        except (queue.Full, RuntimeError):
             inbox(PingAnswered(effect.request))
 
     def close(self) -> None:

@@ -116,6 +116,14 @@ def test_an_application_that_lives_keeps_its_module(
     take_away(agent)
 
 
+def test_the_control_group_goes_with_the_configuration(agent: Any) -> None:
+    cgroup = Cgroup(scope_of(agent.paths.root, "n1", "app"))
+    cgroup.create()
+    assert cgroup.path.exists()
+    take_away(agent)
+    assert not cgroup.path.exists()
+
+
 def test_an_address_that_is_left_keeps_its_module(agent: Any) -> None:
     name = f"{unique_prefix()}-a"
     batch([f"netns add {name}"])

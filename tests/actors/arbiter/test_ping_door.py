@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -67,5 +68,22 @@ def test_the_door_answers_every_probe_and_refuses_a_flood() -> None:
         answers = [inbox.get(timeout=5) for _ in range(3 * PROBES_WAITING_MAX)]
         assert {answer.request for answer in answers} == set(range(3 * PROBES_WAITING_MAX))
         assert all(answer.answered == () for answer in answers)
+    finally:
+        door.close()
+
+
+def test_without_a_thread_nobody_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    door, inbox = PingDoor(), queue.SimpleQueue[PingAnswered]()
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", refused)
+        door.probe(PingProbe(1, ("127.0.0.1",), 2 * SECOND_NS), inbox.put)
+        assert inbox.get(timeout=5) == PingAnswered(1)
+    try:
+        door.probe(PingProbe(2, ("127.0.0.1",), 2 * SECOND_NS), inbox.put)
+        assert inbox.get(timeout=5) == PingAnswered(2, ("127.0.0.1",))
     finally:
         door.close()
