@@ -133,6 +133,14 @@ class Children:
         with self._lock:
             return {name: child.pid for name, child in self.children.items() if child.pid}
 
+    def age_seconds(self, name: str) -> float:
+        """Return since when a child runs, as far as this agent knows; 0: it does not run."""
+        with self._lock:
+            child = self.children.get(name)
+            if child is None or not child.pid:
+                return 0.0
+            return (time.monotonic_ns() - child.started_ns) / SECOND_NS
+
     def trouble(self, name: str) -> Trouble | None:
         """Return why a child does not come to run; None: it runs, or may do so in a moment."""
         with self._lock:

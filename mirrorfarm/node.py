@@ -54,8 +54,10 @@ if TYPE_CHECKING:
 ORDERS_MAX = 16  # Of one node, at once; who asked says it again.
 LOOKS = frozenset(("modules", "stats"))  # They change nothing, and wait for no order.
 STATE_SECONDS = 2.0
+REPEAT_SECONDS = 0.25  # What a process is asked before it has begun is lost.
+START_SECONDS = 15.0  # Whoever was started, or found, so short a time ago may still be beginning.
 STOPPED = "STOP"
-HUNG_SECONDS = 5.0  # For each process, or whoever gave the order would have no answer in time.
+HUNG_SECONDS = 3.0  # For each process, or whoever gave the order would have no answer in time.
 CHECK_PREFIX = "farm-check-"
 
 
@@ -320,30 +322,31 @@ class Agent:
         """Raise Refused if the module runs here; return STOP, NOT RUNNING, or "": it hangs."""
         if name not in self.children.pids():
             return NOT_RUNNING
-        request = secrets.token_hex(8)
-        question = Address(self.keys.name, name, MODULE_ACTOR)
-        self._asked = request
-        self.hub.send(question, "agent", StateQuery(request))
-        answer = self._await_state(request)
-        if answer is None:
-            return ""  # It does not even answer: then its process may be replaced.
-        state = str(msgspec.json.decode(answer.json).get("state"))
-        if state not in {STOPPED, NOT_RUNNING}:
+        state = self._await_state(name)  # "": then its process may be replaced.
+        if state not in {"", STOPPED, NOT_RUNNING}:
             raise Refused(
                 f"{name} is {state} on {self.keys.name}: stop it first with "
                 f"`mirrorfarm -H {self.keys.name} stop -m {name}`"
             )
         return state
 
-    def _await_state(self, request: str) -> StateAnswer | None:
-        """Return the answer to this question; one to an earlier question may come before it."""
-        deadline = time.monotonic() + STATE_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            with suppress(queue.Empty):
-                answer = self._states.get(timeout=left)
-                if answer.request == request:
-                    return answer
-        return None
+    def _await_state(self, name: str) -> str:
+        """Ask a module until it tells a state that lasts, or has had the time; "": none."""
+        question, request = Address(self.keys.name, name, MODULE_ACTOR), secrets.token_hex(8)
+        patience = max(STATE_SECONDS, START_SECONDS - self.children.age_seconds(name))
+        deadline, self._asked, state = time.monotonic() + patience, request, ""
+        while (now := time.monotonic()) < deadline:
+            self.hub.send(question, "agent", StateQuery(request))
+            repeat = min(deadline, now + REPEAT_SECONDS)
+            while (left := repeat - time.monotonic()) > 0:
+                with suppress(queue.Empty):
+                    answer = self._states.get(timeout=left)
+                    if answer.request == request:  # Not that to an earlier question.
+                        found = msgspec.json.decode(answer.json)
+                        state = str(found.get("state"))
+                        if (state, found.get("status")) != (STOPPED, "Transient"):
+                            return state  # Else it may have just begun, and go on as before.
+        return state
 
     def _stats(self, command: AgentCommand) -> AgentResult:
         stats = {"bus": self.hub.counters(), "processes": self.children.pids(), "pid": os.getpid()}

@@ -76,9 +76,11 @@ def test_children_have_the_root_of_an_agent_that_was_given_a_relative_one(
 
 def test_an_unwanted_child_ends_and_stays_ended(children: Children, folder: Path) -> None:
     lock = wanted(children, folder)
+    assert wait_for(lambda: 0 < children.age_seconds("sleeper") < 60)
     children.unwant("sleeper")
     assert wait_for(lambda: lock_holder(lock) == 0)
     assert children.pids() == {}
+    assert children.age_seconds("sleeper") == 0
 
 
 def test_a_new_agent_finds_the_child_of_its_predecessor(children: Children, folder: Path) -> None:

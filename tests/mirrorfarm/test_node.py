@@ -34,7 +34,10 @@ class Fake:
         self.agent, self.states = agent, states
         self.ended: list[str] = []
         self.begun: list[str] = []
-        self.patience = 0.0
+        self.patience: dict[str, float] = {}
+        self.age = 3_600.0
+        self.first: tuple[str | None, ...] = (None,)  # Answers to the first questions,
+        self.late = self.asked = 0  # to so many, and how many there were.
 
     def pids(self) -> dict[str, int]:
         return {"app": 4711}
@@ -42,18 +45,24 @@ class Fake:
     def send(self, to: Any, actor: str, query: StateQuery) -> None:
         """Answer; None stands for no answer to the question, `old …` for one to an earlier one."""
         del to, actor
-        for state in self.states:
+        self.asked += 1
+        for state in self.first if self.asked <= self.late else self.states:
             if state is not None:
                 request = "earlier" if state.startswith("old ") else query.request
-                text = msgspec.json.encode({"state": state.removeprefix("old ")})
+                word, _, status = state.removeprefix("old ").partition(" ")
+                text = msgspec.json.encode({"state": word, "status": status or "Ready"})
                 self.agent._states.put(StateAnswer(request, text))
 
     def unwant(self, name: str, timeout_seconds: float = 85) -> None:
         self.ended.append(name)
-        self.patience = timeout_seconds
+        self.patience[name] = timeout_seconds
 
     def want(self, name: str, *_: Any) -> None:
         self.begun.append(name)
+
+    def age_seconds(self, name: str) -> float:
+        del name
+        return self.age
 
     def trouble(self, name: str) -> None:
         del name
@@ -94,6 +103,28 @@ def test_a_module_that_does_not_answer_may_be_replaced(monkeypatch: pytest.Monke
     monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
     asked(None)._require_stopped("app")
     asked("old PRIM")._require_stopped("app")
+
+
+@pytest.mark.parametrize("first", [None, "STOP Transient"])
+@pytest.mark.parametrize(("late", "age"), [(1, 3_600.0), (8, 0.5)])
+def test_a_module_that_has_just_begun_is_not_taken_for_one_that_hangs_or_is_stopped(
+    first: str | None, late: int, age: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process, or this agent, was started a moment ago: it goes on as before."""
+    monkeypatch.setattr(node, "STATE_SECONDS", 0.2)
+    monkeypatch.setattr(node, "REPEAT_SECONDS", 0.04)
+    agent = asked("PRIM")
+    agent.hub.first, agent.hub.late, agent.children.age = (first,), late, age
+    with pytest.raises(Refused, match="app is PRIM on n1: stop it first"):
+        agent._require_stopped("app")
+
+
+def test_a_module_that_does_not_get_beyond_its_beginning_counts_as_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one whose replicator does not come to run: perhaps a configuration mends that."""
+    monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
+    assert asked("STOP Transient")._require_stopped("app") == "STOP"
 
 
 class Busy:
@@ -236,14 +267,16 @@ def test_what_runs_by_a_configuration_that_fits_no_more_is_watched(configured: A
 def test_a_process_that_hangs_is_not_waited_for_longer_than_the_command_waits(
     configured: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    children = configured.children
     configured._deconfig(AgentCommand("1", "deconfig", "x", ("app",)))
-    stopped = configured.children.patience
+    stopped = dict(children.patience)
     monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
-    configured.children.states = (None,)
+    children.states = (None,)
     install.configure(configured.paths, "app")
     configured._deconfig(AgentCommand("2", "deconfig", "x", ("app",)))
-    assert configured.children.ended == ["app", "app.replica"] * 2
-    assert node.STATE_SECONDS + 2 * configured.children.patience < AGENT_SECONDS < stopped
+    assert children.ended == ["app", "app.replica"] * 2
+    both = 2 * sum(children.patience.values())  # A signal after the other.
+    assert max(node.STATE_SECONDS, node.START_SECONDS) + both < AGENT_SECONDS < stopped["app"]
 
 
 @pytest.mark.parametrize(
