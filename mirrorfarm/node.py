@@ -141,11 +141,14 @@ class Agent:
         words = ("mirrorfarm.module_process", name)
         self.children.want(name, words, lock_path(self.paths, name))
 
-    def _stop_module(self, name: str, *, answers: bool = True) -> None:
-        """End the processes of a module; one that hangs would not end by itself."""
-        patience = {} if answers else {"timeout_seconds": HUNG_SECONDS}
-        self.children.unwant(name, **patience)
-        self.children.unwant(f"{name}.replica", **patience)
+    def _stop_module(self, name: str, state: str) -> None:
+        """End the processes of a module, whose state is as `_require_stopped` tells it.
+
+        One that hangs would not end by itself, and the replicator of what is stopped holds nothing.
+        """
+        brief = {"timeout_seconds": HUNG_SECONDS}
+        self.children.unwant(name, **({} if state else brief))
+        self.children.unwant(f"{name}.replica", **(brief if state in {"", STOPPED} else {}))
 
     # --- instead of a module that does not run -----------------------------------------------
 
@@ -261,7 +264,7 @@ class Agent:
         state = self._require_renumberable(name) if renumbered else ""
         got = install.install(self.paths, name, source=source, module_id=wanted, force=forced)
         if renumbered:  # What runs by the old id would meet nobody, until it starts anew.
-            self._stop_module(name, answers=bool(state))
+            self._stop_module(name, state)
             if name in install.configured(self.paths):
                 with suppress(MirrorfarmError, OSError):  # Why is told by `state`.
                     self._start_or_tell(name)
@@ -273,14 +276,14 @@ class Agent:
         notes: list[str] = []
         state = self._require_stopped(name)
         install.configure(self.paths, name, notes=notes)
-        self._stop_module(name, answers=bool(state))
+        self._stop_module(name, state)
         self._start_or_tell(name)
         return AgentResult(command.request, "done", "\n".join([f"{name} is configured", *notes]))
 
     def _deconfig(self, command: AgentCommand) -> AgentResult:
         (name,) = command.arguments[:1]
         state = self._require_ended(name)
-        self._stop_module(name, answers=bool(state))
+        self._stop_module(name, state)
         try:
             if state != STOPPED:
                 leftovers.clear(self.paths, name)
@@ -297,7 +300,7 @@ class Agent:
         (name,) = command.arguments[:1]
         state = self._require_ended(name)
         install.uninstall(self.paths, name)  # Refused while it is configured: it runs on.
-        self._stop_module(name, answers=bool(state))
+        self._stop_module(name, state)
         return AgentResult(command.request, "done", f"{name} is removed")
 
     def _require_renumberable(self, name: str) -> str:

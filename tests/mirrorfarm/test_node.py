@@ -277,6 +277,7 @@ def test_a_process_that_hangs_is_not_waited_for_longer_than_the_command_waits(
     assert children.ended == ["app", "app.replica"] * 2
     both = 2 * sum(children.patience.values())  # A signal after the other.
     assert max(node.STATE_SECONDS, node.START_SECONDS) + both < AGENT_SECONDS < stopped["app"]
+    assert stopped["app.replica"] == children.patience["app.replica"], "it holds nothing"
 
 
 @pytest.mark.parametrize(
