@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ RESTART_NS = 200 * MILLISECOND_NS
 RESTART_MAX_NS = 10 * SECOND_NS
 HEALTHY_NS = 30 * SECOND_NS  # A child that lived so long is started again without delay.
 REPLICA = ".replica"  # Ends the name of a replicator, after that of its module.
+UNWANTED_SECONDS = 85.0  # After SIGTERM; more than a module needs (SHUTDOWN_SECONDS).
 FAILURES_TOLD = 2  # One end may be anything, and is over in a moment.
 Log = Callable[[str], None]
 
@@ -107,25 +108,31 @@ class Children:
                 self.children[name] = Child(name, words, lock, due_ns=time.monotonic_ns())
         self._rouse()
 
-    def unwant(self, name: str, timeout_seconds: float = 85) -> None:
+    def unwant(self, name: str, timeout_seconds: float = UNWANTED_SECONDS) -> None:
         """End a child and forget it; SIGTERM first, then SIGKILL."""
+        self._end((name,), timeout_seconds)
+
+    def _end(self, names: Iterable[str], timeout_seconds: float) -> None:
+        """End children beside each other, without a thread for each: there may be none to be had.
+
+        `timeout_seconds`: after each of the two signals, for all of them.
+        """
         with self._lock:
-            child = self.children.get(name)
-            if child is None:
-                return
-            child.wanted = False
-            pid, pidfd = child.pid, child.pidfd
-        if pid and pidfd >= 0:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                with suppress(ProcessLookupError, OSError):
-                    signal.pidfd_send_signal(pidfd, number)
-                deadline = time.monotonic() + timeout_seconds
-                while time.monotonic() < deadline and child.pid == pid:
-                    time.sleep(0.02)
-                if child.pid != pid:
-                    break
+            ending = [self.children[name] for name in names if name in self.children]
+            for child in ending:
+                child.wanted = False
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with self._lock:  # The descriptor of one that ends now may become another one's.
+                for child in ending:
+                    if child.pid:
+                        with suppress(OSError):
+                            signal.pidfd_send_signal(child.pidfd, number)
+            deadline = time.monotonic() + timeout_seconds
+            while any(child.pid for child in ending) and time.monotonic() < deadline:
+                time.sleep(0.02)
         with self._lock:
-            self.children.pop(name, None)
+            for child in ending:
+                self.children.pop(child.name, None)
         self._rouse()
 
     def pids(self) -> dict[str, int]:
@@ -164,14 +171,10 @@ class Children:
         All modules at once: each may take as long as the machine gives all of them. Their
         replicators come after them, for stop scripts need the directories.
         """
-        replicas = [name for name in self.children if name.endswith(REPLICA)]
-        modules = [name for name in self.children if name not in replicas]
-        for names in (modules, replicas):
-            enders = [threading.Thread(target=self.unwant, args=(name,)) for name in names]
-            for ender in enders:
-                ender.start()
-            for ender in enders:
-                ender.join()
+        with self._lock:
+            names = tuple(self.children)
+        self._end([name for name in names if not name.endswith(REPLICA)], UNWANTED_SECONDS)
+        self._end([name for name in names if name.endswith(REPLICA)], UNWANTED_SECONDS)
         self._ends = True
         self._rouse()
         if self._thread:

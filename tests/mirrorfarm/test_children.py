@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +125,26 @@ def test_children_end_beside_each_other_and_replicators_after_their_modules(fold
     assert max(times["one"][0], times["two"][0]) < min(times["one"][1], times["two"][1])
     modules_end = max(times["one"][1], times["two"][1])
     assert min(times["one.replica"][0], times["two.replica"][0]) >= modules_end
+
+
+def test_children_end_also_when_no_thread_is_to_be_had(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever stops a node on which processes multiply leaves all its modules running."""
+    children = Children(lambda text: None)
+    children.start()
+    lock = wanted(children, folder)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    try:
+        with monkeypatch.context() as scarcity:
+            scarcity.setattr(threading.Thread, "start", refuse)
+            children.close()
+        assert wait_for(lambda: lock_holder(lock) == 0)
+    finally:
+        children.close()
 
 
 def test_why_a_child_does_not_come_to_run_is_kept(folder: Path, children: Children) -> None:
