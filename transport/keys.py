@@ -93,7 +93,7 @@ def create_cluster(  # noqa: PLR0917 - what a cluster is made of, in the order o
     """
     names = (*node_names, *witness_names)
     _check_names(names, own_name, bundles_dir)
-    _refuse_second_cluster(paths, cluster="")
+    _refuse_second_cluster(paths)
     cluster = secrets.token_hex(8)
     pairs = {name: _new_pair() for name in names}
     public = {name: pair[0] for name, pair in pairs.items()}
@@ -113,7 +113,7 @@ def join_cluster(bundle_file: Path, paths: Paths) -> Keys:
     data = _read_secret(bundle_file, "make a new one with `mirrorfarm cluster init`")
     bundle = _decode(data, _Bundle, bundle_file)
     _check(bundle, bundle_file)
-    again = _refuse_second_cluster(paths, bundle.cluster)
+    again = _refuse_second_cluster(paths, bundle.cluster, bundle.name)
     return _install(bundle, paths, keeps_xml=again and paths.cluster_xml.exists())
 
 
@@ -212,17 +212,24 @@ def _is_key(text: str) -> bool:
         return False
 
 
-def _refuse_second_cluster(paths: Paths, cluster: str) -> bool:
-    """Return whether this machine belongs to the cluster; raise KeyInvalid: it does to another."""
+def _refuse_second_cluster(paths: Paths, cluster: str = "", name: str = "") -> bool:
+    """Return whether this machine is `name` of the cluster; raise KeyInvalid: it is another."""
     path = paths.keys / KEY_FILE
     if not path.exists():
         return False
-    if cluster and _decode(path.read_bytes(), _Stored, path).cluster == cluster:
-        return True
-    raise KeyInvalid(
-        f"{path}: this machine belongs to a cluster already: "
-        "stop mirrorfarm and remove the file if it shall leave that one"
-    )
+    stored = _decode(path.read_bytes(), _Stored, path) if cluster else None
+    if stored is None or stored.cluster != cluster:
+        raise KeyInvalid(
+            f"{path}: this machine belongs to a cluster already: "
+            "stop mirrorfarm and remove the file if it shall leave that one"
+        )
+    if stored.name != name:
+        raise KeyInvalid(
+            f"{path}: this machine is {stored.name} of that cluster, and its secret key is nowhere "
+            f"else: join on the machine that shall be {name}; stop mirrorfarm and remove the file "
+            "only if it is this one"
+        )
+    return True
 
 
 def _decode(data: bytes, kind: type[_Kind], path: Path) -> _Kind:

@@ -190,6 +190,17 @@ def test_a_machine_belongs_to_one_cluster(tmp_path: Path) -> None:
     assert load_keys(Paths(tmp_path / "n1")) == before
 
 
+def test_a_machine_does_not_become_another_one_of_its_cluster(tmp_path: Path) -> None:
+    """Its own secret is nowhere else: who joins on the wrong machine would lose the cluster."""
+    create(tmp_path)
+    paths = Paths(tmp_path / "n1")
+    before = load_keys(paths)
+    text = refused(join_cluster, tmp_path / "bundles/n2.join", paths)
+    assert "this machine is n1" in text
+    assert "n2" in text
+    assert load_keys(paths) == before
+
+
 def test_joining_again_with_the_same_bundle_changes_nothing(tmp_path: Path) -> None:
     create(tmp_path)
     paths = Paths(tmp_path / "n2")
