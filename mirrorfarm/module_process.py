@@ -35,6 +35,7 @@ from mirrorfarm.netfilter.delivery import Delivery
 from mirrorfarm.own_record import Owner, read_own
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import (
+    await_end,
     end_holder,
     lock_path,
     os_boot_id,
@@ -266,7 +267,7 @@ def _run(paths: Paths, name: str) -> int:
         signal.signal(number, lambda *_: ends.set())
     process = ModuleProcess(paths, name)
     process.start()
-    ends.wait()
+    await_end(ends, lock_path(paths, name))
     process.shut_down()
     threading.excepthook = threading.__excepthook__  # Threads may lose what they use, now.
     process.close()

@@ -24,6 +24,7 @@ from mirrorfarm.order_desk import Desk
 from mirrorfarm.oserrors import told
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import (
+    await_end,
     hold_lock,
     keep_streams,
     lock_holder,
@@ -388,7 +389,7 @@ def main() -> int:
     agent = Agent(paths)
     agent.start()
     say(f"agent of {agent.keys.name} runs")
-    ends.wait()
+    await_end(ends, paths.run / "agent.lock")
     agent.close(children=True)
     os.close(lock)
     return 0

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from mirrorfarm.paths import Paths
 
 PRIORITY = -15  # A heartbeat must be sent in time also when the machine is busy.
 ASKING_S = 0.001  # As long as it takes to ask who holds a lock, and more.
+LOCK_LOOK_S = 10.0  # Between two looks whether the file of a lock is there.
 SAID_CHARACTERS_MAX = 4_000  # A pipe that has room for anything has it for so much.
 
 
@@ -92,6 +94,17 @@ def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # Refused: it is held for good.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         time.sleep(ASKING_S)
+
+
+def await_end(ends: threading.Event, lock: Path) -> None:
+    """Wait for the end of this process. Its lock is taken again where its file was removed.
+
+    Whoever empties /run must not make the next agent start a second process beside this one.
+    """
+    while not ends.wait(LOCK_LOOK_S):
+        if not lock.exists():
+            with suppress(OSError):  # Held by another one by now; or again after a while.
+                hold_lock(lock)  # As long as this process lives.
 
 
 def lock_holder(path: Path) -> int:

@@ -6,6 +6,7 @@ Processes of the node attach to a ROUTER on ipc, whose frames are preceded by on
 name of a network. What a frame may say is decided by `mirrorfarm.transport.link.core`.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -235,16 +236,20 @@ class Hub:
         router.router_mandatory = True
         router.router_handover = True  # A process that was started again takes its place.
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.parent.chmod(0o700)
-            router.bind(f"ipc://{path}")
-            path.chmod(0o600)
+            _bind_local(router, path)
         except (OSError, zmq.ZMQError) as cause:
             raise SystemUnsuitable(
                 f"{path}: {cause.strerror or cause}: is another agent running on this root?"
             ) from None
         self._local = router
         self._waiting.watch(router, lambda: self._drain(router, self._from_process), near=True)
+
+    def _keep_local(self) -> None:
+        """Have processes find this bus although somebody removed its socket, or all of /run."""
+        path = self._settings.local_socket
+        if self._local is not None and path is not None and not path.exists():
+            with contextlib.suppress(OSError, zmq.ZMQError):  # Again a second later.
+                _bind_local(self._local, path)
 
     def _bind_rest(self) -> None:
         """Bind what is not bound yet."""
@@ -283,6 +288,7 @@ class Hub:
                 if (now := boot_ns()) - checked_ns >= TICK_MS * MILLISECOND_NS:
                     checked_ns = now
                     self._counts["hoarded"] += hoard.look()
+                    self._keep_local()
                     if self._waits():
                         self._bind_rest()
                         self._check_links(now)
@@ -454,3 +460,11 @@ class Hub:
             handler()
         except Exception:  # The handler's fault: the bus goes on.
             self._counts["handler_failed"] += 1
+
+
+def _bind_local(router: Socket, path: Path) -> None:
+    """Let processes of this node attach; those that are attached stay so."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    router.bind(f"ipc://{path}")
+    path.chmod(0o600)

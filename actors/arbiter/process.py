@@ -25,7 +25,14 @@ from mirrorfarm.modules.cluster import parse_cluster
 from mirrorfarm.modules.settings import Witness
 from mirrorfarm.oserrors import reason_of
 from mirrorfarm.paths import Paths
-from mirrorfarm.process import hold_lock, keep_streams, os_boot_id, require_assertions, say
+from mirrorfarm.process import (
+    await_end,
+    hold_lock,
+    keep_streams,
+    os_boot_id,
+    require_assertions,
+    say,
+)
 from mirrorfarm.transport.keys import load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
 from mirrorfarm.transport.sockets import Bind, endpoint
@@ -186,7 +193,7 @@ def main() -> int:
         signal.signal(number, end)
     process.start()
     say(f"witness {process.name} at {process.where} keeps {process.modules} registers")
-    process.doors.ended.wait()
+    await_end(process.doors.ended, paths.run / "witness.lock")
     process.close()
     os.close(lock)
     return 0 if signals else 1

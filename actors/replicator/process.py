@@ -29,7 +29,7 @@ from mirrorfarm.modulelog import ModuleLog
 from mirrorfarm.modules.install import load_cluster, load_module
 from mirrorfarm.modules.settings import Cluster, Module
 from mirrorfarm.paths import Paths
-from mirrorfarm.process import replica_lock_path, run_child
+from mirrorfarm.process import await_end, replica_lock_path, run_child
 from mirrorfarm.transport.attachment import Attachment, AttachmentSettings
 from mirrorfarm.transport.keys import Keys, load_keys, next_incarnation
 from mirrorfarm.transport.messages import Frame
@@ -206,7 +206,7 @@ def _run(paths: Paths, name: str) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ends.set())
     process = ReplicaProcess(paths, name, ends)
-    ends.wait()
+    await_end(ends, replica_lock_path(paths, name))
     process.close()
     return 0
 

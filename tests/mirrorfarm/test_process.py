@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from mirrorfarm import process
 from mirrorfarm.errors import ConfigInvalid
 from mirrorfarm.limits import LAST_WORDS_CHARACTERS_MAX
 from mirrorfarm.paths import Paths
 from mirrorfarm.process import (
+    await_end,
     end_holder,
     hold_lock,
     last_words,
@@ -24,6 +27,7 @@ from mirrorfarm.process import (
     run_child,
     say,
 )
+from tests.transport.bus import until
 
 
 def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None:
@@ -35,6 +39,27 @@ def test_a_lock_names_its_holder_and_lets_nobody_else_in(tmp_path: Path) -> None
     assert lock_holder(lock) == os.getpid()
     os.close(descriptor)
     assert lock_holder(lock) == 0
+
+
+def test_a_lock_whose_file_was_removed_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOCK_LOOK_S", 0.01)
+    lock, ends = tmp_path / "run/a.lock", threading.Event()
+    first = hold_lock(lock)
+    waiting = threading.Thread(target=await_end, args=(ends, lock))
+    waiting.start()
+    try:
+        for _ in range(2):
+            shutil.rmtree(lock.parent)
+            until(lambda: lock_holder(lock) == os.getpid())
+        with pytest.raises(BlockingIOError):
+            hold_lock(lock)
+        assert waiting.is_alive()
+    finally:
+        ends.set()
+        waiting.join()
+        os.close(first)
 
 
 def test_who_asks_for_the_holder_keeps_nobody_from_the_lock(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Processes of a node on its bus: by name, across nodes, through restarts of the agent."""
 
+import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -127,6 +129,21 @@ def test_modules_of_two_nodes_talk_and_know_the_network(nodes: Nodes, network: s
     _, at_other = nodes.attach("n2", "web")
     repeat(module, MODULE2, "module", at_other, network)
     assert at_other.messages[0] == (MODULE1, Probe("red", 1), network)
+
+
+def test_processes_find_the_bus_again_after_its_socket_was_removed(nodes: Nodes) -> None:
+    """As by who empties /run: what is attached stays so, and who comes later attaches, too."""
+    nodes.start("n1")
+    module, at_module = nodes.attach("n1", "web")
+    repeat(module, MODULE1, "module", at_module)
+    for round_ in range(2):
+        shutil.rmtree(nodes.path("n1").parent)
+        until(nodes.path("n1").exists)
+        replica, at_replica = nodes.attach("n1", "web.replica", 3 + round_)
+        repeat(replica, MODULE1, "replicator", at_module)
+        repeat(module, REPLICATOR1, "module", at_replica)
+    assert stat.S_IMODE(nodes.path("n1").stat().st_mode) == 0o600
+    assert stat.S_IMODE(nodes.path("n1").parent.stat().st_mode) == 0o700
 
 
 def test_processes_stay_attached_when_the_agent_starts_again(nodes: Nodes) -> None:
