@@ -1,7 +1,7 @@
 """`mirrorfarm sim sweep` and `mirrorfarm sim report`: many seeds, and what they came to."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,13 +144,17 @@ def _conclude(order: "Order", deaths: int, json_wanted: bool) -> int:
     from mirrorfarm.sim.sweeps.summary import summarize
 
     results = read_results([order.file])
-    missing = count_missing(order.own_seeds(), results.seeds())
+    have = results.seeds()
+    missing = count_missing(order.own_seeds(), have)
     if missing or order.shard.count > 1:  # The report is made when everything is there.
         header = results.header
         summary = summarize(results, len(results), header.options, header.build)
         written = Written(summary, (order.file,), (_what_next(order, missing),))
     else:
         written = write_outputs(results, order.folder, tell=_show)
+    seeds = f"{order.seeds.start}..{order.seeds.stop}"
+    notes = (*written.notes, *_about_others(have, order.own_seeds(), seeds))
+    written = Written(written.summary, written.paths, notes)
     extra = {"missing": missing, "interrupted": bool(missing), "workers_died": deaths}
     _tell(written, json_wanted, extra)
     if missing:
@@ -232,9 +236,7 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
     missing = count_missing(wanted, have)
     written = write_outputs(results, folder, missing=missing, tell=_show)
     notes = [*written.notes, *_about_lines(results)]
-    others = sum(seed not in wanted for seed in have) if wanted else 0
-    if others:
-        notes.append(f"{others:,} seeds are none of --seeds {seeds}: they are counted as well")
+    notes += _about_others(have, wanted, seeds) if wanted else ()
     if missing:
         first = next(seed for seed in wanted if seed not in have)
         notes.append(f"{missing:,} seeds are missing, {first} is the first of them")
@@ -244,6 +246,13 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
     missing = missing or (0 if wanted else len(results.damaged) + len(results.torn))
     wrong = written.summary.failed or missing or results.differing or _missed(written.summary)
     return 1 if wrong else 0
+
+
+def _about_others(have: Set[int], wanted: range, seeds: str) -> Iterator[str]:
+    """Yield how many results are of seeds that nobody asked for now."""
+    others = sum(seed not in wanted for seed in have)
+    if others:
+        yield f"{others:,} seeds are none of --seeds {seeds}: they are counted as well"
 
 
 def _about_lines(results: "Results") -> Iterator[str]:

@@ -99,6 +99,11 @@ class Merge:
         return str(self._found[0].header.get("cluster", ""))
 
     @property
+    def files(self) -> list[Path]:
+        """All files that are read, process by process."""
+        return [path for one in self._found for path in one.files]
+
+    @property
     def seed(self) -> int | None:
         """The seed of the simulation that recorded this; None: it is no simulation."""
         seed = self._found[0].header.get("seed")

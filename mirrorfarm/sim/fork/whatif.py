@@ -12,6 +12,7 @@ from mirrorfarm.sim.fork.recording import Recording
 from mirrorfarm.sim.fork.runs import Died, Runs, Tell, Variant, play_all
 from mirrorfarm.sim.fork.settings import changed
 from mirrorfarm.sim.fork.unserved import Says
+from mirrorfarm.sim.sweeps.summary import percentiles
 
 SEEDS_MAX: Final = 100_000
 AFTER_NS: Final = 10 * SECOND_NS  # What is played at least, behind the last silence.
@@ -88,16 +89,14 @@ class Summary:
 
 
 def spread(values: Sequence[int]) -> dict[str, int | None]:
-    """Return the least, the median and the 99th percentile of sorted values, and the greatest."""
+    """Return the least, the median and the 99th percentile of sorted values, and the greatest.
+
+    As in a sweep: the smallest value that so many percent do not exceed.
+    """
     if not values:
         return dict.fromkeys(("min", "median", "p99", "max"))
-    last = len(values) - 1
-    return {
-        "min": values[0],
-        "median": values[last // 2],
-        "p99": values[-(-last * 99 // 100)],
-        "max": values[-1],
-    }
+    shares = percentiles(values)
+    return {"min": values[0], "median": shares[50], "p99": shares[99], "max": values[-1]}
 
 
 def horizon_ns(recording: Recording, variants: Iterable[Variant]) -> int:

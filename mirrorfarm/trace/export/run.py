@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import xxhash
+
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.extras import installing
 from mirrorfarm.oserrors import naming
@@ -24,6 +26,7 @@ from mirrorfarm.unfinished import unfinished
 
 _RUN: Final = re.compile(r"\w[\w.-]{0,99}")
 _ANOTHER: Final = "choose another name"
+PART_BYTES: Final = 1 << 20
 PARQUET: Final = "parquet"  # The only one that is a folder, and needs a library of its own.
 
 # What is written to a file, by the name of the format.
@@ -46,7 +49,7 @@ class Options:
 
     to: str  # A format's name.
     output: Path  # A file; of parquet, a folder.
-    run: str = ""  # Its name among others; "": made of the cluster and the time.
+    run: str = ""  # Its name among others; "": see `_run_name`.
     limit: int = EVENTS_MAX
 
 
@@ -165,7 +168,19 @@ def _parquet(subject: Subject, options: Options, on_step: Callable[[int, int], N
 def _run_name(merge: Merge) -> str:
     """Return what tells this run from others: the cluster, and when its traces begin.
 
-    It becomes a folder's name, so of what a header calls its cluster only what `--run` allows.
+    Simulated runs share both: there, what the files hold as well. It becomes a folder's name, so of
+    what a header calls its cluster only what `--run` allows.
     """
     cluster = re.sub(r"[^\w.-]", "", merge.cluster).lstrip(".-")
-    return f"{cluster[:8] or 'run'}-{merge.begin_ns // 10**9}"
+    name = f"{cluster[:8] or 'run'}-{merge.begin_ns // 10**9}"
+    return name if merge.seed is None else f"{name}-{_contents(merge.files)}"
+
+
+def _contents(files: Iterable[Path]) -> str:
+    """Return what tells the contents of files from others."""
+    hasher = xxhash.xxh3_64()
+    for path in files:
+        with path.open("rb") as file:
+            while part := file.read(PART_BYTES):
+                hasher.update(part)
+    return hasher.hexdigest()[:8]

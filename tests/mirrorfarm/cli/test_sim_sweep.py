@@ -314,7 +314,9 @@ def test_what_does_not_agree_with_another_part_or_was_not_wanted_is_told(tmp_pat
     words: list[str | Path] = ["report", "-o", tmp_path / "report", *parts]
     assert "3 seeds, none failed" in run(*words)[0], "the same results twice"
     shown, _ = run(*words, "--seeds", "0..2")
-    assert "1 seeds are none of --seeds 0..2: they are counted as well" in shown
+    others = "1 seeds are none of --seeds 0..2: they are counted as well"
+    assert others in shown
+    assert others in run("sweep", "--seeds", "0..2", *SHORT, "--resume", parts[0])[0]
     parts[0].write_bytes(parts[0].read_bytes().replace(b'"steps":', b'"steps":1', 1))
     shown, _ = run(*words, code=1)
     assert f"lines unlike an earlier one of the same seed: {parts[1]}:2" in shown

@@ -22,6 +22,7 @@ def test_a_spread_is_of_what_there_is() -> None:
     assert spread([]) == {"min": None, "median": None, "p99": None, "max": None}
     assert spread([7]) == {"min": 7, "median": 7, "p99": 7, "max": 7}
     assert spread(list(range(101))) == {"min": 0, "median": 50, "p99": 99, "max": 100}
+    assert spread([*range(99), 1_000])["p99"] == 98, "99 of 100 are no greater"
 
 
 def test_a_summary_counts_runs_and_lists_takeovers() -> None:

@@ -11,6 +11,8 @@ from mirrorfarm.actors.events import Started
 from mirrorfarm.cli.main import main
 from mirrorfarm.errors import TraceInvalid
 from mirrorfarm.limits import SECOND_NS
+from mirrorfarm.sim.scenario.playing import play
+from mirrorfarm.sim.scenario.reading import read
 from mirrorfarm.trace.export import Options, export
 from mirrorfarm.trace.merge import Merge
 from mirrorfarm.transport import trace_ring
@@ -19,6 +21,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 TABLES = ("events", "messages", "roles", "writes", "facts")
 DOCS = Path(__file__).parents[4] / "docs" / "operate" / "trace-export.md"
 EXAMPLES = Path(__file__).parents[4] / "examples" / "traces"
+SCENARIOS = EXAMPLES.parent / "scenarios"
 
 
 @pytest.fixture(name="folder", scope="module")
@@ -135,6 +138,15 @@ def test_two_runs_share_a_folder(recorded: Path, tmp_path: Path) -> None:
     ).fetchall()
     assert {run for run, _ in counts} == {"one", "two"}
     assert len({count for _, count in counts}) == 1
+
+
+def test_simulated_runs_without_a_name_do_not_replace_each_other(tmp_path: Path) -> None:
+    for name in ("second_dies", "swap"):  # Of the same seed, they begin alike.
+        file = SCENARIOS / f"{name}.yaml"
+        play(read(file.read_bytes(), file.name), tells=False, trace=tmp_path / name)
+        for _ in range(2):
+            export([tmp_path / name], Options("parquet", tmp_path / "all"))
+    assert len(list((tmp_path / "all" / "events").iterdir())) == 2
 
 
 @pytest.mark.parametrize(
