@@ -84,8 +84,9 @@ def placing(directory_fd: int, path: bytes = b"") -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        above = os.readlink(b"/proc/self/fd/%d" % directory_fd)
-        fault.filename = os.path.normpath(os.path.join(above, path, _named(fault)))
+        with contextlib.suppress(OSError):  # Deeper than a path reaches: what failed counts more.
+            above = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+            fault.filename = os.path.normpath(os.path.join(above, path, _named(fault)))
         raise
 
 
