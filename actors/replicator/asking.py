@@ -142,6 +142,11 @@ class Asker:
         while self.source.acked < behind:
             self.wait(_PACE_S)
 
+    def look(self) -> None:
+        """Go on only in a session that has not ended."""
+        if self._ended:
+            raise SessionLost
+
     def wait(self, seconds: float) -> None:
         """Sleep, unless the session ends."""
         with self._changed:
