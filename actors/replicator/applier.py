@@ -42,6 +42,7 @@ from mirrorfarm.actors.replicator.operations import (
     Write,
 )
 from mirrorfarm.actors.replicator.quarantine import Quarantine, Replacing, overwrites
+from mirrorfarm.descriptors import descriptor_limit
 
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR)
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,8 +65,10 @@ class Applier:
         exclusions: Sequence[Exclusions] = (),
     ) -> None:
         wanted = exclusions or [Exclusions()] * len(directories)
+        # Two of each inode at most; three quarters are for what is mounted, and for what comes in.
+        share = descriptor_limit() // (8 * max(len(directories), 1))
         self._backings = [
-            Backing(directory, descriptors_max, own)
+            Backing(directory, min(descriptors_max, share), own)
             for directory, own in zip(directories, wanted, strict=True)
         ]
         self._disks = Disks(backing.root_fd for backing in self._backings)

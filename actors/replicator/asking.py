@@ -100,8 +100,13 @@ class Asker:
         timeout_s: float | None = None,
     ) -> bytes:
         ends = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._one:
+        # Another question may be one that is never answered.
+        if not self._one.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            raise SessionLost
+        try:
             return self._ask_alone(make, again_s, ends)
+        finally:
+            self._one.release()
 
     def _ask_alone(
         self,
@@ -136,6 +141,11 @@ class Asker:
         behind = self.source.last - COPY_FRAMES_MAX
         while self.source.acked < behind:
             self.wait(_PACE_S)
+
+    def look(self) -> None:
+        """Go on only in a session that has not ended."""
+        if self._ended:
+            raise SessionLost
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the session ends."""

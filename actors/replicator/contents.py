@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import xxhash
-
 from mirrorfarm.actors.replicator import inventory
 from mirrorfarm.actors.replicator.asking import Asker, SessionLost
 from mirrorfarm.actors.replicator.carrier import Carrier
@@ -33,7 +31,6 @@ _TRIES: Final = 1_000  # A writer would have to hit the same 50 microseconds as 
 _BATCH_ZONES: Final = 512  # Compared with one question: 32 MiB.
 _BATCH_ITEMS: Final = 256
 _TELL_NS: Final = 250_000_000
-_ZEROS: Final = bytes(ZONE_BYTES)
 # What was a file may be a pipe by now: that must not wait for a writer.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 _NO_FILE: Final = (errno.ENOENT, errno.ELOOP, errno.ENXIO)  # Gone, a symbolic link, a socket.
@@ -106,6 +103,7 @@ class Contents:
                     self._carrier.moves.settled(key)
 
     def _progress(self) -> None:
+        self._asker.look()
         now = time.monotonic_ns()
         if now - self._told_ns >= _TELL_NS:
             self._told_ns = now
@@ -205,10 +203,13 @@ class Contents:
             self._carrier.watch(key)
             zone = 0
             while data := os.pread(file, ZONE_BYTES, zone * ZONE_BYTES):
-                if data != _ZEROS[: len(data)]:
+                following = zone + 1
+                if data != inventory.ZEROS[: len(data)]:
                     self._send_zone(key, file, zone, data)
-                zone += 1
-                self.bytes_done += len(data)
+                else:
+                    following = inventory.hole_end(file, following * ZONE_BYTES) // ZONE_BYTES
+                self.bytes_done += _bytes(following, entry.size) - _bytes(zone, entry.size)
+                zone = following
                 self._progress()
         finally:
             self._carrier.unwatch(key)
@@ -228,17 +229,17 @@ class Contents:
             sent = False
             try:
                 self._carrier.watch(key)
-                for zone, digest in zip(
-                    range(item.first, item.first + item.count), digests, strict=False
-                ):
-                    data = os.pread(file, ZONE_BYTES, zone * ZONE_BYTES)
+                zones = inventory.Zones(file)
+                for zone, digest in enumerate(digests, item.first):
+                    data = zones.read(zone)
                     if not data:
                         break
-                    if xxhash.xxh3_128_digest(data) != digest:
+                    if inventory.digest(data) != digest:
                         self._send_zone(key, file, zone, data)
+                        zones.look_again()  # It may have begun to watch anew.
                         sent = True
                     self.bytes_done += len(data)
-                self._progress()
+                    self._progress()
             finally:
                 self._carrier.unwatch(key)
                 os.close(file)
@@ -288,6 +289,11 @@ class Contents:
             if self._send(key, lambda change: change.attributes, orders):
                 break
         self._carrier.unwatch(key)
+
+
+def _bytes(zones: int, size: int) -> int:
+    """How much of a file its first zones are."""
+    return min(zones * ZONE_BYTES, size)
 
 
 def _extended(fd: int, entry: Entry, *, all_of_them: bool) -> dict[bytes, bytes]:

@@ -217,8 +217,9 @@ class Follower:
             found.append(digests)
             with inventory.placing(backing.root_fd, backing.path(item.node)):
                 fd = backing.data_fd(item.node)
+                zones = inventory.Zones(fd)
                 for zone in range(item.first, item.first + item.count):
-                    digests += inventory.digests(fd, zone, 1)
+                    digests.append(inventory.digest(zones.read(zone)))
                     if time.monotonic() > ends:
                         return questions.Digests(found)
         return questions.Digests(found)

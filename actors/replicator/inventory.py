@@ -16,6 +16,8 @@ from mirrorfarm.limits import ZONE_BYTES
 _TIME_MAX_NS: Final = 2**63 - 1  # The year 2262; records hold no later time, and none before 1677.
 _PATH_BYTES_MAX: Final = 4_095  # Of one system call.
 _BY_FD: Final = b"/proc/self/fd/"
+ZEROS: Final = bytes(ZONE_BYTES)
+_DIGEST_OF_ZEROS: Final = xxhash.xxh3_128_digest(ZEROS)
 _NONE: Final = (errno.ENODATA, errno.ENOENT, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES)
 
 
@@ -84,8 +86,9 @@ def placing(directory_fd: int, path: bytes = b"") -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        above = os.readlink(b"/proc/self/fd/%d" % directory_fd)
-        fault.filename = os.path.normpath(os.path.join(above, path, _named(fault)))
+        with contextlib.suppress(OSError):  # Deeper than a path reaches: what failed counts more.
+            above = os.readlink(b"/proc/self/fd/%d" % directory_fd)
+            fault.filename = os.path.normpath(os.path.join(above, path, _named(fault)))
         raise
 
 
@@ -205,10 +208,43 @@ def _extra(way: bytes, link: bytes) -> bytes:
     return digest.digest()
 
 
-def digests(file_fd: int, first: int, count: int) -> list[bytes]:
-    """xxh3_128 of some zones; an empty one where the file has ended."""
-    found = []
-    for zone in range(first, first + count):
-        data = os.pread(file_fd, ZONE_BYTES, zone * ZONE_BYTES)
-        found.append(xxhash.xxh3_128_digest(data) if data else b"")
-    return found
+class Zones:
+    """Reads the zones of an open file one by one, and of its holes only the first.
+
+    A file may be a million times as long as what it holds.
+    """
+
+    def __init__(self, file_fd: int) -> None:
+        self._fd = file_fd
+        self._hole = 0  # Where the one ends that was seen last.
+
+    def read(self, zone: int) -> bytes:
+        """Give the bytes of a zone, as they are or were since `look_again`; b"": it has ended."""
+        start = zone * ZONE_BYTES
+        if start + ZONE_BYTES <= self._hole:
+            return ZEROS
+        data = os.pread(self._fd, ZONE_BYTES, start)
+        if data == ZEROS:
+            self._hole = hole_end(self._fd, start + ZONE_BYTES)
+        return data
+
+    def look_again(self) -> None:
+        """Believe nothing that was seen before."""
+        self._hole = 0
+
+
+def hole_end(file_fd: int, start: int) -> int:
+    """Where the hole ends that begins at `start`, which is that very place if none does."""
+    try:
+        return os.lseek(file_fd, start, os.SEEK_DATA)
+    except OSError as fault:
+        if fault.errno != errno.ENXIO:
+            raise
+        return max(start, os.fstat(file_fd).st_size)
+
+
+def digest(data: bytes) -> bytes:
+    """xxh3_128 of a zone; an empty one where the file has ended."""
+    if data is ZEROS:
+        return _DIGEST_OF_ZEROS
+    return xxhash.xxh3_128_digest(data) if data else b""

@@ -172,6 +172,7 @@ class Plane:
                     writeback=replication.mode == "commit",
                     each=replication.mode == "each",
                     threads=replication.threads,
+                    directories=len(replication.directories),
                     exclusions=self._exclusions[index],
                     report=self._report,
                 )

@@ -66,6 +66,7 @@ class Copy:
         missed = False
         whole: list[tuple[int, int]] = []
         while places:
+            self._asker.look()
             place = places.pop()
             fd = self._open(place)
             if fd < 0:  # Moved: it will be visited again. Or gone.
@@ -161,6 +162,7 @@ class Copy:
         """
         places = [Place(directory, (), False)]
         while places:
+            self._asker.look()
             place = places.pop()
             fd = self._open(place)
             if fd < 0:

@@ -112,3 +112,26 @@ def test_what_lies_deeper_than_a_path_reaches_is_replicated(
         os.close(below)
         for replica in (one, two):
             subprocess.run(["rm", "-rf", replica.directory / name], check=True)
+
+
+def test_a_file_that_is_nearly_all_holes_is_copied_as_what_it_holds(tmp_path: Path) -> None:
+    terabyte, compared = 1 << 40, 20 << 30
+    places = (0, 19 << 30, terabyte - 9)
+    with replicas(tmp_path) as (one, two):
+        here, there = one.directory / "huge", two.directory / "huge"
+        with here.open("wb") as huge:
+            huge.truncate(terabyte)
+            for place in places:
+                huge.seek(place)
+                huge.write(b"something")
+        lead_alone(one)
+        join(one, two, term=1, sid=1, plan="full")  # It is made there,
+        with there.open("rb") as huge:
+            for place in places:
+                huge.seek(place)
+                assert huge.read(9) == b"something"
+        os.truncate(here, compared)
+        join(one, two, term=1, sid=2, plan="full")  # and compared.
+        leave(one, two)
+        assert there.stat().st_size == compared
+        assert there.stat().st_blocks < 1_000

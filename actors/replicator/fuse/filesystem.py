@@ -52,8 +52,9 @@ class FileSystem:
     `read_only`: for a secondary; every modification fails with EROFS and nothing is cached, so
     that readers see what is applied behind. `writeback`: the kernel collects writes (`commit`
     mode). `each`: every write waits for the journal. `descriptors_max` bounds those kept for
-    inodes without an open file. Of what `exclusions` name the journal hears nothing. `report` gets
-    a line for every fault of ours, from any thread.
+    inodes without an open file; so many `directories` share those of the process. Of what
+    `exclusions` name the journal hears nothing. `report` gets a line for every fault of ours, from
+    any thread.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FileSystem:
         each: bool = False,
         threads: int = 2,
         descriptors_max: int = DESCRIPTORS_MAX,
+        directories: int = 1,
         devices_allowed: bool = False,
         exclusions: Exclusions | None = None,
         report: Callable[[str], None] = _ignore,
@@ -79,6 +81,7 @@ class FileSystem:
         self._each = each
         self._threads = threads
         self._descriptors_max = descriptors_max
+        self._directories = directories
         self._devices_allowed = devices_allowed
         self._exclusions = exclusions
         self._report = report
@@ -113,6 +116,7 @@ class FileSystem:
             assert self._server is None, "mounted once"
             mount.clear_leftover(self.path)
             raise_descriptor_limit()
+            share = descriptor_limit() // (4 * self._directories)
             flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             root_fd = os.open(self.path, flags)
             volume = Volume(
@@ -123,7 +127,7 @@ class FileSystem:
                 writeback=self._writeback,
                 each=self._each,
                 about_to_wait=self._about_to_wait,
-                descriptors_max=min(self._descriptors_max, descriptor_limit() // 4),
+                descriptors_max=min(self._descriptors_max, share),
                 devices_allowed=self._devices_allowed,
                 exclusions=self._exclusions,
             )

@@ -15,6 +15,7 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from mirrorfarm.actors.replicator import inventory
 from mirrorfarm.actors.replicator.ancestry import GONE, Place, closed_above
@@ -91,7 +92,7 @@ class NodeTable:
         self._fleeting = fleeting
         status = os.fstat(root_fd)
         self.device = status.st_dev
-        self.lock = threading.RLock()
+        self.lock: AbstractContextManager[object] = threading.RLock()
         self._table_lock = threading.Lock()
         self._descriptors_max = descriptors_max
         self._open: OrderedDict[int, Node] = OrderedDict()

@@ -25,6 +25,7 @@ from mirrorfarm.actors.replicator.operations import (
 from mirrorfarm.oserrors import located
 
 _ORDER_LOCKS: Final = 64
+_NAMES_S: Final = 0.02  # As long as names are held by who only changes some.
 
 
 class Handle:
@@ -42,6 +43,25 @@ class Handle:
         self.lock = threading.Lock()
         # Directories: entries read from the disk that did not fit: (offset before, entries).
         self.pending: tuple[int, list[tuple[int, int, int, bytes]]] = (-1, [])
+
+
+class NamesLock:
+    """The namespace lock, reentrant. A copy may hold it while it asks the secondary something.
+
+    Who waits so long says so before: somebody else has to serve what needs no lock.
+    """
+
+    def __init__(self, about_to_wait: Callable[[], None]) -> None:
+        self._lock = threading.RLock()
+        self._about_to_wait = about_to_wait
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=_NAMES_S):
+            self._about_to_wait()
+            self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 class Volume:
@@ -70,6 +90,7 @@ class Volume:
         self.each = each
         self.about_to_wait = about_to_wait
         self.nodes = NodeTable(root_fd, descriptors_max, fleeting=read_only)
+        self.nodes.lock = NamesLock(about_to_wait)
         self.cache_seconds = 0 if read_only else protocol.CACHE_SECONDS
         self.extended_setxattr = False
         self._handles: dict[int, Handle] = {}

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import stat
 import sys
 from collections.abc import Iterator
@@ -304,3 +305,24 @@ def test_what_a_copy_has_not_brought_yet_is_made_up_with_all_its_names(target: T
     assert (target.root / "second way").readlink() == Path("there")
     assert (target.root / "way").lstat().st_nlink == 2
     assert (target.root / "second pipe").is_fifo()
+
+
+@pytest.mark.parametrize("directories", [1, 4])
+def test_there_may_be_more_files_than_a_process_may_open(tmp_path: Path, directories: int) -> None:
+    roots = [tmp_path / str(number) for number in range(directories)]
+    for root in roots:
+        root.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+    try:
+        applier = Applier([bytes(root) for root in roots])
+        for directory in range(directories):
+            for node in range(2, 302):
+                name, owner = b"file%d" % node, (os.geteuid(), os.getegid())
+                applier.apply(Create(directory, node, ROOT, name, FILE, *owner, 0))
+                applier.apply(Write(directory, node, 0, 4), b"data")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        applier.close()
+    assert [len(list(root.iterdir())) for root in roots] == [300] * directories

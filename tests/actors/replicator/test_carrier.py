@@ -4,18 +4,21 @@ import errno
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from mirrorfarm.actors.replicator import inventory
-from mirrorfarm.actors.replicator.asking import Asker
+from mirrorfarm.actors.replicator.asking import Asker, SessionLost
 from mirrorfarm.actors.replicator.carrier import Carrier
 from mirrorfarm.actors.replicator.changes import Change
 from mirrorfarm.actors.replicator.contents import Contents
 from mirrorfarm.actors.replicator.operations import ROOT, Introduce, Unlink, Write
+from mirrorfarm.actors.replicator.questions import HashItem
 from mirrorfarm.actors.replicator.source import Source
+from mirrorfarm.limits import ZONE_BYTES
 from tests.actors.replicator.streams import Stream
 
 
@@ -37,6 +40,18 @@ class Leads:
         self.source = cast(Source, self.stream)
         self.carrier.open(self.source)
         self.carrier.attach(0, LostPlaces())
+
+
+class Ended(Asker):
+    """What asks in a session that ended just after the last answer."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self.end()
+
+    def digests(self, directory: int, items: list[HashItem]) -> list[list[bytes]]:
+        del directory
+        return [[inventory.digest(inventory.ZEROS)] * item.count for item in items]
 
 
 def test_what_cannot_be_sent_is_marked_and_ends_the_session() -> None:
@@ -92,3 +107,25 @@ def test_a_file_that_became_something_else_is_not_waited_for(tmp_path: Path, bec
     assert not thread.is_alive(), "it waits for a writer of the pipe"
     assert contents.files_done == 1
     os.close(fd)
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_a_file_is_not_read_to_its_end_for_a_session_that_is_over(
+    tmp_path: Path, created: bool
+) -> None:
+    leads = Leads()
+    (tmp_path / "file").write_bytes(bytes(1_000_000))
+    fd = inventory.open_directory(os.fsencode(tmp_path))
+    entry = inventory.entry(fd, b"file")
+    assert entry is not None
+    contents = Contents(leads.carrier, Ended(leads.source))
+    batch = [(entry, HashItem(entry.inode, 0, 15))]
+    work = (
+        partial(contents._send_file, entry=entry)
+        if created
+        else partial(contents._compare, batch=batch)
+    )
+    with pytest.raises(SessionLost):
+        work(0, fd)
+    os.close(fd)
+    assert contents.bytes_done <= ZONE_BYTES
