@@ -41,10 +41,12 @@ class Nodes:
     def path(self, node: str) -> Path:
         return self.folder / node / "bus.sock"
 
-    def start(self, node: str, incarnation: int = 1) -> Hub:
+    def start(self, node: str, incarnation: int = 1, agent: Inbox | None = None) -> Hub:
         binds = tuple(Bind(net, at) for (name, net), at in self.where.items() if name == node)
         links = tuple(Link(name, net, at) for (name, net), at in self.where.items() if name != node)
         hub = Hub(HubSettings(self.keys[node], incarnation, binds, links, self.path(node)))
+        if agent is not None:  # What waited for the bus comes in at once.
+            hub.register("agent", "agent", agent)
         hub.start()
         self.hubs[node] = hub
         return hub
@@ -110,7 +112,7 @@ def test_a_message_sent_before_the_agent_starts_waits_for_it_a_moment(nodes: Nod
     hub_inbox = Inbox()
     module, _ = nodes.attach("n1", "cli-7")
     module.send(Address("n1", "agent", "agent"), "cli", Probe("red", 5))
-    nodes.start("n1").register("agent", "agent", hub_inbox)
+    nodes.start("n1", agent=hub_inbox)
     until(lambda: hub_inbox.messages or module.counters()["expired"])
     assert hub_inbox.messages == [(Address("n1", "cli-7", "cli"), Probe("red", 5), "")]
 
