@@ -48,6 +48,9 @@ class NoProcesses:
     def pids(self) -> dict[str, int]:
         return self.present
 
+    def age_seconds(self, name: str) -> float:
+        return 3_600.0 if name in self.present else 0.0
+
     def trouble(self, name: str) -> None:
         del name
 
