@@ -49,7 +49,7 @@ class Fake:
         for state in self.first if self.asked <= self.late else self.states:
             if state is not None:
                 request = "earlier" if state.startswith("old ") else query.request
-                word, _, status = state.removeprefix("old ").partition(" ")
+                word, _, status = state.removeprefix("old ").partition("/")
                 text = msgspec.json.encode({"state": word, "status": status or "Ready"})
                 self.agent._states.put(StateAnswer(request, text))
 
@@ -105,7 +105,7 @@ def test_a_module_that_does_not_answer_may_be_replaced(monkeypatch: pytest.Monke
     asked("old PRIM")._require_stopped("app")
 
 
-@pytest.mark.parametrize("first", [None, "STOP Transient"])
+@pytest.mark.parametrize("first", [None, "STOP/Transient"])
 @pytest.mark.parametrize(("late", "age"), [(1, 3_600.0), (8, 0.5)])
 def test_a_module_that_has_just_begun_is_not_taken_for_one_that_hangs_or_is_stopped(
     first: str | None, late: int, age: float, monkeypatch: pytest.MonkeyPatch
@@ -124,7 +124,7 @@ def test_a_module_that_does_not_get_beyond_its_beginning_counts_as_stopped(
 ) -> None:
     """As one whose replicator does not come to run: perhaps a configuration mends that."""
     monkeypatch.setattr(node, "STATE_SECONDS", 0.1)
-    assert asked("STOP Transient")._require_stopped("app") == "STOP"
+    assert asked("STOP/Transient")._require_stopped("app") == "STOP"
 
 
 class Busy:
