@@ -168,13 +168,12 @@ def test_a_node_with_many_peers_gathers_heartbeats_of_a_farm_and_loses_nothing(p
     pair.more = tuple(Link(other, "red", endpoint("127.0.0.1", free_port())) for other in others)
     for node in ("n1", "n2"):
         pair.start(node)
-    pair.meet()
+    pair.meet(by="red")
     inbox = pair.inboxes["n2"]
     inbox.messages.clear()
     for number in range(200):
-        pair.hubs["n1"].send(
-            N2, "agent", FarmBeat(number, 1) if number % 3 else Probe("red", number)
-        )
+        message = FarmBeat(number, 1) if number % 3 else Probe("red", number)
+        pair.hubs["n1"].send(N2, "agent", message, "red")  # Networks do not wait for each other.
     until(lambda: len(inbox.messages) == 200)
     numbers = [message.number for _, message, _ in inbox.messages]  # type: ignore[union-attr]
     assert numbers == list(range(200))
