@@ -1,7 +1,9 @@
 """`mirrorfarm trace redact`: copies of traces without names."""
 
 import secrets
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,29 @@ def redact_traces(paths: Iterable[Path], folder: Path, mode: str) -> int:
     counts: dict[str, Any] = {"processes": 0, "steps": 0}
     found = sources(paths, faults)
     require_single(found)
-    for source in found:
-        counts["processes"] += 1
-        copy = Copy(source, folder / f"{counts['processes']:04d}", redactor, mode)
-        counts["steps"] += copy.write(read_items(source, faults))
+    with _all_or_nothing(folder) as folders:
+        for source in found:
+            counts["processes"] += 1
+            folders.append(folder / f"{counts['processes']:04d}")
+            copy = Copy(source, folders[-1], redactor, mode)
+            counts["steps"] += copy.write(read_items(source, faults))
     click.echo(
         f"{counts['steps']} steps of {counts['processes']} processes are in {folder}, mode {mode}"
     )
     return faults.exit_code
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[list[Path]]:
+    """Remove what is in the given list if not all can be copied: a part looks like a whole."""
+    made = not folder.exists()
+    folders: list[Path] = []
+    try:
+        yield folders
+    except BaseException:
+        for one in folders:
+            shutil.rmtree(one, ignore_errors=True)
+        with suppress(OSError):
+            if made:
+                folder.rmdir()
+        raise

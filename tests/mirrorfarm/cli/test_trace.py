@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from mirrorfarm.actors.events import Started
 from mirrorfarm.actors.heartbeat.core import Heartbeat
 from mirrorfarm.cli.main import UNREAD, main
 from mirrorfarm.cli.trace_show import Wanted, merged, time_ns
-from mirrorfarm.errors import UsageInvalid
+from mirrorfarm.errors import SystemUnsuitable, UsageInvalid
 from mirrorfarm.trace.files import sources
 from mirrorfarm.trace.step import Step
 from mirrorfarm.trace.steps import read_items
@@ -461,6 +462,24 @@ def test_a_redacted_copy_has_no_names_but_all_steps(
     assert "a redacted trace cannot be replayed" in err
     code, _, err = run("trace", "redact", simulated, "--to", tmp_path / "out")
     assert (code, "is not empty" in err) == (6, True)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_copy_that_does_not_fit_nothing_stays(run: Run, tmp_path: Path, there: bool) -> None:
+    """Each of its files would pass for a whole trace."""
+    out = tmp_path / "out"
+    if there:
+        out.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # Two processes fit.
+    try:
+        code, _, err = run("trace", "redact", TAKEOVER, "--to", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == SystemUnsuitable.exit_code
+    assert "0003/trace-00000001.mft: only partly written: make room there" in err
+    assert out.exists() == there
+    assert not there or not list(out.iterdir())
 
 
 def test_a_start_that_is_there_twice_is_neither_shown_nor_redacted_twice(
