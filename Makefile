@@ -76,8 +76,10 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A test that does not even end when its time is up takes its process with it, told with all stacks.
 unit: setup
-	$(BIN)/pytest -q -n 2 -m 'not live'
+	$(BIN)/pytest -q -n 2 -m 'not live' \
+	  -o faulthandler_timeout=660 -o faulthandler_exit_on_timeout=true
 
 live: setup
 	@tests/live/run $(BIN)/pytest $(VENV)/live-tests.txt

@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from mirrorfarm.actors import cgroup as cgroups
 from mirrorfarm.actors.cgroup import Cgroup, Hierarchy, mounted, scope_of, unmounted
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="control groups need root")
+
+Process = subprocess.Popen[bytes]
 
 DAEMON = """
 import os, time
@@ -53,12 +56,24 @@ def cgroup(request: pytest.FixtureRequest) -> Iterator[Cgroup]:
     group.remove()
 
 
-def spawn(cgroup: Cgroup) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-S", "-c", DAEMON], preexec_fn=cgroup.add_self)
+@contextmanager
+def running(cgroup: Cgroup, *words: str, stdio: int | None = None) -> Iterator[Process]:
+    """A process of the group; whatever fails, it is not waited for in vain."""
+    with subprocess.Popen(
+        words, stdin=stdio, stdout=stdio, bufsize=0, preexec_fn=cgroup.add_self
+    ) as process:
+        try:
+            yield process
+        finally:
+            cgroup.kill()
+
+
+def daemon(cgroup: Cgroup) -> AbstractContextManager[Process]:
+    return running(cgroup, sys.executable, "-S", "-c", DAEMON)
 
 
 def test_daemon_that_left_its_session_is_still_counted_and_killed(cgroup: Cgroup) -> None:
-    with spawn(cgroup) as parent:
+    with daemon(cgroup) as parent:
         assert eventually(lambda: len(cgroup.processes()) == 2)
         assert parent.pid in cgroup.processes()
         assert cgroup.kill() == []
@@ -67,7 +82,7 @@ def test_daemon_that_left_its_session_is_still_counted_and_killed(cgroup: Cgroup
 
 
 def test_frozen_processes_are_killed_too_and_the_group_is_usable_again(cgroup: Cgroup) -> None:
-    with spawn(cgroup):
+    with daemon(cgroup):
         assert eventually(lambda: len(cgroup.processes()) == 2)
         cgroup.freeze()
         assert cgroup.kill() == []
@@ -76,10 +91,7 @@ def test_frozen_processes_are_killed_too_and_the_group_is_usable_again(cgroup: C
 
 
 def test_frozen_process_answers_only_after_it_is_thawed(cgroup: Cgroup) -> None:
-    echo = subprocess.Popen(
-        ["/bin/cat"], stdin=-1, stdout=-1, bufsize=0, preexec_fn=cgroup.add_self
-    )
-    with echo:
+    with running(cgroup, "/bin/cat", stdio=subprocess.PIPE) as echo:
         assert echo.stdin is not None
         assert echo.stdout is not None
         echo.stdin.write(b"one")
@@ -89,11 +101,10 @@ def test_frozen_process_answers_only_after_it_is_thawed(cgroup: Cgroup) -> None:
         assert select.select([echo.stdout], [], [], 0.2)[0] == []
         cgroup.thaw()
         assert echo.stdout.read(3) == b"two"
-        cgroup.kill()
 
 
 def test_created_again_the_group_shows_the_processes_of_its_earlier_owner(cgroup: Cgroup) -> None:
-    with spawn(cgroup) as parent:
+    with daemon(cgroup) as parent:
         again = Cgroup(cgroup.scope, Hierarchy(cgroup.path.parent.parent, cgroup._version))
         again.create()
         assert parent.pid in again.processes()

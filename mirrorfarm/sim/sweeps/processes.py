@@ -38,6 +38,7 @@ class Processes(Generic[ResultT]):
         self._pool: ProcessPoolExecutor | None = None
         self._submitted = 0  # To this pool.
         self._under_way: dict[Future[tuple[ResultT, ...]], Batch] = {}
+        self._submitting = False  # Stays so when that was interrupted: a worker may have it.
 
     def free(self) -> int:
         """Return how many more batches it can be given; one waits so that no worker does."""
@@ -53,6 +54,7 @@ class Processes(Generic[ResultT]):
 
     def submit(self, batch: Batch) -> None:
         """Put a batch in line."""
+        self._submitting = True
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
                 self._workers,
@@ -67,6 +69,7 @@ class Processes(Generic[ResultT]):
                 future = Future()
                 future.set_exception(error)
         self._under_way[future] = batch
+        self._submitting = False
 
     def wait(self, seconds: float) -> list[Finished[ResultT]]:
         """Return what is finished; of several, first what was put in line first."""
@@ -85,7 +88,8 @@ class Processes(Generic[ResultT]):
 
     def close(self) -> None:
         """End every process at once."""
-        children = multiprocessing.active_children() if self._under_way else []
+        busy = self._under_way or self._submitting
+        children = multiprocessing.active_children() if busy else []
         for child in children:
             child.terminate()
         self._end_pool()

@@ -14,6 +14,8 @@ from mirrorfarm.sim.sweeps.result import MESSAGE_CHARACTERS_MAX, SeedResult
 
 RunSeed = Callable[[str, int], SeedResult]
 
+AGAIN_SECONDS = 1.0  # What is raised where Python lets nothing out (a finalizer) is raised again.
+
 
 class TookTooLong(Exception):
     """A run did not end in time: perhaps it never would."""
@@ -77,7 +79,8 @@ def failed_run(
 def at_most(seconds: float) -> Iterator[None]:
     """Raise TookTooLong in the block after so many seconds.
 
-    Only a main thread can be interrupted: elsewhere (a worker of Dask) there is no limit.
+    Only a main thread can be interrupted: elsewhere (a worker of Dask) there is no limit. An alarm
+    that was set before stands still meanwhile.
     """
     if not seconds or threading.current_thread() is not threading.main_thread():
         yield
@@ -87,9 +90,10 @@ def at_most(seconds: float) -> Iterator[None]:
         raise TookTooLong(f"no end after {seconds:g} s of this machine's time")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    alarm = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *alarm)

@@ -36,7 +36,7 @@ def test_the_state_of_a_module_is_what_its_mirror_says(node: Node) -> None:
     with Client(node.paths) as client:
         assert client.node == "n1"
         assert client.state("n1", "ledger")["state"] == "PRIM"
-        assert client.modules(["n1", "n2"], 0.3) == {"n1": ["ledger"]}
+        assert client.modules(["n1", "n2"], 1.5) == {"n1": ["ledger"]}
 
 
 def test_an_accepted_command_is_not_yet_done(node: Node) -> None:
@@ -48,7 +48,10 @@ def test_an_accepted_command_is_not_yet_done(node: Node) -> None:
             client.command("n1", "ledger", "swap", seconds=0.2)
 
 
-def test_a_repeated_question_is_the_same_command(node: Node) -> None:
+def test_a_repeated_question_is_the_same_command(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "REPEAT_SECONDS", 0.05)
     node.outcomes = [("accepted", "")]
     with Client(node.paths) as client, pytest.raises(TimedOut):
         client.command("n1", "ledger", "start", seconds=1.2)
@@ -106,7 +109,7 @@ def test_a_silent_node_is_unreachable(node: Node) -> None:
     with Client(node.paths) as client:
         with pytest.raises(NodeUnreachable, match="n2"):
             client.state("n2", "ledger", seconds=0.2)
-        assert set(client.states([("n1", "ledger"), ("n2", "ledger")], 0.3)) == {("n1", "ledger")}
+        assert set(client.states([("n1", "ledger"), ("n2", "ledger")], 1.5)) == {("n1", "ledger")}
 
 
 def test_two_clients_of_one_process_do_not_take_each_others_answers(node: Node) -> None:

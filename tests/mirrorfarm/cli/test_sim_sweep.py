@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -32,15 +33,34 @@ LONG = ("--seeds", "0..100000", *SHORT)
 DEADLINE_SECONDS = 60
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started() -> Iterator[None]:
+    """Whatever fails, no sweep goes on beside the next tests."""
+    yield
+    for process in STARTED:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+    STARTED.clear()
+
+
 def mirrorfarm(*words: str | Path) -> subprocess.Popen[str]:
     """Start a command as a shell does: with a group of processes that Ctrl-C reaches whole."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "mirrorfarm.cli.main", "sim", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
+    STARTED.append(process)
+    return process
 
 
 def run(*words: str | Path, code: int = 0) -> tuple[str, str]:

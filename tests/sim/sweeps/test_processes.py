@@ -1,14 +1,17 @@
 """Sweeps on processes of this machine: interrupted, resumed, with workers that are killed."""
 
 import multiprocessing
-from concurrent.futures import Future
+import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirrorfarm.errors import Refused, UsageInvalid
-from mirrorfarm.sim.sweeps import engines
+from mirrorfarm.sim.sweeps import engines, processes
 from mirrorfarm.sim.sweeps.drive import drive
 from mirrorfarm.sim.sweeps.engines import GROUP, Wanted, load_engine
 from mirrorfarm.sim.sweeps.plan import Batch, Plan
@@ -16,7 +19,7 @@ from mirrorfarm.sim.sweeps.processes import Processes
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import read_results
 from mirrorfarm.sim.sweeps.work import Work
-from tests.sim.sweeps.stand_in import HEAVY, deadly, foreign, killed_once, quick, slow
+from tests.sim.sweeps.stand_in import HEAVY, deadly, endless, foreign, killed_once, quick, slow
 from tests.sim.sweeps.watching import order_of, play_all
 
 
@@ -80,6 +83,23 @@ def test_of_several_that_are_finished_the_first_in_line_comes_first() -> None:
         engine._under_way[done] = batch
     assert [finished.batch for finished in engine.wait(0)] == batches
     assert not engine.busy()
+
+
+def test_interrupted_at_any_moment_it_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a worker has a batch, and nobody has noted yet that it does."""
+
+    class Interrupted(ProcessPoolExecutor):
+        def submit(self, *work: Any) -> Future[Any]:  # type: ignore[override]
+            future = super().submit(*work)
+            os.kill(os.getpid(), signal.SIGINT)
+            return future
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Interrupted)
+    engine = Processes(Work(endless, "mirror", "b", 0), Wanted(1))
+    with pytest.raises(KeyboardInterrupt):
+        engine.submit(Batch((HEAVY,)))
+    engine.close()
+    assert no_child_is_left()
 
 
 def test_a_worker_of_another_build_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import signal
 import threading
 
-from mirrorfarm.sim.sweeps.work import Work
-from tests.sim.sweeps.stand_in import HEAVY, endless, quick, raising
+import pytest
+
+from mirrorfarm.sim.sweeps.work import RunSeed, Work
+from tests.sim.sweeps.stand_in import HEAVY, deaf, endless, quick, raising
 
 
 def test_an_exception_is_the_result_of_its_seed_alone() -> None:
@@ -15,12 +17,15 @@ def test_an_exception_is_the_result_of_its_seed_alone() -> None:
     assert "stand_in.py:" in failed.signature
 
 
-def test_a_run_that_does_not_end_is_given_up() -> None:
-    failed, after = Work(endless, "mirror", "b", 0.05)((HEAVY, HEAVY + 1))
+@pytest.mark.parametrize("run", [endless, deaf])
+def test_a_run_that_does_not_end_is_given_up(run: RunSeed) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 100)
+    failed, after = Work(run, "mirror", "b", 0.05)((HEAVY, HEAVY + 1))
+    seconds, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     assert (failed.invariant, failed.signature) == ("TookTooLong", "took too long")
     assert "no end after 0.05 s" in failed.message
     assert not after.failed
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)  # Nothing is left that would kill.
+    assert 90 < seconds < 101, "the alarm of who called, none of a run that would kill"
 
 
 def test_outside_a_main_thread_there_is_no_limit() -> None:
