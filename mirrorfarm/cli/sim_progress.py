@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from mirrorfarm.cli.show import clean
+from mirrorfarm.counting import counted_are
 from mirrorfarm.sim.sweeps.plan import Finished
 from mirrorfarm.sim.sweeps.result import SeedResult
 from mirrorfarm.sim.sweeps.results import Appender
@@ -50,7 +51,8 @@ class Progress:
         """Say what was there already."""
         have = len(appender.results)
         if have:
-            self.say(f"{have:,} results are there already, {missing:,} seeds are missing")
+            rest = counted_are(missing, "seed")
+            self.say(f"{counted_are(have, 'result')} there already, {rest} missing")
         if appender.torn_bytes:
             self.say(f"cut {appender.torn_bytes} bytes of an unfinished line off the file's end")
         if damaged := appender.results.damaged:
@@ -81,8 +83,7 @@ class Progress:
                 f"a worker died again ({why}), with seed {seeds[0]} alone: it counts as failed"
             )
             return
-        again = "1 seed of it is" if len(seeds) == 1 else f"{len(seeds):,} seeds of it are"
-        self.say(f"a worker died ({why}); {again} played again")
+        self.say(f"a worker died ({why}); {counted_are(len(seeds), 'seed')} played again")
 
     def stopping(self) -> None:
         """Say what happens after Ctrl-C."""

@@ -10,6 +10,7 @@ import click
 from mirrorfarm.cli.number import Number
 from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.cli.sim_options import played, workers_option, workers_or_all
+from mirrorfarm.counting import counted, counted_are
 
 if TYPE_CHECKING:
     from mirrorfarm.sim.sweeps.outputs import Written
@@ -169,7 +170,7 @@ def _missed(summary: "Summary", parts: int = 1) -> bool:
 
 def _what_next(order: "Order", missing: int) -> str:
     if missing:
-        text = f"interrupted: {missing:,} seeds are missing. To play them:"
+        text = f"interrupted: {counted_are(missing, 'seed')} missing. To play the rest:"
         return f"{text}\n  {order.command_to_resume()}"
     whole = f"--seeds {order.seeds.start}..{order.seeds.stop}"
     folder, parts = shlex.quote(str(order.folder)), shlex.quote(str(order.file.parent))
@@ -239,7 +240,7 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
     notes += _about_others(have, wanted, seeds) if wanted else ()
     if missing:
         first = next(seed for seed in wanted if seed not in have)
-        notes.append(f"{missing:,} seeds are missing, {first} is the first of them")
+        notes.append(f"{counted_are(missing, 'seed')} missing, {first} is the first of them")
     written = type(written)(written.summary, written.paths, tuple(notes))
     _tell(written, json_wanted, {"missing": missing})
     # What seed a line was of is not known: only who says what was wanted learns that none lacks.
@@ -252,7 +253,7 @@ def _about_others(have: Set[int], wanted: range, seeds: str) -> Iterator[str]:
     """Yield how many results are of seeds that nobody asked for now."""
     others = sum(seed not in wanted for seed in have)
     if others:
-        yield f"{others:,} seeds are none of --seeds {seeds}: they are counted as well"
+        yield f"{counted_are(others, 'seed')} none of --seeds {seeds}, and counted as well"
 
 
 def _about_lines(results: "Results") -> Iterator[str]:
@@ -316,5 +317,5 @@ def _tell_tables(summary: "Summary") -> None:
         click.secho(f"never happened: {clean(name)}", fg="red" if summary.missed else None)
     failed = f"{summary.failed:,} failed in {len(classes):,} classes" if classes else "none failed"
     good = summary.seeds and not classes
-    told = f"{summary.seeds:,} seeds, {failed}" if summary.seeds else "no seed was played"
+    told = f"{counted(summary.seeds, 'seed')}, {failed}" if summary.seeds else "no seed was played"
     click.secho(told, fg="green" if good else "red", bold=True)

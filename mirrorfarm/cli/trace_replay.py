@@ -11,6 +11,7 @@ import click
 
 from mirrorfarm.cli.show import as_json, clean
 from mirrorfarm.cli.trace_show import Faults, line, require_known
+from mirrorfarm.counting import counted
 from mirrorfarm.errors import Refused, TraceInvalid
 from mirrorfarm.trace.decoder import Checkpoint
 from mirrorfarm.trace.files import Source, require_single, sources
@@ -199,4 +200,4 @@ def _verdict(result: dict[str, Any]) -> str:
     if not count:
         some = f"of {result['replayed']} steps replayed " if result["skipped"] else ""
         return f"{some}every effect came again, the same"
-    return f"{count} difference{'s' if count > 1 else ''}"
+    return counted(count, "difference")

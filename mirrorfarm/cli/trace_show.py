@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from mirrorfarm.cli.show import clean
+from mirrorfarm.counting import counted
 from mirrorfarm.durations import span
 from mirrorfarm.errors import TraceInvalid, UsageInvalid
 from mirrorfarm.limits import SECOND_NS
@@ -139,7 +140,7 @@ class Faults:
 
 
 def _tell_more(path: Path, count: int) -> None:
-    more = f"and {count} more place{'s' if count > 1 else ''} that cannot be read"
+    more = f"and {counted(count, 'more place')} that cannot be read"
     click.echo(f"mirrorfarm: {clean(str(path))}: {more}", err=True)
 
 

@@ -10,6 +10,7 @@ import click
 from mirrorfarm.cli.progress import progress
 from mirrorfarm.cli.show import as_json, clean, table
 from mirrorfarm.cli.trace_show import Faults
+from mirrorfarm.counting import counted
 from mirrorfarm.durations import span
 from mirrorfarm.errors import UsageInvalid
 from mirrorfarm.limits import SECOND_NS
@@ -78,7 +79,7 @@ def fork_trace(paths: tuple[Path, ...], wanted: Wanted) -> int:
 
 def _died(finished: Finished[Run]) -> None:
     """Tell of a process that ended in the midst of its runs."""
-    runs = _runs(len(finished.batch.seeds))
+    runs = counted(len(finished.batch.seeds), "run")
     click.echo(f"a worker died ({finished.why}); {runs} of it are played again", err=True)
 
 
@@ -154,7 +155,9 @@ def _tell(recording: Recording, wanted: Wanted, for_ns: int, found: list[Summary
         click.echo(f"and {len(outside) - TOLD_MAX} more that came from outside")
     for line in recording.modelled:
         click.echo(clean(f"a model: {line}"))
-    click.echo(f"{_runs(wanted.seeds)} of {span(for_ns)} for each variant; times in seconds")
+    click.echo(
+        f"{counted(wanted.seeds, 'run')} of {span(for_ns)} for each variant; times in seconds"
+    )
     heads = MIRROR_HEADS if module.mode == "mirror" else FARM_HEADS
     violated = any(one.violations for one in found)
     table([*heads, *(["violated"] if violated else [])], [_row(one, violated) for one in found])
@@ -184,15 +187,11 @@ def unserved(one: Summary) -> Iterator[str]:
         yield f"{one.variant.name}: why nobody served at the end"
     for said, runs in groups[:REASONS_MAX]:
         text = "; ".join(str(each) for each in said) or "no node's module ran"
-        yield f"  in {_runs(runs)}: {text}"
+        yield f"  in {counted(runs, 'run')}: {text}"
     others = groups[REASONS_MAX:]
     if others:
-        noun = "reason" if len(others) == 1 else "reasons"
-        yield f"  … and {len(others)} other {noun}, in {_runs(sum(runs for _, runs in others))}"
-
-
-def _runs(count: int) -> str:
-    return f"{count} run" if count == 1 else f"{count} runs"
+        rest = counted(sum(runs for _, runs in others), "run")
+        yield f"  … and {counted(len(others), 'other reason')}, in {rest}"
 
 
 def _times(values: list[int]) -> str:

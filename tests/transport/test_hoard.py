@@ -118,7 +118,8 @@ def test_who_sends_a_message_of_endless_parts_is_cut_off_and_nobody_else(three: 
         three.meet()
         assert three.victim.counters()["hoarded"] == 1
     finally:
-        attacker.communicate(b"")
+        attacker.kill()
+        attacker.communicate()
 
 
 def test_memory_that_stays_ends_no_connection_each_second(

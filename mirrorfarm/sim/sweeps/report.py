@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mirrorfarm.counting import counted, counted_are
 from mirrorfarm.limits import MILLISECOND_NS, SECOND_NS
 from mirrorfarm.sim.running import Moment
 from mirrorfarm.sim.sweeps.coverage import COVERAGE_STYLE, show_coverage
@@ -51,7 +52,7 @@ class Worst:
 
 def render(summary: Summary, worst: Worst | None, missing: int = 0) -> str:
     """Return the page; `missing` seeds were wanted and have no result yet."""
-    title = f"Sweep of {summary.seeds:,} seeds"
+    title = f"Sweep of {counted(summary.seeds, 'seed')}"
     head = [
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width"),
@@ -88,7 +89,13 @@ def _verdict(summary: Summary, missing: int) -> list[Element]:
         tag("p", about, class_="note"),
     ]
     if missing:
-        found.append(tag("p", f"{missing:,} seeds of this sweep have no result yet.", class_="bad"))
+        found.append(
+            tag(
+                "p",
+                f"Of this sweep, {counted_are(missing, 'seed')} without a result yet.",
+                class_="bad",
+            )
+        )
     outcomes = [[name, f"{count:,}"] for name, count in sorted(summary.outcomes.items())]
     return [*found, table(["outcome", "seeds"], outcomes)]
 

@@ -106,10 +106,11 @@ class Bench:
     def close(self) -> None:
         for module in self.modules:
             module.kill()
-            module.communicate()
         for guard in self.guards:
             if not ended(guard):
                 os.kill(guard, signal.SIGKILL)
+        for module in self.modules:
+            module.communicate()
         assert self.cgroup.kill() == []
         for application in self.applications:
             application.wait()

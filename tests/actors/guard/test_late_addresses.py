@@ -109,9 +109,9 @@ def node(namespace: str, tmp_path: Path) -> Iterator[Node]:
         yield Node(namespace, module, guard, application)
     finally:
         module.kill()
-        module.communicate()
         if guard and not ended(guard):
             os.kill(guard, signal.SIGKILL)
+        module.communicate()
         application.kill()
         application.wait()
         cgroup.remove()

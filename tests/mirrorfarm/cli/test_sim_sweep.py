@@ -334,7 +334,7 @@ def test_what_does_not_agree_with_another_part_or_was_not_wanted_is_told(tmp_pat
     words: list[str | Path] = ["report", "-o", tmp_path / "report", *parts]
     assert "3 seeds, none failed" in run(*words)[0], "the same results twice"
     shown, _ = run(*words, "--seeds", "0..2")
-    others = "1 seeds are none of --seeds 0..2: they are counted as well"
+    others = "1 seed is none of --seeds 0..2, and counted as well"
     assert others in shown
     assert others in run("sweep", "--seeds", "0..2", *SHORT, "--resume", parts[0])[0]
     parts[0].write_bytes(parts[0].read_bytes().replace(b'"steps":', b'"steps":1', 1))
@@ -349,9 +349,9 @@ def test_a_seed_that_is_given_up_is_not_said_to_be_played_again(
     for batch in (Batch((3, 4)), Batch((3,)), Batch((3, 4), alone=True), Batch((3,), alone=True)):
         progress.died(Finished(batch, None, "killed"))
     assert capsys.readouterr().err.splitlines() == [
-        "a worker died (killed); 2 seeds of it are played again",
-        "a worker died (killed); 1 seed of it is played again",
-        "a worker died (killed); 2 seeds of it are played again",
+        "a worker died (killed); 2 seeds are played again",
+        "a worker died (killed); 1 seed is played again",
+        "a worker died (killed); 2 seeds are played again",
         "a worker died again (killed), with seed 3 alone: it counts as failed",
     ]
 

@@ -54,7 +54,7 @@ def test_everything_that_was_promised_is_in_it() -> None:
     assert all(heading in page.words for heading in headings)
     assert any(words.startswith("The worst run: seed ") for words in page.words)
     assert "10 of 100 failed" in page.words
-    assert "2 seeds of this sweep have no result yet." in page.words
+    assert "Of this sweep, 2 seeds are without a result yet." in page.words
     assert page.tags.count("svg") == 5
     assert {"fault", "violation"} <= {value for key, value in page.attributes if key == "class"}
 
