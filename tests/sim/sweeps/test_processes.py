@@ -1,9 +1,10 @@
 """Sweeps on processes of this machine: interrupted, resumed, with workers that are killed."""
 
 import multiprocessing
-import os
 import signal
+import threading
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -91,14 +92,17 @@ def test_interrupted_at_any_moment_it_ends_at_once(monkeypatch: pytest.MonkeyPat
     class Interrupted(ProcessPoolExecutor):
         def submit(self, *work: Any) -> Future[Any]:  # type: ignore[override]
             future = super().submit(*work)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
             return future
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Interrupted)
-    engine = Processes(Work(endless, "mirror", "b", 0), Wanted(1))
-    with pytest.raises(KeyboardInterrupt):
-        engine.submit(Batch((HEAVY,)))
-    engine.close()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        engine = Processes(Work(endless, "mirror", "b", 0), Wanted(1))
+        with closing(engine), pytest.raises(KeyboardInterrupt):
+            engine.submit(Batch((HEAVY,)))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert no_child_is_left()
 
 
