@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -276,21 +278,32 @@ def test_follow_goes_on_with_what_is_written(
     from mirrorfarm.cli import trace_show  # noqa: PLC0415
 
     lines: list[str] = []
-    monkeypatch.setattr(trace_show, "POLL_SECONDS", 0.02)
+    ends = threading.Event()
+
+    def pause(_: float) -> None:
+        if ends.wait(0.02):
+            raise KeyboardInterrupt
+
+    def watches() -> None:
+        with suppress(KeyboardInterrupt):
+            trace_show.show_trace([tmp_path], Wanted(), follow=True)
+
+    monkeypatch.setattr(trace_show, "time", SimpleNamespace(**{**vars(time), "sleep": pause}))
     monkeypatch.setattr(click, "echo", lambda text, err=False: lines.append(str(text)))
     writer = TraceWriter(tmp_path, ORIGIN)
     writer.step(*STEPS[0])
     until(lambda: any(tmp_path.iterdir()))
-    watch = threading.Thread(
-        target=trace_show.show_trace, args=([tmp_path], Wanted()), kwargs={"follow": True}
-    )
-    watch.daemon = True
+    watch = threading.Thread(target=watches)
     watch.start()
-    until(lambda: len(lines) == 2)
-    for step in STEPS[1:]:
-        writer.step(*step)
-    writer.close()
-    until(lambda: len(lines) == 10)
+    try:
+        until(lambda: len(lines) == 2)
+        for step in STEPS[1:]:
+            writer.step(*step)
+        writer.close()
+        until(lambda: len(lines) == 10)
+    finally:
+        ends.set()
+        watch.join()
     assert len(set(lines)) == 10
 
 
