@@ -56,12 +56,13 @@ class WitnessClient:
         """Apply one event; return what to do about it, in order."""
         self.out = []
         match event:
-            case ev.Started():
-                self._probe(now)
             case ev.ArbiterTick():
                 if now >= self.wake_ns:
                     self.wake_ns = 0
                     self._tick(now)
+            case ev.Received(source, RegisterAnswer() as answer) if source.node == self.witness:
+                if not sites.trick("arbiter.forget_answer"):  # As if it had got lost.
+                    self._answered(answer)
             case ev.AskRead(request):
                 self._ask(RegisterRead(request), now)
             case ev.AskCas(request, expected_ver, register, forced):
@@ -69,9 +70,8 @@ class WitnessClient:
                 self._ask(RegisterCas(request, expected_ver, register, forced, lease_ns), now)
             case ev.AskRenew(request, term, lease_ns):
                 self._renew(RegisterRenew(request, term, lease_ns), now)
-            case ev.Received(source, RegisterAnswer() as answer) if source.node == self.witness:
-                if not sites.trick("arbiter.forget_answer"):  # As if it had got lost.
-                    self._answered(answer)
+            case ev.Started():
+                self._probe(now)
             case _:
                 pass
         self._wake(now)
@@ -117,10 +117,12 @@ class WitnessClient:
     def _wake(self, now: int) -> None:
         """Have a timer at the next time that anything can be due; a later one is not needed."""
         due = self.sent_ns + self.probe_ns
-        if self.question is not None:
-            due = min(due, self.question.last_ns + self.retry_ns)
-        if self.renewals:
-            due = min(due, self.renewals[-1].last_ns + self.retry_ns)
+        if self.question is not None or self.renewals:
+            retry_ns = self.retry_ns
+            if self.question is not None:
+                due = min(due, self.question.last_ns + retry_ns)
+            if self.renewals:
+                due = min(due, self.renewals[-1].last_ns + retry_ns)
         if self.unanswered_ns and not self.silent:
             due = min(due, self.unanswered_ns + self.silence_ns)
         due = max(due, now + 1)

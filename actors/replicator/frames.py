@@ -7,6 +7,8 @@ carries them out in exactly this order, once, and anything else is counted and d
 """
 
 import struct
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 from mirrorfarm.errors import FrameInvalid
@@ -14,6 +16,7 @@ from mirrorfarm.limits import STREAM_FRAME_BYTES_MAX
 
 MAGIC: Final = b"MFS1"
 _HEADER: Final = struct.Struct("<4sBB2xQQQQ")
+_FIELDS: Final = struct.Struct("<BB2xQQQQ")  # The same behind the magic number.
 HEADER_BYTES: Final = _HEADER.size
 
 # Source to target.
@@ -48,6 +51,10 @@ class Header(NamedTuple):
     seq: int
 
 
+# As Header(*fields), without Python's detour.
+_header: Final[Callable[[tuple[int, ...]], Header]] = partial(tuple.__new__, Header)
+
+
 def pack(kind: int, stream: tuple[int, int, int], seq: int, flags: int = 0) -> bytes:
     """Bytes of the header of a frame in `stream` (term, sid, nonce)."""
     return _HEADER.pack(MAGIC, kind, flags, *stream, seq)
@@ -55,28 +62,34 @@ def pack(kind: int, stream: tuple[int, int, int], seq: int, flags: int = 0) -> b
 
 def unpack(parts: list[bytes]) -> tuple[Header, bytes, bytes]:
     """Header, record and payload of a frame's parts; FrameInvalid if anything is off."""
-    if not 1 <= len(parts) <= PARTS_MAX:
-        raise FrameInvalid(f"frame of {len(parts)} parts")
-    if sum(map(len, parts)) > STREAM_FRAME_BYTES_MAX:
+    count = len(parts)
+    if not 1 <= count <= PARTS_MAX:
+        raise FrameInvalid(f"frame of {count} parts")
+    packed = parts[0]
+    record = parts[1] if count > 1 else b""
+    payload = parts[2] if count > 2 else b""
+    if len(packed) + len(record) + len(payload) > STREAM_FRAME_BYTES_MAX:
         raise FrameInvalid("frame is too large")
-    if len(parts[0]) != HEADER_BYTES:
-        raise FrameInvalid(f"header of {len(parts[0])} bytes")
-    magic, kind, flags, term, sid, nonce, seq = _HEADER.unpack(parts[0])
-    header = Header(kind, flags, term, sid, nonce, seq)
-    if magic != MAGIC or kind not in KINDS:
-        raise FrameInvalid(f"frame of kind {kind}")
-    record = parts[1] if len(parts) > 1 else b""
-    payload = parts[2] if len(parts) > 2 else b""
+    if len(packed) != HEADER_BYTES:
+        raise FrameInvalid(f"header of {len(packed)} bytes")
+    header = _header(_FIELDS.unpack_from(packed, len(MAGIC)))
+    if not packed.startswith(MAGIC) or header.kind not in KINDS:
+        raise FrameInvalid(f"frame of kind {header.kind}")
     return header, record, payload
+
+
+@lru_cache(maxsize=16)
+def _numbers(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}Q")
 
 
 def pack_numbers(numbers: list[int]) -> bytes:
     """Bytes of a list of frame numbers."""
-    return struct.pack(f"<{len(numbers)}Q", *numbers)
+    return _numbers(len(numbers)).pack(*numbers)
 
 
 def unpack_numbers(record: bytes) -> tuple[int, ...]:
     """Frame numbers in a record; FrameInvalid if its length is off."""
     if len(record) % 8:
         raise FrameInvalid("list of frame numbers")
-    return struct.unpack(f"<{len(record) // 8}Q", record)
+    return _numbers(len(record) // 8).unpack(record)

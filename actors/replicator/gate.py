@@ -8,10 +8,13 @@ the gate allows it, or as an error when the gate is ended.
 import errno
 import threading
 from collections.abc import Callable
+from typing import Final
 
+from mirrorfarm.actors.replicator.condition import Condition
 from mirrorfarm.actors.replicator.journal import Answer
 
 OFF, FROZEN, SELF, BOTH, ENDED = "off", "frozen", "self", "both", "ended"
+_CLOSED: Final = frozenset((OFF, ENDED))
 
 
 class Gate:
@@ -30,7 +33,7 @@ class Gate:
         self._is_full = is_full
         self._held = held
         self._lock = threading.RLock()  # Entered itself: a Condition's own entry is slow.
-        self._changed = threading.Condition(self._lock)
+        self._changed = Condition(self._lock)
         self._mode = OFF
         self._poisoned = False
         self._told = False
@@ -60,15 +63,14 @@ class Gate:
         with self._lock:
             self._entering += 1
             try:
-                while not self.try_enter():
-                    self._changed.wait()
+                self._changed.wait_for(self.try_enter)
             finally:
                 self._entering -= 1
 
     def try_enter(self) -> bool:
         """Begin a modification if it may begin now; else as `enter` would have waited."""
         with self._lock:
-            if self._mode in {OFF, ENDED}:
+            if self._mode in _CLOSED:
                 error = errno.EROFS if self._mode == OFF else errno.EIO
                 raise OSError(error, "the data plane does not lead here")
             frozen = self._mode == FROZEN or self._poisoned
@@ -136,8 +138,7 @@ class Gate:
                     else:
                         ready.append((verdict, answer))
                 self._waiting = still
-            if self._entering:
-                self._changed.notify_all()
+            self._changed.notify_all()
         for verdict, answer in ready:
             answer(verdict)
 
@@ -150,7 +151,7 @@ class Gate:
 
     def _verdict(self, ticket: int) -> int | None:
         """Errno for the application, or None: it must wait."""
-        if self._mode in {OFF, ENDED}:
+        if self._mode in _CLOSED:
             return errno.EIO
         if self._mode == FROZEN or self._poisoned:
             return None

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import zmq
 
 from mirrorfarm.actors.replicator import frames, subject
+from mirrorfarm.actors.replicator.condition import Condition
 from mirrorfarm.actors.replicator.wire import Link, StreamWire, Wire
 from mirrorfarm.errors import FrameInvalid
 from mirrorfarm.limits import UNACKED_BYTES_MAX, UNACKED_FRAMES_MAX, Nanoseconds
@@ -90,7 +91,7 @@ class Source:
         self._unacked: deque[Unacked] = deque()
         self._unacked_bytes = 0
         self._lock = threading.RLock()  # Entered itself: a Condition's own entry is slow.
-        self._changed = threading.Condition(self._lock)
+        self._changed = Condition(self._lock)
         self._hello = 0
         self._hello_floor = 0  # Answers to earlier greetings say nothing about what was resent.
         self._resent_ns = 0
@@ -114,23 +115,21 @@ class Source:
         with self._lock:
             if self.broken or self._ended:
                 return 0
-            self._seq += 1
+            self._seq = seq = self._seq + 1
             now = self._clock()
             if not self._unacked:
                 self._progress_ns = now
-            frame = Unacked(self._seq, kind, flags, record, payload, now)
-            self._unacked.append(frame)
+            self._unacked.append(Unacked(seq, kind, flags, record, payload, now))
             self._unacked_bytes += len(record) + len(payload)
             if flags & frames.WITH_ANSWER:
-                self.undurable[self._seq] = now
+                self.undurable[seq] = now
             if self.up:
-                self._put(frame)
-            return self._seq
+                self._put(seq, kind, flags, record, payload)
+            return seq
 
-    def _put(self, frame: Unacked) -> None:
-        header = frames.pack(frame.kind, self._stream, frame.seq, frame.flags)
-        parts = [header, frame.record]
-        self._wire.send([*parts, frame.payload] if frame.payload else parts)
+    def _put(self, seq: int, kind: int, flags: int, record: bytes, payload: bytes) -> None:
+        header = frames.pack(kind, self._stream, seq, flags)
+        self._wire.send([header, record, payload] if payload else [header, record])
 
     @property
     def last(self) -> int:
@@ -203,8 +202,10 @@ class Source:
 
     def take(self, messages: list[list[bytes]]) -> None:
         """Hear what came in; nothing: what was waited for has not come."""
-        for parts in messages:
-            self._hear(parts)
+        if messages:
+            came_ns = self._clock()
+            for parts in messages:
+                self._hear(parts, came_ns)
         now = self._tick_ns
         if not messages or now >= self._judge_ns:
             self._judge_ns = now + self._timeout_ns // 4
@@ -236,9 +237,9 @@ class Source:
         if not self.up:
             return
         with self._lock:
-            oldest = [self._unacked[0].sent_ns] if self._unacked else []
-            oldest += [next(iter(self.undurable.values()))] if self.undurable else []
-        late = min(oldest, default=now)
+            late = self._unacked[0].sent_ns if self._unacked else now
+            if self.undurable:
+                late = min(late, next(iter(self.undurable.values())))
         if self.patient:
             late = max(late, self._progress_ns)
         if now - late > self._timeout_ns:
@@ -249,12 +250,12 @@ class Source:
             self.broken = self.broken or reason
             self._changed.notify_all()
 
-    def _hear(self, parts: list[bytes]) -> None:
+    def _hear(self, parts: list[bytes], came_ns: Nanoseconds) -> None:
         try:
             header, record, payload = frames.unpack(parts)
-            if (header.term, header.sid, header.nonce) != self._stream:
+            if header[2:5] != self._stream:
                 raise FrameInvalid("frame of another stream")
-            self._heard_ns = self._clock()
+            self._heard_ns = came_ns
             self._handle(header, record, payload)
         except FrameInvalid:
             self.invalid += 1
@@ -267,10 +268,10 @@ class Source:
                 with self._lock:
                     for seq in frames.unpack_numbers(record):
                         self.undurable.pop(seq, None)
-                    self._progress_ns = self._clock()
+                    self._progress_ns = self._heard_ns
                     self._changed.notify_all()
             case frames.ANSWER:
-                self._progress_ns = self._clock()
+                self._progress_ns = self._heard_ns
                 self._listener.answered(header.seq, record, payload)
                 return
             case frames.WELCOME:
@@ -288,11 +289,11 @@ class Source:
         with self._lock:
             if seq > self._seq:
                 raise FrameInvalid("acknowledgement of the future")
-            while self._unacked and self._unacked[0].seq <= seq:
-                frame = self._unacked.popleft()
-                self._unacked_bytes -= len(frame.record) + len(frame.payload)
-                self.acked = frame.seq
-                self._progress_ns = self._clock()
+            unacked = self._unacked
+            while unacked and unacked[0].seq <= seq:
+                self.acked, _, _, record, payload, _ = unacked.popleft()
+                self._unacked_bytes -= len(record) + len(payload)
+                self._progress_ns = self._heard_ns
             self._changed.notify_all()
 
     def _welcomed(self, applied: int, record: bytes) -> None:
@@ -330,8 +331,8 @@ class Source:
     def _resend(self, now: Nanoseconds) -> None:
         self._resent_ns = now
         self._hello_floor = self._hello
-        for frame in self._unacked:
-            self._put(frame)
+        for seq, kind, flags, record, payload, _ in self._unacked:
+            self._put(seq, kind, flags, record, payload)
 
     def give_up(self, reason: str) -> None:
         """End the session as broken, from any thread."""

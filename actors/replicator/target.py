@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import zmq
 
@@ -24,6 +24,7 @@ from mirrorfarm.oserrors import located
 _BATCH = 32
 _FLUSHERS = 4
 _FLUSHED_KEPT = 1_000  # Of the flushes that were done: a source may ask again.
+_NUMBERED: Final = frozenset((frames.OP, frames.COPY))
 Flush = Callable[[], None]
 Answer = tuple[int, bytes, bytes]  # Number of the question, record, payload.
 Stream = tuple[int, int, int]  # term, sid, nonce
@@ -95,7 +96,7 @@ class Target:
         self._worker = worker
         self._received_suffices = received_suffices
         self._owed = threading.Semaphore(UNFLUSHED_MAX)  # Flushes confirmed but not done.
-        self._nonce = 0
+        self._stream: Stream = (0, 0, 0)  # The session, and the nonce of whoever greeted in it.
         self._failed = False
         self._gap_told = False
         self._identity = b""
@@ -115,7 +116,7 @@ class Target:
         """From now on only frames of this session are applied; sid 0: none at all."""
         with self._lock:
             self.session = (term, sid) if sid else (0, 0)
-            self.applied, self._nonce = 0, 0
+            self.applied, self._stream = 0, (*self.session, 0)
             self._failed = self._gap_told = False
             self._flushed = {}
             if sid:
@@ -149,11 +150,11 @@ class Target:
 
     def take(self, messages: list[list[bytes]]) -> None:
         """Hear what came in, and acknowledge what was applied of it."""
-        before = (self.session, self.applied)
+        session, applied = self.session, self.applied
         for identity, *parts in messages:
             self._hear(identity, parts)
         with self._lock:
-            if (self.session, self.applied) != before and self.applied:
+            if self.applied and (self.applied != applied or self.session != session):
                 self._say(frames.ACK, self.applied)
 
     def _hear(self, identity: bytes, parts: list[bytes]) -> None:
@@ -167,18 +168,18 @@ class Target:
     def _handle(
         self, identity: bytes, header: frames.Header, record: bytes, payload: bytes
     ) -> None:
-        current = (header.term, header.sid) == self.session and header.sid > 0
         if header.kind == frames.HELLO:
+            current = (header.term, header.sid) == self.session and header.sid > 0
             reason = self._foreign(payload)
             if reason:
                 self._refuse(identity, header, reason)
             else:
                 self._greeted(identity, header, record, current)
             return
-        if not current or header.nonce != self._nonce or self._failed:
+        if header[2:5] != self._stream or not header.sid or self._failed:
             self.dropped += 1
             return
-        if header.kind not in {frames.OP, frames.COPY}:
+        if header.kind not in _NUMBERED:
             raise FrameInvalid(f"frame of kind {header.kind} from a source")
         if header.seq <= self.applied:
             self.dropped += 1
@@ -203,12 +204,12 @@ class Target:
             if (header.term, header.sid) < self.session:
                 self._refuse(identity, header, f"session {self.session} was accepted since")
             return
-        if self._nonce not in {0, header.nonce}:
+        if self._stream[2] not in {0, header.nonce}:
             self._refuse(identity, header, "the session belongs to another stream")
             return
         if len(numbers) != 2 or header.nonce == 0:
             raise FrameInvalid("greeting")
-        self._nonce, self._identity = header.nonce, identity
+        self._stream, self._identity = (*self.session, header.nonce), identity
         if len(self._flushed) > 2 * _FLUSHED_KEPT:
             for seq in [n for n in self._flushed if self._flushed[n]][:-_FLUSHED_KEPT]:
                 del self._flushed[seq]
@@ -311,10 +312,6 @@ class Target:
         self._worker.failed(error, text)
 
     # --- answering -------------------------------------------------------------------------
-
-    @property
-    def _stream(self) -> Stream:
-        return (*self.session, self._nonce)
 
     def _say(self, kind: int, seq: int, record: bytes = b"", payload: bytes = b"") -> None:
         """Say something in the accepted session, which the lock keeps."""

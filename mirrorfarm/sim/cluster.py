@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 import xxhash
 
-from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, QUEUE_MESSAGES_MAX, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
 from mirrorfarm.sim.depths import Gauge
 from mirrorfarm.sim.engine import RATE_MILLIONTHS, Clocks, Draws, Engine
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.host import Actor, Call, Host, Process
 from mirrorfarm.sim.meddling import Meddling
 from mirrorfarm.sim.monitors.watch import Watch
 from mirrorfarm.sim.monitors.watches import Watches
@@ -185,7 +184,7 @@ class Cluster(Engine):
     @property
     def records(self) -> bool:
         """Whether anybody wants to know of steps."""
-        return bool(self.watch.monitors or self.digest is not None or self.tells_story)
+        return self.tells_story or self.digest is not None or bool(self.watch.monitors)
 
     def run_to(self, end: int) -> None:
         """Do everything up to a time; now and then look how full the queues are."""
@@ -212,7 +211,7 @@ class Cluster(Engine):
 
     def seen(self, node: str, observation: Any, module: str = "") -> None:
         """Tell the monitors what only a simulation can know."""
-        if not self.watch.monitors and self.digest is None:
+        if self.digest is None and not self.watch.monitors:
             return
         host = self.hosts.get(node)
         now = self.now if host is None else host.clocks.boot(self.now)
@@ -259,8 +258,11 @@ class Cluster(Engine):
         """Send the process's last frame to another machine, by one network or by all of them."""
         late_ns, incarnation, sequence = 0, process.incarnation, process.sequence
         stamp = (process.name, incarnation, sequence)
-        about = (source.node, name, message.__class__.__name__)
-        for meddling in self._meddlings.get(about, ()):
+        meddlings: Sequence[Meddling] = ()
+        if self._meddlings:
+            about = (source.node, name, message.__class__.__name__)
+            meddlings = self._meddlings.get(about, ())
+        for meddling in meddlings:
             if meddling.count:
                 meddling.count -= 1
                 if meddling.kept is not None:
@@ -345,19 +347,3 @@ class Cluster(Engine):
 def _length(message: Any) -> int:
     """Return about how many bytes the frame of a message has."""
     return FRAME_BYTES + len(msgspec.msgpack.encode(message))
-
-
-class Call(msgspec.Struct, frozen=True):
-    """An event of a thread that is no core: call this."""
-
-    function: Any
-
-
-class Calls:
-    """A thread that does what it is told, in order: it pauses and dies with its process."""
-
-    def handle(self, event: Any, now: int) -> list[fx.ANY_EFFECT]:
-        """Do one thing."""
-        del now
-        event.function()
-        return []

@@ -67,10 +67,12 @@ class SimSession:
 
     def take(self, batch: list[list[bytes]]) -> None:
         """Frames of the target came."""
-        if not self._closed and not self.source.over:
-            self.source.look()
-            self.source.take(batch)
-            self._is_over()
+        source = self.source
+        if not self._closed and not source.over:
+            source.look()
+            source.take(batch)
+            if source.broken:
+                self._is_over()
 
     def _look(self, number: int) -> None:
         """Greet and judge; again when it is due."""

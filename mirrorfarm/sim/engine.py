@@ -166,9 +166,14 @@ class Clocks:
         """Return CLOCK_BOOTTIME."""
         return self._boot + now + now * self._rate // 1_000_000
 
-    def monotonic(self, now: int) -> int:
-        """Return CLOCK_MONOTONIC."""
-        return self._boot + now + now * self._rate // 1_000_000 - self._suspended
+    def monotonic(self, engine: Engine) -> Callable[[], int]:
+        """Return what reads CLOCK_MONOTONIC, as a process does: with one call, it is frequent."""
+
+        def clock() -> int:
+            now = engine.now
+            return self._boot + now + now * self._rate // 1_000_000 - self._suspended
+
+        return clock
 
     def day(self, now: int) -> int:
         """Return CLOCK_REALTIME."""

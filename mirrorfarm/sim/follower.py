@@ -5,6 +5,7 @@ A model of `replicator.follower` and `replicator.applier`: files and their exten
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -48,17 +49,17 @@ class SimFollower:
         """Carry out one operation; of an Fsync return what flushes."""
         operation = operations.decode(record, len(payload))
         match operation:
+            case operations.Fsync():
+                return self._flush()
+            case operations.Write(node=node, offset=offset):
+                if node not in self._known:
+                    raise OSError(errno.ESTALE, f"inode {node} was never introduced")
+                value = int.from_bytes(payload, "little")
+                self._replace(extent_of(node, offset // ZONE_BYTES), value)
             case operations.Introduce(node=node):
                 self._known.add(node)
             case operations.Forget(node=node):
                 self._known.discard(node)
-            case operations.Write(node=node):
-                if node not in self._known:
-                    raise OSError(errno.ESTALE, f"inode {node} was never introduced")
-                zone = operation.offset // ZONE_BYTES
-                self._replace(extent_of(node, zone), int.from_bytes(payload, "little"))
-            case operations.Fsync():
-                return self._flush()
             case _:
                 raise FrameInvalid(f"{type(operation).__name__} in a simulation")
         return None
@@ -74,8 +75,8 @@ class SimFollower:
             raise OSError(short, "the disk stopped half way")
 
     def _flush(self) -> Flush:
-        until = self._disk.order
-        return lambda: self._disk.flush(until)
+        disk = self._disk
+        return partial(disk.flush, disk.order)
 
     def copy(self, record: bytes, payload: bytes) -> Answer | Callable[[], Answer] | None:
         """Answer a question of the copy."""
@@ -140,7 +141,7 @@ class Later:
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> None:
         """Call `function` when the disk is done."""
-        self._after(lambda: function(*arguments))
+        self._after(partial(function, *arguments))
 
     def shutdown(self, wait: bool) -> None:
         """Do nothing: what was submitted finds that its session is over."""

@@ -10,9 +10,13 @@ from collections import deque
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from heapq import heappush
 from typing import Any
 
+import msgspec
+
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors.shell import Core
 from mirrorfarm.limits import MICROSECOND_NS
 from mirrorfarm.sim.engine import ODD, Clocks, Engine, Entry
@@ -23,6 +27,22 @@ TURN_NS = 12 * MICROSECOND_NS  # Between two events of a busy actor, and up to 1
 
 Doors = dict[type, Callable[["Actor", Any], None]]  # What performs each kind of effect.
 Record = Callable[["Actor", int, Any, list[Any]], None]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """An event of a thread that is no core: call this."""
+
+    function: Any
+
+
+class Calls:
+    """A thread that does what it is told, in order: it pauses and dies with its process."""
+
+    def handle(self, event: Any, now: int) -> list[fx.ANY_EFFECT]:
+        """Do one thing."""
+        del now
+        event.function()
+        return []
 
 
 class Actor:
@@ -153,6 +173,16 @@ class Process:
             actor.give(event)
         else:
             actor.handle(event)
+
+    def call(self, thread: Actor, function: Callable[..., None], *arguments: Any) -> None:
+        """Have a thread that is no core (`Calls`) call something: as `due`, without an event."""
+        if not self.alive:
+            return
+        if thread.busy or self.paused or self.slow_ns:
+            thread.give(Call(partial(function, *arguments)))
+        else:
+            thread.engine.turns += 1
+            function(*arguments)
 
 
 class Alarm:

@@ -7,7 +7,8 @@ import msgspec
 
 from mirrorfarm.actors.module.mirror.describe import explanation
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import Call, Cluster
+from mirrorfarm.sim.cluster import Cluster
+from mirrorfarm.sim.host import Call
 from mirrorfarm.sim.monitors.all import Mirror
 from mirrorfarm.sim.monitors.seen import Accepts
 from mirrorfarm.sim.pair import MirrorNode
@@ -92,10 +93,12 @@ class Mirrored:
         cluster = self.cluster
         cluster.writes = number = cluster.writes + 1
         self.written += 1
-        running = [node for node in self.nodes.values() if node.application and node.up]
+        running = [one for one in self.nodes.values() if one.hands.app.runs and one.host.up]
         if running:
-            clients = cluster.stream(cluster.concern("clients", self.name))
-            node = running[0] if len(running) == 1 else clients.choice(running)
+            node = running[0]
+            if len(running) > 1:
+                clients = cluster.stream(cluster.concern("clients", self.name))
+                node = clients.choice(running)
             node.write(number, self.written % self.extents if self.extents else self.written)
         return number
 

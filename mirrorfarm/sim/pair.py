@@ -14,10 +14,10 @@ from mirrorfarm.actors.replicator.core import Replicator
 from mirrorfarm.limits import MILLISECOND_NS
 from mirrorfarm.module_cores import Here, cores
 from mirrorfarm.modules.settings import Module
-from mirrorfarm.sim.cluster import Call, Calls, Cluster
+from mirrorfarm.sim.cluster import Cluster
 from mirrorfarm.sim.engine import Draws
 from mirrorfarm.sim.hands import Hands
-from mirrorfarm.sim.host import Actor, Doors, Host, Process
+from mirrorfarm.sim.host import Actor, Call, Calls, Doors, Host, Process
 from mirrorfarm.sim.monitors.seen import (
     Begun,
     Died,
@@ -45,22 +45,19 @@ class Around(Surroundings):
     def __init__(self, node: "MirrorNode", process: Process) -> None:
         self._node, self._process = node, process
         self.node, self.peer, self.disk = node.name, node.peer, node.disk
-        self._cluster, self._clocks = node.cluster, node.host.clocks
-        self._plane = process.add("plane", Calls())
+        self._cluster = node.cluster
+        self.clock = node.host.clocks.monotonic(node.cluster)
+        # What threads of the replicator do: it waits, pauses and ends with the process.
+        self._call = partial(process.call, process.add("plane", Calls()))
         self.timeout_ns = node.module.timing.replication_timeout_ns
         self.received_suffices = node.module.replication.ack_mode == "received"
-
-    def _call(self, function: Callable[[], None]) -> None:
-        self._process.due(self._plane, Call(function))
-
-    def clock(self) -> int:  # noqa: D102
-        return self._clocks.monotonic(self._cluster.now)
 
     def tell(self, event: Any) -> None:  # noqa: D102
         self._process.actors[REPLICATOR].give(event)
 
     def after(self, delay_ns: int, call: Callable[[], None]) -> None:  # noqa: D102
-        self._cluster.after(delay_ns, self._call, call)
+        cluster = self._cluster
+        cluster.at(cluster.now + delay_ns, self._call, call)
 
     def disk_ns(self) -> int:  # noqa: D102
         return self._node.latency.draw(self._node.draws)
@@ -72,13 +69,10 @@ class Around(Surroundings):
         return self._node.draws.word() >> 1 | 1
 
     def dial(self, inbox: Inbox) -> Any:  # noqa: D102
-        return self._node.streams.dial(self.node, self.peer, self._threaded(inbox))
+        return self._node.streams.dial(self.node, self.peer, partial(self._call, inbox))
 
     def listen(self, inbox: Inbox) -> Any:  # noqa: D102
-        return self._node.streams.listen(self.node, self._threaded(inbox))
-
-    def _threaded(self, inbox: Inbox) -> Inbox:
-        return lambda batch: self._call(partial(inbox, batch))
+        return self._node.streams.listen(self.node, partial(self._call, inbox))
 
     def wrote(self, extent: int, write: int, term: int, sid: int) -> None:  # noqa: D102
         self._node.seen(Wrote(extent, write, term, sid))
@@ -100,6 +94,8 @@ class MirrorNode:
     module: Module
     streams: Streams
     draws: Draws  # Of its disks and its application.
+    host: Host = field(init=False)  # The machine.
+    name: str = field(init=False)  # Of the node.
     hands: Hands = field(init=False)
     disk: Extents = field(default_factory=Extents)
     latency: Latency = field(default_factory=Latency)
@@ -113,6 +109,8 @@ class MirrorNode:
     told: Callable[[str, int, int, int], None] = lambda node, write, extent, result: None
 
     def __post_init__(self) -> None:
+        self.host = self.server.host
+        self.name = self.host.name
         self.server.modules.append(self)
         self.records = Records(Latency())
         self.mend_disk()
@@ -130,16 +128,6 @@ class MirrorNode:
             self.flushes = Latency(300 * MILLISECOND_NS)  # Nobody waits for it.
 
     # --- names that stories use --------------------------------------------------------------
-
-    @property
-    def host(self) -> Host:
-        """The machine."""
-        return self.server.host
-
-    @property
-    def name(self) -> str:
-        """The name of the node."""
-        return self.server.host.name
 
     @property
     def up(self) -> bool:

@@ -160,7 +160,10 @@ class Latency:
 
     def draw(self, draws: Draws) -> int:
         """Return one duration."""
-        return self.minimum_ns + min(exponential(draws.word(), self.mean_ns), 20 * self.mean_ns)
+        mean_ns = self.mean_ns
+        drawn_ns = exponential(draws.word(), mean_ns)
+        longest_ns = 20 * mean_ns
+        return self.minimum_ns + (drawn_ns if drawn_ns < longest_ns else longest_ns)
 
 
 class Refusal(NamedTuple):

@@ -84,29 +84,35 @@ class Streams:
         way = self._ways.get((source, to))
         if way is None:
             way = self._ways[source, to] = _Way()
-        engine = self._engine
-        network = self._network
+        engine, network = self._engine, self._network
         stuck = network.narrow and network.too_long(source, to, sum(map(len, parts)))
-        if way.held or stuck or not network.both_ways(source, to):
+        cut = (network.cuts or network.down) and not network.both_ways(source, to)
+        if way.held or stuck or cut:
             self._hold(way, source, to, deliver, [parts])
             return
-        if way.sent_ns == engine.now and way.batch and way.batch[0][0] == parts[0]:
+        now = engine.now
+        if way.sent_ns == now and way.batch and way.batch[0][0] == parts[0]:
             way.batch.append(parts)
             return
-        way.sent_ns, way.batch = engine.now, [parts]
-        clogs = network.clogs
-        clog = clogs.get((source, to), 0) if clogs else 0
-        lates = self._network.lates
-        travel_ns = TRAVEL_NS + (lates.get((source, to), 0) if lates else 0)
-        way.last_ns = max(way.last_ns + 1, engine.now + travel_ns + engine.jitter(), clog)
-        engine.at(way.last_ns, self._deliver, way, source, to, deliver, way.batch)
+        way.sent_ns, way.batch = now, [parts]
+        arrives_ns = now + TRAVEL_NS + engine.jitter()
+        if network.lates:
+            arrives_ns += network.lates.get((source, to), 0)
+        if network.clogs:
+            arrives_ns = max(arrives_ns, network.clogs.get((source, to), 0))
+        if arrives_ns <= way.last_ns:
+            arrives_ns = way.last_ns + 1
+        way.last_ns = arrives_ns
+        engine.at(arrives_ns, self._deliver, way, source, to, deliver, way.batch)
 
     def _deliver(
         self, way: _Way, source: str, to: str, deliver: Deliver, batch: list[Parts]
     ) -> None:
         if self._ways.get((source, to)) is not way:
             return  # Its connection was reset.
-        if way.held or not self._network.both_ways(source, to):
+        network = self._network
+        cut = (network.cuts or network.down) and not network.both_ways(source, to)
+        if way.held or cut:
             self._hold(way, source, to, deliver, batch)  # Lost, and sent again.
         else:
             deliver(batch)

@@ -40,10 +40,7 @@ class Surroundings:
     disk: Extents
     timeout_ns: int
     received_suffices: bool
-
-    def clock(self) -> int:
-        """Return the machine's monotonic clock."""
-        raise NotImplementedError
+    clock: Callable[[], int]  # The machine's monotonic clock.
 
     def tell(self, event: Any) -> None:
         """Give an event to the replicator's core."""

@@ -63,7 +63,7 @@ class ForkedNode(MirrorNode):
     usual: Latency = field(init=False)  # Of its disk.
 
     def __post_init__(self) -> None:
-        name, recording = self.host.name, self.recording
+        name, recording = self.server.host.name, self.recording
         self.usual = latency(recording, Settings(), name, "Stored")
         MirrorNode.__post_init__(self)  # super() does not know a class with slots.
         self.hands = fit_hands(self.hands, recording, self.settings)

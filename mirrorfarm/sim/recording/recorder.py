@@ -16,8 +16,8 @@ from typing import Any, Final
 from mirrorfarm import __version__
 from mirrorfarm.errors import SystemUnsuitable, UsageInvalid
 from mirrorfarm.oserrors import told
-from mirrorfarm.sim.cluster import CLUSTER, Call, Cluster
-from mirrorfarm.sim.host import Actor, Host, Process
+from mirrorfarm.sim.cluster import CLUSTER, Cluster
+from mirrorfarm.sim.host import Actor, Call, Host, Process
 from mirrorfarm.sim.monitors import seen
 from mirrorfarm.sim.recording.lane import Decisions, Lane
 from mirrorfarm.sim.recording.workload import EXTENTS_MAX, Read, Refused, Workload

@@ -7,9 +7,9 @@ from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import SECOND_NS
 from mirrorfarm.modules.settings import PROFILES
 from mirrorfarm.sim import sweep
-from mirrorfarm.sim.cluster import Call
 from mirrorfarm.sim.depths import longest
 from mirrorfarm.sim.farm import FarmWorld
+from mirrorfarm.sim.host import Call
 from mirrorfarm.sim.monitors import Violation
 from mirrorfarm.sim.monitors.limits import TIMERS_MAX, Limits
 from mirrorfarm.sim.monitors.watch import Watch
