@@ -156,7 +156,7 @@ def hold_ns(s: State, peer: Peer, now: int) -> int:
     Nothing for the first return; then it doubles with each departure that is remembered. When
     nobody answers clients there is nothing to protect.
     """
-    if s.view is None:
+    if s.view is None or len(peer.departures) < SECOND_DEPARTURE:
         return 0
     recent = [at for at in peer.departures if now - at < s.t.hold_window_ns]
     if len(recent) < SECOND_DEPARTURE:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 
 class Condition:
-    """As `threading.Condition`, of which `notify_all` takes as long as twenty plain steps.
+    """As `threading.Condition`, whose `notify_all` first finds out in Python who holds the lock.
 
-    Each method is called with `lock` held.
+    Done for each frame and each acknowledgement, though hardly ever anybody waits. Every method
+    is called with `lock` held.
     """
 
     __slots__ = ("_condition", "_waiting")

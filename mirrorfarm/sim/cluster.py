@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import xxhash
 
+from mirrorfarm.actors import effects as fx
 from mirrorfarm.actors import events as ev
 from mirrorfarm.limits import MICROSECOND_NS, QUEUE_MESSAGES_MAX, SECOND_NS
 from mirrorfarm.sim.acts.act import Act
@@ -222,8 +223,9 @@ class Cluster(Engine):
 
     # --- the bus ---------------------------------------------------------------------------
 
-    def send(self, actor: Actor, to: Address, message: Any, network: str) -> None:
+    def send(self, actor: Actor, effect: fx.Send) -> None:
         """Carry a message as the bus of the actor's machine does."""
+        to, message, network = effect.to, effect.message, effect.network
         process = actor.process
         process.sequence = sequence = process.sequence + 1
         host = process.host
@@ -309,7 +311,7 @@ class Cluster(Engine):
         host = self.hosts.get(name)
         if host is None or not host.up or not host.agent:
             return
-        if stamp is not None and not host.is_news(source, *stamp):
+        if stamp is not None and not host.is_news(source, stamp):
             return
         processes = host.processes
         process = processes.get(WITNESS_PROCESS) or processes.get(to.process)

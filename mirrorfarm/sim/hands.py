@@ -76,7 +76,7 @@ class Hands:
     def __post_init__(self) -> None:
         self._alarm = Alarm(self.host, self._guard_acts)
         self.doors = {
-            fx.Send: self._send,
+            fx.Send: self.cluster.send,
             fx.Tell: self._tell,
             fx.Later: self._later,
             fx.Store: self.store,
@@ -112,9 +112,6 @@ class Hands:
         self.filter.count(actor, effect)
 
     # --- inside of the process -------------------------------------------------------------
-
-    def _send(self, actor: Actor, effect: fx.Send) -> None:
-        self.cluster.send(actor, effect.to, effect.message, effect.network)
 
     @staticmethod
     def _tell(actor: Actor, effect: fx.Tell) -> None:

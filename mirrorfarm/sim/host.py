@@ -271,8 +271,12 @@ class Host:
         for alarm in self.alarms:
             alarm.move(moved)
 
-    def is_news(self, source: str, process: str, incarnation: int, sequence: int) -> bool:
-        """Return whether the bus has not had this frame yet: it came by another network as well."""
+    def is_news(self, source: str, stamp: tuple[str, int, int]) -> bool:
+        """Return whether the bus has not had this frame yet: it came by another network as well.
+
+        `stamp`: of which process of the source it is, of which incarnation, and its number.
+        """
+        process, incarnation, sequence = stamp
         window = self.windows.get((source, process))
         if window is None:
             self.windows[source, process] = Window(incarnation, sequence)

@@ -26,9 +26,9 @@ def real_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check every message on its way; runs outside of the tests are no slower for it."""
     send, answer = Cluster.send, Witness._send
 
-    def sent(cluster: Cluster, actor: Actor, to: Address, message: Any, network: str) -> None:
-        check_wire(actor, to, message)
-        send(cluster, actor, to, message, network)
+    def sent(cluster: Cluster, actor: Actor, effect: Send) -> None:
+        check_wire(actor, effect.to, effect.message)
+        send(cluster, actor, effect)
 
     def answered(witness: Witness, actor: Actor, effect: Send) -> None:
         check_wire(actor, effect.to, effect.message)
