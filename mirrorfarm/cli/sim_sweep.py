@@ -240,7 +240,8 @@ def _report(files: tuple[Path, ...], folder: Path, seeds: str, json_wanted: bool
     notes += _about_others(have, wanted, seeds) if wanted else ()
     if missing:
         first = next(seed for seed in wanted if seed not in have)
-        notes.append(f"{counted_are(missing, 'seed')} missing, {first} is the first of them")
+        which = f"the first is {first}" if missing > 1 else f"it is {first}"
+        notes.append(f"{counted_are(missing, 'seed')} missing: {which}")
     written = type(written)(written.summary, written.paths, tuple(notes))
     _tell(written, json_wanted, {"missing": missing})
     # What seed a line was of is not known: only who says what was wanted learns that none lacks.

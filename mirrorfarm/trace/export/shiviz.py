@@ -14,7 +14,7 @@ from typing import Final
 from mirrorfarm.trace.causes import ROUTINE
 from mirrorfarm.trace.export.format import Subject, Write
 from mirrorfarm.trace.facts import Fact, name_of, said
-from mirrorfarm.trace.merge import UNDER_WAY_MAX, Lane
+from mirrorfarm.trace.merge import UNDER_WAY_MAX
 from mirrorfarm.trace.step import Placed
 from mirrorfarm.trace.words import main_fact
 
@@ -54,6 +54,7 @@ class Shiviz:
     _events: int = 0
     _clocks: dict[int, dict[int, int]] = field(default_factory=dict)  # By lane.
     _sent: dict[int, dict[int, int]] = field(default_factory=dict)  # By step.
+    _hosts: dict[int, str] = field(default_factory=dict)  # What lanes are called.
 
     def add(self, placed: Placed, facts: list[Fact]) -> None:
         """Carry knowledge on; write the event if it is news."""
@@ -81,12 +82,20 @@ class Shiviz:
     def _event(self, placed: Placed, facts: list[Fact], clock: dict[int, int]) -> None:
         self._events += 1
         clock[placed.lane] = clock.get(placed.lane, 0) + 1
-        lanes = self.subject.merge.lanes
-        told = {self._host(lanes[lane]): count for lane, count in clock.items()}
+        told = {self._host(lane): count for lane, count in clock.items()}
         time = f"{placed.at_ns} " if self.timed else ""
-        host = self._host(lanes[placed.lane])
+        host = self._host(placed.lane)
         line = f"{time}{text_of(placed, facts)}\n{host} {json.dumps(told)}\n"
         self.write(line.encode())
 
-    def _host(self, lane: Lane) -> str:
-        return re.sub(r"\W", "_", lane.name) if self.timed else lane.name
+    def _host(self, lane: int) -> str:
+        """Return what a lane is called; no other one is, though TSViz knows fewer characters."""
+        host = self._hosts.get(lane)
+        if host is None:
+            host = self.subject.merge.lanes[lane].name
+            if self.timed:
+                host = re.sub(r"\W", "_", host)
+                while host in self._hosts.values():
+                    host += "_"
+            self._hosts[lane] = host
+        return host

@@ -196,7 +196,7 @@ def test_parts_are_played_alone_and_reported_together(tmp_path: Path) -> None:
     assert (told["seeds"], told["missing"]) == (7, 2)
     told = summary("report", "--seeds", "3..1000000000000", "-o", tmp_path / "all", *parts, code=1)
     assert told["missing"] == 10**12 - 7
-    assert "7 is the first of them" in told["notes"][-1]
+    assert "the first is 7" in told["notes"][-1]
     told = summary("report", "--seeds", "0..7", "-o", tmp_path / "all", *parts)
     assert (told["seeds"], told["failed"], told["missing"]) == (7, 0, 0)
 
@@ -324,7 +324,7 @@ def test_a_line_that_is_no_result_is_told_and_may_be_of_a_seed_that_is_missing(
     assert says.replace("FILE", str(file)) in run(*report, code=1)[0]
     assert summary(*report, code=1)["notes"]
     run(*report, "--seeds", "0..2")  # Nothing of these is missing.
-    assert "2 is the first of them" in run(*report, "--seeds", "0..3", code=1)[0]
+    assert "1 seed is missing: it is 2" in run(*report, "--seeds", "0..3", code=1)[0]
 
 
 def test_what_does_not_agree_with_another_part_or_was_not_wanted_is_told(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mirrorfarm.trace.export import Options, export
+from mirrorfarm.trace.export.shiviz import Shiviz
 
 # The default parsers of both tools, in Python's spelling of groups.
 PARSERS = {
@@ -61,3 +64,12 @@ def test_there_is_a_bound_and_it_is_told(recorded: Path, tmp_path: Path) -> None
     assert len(events(recorded, tmp_path, "shiviz", limit=10)) == 10
     report = export([recorded], Options("shiviz", tmp_path / "out", limit=10))
     assert re.search(r"\d+ events after the first 10 are left out", report.message)
+
+
+def test_hosts_that_tsviz_cannot_tell_apart_are_called_differently() -> None:
+    lanes = [SimpleNamespace(name=name) for name in ("n-1/ledger", "n_1/ledger", "n.1/ledger")]
+    subject: Any = SimpleNamespace(merge=SimpleNamespace(lanes=lanes))
+    timed, plain = (Shiviz(subject, lambda _: None, timed=timed) for timed in (True, False))
+    hosts = ["n_1_ledger", "n_1_ledger_", "n_1_ledger__"]
+    assert [timed._host(lane) for lane in (0, 1, 2, 0, 1, 2)] == hosts * 2
+    assert [plain._host(lane) for lane in (2, 1)] == ["n.1/ledger", "n_1/ledger"]
