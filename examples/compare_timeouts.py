@@ -12,6 +12,7 @@ pulse that does not fit to it becomes a sixth of it.
 import argparse
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from mirrorfarm.actors.events import Received
@@ -24,6 +25,7 @@ from mirrorfarm.sim.fork.runs import Variant
 from mirrorfarm.sim.fork.settings import Settings
 from mirrorfarm.sim.fork.whatif import Summary, compare, horizon_ns, spread
 from mirrorfarm.trace.merge import Merge
+from mirrorfarm.trace.step import Placed
 from mirrorfarm.transport.messages import FarmBeat, Heartbeat
 
 RECORDED = Path(__file__).parent / "traces/takeover"
@@ -32,20 +34,20 @@ SEEDS_MAX = 100_000
 PULSES = 6  # In a timeout to which the recorded pulse does not fit.
 
 
-def gaps(folders: list[Path]) -> dict[str, list[int]]:
+def gaps(steps: Iterable[Placed]) -> dict[str, list[int]]:
     """Return the times between two heartbeats, by the way that they went; sorted."""
-    last: dict[str, tuple[int, int]] = {}  # Its number, and when it came.
+    last: dict[str, tuple[tuple[int, int], int]] = {}  # Its process and number, and when it came.
     found: dict[str, list[int]] = {}
-    for placed in Merge(folders).steps():
+    for placed in steps:
         event = placed.step.event
         if isinstance(event, Received) and isinstance(event.message, Heartbeat | FarmBeat):
-            source, node, number = event.source.node, placed.step.node, event.message.number
+            source, node = event.source.node, placed.step.node
             if source == node:
                 continue  # Its own agent handed it back.
-            way = f"{source} to {node}"
+            way, number = f"{source} to {node}", (event.incarnation, event.message.number)
             if way in last:
-                if last[way][0] == number:
-                    continue  # The same one, by another network.
+                if number <= last[way][0]:
+                    continue  # The same one by another network, or one that another overtook.
                 found.setdefault(way, []).append(placed.at_ns - last[way][1])
             last[way] = number, placed.at_ns
     return {way: sorted(values) for way, values in sorted(found.items())}
@@ -87,7 +89,7 @@ def seconds(values: list[int]) -> str:
 
 def tell_period(recording: Recording, folders: list[Path]) -> None:
     """Print what the recorded period was like."""
-    for way, values in gaps(folders).items():
+    for way, values in gaps(Merge(folders).steps()).items():
         told = ", ".join(f"{name} {(ns or 0) / 1e6:.1f}" for name, ns in spread(values).items())
         print(f"{len(values)} gaps between heartbeats from {way}, ms: {told}")
     for incident in recording.told:

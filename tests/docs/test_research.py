@@ -61,13 +61,13 @@ def test_every_command_of_the_page_runs_and_prints_what_it_shows(
             continue
         count += 1
         done = subprocess.run(
-            ["bash", "-c", what[2:]],
+            # It also ends what the shell started, if that takes too long.
+            ["timeout", "--kill-after=5", "300", "bash", "-c", what[2:]],
             cwd=tmp_path,
             env=environment,
             check=False,
             capture_output=True,
             text=True,
-            timeout=300,
         )
         assert done.returncode == 0, f"{what}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, f"{what}\n{done.stderr}"

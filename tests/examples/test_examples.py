@@ -2,12 +2,18 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mirrorfarm.actors.events import Received
+from mirrorfarm.trace.step import Placed, Step
+from mirrorfarm.transport.address import Address
+from mirrorfarm.transport.messages import Announcement, Heartbeat
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRACES = EXAMPLES / "traces"
@@ -125,6 +131,29 @@ def test_a_number_that_makes_no_sense_is_refused_before_anything_begins(
     assert done.returncode == 2
     assert f"{option} {number}: from " in done.stderr
     assert not done.stdout
+
+
+def test_a_heartbeat_that_another_overtook_is_no_gap_and_a_new_process_begins_again() -> None:
+    gaps = runpy.run_path(str(EXAMPLES / "compare_timeouts.py"))["gaps"]
+    source = Address("n1", "shop", "heartbeat")
+
+    def heard(at_ms: int, incarnation: int, number: int, network: str) -> Placed:
+        message = Heartbeat(network, number, 0, Announcement())
+        event = Received(source, message, network, incarnation, sequence=1)
+        step = Step("n2", "heartbeat", 0, event, [])
+        return Placed(step, 0, 0, at_ms * 10**6, 0, None, ())
+
+    steps = [
+        heard(0, 7, 40, "a"),
+        heard(50, 7, 41, "a"),
+        heard(90, 7, 40, "b"),  # Late, by the slower network.
+        heard(100, 7, 42, "a"),
+        heard(101, 7, 42, "b"),
+        heard(900, 8, 1, "a"),  # Of the next process.
+        heard(950, 8, 2, "a"),
+    ]
+    found = {way: [ns // 10**6 for ns in values] for way, values in gaps(steps).items()}
+    assert found == {"n1 to n2": [50, 50, 50, 800]}
 
 
 def test_silences_are_compared_on_the_recorded_farm() -> None:
